@@ -1,0 +1,83 @@
+//! What the director wants done. The driver performs these in order and returns what came of them as events.
+
+use alloc::{string::String, sync::Arc};
+
+use crate::{
+    event::{OrderId, Ticket},
+    note::Note,
+    plan::{LinkIndex, NodeIndex, PingIndex, ResourceId},
+    time::Duration,
+};
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write a frame to every medium of a link. Shared: the same bytes usually go to several links.
+    Send {
+        /// The link.
+        link: LinkIndex,
+        /// A whole frame, in the framing of that link.
+        bytes: Arc<[u8]>,
+    },
+    /// Send an ICMP echo with this payload to every member of a ping node.
+    Ping {
+        /// The ping node.
+        ping: PingIndex,
+        /// A whole frame.
+        bytes: Arc<[u8]>,
+    },
+    /// Let an agent work. Answered by [`crate::event::Event::Done`] with the same ticket, always, exactly once.
+    Run {
+        /// For the answer.
+        ticket: Ticket,
+        /// What.
+        resource: ResourceId,
+        /// Which way.
+        operation: Operation,
+        /// After this long the agent and all its children are killed and the outcome is `TimedOut`.
+        limit: Duration,
+    },
+    /// Tell the segment again where the address is; only for resources with an address that are ours. Not answered.
+    Announce(ResourceId),
+    /// The answer to a person's order.
+    Reply {
+        /// As given with the order.
+        order: OrderId,
+        /// What came of it.
+        answer: Answer,
+    },
+    /// Keep on disk the highest generation heard of a node, so that recordings replayed after our own restart
+    /// cannot keep a dead peer alive. Need not be waited for.
+    Remember {
+        /// Whose.
+        node: NodeIndex,
+        /// Its generation.
+        generation: u64,
+    },
+    /// Something worth a line in the log.
+    Note(Note),
+    /// Everything is released and said: the daemon may end.
+    Exit,
+}
+
+/// What an agent is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Make it run here.
+    Start,
+    /// Make it stop here.
+    Stop,
+    /// Tell whether it runs here.
+    Status,
+}
+
+/// What came of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done; in words what was done.
+    Done(String),
+    /// It will not be done; the reason in words.
+    Refused(String),
+    /// It was begun and did not end in time.
+    TimedOut(String),
+}

@@ -1,0 +1,1 @@
+//! The three files of `/etc/ha.d`.

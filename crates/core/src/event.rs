@@ -1,0 +1,116 @@
+//! What the director is told. Everything that happens outside the core arrives as one of these.
+
+use alloc::string::String;
+use core::net::SocketAddr;
+
+use crate::{
+    auth::Keys,
+    plan::{LinkIndex, PingIndex, ResourceId},
+    wire::message::Holding,
+};
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Nothing but that the time has come: [`crate::director::Director::deadline`] is reached.
+    Tick,
+    /// Bytes came in on a link. Not yet authenticated, of any length and content.
+    Frame {
+        /// The link on which they came.
+        link: LinkIndex,
+        /// Who says to have sent them.
+        from: Source,
+        /// One datagram, or one frame cut out of a serial stream.
+        bytes: &'a [u8],
+    },
+    /// The payload of an ICMP echo reply that a ping node sent back to us.
+    Echo {
+        /// The ping node asked.
+        ping: PingIndex,
+        /// The payload.
+        bytes: &'a [u8],
+    },
+    /// A link can or cannot carry frames now, as far as this machine can tell (interface gone, carrier, tty error).
+    Link {
+        /// The link.
+        link: LinkIndex,
+        /// Usable, or why not.
+        state: Carrier,
+    },
+    /// An operation asked for by [`crate::action::Action::Run`] has ended.
+    Done {
+        /// As given with the action.
+        ticket: Ticket,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Somebody else took a service address of ours from its interface.
+    AddressGone(ResourceId),
+    /// A person asks for something.
+    Order {
+        /// Returned with the answer.
+        id: OrderId,
+        /// What is asked.
+        order: Order,
+    },
+    /// `authkeys` was read again and is good.
+    Keys(Keys),
+    /// The first line of the load average file, for the `ld` field.
+    Load(&'a str),
+}
+
+/// Who sent bytes, as far as the medium tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// A UDP sender. Can be forged.
+    Udp(SocketAddr),
+    /// The other end of a serial line.
+    Serial,
+    /// Our own process (a ping reply or a replayed frame).
+    Local,
+}
+
+/// Whether a link can carry frames, judged without the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Usable.
+    Up,
+    /// Not usable, and why, in words for the administrator.
+    Down(String),
+}
+
+/// Connects a question with its answer. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// How an operation of an agent ended. Unknown is an answer, and never read as yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A start or stop worked.
+    Ok,
+    /// A start or stop failed; the reason in words.
+    Failed(String),
+    /// It took longer than its limit, and all its processes were killed.
+    TimedOut,
+    /// Status: it runs.
+    Running,
+    /// Status: it does not run.
+    Stopped,
+    /// Status: nobody can tell; the reason in words.
+    Unknown(String),
+}
+
+/// Connects an order with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderId(pub u64);
+
+/// What a person may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `locum standby SET`: give the set to the peer.
+    Standby(Holding),
+    /// `locum takeover SET`: get the set from the peer.
+    Takeover(Holding),
+    /// `locum stop`, TERM: leave the cluster gracefully.
+    Leave,
+}
