@@ -1,1 +1,7 @@
-fn main(){}
+//! The program: everything is in the library, so that the tests can use it too.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    locum::cli::main()
+}

@@ -1,0 +1,19 @@
+//! What a signal does to this process.
+
+/// Lets a broken pipe end the process silently, as people expect of a command in a pipeline (`locum status | head`).
+///
+pub fn default_broken_pipe() {
+    // SAFETY: SIG_DFL installs no handler of ours, so no code can run in signal context; the call has no other
+    // precondition.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
+/// Broken pipes are errors of the write and nothing more: for the daemon.
+pub fn ignore_broken_pipe() {
+    // SAFETY: as above, with SIG_IGN.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}

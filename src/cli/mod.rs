@@ -1,0 +1,117 @@
+//! The command line: one file per command, and what all of them share.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "locum", version, about, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What all commands understand.
+    #[command(flatten)]
+    pub common: Common,
+    /// What is to be done.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands. Each has a file of its own, with its options and a `run` that returns the exit code; an error it
+/// returns is printed, and the exit code is 1.
+#[derive(Debug, Subcommand)]
+pub enum Command {}
+
+/// The options that stand before or after any command.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Configuration directory [default: /etc/locum when it holds locum.toml, else /etc/ha.d]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// State directory: identity and generation [default: /var/lib/heartbeat]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Run directory: control socket, pid file, lock [default: /run/locum]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// How much is logged [default: info, or debug when ha.cf has `debug`]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
+}
+
+impl Common {
+    /// Where `ha.cf`, `authkeys` and `haresources` lie.
+    #[must_use]
+    pub fn config_dir(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| default_config(Path::new("/etc")))
+    }
+
+    /// Where the node's identity lies: heartbeat's own place, so that an installed heartbeat's carries over.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| PathBuf::from("/var/lib/heartbeat"))
+    }
+
+    /// Where the running daemon is found.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.run.clone().unwrap_or_else(|| PathBuf::from("/run/locum"))
+    }
+}
+
+/// `locum` below `etc` when it holds `locum.toml`, else `ha.d`.
+fn default_config(etc: &Path) -> PathBuf {
+    let native = etc.join("locum");
+    if native.join("locum.toml").exists() { native } else { etc.join("ha.d") }
+}
+
+/// `--log`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum LogLevel {
+    /// What does not work, and worse.
+    Error,
+    /// And what a person should look at one day.
+    Warning,
+    /// And normal life.
+    Info,
+    /// And everything that helps to find a fault in Locum.
+    Debug,
+}
+
+/// Reads the arguments, does what they say, and tells how it went. A wrong command line ends here with exit code 2.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Every command but the daemon itself ends silently when its output is closed; `run` asks for the opposite.
+    locum_sys::signal::default_broken_pipe();
+    let cli = Cli::parse();
+    let common = &cli.common;
+    let result: anyhow::Result<ExitCode> = match cli.command {};
+    result.unwrap_or_else(|error| {
+        eprintln!("locum: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_is_native_only_with_its_file() {
+        let etc = tempfile::tempdir().unwrap();
+        std::fs::create_dir(etc.path().join("locum")).unwrap();
+        assert_eq!(default_config(etc.path()), etc.path().join("ha.d"));
+        std::fs::write(etc.path().join("locum/locum.toml"), "").unwrap();
+        assert_eq!(default_config(etc.path()), etc.path().join("locum"));
+    }
+}

@@ -1,0 +1,2 @@
+//! The control plane: everything that may block, on one runtime at normal priority. Its answers go to the heart over
+//! a bounded ring.

@@ -1,0 +1,1 @@
+//! The heart: the one real-time thread that receives, decides and sends.

@@ -1,0 +1,11 @@
+//! **Locum's hands and voice.** The mind is [`locum_core`]; this package lets it act and lets people talk to it.
+//!
+//! * [`heart`] is the one real-time thread: it owns the director, its links and its timers;
+//! * [`control`] is everything that may block: agents, files, what an earlier life left behind;
+//! * [`voice`] is what people see of a running daemon: the log, the control socket, the service manager's lines;
+//! * [`cli`] is one file per command.
+
+pub mod cli;
+pub mod control;
+pub mod heart;
+pub mod voice;

@@ -1,0 +1,1 @@
+//! The voice: what people see of a running daemon.
