@@ -1,3 +1,11 @@
-//! **Locum's hands on the kernel.** The one crate with `unsafe`, and no decisions in it.
+//! **Locum's hands on the kernel.** The one crate with `unsafe`: small safe functions, no decisions. Whoever calls
+//! them decides when and why; the facts about the kernel that they rest on are in `docs/kernel.md`.
+//!
+//! * [`netlink`]: interfaces and addresses, read, changed and watched;
+//! * [`announce`]: tell a segment where an address lives now.
 
-pub mod signal;
+pub mod announce;
+pub mod netlink;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,376 @@
+//! IP addresses on interfaces.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+};
+
+use super::Netlink;
+
+// linux/rtnetlink.h
+const RTM_NEWADDR: u16 = 20;
+
+/// An address as it stands on an interface at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// The interface's number.
+    pub interface: u32,
+    /// The address.
+    pub ip: IpAddr,
+    /// Mask bits of its network.
+    pub prefix: u8,
+    /// IPv4: its label; the interface's name unless somebody chose another.
+    pub label: Option<String>,
+    /// IPv4: the broadcast address noted with it, if one is.
+    pub broadcast: Option<Ipv4Addr>,
+    /// IPv4: another address of the same network stood there first. It goes when that one goes, unless the kernel is
+    /// told to promote (`promote_secondaries`).
+    pub secondary: bool,
+    /// IPv6: not yet usable, duplicate address detection is at work.
+    pub tentative: bool,
+    /// IPv6: somebody else on the segment has it too.
+    pub duplicate: bool,
+    /// Makes no route to its network.
+    pub no_prefix_route: bool,
+    /// Only within the machine or the segment (`scope host`, `scope link`).
+    pub local_scope: bool,
+}
+
+impl InterfaceAddress {
+    /// Whether `ip` lies in this address's network.
+    #[must_use]
+    pub fn network_contains(&self, ip: IpAddr) -> bool {
+        same_network(self.ip, ip, self.prefix)
+    }
+
+    /// IPv4: where a datagram for all on the segment goes: the broadcast address noted, else the network's highest.
+    /// Networks of 31 and 32 bits have none.
+    #[must_use]
+    pub fn broadcast_address(&self) -> Option<Ipv4Addr> {
+        let IpAddr::V4(ip) = self.ip else { return None };
+        self.broadcast.or_else(|| highest_address(ip, self.prefix))
+    }
+
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+        // The crate slices behind the header without a check.
+        if payload.len() < 8 {
+            return None;
+        }
+        let message = AddressMessage::parse(payload).ok()?;
+        let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+        let (mut address, mut local, mut label, mut broadcast) = (None, None, None, None);
+        for attribute in message.attributes {
+            match attribute {
+                AddressAttribute::Address(ip) => address = Some(ip),
+                AddressAttribute::Local(ip) => local = Some(ip),
+                AddressAttribute::Label(text) => label = Some(text),
+                AddressAttribute::Broadcast(ip) => broadcast = Some(ip),
+                AddressAttribute::Flags(all) => flags = all,
+                _ => {}
+            }
+        }
+        Some(Self {
+            interface: message.header.index,
+            // On a point-to-point interface `address` is the other end.
+            ip: local.or(address)?,
+            prefix: message.header.prefix_len,
+            label,
+            broadcast,
+            secondary: flags.contains(AddressFlags::Secondary),
+            tentative: flags.contains(AddressFlags::Tentative),
+            duplicate: flags.contains(AddressFlags::Dadfailed),
+            no_prefix_route: flags.contains(AddressFlags::Noprefixroute),
+            local_scope: matches!(message.header.scope, AddressScope::Host | AddressScope::Link),
+        })
+    }
+}
+
+/// An address to be put on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAddress {
+    /// The interface's number.
+    pub interface: u32,
+    /// The address.
+    pub ip: IpAddr,
+    /// Mask bits of its network.
+    pub prefix: u8,
+    /// IPv4: a label, which has to begin with the interface's name and is at most 15 bytes long.
+    pub label: Option<String>,
+    /// IPv4: the broadcast address to note; none is noted without it.
+    pub broadcast: Option<Ipv4Addr>,
+    /// Do not make a route to its network: the network is reached already by another address of this interface, and
+    /// the route of a narrower one would take this address as the source of what the machine itself sends.
+    pub no_prefix_route: bool,
+}
+
+impl NewAddress {
+    fn message(&self) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.family = family(self.ip);
+        message.header.prefix_len = self.prefix;
+        message.header.index = self.interface;
+        message.header.scope = AddressScope::Universe;
+        message.attributes = vec![AddressAttribute::Local(self.ip), AddressAttribute::Address(self.ip)];
+        message
+    }
+}
+
+impl Netlink {
+    /// All addresses of all interfaces, both families.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn addresses(&mut self) -> io::Result<Vec<InterfaceAddress>> {
+        self.dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()), |kind, payload| {
+            (kind == RTM_NEWADDR).then(|| InterfaceAddress::parse(payload)).flatten()
+        })
+    }
+
+    /// Puts an address on an interface. IPv6 addresses are usable at once: duplicate address detection is off, because
+    /// a takeover may have to take an address that its dying owner still defends.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when it stands there with this prefix; else what the kernel says.
+    pub fn add_address(&mut self, new: &NewAddress) -> io::Result<()> {
+        let mut message = new.message();
+        let mut flags = AddressFlags::empty();
+        if new.ip.is_ipv6() {
+            flags |= AddressFlags::Nodad;
+        }
+        if new.no_prefix_route {
+            flags |= AddressFlags::Noprefixroute;
+        }
+        message.attributes.push(AddressAttribute::Flags(flags));
+        if new.ip.is_ipv4() {
+            message.attributes.extend(new.label.clone().map(AddressAttribute::Label));
+            message.attributes.extend(new.broadcast.map(AddressAttribute::Broadcast));
+        }
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Takes an address from an interface.
+    ///
+    /// An IPv4 address that is the first of its network takes the later ones of that network with it (unless
+    /// `promote_secondaries` is set for the interface). Those are not ours to remove: they are put back.
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` when it does not stand there; else what the kernel says.
+    pub fn delete_address(&mut self, address: &InterfaceAddress) -> io::Result<()> {
+        let dependents = self.dependents(address)?;
+        let message = delete_message(address);
+        self.request(RouteNetlinkMessage::DelAddress(message), 0)?;
+        if dependents.is_empty() {
+            return Ok(());
+        }
+        let left = self.addresses()?;
+        for lost in
+            dependents.iter().filter(|d| !left.iter().any(|l| l.ip == d.ip && l.interface == d.interface))
+        {
+            let restored = NewAddress {
+                interface: lost.interface,
+                ip: lost.ip,
+                prefix: lost.prefix,
+                label: lost.label.clone(),
+                broadcast: lost.broadcast,
+                no_prefix_route: lost.no_prefix_route,
+            };
+            match self.add_address(&restored) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The secondary addresses that the kernel may remove together with `address`.
+    fn dependents(&mut self, address: &InterfaceAddress) -> io::Result<Vec<InterfaceAddress>> {
+        if address.secondary || address.ip.is_ipv6() {
+            return Ok(Vec::new());
+        }
+        let mut all = self.addresses()?;
+        all.retain(|other| {
+            other.secondary
+                && other.interface == address.interface
+                && other.prefix == address.prefix
+                && other.network_contains(address.ip)
+        });
+        Ok(all)
+    }
+}
+
+fn delete_message(address: &InterfaceAddress) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address.ip);
+    message.header.prefix_len = address.prefix;
+    message.header.index = address.interface;
+    message.attributes = vec![AddressAttribute::Local(address.ip)];
+    message
+}
+
+fn family(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+/// Whether two addresses of one family lie in one network of `prefix` bits. Two families never do.
+#[must_use]
+pub fn same_network(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            let host_bits = 32u32.saturating_sub(u32::from(prefix));
+            (a.to_bits() ^ b.to_bits()).checked_shr(host_bits).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            let host_bits = 128u32.saturating_sub(u32::from(prefix));
+            (a.to_bits() ^ b.to_bits()).checked_shr(host_bits).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+/// The highest address of an IPv4 network, which is its broadcast address; networks of 31 and 32 bits have none.
+fn highest_address(ip: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
+    (prefix < 31).then(|| Ipv4Addr::from_bits(ip.to_bits() | (u32::MAX >> prefix)))
+}
+
+/// The address through which this machine is connected to the network of `ip`: the one with the longest prefix; of
+/// equal ones the kernel's first. `ip` itself, if it stands somewhere already, does not count: it would lead to
+/// itself. Loopback addresses lead nowhere.
+#[must_use]
+pub fn choose_interface(addresses: &[InterfaceAddress], ip: IpAddr) -> Option<&InterfaceAddress> {
+    let connected = addresses.iter().filter(|a| a.ip != ip && !a.ip.is_loopback() && a.network_contains(ip));
+    connected.fold(None, |best: Option<&InterfaceAddress>, next| match best {
+        Some(best) if best.prefix >= next.prefix => Some(best),
+        _ => Some(next),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{in_namespace, veth_pair};
+
+    fn address(interface: u32, text: &str, prefix: u8) -> InterfaceAddress {
+        InterfaceAddress {
+            interface,
+            ip: text.parse().unwrap(),
+            prefix,
+            label: None,
+            broadcast: None,
+            secondary: false,
+            tentative: false,
+            duplicate: false,
+            no_prefix_route: false,
+            local_scope: false,
+        }
+    }
+
+    #[test]
+    fn networks() {
+        let same = |a: &str, b: &str, prefix| same_network(a.parse().unwrap(), b.parse().unwrap(), prefix);
+        assert!(same("10.0.0.1", "10.0.0.200", 24));
+        assert!(!same("10.0.0.1", "10.0.1.1", 24));
+        assert!(same("10.0.0.1", "192.168.0.1", 0));
+        assert!(!same("10.0.0.1", "10.0.0.2", 32));
+        assert!(same("fd00::1", "fd00::ffff", 64));
+        assert!(!same("fd00::1", "fd00:0:0:1::1", 64));
+        assert!(!same("::1", "0.0.0.1", 0), "two families");
+    }
+
+    #[test]
+    fn longest_prefix_first() {
+        let all = [
+            address(2, "172.23.2.1", 16),
+            address(3, "172.23.2.1", 24),
+            address(4, "fd00::1", 64),
+            address(5, "172.23.2.14", 32),
+        ];
+        let chosen = |ip: &str| choose_interface(&all, ip.parse().unwrap()).map(|a| a.interface);
+        assert_eq!(chosen("172.23.2.14"), Some(3), "not the address itself");
+        assert_eq!(chosen("172.23.9.9"), Some(2));
+        assert_eq!(chosen("fd00::99"), Some(4));
+        assert_eq!(chosen("10.0.0.1"), None);
+    }
+
+    #[test]
+    fn broadcast_addresses() {
+        assert_eq!(address(1, "10.1.2.3", 24).broadcast_address(), Some(Ipv4Addr::new(10, 1, 2, 255)));
+        assert_eq!(address(1, "10.1.2.3", 0).broadcast_address(), Some(Ipv4Addr::BROADCAST));
+        assert_eq!(address(1, "10.1.2.3", 31).broadcast_address(), None);
+        assert_eq!(address(1, "fd00::1", 64).broadcast_address(), None);
+        let noted = InterfaceAddress { broadcast: Some(Ipv4Addr::BROADCAST), ..address(1, "10.1.2.3", 24) };
+        assert_eq!(noted.broadcast_address(), Some(Ipv4Addr::BROADCAST));
+    }
+
+    #[test]
+    fn garbage_is_no_address() {
+        for length in 0..64 {
+            for fill in [0u8, 2, 4, 8, 0xff] {
+                let _ = InterfaceAddress::parse(&vec![fill; length]);
+            }
+        }
+    }
+
+    fn new(interface: u32, text: &str, prefix: u8) -> NewAddress {
+        let ip = text.parse().unwrap();
+        NewAddress { interface, ip, prefix, label: None, broadcast: None, no_prefix_route: false }
+    }
+
+    #[test]
+    fn put_and_taken_in_a_namespace() {
+        in_namespace(|| {
+            let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
+            let mut netlink = Netlink::open().unwrap();
+            netlink.add_address(&new(eth.index, "172.23.2.1", 24)).unwrap();
+            let service = NewAddress {
+                label: Some("eth0:web".to_string()),
+                broadcast: Some(Ipv4Addr::new(172, 23, 2, 255)),
+                ..new(eth.index, "172.23.2.14", 24)
+            };
+            netlink.add_address(&service).unwrap();
+            assert_eq!(netlink.add_address(&service).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            netlink.add_address(&new(eth.index, "fd00::14", 64)).unwrap();
+
+            let all = netlink.addresses().unwrap();
+            let standing = |text: &str| {
+                let ip: IpAddr = text.parse().unwrap();
+                all.iter().find(|a| a.ip == ip).unwrap()
+            };
+            let there = standing("172.23.2.14");
+            assert!(there.secondary);
+            assert_eq!(there.label.as_deref(), Some("eth0:web"));
+            assert_eq!(there.broadcast, Some(Ipv4Addr::new(172, 23, 2, 255)));
+            assert!(!standing("fd00::14").tentative, "usable at once");
+            assert_eq!(choose_interface(&all, "172.23.2.99".parse().unwrap()).unwrap().interface, eth.index);
+
+            netlink.delete_address(there).unwrap();
+            netlink.delete_address(standing("fd00::14")).unwrap();
+            let gone = netlink.delete_address(there).unwrap_err();
+            assert_eq!(gone.kind(), io::ErrorKind::AddrNotAvailable);
+        });
+    }
+
+    #[test]
+    fn a_primary_address_goes_alone() {
+        in_namespace(|| {
+            let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
+            let mut netlink = Netlink::open().unwrap();
+            netlink.add_address(&new(eth.index, "172.23.2.14", 24)).unwrap();
+            netlink.add_address(&new(eth.index, "172.23.2.1", 24)).unwrap();
+            let all = netlink.addresses().unwrap();
+            let ours = all.iter().find(|a| a.ip.to_string() == "172.23.2.14").unwrap();
+            assert!(!ours.secondary);
+            netlink.delete_address(ours).unwrap();
+            let left = netlink.addresses().unwrap();
+            assert!(
+                left.iter().any(|a| a.ip.to_string() == "172.23.2.1"),
+                "the administrator's address stays: {left:?}"
+            );
+        });
+    }
+}

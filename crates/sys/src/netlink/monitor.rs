@@ -1,0 +1,159 @@
+//! Watching interfaces and addresses change.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::SocketFlags;
+
+use super::{
+    ANSWER_BYTES_MAX, Interface, InterfaceAddress, for_each_message, receive_from_kernel, route_socket,
+};
+
+// linux/rtnetlink.h
+const RTMGRP_LINK: u32 = 0x1;
+const RTMGRP_IPV4_IFADDR: u32 = 0x10;
+const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+/// A burst of changes (a bridge with many ports goes down) must not cost us the news of one.
+const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
+
+/// One change that the kernel tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An interface is new or changed.
+    Interface(Interface),
+    /// An interface is gone, with all its addresses.
+    InterfaceGone(Interface),
+    /// An address is new or changed.
+    Address(InterfaceAddress),
+    /// An address is gone.
+    AddressGone(InterfaceAddress),
+    /// There were more changes than the kernel kept for us: read everything again.
+    Lost,
+}
+
+/// Receives the changes of one network namespace from the moment of its opening. Readable (for epoll) when there are
+/// some.
+pub struct Monitor {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl Monitor {
+    /// Begins to watch the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open() -> io::Result<Self> {
+        let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+        let socket = route_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, groups)?;
+        // Beyond the system's limit only with rights; without them the smaller buffer and `Lost` do.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES);
+        Ok(Self { socket, buffer: vec![0; ANSWER_BYTES_MAX] })
+    }
+
+    /// Appends to `changes` what one datagram tells. Returns false when none was waiting. Never blocks.
+    ///
+    /// # Errors
+    /// What the kernel says; the monitor can go on being used.
+    pub fn read(&mut self, changes: &mut Vec<Change>) -> io::Result<bool> {
+        let length = match receive_from_kernel(&self.socket, &mut self.buffer) {
+            Ok(Some(length)) => length,
+            Ok(None) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                changes.push(Change::Lost);
+                return Ok(true);
+            }
+            Err(error) => return Err(error),
+        };
+        for_each_message(&self.buffer[..length], |header, payload| {
+            changes.extend(match header.message_type {
+                RTM_NEWLINK => Interface::parse(payload).map(Change::Interface),
+                RTM_DELLINK => Interface::parse(payload).map(Change::InterfaceGone),
+                RTM_NEWADDR => InterfaceAddress::parse(payload).map(Change::Address),
+                RTM_DELADDR => InterfaceAddress::parse(payload).map(Change::AddressGone),
+                _ => None,
+            });
+            Ok(())
+        })?;
+        Ok(true)
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        netlink::{Netlink, NewAddress},
+        testing::{in_namespace, set_up, veth_pair},
+    };
+
+    fn all(monitor: &mut Monitor) -> Vec<Change> {
+        let mut changes = Vec::new();
+        while monitor.read(&mut changes).unwrap() {}
+        changes
+    }
+
+    #[test]
+    fn sees_what_others_do() {
+        in_namespace(|| {
+            let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
+            let mut monitor = Monitor::open().unwrap();
+            assert_eq!(all(&mut monitor), []);
+            let mut netlink = Netlink::open().unwrap();
+            let ip = "172.23.2.14".parse().unwrap();
+            let (label, broadcast, no_prefix_route) = (None, None, false);
+            let new = NewAddress { interface: eth.index, ip, prefix: 24, label, broadcast, no_prefix_route };
+            netlink.add_address(&new).unwrap();
+            let came = all(&mut monitor);
+            let Some(Change::Address(there)) =
+                came.iter().find(|c| matches!(c, Change::Address(a) if a.ip == ip))
+            else {
+                panic!("{came:?}")
+            };
+            netlink.delete_address(there).unwrap();
+            assert!(all(&mut monitor).iter().any(|c| matches!(c, Change::AddressGone(a) if a.ip == ip)));
+            set_up("peer0", false).unwrap();
+            // Carrier changes are told by a worker of the kernel, a little later.
+            let deadline = crate::testing::patience();
+            let mut seen = Vec::new();
+            while !seen
+                .iter()
+                .any(|c| matches!(c, Change::Interface(i) if i.name == "eth0" && i.up && !i.carrier))
+            {
+                assert!(deadline(), "no word of the lost carrier: {seen:?}");
+                seen.extend(all(&mut monitor));
+            }
+        });
+    }
+
+    #[test]
+    fn too_much_at_once_is_said() {
+        in_namespace(|| {
+            let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
+            let mut monitor = Monitor::open().unwrap();
+            rustix::net::sockopt::set_socket_recv_buffer_size(&monitor.socket, 1).unwrap();
+            let mut netlink = Netlink::open().unwrap();
+            for host in 1..100 {
+                let ip = std::net::Ipv4Addr::new(10, 0, 0, host).into();
+                let (label, broadcast, no_prefix_route) = (None, None, true);
+                let new =
+                    NewAddress { interface: eth.index, ip, prefix: 32, label, broadcast, no_prefix_route };
+                netlink.add_address(&new).unwrap();
+            }
+            assert!(all(&mut monitor).contains(&Change::Lost));
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! For this crate's tests: a network namespace of one's own. No test touches the host's network.
+
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+};
+use rustix::thread::UnshareFlags;
+
+use crate::netlink::{Interface, Netlink};
+
+/// Runs `body` in a thread that has a new network namespace. Where that is not permitted it says so and does nothing.
+pub(crate) fn in_namespace(body: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            // SAFETY: only this thread's network namespace changes; it shares no file descriptor table with itself.
+            match unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) } {
+                Ok(()) => body(),
+                Err(error) => eprintln!("SKIPPED: no network namespace of our own here: {error}"),
+            }
+        });
+        if let Err(panic) = run.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// Makes a veth pair, both ends up, and returns them.
+pub(crate) fn veth_pair(a: &str, b: &str) -> io::Result<[Interface; 2]> {
+    let mut netlink = Netlink::open()?;
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![LinkAttribute::IfName(b.to_string())];
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(a.to_string()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ];
+    netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)?;
+    set_up(a, true)?;
+    set_up(b, true)?;
+    Ok([netlink.interface(a)?, netlink.interface(b)?])
+}
+
+/// Sets an interface up or down.
+pub(crate) fn set_up(name: &str, up: bool) -> io::Result<()> {
+    let mut netlink = Netlink::open()?;
+    let mut message = LinkMessage::default();
+    message.header.index = netlink.interface(name)?.index;
+    message.header.change_mask = LinkFlags::Up;
+    message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+    netlink.request(RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// Returns a function that says for five seconds, waiting a little each time, that it is not too late yet.
+#[expect(clippy::disallowed_methods, reason = "a test that waits for the kernel reads the clock")]
+pub(crate) fn patience() -> impl Fn() -> bool {
+    let end = Instant::now() + Duration::from_secs(5);
+    move || {
+        thread::sleep(Duration::from_millis(1));
+        Instant::now() < end
+    }
+}
