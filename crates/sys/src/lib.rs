@@ -2,10 +2,12 @@
 //! them decides when and why; the facts about the kernel that they rest on are in `docs/kernel.md`.
 //!
 //! * [`netlink`]: interfaces and addresses, read, changed and watched;
-//! * [`announce`]: tell a segment where an address lives now.
+//! * [`announce`]: tell a segment where an address lives now;
+//! * [`signal`]: what a broken pipe does.
 
 pub mod announce;
 pub mod netlink;
+pub mod signal;
 
 #[cfg(test)]
 mod testing;
