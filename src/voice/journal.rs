@@ -1,0 +1,720 @@
+//! The log. Lines go to the service manager's journal when standard error is connected to it, else to standard error;
+//! and to what `ha.cf` names: `logfile` (everything but debugging), `debugfile` (everything), `logfacility` (syslog).
+//!
+//! A line is handed over without waiting: one thread of its own does the writing, so a disk or a reader that hangs
+//! delays nobody. What cannot be written is counted, and the count is said where it happened as soon as that place
+//! takes lines again. A file that was moved away (log rotation) is opened anew under its name.
+//!
+//! A line as text: `2026-11-22 10:06:10.123+00:00 clustnode1 locum[4711]: warning: text`, the time with the offset of
+//! this machine's time zone. The time is the one at which the thing happened, not the one of writing.
+
+use std::{
+    fmt::Write as _,
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    mem,
+    os::unix::{
+        fs::{MetadataExt, OpenOptionsExt},
+        net::UnixDatagram,
+    },
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, SyncSender, TrySendError},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+use locum_core::{
+    note::{Escaped, Level, Note},
+    plan::Logging,
+};
+use tracing::field::{Field, Visit};
+
+/// Lines that may wait for the writer. More are counted as lost.
+const WAITING_MAX: usize = 4096;
+/// Bytes of one line's text that are written; the rest is cut off.
+const TEXT_MAX: usize = 4096;
+/// Where journald takes structured entries.
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+/// Where journald takes syslog lines; `/dev/log` points to it where journald is the system log.
+const JOURNAL_SYSLOG: &str = "/run/systemd/journal/dev-log";
+/// Where syslog listens.
+const SYSLOG_SOCKET: &str = "/dev/log";
+
+/// A handle on the log: cheap to clone, usable from every thread that may allocate (the heart may not; its notes come
+/// over the ring).
+#[derive(Clone, Debug)]
+pub struct Journal {
+    queue: SyncSender<Job>,
+    lost: Arc<AtomicU64>,
+    level: Level,
+}
+
+/// Where lines go.
+#[derive(Debug)]
+pub struct Targets {
+    /// This node's name.
+    pub node: String,
+    /// The quietest level that is written anywhere.
+    pub level: Level,
+    main: Main,
+    logfile: Option<LogFile>,
+    debugfile: Option<LogFile>,
+    syslog: Option<Syslog>,
+    zone: TimeZone,
+}
+
+impl Targets {
+    /// Standard error or the journal, and what the configuration names. Nothing is opened yet.
+    #[must_use]
+    pub fn new(node: &str, level: Level, logging: &Logging) -> Self {
+        let mut main = Main::of_this_process();
+        let facility = logging.facility.as_deref().and_then(facility_number);
+        let syslog = match (&mut main, facility) {
+            (Main::Journald(journald), Some(facility)) if journald_is_syslog() => {
+                journald.facility = Some(facility);
+                None
+            }
+            (_, facility) => facility.map(Syslog::new),
+        };
+        Self {
+            node: node.to_owned(),
+            level,
+            main,
+            logfile: logging.logfile.as_ref().map(LogFile::new),
+            debugfile: logging.debugfile.as_ref().map(LogFile::new),
+            syslog,
+            zone: TimeZone::system(),
+        }
+    }
+}
+
+impl Journal {
+    /// Begins to write.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start(targets: Targets) -> io::Result<Self> {
+        let (queue, jobs) = mpsc::sync_channel(WAITING_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
+        let journal = Self { queue, lost: Arc::clone(&lost), level: targets.level };
+        thread::Builder::new()
+            .name("journal".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || write_all(targets, &jobs, &lost))?;
+        Ok(journal)
+    }
+
+    /// Writes a note of the heart, with the time at which it was taken.
+    pub fn note(&self, note: &Note, taken: SystemTime) {
+        self.write(note.level, note.group.as_deref(), taken, note.text.clone());
+    }
+
+    /// Writes a line about now.
+    pub fn say(&self, level: Level, text: impl Into<String>) {
+        self.write(level, None, now(), text.into());
+    }
+
+    fn write(&self, level: Level, group: Option<&str>, time: SystemTime, text: String) {
+        if level < self.level {
+            return;
+        }
+        let line = Line { level, group: group.map(str::to_owned), time, text: printable(text) };
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(Job::Line(line)) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything said so far is written, at most this long. Whether it was.
+    #[must_use]
+    pub fn flush(&self, limit: Duration) -> bool {
+        let (done, wait) = mpsc::sync_channel(1);
+        self.queue.try_send(Job::Flush(done)).is_ok() && wait.recv_timeout(limit).is_ok()
+    }
+
+    /// Lets the `tracing` macros of this process write here: field `group` is the group's key, every other field is
+    /// appended as `name=value`. Once in a process; later calls change nothing.
+    pub fn install(&self) {
+        // The only error is that there is a subscriber already.
+        let _ = tracing::subscriber::set_global_default(Macros(self.clone()));
+    }
+
+    /// Writes a panic as the last line before the process dies of it.
+    pub fn catch_panics(&self) {
+        let journal = self.clone();
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            journal.say(Level::Critical, format!("a fault in Locum ends the daemon: {panic}"));
+            let _ = journal.flush(Duration::from_secs(1));
+            usual(panic);
+        }));
+    }
+}
+
+/// The wall clock.
+#[expect(clippy::disallowed_methods, reason = "the voice is a driver: log lines carry the wall clock's time")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Lines are one line each, whatever an agent printed; texts that are clean are not copied.
+fn printable(mut text: String) -> String {
+    if text.len() > TEXT_MAX {
+        let end = (0..=TEXT_MAX).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    if !text.chars().any(char::is_control) {
+        return text;
+    }
+    let mut clean = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if character.is_control() {
+            let mut bytes = [0; 4];
+            let _ = write!(clean, "{}", Escaped(character.encode_utf8(&mut bytes).as_bytes()));
+        } else {
+            clean.push(character);
+        }
+    }
+    clean
+}
+
+#[derive(Debug)]
+enum Job {
+    Line(Line),
+    Flush(SyncSender<()>),
+}
+
+#[derive(Debug)]
+struct Line {
+    level: Level,
+    group: Option<String>,
+    time: SystemTime,
+    text: String,
+}
+
+impl Line {
+    /// The text, led by the group's key unless it names it anyway.
+    fn message(&self) -> String {
+        match &self.group {
+            Some(group) if !self.text.contains(group.as_str()) => format!("{group}: {}", self.text),
+            _ => self.text.clone(),
+        }
+    }
+}
+
+/// The writing thread: ends when the last handle is gone.
+fn write_all(mut targets: Targets, jobs: &Receiver<Job>, lost: &AtomicU64) {
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Line(line) => targets.write(&line),
+            // Nobody waits any more: nothing is lost by that.
+            Job::Flush(done) => drop(done.send(())),
+        }
+        let dropped = lost.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let text = format!("{dropped} log lines were lost: they came faster than they could be written");
+            targets.write(&Line { level: Level::Warning, group: None, time: now(), text });
+        }
+    }
+}
+
+impl Targets {
+    fn write(&mut self, line: &Line) {
+        let stamp = stamp(line.time, &self.zone);
+        let message = line.message();
+        let text = text_line(&stamp, &self.node, line.level, &message);
+        match &mut self.main {
+            Main::Stderr(stderr) => stderr.write(&text, &stamp),
+            Main::Prefixed => prefixed(line.level, &message),
+            Main::Journald(journald) => journald.write(line, &message),
+        }
+        if line.level > Level::Debug
+            && let Some(file) = &mut self.logfile
+        {
+            file.write(&text, &stamp);
+        }
+        if let Some(file) = &mut self.debugfile {
+            file.write(&text, &stamp);
+        }
+        if let Some(syslog) = &mut self.syslog {
+            syslog.write(line, &message, &self.zone);
+        }
+    }
+}
+
+/// `2026-11-22 10:06:10.123+00:00`
+fn stamp(time: SystemTime, zone: &TimeZone) -> String {
+    let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
+    time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.3f%:z").to_string()
+}
+
+fn text_line(stamp: &str, node: &str, level: Level, message: &str) -> String {
+    format!("{stamp} {node} locum[{}]: {}: {message}\n", std::process::id(), word(level))
+}
+
+/// A level in lines of text.
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warning => "warning",
+        Level::Error => "error",
+        Level::Critical => "CRITICAL",
+    }
+}
+
+/// A level as syslog counts them (RFC 5424, section 6.2.1).
+fn severity(level: Level) -> u8 {
+    match level {
+        Level::Debug => 7,
+        Level::Info => 6,
+        Level::Warning => 4,
+        Level::Error => 3,
+        Level::Critical => 2,
+    }
+}
+
+/// A facility's number (RFC 5424, section 6.2.1) by the name that `logfacility` uses; none for `none` and for words
+/// that are no facility.
+#[must_use]
+pub fn facility_number(name: &str) -> Option<u8> {
+    const NAMES: [&str; 12] = [
+        "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+    ];
+    let name = name.to_ascii_lowercase();
+    let name = if name == "security" { "auth" } else { &name };
+    let numbered = name.strip_prefix("local").and_then(|digit| digit.parse().ok()).filter(|&n: &u8| n < 8);
+    numbered.map(|n| 16 + n).or_else(|| u8::try_from(NAMES.iter().position(|&n| n == name)?).ok())
+}
+
+fn journald_is_syslog() -> bool {
+    std::fs::canonicalize(SYSLOG_SOCKET).is_ok_and(|path| path == Path::new(JOURNAL_SYSLOG))
+}
+
+/// Where lines go without any configuration.
+#[derive(Debug)]
+enum Main {
+    /// A terminal, a file, a pipe.
+    Stderr(Counted),
+    /// Standard error is the journal's, and the journal's own socket is out of reach: lines carry their level as
+    /// `<N>`, as sd-daemon(3) describes.
+    Prefixed,
+    /// The journal, with fields.
+    Journald(Journald),
+}
+
+impl Main {
+    fn of_this_process() -> Self {
+        if !stderr_is_journal() {
+            return Self::Stderr(Counted::default());
+        }
+        Journald::new().map_or(Self::Prefixed, Self::Journald)
+    }
+}
+
+/// `JOURNAL_STREAM` holds device and inode of the stream that the service manager connected to the journal; a child
+/// whose standard error was moved elsewhere still inherits the variable, so it is compared (systemd.exec(5)).
+fn stderr_is_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let connected = std::fs::metadata("/proc/self/fd/2").map(|m| format!("{}:{}", m.dev(), m.ino()));
+    connected.is_ok_and(|connected| connected == stream)
+}
+
+/// A place that takes whole lines, and what it did not take.
+#[derive(Debug, Default)]
+struct Counted {
+    lost: u64,
+    reason: String,
+}
+
+impl Counted {
+    /// Writes to standard error.
+    fn write(&mut self, text: &str, stamp: &str) {
+        let result = self.report(stamp).and_then(|report| {
+            let mut stderr = io::stderr().lock();
+            stderr.write_all(report.as_bytes())?;
+            stderr.write_all(text.as_bytes())
+        });
+        self.keep(result);
+    }
+
+    /// What has to be said first, now that there seems to be a way.
+    fn report(&self, stamp: &str) -> io::Result<String> {
+        Ok(match self.lost {
+            0 => String::new(),
+            lost => {
+                format!("{stamp} locum: warning: {lost} lines before this one were lost: {}\n", self.reason)
+            }
+        })
+    }
+
+    fn keep(&mut self, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.lost = 0,
+            Err(error) => {
+                self.lost += 1;
+                self.reason = error.to_string();
+            }
+        }
+    }
+}
+
+fn prefixed(level: Level, message: &str) {
+    // The journal's stream: when it is gone, so is everybody who could be told.
+    let _ = io::stderr().lock().write_all(format!("<{}>{message}\n", severity(level)).as_bytes());
+}
+
+/// `logfile` or `debugfile`.
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: Option<File>,
+    /// The last write ended within a line.
+    torn: bool,
+    counted: Counted,
+}
+
+impl LogFile {
+    fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), file: None, torn: false, counted: Counted::default() }
+    }
+
+    fn write(&mut self, text: &str, stamp: &str) {
+        let result = self.try_write(text, stamp);
+        if result.is_err() {
+            self.file = None;
+        }
+        self.counted.keep(result);
+    }
+
+    fn try_write(&mut self, text: &str, stamp: &str) -> io::Result<()> {
+        let report = self.counted.report(stamp)?;
+        if self.file.as_ref().is_some_and(|file| moved_away(file, &self.path)) {
+            self.file = None;
+            self.torn = false;
+        }
+        let file = match &mut self.file {
+            Some(file) => file,
+            empty => empty.insert(OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)?),
+        };
+        let whole = format!("{}{report}{text}", if self.torn { "\n" } else { "" });
+        // One write for the whole, so that two writers do not mix; what a full disk took of it ends within a line.
+        let written = file.write(whole.as_bytes())?;
+        self.torn = written < whole.len();
+        if self.torn { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+/// Whether the file's name now leads elsewhere or nowhere.
+fn moved_away(file: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(named)) = (file.metadata(), std::fs::metadata(path)) else { return true };
+    (open.dev(), open.ino()) != (named.dev(), named.ino())
+}
+
+/// A datagram socket that is never waited for.
+fn datagram() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// journald's native protocol: one datagram an entry, one `FIELD=value` a line (systemd's "Native Journal Protocol").
+#[derive(Debug)]
+struct Journald {
+    socket: UnixDatagram,
+    facility: Option<u8>,
+    lost: u64,
+}
+
+impl Journald {
+    fn new() -> Option<Self> {
+        Path::new(JOURNAL_SOCKET).exists().then_some(())?;
+        Some(Self { socket: datagram().ok()?, facility: None, lost: 0 })
+    }
+
+    fn write(&mut self, line: &Line, message: &str) {
+        if self.lost > 0 {
+            let text =
+                format!("{} lines before this one were lost: the journal did not take them", self.lost);
+            let report = Line { level: Level::Warning, group: None, time: now(), text };
+            if self.send(&entry(&report, &report.text, self.facility)).is_ok() {
+                self.lost = 0;
+            }
+        }
+        if self.send(&entry(line, message, self.facility)).is_err() {
+            self.lost += 1;
+        }
+    }
+
+    fn send(&self, entry: &str) -> io::Result<()> {
+        self.socket.send_to(entry.as_bytes(), JOURNAL_SOCKET).map(drop)
+    }
+}
+
+/// One journal entry. Values are one line each: [`printable`] saw to that, and group keys come from a file of words.
+fn entry(line: &Line, message: &str, facility: Option<u8>) -> String {
+    let micros = line.time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    let mut entry = format!(
+        "MESSAGE={message}\nPRIORITY={}\nSYSLOG_IDENTIFIER=locum\nSYSLOG_PID={}\nLOCUM_TIME_USEC={micros}\n",
+        severity(line.level),
+        std::process::id(),
+    );
+    if let Some(group) = &line.group {
+        let _ = writeln!(entry, "LOCUM_GROUP={}", printable(group.clone()));
+    }
+    if let Some(facility) = facility {
+        let _ = writeln!(entry, "SYSLOG_FACILITY={facility}");
+    }
+    entry
+}
+
+/// The local syslog socket, in the old form (RFC 3164) that every syslog daemon takes there.
+#[derive(Debug)]
+struct Syslog {
+    facility: u8,
+    socket: Option<UnixDatagram>,
+    path: PathBuf,
+    lost: u64,
+}
+
+impl Syslog {
+    fn new(facility: u8) -> Self {
+        Self { facility, socket: datagram().ok(), path: SYSLOG_SOCKET.into(), lost: 0 }
+    }
+
+    fn write(&mut self, line: &Line, message: &str, zone: &TimeZone) {
+        if self.lost > 0 {
+            let text = format!("{} lines before this one were lost: syslog did not take them", self.lost);
+            if self.send(Level::Warning, now(), &text, zone).is_ok() {
+                self.lost = 0;
+            }
+        }
+        if self.send(line.level, line.time, message, zone).is_err() {
+            self.lost += 1;
+        }
+    }
+
+    fn send(&self, level: Level, time: SystemTime, message: &str, zone: &TimeZone) -> io::Result<()> {
+        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone());
+        let priority = u16::from(self.facility) * 8 + u16::from(severity(level));
+        let text = format!(
+            "<{priority}>{} locum[{}]: {}: {message}",
+            time.strftime("%b %e %H:%M:%S"),
+            std::process::id(),
+            word(level)
+        );
+        socket.send_to(text.as_bytes(), &self.path).map(drop)
+    }
+}
+
+/// The end of the `tracing` macros.
+struct Macros(Journal);
+
+impl tracing::Subscriber for Macros {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event() && metadata.target().starts_with("locum") && level_of(metadata) >= self.0.level
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let text = mem::take(&mut fields.text) + &fields.others;
+        self.0.write(level_of(event.metadata()), fields.group.as_deref(), now(), text);
+    }
+
+    // Spans are not used: a line says all by itself.
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+fn level_of(metadata: &tracing::Metadata<'_>) -> Level {
+    match *metadata.level() {
+        tracing::Level::ERROR => Level::Error,
+        tracing::Level::WARN => Level::Warning,
+        tracing::Level::INFO => Level::Info,
+        _ => Level::Debug,
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    text: String,
+    group: Option<String>,
+    others: String,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "group" => self.group = Some(value.to_owned()),
+            "message" => self.text = value.to_owned(),
+            name => drop(write!(self.others, " {name}={value}")),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        match field.name() {
+            "group" => self.group = Some(format!("{value:?}")),
+            "message" => self.text = format!("{value:?}"),
+            name => drop(write!(self.others, " {name}={value:?}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn at(seconds: u64, millis: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis)
+    }
+
+    fn targets(logfile: Option<&Path>, debugfile: Option<&Path>, level: Level) -> Targets {
+        let name = |path: &Path| path.to_str().unwrap().to_owned();
+        let logging =
+            Logging { logfile: logfile.map(name), debugfile: debugfile.map(name), ..Logging::default() };
+        let mut targets = Targets::new("clustnode1", level, &logging);
+        targets.zone = TimeZone::fixed(jiff::tz::offset(2));
+        targets
+    }
+
+    #[test]
+    fn a_line_has_date_milliseconds_offset_node_and_level() {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, debug) = (directory.path().join("log"), directory.path().join("debug"));
+        let journal = Journal::start(targets(Some(&log), Some(&debug), Level::Debug)).unwrap();
+        let note = Note {
+            level: Level::Warning,
+            group: Some("172.23.2.14".to_owned()),
+            text: "taken over".to_owned(),
+        };
+        journal.note(&note, at(1_795_337_170, 7));
+        journal.note(&Note { level: Level::Debug, group: None, text: "detail".to_owned() }, at(0, 0));
+        assert!(journal.flush(Duration::from_secs(10)));
+        let pid = std::process::id();
+        let line = format!(
+            "2026-11-22 10:46:10.007+02:00 clustnode1 locum[{pid}]: warning: 172.23.2.14: taken over\n"
+        );
+        assert_eq!(fs::read_to_string(log).unwrap(), line);
+        let detail = format!("1970-01-01 02:00:00.000+02:00 clustnode1 locum[{pid}]: debug: detail\n");
+        assert_eq!(fs::read_to_string(debug).unwrap(), line + &detail);
+    }
+
+    #[test]
+    fn quieter_lines_than_asked_for_are_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let journal = Journal::start(targets(Some(&log), None, Level::Warning)).unwrap();
+        journal.say(Level::Info, "no");
+        journal.say(Level::Error, "yes");
+        assert!(journal.flush(Duration::from_secs(10)));
+        let text = fs::read_to_string(log).unwrap();
+        assert!(text.ends_with("error: yes\n") && text.lines().count() == 1, "{text}");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let (log, old) = (directory.path().join("log"), directory.path().join("log.1"));
+        fs::write(&log, "what was there before\n").unwrap();
+        let mut file = LogFile::new(&log);
+        file.write("one\n", "");
+        fs::rename(&log, &old).unwrap();
+        file.write("two\n", "");
+        assert_eq!(fs::read_to_string(&old).unwrap(), "what was there before\none\n");
+        assert_eq!(fs::read_to_string(&log).unwrap(), "two\n");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_counted_and_said_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("not/yet");
+        let mut file = LogFile::new(place.join("log"));
+        file.write("one\n", "now");
+        file.write("two\n", "now");
+        fs::create_dir_all(&place).unwrap();
+        file.write("three\n", "now");
+        file.write("four\n", "now");
+        let text = fs::read_to_string(place.join("log")).unwrap();
+        let (report, rest) = text.split_once('\n').unwrap();
+        assert!(report.starts_with("now locum: warning: 2 lines before this one were lost: "), "{report}");
+        assert_eq!(rest, "three\nfour\n");
+    }
+
+    #[test]
+    fn a_full_disk_loses_lines_and_stops_nothing() {
+        // The device that is always full.
+        let mut file = LogFile::new("/dev/full");
+        file.write("one\n", "now");
+        file.write("two\n", "now");
+        assert_eq!(file.counted.lost, 2);
+    }
+
+    #[test]
+    fn nothing_of_an_agent_breaks_out_of_its_line() {
+        let hostile = "ok\nPRIORITY=0\x1b[2Jü".to_owned();
+        let line = Line { level: Level::Info, group: None, time: at(1, 0), text: printable(hostile) };
+        assert_eq!(line.text, "ok\\x0aPRIORITY=0\\x1b[2Jü");
+        let entry = entry(&line, &line.message(), Some(3));
+        assert_eq!(entry.lines().filter(|field| field.starts_with("PRIORITY=")).count(), 1);
+        assert!(entry.contains("SYSLOG_FACILITY=3\n") && entry.contains("LOCUM_TIME_USEC=1000000\n"));
+        let long = printable("ü".repeat(TEXT_MAX));
+        assert!(long.ends_with('…') && long.len() <= TEXT_MAX + 3);
+    }
+
+    #[test]
+    fn syslog_gets_facility_and_level() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut syslog = Syslog { path: path.clone(), ..Syslog::new(facility_number("local0").unwrap()) };
+        let zone = TimeZone::UTC;
+        let line = Line { level: Level::Error, group: None, time: at(0, 0), text: "oh".to_owned() };
+        syslog.write(&line, "oh", &zone);
+        let server = UnixDatagram::bind(&path).unwrap();
+        syslog.write(&line, "oh", &zone);
+        let mut buffer = [0; 200];
+        let length = server.recv(&mut buffer).unwrap();
+        assert!(String::from_utf8_lossy(&buffer[..length]).contains("1 lines before this one were lost"));
+        let length = server.recv(&mut buffer).unwrap();
+        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        assert_eq!(text, format!("<131>Jan  1 00:00:00 locum[{}]: error: oh", std::process::id()));
+    }
+
+    #[test]
+    fn facilities_have_their_numbers() {
+        let cases =
+            [("kern", 0), ("daemon", 3), ("security", 4), ("ftp", 11), ("local0", 16), ("LOCAL7", 23)];
+        for (name, number) in cases {
+            assert_eq!(facility_number(name), Some(number), "{name}");
+        }
+        assert_eq!([facility_number("none"), facility_number("local8"), facility_number("")], [None; 3]);
+    }
+
+    #[test]
+    fn the_macros_write_here() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let journal = Journal::start(targets(Some(&log), None, Level::Info)).unwrap();
+        tracing::subscriber::with_default(Macros(journal.clone()), || {
+            tracing::warn!(group = "httpd", code = 3, "script {} failed", "httpd");
+            tracing::info!(group = "mysql", "started");
+        });
+        assert!(journal.flush(Duration::from_secs(10)));
+        let text = fs::read_to_string(log).unwrap();
+        let lines: Vec<&str> = text.lines().map(|line| line.split_once("]: ").unwrap().1).collect();
+        assert_eq!(lines, ["warning: script httpd failed code=3", "info: mysql: started"]);
+    }
+}
