@@ -1,11 +1,16 @@
 //! The command line: one file per command, and what all of them share.
 
+pub mod standby;
+pub mod stop;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::voice::socket::Fault;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -22,7 +27,14 @@ pub struct Cli {
 /// The commands. Each has a file of its own, with its options and a `run` that returns the exit code; an error it
 /// returns is printed, and the exit code is 1.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Give groups to the other node, and wait until it runs them
+    Standby(standby::Options),
+    /// Get groups from the other node, and wait until they run here
+    Takeover(standby::Options),
+    /// Leave the cluster gracefully, and wait until the daemon has gone
+    Stop(stop::Options),
+}
 
 /// The options that stand before or after any command.
 #[derive(Clone, Debug, Default, Args)]
@@ -81,18 +93,38 @@ pub enum LogLevel {
     Debug,
 }
 
-/// Reads the arguments, does what they say, and tells how it went. A wrong command line ends here with exit code 2.
+/// Exit code for a wrong command line (`EX_USAGE`): the small numbers have meanings of their own.
+const USAGE: u8 = 64;
+
+/// Reads the arguments, does what they say, and tells how it went. A wrong command line ends here.
 #[must_use]
 pub fn main() -> ExitCode {
     // Every command but the daemon itself ends silently when its output is closed; `run` asks for the opposite.
     locum_sys::signal::default_broken_pipe();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. Where they cannot be printed, nobody is there to be told.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
     let common = &cli.common;
-    let result: anyhow::Result<ExitCode> = match cli.command {};
+    let result: anyhow::Result<ExitCode> = match cli.command {
+        Command::Standby(options) => standby::standby(common, options),
+        Command::Takeover(options) => standby::takeover(common, options),
+        Command::Stop(options) => stop::run(common, options),
+    };
     result.unwrap_or_else(|error| {
         eprintln!("locum: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Prints why a running daemon could not be asked; the exit code of that.
+fn failed(fault: &Fault) -> ExitCode {
+    eprintln!("locum: {fault}");
+    ExitCode::from(fault.exit_code())
 }
 
 #[cfg(test)]

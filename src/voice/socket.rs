@@ -1,1 +1,726 @@
-//! The control socket.
+//! The control socket, `control` in the run directory: HTTP/1.1 over a Unix socket, so that anything that speaks HTTP
+//! can ask (`curl --unix-socket /run/locum/control http://locum/status`).
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /status` | the state of everything, JSON |
+//! | `GET /status/watch` | the same whenever it changed and at least every five seconds, one JSON text a line, for ever |
+//! | `POST /standby` `{"set": "all"}` | an [`Outcome`]; sets are all, foreign, local, failback |
+//! | `POST /takeover` `{"set": "all"}` | an [`Outcome`] |
+//! | `POST /stop` | an [`Outcome`]: begun; the connection of a watcher ends with the daemon |
+//!
+//! Who may connect is decided by the file: mode 0660, owner root, group `haclient` if there is one. All who may
+//! connect may read. Only root, and the user as whom the daemon runs, may change anything; the kernel says who calls.
+//!
+//! Nobody who asks can hold up the daemon: bodies and connections are bounded (root's are not: a person in need must
+//! get through), and a watcher that does not read only misses what lies between.
+
+use std::{
+    convert::Infallible,
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{ConnectInfo, DefaultBodyLimit, State, connect_info::Connected},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+    serve::IncomingStream,
+};
+use futures_core::Stream;
+use locum_core::{action::Answer, event::Order, wire::message::Holding};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, timeout},
+};
+
+/// The socket's name in the run directory.
+pub const NAME: &str = "control";
+/// The group that may read.
+const GROUP: &str = "haclient";
+/// Connections at once of all users but root.
+const CALLERS_MAX: usize = 64;
+/// Bytes of a request's body.
+const BODY_MAX: usize = 4096;
+/// How long the heart may take to tell its state.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
+/// How long somebody who does not want to wait does wait for a refusal.
+const REFUSAL_LIMIT: Duration = Duration::from_millis(500);
+/// How often a watcher looks for news, and how long it keeps quiet about none.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+const WATCH_QUIET: Duration = Duration::from_secs(5);
+
+/// What comes in over the socket, for the daemon to answer.
+#[derive(Debug)]
+pub enum Question {
+    /// Tell the state of everything, as JSON.
+    Status(oneshot::Sender<Bytes>),
+    /// Do this.
+    Order(Order, oneshot::Sender<Answer>),
+}
+
+/// What came of an order, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// In one word.
+    pub outcome: Word,
+    /// In a sentence.
+    pub text: String,
+}
+
+/// What came of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    /// It is done. HTTP 200.
+    Done,
+    /// It was begun and nobody waits for the end. HTTP 202.
+    Begun,
+    /// It will not be done. HTTP 409.
+    Refused,
+    /// It was begun and did not end in time. HTTP 504.
+    TimedOut,
+    /// The caller may not ask for it. HTTP 403.
+    Forbidden,
+    /// The daemon is too busy or about to end. HTTP 503.
+    Unavailable,
+}
+
+impl IntoResponse for Outcome {
+    fn into_response(self) -> Response {
+        let code = match self.outcome {
+            Word::Done => StatusCode::OK,
+            Word::Begun => StatusCode::ACCEPTED,
+            Word::Refused => StatusCode::CONFLICT,
+            Word::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Word::Forbidden => StatusCode::FORBIDDEN,
+            Word::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (code, Json(self)).into_response()
+    }
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        let (outcome, text) = match answer {
+            Answer::Done(text) => (Word::Done, text),
+            Answer::Refused(text) => (Word::Refused, text),
+            Answer::TimedOut(text) => (Word::TimedOut, text),
+        };
+        Self { outcome, text }
+    }
+}
+
+fn unavailable(text: &str) -> Outcome {
+    Outcome { outcome: Word::Unavailable, text: text.to_owned() }
+}
+
+/// The set of groups that an order is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Set {
+    /// Both.
+    All,
+    /// The groups that prefer the other node.
+    Foreign,
+    /// The groups that prefer this node.
+    Local,
+    /// The groups that return to their preferred node: `foreign` for a standby, `local` for a takeover.
+    Failback,
+}
+
+impl Set {
+    fn standby(self) -> Order {
+        Order::Standby(match self {
+            Self::All => Holding::All,
+            Self::Foreign | Self::Failback => Holding::Foreign,
+            Self::Local => Holding::Local,
+        })
+    }
+
+    fn takeover(self) -> Order {
+        Order::Takeover(match self {
+            Self::All => Holding::All,
+            Self::Foreign => Holding::Foreign,
+            Self::Local | Self::Failback => Holding::Local,
+        })
+    }
+}
+
+/// The body of `POST /standby` and `POST /takeover`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// What moves.
+    pub set: Set,
+    /// Whether the answer is the outcome, or only that it was begun.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Opens the socket in the run directory. Replaces one that a killed daemon left: the caller holds the directory's
+/// lock, so no other daemon answers there.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn open(run_dir: &Path) -> io::Result<UnixListener> {
+    let path = run_dir.join(NAME);
+    // Made under another name and moved when its mode is right: nobody gets in between.
+    let fresh = run_dir.join(format!(".{NAME}.new"));
+    let _ = fs::remove_file(&fresh);
+    let listener = UnixListener::bind(&fresh)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o660))?;
+    if let Some(gid) = group_id(GROUP) {
+        // Not root: the group stays ours, and its members cannot ask. Nothing else depends on it.
+        let _ = std::os::unix::fs::chown(&fresh, None, Some(gid));
+    }
+    fs::rename(&fresh, &path)?;
+    Ok(listener)
+}
+
+/// A group's number by `/etc/group`. No name service: its libraries may block, and do not belong into a daemon like this.
+fn group_id(name: &str) -> Option<u32> {
+    group_in(&fs::read_to_string("/etc/group").ok()?, name)
+}
+
+fn group_in(file: &str, name: &str) -> Option<u32> {
+    file.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.trim().parse().ok())?
+    })
+}
+
+/// Answers until it is dropped. What is asked comes out of the other end of `questions`.
+pub async fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) {
+    let listener = Bounded { listener, others: Arc::default() };
+    let make = router(questions).into_make_service_with_connect_info::<Caller>();
+    // Ends with an error only when accepting does, which our listener never reports.
+    let _ = axum::serve(listener, make).await;
+}
+
+fn router(questions: mpsc::Sender<Question>) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/status/watch", get(watch))
+        .route("/standby", post(standby))
+        .route("/takeover", post(takeover))
+        .route("/stop", post(stop))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(Asker(questions))
+}
+
+#[derive(Clone)]
+struct Asker(mpsc::Sender<Question>);
+
+impl Asker {
+    async fn status(&self) -> Result<Bytes, Outcome> {
+        let (answer, wait) = oneshot::channel();
+        let told = async {
+            self.0.send(Question::Status(answer)).await.ok()?;
+            wait.await.ok()
+        };
+        match timeout(STATUS_LIMIT, told).await {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err(unavailable("the daemon is about to end")),
+            Err(_) => Err(unavailable("the heart does not answer")),
+        }
+    }
+
+    async fn order(&self, caller: Caller, order: Order, wait: bool) -> Outcome {
+        if !caller.may_change {
+            let text = "only root may change what the cluster does".to_owned();
+            return Outcome { outcome: Word::Forbidden, text };
+        }
+        let (answer, ready) = oneshot::channel();
+        if self.0.send(Question::Order(order, answer)).await.is_err() {
+            return unavailable("the daemon is about to end");
+        }
+        let answer = if wait { Ok(ready.await) } else { timeout(REFUSAL_LIMIT, ready).await };
+        match answer {
+            Ok(Ok(answer)) => answer.into(),
+            Ok(Err(_)) => unavailable("the daemon ended before it was done"),
+            Err(_) => Outcome { outcome: Word::Begun, text: "begun".to_owned() },
+        }
+    }
+}
+
+async fn status(State(asker): State<Asker>) -> Response {
+    match asker.status().await {
+        Ok(status) => ([(header::CONTENT_TYPE, "application/json")], status).into_response(),
+        Err(outcome) => outcome.into_response(),
+    }
+}
+
+async fn watch(State(asker): State<Asker>) -> Response {
+    // One line in flight: a reader that is slow gets the newest afterwards, not all that it missed.
+    let (lines, reader) = mpsc::channel(1);
+    tokio::spawn(feed(asker, lines));
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(Lines(reader))).into_response()
+}
+
+async fn feed(asker: Asker, lines: mpsc::Sender<Bytes>) {
+    let mut last: Option<(Bytes, Instant)> = None;
+    while !lines.is_closed() {
+        let Ok(status) = asker.status().await else { return };
+        let news = last.as_ref().is_none_or(|(old, sent)| *old != status || sent.elapsed() >= WATCH_QUIET);
+        if news {
+            let line = [&status[..], b"\n"].concat();
+            last = Some((status, Instant::now()));
+            if lines.send(line.into()).await.is_err() {
+                return;
+            }
+        }
+        sleep(WATCH_EVERY).await;
+    }
+}
+
+/// The receiving end as a stream.
+struct Lines(mpsc::Receiver<Bytes>);
+
+impl Stream for Lines {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|line| line.map(Ok))
+    }
+}
+
+type Who = ConnectInfo<Caller>;
+
+async fn standby(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(order): Json<Move>) -> Outcome {
+    asker.order(caller, order.set.standby(), order.wait).await
+}
+
+async fn takeover(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(order): Json<Move>) -> Outcome {
+    asker.order(caller, order.set.takeover(), order.wait).await
+}
+
+async fn stop(State(asker): State<Asker>, ConnectInfo(caller): Who) -> Outcome {
+    asker.order(caller, Order::Leave, false).await
+}
+
+/// Who is at the other end, as the kernel says.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    may_change: bool,
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        *stream.remote_addr()
+    }
+}
+
+/// The listener, with a bound on how many connections others than root hold.
+struct Bounded {
+    listener: UnixListener,
+    others: Arc<AtomicUsize>,
+}
+
+impl axum::serve::Listener for Bounded {
+    type Io = Counted;
+    type Addr = Caller;
+
+    async fn accept(&mut self) -> (Counted, Caller) {
+        let own = fs::metadata("/proc/self").map_or(0, |own| own.uid());
+        loop {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                // No descriptor or memory left: it passes or it does not, but asking at once again helps nobody.
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let Ok(peer) = stream.peer_cred() else { continue };
+            let may_change = peer.uid() == 0 || peer.uid() == own;
+            let others = (!may_change).then(|| Arc::clone(&self.others));
+            let place = Place::take(others);
+            if let Some(place) = place {
+                return (Counted { stream, _place: place }, Caller { may_change });
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Caller> {
+        Ok(Caller { may_change: false })
+    }
+}
+
+/// One of the connections that others than root may hold; given back when dropped.
+struct Place(Option<Arc<AtomicUsize>>);
+
+impl Place {
+    fn take(count: Option<Arc<AtomicUsize>>) -> Option<Self> {
+        let free = count.as_ref().is_none_or(|count| count.fetch_add(1, Ordering::Relaxed) < CALLERS_MAX);
+        // Dropped again when there is none.
+        let place = Self(count);
+        free.then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(count) = &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A connection that holds its place.
+struct Counted {
+    stream: UnixStream,
+    _place: Place,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// The asking side: blocking, for commands.
+#[derive(Clone, Debug)]
+pub struct Client {
+    path: PathBuf,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// Nobody listens.
+    #[error("no daemon runs here: nobody answers at {}", .0.display())]
+    NotRunning(PathBuf),
+    /// The file or the daemon says no.
+    #[error("no permission: {0}")]
+    NoPermission(String),
+    /// It listens, but something went wrong.
+    #[error("the daemon does not answer: {0}")]
+    Broken(String),
+}
+
+impl Fault {
+    /// The commands' exit code for it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotRunning(_) => 3,
+            Self::NoPermission(_) => 4,
+            Self::Broken(_) => 1,
+        }
+    }
+}
+
+impl Client {
+    /// Bytes of an answer that are read at most.
+    const ANSWER_MAX: u64 = 16 << 20;
+
+    /// For the daemon with this run directory. Nothing is opened yet.
+    #[must_use]
+    pub fn new(run_dir: &Path) -> Self {
+        Self { path: run_dir.join(NAME) }
+    }
+
+    /// The state of everything, JSON.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn status(&self) -> Result<String, Fault> {
+        let mut answer = self.ask("GET", "/status", "", Some(STATUS_LIMIT + Duration::from_secs(2)))?;
+        let body = answer.text()?;
+        if answer.code == 200 { Ok(body) } else { Err(refusal(answer.code, &body)) }
+    }
+
+    /// The state of everything, a JSON text a line, until the daemon ends.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn watch(&self) -> Result<impl BufRead + use<>, Fault> {
+        let mut answer = self.ask("GET", "/status/watch", "", None)?;
+        if answer.code == 200 { Ok(answer.body) } else { Err(refusal(answer.code, &answer.text()?)) }
+    }
+
+    /// Asks for a move: `path` is `/standby` or `/takeover`. Waits without limit: the daemon has its own.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn order(&self, path: &str, order: Move) -> Result<Outcome, Fault> {
+        let body = serde_json::to_string(&order).map_err(|error| Fault::Broken(error.to_string()))?;
+        self.outcome(path, &body)
+    }
+
+    /// Asks the daemon to leave the cluster.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn stop(&self) -> Result<Outcome, Fault> {
+        self.outcome("/stop", "")
+    }
+
+    fn outcome(&self, path: &str, body: &str) -> Result<Outcome, Fault> {
+        let mut answer = self.ask("POST", path, body, None)?;
+        let text = answer.text()?;
+        match serde_json::from_str(&text) {
+            Ok(Outcome { outcome: Word::Forbidden, text }) => Err(Fault::NoPermission(text)),
+            Ok(Outcome { outcome: Word::Unavailable, text }) => Err(Fault::Broken(text)),
+            Ok(outcome) => Ok(outcome),
+            Err(_) => Err(refusal(answer.code, &text)),
+        }
+    }
+
+    /// Says HTTP/1.0, so that the answer's end is the connection's end, and no framing of parts is needed.
+    fn ask(&self, method: &str, path: &str, body: &str, limit: Option<Duration>) -> Result<Reply, Fault> {
+        let mut stream =
+            std::os::unix::net::UnixStream::connect(&self.path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    Fault::NotRunning(self.path.clone())
+                }
+                io::ErrorKind::PermissionDenied => {
+                    Fault::NoPermission(format!("{} is for root and the group {GROUP}", self.path.display()))
+                }
+                _ => broken(error),
+            })?;
+        stream.set_read_timeout(limit).map_err(broken)?;
+        stream.set_write_timeout(Some(STATUS_LIMIT)).map_err(broken)?;
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.0\r\nHost: locum\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).map_err(broken)?;
+        Reply::read(stream)
+    }
+}
+
+fn broken(error: impl ToString) -> Fault {
+    Fault::Broken(error.to_string())
+}
+
+/// What an answer that is not the wanted one means.
+fn refusal(code: u16, body: &str) -> Fault {
+    let text = serde_json::from_str(body).map_or_else(|_| body.to_owned(), |Outcome { text, .. }| text);
+    if code == 403 { Fault::NoPermission(text) } else { Fault::Broken(format!("{text} (HTTP {code})")) }
+}
+
+/// An answer whose body is still to be read.
+struct Reply {
+    code: u16,
+    body: BufReader<std::os::unix::net::UnixStream>,
+}
+
+impl Reply {
+    fn read(stream: std::os::unix::net::UnixStream) -> Result<Self, Fault> {
+        let mut body = BufReader::new(stream);
+        let mut line = String::new();
+        (&mut body).take(1024).read_line(&mut line).map_err(broken)?;
+        let code = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
+        let code = code.ok_or_else(|| Fault::Broken("it closed the connection".to_owned()))?;
+        // Header fields say nothing that is needed here.
+        for _ in 0..64 {
+            line.clear();
+            (&mut body).take(8192).read_line(&mut line).map_err(broken)?;
+            if line.trim_end().is_empty() {
+                return Ok(Self { code, body });
+            }
+        }
+        Err(Fault::Broken("this is not our control socket".to_owned()))
+    }
+
+    fn text(&mut self) -> Result<String, Fault> {
+        let mut text = String::new();
+        (&mut self.body).take(Client::ANSWER_MAX).read_to_string(&mut text).map_err(broken)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::FileTypeExt, thread};
+
+    use super::*;
+
+    /// A daemon that says `{"turn": N}` and answers every order but `takeover local`, which it refuses.
+    fn with_daemon(test: impl FnOnce(&Path)) {
+        let directory = tempfile::tempdir().unwrap();
+        let run_dir = directory.path().to_owned();
+        let (end, ended) = oneshot::channel::<()>();
+        let (ready, wait) = std::sync::mpsc::channel();
+        let daemon = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = open(&run_dir).unwrap();
+                let (sender, mut questions) = mpsc::channel(8);
+                tokio::spawn(serve(listener, sender));
+                ready.send(()).unwrap();
+                let answering = async {
+                    let mut turn = 0;
+                    while let Some(question) = questions.recv().await {
+                        turn += 1;
+                        answer(question, turn);
+                    }
+                };
+                tokio::select! { () = answering => {}, _ = ended => {} }
+            });
+        });
+        wait.recv().unwrap();
+        test(directory.path());
+        end.send(()).unwrap();
+        daemon.join().unwrap();
+    }
+
+    fn answer(question: Question, turn: u64) {
+        match question {
+            Question::Status(answer) => answer.send(format!("{{\"turn\":{turn}}}").into()).unwrap(),
+            Question::Order(Order::Takeover(Holding::Local), answer) => {
+                answer.send(Answer::Refused("we hold it".to_owned())).unwrap();
+            }
+            // Never answered: somebody who does not wait gets away all the same.
+            Question::Order(Order::Leave, answer) => mem_forget(answer),
+            Question::Order(order, answer) => answer.send(Answer::Done(format!("{order:?}"))).unwrap(),
+        }
+    }
+
+    fn mem_forget(answer: oneshot::Sender<Answer>) {
+        thread::spawn(move || {
+            thread::park_timeout(Duration::from_secs(2));
+            drop(answer);
+        });
+    }
+
+    #[test]
+    fn status_and_orders_are_answered() {
+        with_daemon(|run_dir| {
+            let client = Client::new(run_dir);
+            assert_eq!(client.status().unwrap(), "{\"turn\":1}");
+            let all = Move { set: Set::All, wait: true };
+            let done = client.order("/standby", all).unwrap();
+            assert_eq!(done, Outcome { outcome: Word::Done, text: "Standby(All)".to_owned() });
+            let failback = Move { set: Set::Failback, wait: true };
+            assert_eq!(client.order("/standby", failback).unwrap().text, "Standby(Foreign)");
+            let refused = client.order("/takeover", failback).unwrap();
+            assert_eq!(refused, Outcome { outcome: Word::Refused, text: "we hold it".to_owned() });
+            assert_eq!(client.stop().unwrap().outcome, Word::Begun);
+        });
+    }
+
+    #[test]
+    fn a_watcher_sees_changes_until_the_end() {
+        let mut lines = None;
+        with_daemon(|run_dir| {
+            let mut reader = Client::new(run_dir).watch().unwrap();
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            reader.read_line(&mut line).unwrap();
+            assert_eq!(line, "{\"turn\":1}\n{\"turn\":2}\n");
+            // Others are served while this one does not read.
+            assert!(Client::new(run_dir).status().is_ok());
+            lines = Some(reader);
+        });
+        let mut rest = String::new();
+        let _ = lines.unwrap().read_to_string(&mut rest);
+        assert!(rest.lines().all(|line| line.starts_with("{\"turn\":")), "{rest}");
+    }
+
+    #[test]
+    fn who_is_not_there_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let fault = Client::new(directory.path()).status().unwrap_err();
+        assert_eq!(fault.exit_code(), 3);
+        assert!(fault.to_string().contains("no daemon"), "{fault}");
+        // A socket that a killed daemon left behind.
+        drop(std::os::unix::net::UnixListener::bind(directory.path().join(NAME)).unwrap());
+        assert_eq!(Client::new(directory.path()).stop().unwrap_err().exit_code(), 3);
+    }
+
+    #[test]
+    fn a_left_socket_is_replaced_and_closed_to_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _context = runtime.enter();
+        drop(open(directory.path()).unwrap());
+        let _again = open(directory.path()).unwrap();
+        let metadata = fs::metadata(directory.path().join(NAME)).unwrap();
+        assert!(metadata.file_type().is_socket());
+        assert_eq!(metadata.mode() & 0o777, 0o660);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn bad_requests_are_refused_one_by_one() {
+        with_daemon(|run_dir| {
+            let client = Client::new(run_dir);
+            let code = |method: &str, path: &str, body: &str| {
+                client.ask(method, path, body, Some(Duration::from_secs(5))).map(|reply| reply.code).unwrap()
+            };
+            assert_eq!(code("GET", "/etc/passwd", ""), 404);
+            assert_eq!(code("GET", "/stop", ""), 405);
+            assert_eq!(code("POST", "/standby", "{\"set\":\"everything\"}"), 422);
+            assert_eq!(code("POST", "/standby", "no"), 400);
+            assert_eq!(code("POST", "/standby", &format!("{{\"set\":\"{}\"}}", "a".repeat(BODY_MAX))), 413);
+            assert_eq!(client.status().unwrap(), "{\"turn\":1}");
+        });
+    }
+
+    #[test]
+    fn others_than_root_are_bounded_and_may_not_change() {
+        let others = Arc::new(AtomicUsize::new(0));
+        let held: Vec<_> =
+            (0..CALLERS_MAX).map(|_| Place::take(Some(Arc::clone(&others))).unwrap()).collect();
+        assert!(Place::take(Some(Arc::clone(&others))).is_none());
+        assert!(Place::take(None).is_some());
+        drop(held);
+        assert_eq!(others.load(Ordering::Relaxed), 0);
+
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (sender, _questions) = mpsc::channel(1);
+        let asker = Asker(sender);
+        let reader = Caller { may_change: false };
+        let outcome = runtime.block_on(asker.order(reader, Order::Leave, true));
+        assert_eq!(outcome.outcome, Word::Forbidden);
+        assert_eq!(outcome.into_response().status(), 403);
+    }
+
+    #[test]
+    fn groups_are_found_by_name() {
+        let file = "root:x:0:\nhaclient:x:117:alice,bob\nhaclients:x:5:\nbroken\n";
+        assert_eq!(group_in(file, "haclient"), Some(117));
+        assert_eq!(group_in(file, "broken"), None);
+        assert_eq!(group_in(file, "nobody"), None);
+    }
+}

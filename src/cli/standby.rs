@@ -1,0 +1,67 @@
+//! `locum standby` and `locum takeover`: a person moves groups between the nodes.
+//!
+//! Exit code: 0 done (with `--no-wait`: begun), 1 refused, 2 not done in time, 3 no daemon runs here, 4 no permission.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::{
+    cli::{Common, failed},
+    voice::socket::{Client, Move, Outcome, Set, Word},
+};
+
+/// What moves, and whether to wait for it.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Options {
+    /// Which groups: all, those that prefer the other node (foreign), those that prefer this one (local), or those
+    /// that return to the node they prefer (failback)
+    #[arg(value_enum, default_value = "all")]
+    pub set: Set,
+    /// Return as soon as it is begun
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Gives groups to the other node.
+///
+/// # Errors
+/// None: what goes wrong is in the exit code.
+pub fn standby(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+    order(common, "/standby", options)
+}
+
+/// Gets groups from the other node.
+///
+/// # Errors
+/// None: what goes wrong is in the exit code.
+pub fn takeover(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+    order(common, "/takeover", options)
+}
+
+fn order(common: &Common, path: &str, options: Options) -> anyhow::Result<ExitCode> {
+    let order = Move { set: options.set, wait: !options.no_wait };
+    Ok(match Client::new(&common.run_dir()).order(path, order) {
+        Ok(outcome) => told(&outcome),
+        Err(fault) => failed(&fault),
+    })
+}
+
+/// Prints what came of it.
+fn told(outcome: &Outcome) -> ExitCode {
+    let Outcome { outcome, text } = outcome;
+    match outcome {
+        Word::Done | Word::Begun => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Word::TimedOut => {
+            eprintln!("locum: not done in time: {text}");
+            ExitCode::from(2)
+        }
+        Word::Refused | Word::Forbidden | Word::Unavailable => {
+            eprintln!("locum: refused: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

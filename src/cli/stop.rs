@@ -1,0 +1,53 @@
+//! `locum stop`: the daemon leaves the cluster gracefully, and the command returns when it has gone.
+//!
+//! Exit code: 0 it has gone, 1 it could not be asked, 3 no daemon runs here, 4 no permission.
+
+use std::{
+    io::{self, BufRead},
+    process::ExitCode,
+};
+
+use clap::Args;
+
+use crate::{
+    cli::{Common, failed},
+    voice::socket::{Client, Fault, Word},
+};
+
+/// Whether to wait.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Options {
+    /// Return as soon as the daemon has begun to leave
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Asks the daemon to leave and waits until it has gone: stopping its groups takes as long as their agents need.
+///
+/// # Errors
+/// None: what goes wrong is in the exit code.
+pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+    Ok(stop(&Client::new(&common.run_dir()), options).unwrap_or_else(|fault| failed(&fault)))
+}
+
+fn stop(client: &Client, options: Options) -> Result<ExitCode, Fault> {
+    // The daemon closes a watcher's connection by nothing but its own end.
+    let watched = client.watch()?;
+    let outcome = client.stop()?;
+    match outcome.outcome {
+        Word::Done | Word::Begun => {}
+        Word::Refused | Word::TimedOut | Word::Forbidden | Word::Unavailable => {
+            eprintln!("locum: refused: {}", outcome.text);
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    if !options.no_wait {
+        wait_for_end(watched);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A reset connection is an end too.
+fn wait_for_end(mut watched: impl BufRead) {
+    let _ = io::copy(&mut watched, &mut io::sink());
+}
