@@ -1,0 +1,194 @@
+//! Ending a child with everything it started.
+//!
+//! A child that leads its own process group (`CommandExt::process_group(0)`) is killed with its group. What it moved
+//! out of the group (`setsid`) is found through its parents, as long as they live. What daemonised itself before is
+//! not found, and must not be: that is how a resource script leaves its service running.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+
+/// A family that grows this many times while it is being counted is killed as far as it is known.
+const ROUNDS_MAX: usize = 20;
+
+/// A process by handle: unlike a number it never means another process later.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    handle: OwnedFd,
+}
+
+impl Process {
+    /// Takes the handle of a living (or not yet waited for) process.
+    ///
+    /// # Errors
+    /// `InvalidInput` for numbers that are no process number; `Uncategorized` (ESRCH) when there is no such process.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { pid, handle: pidfd_open(pid, PidfdFlags::NONBLOCK)? })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Sends TERM to it alone. Its end is not an error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Sends KILL to it alone. Its end is not an error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn kill(&self) -> io::Result<()> {
+        self.signal(Signal::KILL)
+    }
+
+    /// Sends STOP (`true`) or CONT to it alone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn freeze(&self, frozen: bool) -> io::Result<()> {
+        self.signal(if frozen { Signal::STOP } else { Signal::CONT })
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.handle, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Readable when the process has ended.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+/// Sends TERM to the group that `leader` leads. To be called only while the leader has not been waited for: until
+/// then neither its number nor its group's can mean anything else.
+///
+/// # Errors
+/// What the kernel says. A group without members is no error.
+pub fn terminate_group(leader: u32) -> io::Result<()> {
+    signal_group(leader, Signal::TERM)
+}
+
+/// Kills `leader`, its group, and all living descendants of both, wherever they moved. To be called only while the
+/// leader has not been waited for. Blocks for as long as reading the process table takes.
+///
+/// # Errors
+/// What the kernel says.
+pub fn kill_family(leader: u32) -> io::Result<()> {
+    let mut known = BTreeSet::from([leader]);
+    let mut handles = vec![Process::open(leader)?];
+    // Frozen processes have no more children, so the count comes to an end.
+    handles[0].freeze(true)?;
+    for _ in 0..ROUNDS_MAX {
+        let children: Vec<_> = process_table()?
+            .into_iter()
+            .filter(|p| !known.contains(&p.pid) && (known.contains(&p.parent) || p.group == leader))
+            .collect();
+        if children.is_empty() {
+            break;
+        }
+        for child in children {
+            known.insert(child.pid);
+            let Ok(handle) = Process::open(child.pid) else { continue };
+            // The number may have changed hands between the reading and the opening; look again through the handle's
+            // eyes: while we hold it, the number is its.
+            if status_of(child.pid).is_some_and(|now| now.parent == child.parent && now.group == child.group)
+            {
+                handle.freeze(true)?;
+                handles.push(handle);
+            }
+        }
+    }
+    signal_group(leader, Signal::KILL)?;
+    handles.iter().try_for_each(Process::kill)
+}
+
+fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
+    let group = i32::try_from(leader).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    match kill_process_group(group, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+struct Status {
+    pid: u32,
+    parent: u32,
+    group: u32,
+}
+
+fn process_table() -> io::Result<Vec<Status>> {
+    let names = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| status_of(name.parse().ok()?)).collect())
+}
+
+fn status_of(pid: u32) -> Option<Status> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // "pid (name) state ppid pgrp ...", and the name may contain anything.
+    let mut words = line.get(line.rfind(')')? + 1..)?.split_ascii_whitespace().skip(1);
+    Some(Status { pid, parent: words.next()?.parse().ok()?, group: words.next()?.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        os::unix::process::CommandExt as _,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+    use crate::testing::patience;
+
+    #[test]
+    fn the_whole_family_dies() {
+        // A child in the group, and one that left it but has a living parent.
+        let script = "sleep 1000 & echo $!; setsid sh -c 'echo $$; exec sleep 1000' & wait";
+        let mut leader = Command::new("/bin/sh")
+            .args(["-c", script])
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(leader.stdout.take().unwrap()).lines().take(2);
+        let children: Vec<Process> =
+            lines.map(|line| Process::open(line.unwrap().parse().unwrap()).unwrap()).collect();
+        assert_eq!(children.len(), 2);
+        kill_family(leader.id()).unwrap();
+        leader.wait().unwrap();
+        let deadline = patience();
+        // The handle answers ESRCH once a process is gone for good; a zombie waits for its new parent.
+        let gone = |p: &Process| {
+            status_of(p.id()).is_none()
+                || fs::read_to_string(format!("/proc/{}/stat", p.id())).is_ok_and(|s| s.contains(") Z "))
+        };
+        while !children.iter().all(gone) {
+            assert!(deadline(), "a child survived");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_no_process() {
+        assert!(Process::open(0).is_err());
+        assert!(Process::open(u32::MAX).is_err());
+        assert!(kill_family(0).is_err());
+        assert!(terminate_group(u32::MAX).is_err());
+    }
+}

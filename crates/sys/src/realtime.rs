@@ -1,0 +1,99 @@
+//! Making a thread punctual: scheduling class, locked memory, a brake.
+
+use std::{hint, io};
+
+use rustix::{
+    mm::{MlockAllFlags, mlockall},
+    process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit},
+};
+
+/// Puts the calling thread into the class SCHED_FIFO at `priority` (1 to 99; kernel threads and watchdogs should stay
+/// above). What it forks or spawns is ordinary again.
+///
+/// # Errors
+/// `PermissionDenied` without CAP_SYS_NICE or a big enough RLIMIT_RTPRIO, and in a cpu control group without real-time
+/// budget; `InvalidInput` for another priority.
+pub fn become_fifo(priority: u8) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: i32::from(priority) };
+    // SAFETY: the parameters are readable for the call and not kept; 0 is the calling thread.
+    let result = unsafe {
+        libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &raw const parameters)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets the calling thread's nice value: -20 first, 19 last.
+///
+/// # Errors
+/// `PermissionDenied` without rights.
+pub fn become_nice(value: i32) -> io::Result<()> {
+    // With Linux, "the process" is the calling thread.
+    Ok(setpriority_process(None, value)?)
+}
+
+/// Locks all memory of the process, present and future, page by page as each is first touched. Without that last
+/// condition every stack of every thread would be resident as a whole.
+///
+/// # Errors
+/// `PermissionDenied` or `OutOfMemory` when RLIMIT_MEMLOCK is too small and there is no CAP_IPC_LOCK.
+pub fn lock_memory() -> io::Result<()> {
+    Ok(mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?)
+}
+
+/// Bytes of stack that [`touch_stack`] makes resident.
+pub const STACK_TOUCHED_BYTES: usize = 256 * 1024;
+
+/// Touches the calling thread's stack below the caller, so that no later depth costs a page fault. The thread needs a
+/// stack well above [`STACK_TOUCHED_BYTES`].
+#[inline(never)]
+pub fn touch_stack() {
+    let mut depth = [0u8; STACK_TOUCHED_BYTES];
+    // A write to each page that the compiler cannot take for useless.
+    for page in depth.chunks_mut(4096) {
+        page[0] = 1;
+        hint::black_box(&mut *page);
+    }
+    hint::black_box(&mut depth);
+}
+
+/// A brake: a real-time thread that computes for `micros` without once waiting ends the process (SIGXCPU) instead of
+/// taking the machine with it. The hard limit stays, so that children may set their own.
+///
+/// # Errors
+/// What the kernel says.
+pub fn brake(micros: u64) -> io::Result<()> {
+    let maximum = getrlimit(Resource::Rttime).maximum;
+    let current = Some(maximum.map_or(micros, |maximum| micros.min(maximum)));
+    Ok(setrlimit(Resource::Rttime, Rlimit { current, maximum })?)
+}
+
+/// CPU seconds that the hypervisor took from this machine since its boot, times the clock ticks a second (usually
+/// 100): the `steal` column of the kernel's statistics. `None` where there is none.
+#[must_use]
+pub fn stolen_ticks() -> Option<u64> {
+    let statistics = std::fs::read_to_string("/proc/stat").ok()?;
+    statistics.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().nth(7)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_of_its_own_becomes_punctual_or_is_told_why_not() {
+        std::thread::spawn(|| {
+            touch_stack();
+            match become_fifo(20) {
+                Ok(()) => {
+                    // SAFETY: 0 is the calling thread; the call has no other argument.
+                    let class = unsafe { libc::sched_getscheduler(0) };
+                    assert_eq!(class, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK);
+                }
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+            }
+            assert_eq!(become_fifo(0).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        })
+        .join()
+        .unwrap();
+    }
+}
