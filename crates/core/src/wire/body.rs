@@ -1,0 +1,243 @@
+//! What each type of message says, as fields: reading and writing side by side, and the one form that each kind of
+//! value has. Facts: `docs/wire.md`, sections 3 and 6.
+
+use alloc::{borrow::Cow, format, string::String, vec::Vec};
+
+use super::{
+    frame::{Field, Kind, NODE_NAME_MAX},
+    message::{AskStep, Body, Fields, Holding, NodeState, Resource, Status, Uuid},
+};
+
+impl Body {
+    /// What a message of this type says. A known type that lacks what it must say, or says it in a form that it
+    /// does not have, is `Other`: it is carried and numbered, and nothing follows from it.
+    pub(super) fn read(kind: &str, fields: &Fields<'_>) -> Self {
+        Self::read_known(kind, fields).unwrap_or_else(|| Self::Other { kind: kind.into() })
+    }
+
+    fn read_known(kind: &str, fields: &Fields<'_>) -> Option<Self> {
+        let text = |name| fields.text(name).map(String::from);
+        let hold = || Holding::from_word(fields.text("rsc_hold")?);
+        Some(match kind {
+            "status" => Self::Status(Status {
+                state: NodeState::from_word(fields.text("st")?)?,
+                dead_ms: fields.hex("dt"),
+                protocol: fields.dec("protocol"),
+            }),
+            "NS_st" => {
+                Self::PingStatus { state: NodeState::from_word(fields.text("st")?)?, info: text("info")? }
+            }
+            "NS_rexmit" => Self::Rexmit { first: fields.dec("firstseq")?, last: fields.dec("lastseq")? },
+            "NS_nak_rexmit" => Self::NakRexmit { seq: fields.hex("firstseq")?, reason: text("info")? },
+            "NS_ackmsg" => Self::Ack { seq: fields.hex("ackseq")? },
+            "reqnodes" => Self::ReqNodes,
+            "repnodes" => Self::RepNodes {
+                nodes: names(fields.text("nodelist")?)?,
+                deleted: names(fields.text("delnodelist")?)?,
+            },
+            "starting" => Self::Starting,
+            "resource" => Self::Resource(Resource {
+                hold: hold()?,
+                full: fields.text("rtype") == Some("full"),
+                stable: fields.text("isstable").and_then(flag),
+                info: text("info"),
+            }),
+            "ask_resources" => {
+                Self::AskResources { hold: hold()?, step: AskStep::from_word(fields.text("info")?)? }
+            }
+            "hb_takeover" => Self::Takeover { hold: hold()? },
+            "ip-request" => Self::IpRequest { key: text("ipaddr")? },
+            "ip-request-resp" => Self::IpRequestResponse {
+                key: text("ipaddr")?,
+                we_own: fields.text("weown") == Some("yes"),
+                ok: fields.text("ok") == Some("OK"),
+            },
+            "shutdone" => Self::ShutDone,
+            "stonith" => Self::Stonith { node: text("node")?, result: text("result")? },
+            _ => return None,
+        })
+    }
+
+    /// `t`
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Status(_) => "status",
+            Self::PingStatus { .. } => "NS_st",
+            Self::Rexmit { .. } => "NS_rexmit",
+            Self::NakRexmit { .. } => "NS_nak_rexmit",
+            Self::Ack { .. } => "NS_ackmsg",
+            Self::ReqNodes => "reqnodes",
+            Self::RepNodes { .. } => "repnodes",
+            Self::Starting => "starting",
+            Self::Resource(_) => "resource",
+            Self::AskResources { .. } => "ask_resources",
+            Self::Takeover { .. } => "hb_takeover",
+            Self::IpRequest { .. } => "ip-request",
+            Self::IpRequestResponse { .. } => "ip-request-resp",
+            Self::ShutDone => "shutdone",
+            Self::Stonith { .. } => "stonith",
+            Self::Other { kind } => kind,
+        }
+    }
+
+    /// The fields that say this, in the real daemon's order, with `dest` where that order has it.
+    pub(super) fn write<'a>(&'a self, dest: Option<Known<'a>>, known: &mut Vec<Known<'a>>) {
+        let kind = Known::text("t", self.kind());
+        if let Self::RepNodes { .. } = self {
+            known.extend(dest.into_iter().chain([kind]));
+        } else {
+            known.extend([kind].into_iter().chain(dest));
+        }
+        match self {
+            Self::Status(status) => {
+                known.push(Known::text("st", status.state.word()));
+                known.extend(status.dead_ms.map(|ms| Known::text("dt", hex(ms))));
+                known.extend(status.protocol.map(|protocol| Known::text("protocol", dec(protocol.into()))));
+            }
+            Self::PingStatus { state, info } => {
+                known.extend([Known::text("st", state.word()), Known::text("info", info.as_str())]);
+            }
+            Self::Rexmit { first, last } => {
+                known.extend([Known::text("firstseq", dec(*first)), Known::text("lastseq", dec(*last))]);
+            }
+            Self::NakRexmit { seq, reason } => {
+                known.extend([Known::text("firstseq", hex(*seq)), Known::text("info", reason.as_str())]);
+            }
+            Self::Ack { seq } => known.push(Known::text("ackseq", hex(*seq))),
+            Self::RepNodes { nodes, deleted } => {
+                known.push(Known::text("nodelist", list(nodes)));
+                known.push(Known::text("delnodelist", list(deleted)));
+            }
+            Self::Resource(Resource { hold, full, stable, info }) => {
+                known.push(Known::text("rsc_hold", hold.word()));
+                known.extend(full.then(|| Known::text("rtype", "full")));
+                known.extend(stable.map(|stable| Known::text("isstable", if stable { "1" } else { "0" })));
+                known.extend(info.as_deref().map(|info| Known::text("info", info)));
+            }
+            Self::AskResources { hold, step } => {
+                known.extend([Known::text("rsc_hold", hold.word()), Known::text("info", step.word())]);
+            }
+            Self::Takeover { hold } => known.push(Known::text("rsc_hold", hold.word())),
+            Self::IpRequest { key } => known.push(Known::text("ipaddr", key.as_str())),
+            Self::IpRequestResponse { key, we_own, ok } => {
+                known.push(Known::text("ipaddr", key.as_str()));
+                known.push(Known::text("weown", if *we_own { "yes" } else { "no" }));
+                known.extend(ok.then(|| Known::text("ok", "OK")));
+            }
+            Self::ShutDone => known.push(Known::text("st", NodeState::Dead.word())),
+            Self::Stonith { node, result } => {
+                known.extend([Known::text("node", node.as_str()), Known::text("result", result.as_str())]);
+            }
+            Self::ReqNodes | Self::Starting | Self::Other { .. } => {}
+        }
+    }
+}
+
+/// A field made from the typed message.
+pub(super) struct Known<'a> {
+    pub name: &'static str,
+    kind: Kind,
+    value: Cow<'a, [u8]>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn text(name: &'static str, value: impl Into<Cow<'a, str>>) -> Self {
+        let value = match value.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Self { name, kind: Kind::Text, value }
+    }
+
+    pub(super) fn uuid(name: &'static str, uuid: &'a Uuid) -> Self {
+        Self { name, kind: Kind::Binary, value: Cow::Borrowed(&uuid.0) }
+    }
+
+    pub(super) fn is(&self, field: &Field<'_>) -> bool {
+        self.name == field.name && self.kind == field.kind && self.value == field.value
+    }
+
+    pub(super) fn into_field(self) -> Field<'a> {
+        Field { kind: self.kind, name: self.name, value: self.value }
+    }
+}
+
+/// Words of the wire for an enum, each with its meaning: one table for both directions.
+macro_rules! words {
+    ($type:ident: $($word:literal = $variant:ident),+) => {
+        impl $type {
+            /// As on the wire.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// What a word of the wire means.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+words!(NodeState: "init" = Init, "up" = Up, "active" = Active, "dead" = Dead, "ping" = Ping);
+words!(Holding: "none" = None, "local" = Local, "foreign" = Foreign, "all" = All);
+words!(AskStep: "me" = Me, "other" = Other, "done" = Done);
+
+fn flag(word: &str) -> Option<bool> {
+    match word {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+/// A list of names: each ends with a blank, and an empty list is one blank.
+fn list(names: &[String]) -> String {
+    if names.is_empty() { " ".into() } else { names.iter().flat_map(|name| [name.as_str(), " "]).collect() }
+}
+
+fn names(list: &str) -> Option<Vec<String>> {
+    if list == " " {
+        return Some(Vec::new());
+    }
+    list.strip_suffix(' ')?.split(' ').map(|one| name(one.as_bytes())).collect()
+}
+
+/// A node name, as text that can be nothing else.
+pub(super) fn name(value: &[u8]) -> Option<String> {
+    let good = (1..NODE_NAME_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+    good.then(|| value.iter().copied().map(char::from).collect())
+}
+
+/// Printable ASCII, which is all that the fields we know ever hold.
+pub(super) fn text(value: &[u8]) -> Option<&str> {
+    let good = !value.is_empty() && value.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    core::str::from_utf8(value).ok().filter(|_| good)
+}
+
+pub(super) fn uuid(value: &[u8]) -> Option<Uuid> {
+    value.try_into().ok().map(Uuid)
+}
+
+pub(super) fn hex(number: u64) -> String {
+    format!("{number:x}")
+}
+
+pub(super) fn dec(number: u64) -> String {
+    format!("{number}")
+}
+
+/// A hexadecimal number in its one form: lower case, without sign, prefix or leading zeros.
+pub(super) fn number_hex(value: &[u8]) -> Option<u64> {
+    let number = u64::from_str_radix(core::str::from_utf8(value).ok()?, 16).ok()?;
+    (hex(number).as_bytes() == value).then_some(number)
+}
+
+/// A decimal number in its one form.
+pub(super) fn number_dec(value: &[u8]) -> Option<u64> {
+    let number = core::str::from_utf8(value).ok()?.parse().ok()?;
+    (dec(number).as_bytes() == value).then_some(number)
+}
