@@ -56,8 +56,14 @@ pub enum Action {
     },
     /// Something worth a line in the log.
     Note(Note),
-    /// Everything is released and said: the daemon may end.
-    Exit,
+    /// Everything is said: the daemon may end.
+    Exit {
+        /// Nothing is left running that should have been stopped.
+        clean: bool,
+        /// Do not end but begin a new life, with a new generation, after this long (what a real peer expects after a
+        /// healed partition).
+        restart: Option<Duration>,
+    },
 }
 
 /// What an agent is asked to do.

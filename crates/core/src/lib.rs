@@ -16,9 +16,17 @@ extern crate alloc;
 
 pub mod action;
 pub mod auth;
+pub mod breakage;
 pub mod config;
+pub mod director;
 pub mod event;
+pub mod group;
+mod holding;
+pub mod liveness;
 pub mod note;
 pub mod plan;
+pub mod r1;
+pub mod sequence;
+pub mod status;
 pub mod time;
 pub mod wire;

@@ -227,7 +227,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { start: Duration::from_secs(300), stop: Duration::from_secs(300), status: Duration::from_secs(30) }
+        Self {
+            start: Duration::from_secs(300),
+            stop: Duration::from_secs(300),
+            status: Duration::from_secs(30),
+        }
     }
 }
 
@@ -323,4 +327,3 @@ pub struct Address {
     /// The broadcast address; without it, the highest of the network.
     pub broadcast: Option<Ipv4Addr>,
 }
-

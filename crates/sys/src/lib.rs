@@ -3,7 +3,6 @@
 //!
 //! * [`netlink`]: interfaces and addresses, read, changed and watched;
 //! * [`announce`]: tell a segment where an address lives now;
-//! * [`udp`], [`serial`], [`icmp`]: what links and pings are made of;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
 //! * [`process`]: ending a child with all it started;
 //! * [`file`]: files that are never half there, directories that are used once;
@@ -12,15 +11,11 @@
 pub mod announce;
 pub mod clock;
 pub mod file;
-pub mod icmp;
 pub mod netlink;
 pub mod poll;
 pub mod process;
 pub mod realtime;
-pub mod serial;
 pub mod signal;
-pub mod udp;
 
-mod option;
 #[cfg(test)]
 mod testing;

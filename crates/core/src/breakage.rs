@@ -1,0 +1,78 @@
+//! Planted breakages: each makes one rule go wrong, to show that the tests which watch that rule can fail. The
+//! switches exist only with the feature `breakage`; without it [`is`] is constantly false and costs nothing.
+
+/// A rule that can be broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Breakage {
+    /// Frames are parsed whatever their authenticator says.
+    NoAuthentication = 1,
+    /// An address is taken without an announcement.
+    NoAnnouncement,
+    /// A leaving node says that it has released its groups, and does not stop them.
+    NoStopOnLeave,
+    /// The loss of one link is read as the death of the node.
+    LinkLossIsDeath,
+    /// Groups are stopped left to right.
+    StopOrderReversed,
+    /// Members of a group are started right to left.
+    StartOrderReversed,
+    /// Frames of an older generation are accepted.
+    OldGenerationAccepted,
+    /// The taker starts the groups before the giver has said that it stopped them.
+    StartBeforeDone,
+    /// After a healed partition nobody yields.
+    NoYieldAfterHeal,
+    /// After a healed partition the owner from before the split yields, too.
+    BothYieldAfterHeal,
+    /// A failed start does not stop what was started before it.
+    NoStopAfterFailedStart,
+    /// A node that leaves gracefully does not say so.
+    NoShutdownNotice,
+    /// Groups are not returned to their preferred node.
+    NoFailback,
+    /// Groups are returned although `auto_failback` is off.
+    FailbackAlways,
+    /// Only the key that we sign with is accepted.
+    NoKeyRollOver,
+    /// Missing frames are never asked for.
+    NoRetransmission,
+    /// Frames with our own name count as news of the peer.
+    OwnFramesAreNews,
+    /// The peer's `dt` is believed whatever it says.
+    DeadtimeUnbounded,
+    /// Leftovers are not swept before the first beat.
+    NoSweep,
+    /// The one that stays owner after a heal does not announce its addresses again.
+    NoAnnouncementAfterHeal,
+}
+
+/// Whether this rule is broken on purpose right now.
+#[must_use]
+#[cfg(not(feature = "breakage"))]
+pub const fn is(_: Breakage) -> bool {
+    false
+}
+
+#[cfg(feature = "breakage")]
+mod planted {
+    use core::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Breakage;
+
+    static PLANTED: AtomicU8 = AtomicU8::new(0);
+
+    /// Whether this rule is broken on purpose right now.
+    #[must_use]
+    pub fn is(breakage: Breakage) -> bool {
+        PLANTED.load(Ordering::Relaxed) == breakage as u8
+    }
+
+    /// Breaks one rule in the whole process, or none.
+    pub fn plant(breakage: Option<Breakage>) {
+        PLANTED.store(breakage.map_or(0, |b| b as u8), Ordering::Relaxed);
+    }
+}
+
+#[cfg(feature = "breakage")]
+pub use planted::{is, plant};

@@ -1,0 +1,461 @@
+//! Groups: resources that move together, started left to right and stopped right to left, one operation at a time.
+//!
+//! A group is told what is wanted of it ([`Groups::want`]) and gets there by itself:
+//!
+//! ```text
+//!            want run              all members started
+//! Stopped ────────────► Starting ──────────────────────► Running
+//!    ▲                   │    ▲                             │
+//!    │ all stopped       │    └── want run ──┐              │ want stop
+//!    │                   │ a start failed    │              │
+//!    └─────────────── Stopping ◄─────────────┴──────────────┘
+//!                        │
+//!                        └── a stop failed [`STOP_TRIES`] times and it still runs ──► Stuck
+//! ```
+//!
+//! Before a start the agent is asked for the status: what runs already is not started again (behaviour reference,
+//! section 4). Different groups move at the same time.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format,
+    string::String,
+    sync::Arc,
+    vec::Vec,
+};
+
+use serde::Serialize;
+
+use crate::{
+    action::{Action, Operation},
+    breakage::{self, Breakage},
+    event::{Outcome, Ticket},
+    note::{Level, Note},
+    plan::{Agent, GroupIndex, Plan, ResourceId},
+    time::{Duration, Instant},
+    wire::message::Holding,
+};
+
+/// A failed stop is tried again this often, as heartbeat's HA_STOPRETRYMAX.
+pub const STOP_TRIES: u32 = 10;
+/// Between two tries.
+pub const STOP_PAUSE: Duration = Duration::from_secs(1);
+/// Between two tries to put back an address that somebody took away.
+pub const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where a group is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Nothing of it runs here.
+    Stopped,
+    /// Its members are being started; this one now.
+    Starting(usize),
+    /// All of it runs here.
+    Running,
+    /// Its members are being stopped; this one now.
+    Stopping(usize),
+    /// This member cannot be stopped; a person is needed.
+    Stuck(usize),
+}
+
+/// What the rest of the director must know of a group that came to rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// All of it runs.
+    Started(GroupIndex),
+    /// A start failed; everything of it was stopped again.
+    StartFailed(GroupIndex),
+    /// Nothing of it runs any more.
+    Stopped(GroupIndex),
+    /// It cannot be stopped.
+    Stuck(GroupIndex),
+}
+
+#[derive(Debug)]
+struct State {
+    wanted: bool,
+    phase: Phase,
+    /// Failed tries of the current member's stop.
+    tries: u32,
+    /// Wait until then before the next try.
+    pause: Option<Instant>,
+    /// The group is being stopped, or was stopped, because this member did not start.
+    failure: Option<String>,
+    /// Failed starts in a row.
+    failures: u32,
+    /// Times that somebody took an address of it away.
+    taken_away: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// The next step of the group's way.
+    Step,
+    /// Put back an address that somebody took away.
+    Repair,
+}
+
+/// All groups of the plan, and the operations that are under way.
+#[derive(Debug)]
+pub struct Groups {
+    plan: Arc<Plan>,
+    states: Vec<State>,
+    running: BTreeMap<Ticket, (ResourceId, Operation, Purpose)>,
+    repairs: Vec<(ResourceId, Instant)>,
+    last_ticket: u64,
+    news: VecDeque<News>,
+}
+
+impl Groups {
+    /// All stopped. (What an earlier life left was swept before.)
+    #[must_use]
+    pub fn new(plan: Arc<Plan>) -> Self {
+        let stopped = |_: &_| State {
+            wanted: false,
+            phase: Phase::Stopped,
+            tries: 0,
+            pause: None,
+            failure: None,
+            failures: 0,
+            taken_away: 0,
+        };
+        let states = plan.groups.iter().map(stopped).collect();
+        Self {
+            plan,
+            states,
+            running: BTreeMap::new(),
+            repairs: Vec::new(),
+            last_ticket: 0,
+            news: VecDeque::new(),
+        }
+    }
+
+    /// The groups of a set, as seen from this node.
+    pub fn of(&self, set: Holding) -> impl Iterator<Item = GroupIndex> + use<'_> {
+        let me = self.plan.me;
+        self.plan
+            .groups
+            .iter()
+            .enumerate()
+            .filter(move |(_, group)| if group.node == me { set.has_local() } else { set.has_foreign() })
+            .map(|(index, _)| GroupIndex(index))
+    }
+
+    /// Where a group is.
+    #[must_use]
+    pub fn phase(&self, group: GroupIndex) -> Phase {
+        self.states[group.0].phase
+    }
+
+    /// Why its last start failed, until it is wanted again.
+    #[must_use]
+    pub fn failure(&self, group: GroupIndex) -> Option<&str> {
+        self.states[group.0].failure.as_deref()
+    }
+
+    /// How many of its starts failed in a row.
+    #[must_use]
+    pub fn failures(&self, group: GroupIndex) -> u32 {
+        self.states[group.0].failures
+    }
+
+    /// How often somebody took an address of it away.
+    #[must_use]
+    pub fn taken_away(&self, group: GroupIndex) -> u64 {
+        self.states[group.0].taken_away
+    }
+
+    /// Whether every group of the set has come to rest: it runs, or its start failed.
+    #[must_use]
+    pub fn acquired(&self, set: Holding) -> bool {
+        self.of(set).all(|group| match self.states[group.0].phase {
+            Phase::Running => true,
+            Phase::Stopped | Phase::Stuck(_) => !self.states[group.0].wanted,
+            Phase::Starting(_) | Phase::Stopping(_) => false,
+        })
+    }
+
+    /// Whether nothing of the set runs here any more.
+    #[must_use]
+    pub fn released(&self, set: Holding) -> bool {
+        self.of(set).all(|group| self.states[group.0].phase == Phase::Stopped)
+    }
+
+    /// Whether something of the set cannot be stopped.
+    #[must_use]
+    pub fn stuck(&self, set: Holding) -> bool {
+        self.of(set).any(|group| matches!(self.states[group.0].phase, Phase::Stuck(_)))
+    }
+
+    /// Whether every group of the set is at rest, wherever.
+    #[must_use]
+    pub fn at_rest(&self, set: Holding) -> bool {
+        self.of(set)
+            .all(|group| !matches!(self.states[group.0].phase, Phase::Starting(_) | Phase::Stopping(_)))
+    }
+
+    /// The addresses of the groups of a set that run here.
+    pub fn addresses(&self, set: Holding) -> impl Iterator<Item = ResourceId> + use<'_> {
+        self.of(set).filter(|g| self.states[g.0].phase == Phase::Running).flat_map(move |group| {
+            let members = self.plan.groups[group.0].resources.iter().enumerate();
+            members
+                .filter(|(_, resource)| matches!(resource.agent, Agent::Address(_)))
+                .map(move |(member, _)| ResourceId { group, member })
+        })
+    }
+
+    /// Says what is wanted of the groups of a set: that they run here (`true`) or that nothing of them does.
+    pub fn want(&mut self, set: Holding, run: bool, out: &mut VecDeque<Action>) {
+        let groups: Vec<GroupIndex> = self.of(set).collect();
+        for group in groups {
+            let state = &mut self.states[group.0];
+            state.wanted = run;
+            if run {
+                state.failure = None;
+            }
+            match (state.phase, run) {
+                (Phase::Stopped | Phase::Stuck(_), true) => self.start(group, 0, out),
+                (Phase::Running, false) => self.stop(group, self.members(group) - 1, out),
+                (Phase::Stuck(member), false) => self.stop(group, member, out),
+                (Phase::Stopped | Phase::Starting(_) | Phase::Running | Phase::Stopping(_), _) => {}
+            }
+        }
+    }
+
+    /// An operation has ended. Answers of operations that were never asked for are ignored.
+    pub fn done(&mut self, now: Instant, ticket: Ticket, outcome: &Outcome, out: &mut VecDeque<Action>) {
+        let Some((resource, operation, purpose)) = self.running.remove(&ticket) else { return };
+        if purpose == Purpose::Repair {
+            return self.repaired(now, resource, outcome, out);
+        }
+        match self.states[resource.group.0].phase {
+            Phase::Starting(_) => self.start_goes_on(resource, operation, outcome, out),
+            Phase::Stopping(_) => self.stop_goes_on(now, resource, operation, outcome, out),
+            phase @ (Phase::Stopped | Phase::Running | Phase::Stuck(_)) => {
+                unreachable!("an answer to a group at rest ({phase:?})")
+            }
+        }
+    }
+
+    /// Somebody took an address from its interface. It is put back if it is ours.
+    pub fn address_gone(&mut self, resource: ResourceId, out: &mut VecDeque<Action>) {
+        let known =
+            self.plan.groups.get(resource.group.0).is_some_and(|g| resource.member < g.resources.len());
+        if !known || self.states[resource.group.0].phase != Phase::Running {
+            return;
+        }
+        let state = &mut self.states[resource.group.0];
+        state.taken_away += 1;
+        let text = format!(
+            "{} was taken from its interface by somebody else ({} times so far); putting it back",
+            self.plan.resource(resource).text,
+            state.taken_away
+        );
+        self.note(resource.group, Level::Warning, text, out);
+        self.run(resource, Operation::Start, Purpose::Repair, out);
+    }
+
+    /// Time has come: pauses that are over end.
+    pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
+        for index in 0..self.states.len() {
+            let state = &mut self.states[index];
+            if state.pause.is_some_and(|until| now >= until) {
+                state.pause = None;
+                if let Phase::Stopping(member) = state.phase {
+                    let resource = ResourceId { group: GroupIndex(index), member };
+                    self.run(resource, Operation::Stop, Purpose::Step, out);
+                }
+            }
+        }
+        let due: Vec<ResourceId> =
+            self.repairs.extract_if(.., |(_, at)| now >= *at).map(|(r, _)| r).collect();
+        for resource in due {
+            if self.states[resource.group.0].phase == Phase::Running {
+                self.run(resource, Operation::Start, Purpose::Repair, out);
+            }
+        }
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let pauses = self.states.iter().filter_map(|state| state.pause);
+        pauses.chain(self.repairs.iter().map(|(_, at)| *at)).min()
+    }
+
+    /// What came to rest, oldest first.
+    pub fn news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    fn members(&self, group: GroupIndex) -> usize {
+        self.plan.groups[group.0].resources.len()
+    }
+
+    fn run(
+        &mut self,
+        resource: ResourceId,
+        operation: Operation,
+        purpose: Purpose,
+        out: &mut VecDeque<Action>,
+    ) {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.running.insert(ticket, (resource, operation, purpose));
+        let limits = &self.plan.limits;
+        let limit = match operation {
+            Operation::Start => limits.start,
+            Operation::Stop => limits.stop,
+            Operation::Status => limits.status,
+        };
+        out.push_back(Action::Run { ticket, resource, operation, limit });
+    }
+
+    fn note(&self, group: GroupIndex, level: Level, text: String, out: &mut VecDeque<Action>) {
+        out.push_back(Action::Note(Note { level, group: Some(self.plan.groups[group.0].key.clone()), text }));
+    }
+
+    /// Which member is the `step`th to be started, counted from 0.
+    fn in_start_order(&self, group: GroupIndex, step: usize) -> usize {
+        if breakage::is(Breakage::StartOrderReversed) { self.members(group) - 1 - step } else { step }
+    }
+
+    fn in_stop_order(&self, group: GroupIndex, step: usize) -> usize {
+        if breakage::is(Breakage::StopOrderReversed) { self.members(group) - 1 - step } else { step }
+    }
+
+    fn start(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
+        self.states[group.0].phase = Phase::Starting(step);
+        let member = self.in_start_order(group, step);
+        self.run(ResourceId { group, member }, Operation::Status, Purpose::Step, out);
+    }
+
+    fn stop(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
+        let state = &mut self.states[group.0];
+        state.phase = Phase::Stopping(step);
+        state.tries = 0;
+        state.pause = None;
+        let member = self.in_stop_order(group, step);
+        self.run(ResourceId { group, member }, Operation::Stop, Purpose::Step, out);
+    }
+
+    fn start_goes_on(
+        &mut self,
+        resource: ResourceId,
+        operation: Operation,
+        outcome: &Outcome,
+        out: &mut VecDeque<Action>,
+    ) {
+        let group = resource.group;
+        let Phase::Starting(step) = self.states[group.0].phase else { return };
+        if !self.states[group.0].wanted {
+            // Not wanted any more: what was begun is stopped, this member included.
+            return self.stop(group, step, out);
+        }
+        match (operation, outcome) {
+            (Operation::Status, Outcome::Running) | (Operation::Start, Outcome::Ok) => {
+                if step + 1 < self.members(group) {
+                    return self.start(group, step + 1, out);
+                }
+                self.states[group.0].phase = Phase::Running;
+                self.states[group.0].failures = 0;
+                self.news.push_back(News::Started(group));
+            }
+            (Operation::Status, _) => self.run(resource, Operation::Start, Purpose::Step, out),
+            (_, failed) => {
+                let name = &self.plan.resource(resource).text;
+                let text = format!("Giving up resources due to failure of {name}: {}", why(failed));
+                self.note(group, Level::Critical, text, out);
+                self.states[group.0].failure = Some(format!("{name}: {}", why(failed)));
+                self.states[group.0].failures += 1;
+                self.states[group.0].wanted = false;
+                if breakage::is(Breakage::NoStopAfterFailedStart) {
+                    self.states[group.0].phase = Phase::Stopped;
+                    return self.news.push_back(News::StartFailed(group));
+                }
+                self.stop(group, step, out);
+            }
+        }
+    }
+
+    fn stop_goes_on(
+        &mut self,
+        now: Instant,
+        resource: ResourceId,
+        operation: Operation,
+        outcome: &Outcome,
+        out: &mut VecDeque<Action>,
+    ) {
+        let group = resource.group;
+        let Phase::Stopping(step) = self.states[group.0].phase else { return };
+        let name = self.plan.resource(resource).text.clone();
+        match (operation, outcome) {
+            (Operation::Stop, Outcome::Ok) => self.member_stopped(group, step, out),
+            (Operation::Stop, failed) => {
+                self.states[group.0].tries += 1;
+                let tries = self.states[group.0].tries;
+                let text = format!("stop of {name} failed ({tries} of {STOP_TRIES}): {}", why(failed));
+                self.note(group, Level::Error, text, out);
+                if tries < STOP_TRIES {
+                    self.states[group.0].pause = Some(now + STOP_PAUSE);
+                } else {
+                    self.run(resource, Operation::Status, Purpose::Step, out);
+                }
+            }
+            (_, Outcome::Stopped) => {
+                let text = format!("{name} says that it does not run, but its stop fails; going on");
+                self.note(group, Level::Error, text, out);
+                self.member_stopped(group, step, out);
+            }
+            (_, status) => {
+                let text = format!("{name} cannot be stopped ({}): a person is needed", why(status));
+                self.note(group, Level::Critical, text, out);
+                self.states[group.0].phase = Phase::Stuck(step);
+                self.news.push_back(News::Stuck(group));
+            }
+        }
+    }
+
+    fn member_stopped(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
+        if self.states[group.0].wanted {
+            return self.start(group, step, out);
+        }
+        if step > 0 {
+            return self.stop(group, step - 1, out);
+        }
+        let state = &mut self.states[group.0];
+        state.phase = Phase::Stopped;
+        let failed = state.failure.is_some();
+        self.news.push_back(if failed { News::StartFailed(group) } else { News::Stopped(group) });
+    }
+
+    fn repaired(
+        &mut self,
+        now: Instant,
+        resource: ResourceId,
+        outcome: &Outcome,
+        out: &mut VecDeque<Action>,
+    ) {
+        if self.states[resource.group.0].phase != Phase::Running {
+            return;
+        }
+        let name = &self.plan.resource(resource).text;
+        if *outcome == Outcome::Ok {
+            return self.note(resource.group, Level::Info, format!("{name} is back on its interface"), out);
+        }
+        let text = format!("{name} cannot be put back: {}; trying again", why(outcome));
+        self.note(resource.group, Level::Error, text, out);
+        self.repairs.push((resource, now + REPAIR_PAUSE));
+    }
+}
+
+fn why(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Ok => String::from("ok"),
+        Outcome::Failed(reason) | Outcome::Unknown(reason) => reason.clone(),
+        Outcome::TimedOut => String::from("it took longer than its limit and was killed"),
+        Outcome::Running => String::from("it runs"),
+        Outcome::Stopped => String::from("it does not run"),
+    }
+}

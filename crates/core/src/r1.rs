@@ -1,0 +1,959 @@
+//! The R1 dialect: who of two nodes holds which of the two sets of groups (behaviour reference, section 5; messages
+//! and sequences: wire reference, section 6). Pure bookkeeping: it is told what was heard and what came to rest, and
+//! answers with [`Step`]s; frames, timers of liveness and the starting of resources are others' work.
+//!
+//! ```text
+//!  Init ──links up──► Starting ──peer starts too──► BothStarting
+//!                        │  any `resource`               │ any `resource`
+//!                        ▼                               ▼
+//!                     Received ◄─────────────────────────┘
+//!                        │ peer is stable, or is a Locum, or 10 s: take the local set if it is free
+//!                        ▼
+//!                     Stable ──leave──► Leaving ──all stopped──► Left
+//! ```
+//!
+//! Beside it runs the three-step handshake by which a set is handed over ([`Handover`]). Between two nodes of Locum
+//! the same messages are spoken, but nobody waits for timers, and a healed partition ends with the owner from before
+//! the split still owning (invariant 5).
+
+use alloc::{collections::VecDeque, format, string::String, vec::Vec};
+
+use serde::Serialize;
+
+use crate::{
+    action::Answer,
+    breakage::{self, Breakage},
+    event::OrderId,
+    group::Groups,
+    note::Level,
+    plan::AutoFailback,
+    time::{Duration, Instant},
+    wire::message::{AskStep, Body, Holding, Resource},
+};
+
+/// How long a real heartbeat's holdings are waited for, and a standby request's answer.
+pub const WAIT: Duration = Duration::from_secs(10);
+/// How long the other side may take to stop or start a set.
+pub const HANDOVER_MAX: Duration = Duration::from_secs(3600);
+/// After a failed start the set is offered to the peer; each failure in a row doubles the wait, up to the maximum.
+pub const HAND_BACK: Duration = Duration::from_secs(30);
+/// See [`HAND_BACK`].
+pub const HAND_BACK_MAX: Duration = Duration::from_secs(3600);
+/// A real heartbeat that meets a healed partition restarts after this long.
+pub const HEAL_RESTART: Duration = Duration::from_secs(2);
+
+/// Where the dialect is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not every node is heard of or known dead.
+    Init,
+    /// Asked who holds what.
+    Starting,
+    /// So did the peer.
+    BothStarting,
+    /// Heard holdings; about to settle.
+    Received,
+    /// Settled.
+    Stable,
+    /// Giving everything up.
+    Leaving,
+    /// Holds nothing and has said so.
+    Left,
+}
+
+/// A hand-over of a set between two living nodes. Sets are named from the giver's view, as on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handover {
+    /// None.
+    Idle,
+    /// We offered the set and wait for the peer to agree.
+    Offered { set: Holding, until: Instant },
+    /// The peer agreed; we are stopping the set.
+    Giving { set: Holding },
+    /// We stopped it and wait for the peer to have started it.
+    Given { set: Holding, until: Instant },
+    /// The peer offered, we agreed, it is stopping.
+    Awaiting { set: Holding, until: Instant },
+    /// It has stopped; we are starting.
+    Taking { set: Holding },
+}
+
+/// Something to be said once groups have come to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// The set of a dead peer, taken: `resource foreign info=mach_down`.
+    MachDown,
+    /// The own set: `resource … info=req_our_resources()`.
+    Own,
+    /// The set of a peer that left, in our view.
+    Left(Holding),
+    /// What we yield after a healed partition.
+    Yield(Holding),
+}
+
+/// What the dialect wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send this to all.
+    Say(Body),
+    /// Start (`true`) or stop the groups of a set.
+    Want(Holding, bool),
+    /// Announce the addresses of the running groups of a set again.
+    Announce(Holding),
+    /// Answer a person.
+    Answer(OrderId, Answer),
+    /// A line for the log.
+    Note(Level, String),
+    /// Everything is released and said; `restart`: begin a new life (a real peer after a healed partition).
+    Left {
+        /// Come back with a new generation.
+        restart: bool,
+        /// Nothing that could not be stopped is left running.
+        clean: bool,
+    },
+}
+
+/// What the rest of the director knows and the dialect needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The peer's name; absent in a cluster of one node.
+    pub peer: Option<&'a str>,
+    /// Whether the peer is heard.
+    pub peer_up: bool,
+    /// Whether the peer is a node of Locum (it said so in its status).
+    pub peer_locum: bool,
+    /// How long a contested set may stay so before the tie is broken.
+    pub deadtime: Duration,
+    /// Where the groups are.
+    pub groups: &'a Groups,
+}
+
+impl View<'_> {
+    fn name(&self) -> &str {
+        self.peer.unwrap_or("the peer")
+    }
+}
+
+/// The dialect's state.
+#[derive(Debug)]
+pub struct R1 {
+    failback: AutoFailback,
+    state: State,
+    /// What we hold.
+    mine: Holding,
+    /// What the peer said that it holds, in its view; `None` before it has said anything.
+    theirs: Option<Holding>,
+    other_stable: bool,
+    /// When `Received` ends without a word, or `Starting` asks again.
+    settle_at: Option<Instant>,
+    handover: Handover,
+    tasks: Vec<Task>,
+    /// What we took because the peer fell silent while holding it: given back if it was alive all along.
+    seized: Holding,
+    /// What both claim, and since when: we stay.
+    contested: Option<(Holding, Instant)>,
+    /// Our holdings were told because of a conflict at this moment; not more often than once a deadtime.
+    told: Option<Instant>,
+    /// The peer has just come (back): its set is returned once it is stable.
+    failback_due: bool,
+    /// A person waits for this hand-over.
+    order: Option<OrderId>,
+    /// A person waits for the peer to offer what we asked for.
+    takeover: Option<(OrderId, Holding, Instant)>,
+    /// A set that could not be started here is offered to the peer then.
+    hand_back: Option<(Holding, Instant)>,
+    leave: Option<Leave>,
+    restart_at: Option<Instant>,
+    steps: VecDeque<Step>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leave {
+    order: Option<OrderId>,
+    restart: bool,
+}
+
+impl R1 {
+    /// Holding nothing, before the links came up.
+    #[must_use]
+    pub const fn new(failback: AutoFailback) -> Self {
+        Self {
+            failback,
+            state: State::Init,
+            mine: Holding::None,
+            theirs: None,
+            other_stable: false,
+            settle_at: None,
+            handover: Handover::Idle,
+            tasks: Vec::new(),
+            seized: Holding::None,
+            contested: None,
+            told: None,
+            failback_due: false,
+            order: None,
+            takeover: None,
+            hand_back: None,
+            leave: None,
+            restart_at: None,
+            steps: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done next, oldest first.
+    pub fn poll(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// What we hold.
+    #[must_use]
+    pub const fn mine(&self) -> Holding {
+        self.mine
+    }
+
+    /// What the peer holds, in our view; nothing if it has not said.
+    #[must_use]
+    pub fn theirs(&self) -> Holding {
+        self.theirs.map_or(Holding::None, Holding::mirrored)
+    }
+
+    /// What both claim.
+    #[must_use]
+    pub fn contested(&self) -> Holding {
+        self.contested.map_or(Holding::None, |(set, _)| set)
+    }
+
+    /// What is being handed over or about to be, in words; `None` when nothing moves.
+    #[must_use]
+    pub fn transition(&self) -> Option<&'static str> {
+        match self.handover {
+            Handover::Idle if self.tasks.is_empty() => None,
+            Handover::Idle => Some("acquiring"),
+            Handover::Offered { .. } => Some("offering"),
+            Handover::Giving { .. } => Some("giving"),
+            Handover::Given { .. } => Some("waiting for the peer to start"),
+            Handover::Awaiting { .. } => Some("waiting for the peer to stop"),
+            Handover::Taking { .. } => Some("taking"),
+        }
+    }
+
+    /// Settled, with nothing moving.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.state == State::Stable && self.handover == Handover::Idle && self.tasks.is_empty()
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn deadline(&self, deadtime: Duration) -> Option<Instant> {
+        let handover = match self.handover {
+            Handover::Offered { until, .. }
+            | Handover::Given { until, .. }
+            | Handover::Awaiting { until, .. } => Some(until),
+            Handover::Idle | Handover::Giving { .. } | Handover::Taking { .. } => None,
+        };
+        [
+            self.settle_at,
+            handover,
+            self.takeover.map(|(_, _, until)| until),
+            self.hand_back.map(|(_, at)| at),
+            self.contested.filter(|(set, _)| set.has_foreign()).map(|(_, since)| since + deadtime),
+            self.restart_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    // ---- what happens -------------------------------------------------------------------------------------------
+
+    /// Every configured node is heard of or known dead: take part.
+    pub fn links_up(&mut self, view: &View<'_>) {
+        if self.state != State::Init {
+            return;
+        }
+        self.state = State::Starting;
+        self.say(Body::Starting);
+        if view.peer_up {
+            self.settle_at = Some(view.now + WAIT);
+        } else {
+            self.peer_dead(view);
+        }
+    }
+
+    /// The peer is silent beyond its deadtime, and that is all the proof that guard `none` asks for.
+    pub fn peer_dead(&mut self, view: &View<'_>) {
+        if matches!(self.state, State::Init | State::Leaving | State::Left) {
+            self.theirs = None;
+            return;
+        }
+        if let Some(peer) = view.peer {
+            let gave_up = self.theirs == Some(Holding::None);
+            let result = if gave_up { "unneeded" } else { "n_stnth" };
+            if gave_up {
+                self.note(Level::Info, format!("Dead node {peer} gave up resources."));
+            } else {
+                let text = format!(
+                    "No fencing is configured: {peer} is taken for dead because it is silent. \
+                     Shared disks are not protected."
+                );
+                self.note(Level::Warning, text);
+            }
+            self.say(Body::Stonith { node: peer.into(), result: result.into() });
+        }
+        self.seized = self.seized.plus(self.theirs().minus(self.mine));
+        if self.mine == Holding::All && self.state == State::Stable && self.handover == Handover::Idle {
+            self.theirs = Some(Holding::None);
+            return self.abandon_orders(view, "fell silent");
+        }
+        if let Some(peer) = view.peer {
+            self.note(Level::Warning, format!("Resources being acquired from {peer}."));
+        }
+        self.take_everything(&[Task::MachDown, Task::Own]);
+        self.abandon_orders(view, "fell silent");
+    }
+
+    /// The peer says that it has released everything and goes.
+    pub fn peer_left(&mut self, view: &View<'_>) {
+        self.note(Level::Info, format!("{} has left the cluster gracefully.", view.name()));
+        let missing = Holding::All.minus(self.mine);
+        self.seized = Holding::None;
+        self.contested = None;
+        if !matches!(self.state, State::Init | State::Leaving | State::Left) {
+            self.take_everything(&[Task::Left(missing), Task::Own, Task::MachDown]);
+        }
+        self.theirs = Some(Holding::None);
+        self.abandon_orders(view, "has left");
+    }
+
+    /// The peer has begun a new life: whatever it held it has swept.
+    pub fn peer_restarted(&mut self, view: &View<'_>) {
+        let held = self.theirs();
+        self.theirs = Some(Holding::None);
+        self.other_stable = false;
+        self.seized = Holding::None;
+        self.contested = None;
+        self.failback_due = true;
+        if self.state != State::Stable {
+            return;
+        }
+        if matches!(self.handover, Handover::Giving { .. } | Handover::Given { .. }) {
+            self.mine = self.mine.plus(self.given());
+            self.steps.push_back(Step::Want(self.mine, true));
+        }
+        self.handover = Handover::Idle;
+        self.abandon_orders(view, "has restarted");
+        if held.has_local() && !self.mine.has_local() {
+            self.acquire_local();
+        }
+    }
+
+    /// Two living nodes hear each other again: `peer_locum` tells how it ends.
+    pub fn peer_healed(&mut self, view: &View<'_>) {
+        if matches!(self.state, State::Init | State::Leaving | State::Left) {
+            return;
+        }
+        let text = format!("Cluster node {} returning after partition.", view.name());
+        self.note(Level::Critical, text);
+        self.theirs = None;
+        self.other_stable = false;
+        if view.peer_locum {
+            self.failback_due = true;
+            self.say_holdings(true, None);
+        } else {
+            // A real heartbeat restarts itself 2 s after a heal and expects the same of us.
+            self.restart_at = Some(view.now + HEAL_RESTART);
+        }
+    }
+
+    /// A message of the dialect came from the peer.
+    pub fn heard(&mut self, view: &View<'_>, body: &Body) {
+        match body {
+            Body::Starting => self.heard_starting(view),
+            Body::Resource(resource) => self.heard_resource(view, resource),
+            Body::AskResources { hold, step } => self.heard_ask(view, *hold, *step),
+            Body::Takeover { hold } => {
+                let set = hold.mirrored();
+                self.note(Level::Info, format!("{} asks for our {} resources.", view.name(), set.word()));
+                if let Err(why) = self.offer(view, set, None) {
+                    self.note(Level::Warning, format!("not handed over: {why}"));
+                }
+            }
+            Body::ShutDone => self.peer_left(view),
+            Body::Stonith { .. }
+            | Body::IpRequest { .. }
+            | Body::IpRequestResponse { .. }
+            | Body::Status(_)
+            | Body::PingStatus { .. }
+            | Body::Rexmit { .. }
+            | Body::NakRexmit { .. }
+            | Body::Ack { .. }
+            | Body::ReqNodes
+            | Body::RepNodes { .. }
+            | Body::Other { .. } => {}
+        }
+    }
+
+    /// A person asks us to give a set to the peer.
+    pub fn order_standby(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
+        let set = set.and(self.mine);
+        if set.is_none() {
+            return self.answer(order, Answer::Done("nothing of that set is here".into()));
+        }
+        if let Err(why) = self.offer(view, set, Some(order)) {
+            self.answer(order, Answer::Refused(why));
+        }
+    }
+
+    /// A person asks us to get a set from the peer.
+    pub fn order_takeover(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
+        if set.minus(self.mine).is_none() {
+            return self.answer(order, Answer::Done("already here".into()));
+        }
+        match self.in_flux(view) {
+            Some(why) => self.answer(order, Answer::Refused(why)),
+            None if self.takeover.is_some() => {
+                self.answer(order, Answer::Refused("another takeover is under way".into()));
+            }
+            None => {
+                self.takeover = Some((order, set, view.now + WAIT));
+                self.say(Body::Takeover { hold: set });
+            }
+        }
+    }
+
+    /// Leave gracefully: at once, or when what moves has come to rest.
+    pub fn order_leave(&mut self, view: &View<'_>, order: Option<OrderId>) {
+        if self.leave.is_some() {
+            if let Some(order) = order {
+                self.answer(order, Answer::Done("already leaving".into()));
+            }
+            return;
+        }
+        self.leave = Some(Leave { order, restart: false });
+        if !self.begin_leaving(view) {
+            self.note(Level::Warning, "Shutdown delayed until current resource activity finishes.".into());
+        }
+    }
+
+    /// Groups have been told what is wanted of them, or have come to rest.
+    pub fn groups_changed(&mut self, view: &View<'_>) {
+        self.tasks_go_on(view);
+        self.handover_goes_on(view);
+        self.leaving_goes_on(view);
+    }
+
+    /// A group of this set could not be started here, for the `failures`th time in a row.
+    pub fn start_failed(&mut self, view: &View<'_>, set: Holding, failures: u32) {
+        let wait = HAND_BACK.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(HAND_BACK_MAX);
+        self.hand_back = Some((set, view.now + wait));
+        let text = format!("the {} set is offered to {} in {} s", set.word(), view.name(), wait.as_secs());
+        self.note(Level::Warning, text);
+    }
+
+    /// Time has come.
+    pub fn tick(&mut self, view: &View<'_>) {
+        let now = view.now;
+        if self.settle_at.is_some_and(|at| now >= at) {
+            self.settle_at = None;
+            if self.state == State::Received {
+                self.settle();
+            } else if matches!(self.state, State::Starting | State::BothStarting) {
+                self.say(Body::Starting);
+                self.settle_at = Some(now + WAIT);
+            }
+        }
+        if let Some((order, _, _)) = self.takeover.take_if(|(_, _, until)| now >= *until) {
+            let text = format!("{} did not answer", view.name());
+            self.answer(order, Answer::TimedOut(text));
+        }
+        match self.handover {
+            Handover::Offered { until, .. } if now >= until => {
+                self.note(Level::Warning, "No reply to standby request.  Standby request cancelled.".into());
+                self.handover = Handover::Idle;
+                self.end_order(Answer::TimedOut(format!("{} did not answer", view.name())));
+                self.say_holdings(true, None);
+            }
+            Handover::Given { until, .. } if now >= until => {
+                self.handover = Handover::Idle;
+                self.end_order(Answer::TimedOut(format!("{} has not finished", view.name())));
+            }
+            Handover::Awaiting { until, .. } if now >= until => self.handover = Handover::Idle,
+            _ => {}
+        }
+        if let Some((set, _)) = self.hand_back.take_if(|(_, at)| now >= *at) {
+            self.hand_back_now(view, set);
+        }
+        if self.contested.is_some_and(|(set, since)| set.has_foreign() && now >= since + view.deadtime) {
+            // Neither of us took it from the other: the preferred node keeps it.
+            self.contested = None;
+            if self.theirs().has_foreign() && view.peer_up {
+                self.yield_set(Holding::Foreign, view);
+            }
+        }
+        if self.restart_at.is_some_and(|at| now >= at) {
+            self.restart_at = None;
+            self.leave = Some(Leave { order: None, restart: true });
+            self.begin_leaving(view);
+        }
+    }
+
+    // ---- settling -----------------------------------------------------------------------------------------------
+
+    fn heard_starting(&mut self, view: &View<'_>) {
+        self.theirs = Some(Holding::None);
+        self.other_stable = false;
+        self.failback_due = true;
+        match self.state {
+            State::Init | State::Leaving | State::Left => {}
+            State::Starting | State::BothStarting => {
+                self.state = State::BothStarting;
+                self.say_holdings(false, None);
+                self.received(view);
+            }
+            State::Received | State::Stable => self.say_holdings(self.state == State::Stable, None),
+        }
+    }
+
+    fn heard_resource(&mut self, view: &View<'_>, resource: &Resource) {
+        let known = if resource.full { Holding::None } else { self.theirs.unwrap_or(Holding::None) };
+        self.theirs = Some(known.plus(resource.hold));
+        let was_stable = self.other_stable;
+        if let Some(stable) = resource.stable {
+            self.other_stable = stable;
+        }
+        if let Handover::Awaiting { set, .. } = self.handover
+            && resource.stable == Some(true)
+            && !set.and(resource.hold).is_none()
+        {
+            self.note(Level::Warning, format!("{} keeps its {} resources.", view.name(), set.word()));
+            self.handover = Handover::Idle;
+        }
+        match self.state {
+            State::Starting | State::BothStarting | State::Received if self.other_stable => {
+                self.say_holdings(false, None);
+                self.settle();
+            }
+            State::Starting | State::BothStarting => self.received(view),
+            State::Stable => {
+                let became_stable = self.other_stable && !was_stable;
+                self.compare(view);
+                if became_stable && self.handover == Handover::Idle {
+                    self.say_holdings(true, None);
+                    self.fail_back(view);
+                }
+            }
+            State::Init | State::Received | State::Leaving | State::Left => {}
+        }
+    }
+
+    /// Holdings were told, ours or the peer's.
+    fn received(&mut self, view: &View<'_>) {
+        self.state = State::Received;
+        if view.peer_locum {
+            // Both nodes handle frames as they arrive and hold nothing unless they say so: nothing to wait for.
+            self.settle();
+        } else {
+            self.settle_at = Some(view.now + WAIT);
+        }
+    }
+
+    fn settle(&mut self) {
+        self.settle_at = None;
+        self.state = State::Stable;
+        if !self.mine.has_local() && !self.theirs().has_local() {
+            self.acquire_local();
+        } else {
+            self.note(Level::Info, "Local Resource acquisition completed. (none)".into());
+        }
+        self.say_holdings(true, None);
+    }
+
+    fn acquire_local(&mut self) {
+        self.mine = self.mine.plus(Holding::Local);
+        self.steps.push_back(Step::Want(Holding::Local, true));
+        self.add_task(Task::Own);
+    }
+
+    fn fail_back(&mut self, view: &View<'_>) {
+        let allowed = (self.failback != AutoFailback::Off || breakage::is(Breakage::FailbackAlways))
+            && !breakage::is(Breakage::NoFailback);
+        if !self.failback_due || !self.other_stable || !view.peer_up || self.contested.is_some() {
+            return;
+        }
+        let homeless = self.mine.has_foreign() && !self.theirs().has_foreign();
+        if !homeless || !allowed {
+            self.failback_due = false;
+            return;
+        }
+        match self.offer(view, Holding::Foreign, None) {
+            Ok(()) => self.failback_due = false,
+            Err(why) => self.note(Level::Debug, format!("no failback yet: {why}")),
+        }
+    }
+
+    // ---- hand-over ----------------------------------------------------------------------------------------------
+
+    /// Why nothing can be handed over now.
+    fn in_flux(&self, view: &View<'_>) -> Option<String> {
+        if self.state != State::Stable {
+            return Some("this node has not settled yet".into());
+        }
+        if !view.peer_up {
+            return Some(format!("{} is not there", view.name()));
+        }
+        if self.leave.is_some() {
+            return Some("this node is leaving".into());
+        }
+        if let Some(what) = self.transition() {
+            return Some(format!("resources are in transition ({what})"));
+        }
+        if !view.groups.at_rest(Holding::All) {
+            return Some("resources are in transition".into());
+        }
+        None
+    }
+
+    fn offer(&mut self, view: &View<'_>, set: Holding, order: Option<OrderId>) -> Result<(), String> {
+        if let Some(why) = self.in_flux(view) {
+            return Err(why);
+        }
+        if !self.other_stable {
+            return Err(format!("{} has not settled yet", view.name()));
+        }
+        self.handover = Handover::Offered { set, until: view.now + WAIT };
+        self.order = order;
+        self.other_stable = false;
+        self.say(Body::AskResources { hold: set, step: AskStep::Me });
+        if breakage::is(Breakage::StartBeforeDone) {
+            self.say(Body::AskResources { hold: set, step: AskStep::Done });
+        }
+        Ok(())
+    }
+
+    fn heard_ask(&mut self, view: &View<'_>, set: Holding, step: AskStep) {
+        match (step, self.handover) {
+            (AskStep::Me, Handover::Idle) => match self.in_flux(view) {
+                None => {
+                    self.note(Level::Info, format!("{} wants to go standby [{}]", view.name(), set.word()));
+                    self.other_stable = false;
+                    self.handover = Handover::Awaiting { set, until: view.now + HANDOVER_MAX };
+                    if let Some((order, _, _)) = self.takeover.take() {
+                        self.order = Some(order);
+                    }
+                    self.say(Body::AskResources { hold: set, step: AskStep::Other });
+                }
+                Some(why) => {
+                    let text = format!("standby message [me] from {} ignored: {why}", view.name());
+                    self.note(Level::Warning, text);
+                }
+            },
+            (AskStep::Other, Handover::Offered { set: offered, .. }) if set == offered => {
+                let text = format!("standby: {} can take our {} resources", view.name(), set.word());
+                self.note(Level::Info, text);
+                self.handover = Handover::Giving { set };
+                self.mine = self.mine.minus(set);
+                self.say_holdings(false, Some("standby"));
+                self.steps.push_back(Step::Want(set, false));
+            }
+            (AskStep::Done, Handover::Awaiting { set: awaited, .. }) if set == awaited => {
+                let taken = set.mirrored();
+                let text = format!("standby: acquire [{}] resources from {}", taken.word(), view.name());
+                self.note(Level::Info, text);
+                self.handover = Handover::Taking { set };
+                self.mine = self.mine.plus(taken);
+                self.steps.push_back(Step::Want(taken, true));
+            }
+            (AskStep::Done, Handover::Given { set: given, .. }) if set == given => {
+                self.note(Level::Info, "Other node completed standby takeover.".into());
+                self.handover = Handover::Idle;
+                self.end_order(Answer::Done(format!("{} runs on {} now", words(set), view.name())));
+                self.say_holdings(true, None);
+            }
+            (step, _) => {
+                let text = format!("standby message [{step:?}] from {} ignored.", view.name());
+                self.note(Level::Warning, text);
+            }
+        }
+    }
+
+    fn handover_goes_on(&mut self, view: &View<'_>) {
+        match self.handover {
+            Handover::Giving { set } if view.groups.released(set) => {
+                let text = format!("{} HA resource release completed (standby).", set.word());
+                self.note(Level::Info, text);
+                self.handover = Handover::Given { set, until: view.now + HANDOVER_MAX };
+                self.say(Body::AskResources { hold: set, step: AskStep::Done });
+            }
+            Handover::Giving { set } if view.groups.stuck(set) && view.groups.at_rest(set) => {
+                self.handover = Handover::Idle;
+                self.mine = self.mine.plus(set);
+                self.steps.push_back(Step::Want(set, true));
+                self.end_order(Answer::Refused("a resource cannot be stopped; the set stays here".into()));
+                self.say_holdings(true, None);
+            }
+            Handover::Taking { set } if view.groups.acquired(set.mirrored()) => {
+                let taken = set.mirrored();
+                let text = format!("{} HA resource acquisition completed (standby).", taken.word());
+                self.note(Level::Info, text);
+                self.handover = Handover::Idle;
+                self.say(Body::AskResources { hold: set, step: AskStep::Done });
+                self.say_holdings(true, None);
+                let failed = view.groups.of(taken).any(|group| view.groups.failure(group).is_some());
+                self.end_order(if failed {
+                    Answer::Refused("a resource could not be started here".into())
+                } else {
+                    Answer::Done(format!("{} runs here now", words(taken)))
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn hand_back_now(&mut self, view: &View<'_>, set: Holding) {
+        let failed = view.groups.of(set.and(self.mine)).any(|group| view.groups.failure(group).is_some());
+        if failed && self.offer(view, set, None).is_err() {
+            self.hand_back = Some((set, view.now + HAND_BACK));
+        }
+    }
+
+    /// The set that we are giving away, as long as the peer has not finished taking it.
+    const fn given(&self) -> Holding {
+        match self.handover {
+            Handover::Giving { set } | Handover::Given { set, .. } => set,
+            _ => Holding::None,
+        }
+    }
+
+    // ---- death, heal, leave -------------------------------------------------------------------------------------
+
+    fn take_everything(&mut self, tasks: &[Task]) {
+        self.theirs = Some(Holding::None);
+        self.other_stable = true;
+        self.handover = Handover::Idle;
+        self.mine = Holding::All;
+        self.steps.push_back(Step::Want(Holding::All, true));
+        for &task in tasks {
+            self.add_task(task);
+        }
+    }
+
+    /// Both have told what they hold: who yields what both claim?
+    fn compare(&mut self, view: &View<'_>) {
+        let both = self.mine.and(self.theirs());
+        let was = self.contested();
+        if both.is_none() {
+            self.contested = None;
+            if !was.is_none() {
+                self.note(Level::Info, format!("{} has yielded {}", view.name(), words(was)));
+                self.seized = self.seized.minus(was);
+                if !breakage::is(Breakage::NoAnnouncementAfterHeal) {
+                    self.steps.push_back(Step::Announce(was));
+                }
+            } else if view.peer_up && self.theirs.is_some() {
+                self.seized = Holding::None;
+            }
+            return;
+        }
+        let yields = if breakage::is(Breakage::NoYieldAfterHeal) || !view.peer_locum {
+            Holding::None
+        } else if breakage::is(Breakage::BothYieldAfterHeal) {
+            both
+        } else {
+            both.and(self.seized)
+        };
+        if !yields.is_none() {
+            self.yield_set(yields, view);
+        }
+        let stays = both.minus(yields);
+        if stays.is_none() {
+            return;
+        }
+        if was.is_none() {
+            let text = format!(
+                "Both machines own {}! Guard `none` cannot prevent that in a partition.",
+                match stays {
+                    Holding::Foreign => "foreign resources",
+                    _ => "our resources",
+                }
+            );
+            self.note(Level::Critical, text);
+            self.contested = Some((stays, view.now));
+        }
+        if self.told.is_none_or(|at| view.now >= at + view.deadtime / 4) {
+            self.told = Some(view.now);
+            self.say_holdings(true, None);
+        }
+    }
+
+    fn yield_set(&mut self, set: Holding, view: &View<'_>) {
+        let text =
+            format!("{} owned {} before the split and keeps it; stopping our copy", view.name(), words(set));
+        self.note(Level::Warning, text);
+        self.mine = self.mine.minus(set);
+        self.seized = self.seized.minus(set);
+        self.tasks.retain(|task| *task == Task::Own && self.mine.has_local());
+        self.steps.push_back(Step::Want(set, false));
+        self.add_task(Task::Yield(set));
+    }
+
+    /// Returns false when something still moves and the leave must wait.
+    fn begin_leaving(&mut self, view: &View<'_>) -> bool {
+        if matches!(self.state, State::Leaving | State::Left) {
+            return true;
+        }
+        let moving = self.handover != Handover::Idle || !self.tasks.is_empty();
+        if self.state != State::Init && (moving || !view.groups.at_rest(Holding::All)) {
+            return false;
+        }
+        let spoke = self.state != State::Init;
+        self.state = State::Leaving;
+        self.mine = Holding::None;
+        self.hand_back = None;
+        self.settle_at = None;
+        if let Some((order, _, _)) = self.takeover.take() {
+            self.answer(order, Answer::Refused("this node is leaving".into()));
+        }
+        if spoke {
+            self.note(Level::Info, "Giving up all HA resources.".into());
+            self.say_holdings(false, Some("shutdown"));
+        }
+        let stopped = if breakage::is(Breakage::NoStopOnLeave) { Holding::None } else { Holding::All };
+        self.steps.push_back(Step::Want(stopped, false));
+        true
+    }
+
+    fn leaving_goes_on(&mut self, view: &View<'_>) {
+        if self.leave.is_some() && self.state != State::Leaving {
+            self.begin_leaving(view);
+            return;
+        }
+        if self.state != State::Leaving {
+            return;
+        }
+        let planted = breakage::is(Breakage::NoStopOnLeave);
+        let released = view.groups.released(Holding::All) || planted;
+        let stuck = view.groups.at_rest(Holding::All) && view.groups.stuck(Holding::All);
+        if !released && !stuck {
+            return;
+        }
+        self.state = State::Left;
+        if released {
+            self.note(Level::Info, "All HA resources relinquished.".into());
+            if !breakage::is(Breakage::NoShutdownNotice) {
+                self.say(Body::ShutDone);
+            }
+        } else {
+            let text =
+                "leaving although a resource cannot be stopped; the peer is not told that all is released";
+            self.note(Level::Critical, text.into());
+        }
+        let leave = self.leave.take();
+        if let Some(order) = leave.and_then(|leave| leave.order) {
+            self.answer(order, Answer::Done("left the cluster".into()));
+        }
+        self.steps.push_back(Step::Left { restart: leave.is_some_and(|l| l.restart), clean: released });
+    }
+
+    // ---- small things -------------------------------------------------------------------------------------------
+
+    fn add_task(&mut self, task: Task) {
+        if !self.tasks.contains(&task) {
+            self.tasks.push(task);
+        }
+    }
+
+    fn tasks_go_on(&mut self, view: &View<'_>) {
+        let done = |task: &mut Task| match *task {
+            Task::MachDown => view.groups.acquired(Holding::Foreign),
+            Task::Own => view.groups.acquired(Holding::Local),
+            Task::Left(set) => view.groups.acquired(set),
+            Task::Yield(set) => view.groups.at_rest(set),
+        };
+        let ready: Vec<Task> = self.tasks.extract_if(.., done).collect();
+        for task in &ready {
+            match *task {
+                Task::MachDown => {
+                    self.note(Level::Info, "mach_down takeover complete.".into());
+                    let body = Resource {
+                        hold: Holding::Foreign,
+                        full: false,
+                        stable: None,
+                        info: Some("mach_down".into()),
+                    };
+                    self.say(Body::Resource(body));
+                }
+                Task::Own => self.say_holdings(true, Some("req_our_resources()")),
+                Task::Left(set) => {
+                    self.say(Body::AskResources { hold: set, step: AskStep::Done });
+                    self.say_holdings(true, None);
+                }
+                Task::Yield(_) => self.say_holdings(true, None),
+            }
+        }
+        if ready.is_empty() || !self.tasks.is_empty() {
+            return;
+        }
+        if matches!(self.state, State::Starting | State::BothStarting | State::Received) {
+            self.settle_at = None;
+            self.state = State::Stable;
+            self.say_holdings(true, None);
+        }
+        self.fail_back(view);
+    }
+
+    fn abandon_orders(&mut self, view: &View<'_>, why: &str) {
+        let text = format!("{} {why} meanwhile", view.name());
+        if let Some((order, set, _)) = self.takeover.take() {
+            let answer = if set.minus(self.mine).is_none() {
+                Answer::Done(format!("{text}; {} is taken over", words(set)))
+            } else {
+                Answer::Refused(text.clone())
+            };
+            self.answer(order, answer);
+        }
+        self.end_order(Answer::Refused(text));
+    }
+
+    fn end_order(&mut self, answer: Answer) {
+        if let Some(order) = self.order.take() {
+            self.answer(order, answer);
+        }
+    }
+
+    fn answer(&mut self, order: OrderId, answer: Answer) {
+        self.steps.push_back(Step::Answer(order, answer));
+    }
+
+    fn say(&mut self, body: Body) {
+        self.steps.push_back(Step::Say(body));
+    }
+
+    fn say_holdings(&mut self, stable: bool, info: Option<&str>) {
+        let resource =
+            Resource { hold: self.mine, full: true, stable: Some(stable), info: info.map(String::from) };
+        self.say(Body::Resource(resource));
+    }
+
+    fn note(&mut self, level: Level, text: String) {
+        self.steps.push_back(Step::Note(level, text));
+    }
+}
+
+/// A set in words for people.
+const fn words(set: Holding) -> &'static str {
+    match set {
+        Holding::None => "nothing",
+        Holding::Local => "the local set",
+        Holding::Foreign => "the foreign set",
+        Holding::All => "everything",
+    }
+}

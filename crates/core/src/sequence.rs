@@ -1,0 +1,425 @@
+//! Reliable multicast over lossy links (wire reference, section 5): numbering, the history for retransmission,
+//! the noticing of gaps, requests for what is missing, acknowledgements and replay protection.
+//!
+//! Two halves that do not know each other: [`Sent`] remembers what we said, [`Received`] judges what the peer says.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use crate::{
+    breakage::{self, Breakage},
+    time::{Duration, Instant},
+    wire::message::Message,
+};
+
+/// How many of our own messages can be sent again.
+pub const HISTORY: usize = 500;
+/// A gap larger than this is not repaired: everything before it is forgotten.
+pub const GAP_MAX: u64 = 250;
+/// Most numbers answered to one request.
+pub const REXMIT_PER_REQUEST: usize = 50;
+/// Most retransmitted frames a second, whoever asks: a forged or mad peer cannot make us flood the links.
+pub const REXMIT_PER_SECOND: u32 = 100;
+/// No request in the first 50 ms after a gap: a sender's frames may leave in swapped order.
+pub const REXMIT_DELAY_MIN: Duration = Duration::from_millis(50);
+/// Every tenth frame is acknowledged.
+pub const ACK_EVERY: u64 = 10;
+
+/// What we sent: the counter, and the history from which it can be sent again.
+#[derive(Debug)]
+pub struct Sent {
+    last: u64,
+    /// Oldest first, numbers without a gap.
+    history: VecDeque<(Message, Option<Instant>)>,
+    /// The newest number that the peer acknowledged.
+    acked: u64,
+    /// Frames that may still be retransmitted in the second that began at `second`.
+    budget: u32,
+    second: Instant,
+}
+
+/// What becomes of a request for numbers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Send this one again.
+    Send(Box<Message>),
+    /// Say that this number cannot be had any more.
+    Refuse(u64, &'static str),
+}
+
+impl Sent {
+    /// Nothing was said so far.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self { last: 0, history: VecDeque::new(), acked: 0, budget: REXMIT_PER_SECOND, second: now }
+    }
+
+    /// The number for the next message.
+    pub const fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// The newest number used.
+    #[must_use]
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Keeps a numbered message for retransmission.
+    pub fn keep(&mut self, message: Message) {
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back((message, None));
+    }
+
+    /// The peer has everything up to this number. A number that we have not used is not believed.
+    pub fn acknowledged(&mut self, seq: u64) {
+        if seq <= self.last {
+            self.acked = self.acked.max(seq);
+        }
+    }
+
+    /// The newest number that the peer acknowledged.
+    #[must_use]
+    pub const fn acked(&self) -> u64 {
+        self.acked
+    }
+
+    /// Answers a request for the numbers `first` to `last`: at most [`REXMIT_PER_REQUEST`], at most
+    /// [`REXMIT_PER_SECOND`] in all, none twice within `pause`.
+    pub fn again(&mut self, now: Instant, first: u64, last: u64, pause: Duration) -> Vec<Again> {
+        let mut answers = Vec::new();
+        let lowest = self.last + 1 - self.history.len() as u64;
+        for seq in (first.max(1)..=last).take(REXMIT_PER_REQUEST) {
+            if seq > self.last || seq <= self.acked {
+                continue;
+            }
+            if !self.spend(now) {
+                break;
+            }
+            if seq == self.last {
+                // The real daemon cannot send its newest frame again either; nobody asks before a later one came.
+                answers.push(Again::Refuse(seq, "seqno not found"));
+                continue;
+            }
+            if seq < lowest {
+                answers.push(Again::Refuse(seq, "seqno too low"));
+                continue;
+            }
+            let index = usize::try_from(seq - lowest).unwrap_or(usize::MAX);
+            if let Some((message, sent)) = self.history.get_mut(index) {
+                if sent.is_some_and(|at| now < at + pause) {
+                    self.budget += 1;
+                    continue;
+                }
+                *sent = Some(now);
+                answers.push(Again::Send(Box::new(message.clone())));
+            }
+        }
+        answers
+    }
+
+    fn spend(&mut self, now: Instant) -> bool {
+        if now >= self.second + Duration::from_secs(1) {
+            self.second = now;
+            self.budget = REXMIT_PER_SECOND;
+        }
+        if self.budget == 0 {
+            return false;
+        }
+        self.budget -= 1;
+        true
+    }
+}
+
+/// What a numbered frame of the peer is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// New. `lost` counts numbers that were skipped before it and will be asked for.
+    New {
+        /// Numbers skipped right before it.
+        lost: u64,
+    },
+    /// New, after a gap too large to repair.
+    NewAfterFlood,
+    /// New, and it closes a gap; `closed` when nothing is missing any more.
+    Late {
+        /// Nothing is missing any more.
+        closed: bool,
+    },
+    /// The newest one once more (it came over another link).
+    Duplicate,
+    /// Known or given up long ago.
+    Old,
+}
+
+/// A request that is due: ask for this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask(pub u64);
+
+/// What was received from the peer: its generation, the newest number, what is missing.
+#[derive(Debug)]
+pub struct Received {
+    /// The highest generation heard, also before our own restart.
+    generation: Option<u64>,
+    /// Whether a frame of that generation was accepted since our start.
+    met: bool,
+    last: u64,
+    /// Missing numbers and when to ask for each.
+    missing: BTreeMap<u64, Instant>,
+    /// Frames whose number ends in this digit are acknowledged.
+    ack_digit: u64,
+    ack_due: Option<u64>,
+}
+
+/// What the generation of a frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Lower than one heard before: a replay, or a machine whose state went back in time.
+    Replayed {
+        /// The highest generation known.
+        known: u64,
+    },
+    /// The life we know.
+    Same,
+    /// The first we hear of it since our start.
+    First,
+    /// A later life than the one we knew since our start: it has restarted.
+    Restarted,
+}
+
+impl Received {
+    /// `remembered` is the highest generation heard before our own restart; `random` spreads the acknowledgements.
+    #[must_use]
+    pub const fn new(remembered: Option<u64>, random: u64) -> Self {
+        Self {
+            generation: remembered,
+            met: false,
+            last: 0,
+            missing: BTreeMap::new(),
+            ack_digit: random % ACK_EVERY,
+            ack_due: None,
+        }
+    }
+
+    /// The highest generation heard.
+    #[must_use]
+    pub const fn generation(&self) -> Option<u64> {
+        self.generation
+    }
+
+    /// The newest number heard.
+    #[must_use]
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Judges a frame's generation; changes nothing.
+    #[must_use]
+    pub fn life(&self, generation: u64) -> Life {
+        match self.generation {
+            Some(known) if generation < known && !breakage::is(Breakage::OldGenerationAccepted) => {
+                Life::Replayed { known }
+            }
+            Some(known) if generation == known && self.met => Life::Same,
+            Some(_) if self.met => Life::Restarted,
+            _ => Life::First,
+        }
+    }
+
+    /// A new life of the peer (only status frames may begin one): sequence state is forgotten.
+    pub fn begin(&mut self, generation: u64) {
+        self.generation = Some(generation);
+        self.met = true;
+        self.last = 0;
+        self.missing.clear();
+        self.ack_due = None;
+    }
+
+    /// Judges a number and remembers it. `random` (any value) spreads the first request between
+    /// [`REXMIT_DELAY_MIN`] and `delay_max`.
+    pub fn number(&mut self, now: Instant, seq: u64, delay_max: Duration, random: u64) -> Verdict {
+        if self.last == 0 || seq == self.last + 1 {
+            self.last = seq;
+            self.acknowledge(seq);
+            return Verdict::New { lost: 0 };
+        }
+        if seq == self.last {
+            return Verdict::Duplicate;
+        }
+        if seq < self.last {
+            if self.missing.remove(&seq).is_none() {
+                return Verdict::Old;
+            }
+            let closed = self.missing.is_empty();
+            if closed {
+                // The newest acknowledgeable number below the closed gap.
+                let newest = self.last - (self.last + ACK_EVERY - self.ack_digit) % ACK_EVERY;
+                self.acknowledge(newest);
+            }
+            return Verdict::Late { closed };
+        }
+        let lost = seq - self.last - 1;
+        let first = self.last + 1;
+        self.last = seq;
+        if lost > GAP_MAX || self.missing.len() as u64 + lost > GAP_MAX {
+            self.missing.clear();
+            return Verdict::NewAfterFlood;
+        }
+        let spread = delay_max.saturating_sub(REXMIT_DELAY_MIN).as_millis().max(1);
+        for number in first..seq {
+            let wait = u64::try_from(u128::from(random.wrapping_add(number)) % spread).unwrap_or(0);
+            let floor = if delay_max < REXMIT_DELAY_MIN * 2 { Duration::ZERO } else { REXMIT_DELAY_MIN };
+            self.missing.insert(number, now + floor + Duration::from_millis(wait));
+        }
+        Verdict::New { lost }
+    }
+
+    fn acknowledge(&mut self, seq: u64) {
+        if seq != 0 && seq % ACK_EVERY == self.ack_digit && self.missing.range(..seq).next().is_none() {
+            self.ack_due = Some(seq);
+        }
+    }
+
+    /// The number to acknowledge now, once.
+    pub const fn take_ack(&mut self) -> Option<u64> {
+        self.ack_due.take()
+    }
+
+    /// The peer says that it cannot send this number again.
+    pub fn give_up(&mut self, seq: u64) -> bool {
+        self.missing.remove(&seq).is_some()
+    }
+
+    /// The next request that is due; asked again after `delay_max` until the frame arrives.
+    pub fn ask(&mut self, now: Instant, delay_max: Duration) -> Option<Ask> {
+        let (&seq, at) = self.missing.iter_mut().find(|(_, at)| now >= **at)?;
+        *at = now + delay_max.max(Duration::from_millis(1));
+        Some(Ask(seq))
+    }
+
+    /// The peer is silent: there is nobody to ask. Generation and newest number are kept, so that a recording of
+    /// it cannot bring it back.
+    pub fn stop_asking(&mut self) {
+        self.missing.clear();
+        self.ack_due = None;
+    }
+
+    /// When [`Self::ask`] has something.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.missing.values().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use super::*;
+    use crate::wire::message::Body;
+
+    const T: Instant = Instant::from_millis(1000);
+    const DELAY: Duration = Duration::from_millis(250);
+
+    fn received() -> Received {
+        let mut peer = Received::new(None, 3);
+        peer.begin(7);
+        peer
+    }
+
+    #[test]
+    fn gaps_are_noticed_asked_for_and_closed() {
+        let mut peer = received();
+        assert_eq!(peer.number(T, 1, DELAY, 0), Verdict::New { lost: 0 });
+        assert_eq!(peer.number(T, 4, DELAY, 0), Verdict::New { lost: 2 });
+        assert_eq!(peer.ask(T, DELAY), None, "a swapped frame gets 50 ms to arrive by itself");
+        let later = T + DELAY;
+        assert_eq!(peer.ask(later, DELAY), Some(Ask(2)));
+        assert_eq!(peer.ask(later, DELAY), Some(Ask(3)));
+        assert_eq!(peer.ask(later, DELAY), None);
+        assert_eq!(peer.number(later, 3, DELAY, 0), Verdict::Late { closed: false });
+        assert_eq!(peer.number(later, 3, DELAY, 0), Verdict::Old);
+        assert_eq!(peer.ask(later + DELAY, DELAY), Some(Ask(2)), "asked again until it comes");
+        assert_eq!(peer.number(later, 2, DELAY, 0), Verdict::Late { closed: true });
+        assert_eq!(peer.deadline(), None);
+        assert_eq!(peer.number(later, 4, DELAY, 0), Verdict::Duplicate);
+    }
+
+    #[test]
+    fn a_flood_of_losses_is_forgotten() {
+        let mut peer = received();
+        peer.number(T, 1, DELAY, 0);
+        assert_eq!(peer.number(T, GAP_MAX + 3, DELAY, 0), Verdict::NewAfterFlood);
+        assert_eq!(peer.deadline(), None);
+        assert_eq!(peer.number(T, GAP_MAX + 4, DELAY, 0), Verdict::New { lost: 0 });
+    }
+
+    #[test]
+    fn every_tenth_in_order_frame_is_acknowledged() {
+        let mut peer = received();
+        let acked: Vec<u64> = (1..=25)
+            .filter_map(|seq| {
+                peer.number(T, seq, DELAY, 0);
+                peer.take_ack()
+            })
+            .collect();
+        assert_eq!(acked, [3, 13, 23]);
+        peer.number(T, 27, DELAY, 0);
+        peer.number(T, 33, DELAY, 0);
+        assert_eq!(peer.take_ack(), None, "nothing is acknowledged over a gap");
+        for seq in [26, 28, 29, 30, 31, 32] {
+            peer.number(T, seq, DELAY, 0);
+        }
+        assert_eq!(peer.take_ack(), Some(33), "but when it closes");
+    }
+
+    #[test]
+    fn generations_only_grow() {
+        let mut peer = Received::new(Some(5), 0);
+        assert_eq!(peer.life(4), Life::Replayed { known: 5 });
+        assert_eq!(peer.life(5), Life::First, "it may have run all along");
+        peer.begin(5);
+        assert_eq!((peer.life(5), peer.life(6)), (Life::Same, Life::Restarted));
+    }
+
+    fn sent(count: u64) -> Sent {
+        let mut sent = Sent::new(T);
+        for _ in 0..count {
+            let seq = sent.next();
+            let mut message = Message::new(Body::Starting, String::from("a"));
+            message.seq = Some(seq);
+            sent.keep(message);
+        }
+        sent
+    }
+
+    #[test]
+    fn requests_are_answered_within_bounds() {
+        let mut ours = sent(600);
+        assert_eq!(ours.again(T, 50, 50, DELAY), [Again::Refuse(50, "seqno too low")]);
+        assert_eq!(ours.again(T, 600, 600, DELAY), [Again::Refuse(600, "seqno not found")]);
+        assert_eq!(ours.again(T, 601, u64::MAX, DELAY), []);
+        let Again::Send(message) = ours.again(T, 101, 101, DELAY).remove(0) else { panic!("not sent") };
+        assert_eq!(message.seq, Some(101));
+        assert_eq!(ours.again(T, 101, 101, DELAY), [], "not twice within the pause");
+        ours.acknowledged(200);
+        assert_eq!(ours.again(T, 150, 200, DELAY), [], "acknowledged");
+        ours.acknowledged(9999);
+        assert_eq!(ours.acked(), 200, "an acknowledgement of what was never sent is not believed");
+    }
+
+    #[test]
+    fn a_request_storm_costs_a_hundred_frames_a_second() {
+        let mut ours = sent(500);
+        let burst: usize = (0..50).map(|i| ours.again(T, i * 10 + 1, i * 10 + 10, DELAY).len()).sum();
+        assert_eq!(burst, 100);
+        assert_eq!(ours.again(T + Duration::from_millis(999), 480, 490, DELAY).len(), 0);
+        assert_eq!(ours.again(T + Duration::from_secs(1), 480, 490, DELAY).len(), 11);
+    }
+}

@@ -1,0 +1,153 @@
+//! What a person may see of the cluster, as one value: taken from the director at a moment, printed by `locum
+//! status`, written as JSON by the control socket.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+use serde::Serialize;
+
+use crate::{group::Phase, liveness::Liveness, r1};
+
+/// The cluster as one node sees it. Times are seconds before the moment of the question.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// `cluster` of `ha.cf`.
+    pub cluster: String,
+    /// `r1`
+    pub dialect: &'static str,
+    /// `none`: a takeover happens on silence alone.
+    pub guard: &'static str,
+    /// This node.
+    pub node: String,
+    /// Where the dialect is.
+    pub state: r1::State,
+    /// What moves right now, in words.
+    pub transition: Option<&'static str>,
+    /// What this node holds: `none`, `local`, `foreign`, `all`.
+    pub holding: &'static str,
+    /// This daemon's generation.
+    pub generation: u64,
+    /// Seconds since the daemon's start.
+    pub uptime: f64,
+    /// This node and its peer.
+    pub nodes: Vec<Node>,
+    /// The links, in the order of `ha.cf`.
+    pub links: Vec<Link>,
+    /// Ping nodes.
+    pub pings: Vec<Ping>,
+    /// The groups, in the order of `haresources`.
+    pub groups: Vec<Group>,
+    /// What would happen if a living node fell silent now, one per living node.
+    pub forecasts: Vec<Forecast>,
+    /// What is wrong, in words; empty when all is well.
+    pub troubles: Vec<String>,
+    /// Things to know that are nobody's fault today.
+    pub hints: Vec<String>,
+    /// Frames by what became of them.
+    pub frames: Frames,
+    /// A digest of all that decisions depend on; two equal digests mean that nothing happened in between.
+    pub digest: String,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// What is known of it; the node itself is always alive.
+    pub liveness: Liveness,
+    /// Whether it said goodbye.
+    pub left: bool,
+    /// What it is: `locum`, `heartbeat`, or unknown before it was heard.
+    pub program: Option<&'static str>,
+    /// Seconds since its last beat.
+    pub heard: Option<f64>,
+    /// Its generation.
+    pub generation: Option<u64>,
+    /// How long its silence must last, in seconds.
+    pub deadtime: f64,
+}
+
+/// A link.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Link {
+    /// Interface or device.
+    pub name: String,
+    /// Why it cannot carry frames, judged from this machine alone; absent when it can.
+    pub down: Option<String>,
+    /// Whether the peer is heard over it.
+    pub liveness: Liveness,
+    /// Seconds since the peer was last heard over it.
+    pub heard: Option<f64>,
+}
+
+/// A ping node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ping {
+    /// Address or group name.
+    pub name: String,
+    /// Whether it answers.
+    pub liveness: Liveness,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Group {
+    /// Its key.
+    pub key: String,
+    /// Its resources as written.
+    pub resources: Vec<String>,
+    /// The node that its line begins with.
+    pub preferred: String,
+    /// Who runs it; absent when nobody is known to.
+    pub owner: Option<String>,
+    /// What happens to it on this node.
+    pub phase: Phase,
+    /// Seconds since it has this owner.
+    pub since: Option<f64>,
+    /// Seconds that it was last without an owner.
+    pub last_outage: Option<f64>,
+    /// Why it could not be started here.
+    pub failure: Option<String>,
+    /// How often somebody took an address of it away.
+    pub taken_away: u64,
+    /// Both nodes claim it.
+    pub contested: bool,
+}
+
+/// What would happen if a node fell silent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Forecast {
+    /// The node.
+    pub node: String,
+    /// Who would take over; absent when nobody would.
+    pub taker: Option<String>,
+    /// What the taker would start.
+    pub starts: Vec<String>,
+    /// Seconds from its last beat to the takeover.
+    pub after: f64,
+    /// Why nothing would be started.
+    pub reason: Option<String>,
+}
+
+/// Frames by what became of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Frames {
+    /// Handed to the director.
+    pub received: u64,
+    /// Accepted as the peer's.
+    pub accepted: u64,
+    /// Our own, heard back.
+    pub own: u64,
+    /// Refused, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Known already: over another link, or again.
+    pub repeated: u64,
+    /// Addressed to somebody else.
+    pub elsewhere: u64,
+    /// Numbers noticed missing.
+    pub lost: u64,
+    /// Sent, counted once however many links carry it.
+    pub sent: u64,
+    /// Sent again on request.
+    pub sent_again: u64,
+}
