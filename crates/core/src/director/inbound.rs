@@ -1,0 +1,329 @@
+//! Frames in: from bytes of anybody to what the dialect is told. Authentication first, then generation, then number;
+//! only what passes all three is news.
+
+use super::*;
+
+impl Director {
+    pub(super) fn frame(&mut self, link: LinkIndex, from: Source, bytes: &[u8]) {
+        self.frames.received += 1;
+        if link.0 >= self.links.len() {
+            return;
+        }
+        match self.read(bytes) {
+            Ok(message) => self.message(link, from, message),
+            Err(refusal) => self.refuse(from, refusal.name(), &refusal.to_string()),
+        }
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Message, Refusal> {
+        let authentic = frame::authenticate(bytes, &self.keys)?;
+        Message::parse(&authentic)
+    }
+
+    /// An authentic message. From here on the sender knows our key; it may still be a replay, or mad.
+    fn message(&mut self, link: LinkIndex, from: Source, message: Message) {
+        let own = message.src == self.plan.nodes[self.plan.me.0];
+        if own && !(breakage::is(Breakage::OwnFramesAreNews) && self.peer.is_some()) {
+            self.frames.own += 1;
+            if message.src_uuid.is_some_and(|uuid| uuid != self.identity.uuid) {
+                self.refuse(from, "our_name", "another machine uses our node name");
+            }
+            return;
+        }
+        let Some(peer) = &self.peer else { return self.stranger(from, &message.src) };
+        if !own && message.src != peer.name {
+            return self.stranger(from, &message.src);
+        }
+        if message.seq.is_some() {
+            self.numbered(link, from, &message);
+        } else {
+            self.unnumbered(link, &message);
+        }
+    }
+
+    fn stranger(&mut self, from: Source, name: &str) {
+        let text = format!("node [{}] is not in ha.cf", Escaped(name.as_bytes()));
+        self.refuse(from, "unknown_node", &text);
+    }
+
+    /// Messages without a number (`NS_*`) change nothing but the bookkeeping of numbers.
+    fn unnumbered(&mut self, link: LinkIndex, message: &Message) {
+        let Some(peer) = &mut self.peer else { return };
+        if message.generation.is_some() && message.generation != peer.received.generation() {
+            return self.count_refusal("generation");
+        }
+        if !self.is_for_us(message) {
+            self.frames.elsewhere += 1;
+            return;
+        }
+        self.frames.accepted += 1;
+        let now = self.now.instant;
+        match message.body {
+            Body::Rexmit { first, last } => self.send_again(first, last),
+            Body::Ack { seq } => self.sent.acknowledged(seq),
+            Body::NakRexmit { seq, ref reason } => {
+                let gave_up = self.peer.as_mut().is_some_and(|peer| peer.received.give_up(seq));
+                if gave_up {
+                    let reason = Escaped(reason.as_bytes());
+                    let text =
+                        format!("Irretrievably lost packet: node {} seq {seq} ({reason})", message.src);
+                    self.note(Level::Warning, text);
+                }
+            }
+            _ => return,
+        }
+        self.heard_on(link, now);
+    }
+
+    fn numbered(&mut self, link: LinkIndex, from: Source, message: &Message) {
+        let (Some(peer), Some(seq)) = (&mut self.peer, message.seq) else { return };
+        let Some(generation) = message.generation else {
+            return self.count_refusal("generation");
+        };
+        let is_status = matches!(message.body, Body::Status(_));
+        let life = peer.received.life(generation);
+        match life {
+            Life::Replayed { known } => {
+                let text = format!(
+                    "attempted replay attack [{}]? [gen = {generation}, curgen = {known}]",
+                    peer.name
+                );
+                return self.refuse(from, "replayed", &text);
+            }
+            Life::First | Life::Restarted if !is_status => {
+                // Only a status begins a life; what comes before it will be asked for or said again.
+                return self.count_refusal("before_status");
+            }
+            Life::First | Life::Restarted => self.begin_life(generation, life),
+            Life::Same if is_status && peer.watch.state().is_down() && seq <= peer.last_status => {
+                return self.refuse(from, "replayed", "an old status of a dead node");
+            }
+            Life::Same => {}
+        }
+        self.number(link, seq, message);
+    }
+
+    fn number(&mut self, link: LinkIndex, seq: u64, message: &Message) {
+        let now = self.now.instant;
+        let random = self.next_random();
+        let delay = self.plan.framing.rexmit_delay_max;
+        let Some(peer) = &mut self.peer else { return };
+        let verdict = peer.received.number(now, seq, delay, random);
+        match verdict {
+            Verdict::New { lost: 0 } => {}
+            Verdict::New { lost } => {
+                self.frames.lost += lost;
+                let text = format!("{lost} lost packet(s) for [{}] [{}:{seq}]", message.src, seq - lost - 1);
+                self.note(Level::Debug, text);
+            }
+            Verdict::NewAfterFlood => {
+                self.note(Level::Warning, format!("lost a lot of packets from {}!", message.src));
+            }
+            Verdict::Late { closed: true } => {
+                self.note(Level::Debug, format!("No pkts missing from {}!", message.src));
+            }
+            Verdict::Late { closed: false } => {}
+            Verdict::Duplicate => {
+                self.frames.repeated += 1;
+                return self.heard_on(link, now);
+            }
+            Verdict::Old => {
+                self.frames.repeated += 1;
+                return;
+            }
+        }
+        self.heard_on(link, now);
+        self.acknowledge();
+        if !self.is_for_us(message) {
+            self.frames.elsewhere += 1;
+            return;
+        }
+        self.frames.accepted += 1;
+        self.accept(seq, message);
+    }
+
+    /// A new, authentic message of the peer, for us.
+    fn accept(&mut self, seq: u64, message: &Message) {
+        if let Some(peer) = &mut self.peer {
+            peer.uuid = message.src_uuid.or(peer.uuid);
+        }
+        match &message.body {
+            Body::Status(beat) => self.heard_status(seq, message.locum.is_some(), *beat),
+            Body::ReqNodes => {
+                let nodes = self.plan.nodes.clone();
+                self.say_to_peer(Body::RepNodes { nodes, deleted: Vec::new() });
+            }
+            Body::RepNodes { nodes, .. } => {
+                let same = nodes.iter().all(|name| self.plan.nodes.contains(name))
+                    && self.plan.nodes.iter().all(|name| nodes.contains(name));
+                if !same {
+                    let text = "the peer's list of nodes differs from ours; frames do not change ours";
+                    self.note(Level::Warning, text.to_string());
+                }
+                self.join();
+            }
+            Body::ShutDone => {
+                if let Some(peer) = &mut self.peer {
+                    peer.left = true;
+                }
+                self.heard_r1(&message.body);
+                self.come_up();
+            }
+            body => self.heard_r1(body),
+        }
+    }
+
+    fn heard_r1(&mut self, body: &Body) {
+        if let Body::Resource(resource) = body
+            && resource.info.as_deref() == Some("shutdown")
+        {
+            self.keep_books_of_loss();
+        }
+        self.with_r1(|r1, view| r1.heard(view, body));
+        if self.left.is_some() && matches!(body, Body::Resource(_)) {
+            // The peer has heard that we left and says what it holds now: nobody needs us any more.
+            self.exit();
+        }
+    }
+
+    fn heard_status(&mut self, seq: u64, locum: bool, beat: crate::wire::message::Status) {
+        let now = self.now.instant;
+        let (warn, dead) = self.patience(beat.dead_ms);
+        let Some(peer) = &mut self.peer else { return };
+        peer.last_status = peer.last_status.max(seq);
+        let was = peer.watch.state();
+        if peer.left {
+            // It said goodbye and goes on beating for a moment; that is not a return.
+            return peer.watch.hear(now, warn, dead);
+        }
+        peer.watch.hear(now, warn, dead);
+        if peer.locum != Some(locum) {
+            peer.locum = Some(locum);
+            let program = if locum { "Locum" } else { "heartbeat" };
+            let text =
+                format!("Status update for node {}: status {} ({program})", peer.name, beat.state.word());
+            self.note(Level::Info, text);
+        }
+        if was.is_down() {
+            self.with_r1(R1::peer_healed);
+            if let Some(peer) = &mut self.peer {
+                peer.watch.note(Sign::Settled);
+            }
+        }
+        self.come_up();
+    }
+
+    /// How long the peer's silence may last before it is late and silent: by its own `dt`, within bounds.
+    fn patience(&self, dead_ms: Option<u64>) -> (Duration, Duration) {
+        let timing = self.plan.timing;
+        let told = dead_ms.map_or(timing.deadtime, Duration::from_millis);
+        let dead = if breakage::is(Breakage::DeadtimeUnbounded) {
+            told
+        } else {
+            told.clamp(timing.keepalive * 2, DEADTIME_MAX)
+        };
+        (timing.warntime.min(dead), dead)
+    }
+
+    fn begin_life(&mut self, generation: u64, life: Life) {
+        let Some(peer) = &mut self.peer else { return };
+        let known = peer.received.generation();
+        peer.received.begin(generation);
+        peer.last_status = 0;
+        peer.left = false;
+        let was = peer.watch.state();
+        if was.is_down() {
+            peer.watch = Watch::new(self.now.instant, self.plan.timing.initdead);
+        }
+        let (node, name) = (peer.node, peer.name.clone());
+        if known.is_none_or(|known| known < generation) {
+            self.out.push_back(Action::Remember { node, generation });
+        }
+        // The newcomer knows nothing of us before our next status, and refuses all else.
+        self.say_status();
+        if life == Life::Restarted {
+            self.note(Level::Info, format!("Heartbeat restart on node {name}"));
+            self.keep_books_of_loss();
+            self.with_r1(R1::peer_restarted);
+        }
+    }
+
+    /// A frame of the peer came over this link.
+    fn heard_on(&mut self, link: LinkIndex, now: Instant) {
+        let dead = self.peer.as_ref().map_or(self.plan.timing.deadtime, |peer| peer.watch.dead_after());
+        let view = &mut self.links[link.0];
+        let up = view.watch.state().is_up();
+        view.watch.hear(now, dead, dead);
+        if !up {
+            view.watch.note(Sign::Settled);
+            let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
+            self.note(Level::Info, format!("Link {peer}:{} up.", self.plan.links[link.0].name));
+        }
+    }
+
+    fn is_for_us(&self, message: &Message) -> bool {
+        match message.dest_uuid {
+            Some(uuid) if uuid.0 != [0; 16] => uuid == self.identity.uuid,
+            _ => message.dest.as_ref().is_none_or(|dest| *dest == self.plan.nodes[self.plan.me.0]),
+        }
+    }
+
+    pub(super) fn echo(&mut self, ping: PingIndex, bytes: &[u8]) {
+        let (Some(watch), Some(node)) = (self.pings.get(ping.0), self.plan.pings.get(ping.0)) else { return };
+        let was_up = watch.state().is_up();
+        let ours = match self.read(bytes) {
+            Ok(message) => matches!(message.body, Body::PingStatus { .. }) && message.src == node.name,
+            Err(refusal) => return self.refuse(Source::Local, refusal.name(), &refusal.to_string()),
+        };
+        if !ours {
+            return;
+        }
+        let dead = self.plan.timing.deadping;
+        let (now, name) = (self.now.instant, node.name.clone());
+        self.pings[ping.0].hear(now, dead, dead);
+        self.pings[ping.0].note(Sign::Settled);
+        if !was_up {
+            self.note(Level::Info, format!("ping node {name} answers"));
+        }
+    }
+
+    /// Refused, and no news: it happens in normal life, when the first frames of two nodes cross.
+    fn count_refusal(&mut self, reason: &'static str) {
+        *self.frames.refused.entry(reason).or_default() += 1;
+    }
+
+    /// One line for each sender and minute, with a count; never more than a bounded number of senders.
+    fn refuse(&mut self, from: Source, reason: &'static str, text: &str) {
+        self.count_refusal(reason);
+        let now = self.now.instant;
+        let from = match from {
+            // Ports change with every forged datagram: the address is the sender.
+            Source::Udp(mut address) => {
+                address.set_port(0);
+                Source::Udp(address)
+            }
+            other => other,
+        };
+        let known = self.refusals.contains_key(&Some(from)) || self.refusals.len() < REFUSAL_SENDERS_MAX;
+        let sender = if known { Some(from) } else { None };
+        let entry = self.refusals.entry(sender);
+        let mut first = false;
+        let entry = entry.or_insert_with(|| {
+            first = true;
+            RefusedSender { said: now, since: 0 }
+        });
+        entry.since += 1;
+        if !first && now < entry.said + REFUSAL_PAUSE {
+            return;
+        }
+        let count = core::mem::replace(&mut entry.since, 0);
+        entry.said = now;
+        let who = match sender {
+            Some(Source::Udp(address)) => address.ip().to_string(),
+            Some(Source::Serial) => "the serial line".to_string(),
+            Some(Source::Local) => "a ping reply".to_string(),
+            None => "many senders".to_string(),
+        };
+        self.note(Level::Warning, format!("frame from {who} refused ({count}): {text}"));
+    }
+}

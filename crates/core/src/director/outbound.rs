@@ -1,0 +1,101 @@
+//! Frames out: beats, messages, answers to requests; each written once per framing and sent over every link.
+
+use super::*;
+
+impl Director {
+    pub(super) fn say_status(&mut self) {
+        let deadtime = self.plan.timing.deadtime.as_millis();
+        self.say(
+            Body::Status(crate::wire::message::Status {
+                state: self.state,
+                dead_ms: u64::try_from(deadtime).ok(),
+                protocol: Some(1),
+            }),
+            None,
+        );
+    }
+
+    pub(super) fn say_to_peer(&mut self, body: Body) {
+        if let Some(peer) = &self.peer {
+            let dest = Some((peer.name.clone(), peer.uuid));
+            self.say(body, dest);
+        }
+    }
+
+    pub(super) fn say(&mut self, body: Body, dest: Option<(String, Option<Uuid>)>) {
+        let numbered = !matches!(body, Body::Rexmit { .. } | Body::NakRexmit { .. } | Body::Ack { .. });
+        let is_status = matches!(body, Body::Status(_));
+        let mut message = Message::new(body, self.plan.nodes[self.plan.me.0].clone());
+        (message.dest, message.dest_uuid) = dest.map_or((None, None), |(name, uuid)| (Some(name), uuid));
+        message.src_uuid = Some(self.identity.uuid);
+        message.generation = Some(self.identity.generation);
+        message.unix_seconds = self.now.unix_seconds.max(1);
+        message.ttl = Some(self.plan.framing.ttl);
+        message.locum = is_status.then_some(LOCUM_VERSION);
+        if numbered {
+            message.seq = Some(self.sent.next());
+            message.load = Some(self.load.clone());
+        }
+        self.transmit(&message);
+        if numbered {
+            self.sent.keep(message);
+        }
+    }
+
+    /// Writes a message to every link, in each link's framing.
+    fn transmit(&mut self, message: &Message) {
+        self.frames.sent += 1;
+        let mut made: [Option<Arc<[u8]>>; 2] = [None, None];
+        for index in 0..self.links.len() {
+            let serial = self.plan.links[index].is_serial();
+            let framing = if serial { Framing::Classic } else { Framing::Netstring };
+            let bytes = made[usize::from(serial)].get_or_insert_with(|| {
+                let mut bytes = Vec::with_capacity(400);
+                message.emit(framing, &self.keys, self.plan.framing.inner_auth, &mut bytes);
+                Arc::from(bytes)
+            });
+            self.out.push_back(Action::Send { link: LinkIndex(index), bytes: Arc::clone(bytes) });
+        }
+    }
+
+    pub(super) fn ping_all(&mut self) {
+        for (index, ping) in self.plan.pings.iter().enumerate() {
+            let info = if ping.is_group { "ping_group" } else { "ping" };
+            let body = Body::PingStatus { state: NodeState::Ping, info: info.to_string() };
+            let mut message = Message::new(body, ping.name.clone());
+            message.unix_seconds = self.now.unix_seconds.max(1);
+            let mut bytes = Vec::with_capacity(200);
+            message.emit(Framing::Netstring, &self.keys, self.plan.framing.inner_auth, &mut bytes);
+            self.out.push_back(Action::Ping { ping: PingIndex(index), bytes: Arc::from(bytes) });
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self) {
+        if let Some(seq) = self.peer.as_mut().and_then(|peer| peer.received.take_ack()) {
+            self.say_to_peer(Body::Ack { seq });
+        }
+    }
+
+    pub(super) fn send_again(&mut self, first: u64, last: u64) {
+        let pause = self.plan.framing.rexmit_delay_max.saturating_sub(Duration::from_millis(10));
+        for again in self.sent.again(self.now.instant, first, last, pause) {
+            match again {
+                Again::Send(message) => {
+                    self.frames.sent_again += 1;
+                    self.transmit(&message);
+                }
+                Again::Refuse(seq, reason) => {
+                    self.say_to_peer(Body::NakRexmit { seq, reason: reason.to_string() });
+                }
+            }
+        }
+    }
+
+    pub(super) fn next_random(&mut self) -> u64 {
+        // xorshift64: spreads requests in time; nothing secret depends on it.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+}
