@@ -1,1 +1,173 @@
-//! The three files of `/etc/ha.d`.
+//! The three files of `/etc/ha.d`: text in, a checked [`Plan`] and [`Keys`] out, and a [`Diag`] for everything that
+//! is wrong or worth a word. Reading goes on after an error, so that all of them are said at once.
+//!
+//! Two stages: each file's lines *as written*, with their places ([`directives`] has the rows), then what they mean
+//! together. Any bytes may come in; none of them panics, and no text of `authkeys` goes into a diagnostic.
+
+mod address;
+pub mod authkeys;
+mod changes;
+pub mod diag;
+pub mod directives;
+mod ha_cf;
+mod haresources;
+mod lines;
+mod value;
+
+use alloc::{string::String, vec::Vec};
+
+pub use changes::restart_needed;
+pub use diag::{Diag, Explained, FileName, Place, Severity};
+
+use crate::{
+    auth::Keys,
+    plan::{Limits, NodeIndex, Plan},
+};
+use diag::Report;
+
+/// The texts of the files; `None` for one that is not there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Files<'a> {
+    /// `ha.cf`
+    pub ha_cf: Option<&'a [u8]>,
+    /// `authkeys`
+    pub authkeys: Option<&'a [u8]>,
+    /// `haresources`
+    pub haresources: Option<&'a [u8]>,
+}
+
+/// What the files do not say.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The port when there is no `udpport`: that of the service `ha-cluster`, or 694.
+    pub udp_port: u16,
+    /// Limits of the agents' operations.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { udp_port: 694, limits: Limits::default() }
+    }
+}
+
+/// Everything that can be said about the files.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The plan, when nothing is wrong with `ha.cf` and `haresources`.
+    pub plan: Option<Plan>,
+    /// The keys, when nothing is wrong with `authkeys`.
+    pub keys: Option<Keys>,
+    /// What is wrong or worth a word, by file and line.
+    pub diags: Vec<Diag>,
+    /// What each line means, by file and line.
+    pub explained: Vec<Explained>,
+    /// Where the parts of the plan stand.
+    pub places: Places,
+}
+
+/// Where the parts of a plan stand in the files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// In `ha.cf`: for each link each medium.
+    pub media: Vec<Vec<Place>>,
+    /// In `haresources`: for each group each resource.
+    pub resources: Vec<Vec<Place>>,
+}
+
+impl Checked {
+    /// Whether something is wrong: no start with these files on this host.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        failed(&self.diags)
+    }
+}
+
+/// The name of this node: the first line of the file `nodeinfo` if there is one, else the host's name; lower case.
+#[must_use]
+pub fn node_name(nodeinfo: Option<&[u8]>, host_name: &str) -> String {
+    let first = nodeinfo.and_then(|text| text.split(|&byte| byte == b'\n').next());
+    let first = first.and_then(|line| core::str::from_utf8(line).ok()).map(str::trim);
+    first.filter(|name| !name.is_empty()).unwrap_or(host_name).to_lowercase()
+}
+
+/// Reads all three files as the node `node_name`.
+#[must_use]
+pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
+    let me = node_name.to_lowercase();
+    let mut cf = Report::new(FileName::HaCf);
+    let mut resources = Report::new(FileName::Haresources);
+    let mut keys_report = Report::new(FileName::Authkeys);
+    let settings = files.ha_cf.map(|text| ha_cf::read(text, &me, options, &mut cf));
+    if settings.is_none() {
+        cf.add(cf.error("the file is missing").cure("it names the nodes and the links"));
+    }
+    let me = settings.as_ref().and_then(|settings| ha_cf::find_me(&me, settings, &mut cf));
+    let nodes = settings.as_ref().map(|settings| settings.nodes.as_slice()).unwrap_or_default();
+    let groups = files.haresources.map(|text| haresources::read(text, nodes, &mut resources));
+    if groups.is_none() {
+        resources.add(resources.error("the file is missing").cure("it must be there, even if it is empty"));
+    }
+    let keys = files.authkeys.and_then(|text| authkeys::read(text, &mut keys_report));
+    if files.authkeys.is_none() {
+        let cure = "write `auth 1` and, below it, `1 sha1 SECRET`; chmod 600; the same on both nodes";
+        keys_report.add(keys_report.error("the file is missing").cure(cure));
+    }
+    let (settings, groups) = (settings.zip(groups), !cf.failed() && !resources.failed());
+    let mut places = Places::default();
+    let plan = settings.zip(me).map(|((settings, groups), me)| {
+        places = Places { media: settings.media_places, resources: groups.places };
+        Plan {
+            cluster: settings.cluster,
+            nodes: settings.nodes,
+            me: NodeIndex(me),
+            timing: settings.timing,
+            auto_failback: settings.auto_failback,
+            links: settings.links,
+            pings: settings.pings,
+            groups: groups.groups,
+            framing: settings.framing,
+            generation: settings.generation,
+            logging: settings.logging,
+            realtime: settings.realtime,
+            limits: options.limits,
+        }
+    });
+    let (diags, explained) = merged([cf, keys_report, resources]);
+    Checked { plan: plan.filter(|_| groups), keys, diags, explained, places }
+}
+
+/// The plan of all three files as the node `node_name`, unless something is wrong with any of them.
+#[must_use]
+pub fn plan(files: &Files<'_>, node_name: &str, options: &Options) -> (Option<Plan>, Vec<Diag>) {
+    let checked = check(files, node_name, options);
+    let plan = if checked.failed() { None } else { checked.plan };
+    (plan, checked.diags)
+}
+
+/// `authkeys` alone, as it is read again while the daemon runs.
+#[must_use]
+pub fn keys(text: &[u8]) -> (Option<Keys>, Vec<Diag>) {
+    let mut report = Report::new(FileName::Authkeys);
+    let keys = authkeys::read(text, &mut report);
+    (keys, report.diags)
+}
+
+/// Whether there is an error among them.
+#[must_use]
+pub fn failed(diags: &[Diag]) -> bool {
+    diags.iter().any(|diag| diag.severity == Severity::Error)
+}
+
+/// What all files have to say, by file and line.
+fn merged(reports: [Report; 3]) -> (Vec<Diag>, Vec<Explained>) {
+    let mut diags = Vec::new();
+    let mut explained = Vec::new();
+    for report in reports {
+        diags.extend(report.diags);
+        explained.extend(report.explained);
+    }
+    diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
+    explained.sort_by_key(|line| (line.file, line.line));
+    (diags, explained)
+}

@@ -1,0 +1,293 @@
+//! `authkeys`: who may speak. Facts: `docs/heartbeat.md`, section 3.
+//!
+//! A diagnostic about this file never holds its text: a slip of the pen may put the secret anywhere. It names at most
+//! a key's number and a known method.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use super::{
+    diag::{Diag, FileName, Place, Report, Severity},
+    lines::{Line, is_blank, lines},
+};
+use crate::auth::{KEY_NUMBERS, Key, Keys, Method};
+
+const FORM: &str = "a key is written `NUMBER METHOD SECRET`, such as `1 sha1 SECRET`";
+
+/// Reads the file. `None` when there is an error in the report.
+pub(super) fn read(text: &[u8], report: &mut Report) -> Option<Keys> {
+    let mut signing: Option<(u8, Place)> = None;
+    let mut keys: Vec<(Key, Place)> = Vec::new();
+    for line in lines(text, report) {
+        let parts = line.parts(is_blank);
+        let Some(first) = parts.first() else { continue };
+        match line.bytes[first.start] {
+            b'#' => {}
+            b'a' => auth_line(line, &keys, &mut signing, report),
+            _ => match key(line) {
+                Ok(key) => add(key, &mut keys, line, report),
+                Err((message, cure)) => report.add(report.error(message).at(&line.whole()).cure(cure)),
+            },
+        }
+    }
+    if signing.is_none() && !report.failed() {
+        let cure = match keys.first() {
+            Some((key, _)) => format!("begin the file with `auth {}`", key.number),
+            None => "write `auth 1` and, below it, `1 sha1 SECRET`".into(),
+        };
+        report.add(report.error("no line says which key this node signs with").cure(cure));
+    }
+    if let Some((number, place)) = &signing
+        && !keys.iter().any(|(key, _)| key.number == *number)
+        && !report.failed()
+    {
+        let message = format!("there is no key {number}");
+        report.add(report.error(message).at(place).cure(format!("add a line `{number} sha1 SECRET` below")));
+    }
+    if report.failed() {
+        return None;
+    }
+    let (signing, _) = signing?;
+    remarks(signing, &keys, report);
+    let keys = keys.into_iter().map(|(key, _)| key).collect();
+    // Checked above; should the two ever disagree, the stricter one wins.
+    Keys::new(signing, keys).map_err(|fault| report.add(report.error(fault.to_string()))).ok()
+}
+
+/// `auth N`. heartbeat takes a key as the one to sign with when it meets its line, so this must stand before.
+fn auth_line(line: Line<'_>, keys: &[(Key, Place)], signing: &mut Option<(u8, Place)>, report: &mut Report) {
+    let place = line.whole();
+    let parts = line.parts(is_blank);
+    let words = parts.iter().map(|part| &line.bytes[part.clone()]).collect::<Vec<_>>();
+    let number = match words.as_slice() {
+        [b"auth", number, ..] => key_number(number),
+        _ => None,
+    };
+    let Some(number) = number else {
+        let message = "a line that begins with `a` must be `auth NUMBER`";
+        report
+            .add(report.error(message).at(&place).cure("write the number of the key to sign with, 0 to 15"));
+        return;
+    };
+    if let Some((key, _)) = keys.iter().find(|(key, _)| key.number == number) {
+        let message = format!("`auth {number}` stands below key {}", key.number);
+        report.add(report.error(message).at(&place).cure("move it to the beginning of the file"));
+    }
+    if let Some((_, earlier)) = signing {
+        let message = format!("line {} says already which key this node signs with", earlier.line);
+        report.add(report.error(message).at(&place).cure("leave one `auth` line"));
+        return;
+    }
+    report.explain(line.number, format!("this node signs with key {number}"));
+    *signing = Some((number, place));
+}
+
+/// `NUMBER METHOD SECRET`, the rest of the line is ignored.
+fn key(line: Line<'_>) -> Result<Key, (String, String)> {
+    let parts = line.parts(is_blank);
+    let words = parts.iter().map(|part| &line.bytes[part.clone()]).collect::<Vec<_>>();
+    let [number, rest @ ..] = words.as_slice() else { return Err(("this is no key".into(), FORM.into())) };
+    let Some(number) = key_number(number) else {
+        return Err((
+            format!("the line does not begin with a key number, 0 to {}", KEY_NUMBERS - 1),
+            FORM.into(),
+        ));
+    };
+    let [method, rest @ ..] = rest else { return Err((format!("key {number} has no method"), FORM.into())) };
+    let Some(method) = core::str::from_utf8(method).ok().and_then(Method::named) else {
+        let message = format!("the method of key {number} is none of crc, md5, sha1, sha256");
+        return Err((message, FORM.into()));
+    };
+    match (method, rest.first()) {
+        (Method::Crc, Some(_)) => {
+            let cure = "leave the secret out, or take a method that uses it, such as sha1";
+            Err((format!("key {number}: crc takes no secret"), cure.into()))
+        }
+        (Method::Crc, None) => Ok(Key { number, method, secret: Vec::new() }),
+        (_, None) => Err((format!("key {number}: {method} needs a secret"), FORM.into())),
+        (_, Some(secret)) => Ok(Key { number, method, secret: secret.to_vec() }),
+    }
+}
+
+fn key_number(word: &[u8]) -> Option<u8> {
+    let number = core::str::from_utf8(word).ok()?.parse().ok()?;
+    (number < KEY_NUMBERS && word[0].is_ascii_digit()).then_some(number)
+}
+
+fn add(key: Key, keys: &mut Vec<(Key, Place)>, line: Line<'_>, report: &mut Report) {
+    if let Some((_, earlier)) = keys.iter().find(|(known, _)| known.number == key.number) {
+        let message = format!("key {} is there already, in line {}", key.number, earlier.line);
+        report.add(report.error(message).at(&line.whole()).cure("give one of them another number"));
+        return;
+    }
+    report.explain(line.number, format!("key {}: {}", key.number, key.method));
+    keys.push((key, line.whole()));
+}
+
+/// What is allowed and still worth a word.
+fn remarks(signing: u8, keys: &[(Key, Place)], report: &mut Report) {
+    for (Key { number, method, .. }, place) in keys {
+        match method {
+            Method::Crc => {
+                let message = if *number == signing {
+                    format!(
+                        "key {number} is crc, a checksum without a secret: anyone on the link can take the service"
+                    )
+                } else {
+                    format!(
+                        "key {number} is crc, and every key listed is accepted: anyone on the link can take the service"
+                    )
+                };
+                let cure = if *number == signing {
+                    "write `auth 2` and `2 sha1 SECRET` on both nodes, then remove this line"
+                } else {
+                    "remove the line when no node signs with it any more"
+                };
+                report.add(report.warning(message).at(place).cure(cure));
+            }
+            Method::Sha256 => {
+                let message = format!("key {number}: sha256 is known to nodes of Locum alone");
+                report.add(report.info(message).at(place).cure("with a peer that runs heartbeat take sha1"));
+            }
+            Method::Md5 | Method::Sha1 => {}
+        }
+    }
+}
+
+/// Whether a file with these permission bits may be used: heartbeat refuses one that group or others can read.
+///
+/// # Errors
+/// The diagnostic.
+pub fn check_mode(mode: u32) -> Result<(), Diag> {
+    if mode & 0o044 == 0 {
+        return Ok(());
+    }
+    let message = format!("others than the owner can read the keys (mode {:04o})", mode & 0o7777);
+    Err(Diag::new(Severity::Error, FileName::Authkeys, message).cure("chmod 600 authkeys").about_host())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &[u8]) -> (Option<Keys>, Vec<String>) {
+        let mut report = Report::new(FileName::Authkeys);
+        let keys = read(text, &mut report);
+        (keys, report.diags.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn good_files_are_read() {
+        let text = b"# keys\n\n auth 2\n 1 crc\n2\tmd5 Locum-test-key and more\r\n15 sha1 An0ther#Key\n3 sha256 \xff\xfe\n";
+        let (keys, diags) = parsed(text);
+        let keys = keys.expect("a good file");
+        assert_eq!((keys.signing().number, keys.signing().secret.as_slice()), (2, &b"Locum-test-key"[..]));
+        let all = keys.all().iter().map(|key| (key.number, key.method.name(), key.secret.as_slice()));
+        assert_eq!(
+            all.collect::<Vec<_>>(),
+            [
+                (1, "crc", &b""[..]),
+                (2, "md5", b"Locum-test-key"),
+                (15, "sha1", b"An0ther#Key"),
+                (3, "sha256", b"\xff\xfe"),
+            ]
+        );
+        assert_eq!(
+            diags,
+            [
+                "authkeys:4:2: warning: key 1 is crc, and every key listed is accepted: anyone on the link can take \
+                 the service (remove the line when no node signs with it any more)",
+                "authkeys:7:1: info: key 3: sha256 is known to nodes of Locum alone (with a peer that runs heartbeat \
+                 take sha1)",
+            ]
+        );
+    }
+
+    #[test]
+    fn bad_files_are_refused_without_a_word_of_their_secrets() {
+        for (text, expected) in [
+            (
+                "",
+                "authkeys: error: no line says which key this node signs with (write `auth 1` and, below it, `1 sha1 \
+                  SECRET`)",
+            ),
+            (
+                "1 sha1 hush",
+                "authkeys: error: no line says which key this node signs with (begin the file with `auth \
+                             1`)",
+            ),
+            (
+                "auth 2\n1 sha1 hush",
+                "authkeys:1:1: error: there is no key 2 (add a line `2 sha1 SECRET` below)",
+            ),
+            (
+                "1 sha1 hush\nauth 1",
+                "authkeys:2:1: error: `auth 1` stands below key 1 (move it to the beginning of \
+                                     the file)",
+            ),
+            (
+                "auth 1\nauth 1\n1 sha1 hush",
+                "authkeys:2:1: error: line 1 says already which key this node signs with \
+                                             (leave one `auth` line)",
+            ),
+            (
+                "auth hush",
+                "authkeys:1:1: error: a line that begins with `a` must be `auth NUMBER` (write the number of \
+                           the key to sign with, 0 to 15)",
+            ),
+            (
+                "auth 16",
+                "authkeys:1:1: error: a line that begins with `a` must be `auth NUMBER` (write the number of \
+                         the key to sign with, 0 to 15)",
+            ),
+            (
+                "auth 1\n1 sha1 hush\n1 md5 hush",
+                "authkeys:3:1: error: key 1 is there already, in line 2 (give one of \
+                                                 them another number)",
+            ),
+            (
+                "auth 1\n1 crc hush",
+                "authkeys:2:1: error: key 1: crc takes no secret (leave the secret out, or take a \
+                                    method that uses it, such as sha1)",
+            ),
+        ] {
+            let (keys, diags) = parsed(text.as_bytes());
+            assert_eq!((keys, diags), (None, [expected.to_string()].into()), "{text}");
+        }
+        for (line, message) in [
+            ("1 sha1", "key 1: sha1 needs a secret"),
+            ("1 hush hush", "the method of key 1 is none of crc, md5, sha1, sha256"),
+            ("1", "key 1 has no method"),
+            ("hush", "the line does not begin with a key number, 0 to 15"),
+            ("16 sha1 hush", "the line does not begin with a key number, 0 to 15"),
+            ("+1 sha1 hush", "the line does not begin with a key number, 0 to 15"),
+            ("1\u{fc} sha1 hush", "the line does not begin with a key number, 0 to 15"),
+        ] {
+            let (keys, diags) = parsed(format!("auth 1\n{line}").as_bytes());
+            assert_eq!(
+                (keys, diags),
+                (None, [format!("authkeys:2:1: error: {message} ({FORM})")].into()),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn everything_is_said_at_once() {
+        let (_, diags) = parsed(b"aut 1\n1 crc x\nhush hush\n");
+        assert_eq!(diags.len(), 3, "{diags:?}");
+        assert!(diags.iter().all(|diag| !diag.contains("hush")), "{diags:?}");
+    }
+
+    #[test]
+    fn only_the_owner_may_read_the_keys() {
+        for (mode, good) in
+            [(0o600, true), (0o400, true), (0o620, true), (0o640, false), (0o604, false), (0o644, false)]
+        {
+            assert_eq!(check_mode(0o100_000 | mode).is_ok(), good, "{mode:o}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a running daemon cannot take over from changed files.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use super::diag::shown;
+use super::value::Shown;
+use crate::plan::{Group, Plan};
+
+/// What differs between the plan that runs and the one that the files say now, one line each; all of it needs a
+/// restart of the daemon.
+#[must_use]
+pub fn restart_needed(old: &Plan, new: &Plan) -> Vec<String> {
+    let mut changes = Vec::new();
+    let mut differs = |what: &str, old: String, new: String| {
+        if old != new {
+            changes.push(format!("{what}: {old} runs, the file says {new}"));
+        }
+    };
+    differs("cluster", shown(&old.cluster), shown(&new.cluster));
+    differs("node", names(&old.nodes), names(&new.nodes));
+    for (what, old, new) in [
+        ("keepalive", old.timing.keepalive, new.timing.keepalive),
+        ("warntime", old.timing.warntime, new.timing.warntime),
+        ("deadtime", old.timing.deadtime, new.timing.deadtime),
+        ("initdead", old.timing.initdead, new.timing.initdead),
+        ("deadping", old.timing.deadping, new.timing.deadping),
+        ("max_rexmit_delay", old.framing.rexmit_delay_max, new.framing.rexmit_delay_max),
+    ] {
+        differs(what, Shown(old).to_string(), Shown(new).to_string());
+    }
+    let failback = |plan: &Plan| format!("{:?}", plan.auto_failback).to_lowercase();
+    differs("auto_failback", failback(old), failback(new));
+    let format_of = |plan: &Plan| if plan.framing.inner_auth { "classic" } else { "netstring" }.to_string();
+    differs("msgfmt", format_of(old), format_of(new));
+    let ttl = |plan: &Plan| plan.framing.ttl.to_string();
+    if old.nodes.len() + old.pings.len() == new.nodes.len() + new.pings.len() {
+        differs("hopfudge (ttl of frames)", ttl(old), ttl(new));
+    }
+    let generation = |plan: &Plan| format!("{:?}", plan.generation).to_lowercase();
+    differs("hbgenmethod", generation(old), generation(new));
+    let realtime =
+        |plan: &Plan| plan.realtime.map_or("off".into(), |priority| format!("priority {priority}"));
+    differs("realtime", realtime(old), realtime(new));
+    lists("link", &old.links, &new.links, |link| shown(&link.name), &mut changes);
+    lists("ping node", &old.pings, &new.pings, |ping| shown(&ping.name), &mut changes);
+    lists("group", &old.groups, &new.groups, |group| shown(&group.key), &mut changes);
+    // The order of the groups is the order in which they are started; moved lines are a change too.
+    let order = |groups: &[Group]| groups.iter().map(|group| group.key.clone()).collect::<Vec<_>>();
+    if changes.is_empty() && order(&old.groups) != order(&new.groups) {
+        changes.push("haresources: the lines are in another order".into());
+    }
+    if old.logging != new.logging {
+        changes.push("log settings of ha.cf".into());
+    }
+    changes
+}
+
+/// What came, went or changed in a list of named things.
+fn lists<T: PartialEq>(
+    what: &str,
+    old: &[T],
+    new: &[T],
+    name: impl Fn(&T) -> String,
+    changes: &mut Vec<String>,
+) {
+    for one in old {
+        match new.iter().find(|other| name(other) == name(one)) {
+            None => changes.push(format!("{what} {}: runs, but is no longer in the file", name(one))),
+            Some(other) if other != one => {
+                changes.push(format!("{what} {}: the file says something else now", name(one)))
+            }
+            Some(_) => {}
+        }
+    }
+    for one in new.iter().filter(|one| old.iter().all(|other| name(other) != name(one))) {
+        changes.push(format!("{what} {}: is new in the file", name(one)));
+    }
+}
+
+fn names(nodes: &[String]) -> String {
+    nodes.iter().map(|node| shown(node)).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,289 @@
+//! Every directive of `ha.cf`, one row each: what it is called, what it takes, what holds without it, what it means
+//! and whether Locum acts on it. The parser, `locum check` and the table in `docs/ha.cf.md` all read these rows.
+//! Facts: `docs/heartbeat.md`, section 2; `docs/wire.md`, section 8.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+};
+
+use Status::{Accepted, Honoured, NotYet, Old, Refused};
+
+/// One directive.
+#[derive(Clone, Copy, Debug)]
+pub struct Directive {
+    /// As written in `ha.cf`, case-sensitive.
+    pub name: &'static str,
+    /// For the parser.
+    pub(super) id: Id,
+    /// What follows the name.
+    pub form: Form,
+    /// What holds when the directive is not given; empty when there is no default.
+    pub default: &'static str,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// What Locum does with it.
+    pub status: Status,
+}
+
+impl Directive {
+    /// The row of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        ROWS.iter().find(|row| row.name == name)
+    }
+}
+
+/// What Locum does with a directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It has its meaning.
+    Honoured,
+    /// It has its meaning, but there is a newer word for it.
+    Old {
+        /// What to write today.
+        modern: &'static str,
+    },
+    /// Read and checked, without any effect, and nothing is missing without it; the reason in words.
+    Accepted(&'static str),
+    /// Read and checked, without any effect yet, and that is worth a warning; the consequence in words.
+    NotYet(&'static str),
+    /// Only the value that leaves it off is taken; the reason in words.
+    Refused(&'static str),
+}
+
+/// What a directive takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A time of at least so many milliseconds.
+    Time {
+        /// Smallest value.
+        min_ms: u64,
+    },
+    /// A whole number.
+    Whole {
+        /// Smallest value.
+        min: u32,
+        /// Largest value.
+        max: u32,
+        /// What it counts; empty for plain numbers.
+        unit: &'static str,
+    },
+    /// true, on, yes, y, 1 or false, off, no, n, 0 in any case.
+    Boolean,
+    /// One of these words, in any case.
+    Choice(&'static [&'static str]),
+    /// An absolute path.
+    Path,
+    /// One or more words, each of them taken alone.
+    Each(&'static str),
+    /// Words that mean something together; separated by blanks and commas.
+    Fields {
+        /// The words.
+        usage: &'static str,
+        /// At least so many.
+        min: usize,
+    },
+    /// Words that mean something together; separated by blanks alone, as a comma may belong to them.
+    Line {
+        /// The words.
+        usage: &'static str,
+        /// At least so many.
+        min: usize,
+    },
+}
+
+impl Form {
+    /// What to write after the name.
+    #[must_use]
+    pub fn usage(&self) -> String {
+        match self {
+            Self::Time { .. } => "time".into(),
+            Self::Whole { unit: "", .. } => "number".into(),
+            Self::Whole { unit, .. } => (*unit).into(),
+            Self::Boolean => "on, off".into(),
+            Self::Choice(words) => words.join(", "),
+            Self::Path => "path".into(),
+            Self::Each(what) => (*what).into(),
+            Self::Fields { usage, .. } | Self::Line { usage, .. } => (*usage).into(),
+        }
+    }
+
+    /// Between which values; empty where that is no question.
+    #[must_use]
+    pub fn bounds(&self) -> String {
+        match self {
+            Self::Time { min_ms: 0 } => "up to 7 days".into(),
+            Self::Time { min_ms } => format!("{min_ms} ms to 7 days"),
+            Self::Whole { min, max: u32::MAX, .. } => format!("from {min}"),
+            Self::Whole { min, max, .. } => format!("{min} to {max}"),
+            Self::Boolean | Self::Choice(_) | Self::Path | Self::Each(_) => String::new(),
+            Self::Fields { .. } | Self::Line { .. } => String::new(),
+        }
+    }
+}
+
+/// The table of `docs/ha.cf.md`, in Markdown; a test compares the page with it.
+#[must_use]
+pub fn table() -> String {
+    let mut table =
+        "| directive | takes | bounds | default | meaning | in Locum |\n|---|---|---|---|---|---|\n"
+            .to_string();
+    for row in ROWS {
+        let status = match row.status {
+            Honoured => "honoured".into(),
+            Old { modern } => format!("honoured; today written `{modern}`"),
+            Accepted(why) => format!("accepted, no effect: {why}"),
+            NotYet(consequence) => format!("accepted, not acted on yet: {consequence}"),
+            Refused(why) => format!("only off: {why}"),
+        };
+        let cells = [
+            format!("`{}`", row.name),
+            row.form.usage(),
+            row.form.bounds(),
+            row.default.into(),
+            row.meaning.into(),
+            status,
+        ];
+        table.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    table
+}
+
+/// Bit rates of serial lines.
+pub(super) const BAUDS: &[&str] = &["9600", "19200", "38400", "57600", "115200", "230400", "460800"];
+
+/// Facilities of syslog, and the word that turns it off.
+const FACILITIES: &[&str] = &[
+    "none", "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user",
+    "uucp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+];
+
+const PACEMAKER: &str = "it belongs to Pacemaker mode, which Locum does not have";
+const FIXED_MEMORY: &str = "memory is locked as it is used";
+
+const TIME: Form = Form::Time { min_ms: 0 };
+const BEAT_TIME: Form = Form::Time { min_ms: 1 };
+
+/// One variant for each directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[rustfmt::skip]
+pub(super) enum Id {
+    Node, Cluster,
+    Keepalive, Deadtime, Warntime, Initdead, Deadping, Hopfudge,
+    Udpport, Baud, Serial, Bcast, Mcast, Mcast6, Ucast, Ucast6,
+    Ping, PingGroup,
+    AutoFailback, NiceFailback,
+    Logfacility, Logfile, Debugfile, Debug, LogBadpack,
+    Realtime, Rtprio,
+    Hbgenmethod, Uuidfrom, MaxRexmitDelay, Msgfmt,
+    Autojoin, Crm,
+    /// All that are checked for their form and have no further effect.
+    Carried,
+}
+
+/// A row, in the order of the fields.
+const fn row(
+    name: &'static str,
+    id: Id,
+    form: Form,
+    default: &'static str,
+    meaning: &'static str,
+    status: Status,
+) -> Directive {
+    Directive { name, id, form, default, meaning, status }
+}
+
+/// All directives, related ones together.
+#[rustfmt::skip]
+pub static ROWS: &[Directive] = &[
+    row("node", Id::Node, Form::Each("names"), "", "the members of the cluster, named as `uname -n`; at most two", Honoured),
+    row("cluster", Id::Cluster, Form::Each("name"), "linux-ha", "the name of the cluster, for people", Honoured),
+    row("keepalive", Id::Keepalive, BEAT_TIME, "1", "the time between two beats", Honoured),
+    row("deadtime", Id::Deadtime, BEAT_TIME, "30", "a node silent for so long counts as dead; above two keepalives", Honoured),
+    row("warntime", Id::Warntime, BEAT_TIME, "half of deadtime", "a node silent for so long is late: a warning", Honoured),
+    row("initdead", Id::Initdead, BEAT_TIME, "deadtime if above 10 s; twice that from 6 s; else 12 s", "the deadtime before the links came up for the first time; not below deadtime", Honoured),
+    row("deadping", Id::Deadping, BEAT_TIME, "deadtime", "the deadtime of ping nodes; above two keepalives", Honoured),
+    row("hopfudge", Id::Hopfudge, Form::Whole { min: 0, max: 255, unit: "" }, "1", "added to the number of nodes it gives the field `ttl` of frames", Honoured),
+    row("udpport", Id::Udpport, Form::Whole { min: 1, max: 65535, unit: "port" }, "694", "the UDP port of the media below it", Honoured),
+    row("baud", Id::Baud, Form::Choice(BAUDS), "19200", "the bit rate of the serial lines below it; once only", Honoured),
+    row("serial", Id::Serial, Form::Each("devices"), "", "medium: null-modem lines", Honoured),
+    row("bcast", Id::Bcast, Form::Each("interfaces"), "", "medium: UDP broadcast", Honoured),
+    row("udp", Id::Bcast, Form::Each("interfaces"), "", "medium: UDP broadcast", Old { modern: "bcast" }),
+    row("mcast", Id::Mcast, Form::Fields { usage: "interface group port ttl loop", min: 5 }, "", "medium: UDP multicast; ttl 0 to 4, loop 0 or 1", Honoured),
+    row("mcast6", Id::Mcast6, Form::Fields { usage: "interface group port hops loop", min: 5 }, "", "medium: UDP multicast over IPv6; hops 0 to 4, loop 0 or 1", Honoured),
+    row("ucast", Id::Ucast, Form::Fields { usage: "interface address", min: 2 }, "", "medium: UDP to one peer; a line with the own address does no harm", Honoured),
+    row("ucast6", Id::Ucast6, Form::Fields { usage: "interface address", min: 2 }, "", "medium: UDP to one peer over IPv6", Honoured),
+    row("ping", Id::Ping, Form::Each("addresses"), "", "pseudo nodes that answer to ICMP echo, named by the address", Honoured),
+    row("ping6", Id::Ping, Form::Each("addresses"), "", "the same over IPv6", Honoured),
+    row("ping_group", Id::PingGroup, Form::Fields { usage: "name addresses", min: 2 }, "", "one pseudo node, alive while any of the addresses answers", Honoured),
+    row("auto_failback", Id::AutoFailback, Form::Choice(&["on", "off", "legacy"]), "legacy", "whether groups return to their preferred node; between nodes of Locum `legacy` is `on`", Honoured),
+    row("nice_failback", Id::NiceFailback, Form::Boolean, "", "on: groups do not return; off: `auto_failback legacy`", Old { modern: "auto_failback" }),
+    row("logfile", Id::Logfile, Form::Path, "", "where normal messages go, beside the journal", Honoured),
+    row("debugfile", Id::Debugfile, Form::Path, "", "where all messages go", Honoured),
+    row("logfacility", Id::Logfacility, Form::Choice(FACILITIES), "none", "the syslog facility of messages", Honoured),
+    row("debug", Id::Debug, Form::Whole { min: 0, max: 255, unit: "" }, "0", "above 0: messages for the search of faults too", Honoured),
+    row("log_badpack", Id::LogBadpack, Form::Boolean, "on", "whether frames with a wrong key are logged", Honoured),
+    row("use_logd", Id::Carried, Form::Boolean, "off", "log through a logging daemon", Accepted("there is no logging daemon; messages go to the journal and to the files named here")),
+    row("conn_logd_time", Id::Carried, TIME, "60", "how often to look for the logging daemon", Accepted("there is no logging daemon")),
+    row("syslogmsgfmt", Id::Carried, Form::Boolean, "on", "lines of the log files in syslog's style", Accepted("lines have date, milliseconds and offset always")),
+    row("realtime", Id::Realtime, Form::Boolean, "on", "whether the heart asks for real-time scheduling", Honoured),
+    row("rtprio", Id::Rtprio, Form::Whole { min: 1, max: 99, unit: "priority" }, "1", "its real-time priority", Honoured),
+    row("hbgenmethod", Id::Hbgenmethod, Form::Choice(&["file", "time"]), "file", "where the generation comes from: counted in a file, or the clock", Honoured),
+    row("uuidfrom", Id::Uuidfrom, Form::Choice(&["file", "nodename"]), "file", "where the node's UUID comes from; `nodename` is read as `file`", Honoured),
+    row("max_rexmit_delay", Id::MaxRexmitDelay, Form::Whole { min: 1, max: 60000, unit: "milliseconds" }, "250", "longest delay before a missing frame is asked for, and the time between repeats", Honoured),
+    row("msgfmt", Id::Msgfmt, Form::Choice(&["classic", "netstring"]), "classic", "classic: UDP frames carry one more authenticator inside", Honoured),
+    row("autojoin", Id::Autojoin, Form::Choice(&["none", "other", "any"]), "none", "nodes that are not configured may join", Refused("a node that nobody configured could take the groups")),
+    row("crm", Id::Crm, Form::Each("boolean"), "off", "Pacemaker mode", Refused(PACEMAKER)),
+    row("pacemaker", Id::Crm, Form::Each("boolean"), "off", "Pacemaker mode", Refused(PACEMAKER)),
+    row("crm_daemon_dir", Id::Carried, Form::Path, "", "Pacemaker mode: its programs", Accepted(PACEMAKER)),
+    row("crmd_spawns_pengine", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
+    row("record_config_changes", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
+    row("record_pengine_inputs", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
+    row("enable_config_writes", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
+    row("watchdog", Id::Carried, Form::Path, "", "the device that resets a hung node", NotYet("a node that hangs is not reset")),
+    row("stonith", Id::Carried, Form::Line { usage: "type configfile", min: 2 }, "", "the device that fences the peer", NotYet("nothing is fenced before a takeover")),
+    row("stonith_host", Id::Carried, Form::Line { usage: "host type parameters", min: 2 }, "", "the device by which that host (or `*`) fences the peer", NotYet("nothing is fenced before a takeover")),
+    row("respawn", Id::Carried, Form::Line { usage: "user command", min: 2 }, "", "a client that runs while the daemon does", NotYet("the client is not started")),
+    row("failfast", Id::Carried, Form::Line { usage: "user command", min: 2 }, "", "a client whose abnormal death reboots the machine", NotYet("the client is not started")),
+    row("apiauth", Id::Carried, Form::Line { usage: "client uid=users gid=groups", min: 1 }, "", "who may sign on to heartbeat's API", Accepted("there is no such API; who may ask or order is decided at the control socket")),
+    row("env", Id::Carried, Form::Line { usage: "NAME=VALUE", min: 1 }, "", "exported to scripts and clients as HA_NAME", NotYet("scripts do not see it")),
+    row("memreserve", Id::Carried, Form::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "6500", "memory taken at start", Accepted(FIXED_MEMORY)),
+    row("coredumps", Id::Carried, Form::Boolean, "on", "whether a crash leaves a core file", Accepted("that is the service manager's to say")),
+    row("coreroot", Id::Carried, Form::Path, "", "where core files go", Accepted("that is the service manager's to say")),
+    row("compression", Id::Carried, Form::Choice(&["zlib", "bz2"]), "zlib", "how large messages are packed", Accepted("messages of this mode are never large")),
+    row("compression_threshold", Id::Carried, Form::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "2", "above which size messages are packed", Accepted("messages of this mode are never large")),
+    row("traditional_compression", Id::Carried, Form::Boolean, "off", "pack whole messages", Accepted("messages of this mode are never large")),
+    row("use_apphbd", Id::Carried, Form::Boolean, "off", "register with the application heartbeat daemon", Accepted("there is no such daemon; systemd's watchdog has its place")),
+    row("quorum_server", Id::Carried, Form::Each("host"), "", "the host that breaks ties", NotYet("no server is asked; a partition has two owners")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_whole() {
+        for (place, row) in ROWS.iter().enumerate() {
+            assert!(!row.name.is_empty() && !row.meaning.is_empty(), "{}", row.name);
+            assert!(
+                row.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()),
+                "{}",
+                row.name
+            );
+            assert!(ROWS[..place].iter().all(|earlier| earlier.name != row.name), "{} twice", row.name);
+            assert!(core::ptr::eq(Directive::named(row.name).unwrap(), row));
+            assert!(!row.form.usage().is_empty(), "{}", row.name);
+            if let Old { modern } = row.status {
+                assert_eq!(Directive::named(modern).map(|row| row.status), Some(Honoured), "{modern}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_line_for_each_row() {
+        let table = table();
+        assert_eq!(table.lines().count(), ROWS.len() + 2);
+        assert!(table.lines().all(|line| line.matches('|').count() == 7), "{table}");
+    }
+}

@@ -1,0 +1,930 @@
+//! `ha.cf`: the cluster. Two stages: the directives as written, each with its place; then what they mean together.
+//! Facts: `docs/heartbeat.md`, section 2; `docs/wire.md`, sections 7 and 8.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::net::IpAddr;
+
+use super::{
+    Options,
+    address::{Fault, interface},
+    diag::{Place, Report, shown},
+    directives::{Directive, Form, Id, ROWS, Status},
+    haresources::is_same_host,
+    lines::{Line, Word, is_blank, is_blank_or_comma, lines},
+    value::{Shown, boolean, time},
+};
+use crate::{
+    plan::{
+        AutoFailback, FramingPlan, GenerationSource, LINKS_MAX, Link, Logging, Medium, PINGS_MAX, Ping,
+        Timing,
+    },
+    time::Duration,
+};
+
+/// Most media, as in heartbeat.
+const MEDIA_MAX: usize = 64;
+/// Node names are shorter than this.
+const NODE_NAME_BYTES: usize = 100;
+/// The longest `dt` that a node of Locum believes.
+const DT_MAX: Duration = Duration::from_secs(3600);
+
+/// What the file says, checked as far as it can be without the other files. With an error in the report the values
+/// are not to be used.
+pub(super) struct Settings {
+    pub(super) cluster: String,
+    pub(super) nodes: Vec<String>,
+    pub(super) node_places: Vec<Place>,
+    pub(super) timing: Timing,
+    pub(super) auto_failback: AutoFailback,
+    pub(super) links: Vec<Link>,
+    /// For each link the place of each medium.
+    pub(super) media_places: Vec<Vec<Place>>,
+    pub(super) pings: Vec<Ping>,
+    pub(super) framing: FramingPlan,
+    pub(super) generation: GenerationSource,
+    pub(super) logging: Logging,
+    pub(super) realtime: Option<u8>,
+}
+
+/// Reads the file. `me` is this node's name, for the explanations.
+pub(super) fn read(text: &[u8], me: &str, options: &Options, report: &mut Report) -> Settings {
+    let entries = entries(text, report);
+    let mut draft = Draft::new(me, options);
+    for entry in &entries {
+        draft.entry(entry, report);
+    }
+    draft.settle(report)
+}
+
+/// One line as written.
+struct Entry {
+    row: &'static Directive,
+    directive: Word,
+    values: Vec<Word>,
+}
+
+/// The first stage: lines become directives with values, or errors.
+fn entries(text: &[u8], report: &mut Report) -> Vec<Entry> {
+    let mut old_words: Vec<&str> = Vec::new();
+    let mut found = Vec::new();
+    for line in lines(text, report) {
+        let Some(entry) = entry(line.uncommented(), report) else { continue };
+        if let Status::Old { modern } = entry.row.status
+            && !old_words.contains(&entry.row.name)
+        {
+            old_words.push(entry.row.name);
+            let cure = match entry.row.id {
+                Id::NiceFailback => format!("write `{modern} off` for on, `{modern} legacy` for off"),
+                _ => format!("write `{modern}`"),
+            };
+            let message = format!("`{}` is an old word", entry.row.name);
+            report.add(report.warning(message).word(&entry.directive).cure(cure));
+        }
+        found.push(entry);
+    }
+    found
+}
+
+fn entry(line: Line<'_>, report: &mut Report) -> Option<Entry> {
+    let first = line.parts(is_blank).into_iter().next()?;
+    let directive = line.word(first.clone(), report).map_err(|diag| report.add(diag)).ok()?;
+    let Some(row) = Directive::named(&directive.text) else {
+        let message = format!("`{}` is no directive", shown(&directive.text));
+        report.add(report.error(message).word(&directive).cure(nearest(&directive.text)));
+        return None;
+    };
+    let is_separator = if matches!(row.form, Form::Line { .. }) { is_blank } else { is_blank_or_comma };
+    let mut values = Vec::new();
+    for part in line.parts(is_separator).into_iter().filter(|part| part.start >= first.end) {
+        values.push(line.word(part, report).map_err(|diag| report.add(diag)).ok()?);
+    }
+    let least = match row.form {
+        Form::Fields { min, .. } | Form::Line { min, .. } => min,
+        _ => 1,
+    };
+    if values.len() < least {
+        let message = if values.is_empty() { "says nothing" } else { "says too little" };
+        let cure = format!("write `{} {}`", row.name, usage_example(row));
+        report.add(report.error(format!("`{}` {message}", row.name)).at(&line.whole()).cure(cure));
+        return None;
+    }
+    Some(Entry { row, directive, values })
+}
+
+fn usage_example(row: &Directive) -> String {
+    match row.form {
+        Form::Choice(words) => words.first().copied().unwrap_or_default().into(),
+        Form::Boolean => "on".into(),
+        Form::Time { .. } | Form::Whole { .. } if !row.default.is_empty() && !row.default.contains(' ') => {
+            row.default.into()
+        }
+        Form::Time { .. } => "10".into(),
+        _ => row.form.usage(),
+    }
+}
+
+/// A directive that may have been meant: the same but for case and dashes, or one letter apart.
+fn nearest(name: &str) -> String {
+    let plain = name.to_ascii_lowercase().replace('-', "_");
+    match ROWS.iter().find(|row| row.name == plain || is_one_slip(row.name.as_bytes(), plain.as_bytes())) {
+        Some(row) => format!("is `{}` meant?", row.name),
+        None => "remove the line, or see the list of directives in docs/ha.cf.md".into(),
+    }
+}
+
+/// Whether one letter too many, too few or wrong makes the difference, or two that changed places.
+fn is_one_slip(a: &[u8], b: &[u8]) -> bool {
+    let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let (a, b) = (&a[same..], &b[same..]);
+    match (a, b) {
+        ([_, x @ ..], [_, y @ ..]) if x == y => true,
+        ([_, x @ ..], y) | (y, [_, x @ ..]) if x == y => true,
+        ([a1, a2, x @ ..], [b1, b2, y @ ..]) => a1 == b2 && a2 == b1 && x == y,
+        _ => false,
+    }
+}
+
+/// A value and where it was said.
+type Said<T> = Option<(T, Place)>;
+
+/// The second stage, being filled line by line, since the order of lines counts.
+struct Draft<'a> {
+    me: &'a str,
+    cluster: Said<String>,
+    nodes: Vec<(String, Place)>,
+    times: [Said<Duration>; 5],
+    hopfudge: Said<u32>,
+    port: Said<u16>,
+    default_port: u16,
+    baud: Said<u32>,
+    media: Vec<(Medium, Place)>,
+    /// There is a line for a medium, perhaps a wrong one.
+    media_tried: bool,
+    links: Vec<Link>,
+    media_places: Vec<Vec<Place>>,
+    pings: Vec<Ping>,
+    auto_failback: Said<AutoFailback>,
+    logging: [Said<String>; 3],
+    debug: Said<u32>,
+    bad_packets: Said<bool>,
+    realtime: Said<bool>,
+    rtprio: Said<u32>,
+    generation: Said<GenerationSource>,
+    rexmit_delay: Said<u32>,
+    inner_auth: Said<bool>,
+}
+
+/// Places in [`Draft::times`] and in [`Draft::logging`].
+const KEEPALIVE: usize = 0;
+const DEADTIME: usize = 1;
+const WARNTIME: usize = 2;
+const INITDEAD: usize = 3;
+const DEADPING: usize = 4;
+const LOGFILE: usize = 0;
+const DEBUGFILE: usize = 1;
+const FACILITY: usize = 2;
+
+/// Keeps the last value; an earlier one is worth a warning.
+fn say<T>(slot: &mut Said<T>, value: T, word: &Word, report: &mut Report) {
+    if let Some((_, earlier)) = slot {
+        let message = format!("this was said in line {} already; the last one counts", earlier.line);
+        report.add(report.warning(message).word(word).cure("leave one of them"));
+    }
+    *slot = Some((value, word.place.clone()));
+}
+
+fn value<T: Clone>(slot: &Said<T>, default: T) -> T {
+    slot.as_ref().map_or(default, |(value, _)| value.clone())
+}
+
+impl<'a> Draft<'a> {
+    fn new(me: &'a str, options: &Options) -> Self {
+        Self {
+            me,
+            cluster: None,
+            nodes: Vec::new(),
+            times: [const { None }; 5],
+            hopfudge: None,
+            port: None,
+            default_port: options.udp_port,
+            baud: None,
+            media: Vec::new(),
+            media_tried: false,
+            links: Vec::new(),
+            media_places: Vec::new(),
+            pings: Vec::new(),
+            auto_failback: None,
+            logging: [const { None }; 3],
+            debug: None,
+            bad_packets: None,
+            realtime: None,
+            rtprio: None,
+            generation: None,
+            rexmit_delay: None,
+            inner_auth: None,
+        }
+    }
+
+    /// One line: its values are checked for their form, applied in order and explained.
+    fn entry(&mut self, entry: &Entry, report: &mut Report) {
+        let Entry { row, directive, values } = entry;
+        self.media_tried |= row.meaning.starts_with("medium");
+        let mut values = values.as_slice();
+        if matches!(row.form, Form::Fields { .. } | Form::Line { .. }) {
+            values = &values[..1]; // taken together; the first stands for all
+        }
+        for word in values {
+            let result = self.value(entry, word, report);
+            match result {
+                Ok(meaning) => {
+                    report.explain(directive.place.line, meaning + status_note(row.status));
+                }
+                Err(Bad { fault: (message, cure), field }) => {
+                    let mut diag = report.error(message).word(field.as_ref().unwrap_or(word));
+                    diag.cure = cure;
+                    report.add(diag);
+                }
+            }
+        }
+        if let Status::NotYet(consequence) = row.status {
+            let message = format!("`{}` is accepted, not acted on yet: {consequence}", row.name);
+            report.add(report.warning(message).word(directive));
+        }
+    }
+
+    /// One value, applied. Says what it means.
+    fn value(&mut self, entry: &Entry, word: &Word, report: &mut Report) -> Result<String, Bad> {
+        let row = entry.row;
+        let text = word.text.as_str();
+        let form = check_form(row, text)?;
+        let form_number = form.number();
+        let small = u16::try_from(form_number).unwrap_or(u16::MAX);
+        Ok(match row.id {
+            Id::Node => self.node(word, report)?,
+            Id::Cluster => {
+                say(&mut self.cluster, text.into(), word, report);
+                format!("the cluster's name is {}", shown(text))
+            }
+            Id::Keepalive => self.time(KEEPALIVE, "a beat is sent every", &form, word, report),
+            Id::Deadtime => self.time(DEADTIME, "a node counts as dead when silent for", &form, word, report),
+            Id::Warntime => self.time(WARNTIME, "a node is late when silent for", &form, word, report),
+            Id::Initdead => self.time(
+                INITDEAD,
+                "before a node was ever heard it counts as dead after",
+                &form,
+                word,
+                report,
+            ),
+            Id::Deadping => {
+                self.time(DEADPING, "a ping node counts as dead when silent for", &form, word, report)
+            }
+            Id::Hopfudge => {
+                say(&mut self.hopfudge, form_number, word, report);
+                format!("frames carry the number of nodes plus {form_number} as `ttl`")
+            }
+            Id::Udpport => {
+                if let Some((_, place)) = self.media.iter().find(|(medium, _)| uses_udpport(medium)) {
+                    let message =
+                        format!("the medium in line {} is set up before this port is known", place.line);
+                    report.add(report.warning(message).word(word).cure("move `udpport` above all media"));
+                }
+                say(&mut self.port, small, word, report);
+                format!("UDP port {small}, for the media below")
+            }
+            Id::Baud => {
+                if let Some((_, earlier)) = &self.baud {
+                    let message = format!("`baud` was said in line {} already", earlier.line);
+                    return Err((message, Some("leave one: all serial lines have one rate".into())).into());
+                }
+                if let Some((_, place)) = self.media.iter().find(|(m, _)| matches!(m, Medium::Serial { .. }))
+                {
+                    let message =
+                        format!("the serial line in line {} is set up before this rate is known", place.line);
+                    report.add(report.warning(message).word(word).cure("move `baud` above all serial lines"));
+                }
+                let rate = text.parse().unwrap_or(19200);
+                self.baud = Some((rate, word.place.clone()));
+                format!("{rate} bits a second, for the serial lines below")
+            }
+            Id::Serial => {
+                if !text.starts_with('/') {
+                    let cure = format!("write its path, such as `/dev/{}`", shown(text));
+                    return Err((format!("`{}` is no device", shown(text)), Some(cure)).into());
+                }
+                let medium = Medium::Serial { device: text.into(), baud: value(&self.baud, 19200) };
+                self.medium(text, medium, &word.place, report)?
+            }
+            Id::Bcast => {
+                interface(text)?;
+                let medium = Medium::Broadcast { interface: text.into(), port: self.port() };
+                self.medium(text, medium, &word.place, report)?
+            }
+            Id::Mcast | Id::Mcast6 => {
+                let medium = multicast(row.id, entry)?;
+                self.medium(text, medium, &word.place, report)?
+            }
+            Id::Ucast | Id::Ucast6 => {
+                let medium = unicast(row.id, entry, self.port())?;
+                self.medium(text, medium, &word.place, report)?
+            }
+            Id::Ping => {
+                let ip = ip_address(word, Some(row.name == "ping6"))?;
+                self.ping(Ping { name: ip.to_string(), members: [ip].into(), is_group: false })?
+            }
+            Id::PingGroup => {
+                let members = entry.values[1..].iter().map(|member| ip_address(member, None));
+                let members = members.collect::<Result<Vec<_>, _>>()?;
+                self.ping(Ping { name: text.into(), members, is_group: true })?
+            }
+            Id::AutoFailback => {
+                let choice = match boolean(text) {
+                    Some(true) => AutoFailback::On,
+                    Some(false) => AutoFailback::Off,
+                    None => AutoFailback::Legacy,
+                };
+                self.failback(choice, word, report)
+            }
+            Id::NiceFailback => {
+                let choice = if form.truth() { AutoFailback::Off } else { AutoFailback::Legacy };
+                self.failback(choice, word, report)
+            }
+            Id::Logfile => self.log(LOGFILE, "messages go to", word, report),
+            Id::Debugfile => self.log(DEBUGFILE, "messages of all levels go to", word, report),
+            Id::Logfacility if text.eq_ignore_ascii_case("none") => {
+                self.logging[FACILITY] = None;
+                "messages do not go to syslog".into()
+            }
+            Id::Logfacility => self.log(FACILITY, "messages go to syslog as", word, report),
+            Id::Debug => {
+                say(&mut self.debug, form_number, word, report);
+                if form_number == 0 {
+                    "debugging messages are off".into()
+                } else {
+                    "debugging messages are on".into()
+                }
+            }
+            Id::LogBadpack => {
+                say(&mut self.bad_packets, form.truth(), word, report);
+                format!("frames with a wrong key are {}logged", if form.truth() { "" } else { "not " })
+            }
+            Id::Realtime => {
+                say(&mut self.realtime, form.truth(), word, report);
+                format!("the heart asks for {}real-time scheduling", if form.truth() { "" } else { "no " })
+            }
+            Id::Rtprio => {
+                say(&mut self.rtprio, form_number, word, report);
+                format!("the heart's real-time priority is {form_number}")
+            }
+            Id::Hbgenmethod => {
+                let is_time = text.eq_ignore_ascii_case("time");
+                let source = if is_time { GenerationSource::Time } else { GenerationSource::File };
+                say(&mut self.generation, source, word, report);
+                if is_time {
+                    "the generation is the time of the start".into()
+                } else {
+                    "the generation is counted in a file".into()
+                }
+            }
+            Id::Uuidfrom => {
+                if text.eq_ignore_ascii_case("nodename") {
+                    let message =
+                        "`uuidfrom nodename` is not portable: the UUID comes from the file all the same";
+                    report.add(
+                        report
+                            .warning(message)
+                            .word(word)
+                            .cure("write `uuidfrom file`, or leave the line out"),
+                    );
+                }
+                "the node's UUID is kept in the file hb_uuid".into()
+            }
+            Id::MaxRexmitDelay => {
+                say(&mut self.rexmit_delay, form_number, word, report);
+                format!("a missing frame is asked for within {form_number} ms, and again as often")
+            }
+            Id::Msgfmt => {
+                let classic = text.eq_ignore_ascii_case("classic");
+                if !classic {
+                    let message = "with `msgfmt netstring` a peer that runs heartbeat can hang in a takeover";
+                    report
+                        .add(report.warning(message).word(word).cure("leave the line out with such a peer"));
+                }
+                say(&mut self.inner_auth, classic, word, report);
+                format!("UDP frames carry {} authenticator", if classic { "a second, inner" } else { "one" })
+            }
+            Id::Autojoin => match text.eq_ignore_ascii_case("none") {
+                true => "no node may join that is not configured".into(),
+                false => {
+                    return Err(refusal(row, "write `autojoin none`, and a `node` line for each node").into());
+                }
+            },
+            Id::Crm => match boolean(text) {
+                Some(false) => "there is no Pacemaker above this cluster".into(),
+                _ => {
+                    return Err(
+                        refusal(row, "leave the line out and write the groups into haresources").into()
+                    );
+                }
+            },
+            Id::Carried => carried(entry),
+        })
+    }
+
+    fn node(&mut self, word: &Word, report: &mut Report) -> Result<String, Fault> {
+        let name = word.text.to_lowercase();
+        if name.len() >= NODE_NAME_BYTES {
+            let cure = format!("a node's name has less than {NODE_NAME_BYTES} bytes");
+            return Err(("this is too long for a node".into(), Some(cure)));
+        }
+        if let Some((_, earlier)) = self.nodes.iter().find(|(known, _)| *known == name) {
+            let message = format!("the node {} is there already, in line {}", shown(&name), earlier.line);
+            report.add(report.warning(message).word(word).cure("leave one of them"));
+        } else {
+            self.nodes.push((name.clone(), word.place.clone()));
+        }
+        let this = if name == self.me { " (this one)" } else { "" };
+        Ok(format!("{} is a node of the cluster{this}", shown(&name)))
+    }
+
+    fn time(&mut self, which: usize, what: &str, form: &Checked, word: &Word, report: &mut Report) -> String {
+        let time = form.time();
+        say(&mut self.times[which], time, word, report);
+        format!("{what} {}", Shown(time))
+    }
+
+    fn failback(&mut self, choice: AutoFailback, word: &Word, report: &mut Report) -> String {
+        say(&mut self.auto_failback, choice, word, report);
+        failback_meaning(choice).into()
+    }
+
+    fn log(&mut self, which: usize, what: &str, word: &Word, report: &mut Report) -> String {
+        if let Some((_, place)) = self.media.first() {
+            let message = format!(
+                "heartbeat wants this above the media (line {}); for Locum the order is free",
+                place.line
+            );
+            report.add(report.info(message).word(word));
+        }
+        let text = if which == FACILITY { word.text.to_ascii_lowercase() } else { word.text.clone() };
+        say(&mut self.logging[which], text, word, report);
+        format!("{what} {}", shown(&word.text))
+    }
+
+    fn port(&self) -> u16 {
+        value(&self.port, self.default_port)
+    }
+
+    /// Joins a medium to the link of its name.
+    fn medium(
+        &mut self,
+        name: &str,
+        medium: Medium,
+        place: &Place,
+        report: &mut Report,
+    ) -> Result<String, Fault> {
+        let meaning = format!("link {}: {}", shown(name), medium_meaning(&medium));
+        if let Some((_, earlier)) = self.media.iter().find(|(known, _)| *known == medium) {
+            let message = format!("this medium is there already, in line {}", earlier.line);
+            report.add(report.warning(message).at(place).offending(name).cure("leave one of them"));
+            return Ok(meaning);
+        }
+        if self.media.len() == MEDIA_MAX {
+            return Err((format!("there are more than {MEDIA_MAX} media"), Some("leave some out".into())));
+        }
+        let link = match self.links.iter().position(|link| link.name == name) {
+            Some(link) => link,
+            None if self.links.len() == LINKS_MAX => {
+                return Err((
+                    format!("there are more than {LINKS_MAX} links"),
+                    Some("leave some out".into()),
+                ));
+            }
+            None => {
+                self.links.push(Link { name: name.into(), media: Vec::new() });
+                self.media_places.push(Vec::new());
+                self.links.len() - 1
+            }
+        };
+        self.links[link].media.push(medium.clone());
+        self.media_places[link].push(place.clone());
+        self.media.push((medium, place.clone()));
+        Ok(meaning)
+    }
+
+    fn ping(&mut self, ping: Ping) -> Result<String, Fault> {
+        let name = shown(&ping.name);
+        if self.pings.iter().any(|known| known.name == ping.name) {
+            return Err((format!("the ping node {name} is there already"), Some("leave one of them".into())));
+        }
+        if self.pings.len() == PINGS_MAX {
+            return Err((
+                format!("there are more than {PINGS_MAX} ping nodes"),
+                Some("leave some out".into()),
+            ));
+        }
+        let members = ping.members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let meaning = if ping.is_group {
+            format!("ping node {name}: alive while any of {members} answers to ICMP echo")
+        } else {
+            format!("ping node {name}: watched by ICMP echo, never a reason for a takeover")
+        };
+        self.pings.push(ping);
+        Ok(meaning)
+    }
+
+    /// Checks what the lines mean together.
+    fn settle(self, report: &mut Report) -> Settings {
+        let timing = self.timing(report);
+        self.check_nodes(report);
+        self.check_media(report);
+        let fallback = value(&self.auto_failback, AutoFailback::Legacy);
+        if self.auto_failback.is_none() {
+            report.explain(0, format!("auto_failback is not set, so legacy: {}", failback_meaning(fallback)));
+        }
+        let node_count = u32::try_from(self.nodes.len() + self.pings.len()).unwrap_or(u32::MAX);
+        let [logfile, debugfile, facility] = self.logging.map(|said| said.map(|(text, _)| text));
+        let priority = u8::try_from(value(&self.rtprio, 1)).unwrap_or(1);
+        let (nodes, node_places) = self.nodes.into_iter().unzip();
+        Settings {
+            cluster: value(&self.cluster, "linux-ha".into()),
+            nodes,
+            node_places,
+            timing,
+            auto_failback: fallback,
+            links: self.links,
+            media_places: self.media_places,
+            pings: self.pings,
+            framing: FramingPlan {
+                inner_auth: value(&self.inner_auth, true),
+                ttl: value(&self.hopfudge, 1).saturating_add(node_count),
+                rexmit_delay_max: Duration::from_millis(value(&self.rexmit_delay, 250).into()),
+            },
+            generation: value(&self.generation, GenerationSource::File),
+            logging: Logging {
+                logfile,
+                debugfile,
+                facility,
+                debug: u8::try_from(value(&self.debug, 0)).unwrap_or(u8::MAX),
+                bad_packets: value(&self.bad_packets, true),
+            },
+            realtime: value(&self.realtime, true).then_some(priority),
+        }
+    }
+
+    fn timing(&self, report: &mut Report) -> Timing {
+        let said = |which: usize| self.times[which].as_ref().map(|(time, _)| *time);
+        let keepalive = said(KEEPALIVE).unwrap_or(Duration::from_secs(1));
+        let deadtime = said(DEADTIME).unwrap_or(Duration::from_secs(30));
+        let timing = Timing {
+            keepalive,
+            deadtime,
+            warntime: said(WARNTIME).unwrap_or(deadtime / 2),
+            initdead: said(INITDEAD).unwrap_or(default_initdead(deadtime)),
+            deadping: said(DEADPING).unwrap_or(deadtime),
+        };
+        for (which, name, why, time) in [
+            (KEEPALIVE, "keepalive", "heartbeat's default", timing.keepalive),
+            (DEADTIME, "deadtime", "heartbeat's default", timing.deadtime),
+            (WARNTIME, "warntime", "half of deadtime", timing.warntime),
+            (INITDEAD, "initdead", "it follows from deadtime", timing.initdead),
+            (DEADPING, "deadping", "as deadtime", timing.deadping),
+        ] {
+            let matters = which != DEADPING || !self.pings.is_empty();
+            if self.times[which].is_none() && matters {
+                report.explain(0, format!("{name} is not set, so {}: {why}", Shown(time)));
+            }
+        }
+        self.check_timing(&timing, report);
+        timing
+    }
+
+    fn check_timing(&self, timing: &Timing, report: &mut Report) {
+        let Timing { keepalive, warntime, deadtime, initdead, deadping } = *timing;
+        let two = Shown(keepalive * 2).to_string();
+        // At the line that says so, or at the other one that makes it wrong.
+        let place = |which: usize, other: usize| {
+            let said = self.times[which].as_ref().or(self.times[other].as_ref());
+            said.map(|(_, place)| place.clone()).unwrap_or_default()
+        };
+        for (which, name, time) in [(DEADTIME, "deadtime", deadtime), (DEADPING, "deadping", deadping)] {
+            let is_copy = which == DEADPING && self.times[DEADPING].is_none();
+            if time <= keepalive * 2 && !is_copy {
+                let message = format!("{name} is {}, not above two keepalives ({two})", Shown(time));
+                let cure =
+                    format!("a lost beat must not kill: set {name} to {} or more", Shown(keepalive * 4));
+                report.add(report.error(message).at(&place(which, KEEPALIVE)).cure(cure));
+            }
+        }
+        if initdead < deadtime {
+            let message = format!("initdead is {}, below deadtime ({})", Shown(initdead), Shown(deadtime));
+            let cure =
+                format!("set initdead to {} or more, or leave it out", Shown(default_initdead(deadtime)));
+            report.add(report.error(message).at(&place(INITDEAD, DEADTIME)).cure(cure));
+        } else if self.times[INITDEAD].is_some() && initdead < Duration::from_secs(10) {
+            let message = format!(
+                "initdead is {}: a network that comes up slowly looks like a dead peer",
+                Shown(initdead)
+            );
+            report.add(report.warning(message).at(&place(INITDEAD, DEADTIME)).cure("10 s or more is usual"));
+        }
+        if warntime >= deadtime {
+            let message = format!(
+                "warntime is {}, not below deadtime ({}): nobody is warned before a node counts as dead",
+                Shown(warntime),
+                Shown(deadtime)
+            );
+            let cure = format!("set it to {}, or leave it out", Shown(deadtime / 2));
+            report.add(report.warning(message).at(&place(WARNTIME, DEADTIME)).cure(cure));
+        }
+        if warntime <= keepalive && self.times[WARNTIME].is_some() {
+            let message = format!("warntime is {}, not above keepalive: every beat is late", Shown(warntime));
+            let cure = format!("set it above {}", Shown(keepalive));
+            report.add(report.warning(message).at(&place(WARNTIME, KEEPALIVE)).cure(cure));
+        }
+        if deadtime > DT_MAX {
+            let message = format!(
+                "deadtime is {}, but a peer that runs Locum waits at most {}",
+                Shown(deadtime),
+                Shown(DT_MAX)
+            );
+            report.add(report.warning(message).at(&place(DEADTIME, DEADTIME)).cure("10 to 30 s are usual"));
+        }
+    }
+
+    fn check_nodes(&self, report: &mut Report) {
+        match self.nodes.as_slice() {
+            [] => {
+                let message = "there is no `node` line";
+                let cure = match self.me {
+                    "" => "write `node NAME` for each node, named as `uname -n` prints it".into(),
+                    me => format!("write `node {}` and a line for the other node", shown(me)),
+                };
+                report.add(report.error(message).cure(cure));
+            }
+            [(name, place)] => {
+                let message = format!("{} is the only node: nobody takes over from it", shown(name));
+                report.add(report.warning(message).at(place).cure("add a `node` line for the other node"));
+            }
+            [_, _] => {}
+            [_, _, others @ ..] => {
+                for (name, place) in others {
+                    let message = format!(
+                        "{} is a third R1 node: when a node dies, each of the others takes its groups, and they have two \
+                         owners",
+                        shown(name)
+                    );
+                    let cure =
+                        "leave two `node` lines; clusters of more nodes need another mode than haresources";
+                    report.add(report.error(message).at(place).offending(name).cure(cure));
+                }
+            }
+        }
+        for ping in &self.pings {
+            if let Some((name, place)) = self.nodes.iter().find(|(name, _)| *name == ping.name) {
+                let message = format!("{} is a node and a ping node", shown(name));
+                report.add(
+                    report.error(message).at(place).offending(name).cure("give the ping group another name"),
+                );
+            }
+        }
+    }
+
+    fn check_media(&self, report: &mut Report) {
+        match self.links.as_slice() {
+            [] if !self.media_tried => {
+                let cure = "add at least one, better two: `bcast eth1`, `serial /dev/ttyS0`";
+                report.add(report.error("there is no medium: the nodes cannot hear each other").cure(cure));
+            }
+            [link] if self.nodes.len() == 2 => {
+                let message = format!(
+                    "{} is the only link: when it breaks, both nodes start all groups",
+                    shown(&link.name)
+                );
+                let cure = "add a second link that shares nothing with it";
+                let place = self.media.first().map(|(_, place)| place.clone()).unwrap_or_default();
+                report.add(report.info(message).at(&place).offending(&link.name).cure(cure));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// This node's place in the list of nodes; it must be there.
+pub(super) fn find_me(me: &str, settings: &Settings, report: &mut Report) -> Option<usize> {
+    if let Some(place) = settings.nodes.iter().position(|node| node == me) {
+        return Some(place);
+    }
+    if settings.nodes.is_empty() {
+        return None; // said already
+    }
+    let all =
+        settings.nodes.iter().map(|node| format!("`{}`", shown(node))).collect::<Vec<_>>().join(" and ");
+    let me_shown = shown(me);
+    let similar = settings.nodes.iter().position(|node| is_same_host(node, me));
+    let at = similar.unwrap_or(0);
+    let message = match similar {
+        Some(at) => format!("this host is `{me_shown}`, but ha.cf has `{}`", shown(&settings.nodes[at])),
+        None => format!("this host is `{me_shown}`, but ha.cf has {all}"),
+    };
+    let name = shown(&settings.nodes[at]);
+    let cure = match similar {
+        Some(_) => format!("write `node {me_shown}` (here and in haresources, on both nodes), or put `{name}` into the file nodeinfo"),
+        None => "is this the right host and file? A node is named as `uname -n` prints it, or as the file nodeinfo says".into(),
+    };
+    let place = settings.node_places.get(at).cloned().unwrap_or_default();
+    report.add(report.error(message).at(&place).offending(&settings.nodes[at]).cure(cure).about_host());
+    None
+}
+
+/// heartbeat's default: enough for a network to come up.
+fn default_initdead(deadtime: Duration) -> Duration {
+    match deadtime.as_millis() {
+        10_001.. => deadtime,
+        6_000.. => deadtime * 2,
+        _ => Duration::from_secs(12),
+    }
+}
+
+fn failback_meaning(choice: AutoFailback) -> &'static str {
+    match choice {
+        AutoFailback::On => "groups return to their preferred node when it is back",
+        AutoFailback::Off => "groups stay where they are when their preferred node is back",
+        AutoFailback::Legacy => {
+            "groups return to their preferred node when it is back (between nodes of Locum as `on`)"
+        }
+    }
+}
+
+fn status_note(status: Status) -> &'static str {
+    match status {
+        Status::NotYet(_) => " (accepted, not acted on yet)",
+        Status::Honoured | Status::Old { .. } | Status::Refused(_) | Status::Accepted(_) => "",
+    }
+}
+
+fn refusal(row: &Directive, cure: &str) -> Fault {
+    let why = if let Status::Refused(why) = row.status { why } else { "it is refused" };
+    (format!("`{}` cannot be on: {why}", row.name), Some(cure.into()))
+}
+
+/// A value whose form is right.
+enum Checked {
+    Time(Duration),
+    Number(u32),
+    Truth(bool),
+    Text,
+}
+
+impl Checked {
+    fn time(&self) -> Duration {
+        if let Self::Time(time) = self { *time } else { Duration::ZERO }
+    }
+
+    fn number(&self) -> u32 {
+        if let Self::Number(number) = self { *number } else { 0 }
+    }
+
+    fn truth(&self) -> bool {
+        matches!(self, Self::Truth(true))
+    }
+}
+
+fn check_form(row: &Directive, text: &str) -> Result<Checked, Fault> {
+    let wrong = |cure: String| Err((format!("`{}` is no value for `{}`", shown(text), row.name), Some(cure)));
+    match &row.form {
+        Form::Time { min_ms } => match time(text)? {
+            time if time < Duration::from_millis(*min_ms) => wrong(format!("{min_ms} ms is the least")),
+            time => Ok(Checked::Time(time)),
+        },
+        Form::Whole { min, max, .. } => match text.parse::<u32>() {
+            Ok(number) if (*min..=*max).contains(&number) => Ok(Checked::Number(number)),
+            _ => wrong(format!("write a number {}", row.form.bounds())),
+        },
+        Form::Boolean => {
+            boolean(text).map_or_else(|| wrong("write `on` or `off`".into()), |is| Ok(Checked::Truth(is)))
+        }
+        // Where `on` and `off` are choices, all words for them are.
+        Form::Choice(words) => {
+            let is_known = words.iter().any(|word| text.eq_ignore_ascii_case(word));
+            if is_known || (words.contains(&"off") && boolean(text).is_some()) {
+                return Ok(Checked::Text);
+            }
+            wrong(format!("write one of {}", words.join(", ")))
+        }
+        Form::Path if !text.starts_with('/') => wrong("write an absolute path".into()),
+        Form::Path | Form::Each(_) | Form::Fields { .. } | Form::Line { .. } => Ok(Checked::Text),
+    }
+}
+
+fn carried(entry: &Entry) -> String {
+    let values = entry.values.iter().map(|word| shown(&word.text)).collect::<Vec<_>>().join(" ");
+    match entry.row.status {
+        Status::Accepted(why) => format!("accepted, no effect: {why}"),
+        _ => format!("{}: {values}", entry.row.meaning),
+    }
+}
+
+fn uses_udpport(medium: &Medium) -> bool {
+    matches!(medium, Medium::Broadcast { .. } | Medium::Unicast { .. })
+}
+
+fn medium_meaning(medium: &Medium) -> String {
+    match medium {
+        Medium::Broadcast { port, .. } => format!("UDP broadcast, port {port}"),
+        Medium::Multicast { group, port, .. } => format!("UDP multicast to {group}, port {port}"),
+        Medium::Unicast { peer, port, .. } => format!("UDP to {peer}, port {port}"),
+        Medium::Serial { baud, .. } => format!("serial line, {baud} bits a second"),
+    }
+}
+
+/// What is wrong, in another word than the first one.
+struct Bad {
+    fault: Fault,
+    field: Option<Word>,
+}
+
+impl Bad {
+    fn field(word: &Word, fault: Fault) -> Self {
+        Self { fault, field: Some(word.clone()) }
+    }
+}
+
+impl From<Fault> for Bad {
+    fn from(fault: Fault) -> Self {
+        Self { fault, field: None }
+    }
+}
+
+/// `mcast IF GROUP PORT TTL LOOP`
+fn multicast(id: Id, entry: &Entry) -> Result<Medium, Bad> {
+    let [name, group, port, ttl, loopback] = entry.values.as_slice() else { return Err(too_much(entry)) };
+    interface(&name.text)?;
+    let group: IpAddr = match group.text.parse() {
+        Ok(ip @ IpAddr::V4(v4)) if v4.is_multicast() && id == Id::Mcast => ip,
+        Ok(ip @ IpAddr::V6(v6)) if v6.is_multicast() && id == Id::Mcast6 => ip,
+        _ => {
+            let cure = match id {
+                Id::Mcast => "write one of 224.0.0.0 to 239.255.255.255, such as 225.0.0.1",
+                _ => "write one that begins with ff, such as ff05::694",
+            };
+            let message = format!("`{}` is no multicast group", shown(&group.text));
+            return Err(Bad::field(group, (message, Some(cure.into()))));
+        }
+    };
+    let number = |word: &Word, what: &str, min: u16, max: u16| match word.text.parse::<u16>() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => {
+            let message = format!("`{}` is no {what}", shown(&word.text));
+            Err(Bad::field(word, (message, Some(format!("write {min} to {max}")))))
+        }
+    };
+    let port = number(port, "port", 1, u16::MAX)?;
+    let ttl = number(ttl, "ttl", 0, 4)?;
+    let loopback = number(loopback, "loop", 0, 1)? == 1;
+    let ttl = u8::try_from(ttl).unwrap_or(4);
+    Ok(Medium::Multicast { interface: name.text.clone(), group, port, ttl, loopback })
+}
+
+/// `ucast IF ADDRESS`
+fn unicast(id: Id, entry: &Entry, port: u16) -> Result<Medium, Bad> {
+    let [name, peer] = entry.values.as_slice() else { return Err(too_much(entry)) };
+    interface(&name.text)?;
+    let ip = ip_address(peer, None)?;
+    let modern = if ip.is_ipv6() { "ucast6" } else { "ucast" };
+    if ip.is_ipv6() != (id == Id::Ucast6) {
+        let message = format!("{ip} is an IPv{} address", if ip.is_ipv6() { 6 } else { 4 });
+        return Err(Bad::field(peer, (message, Some(format!("write `{modern}`")))));
+    }
+    Ok(Medium::Unicast { interface: name.text.clone(), peer: ip, port })
+}
+
+/// The address of a host, in numbers; `is_v6` if the directive takes one family alone.
+fn ip_address(word: &Word, is_v6: Option<bool>) -> Result<IpAddr, Bad> {
+    let fault = match word.text.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+            (format!("{ip} is no address of a host"), Some("write the address of one host".into()))
+        }
+        Ok(ip) if is_v6.is_none_or(|is_v6| is_v6 == ip.is_ipv6()) => return Ok(ip),
+        Ok(ip) if ip.is_ipv6() => (format!("{ip} is an IPv6 address"), Some("write `ping6`".into())),
+        Ok(ip) => (format!("{ip} is an IPv4 address"), Some("write `ping`".into())),
+        Err(_) => {
+            let cure = "write it in numbers: a name server may be what has failed";
+            (format!("`{}` is no address", shown(&word.text)), Some(cure.into()))
+        }
+    };
+    Err(Bad::field(word, fault))
+}
+
+fn too_much(entry: &Entry) -> Bad {
+    let row = entry.row;
+    let fault =
+        (format!("`{}` says too much", row.name), Some(format!("write `{} {}`", row.name, row.form.usage())));
+    match entry.values.last() {
+        Some(last) => Bad::field(last, fault),
+        None => fault.into(),
+    }
+}

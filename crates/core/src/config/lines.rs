@@ -1,0 +1,125 @@
+//! Lines and words of the three files, with the places where they stand. Works on bytes: a file may hold anything.
+
+use alloc::{format, string::String, vec::Vec};
+use core::ops::Range;
+
+use super::diag::{Diag, Place, Report};
+use crate::note::Escaped;
+
+/// Longest line, without its line end (`docs/heartbeat.md`, section 2).
+pub(super) const LINE_BYTES_MAX: usize = 5119;
+/// Largest file: far above any real one, and small enough to be read at once.
+pub(super) const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// One line without its line end, or the part of it that counts.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a> {
+    /// Counted from 1.
+    pub(super) number: usize,
+    /// Where it begins in the file.
+    pub(super) start: usize,
+    pub(super) bytes: &'a [u8],
+}
+
+/// A word as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    pub(super) text: String,
+    pub(super) place: Place,
+}
+
+/// The lines that are not too long; those that are get an error. A file that is too large has none.
+pub(super) fn lines<'a>(text: &'a [u8], report: &mut Report) -> Vec<Line<'a>> {
+    if text.len() > FILE_BYTES_MAX {
+        report.add(report.error(format!("the file is larger than {FILE_BYTES_MAX} bytes")));
+        return Vec::new();
+    }
+    let mut start = 0;
+    let mut lines = Vec::new();
+    for (index, bytes) in text.split(|&byte| byte == b'\n').enumerate() {
+        let line = Line { number: index + 1, start, bytes };
+        start += bytes.len() + 1;
+        if bytes.len() <= LINE_BYTES_MAX {
+            lines.push(line);
+        } else {
+            report.add(
+                report
+                    .error(format!("the line is longer than {LINE_BYTES_MAX} bytes"))
+                    .at(&line.place(LINE_BYTES_MAX..bytes.len()))
+                    .cure("split it; nothing of it was read"),
+            );
+        }
+    }
+    lines
+}
+
+/// heartbeat's blanks; the carriage return is one, so that files with DOS line ends are read.
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c)
+}
+
+/// Blanks and commas, which separate the values of most directives.
+pub(super) fn is_blank_or_comma(byte: u8) -> bool {
+    is_blank(byte) || byte == b','
+}
+
+impl<'a> Line<'a> {
+    /// Without the comment.
+    pub(super) fn uncommented(self) -> Self {
+        let end = self.bytes.iter().position(|&byte| byte == b'#').unwrap_or(self.bytes.len());
+        Self { bytes: &self.bytes[..end], ..self }
+    }
+
+    /// Where a part of this line stands in the file.
+    pub(super) fn place(self, part: Range<usize>) -> Place {
+        let characters = self.bytes[..part.start].iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
+        let span = self.start + part.start..self.start + part.end;
+        Place { line: self.number, column: characters + 1, span }
+    }
+
+    /// From the first to the last byte that is not blank.
+    pub(super) fn whole(self) -> Place {
+        let first = self.bytes.iter().position(|&byte| !is_blank(byte)).unwrap_or(0);
+        let last = self.bytes.iter().rposition(|&byte| !is_blank(byte)).map_or(first, |last| last + 1);
+        self.place(first..last)
+    }
+
+    /// The parts between separators.
+    pub(super) fn parts(self, is_separator: impl Fn(u8) -> bool) -> Vec<Range<usize>> {
+        let mut parts = Vec::new();
+        let mut begun = None;
+        for (at, &byte) in self.bytes.iter().enumerate() {
+            match (is_separator(byte), begun) {
+                (false, None) => begun = Some(at),
+                (true, Some(start)) => {
+                    parts.push(start..at);
+                    begun = None;
+                }
+                (false, Some(_)) | (true, None) => {}
+            }
+        }
+        parts.extend(begun.map(|start| start..self.bytes.len()));
+        parts
+    }
+
+    /// A part as text.
+    ///
+    /// # Errors
+    /// When it is not UTF-8 or holds a control character: such a thing is no name, and would do harm in a log.
+    pub(super) fn word(self, part: Range<usize>, report: &Report) -> Result<Word, Diag> {
+        let place = self.place(part.clone());
+        word(&self.bytes[part], place, report)
+    }
+}
+
+/// Bytes as a word; see [`Line::word`].
+pub(super) fn word(bytes: &[u8], place: Place, report: &Report) -> Result<Word, Diag> {
+    match core::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => Ok(Word { text: text.into(), place }),
+        _ => {
+            let mut diag = report.error("this is not text: it holds a control character or is not UTF-8");
+            diag.text = format!("{}", Escaped(bytes));
+            Err(diag.at(&place).cure("retype the word; save the file as UTF-8"))
+        }
+    }
+}

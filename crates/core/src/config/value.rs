@@ -1,0 +1,145 @@
+//! Values as `ha.cf` writes them: times and booleans. Facts: `docs/heartbeat.md`, section 2; `docs/wire.md`,
+//! section 8.
+
+use alloc::{format, string::String};
+use core::fmt;
+
+use crate::time::Duration;
+
+/// Longest time a file may name: longer ones are slips of the pen.
+pub(super) const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A number with optional decimals; without a unit seconds, else `ms`, `us` or `usec`; rounded to milliseconds.
+///
+/// # Errors
+/// In words, with the cure if there is one.
+pub(super) fn time(text: &str) -> Result<Duration, (String, Option<String>)> {
+    let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(number_end);
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && decimals.is_empty()) || decimals.contains('.') {
+        return Err(("this is not a time".into(), Some("write seconds as `10` or `2.5`, or `500ms`".into())));
+    }
+    let unit_nanos = match unit.trim() {
+        "" => 1_000_000_000,
+        unit if unit.eq_ignore_ascii_case("ms") => 1_000_000,
+        unit if unit.eq_ignore_ascii_case("us") || unit.eq_ignore_ascii_case("usec") => 1_000,
+        unit if unit.eq_ignore_ascii_case("s") => {
+            return Err((
+                "`s` is no unit of time here".into(),
+                Some(format!("seconds have none: write `{number}`")),
+            ));
+        }
+        _ => {
+            return Err((
+                "this is no unit of time".into(),
+                Some("known are none (seconds), `ms` and `us`".into()),
+            ));
+        }
+    };
+    // u64::MAX seconds still fit into 128 bits of nanoseconds.
+    let whole = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(u64::MAX) };
+    let fraction = decimals.bytes().take(9).fold((0_u128, 1_000_000_000_u128), |(sum, place), digit| {
+        let place = place / 10;
+        (sum + u128::from(digit - b'0') * place, place)
+    });
+    let nanos = u128::from(whole) * unit_nanos + fraction.0 * unit_nanos / 1_000_000_000;
+    match u64::try_from((nanos + 500_000) / 1_000_000).map(Duration::from_millis) {
+        Ok(time) if time <= TIME_MAX => Ok(time),
+        _ => Err((format!("this is longer than {}", Shown(TIME_MAX)), None)),
+    }
+}
+
+/// A boolean in heartbeat's words, in any case.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is(&["true", "on", "yes", "y", "1"]) {
+        Some(true)
+    } else if is(&["false", "off", "no", "n", "0"]) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// A time as people read it: `500 ms`, `10 s`, `2.5 s`.
+pub(super) struct Shown(pub(super) Duration);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        match (millis / 1000, millis % 1000) {
+            (0, millis) => write!(f, "{millis} ms"),
+            (seconds, 0) => write!(f, "{seconds} s"),
+            (seconds, millis) => {
+                let decimals = format!("{millis:03}");
+                write!(f, "{seconds}.{} s", decimals.trim_end_matches('0'))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_heartbeat_reads_them() {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("2.5", 2_500),
+            (".5", 500),
+            ("5.", 5_000),
+            ("500ms", 500),
+            ("500MS", 500),
+            ("499us", 0),
+            ("500us", 1),
+            ("1500usec", 2),
+            ("0.0004", 0),
+            ("0.0005", 1),
+            ("1.23456789012345678901234567890", 1_235),
+            ("0", 0),
+            ("604800", 604_800_000),
+        ] {
+            assert_eq!(time(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_times_are_refused_with_a_cure() {
+        for (text, message, cure) in [
+            ("10s", "`s` is no unit of time here", Some("seconds have none: write `10`")),
+            ("10m", "this is no unit of time", Some("known are none (seconds), `ms` and `us`")),
+            ("ten", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
+            ("-1", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
+            ("1.2.3", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
+            (".", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
+            ("604801", "this is longer than 604800 s", None),
+            ("99999999999999999999999999", "this is longer than 604800 s", None),
+        ] {
+            assert_eq!(time(text), Err((message.into(), cure.map(Into::into))), "{text}");
+        }
+    }
+
+    #[test]
+    fn booleans_have_many_words() {
+        for word in ["true", "ON", "Yes", "y", "1"] {
+            assert_eq!(boolean(word), Some(true), "{word}");
+        }
+        for word in ["false", "OFF", "No", "n", "0"] {
+            assert_eq!(boolean(word), Some(false), "{word}");
+        }
+        assert_eq!(boolean("maybe"), None);
+    }
+
+    #[test]
+    fn times_are_shown_for_people() {
+        for (millis, text) in
+            [(0, "0 ms"), (500, "500 ms"), (1000, "1 s"), (2050, "2.05 s"), (30_000, "30 s")]
+        {
+            assert_eq!(Shown(Duration::from_millis(millis)).to_string(), text);
+        }
+    }
+}
