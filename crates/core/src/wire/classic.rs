@@ -71,8 +71,8 @@ pub(super) fn cut_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), Refusal> {
             let text = core::str::from_utf8(value).map_err(|_| Refusal::FieldValue)?;
             Cow::Owned(Base64::decode_vec(text).map_err(|_| Refusal::FieldValue)?)
         }
-        Kind::Text if value.contains(&NEWLINE) => replaced(value, NEWLINE, b'\n'),
-        Kind::Text | Kind::Struct | Kind::List => Cow::Borrowed(value),
+        Kind::Text | Kind::List => replaced(value, NEWLINE, b'\n'),
+        Kind::Struct => Cow::Borrowed(value),
     };
     Ok((Field { kind, name, value }, rest))
 }
@@ -88,11 +88,11 @@ pub(super) fn put_field(out: &mut Vec<u8>, field: &Field<'_>) {
     out.extend_from_slice(field.name.as_bytes());
     out.push(b'=');
     match field.kind {
-        Kind::Text => out.extend_from_slice(&replaced(&field.value, b'\n', NEWLINE)),
+        Kind::Text | Kind::List => out.extend_from_slice(&replaced(&field.value, b'\n', NEWLINE)),
         Kind::Binary | Kind::Compressed => {
             out.extend_from_slice(Base64::encode_string(&field.value).as_bytes());
         }
-        Kind::Struct | Kind::List => out.extend_from_slice(&field.value),
+        Kind::Struct => out.extend_from_slice(&field.value),
     }
     out.push(b'\n');
 }

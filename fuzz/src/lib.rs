@@ -1,0 +1,4 @@
+//! What the fuzz targets check, one module a target, each with `check(input)`: it must not panic, whatever the bytes.
+//! Plain `cargo test` replays the corpora through the same functions (`crates/core/tests/corpora.rs`).
+pub mod frame;
+pub mod serial_cutter;
