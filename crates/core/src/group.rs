@@ -24,7 +24,7 @@ use alloc::{
     vec::Vec,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     action::{Action, Operation},
@@ -44,7 +44,7 @@ pub const STOP_PAUSE: Duration = Duration::from_secs(1);
 pub const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where a group is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Nothing of it runs here.

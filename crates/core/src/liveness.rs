@@ -13,12 +13,12 @@
 //!
 //! Silence is not death: what silence is worth is the dialect's decision (guard `none` accepts it as proof).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::time::{Duration, Instant};
 
 /// What is known of a node or link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Liveness {
     /// Never heard since our start.

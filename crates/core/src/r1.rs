@@ -18,7 +18,7 @@
 
 use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     action::Answer,
@@ -43,7 +43,7 @@ pub const HAND_BACK_MAX: Duration = Duration::from_secs(3600);
 pub const HEAL_RESTART: Duration = Duration::from_secs(2);
 
 /// Where the dialect is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Not every node is heard of or known dead.

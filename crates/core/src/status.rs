@@ -1,29 +1,29 @@
 //! What a person may see of the cluster, as one value: taken from the director at a moment, printed by `locum
 //! status`, written as JSON by the control socket.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{borrow::Cow, collections::BTreeMap, string::String, vec::Vec};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{group::Phase, liveness::Liveness, r1};
 
 /// The cluster as one node sees it. Times are seconds before the moment of the question.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// `cluster` of `ha.cf`.
     pub cluster: String,
     /// `r1`
-    pub dialect: &'static str,
+    pub dialect: Cow<'static, str>,
     /// `none`: a takeover happens on silence alone.
-    pub guard: &'static str,
+    pub guard: Cow<'static, str>,
     /// This node.
     pub node: String,
     /// Where the dialect is.
     pub state: r1::State,
     /// What moves right now, in words.
-    pub transition: Option<&'static str>,
+    pub transition: Option<Cow<'static, str>>,
     /// What this node holds: `none`, `local`, `foreign`, `all`.
-    pub holding: &'static str,
+    pub holding: Cow<'static, str>,
     /// This daemon's generation.
     pub generation: u64,
     /// Seconds since the daemon's start.
@@ -49,7 +49,7 @@ pub struct Status {
 }
 
 /// A node.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// Its name.
     pub name: String,
@@ -58,7 +58,7 @@ pub struct Node {
     /// Whether it said goodbye.
     pub left: bool,
     /// What it is: `locum`, `heartbeat`, or unknown before it was heard.
-    pub program: Option<&'static str>,
+    pub program: Option<Cow<'static, str>>,
     /// Seconds since its last beat.
     pub heard: Option<f64>,
     /// Its generation.
@@ -68,7 +68,7 @@ pub struct Node {
 }
 
 /// A link.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     /// Interface or device.
     pub name: String,
@@ -81,7 +81,7 @@ pub struct Link {
 }
 
 /// A ping node.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ping {
     /// Address or group name.
     pub name: String,
@@ -90,7 +90,7 @@ pub struct Ping {
 }
 
 /// A group.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
     /// Its key.
     pub key: String,
@@ -115,7 +115,7 @@ pub struct Group {
 }
 
 /// What would happen if a node fell silent.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// The node.
     pub node: String,
@@ -130,7 +130,7 @@ pub struct Forecast {
 }
 
 /// Frames by what became of them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Frames {
     /// Handed to the director.
     pub received: u64,
@@ -139,7 +139,7 @@ pub struct Frames {
     /// Our own, heard back.
     pub own: u64,
     /// Refused, by reason.
-    pub refused: BTreeMap<&'static str, u64>,
+    pub refused: BTreeMap<Cow<'static, str>, u64>,
     /// Known already: over another link, or again.
     pub repeated: u64,
     /// Addressed to somebody else.

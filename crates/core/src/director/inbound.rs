@@ -289,7 +289,7 @@ impl Director {
 
     /// Refused, and no news: it happens in normal life, when the first frames of two nodes cross.
     fn count_refusal(&mut self, reason: &'static str) {
-        *self.frames.refused.entry(reason).or_default() += 1;
+        *self.frames.refused.entry(reason.into()).or_default() += 1;
     }
 
     /// One line for each sender and minute, with a count; never more than a bounded number of senders.

@@ -1,0 +1,456 @@
+//! `locum status`: what the cluster does, as this node sees it.
+//!
+//! Exit code: 0 all is well, 1 something is not (the last lines say what), 3 no daemon runs here, 4 no permission.
+
+use std::{
+    fmt::{self, Write as _},
+    io::{self, BufRead, IsTerminal, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Args;
+use locum_core::{
+    group::Phase,
+    liveness::Liveness,
+    r1,
+    status::{Forecast, Group, Link, Node},
+};
+
+use crate::{
+    cli::{Common, failed},
+    voice::{
+        report::{Report, ServiceInterface},
+        socket::{Client, Fault},
+    },
+};
+
+/// How it is shown.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Options {
+    /// As JSON, everything that is known
+    #[arg(long)]
+    pub json: bool,
+    /// Again whenever something changes, until interrupted or the daemon ends
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// When the daemon's answer is none that this version understands, or standard output takes no text.
+pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&common.run_dir());
+    if options.watch {
+        return match client.watch() {
+            Ok(lines) => watch(lines, options),
+            Err(fault) => Ok(failed(&fault)),
+        };
+    }
+    match client.status() {
+        Ok(json) => show(&json, options, ""),
+        Err(fault) => Ok(failed(&fault)),
+    }
+}
+
+fn watch(lines: impl BufRead, options: Options) -> anyhow::Result<ExitCode> {
+    let clear = if io::stdout().is_terminal() && !options.json { "\x1b[H\x1b[2J" } else { "" };
+    for line in lines.lines() {
+        match line {
+            Ok(line) => show(&line, options, clear)?,
+            // The daemon's sudden end.
+            Err(_) => break,
+        };
+    }
+    Ok(failed(&Fault::Broken("it has ended".to_owned())))
+}
+
+fn show(json: &str, options: Options, before: &str) -> anyhow::Result<ExitCode> {
+    let report: Report =
+        serde_json::from_str(json).context("the daemon speaks another version's language")?;
+    let text = if options.json { format!("{}\n", json.trim_end()) } else { text(&report) };
+    let mut out = io::stdout().lock();
+    out.write_all(format!("{before}{text}").as_bytes())?;
+    out.flush()?;
+    Ok(if report.troubles().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The whole page. Every text that is not ours goes through [`Safe`].
+fn text(report: &Report) -> String {
+    let mut page = String::new();
+    // Writing into a string cannot fail.
+    let _ = write_page(&mut page, report);
+    page
+}
+
+fn write_page(page: &mut String, report: &Report) -> fmt::Result {
+    let cluster = &report.cluster;
+    writeln!(
+        page,
+        "{} in cluster {}: {}, holds {} (locum {}, up {})",
+        Safe(&cluster.node),
+        Safe(&cluster.cluster),
+        state_word(cluster.state),
+        Safe(&cluster.holding),
+        Safe(&report.daemon.version),
+        Span(cluster.uptime)
+    )?;
+    if let Some(transition) = &cluster.transition {
+        writeln!(page, "now: {}", Safe(transition))?;
+    }
+    section(page, "nodes", cluster.nodes.iter().map(|node| node_row(node, &cluster.node)))?;
+    section(page, "links", cluster.links.iter().map(link_row))?;
+    section(
+        page,
+        "ping nodes",
+        cluster.pings.iter().map(|p| [Safe(&p.name).to_string(), word(p.liveness), String::new()]),
+    )?;
+    section(page, "groups", cluster.groups.iter().map(group_row))?;
+    section(page, "service interfaces", report.service_interfaces.iter().map(interface_row))?;
+    writeln!(page)?;
+    for forecast in &cluster.forecasts {
+        writeln!(page, "{}", forecast_line(forecast))?;
+    }
+    if let Some(reason) = &report.daemon.realtime_refused {
+        writeln!(page, "note: no real-time rights: {}", Safe(reason))?;
+    }
+    for hint in &cluster.hints {
+        writeln!(page, "note: {}", Safe(hint))?;
+    }
+    for trouble in report.troubles() {
+        writeln!(page, "NOT WELL: {}", Safe(&trouble))?;
+    }
+    Ok(())
+}
+
+/// A title and rows of three columns, the first two padded.
+fn section(page: &mut String, title: &str, rows: impl Iterator<Item = [String; 3]>) -> fmt::Result {
+    let rows: Vec<[String; 3]> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (first, second) = (width(0), width(1));
+    writeln!(page, "\n{title}")?;
+    for [name, state, rest] in &rows {
+        let line = format!("  {name:first$}  {state:second$}  {rest}");
+        writeln!(page, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn node_row(node: &Node, me: &str) -> [String; 3] {
+    let mut facts = Vec::new();
+    if node.name == me {
+        facts.push("this node".to_owned());
+    } else if let Some(heard) = node.heard {
+        facts.push(format!("heard {} ago", Span(heard)));
+    }
+    facts.extend(node.program.as_ref().map(|program| Safe(program).to_string()));
+    facts.extend(node.generation.map(|generation| format!("generation {generation}")));
+    facts.push(format!("dead after {}", Span(node.deadtime)));
+    let state = if node.left { "left".to_owned() } else { word(node.liveness) };
+    [Safe(&node.name).to_string(), state, facts.join(", ")]
+}
+
+fn link_row(link: &Link) -> [String; 3] {
+    let heard = link.heard.map(|heard| format!("peer heard {} ago", Span(heard)));
+    let (state, rest) = match &link.down {
+        Some(why) => ("down".to_owned(), Safe(why).to_string()),
+        None => (word(link.liveness), heard.unwrap_or_else(|| "peer not heard yet".to_owned())),
+    };
+    [Safe(&link.name).to_string(), state, rest]
+}
+
+fn group_row(group: &Group) -> [String; 3] {
+    let resources: Vec<String> = group.resources.iter().map(|resource| Safe(resource).to_string()).collect();
+    let owner = match &group.owner {
+        Some(owner) => format!("on {}", Safe(owner)),
+        None => "nowhere".to_owned(),
+    };
+    let mut facts = Vec::new();
+    facts.extend(group.since.map(|since| format!("for {}", Span(since))));
+    facts.extend(group.last_outage.map(|outage| format!("last outage {}", Span(outage))));
+    if group.owner.as_deref() != Some(group.preferred.as_str()) {
+        facts.push(format!("prefers {}", Safe(&group.preferred)));
+    }
+    facts.extend(phase(group).map(|phase| format!("{phase} here")));
+    if group.contested {
+        facts.push("BOTH NODES RUN IT".to_owned());
+    }
+    if group.taken_away > 0 {
+        facts.push(format!("address put back {} times", group.taken_away));
+    }
+    facts.extend(group.failure.as_ref().map(|why| format!("start failed: {}", Safe(why))));
+    [resources.join(" "), owner, facts.join(", ")]
+}
+
+/// What is under way; nothing for a group at rest.
+fn phase(group: &Group) -> Option<String> {
+    let member = |index: usize| group.resources.get(index).map_or_else(String::new, |r| Safe(r).to_string());
+    match group.phase {
+        Phase::Stopped | Phase::Running => None,
+        Phase::Starting(index) => Some(format!("starting {}", member(index))),
+        Phase::Stopping(index) => Some(format!("stopping {}", member(index))),
+        Phase::Stuck(index) => Some(format!("{} CANNOT BE STOPPED", member(index))),
+    }
+}
+
+fn interface_row(service: &ServiceInterface) -> [String; 3] {
+    let interface = service.interface.as_deref().unwrap_or("?");
+    let state = service.fault.as_deref().unwrap_or("has carrier");
+    [Safe(&service.address).to_string(), Safe(interface).to_string(), Safe(state).to_string()]
+}
+
+fn forecast_line(forecast: &Forecast) -> String {
+    let node = Safe(&forecast.node);
+    match (&forecast.taker, &forecast.reason) {
+        (Some(taker), None) => {
+            let starts: Vec<String> = forecast.starts.iter().map(|start| Safe(start).to_string()).collect();
+            let (starts, after) = (starts.join(" "), forecast.after);
+            format!("if {node} falls silent: {} starts {starts} after {after:.1} s", Safe(taker))
+        }
+        (_, reason) => {
+            let reason = reason.as_deref().unwrap_or("nobody takes over");
+            format!("if {node} falls silent: {}", Safe(reason))
+        }
+    }
+}
+
+fn state_word(state: r1::State) -> &'static str {
+    match state {
+        r1::State::Init => "waiting to hear the other node",
+        r1::State::Starting | r1::State::BothStarting | r1::State::Received => "starting",
+        r1::State::Stable => "stable",
+        r1::State::Leaving => "leaving",
+        r1::State::Left => "left",
+    }
+}
+
+fn word(liveness: Liveness) -> String {
+    match liveness {
+        Liveness::Unheard => "unheard",
+        Liveness::Alive => "alive",
+        Liveness::Late => "late",
+        Liveness::Silent => "SILENT",
+        Liveness::Dead => "DEAD",
+        Liveness::Returned => "returned",
+    }
+    .to_owned()
+}
+
+/// Text of others on a terminal: what could move the cursor, change colours or turn the writing direction is shown as
+/// its number.
+struct Safe<'a>(&'a str);
+
+impl fmt::Display for Safe<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if character.is_control() || is_invisible(character) {
+                write!(f, "{}", character.escape_unicode())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Seconds as people say them.
+struct Span(f64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturating, and rounded on purpose"
+        )]
+        let seconds = self.0.round() as u64;
+        match seconds {
+            0..10 => write!(f, "{:.1} s", self.0),
+            10..120 => write!(f, "{seconds} s"),
+            120..7200 => write!(f, "{} min", seconds / 60),
+            7200..172_800 => write!(f, "{} h {} min", seconds / 3600, seconds / 60 % 60),
+            _ => write!(f, "{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use locum_core::status::{Frames, Status};
+
+    use super::*;
+    use crate::voice::report::Daemon;
+
+    fn node(name: &str, heard: Option<f64>) -> Node {
+        Node {
+            name: name.to_owned(),
+            liveness: Liveness::Alive,
+            left: false,
+            program: Some("locum".into()),
+            heard,
+            generation: Some(7),
+            deadtime: 10.0,
+        }
+    }
+
+    /// The article's cluster, seen from its first node.
+    fn article() -> Report {
+        let cluster = Status {
+            cluster: "linux-ha".to_owned(),
+            dialect: "r1".into(),
+            guard: "none".into(),
+            node: "clustnode1".to_owned(),
+            state: r1::State::Stable,
+            transition: None,
+            holding: "local".into(),
+            generation: 7,
+            uptime: 7500.0,
+            nodes: vec![node("clustnode1", None), node("clustnode2", Some(0.34))],
+            links: vec![
+                Link { name: "eth1".to_owned(), down: None, liveness: Liveness::Alive, heard: Some(0.34) },
+                Link {
+                    name: "/dev/ttyS0".to_owned(),
+                    down: Some("no such device".to_owned()),
+                    liveness: Liveness::Unheard,
+                    heard: None,
+                },
+            ],
+            pings: Vec::new(),
+            groups: vec![Group {
+                key: "172.23.2.14".to_owned(),
+                resources: vec!["172.23.2.14".to_owned(), "httpd".to_owned()],
+                preferred: "clustnode1".to_owned(),
+                owner: Some("clustnode1".to_owned()),
+                phase: Phase::Running,
+                since: Some(4000.0),
+                last_outage: Some(0.9),
+                failure: None,
+                taken_away: 0,
+                contested: false,
+            }],
+            forecasts: vec![
+                Forecast {
+                    node: "clustnode1".to_owned(),
+                    taker: Some("clustnode2".to_owned()),
+                    starts: vec!["172.23.2.14".to_owned(), "httpd".to_owned()],
+                    after: 10.0,
+                    reason: None,
+                },
+                Forecast {
+                    node: "clustnode2".to_owned(),
+                    taker: None,
+                    starts: Vec::new(),
+                    after: 10.0,
+                    reason: Some("nothing moves: clustnode2 runs nothing".to_owned()),
+                },
+            ],
+            troubles: vec!["link /dev/ttyS0 is down: no such device".to_owned()],
+            hints: Vec::new(),
+            frames: Frames::default(),
+            digest: "00".to_owned(),
+        };
+        let daemon = Daemon {
+            version: "0.1.0".to_owned(),
+            pid: 1,
+            config: "/etc/ha.d".to_owned(),
+            realtime_refused: None,
+        };
+        let service = ServiceInterface {
+            address: "172.23.2.14".to_owned(),
+            group: "172.23.2.14".to_owned(),
+            interface: Some("eth0".to_owned()),
+            fault: Some("eth0 has no carrier".to_owned()),
+        };
+        Report { cluster, daemon, service_interfaces: vec![service] }
+    }
+
+    #[test]
+    fn the_page_of_the_article() {
+        let expected = "\
+clustnode1 in cluster linux-ha: stable, holds local (locum 0.1.0, up 2 h 5 min)
+
+nodes
+  clustnode1  alive  this node, locum, generation 7, dead after 10 s
+  clustnode2  alive  heard 0.3 s ago, locum, generation 7, dead after 10 s
+
+links
+  eth1        alive  peer heard 0.3 s ago
+  /dev/ttyS0  down   no such device
+
+groups
+  172.23.2.14 httpd  on clustnode1  for 66 min, last outage 0.9 s
+
+service interfaces
+  172.23.2.14  eth0  eth0 has no carrier
+
+if clustnode1 falls silent: clustnode2 starts 172.23.2.14 httpd after 10.0 s
+if clustnode2 falls silent: nothing moves: clustnode2 runs nothing
+NOT WELL: link /dev/ttyS0 is down: no such device
+NOT WELL: service address 172.23.2.14: eth0 has no carrier
+";
+        assert_eq!(text(&article()), expected);
+    }
+
+    #[test]
+    fn what_json_carries_is_what_is_shown() {
+        let report = article();
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["groups"][0]["owner"], "clustnode1");
+        assert_eq!(value["daemon"]["pid"], 1);
+    }
+
+    #[test]
+    fn a_group_under_way_says_so() {
+        let mut group = article().cluster.groups.remove(0);
+        group.phase = Phase::Stopping(1);
+        group.owner = None;
+        group.contested = true;
+        let [name, owner, facts] = group_row(&group);
+        assert_eq!((name.as_str(), owner.as_str()), ("172.23.2.14 httpd", "nowhere"));
+        assert!(facts.contains("stopping httpd here") && facts.contains("BOTH NODES"), "{facts}");
+        assert!(facts.contains("prefers clustnode1"), "{facts}");
+        group.phase = Phase::Stuck(9);
+        assert!(phase(&group).unwrap().contains("CANNOT BE STOPPED"));
+    }
+
+    #[test]
+    fn texts_of_others_cannot_steer_the_terminal() {
+        let mut report = article();
+        report.cluster.troubles = vec!["\x1b[2J\u{9b}31m\u{202e}ok\n".to_owned()];
+        report.cluster.groups[0].failure = Some("\r\x07".to_owned());
+        let page = text(&report);
+        let harmless = |c: char| c == '\n' || !(c.is_control() || is_invisible(c));
+        assert!(page.chars().all(harmless), "{page:?}");
+        assert!(page.contains("\\u{1b}[2J\\u{9b}31m\\u{202e}ok\\u{a}"), "{page}");
+    }
+
+    #[test]
+    fn a_cluster_that_is_not_stable_is_not_well() {
+        let mut report = article();
+        report.cluster.troubles.clear();
+        report.service_interfaces.clear();
+        assert!(report.troubles().is_empty());
+        report.cluster.state = r1::State::Starting;
+        assert_eq!(report.troubles(), ["clustnode1 is not settled yet"]);
+    }
+
+    #[test]
+    fn spans_are_said_as_people_do() {
+        let cases =
+            [(0.04, "0.0 s"), (9.4, "9.4 s"), (119.0, "119 s"), (121.0, "2 min"), (7260.0, "2 h 1 min")];
+        for (seconds, text) in cases {
+            assert_eq!(Span(seconds).to_string(), text);
+        }
+        assert_eq!(Span(200_000.0).to_string(), "2 d 7 h");
+    }
+}
