@@ -1,6 +1,7 @@
 //! The command line: one file per command, and what all of them share.
 
 pub mod standby;
+pub mod status;
 pub mod stop;
 
 use std::{
@@ -28,6 +29,8 @@ pub struct Cli {
 /// returns is printed, and the exit code is 1.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show nodes, links and groups, and what would happen if a node fell silent
+    Status(status::Options),
     /// Give groups to the other node, and wait until it runs them
     Standby(standby::Options),
     /// Get groups from the other node, and wait until they run here
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
     };
     let common = &cli.common;
     let result: anyhow::Result<ExitCode> = match cli.command {
+        Command::Status(options) => status::run(common, options),
         Command::Standby(options) => standby::standby(common, options),
         Command::Takeover(options) => standby::takeover(common, options),
         Command::Stop(options) => stop::run(common, options),
