@@ -21,7 +21,7 @@ use crate::{
     breakage::{self, Breakage},
     event::{Carrier, Event, Order, OrderId, Source},
     group::{Groups, News, Phase},
-    liveness::{Sign, Watch},
+    liveness::{Liveness, Sign, Watch},
     note::{Escaped, Level, Note},
     plan::{GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
     r1::{R1, State, Step, View},

@@ -309,7 +309,9 @@ impl R1 {
             }
             self.say(Body::Stonith { node: peer.into(), result: result.into() });
         }
-        self.seized = self.seized.plus(self.theirs().minus(self.mine));
+        // Of a peer that never spoke, everything may be running there.
+        let held = self.theirs.map_or(Holding::All, Holding::mirrored);
+        self.seized = self.seized.plus(held.minus(self.mine));
         if self.mine == Holding::All && self.state == State::Stable && self.handover == Handover::Idle {
             self.theirs = Some(Holding::None);
             return self.abandon_orders(view, "fell silent");
@@ -366,11 +368,19 @@ impl R1 {
         self.theirs = None;
         self.other_stable = false;
         if view.peer_locum {
-            self.failback_due = true;
             self.say_holdings(true, None);
         } else {
             // A real heartbeat restarts itself 2 s after a heal and expects the same of us.
             self.restart_at = Some(view.now + HEAL_RESTART);
+        }
+    }
+
+    /// The peer has begun a life that we did not follow from its start, and we have settled already (our links were
+    /// dead for longer than initdead, say): it may hold what we took.
+    pub fn peer_met(&mut self, view: &View<'_>) {
+        if self.state == State::Stable && view.peer_locum {
+            self.failback_due = true;
+            self.say_holdings(true, None);
         }
     }
 
@@ -613,6 +623,9 @@ impl R1 {
         if self.leave.is_some() {
             return Some("this node is leaving".into());
         }
+        if !self.contested().is_none() {
+            return Some("both nodes claim the same resources".into());
+        }
         if let Some(what) = self.transition() {
             return Some(format!("resources are in transition ({what})"));
         }
@@ -761,7 +774,7 @@ impl R1 {
             } else if view.peer_up && self.theirs.is_some() {
                 self.seized = Holding::None;
             }
-            return;
+            return self.adopt_orphans(view);
         }
         let yields = if breakage::is(Breakage::NoYieldAfterHeal) || !view.peer_locum {
             Holding::None
@@ -791,6 +804,15 @@ impl R1 {
         if self.told.is_none_or(|at| view.now >= at + view.deadtime / 4) {
             self.told = Some(view.now);
             self.say_holdings(true, None);
+        }
+    }
+
+    /// Both nodes have settled and neither holds our local set: it is ours to take.
+    fn adopt_orphans(&mut self, view: &View<'_>) {
+        let settled = view.peer_locum && self.other_stable && self.settled() && self.leave.is_none();
+        if settled && !self.mine.has_local() && self.theirs.is_some() && !self.theirs().has_local() {
+            self.note(Level::Warning, "No one owns our local resources! Taking them.".into());
+            self.acquire_local();
         }
     }
 

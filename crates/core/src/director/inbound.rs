@@ -204,6 +204,9 @@ impl Director {
                 format!("Status update for node {}: status {} ({program})", peer.name, beat.state.word());
             self.note(Level::Info, text);
         }
+        if was == Liveness::Unheard {
+            self.with_r1(R1::peer_met);
+        }
         if was.is_down() {
             self.with_r1(R1::peer_healed);
             if let Some(peer) = &mut self.peer {

@@ -36,7 +36,6 @@ impl Director {
     }
 
     fn node_status(&self, ago: impl Fn(Instant) -> f64) -> Vec<status::Node> {
-        use crate::liveness::Liveness;
         let deadtime = self.plan.timing.deadtime.as_secs_f64();
         let nodes = self.plan.nodes.iter().enumerate();
         nodes
