@@ -97,6 +97,41 @@ fn a_host_that_is_no_node_is_told_both_names() {
 }
 
 #[test]
+fn scripts_see_the_parameters() {
+    let text = format!("{HA_CF}deadtime 3\nkeepalive 500ms\nenv EDITOR=a,b\nlogfile /l\n");
+    let parameters = checked(&text, "web1").parameters;
+    for (name, value) in [
+        ("deadtime", Some("3")),
+        ("keepalive", Some("500ms")),
+        ("deadping", Some("3000ms")),
+        ("warntime", Some("1500ms")),
+        ("udpport", Some("694")),
+        ("cluster", Some("linux-ha")),
+        ("EDITOR", Some("a,b")),
+        ("logfile", Some("/l")),
+        ("debugfile", None),
+        ("node", None),
+    ] {
+        assert_eq!(parameters.get(name).map(String::as_str), value, "{name}");
+    }
+}
+
+#[test]
+fn the_page_of_directives_is_the_table() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/ha.cf.md");
+    let old = fs::read_to_string(&page).unwrap();
+    let (before, rest) = old.split_once("<!-- table -->\n").expect("the page has a mark before its table");
+    let (_, after) = rest.split_once("<!-- end -->\n").expect("the page has a mark behind its table");
+    let table = locum_core::config::directives::table();
+    let new = format!("{before}<!-- table -->\n{table}<!-- end -->\n{after}");
+    if std::env::var_os("LOCUM_BLESS").is_some() {
+        fs::write(&page, new).unwrap();
+    } else {
+        assert_eq!(old, new, "docs/ha.cf.md: LOCUM_BLESS=1 rewrites its table");
+    }
+}
+
+#[test]
 fn missing_files_are_said() {
     let (plan, diags) = plan(&Files::default(), "web1", &Options::default());
     assert_eq!(plan, None);

@@ -22,8 +22,23 @@ fn replay(target: &str, check: fn(&[u8])) {
 }
 
 #[test]
+fn authkeys() {
+    replay("authkeys", targets::authkeys::check);
+}
+
+#[test]
 fn frame() {
     replay("frame", targets::frame::check);
+}
+
+#[test]
+fn ha_cf() {
+    replay("ha_cf", targets::ha_cf::check);
+}
+
+#[test]
+fn haresources() {
+    replay("haresources", targets::haresources::check);
 }
 
 #[test]

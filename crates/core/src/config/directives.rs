@@ -177,7 +177,7 @@ pub(super) enum Id {
     Logfacility, Logfile, Debugfile, Debug, LogBadpack,
     Realtime, Rtprio,
     Hbgenmethod, Uuidfrom, MaxRexmitDelay, Msgfmt,
-    Autojoin, Crm,
+    Autojoin, Crm, Env,
     /// All that are checked for their form and have no further effect.
     Carried,
 }
@@ -247,7 +247,7 @@ pub static ROWS: &[Directive] = &[
     row("respawn", Id::Carried, Form::Line { usage: "user command", min: 2 }, "", "a client that runs while the daemon does", NotYet("the client is not started")),
     row("failfast", Id::Carried, Form::Line { usage: "user command", min: 2 }, "", "a client whose abnormal death reboots the machine", NotYet("the client is not started")),
     row("apiauth", Id::Carried, Form::Line { usage: "client uid=users gid=groups", min: 1 }, "", "who may sign on to heartbeat's API", Accepted("there is no such API; who may ask or order is decided at the control socket")),
-    row("env", Id::Carried, Form::Line { usage: "NAME=VALUE", min: 1 }, "", "exported to scripts and clients as HA_NAME", NotYet("scripts do not see it")),
+    row("env", Id::Env, Form::Line { usage: "NAME=VALUE", min: 1 }, "", "scripts see VALUE as HA_NAME", Honoured),
     row("memreserve", Id::Carried, Form::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "6500", "memory taken at start", Accepted(FIXED_MEMORY)),
     row("coredumps", Id::Carried, Form::Boolean, "on", "whether a crash leaves a core file", Accepted("that is the service manager's to say")),
     row("coreroot", Id::Carried, Form::Path, "", "where core files go", Accepted("that is the service manager's to say")),

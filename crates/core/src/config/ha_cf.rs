@@ -2,6 +2,7 @@
 //! Facts: `docs/heartbeat.md`, section 2; `docs/wire.md`, sections 7 and 8.
 
 use alloc::{
+    collections::BTreeMap,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -48,6 +49,8 @@ pub(super) struct Settings {
     pub(super) generation: GenerationSource,
     pub(super) logging: Logging,
     pub(super) realtime: Option<u8>,
+    /// For scripts; see [`super::Checked::parameters`].
+    pub(super) parameters: BTreeMap<String, String>,
 }
 
 /// Reads the file. `me` is this node's name, for the explanations.
@@ -176,6 +179,7 @@ struct Draft<'a> {
     generation: Said<GenerationSource>,
     rexmit_delay: Said<u32>,
     inner_auth: Said<bool>,
+    parameters: BTreeMap<String, String>,
 }
 
 /// Places in [`Draft::times`] and in [`Draft::logging`].
@@ -226,6 +230,7 @@ impl<'a> Draft<'a> {
             generation: None,
             rexmit_delay: None,
             inner_auth: None,
+            parameters: literal_defaults(),
         }
     }
 
@@ -241,6 +246,9 @@ impl<'a> Draft<'a> {
             let result = self.value(entry, word, report);
             match result {
                 Ok(meaning) => {
+                    if is_scalar(&row.form) {
+                        self.parameters.insert(row.name.into(), word.text.clone());
+                    }
                     report.explain(directive.place.line, meaning + status_note(row.status));
                 }
                 Err(Bad { fault: (message, cure), field }) => {
@@ -430,6 +438,7 @@ impl<'a> Draft<'a> {
                     );
                 }
             },
+            Id::Env => self.env(word)?,
             Id::Carried => carried(entry),
         })
     }
@@ -515,6 +524,19 @@ impl<'a> Draft<'a> {
         Ok(meaning)
     }
 
+    fn env(&mut self, word: &Word) -> Result<String, Fault> {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        match word.text.split_once('=') {
+            Some((name, value)) if !name.is_empty() && name.bytes().all(is_name) => {
+                self.parameters.insert(name.into(), value.into());
+                Ok(format!("scripts see HA_{name}={}", shown(value)))
+            }
+            _ => {
+                Err((format!("`{}` sets nothing", shown(&word.text)), Some("write `env NAME=VALUE`".into())))
+            }
+        }
+    }
+
     fn ping(&mut self, ping: Ping) -> Result<String, Fault> {
         let name = shown(&ping.name);
         if self.pings.iter().any(|known| known.name == ping.name) {
@@ -537,8 +559,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Checks what the lines mean together.
-    fn settle(self, report: &mut Report) -> Settings {
+    fn settle(mut self, report: &mut Report) -> Settings {
         let timing = self.timing(report);
+        for (name, time) in
+            [("warntime", timing.warntime), ("initdead", timing.initdead), ("deadping", timing.deadping)]
+        {
+            self.parameters.entry(name.into()).or_insert_with(|| format!("{}ms", time.as_millis()));
+        }
         self.check_nodes(report);
         self.check_media(report);
         let fallback = value(&self.auto_failback, AutoFailback::Legacy);
@@ -572,6 +599,7 @@ impl<'a> Draft<'a> {
                 bad_packets: value(&self.bad_packets, true),
             },
             realtime: value(&self.realtime, true).then_some(priority),
+            parameters: self.parameters,
         }
     }
 
@@ -738,6 +766,18 @@ pub(super) fn find_me(me: &str, settings: &Settings, report: &mut Report) -> Opt
     let place = settings.node_places.get(at).cloned().unwrap_or_default();
     report.add(report.error(message).at(&place).offending(&settings.nodes[at]).cure(cure).about_host());
     None
+}
+
+/// Whether the last value of a directive is all that it says.
+fn is_scalar(form: &Form) -> bool {
+    matches!(form, Form::Time { .. } | Form::Whole { .. } | Form::Boolean | Form::Choice(_) | Form::Path)
+}
+
+/// The defaults that are values, as scripts see them.
+fn literal_defaults() -> BTreeMap<String, String> {
+    let rows = ROWS.iter().filter(|row| !row.default.is_empty() && !row.default.contains(' '));
+    let is_derived = |row: &Directive| matches!(row.id, Id::Deadping);
+    rows.filter(|row| !is_derived(row)).map(|row| (row.name.into(), row.default.into())).collect()
 }
 
 /// heartbeat's default: enough for a network to come up.

@@ -14,7 +14,7 @@ mod haresources;
 mod lines;
 mod value;
 
-use alloc::{string::String, vec::Vec};
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 pub use changes::restart_needed;
 pub use diag::{Diag, Explained, FileName, Place, Severity};
@@ -62,6 +62,9 @@ pub struct Checked {
     pub diags: Vec<Diag>,
     /// What each line means, by file and line.
     pub explained: Vec<Explained>,
+    /// The parameters of `ha.cf` as written, or their defaults, and those of `env`: resource scripts see each as
+    /// `HA_` and the name.
+    pub parameters: BTreeMap<String, String>,
     /// Where the parts of the plan stand.
     pub places: Places,
 }
@@ -113,7 +116,8 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
         let cure = "write `auth 1` and, below it, `1 sha1 SECRET`; chmod 600; the same on both nodes";
         keys_report.add(keys_report.error("the file is missing").cure(cure));
     }
-    let (settings, groups) = (settings.zip(groups), !cf.failed() && !resources.failed());
+    let parameters = settings.as_ref().map(|settings| settings.parameters.clone()).unwrap_or_default();
+    let (settings, is_good) = (settings.zip(groups), !cf.failed() && !resources.failed());
     let mut places = Places::default();
     let plan = settings.zip(me).map(|((settings, groups), me)| {
         places = Places { media: settings.media_places, resources: groups.places };
@@ -134,7 +138,7 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
         }
     });
     let (diags, explained) = merged([cf, keys_report, resources]);
-    Checked { plan: plan.filter(|_| groups), keys, diags, explained, places }
+    Checked { plan: plan.filter(|_| is_good), keys, diags, explained, parameters, places }
 }
 
 /// The plan of all three files as the node `node_name`, unless something is wrong with any of them.
