@@ -1,2 +1,4 @@
 //! The control plane: everything that may block, on one runtime at normal priority. Its answers go to the heart over
 //! a bounded ring.
+
+pub mod agents;

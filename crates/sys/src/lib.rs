@@ -4,11 +4,12 @@
 //! * [`netlink`]: interfaces and addresses, read, changed and watched;
 //! * [`announce`]: tell a segment where an address lives now;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
-//! * [`process`]: ending a child with all it started;
+//! * [`child`], [`process`]: what a child must not inherit; ending it with all it started;
 //! * [`file`]: files that are never half there, directories that are used once;
 //! * [`signal`]: what a broken pipe does.
 
 pub mod announce;
+pub mod child;
 pub mod clock;
 pub mod file;
 pub mod netlink;

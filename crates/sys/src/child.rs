@@ -1,0 +1,108 @@
+//! What a child process must not inherit from a real-time daemon.
+
+use std::{
+    io,
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
+};
+
+/// Makes the command's child an ordinary process of its own: a new session (and so a new process group) without a
+/// terminal, every signal at its default, the file creation mask 022, no file but the three standard ones, normal
+/// scheduling, no raised priority.
+///
+/// `cgroup_procs` is the open `cgroup.procs` file of a control group; the child moves itself there before it runs
+/// its program, so that none of its own children can be missed.
+pub fn detach(command: &mut Command, cgroup_procs: Option<OwnedFd>) {
+    // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed: it makes plain
+    // system calls on integers, allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(move || become_ordinary(cgroup_procs.as_ref().map(AsRawFd::as_raw_fd)));
+    }
+}
+
+/// Runs in the forked child. A fault here is the answer of `spawn`.
+fn become_ordinary(cgroup_procs: Option<RawFd>) -> io::Result<()> {
+    const LAST_SIGNAL: libc::c_int = 64;
+    let normal = libc::sched_param { sched_priority: 0 };
+    // SAFETY: plain system calls. `b"0"` is readable for the one byte named, `normal` lives until the end of the
+    // block, and no handler is installed: dispositions only return to their default.
+    unsafe {
+        if let Some(file) = cgroup_procs
+            && libc::write(file, b"0".as_ptr().cast(), 1) != 1
+        {
+            return Err(io::Error::last_os_error());
+        }
+        if libc::setsid() == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        libc::umask(0o022);
+        for signal in 1..=LAST_SIGNAL {
+            // KILL, STOP and the C library's own two refuse, which is right.
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        // An ordinary process may always return to ordinary scheduling; where it may not, it has it already.
+        if libc::sched_getscheduler(0) != libc::SCHED_OTHER {
+            libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const normal);
+        }
+        if libc::getpriority(libc::PRIO_PROCESS, 0) < 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, 0);
+        }
+        // Marked, not closed: the parent learns of a failed exec through a descriptor that is still needed. Kernels
+        // before 5.11 do not know the call; everything of ours is marked anyway.
+        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output_of(script: &str) -> String {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(script);
+        detach(&mut command, None);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn the_child_leads_a_session_of_its_own() {
+        // Field 6 of the stat line is the session.
+        let text = output_of("echo $$; cut -d' ' -f1,5,6 /proc/$$/stat");
+        let mut lines = text.lines();
+        let pid = lines.next().unwrap();
+        assert_eq!(lines.next().unwrap(), format!("{pid} {pid} {pid}"));
+    }
+
+    #[test]
+    fn no_open_file_goes_along() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
+        let inherited = file.as_raw_fd();
+        let text = output_of(&format!("test -e /proc/$$/fd/{inherited} && echo leaked; umask"));
+        assert_eq!(text.trim(), "0022");
+    }
+
+    #[test]
+    fn signals_and_priority_are_the_default() {
+        let text = output_of("grep -E '^Sig(Blk|Ign)' /proc/self/status");
+        assert_eq!(text.lines().count(), 2);
+        for line in text.lines() {
+            let mask = u64::from_str_radix(line.rsplit('\t').next().unwrap(), 16).unwrap();
+            // 32 and 33 belong to the C library, which sets them when it needs them.
+            assert_eq!(mask & !(0b11 << 31), 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_control_group_is_an_error_and_not_a_silent_escape() {
+        let mut command = Command::new("/bin/true");
+        detach(&mut command, Some(std::fs::File::open("/dev/null").unwrap().into()));
+        assert!(command.spawn().is_err());
+    }
+}

@@ -1,0 +1,46 @@
+//! The environment of resource scripts, as measured on the original: nothing of the daemon's own goes along.
+
+use std::{collections::BTreeMap, env};
+
+use locum_core::plan::Plan;
+
+use super::Options;
+
+/// What every agent is given. `HA_` and its name for each recorded parameter of `ha.cf`, as written there; the places
+/// and names that scripts rely on; and a `PATH`.
+pub(super) fn for_scripts(plan: &Plan, options: &Options) -> BTreeMap<String, String> {
+    let config = &options.roots.config;
+    let mut all = BTreeMap::new();
+    let mut put = |name: &str, value: String| {
+        // What no environment can carry is left out.
+        if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') {
+            all.insert(name.to_owned(), value);
+        }
+    };
+    for (name, value) in &options.parameters {
+        put(&format!("HA_{name}"), value.clone());
+    }
+    put("HA_CURHOST", plan.nodes[plan.me.0].clone());
+    put("HA_DIR", config.display().to_string());
+    put("HA_FUNCS", config.join("shellfuncs").display().to_string());
+    put("HA_RCDIR", config.join("rc.d").display().to_string());
+    put("HA_RESOURCEDIR", options.roots.resource_d().display().to_string());
+    // The tab at the end is the original's.
+    put("HA_DATEFMT", "%Y/%m/%d_%T\t".to_owned());
+    put("HA_LOGD", "no".to_owned());
+    put("HA_debug", plan.logging.debug.to_string());
+    if let Some(file) = &plan.logging.logfile {
+        put("HA_LOGFILE", file.clone());
+    }
+    if let Some(file) = &plan.logging.debugfile {
+        put("HA_DEBUGLOG", file.clone());
+    }
+    if let Some(facility) = &plan.logging.facility {
+        put("HA_LOGFACILITY", facility.clone());
+    }
+    put("OCF_ROOT", options.roots.ocf.display().to_string());
+    put("OCF_AGENTS", options.roots.ocf.join("resource.d/heartbeat").display().to_string() + "/");
+    let path = env::join_paths(&options.roots.path).map(|path| path.to_string_lossy().into_owned());
+    put("PATH", path.unwrap_or_default());
+    all
+}

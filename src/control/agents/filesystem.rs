@@ -1,0 +1,260 @@
+//! `Filesystem::DEVICE::DIRECTORY[::TYPE[::OPTIONS]]`: mounted by the system's mount program. Unmounted even when
+//! processes still use it: they are named in the log, asked to end, then killed. Never unmounted lazily, because the
+//! file system would then stay in use here while the other node mounts it.
+
+use std::{
+    fs,
+    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use locum_core::{action::Operation, event::Outcome, note::Level};
+use locum_sys::process::Process;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Errand,
+    job::{End, Report},
+    processes,
+};
+
+pub(super) async fn run(
+    errand: &Errand<'_>,
+    device: &str,
+    directory: &str,
+    kind: Option<&str>,
+    options: Option<&str>,
+) -> Outcome {
+    if !directory.starts_with('/') {
+        return errand.bad(format!("`{directory}` is not an absolute path"));
+    }
+    let mounts = match mounts().await {
+        Ok(mounts) => mounts,
+        Err(reason) => return errand.bad(reason),
+    };
+    let directory = plain(directory);
+    let mounted = mounts.iter().rev().find(|mount| mount.directory == directory);
+    match (errand.operation, mounted) {
+        (Operation::Status, None) => Outcome::Stopped,
+        (Operation::Stop, None) => Outcome::Ok,
+        (Operation::Start, None) => mount(errand, device, &directory, kind, options).await,
+        (operation, Some(mount)) => {
+            let (source, wanted) = (mount.clone(), device.to_owned());
+            let same = spawn_blocking(move || source.may_be(&wanted)).await.unwrap_or(true);
+            if !same {
+                let reason = format!("on {} lies {}, not {device}", directory.display(), mount.source);
+                // What we did not mount is not ours to unmount.
+                return if operation == Operation::Start {
+                    errand.bad(reason)
+                } else {
+                    not_ours(errand, reason)
+                };
+            }
+            match operation {
+                Operation::Status => Outcome::Running,
+                Operation::Start => Outcome::Ok,
+                Operation::Stop => unmount(errand, &directory).await,
+            }
+        }
+    }
+}
+
+/// Ours is not mounted, but something else is.
+fn not_ours(errand: &Errand<'_>, reason: String) -> Outcome {
+    errand.speaker().say(Level::Warning, reason);
+    if errand.operation == Operation::Status { Outcome::Stopped } else { Outcome::Ok }
+}
+
+async fn mount(
+    errand: &Errand<'_>,
+    device: &str,
+    directory: &Path,
+    kind: Option<&str>,
+    options: Option<&str>,
+) -> Outcome {
+    let program = match errand.program("mount") {
+        Ok(program) => program,
+        Err(outcome) => return outcome,
+    };
+    let mut args = Vec::new();
+    for (flag, value) in [("-t", kind), ("-o", options)] {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            args.extend([flag.to_owned(), value.to_owned()]);
+        }
+    }
+    // The original's -Llabel and -Uuuid are flags of mount; nothing else may begin with a dash.
+    if device.starts_with("-L") || device.starts_with("-U") {
+        args.push(device.to_owned());
+        args.extend(["--".to_owned(), directory.display().to_string()]);
+    } else {
+        args.extend(["--".to_owned(), device.to_owned(), directory.display().to_string()]);
+    }
+    let report = errand.job(&program, args).run().await;
+    errand.by_exit_code(&report)
+}
+
+/// Everything below and on the directory, the newest first; and the ladder when it is in use.
+async fn unmount(errand: &Errand<'_>, directory: &Path) -> Outcome {
+    const TRIES_MAX: usize = 8;
+    const PAUSE: Duration = Duration::from_secs(1);
+    let program = match errand.program("umount") {
+        Ok(program) => program,
+        Err(outcome) => return outcome,
+    };
+    let mut last = String::new();
+    for attempt in 0..TRIES_MAX {
+        match unmount_once(errand, &program, directory).await {
+            Ok(()) => return Outcome::Ok,
+            Err(Report { end: End::TimedOut, .. }) => return Outcome::TimedOut,
+            Err(report) => last = report.complaint(),
+        }
+        let users = users(directory).await;
+        if !users.is_empty() {
+            last = format!("{} is used by {}", directory.display(), users.join(", "));
+            // Asked first; whoever is still there three seconds later did not want to hear.
+            let (signal, how): (fn(&Process) -> _, _) =
+                if attempt < 3 { (Process::terminate, "asked to end") } else { (Process::kill, "killed") };
+            if attempt == 0 || attempt == 3 {
+                errand.speaker().say(Level::Warning, format!("{last}: {how}"));
+            }
+            let place = directory.to_path_buf();
+            let _ = spawn_blocking(move || {
+                processes::signal_where(signal, |process| processes::uses(process, &place));
+            })
+            .await;
+        }
+        if Instant::now() + PAUSE >= errand.deadline {
+            return Outcome::TimedOut;
+        }
+        sleep(PAUSE).await;
+    }
+    Outcome::Failed(last)
+}
+
+async fn users(directory: &Path) -> Vec<String> {
+    let place = directory.to_path_buf();
+    spawn_blocking(move || processes::describe_where(|process| processes::uses(process, &place)))
+        .await
+        .unwrap_or_default()
+}
+
+async fn unmount_once(errand: &Errand<'_>, program: &Path, directory: &Path) -> Result<(), Report> {
+    let mounts = mounts().await.unwrap_or_default();
+    for mount in mounts.iter().rev().filter(|mount| mount.directory.starts_with(directory)) {
+        let report = errand.job(program, ["--", &mount.directory.display().to_string()]).run().await;
+        if report.end != End::Exited(0) {
+            return Err(report);
+        }
+    }
+    Ok(())
+}
+
+/// A line of `/proc/self/mountinfo`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    /// `major:minor` of its files.
+    numbers: String,
+    directory: PathBuf,
+    source: String,
+}
+
+impl Mount {
+    /// False only when it surely is another device.
+    fn may_be(&self, device: &str) -> bool {
+        let same_file = |device: &str| match (fs::canonicalize(device), fs::canonicalize(&self.source)) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => false,
+        };
+        // A label, a UUID, a network share or a keyword: only mount knows what it becomes.
+        if !device.starts_with("/dev/") || !self.source.starts_with("/dev/") {
+            return true;
+        }
+        let numbers = fs::metadata(device).map(|data| {
+            let id = data.rdev();
+            format!("{}:{}", rustix::fs::major(id), rustix::fs::minor(id))
+        });
+        device == self.source || same_file(device) || numbers.is_ok_and(|numbers| numbers == self.numbers)
+    }
+}
+
+async fn mounts() -> Result<Vec<Mount>, String> {
+    let read = spawn_blocking(|| fs::read("/proc/self/mountinfo")).await;
+    match read {
+        Ok(Ok(text)) => Ok(parse(&text)),
+        Ok(Err(fault)) => Err(format!("/proc/self/mountinfo: {fault}")),
+        Err(fault) => Err(fault.to_string()),
+    }
+}
+
+/// In the order of the file, which is the order of mounting.
+fn parse(text: &[u8]) -> Vec<Mount> {
+    let line = |line: &[u8]| -> Option<Mount> {
+        let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+        let dash = words.iter().position(|&word| word == b"-")?;
+        Some(Mount {
+            numbers: String::from_utf8_lossy(words.get(2)?).into_owned(),
+            directory: PathBuf::from(std::ffi::OsString::from_vec(unescape(words.get(4)?))),
+            source: String::from_utf8_lossy(&unescape(words.get(dash + 2)?)).into_owned(),
+        })
+    };
+    text.split(|&byte| byte == b'\n').filter_map(line).collect()
+}
+
+/// The kernel writes blanks and backslashes as three octal digits.
+fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(code) if byte == b'\\' => {
+                plain.push(code);
+                rest = &after[3..];
+            }
+            _ => {
+                plain.push(byte);
+                rest = after;
+            }
+        }
+    }
+    plain
+}
+
+/// Without doubled or trailing slashes, as the kernel shows it.
+fn plain(directory: &str) -> PathBuf {
+    Path::new(directory).components().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountinfo_is_read_whatever_the_names() {
+        let text = b"24 1 254:0 / / rw,noatime - ext4 /dev/vda rw\n\
+                     61 24 0:50 / /srv/a\\040b\\134c rw shared:3 master:1 - tmpfs none rw,size=1k\n\
+                     garbage\n";
+        let mounts = parse(text);
+        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts[0].source, "/dev/vda");
+        assert_eq!(mounts[1].directory, Path::new("/srv/a b\\c"));
+        assert_eq!(mounts[1].numbers, "0:50");
+        assert_eq!(plain("//srv///x/"), Path::new("/srv/x"));
+    }
+
+    #[test]
+    fn only_another_device_is_another_device() {
+        let mount =
+            |source: &str| Mount { numbers: "9:9".into(), directory: "/x".into(), source: source.into() };
+        assert!(!mount("/dev/null").may_be("/dev/zero"));
+        assert!(mount("/dev/null").may_be("/dev/null"));
+        assert!(mount("/dev/sda1").may_be("LABEL=data"));
+        assert!(mount("tmpfs").may_be("none"));
+        let zero = Mount { numbers: "1:5".into(), ..mount("/dev/other") };
+        assert!(zero.may_be("/dev/zero"));
+    }
+}

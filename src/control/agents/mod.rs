@@ -1,0 +1,236 @@
+//! Agents: what runs a resource that is not an address of the heart. Resource scripts, OCF agents and systemd units
+//! are children of the control plane; `MailTo`, `Delay` and `Filesystem` are stand-ins for heartbeat's scripts of
+//! these names.
+//!
+//! One call of [`Agents::run`] is one operation of one resource; different resources may run at the same time. The
+//! ladder of repeated stops and what a failure means to the group are the core's business.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use locum_core::{
+    action::Operation,
+    event::Outcome,
+    note::Level,
+    plan::{Agent, Plan, Resource, ResourceId},
+};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
+
+pub mod cgroup;
+mod environment;
+mod filesystem;
+mod find;
+mod job;
+mod native;
+mod ocf;
+mod output;
+mod processes;
+mod script;
+mod unit;
+
+pub use find::{Found, NotFound, Parameters, Place, Roots, find};
+use job::{End, Job, Report};
+use output::Speaker;
+pub use output::Tell;
+
+/// What is not in the plan.
+#[derive(Clone)]
+pub struct Options {
+    /// Where programs are looked for.
+    pub roots: Roots,
+    /// Use scripts named like the native stand-ins where there are some.
+    pub prefer_scripts: bool,
+    /// The recorded parameters of `ha.cf` as written, which scripts see as `HA_` and the name.
+    pub parameters: BTreeMap<String, String>,
+    /// Where control groups for operations can be made: [`cgroup::delegated`]. Without it, operations are found by
+    /// their session and a mark in their environment, which is nearly as sure.
+    pub cgroup: Option<PathBuf>,
+    /// Takes what is worth a line in the log.
+    pub tell: Tell,
+}
+
+impl Options {
+    /// The places of an ordinary system, no parameters.
+    #[must_use]
+    pub fn new(config_dir: &Path, tell: Tell) -> Self {
+        Self {
+            roots: Roots::system(config_dir),
+            prefer_scripts: false,
+            parameters: BTreeMap::new(),
+            cgroup: cgroup::delegated(),
+            tell,
+        }
+    }
+}
+
+/// The agents of one plan. Cheap to clone.
+#[derive(Clone)]
+pub struct Agents(Arc<Shared>);
+
+struct Shared {
+    plan: Arc<Plan>,
+    options: Options,
+    environment: BTreeMap<String, String>,
+    /// The native resources without any trace in the system that were started by us.
+    started: Mutex<BTreeSet<ResourceId>>,
+    /// What was warned of already.
+    warned: Mutex<BTreeSet<String>>,
+}
+
+impl Agents {
+    /// Agents for the resources of this plan.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, options: Options) -> Self {
+        let environment = environment::for_scripts(&plan, &options);
+        Self(Arc::new(Shared {
+            plan,
+            options,
+            environment,
+            started: Mutex::default(),
+            warned: Mutex::default(),
+        }))
+    }
+
+    /// The plan they serve.
+    #[must_use]
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.0.plan
+    }
+
+    /// Whether the resource is an address that the heart carries itself, so that [`Agents::run`] must not be asked.
+    #[must_use]
+    pub fn is_hearts(&self, id: ResourceId) -> bool {
+        let resource = self.0.plan.resource(id);
+        matches!(resource.agent, Agent::Address(_) | Agent::SendArp(_))
+            && !matches!(
+                find(&self.0.options.roots, resource, self.0.options.prefer_scripts),
+                Ok(Found::Script { .. })
+            )
+    }
+
+    /// Runs one operation and says how it ended: [`Outcome::Ok`], `Failed` or `TimedOut` for a start or stop,
+    /// `Running`, `Stopped`, `Unknown` or `TimedOut` for a status. Returns within the limit, but for the moment that
+    /// killing takes. Dropped before its end, the operation is killed.
+    ///
+    /// # Panics
+    /// When the id was not made from this plan.
+    pub async fn run(&self, id: ResourceId, operation: Operation, limit: Duration) -> Outcome {
+        let errand = Errand {
+            shared: &self.0,
+            id,
+            resource: self.0.plan.resource(id),
+            operation,
+            deadline: Instant::now() + limit,
+        };
+        let found = match errand.find().await {
+            Ok(found) => found,
+            Err(outcome) => return outcome,
+        };
+        match found {
+            Found::Script { path, .. } => script::run(&errand, &path).await,
+            Found::Unit { name, .. } => unit::run(&errand, &name).await,
+            Found::Ocf { path, kind, provider, parameters } => {
+                ocf::run(&errand, &path, &kind, &provider, &parameters).await
+            }
+            Found::Native { .. } => native::run(&errand).await,
+        }
+    }
+}
+
+/// One operation under way.
+struct Errand<'a> {
+    shared: &'a Shared,
+    id: ResourceId,
+    resource: &'a Resource,
+    operation: Operation,
+    deadline: Instant,
+}
+
+impl Errand<'_> {
+    /// Looks on the disk each time: what people change while the daemon runs counts from the next operation on.
+    async fn find(&self) -> Result<Found, Outcome> {
+        let (roots, resource) = (self.shared.options.roots.clone(), self.resource.clone());
+        let prefer_scripts = self.shared.options.prefer_scripts;
+        let search = spawn_blocking(move || find(&roots, &resource, prefer_scripts));
+        let found = match timeout_at(self.deadline, search).await {
+            Err(_) => return Err(Outcome::TimedOut),
+            Ok(Err(fault)) => return Err(self.bad(fault.to_string())),
+            Ok(Ok(Err(missing))) => return Err(self.bad(missing.to_string())),
+            Ok(Ok(Ok(found))) => found,
+        };
+        if let Some(warning) = found.warning()
+            && self.shared.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.clone())
+        {
+            self.speaker().say(Level::Warning, warning);
+        }
+        Ok(found)
+    }
+
+    /// The outcome for an operation that did not go well.
+    fn bad(&self, reason: String) -> Outcome {
+        match self.operation {
+            Operation::Status => Outcome::Unknown(reason),
+            Operation::Start | Operation::Stop => Outcome::Failed(reason),
+        }
+    }
+
+    /// The outcome of a start or stop whose exit code decides.
+    fn by_exit_code(&self, report: &Report) -> Outcome {
+        match report.end {
+            End::Exited(0) => Outcome::Ok,
+            End::TimedOut => Outcome::TimedOut,
+            _ => self.bad(report.complaint()),
+        }
+    }
+
+    fn speaker(&self) -> Speaker {
+        let verb = match self.operation {
+            Operation::Start => "start",
+            Operation::Stop => "stop",
+            Operation::Status => "status",
+        };
+        Speaker {
+            tell: Arc::clone(&self.shared.options.tell),
+            group: Some(self.shared.plan.groups[self.id.group.0].key.clone()),
+            label: format!("{} {verb}", self.resource.text),
+        }
+    }
+
+    /// A program to be run for this operation, with the environment of resource scripts.
+    fn job(&self, program: &Path, args: impl IntoIterator<Item = impl Into<String>>) -> Job {
+        if let Some(parent) = &self.shared.options.cgroup {
+            cgroup::tidy(parent);
+        }
+        Job {
+            program: program.to_path_buf(),
+            args: args.into_iter().map(Into::into).collect(),
+            environment: self.shared.environment.clone(),
+            input: None,
+            speaker: self.speaker(),
+            level: if self.operation == Operation::Status { Level::Debug } else { Level::Info },
+            deadline: self.deadline,
+            cgroup: self.shared.options.cgroup.clone(),
+        }
+    }
+
+    /// A program of the system.
+    fn program(&self, name: &str) -> Result<PathBuf, Outcome> {
+        self.shared
+            .options
+            .roots
+            .program(name)
+            .ok_or_else(|| self.bad(format!("the program {name} is not installed")))
+    }
+
+    /// Whether the resource counts as started, for native agents that leave no trace in the system.
+    fn started(&self) -> std::sync::MutexGuard<'_, BTreeSet<ResourceId>> {
+        self.shared.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

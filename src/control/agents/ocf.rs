@@ -1,0 +1,79 @@
+//! OCF agents: parameters in the environment, the exit code decides.
+
+use std::path::Path;
+
+use locum_core::{action::Operation, event::Outcome};
+use tokio::time::Instant;
+
+use super::{
+    Errand, Parameters,
+    job::{End, Report},
+};
+
+pub(super) async fn run(
+    errand: &Errand<'_>,
+    agent: &Path,
+    kind: &str,
+    provider: &str,
+    parameters: &Parameters,
+) -> Outcome {
+    let verb = match errand.operation {
+        Operation::Start => "start",
+        Operation::Stop => "stop",
+        Operation::Status => "monitor",
+    };
+    let mut job = match parameters {
+        Parameters::Line(_) => errand.job(agent, [verb]),
+        // The file is written for a shell, with all that a shell can do: so a shell reads it.
+        Parameters::File(file) => {
+            let script = r#"set -a; . "$1"; exec "$2" "$3""#;
+            let (file, agent) = (file.display().to_string(), agent.display().to_string());
+            errand.job(Path::new("/bin/sh"), ["-c", script, "sh", &file, &agent, verb])
+        }
+    };
+    let mut put = |name: &str, value: String| job.environment.insert(name.to_owned(), value);
+    put("OCF_RA_VERSION_MAJOR", "1".to_owned());
+    put("OCF_RA_VERSION_MINOR", "0".to_owned());
+    put("OCF_RESOURCE_TYPE", kind.to_owned());
+    put("OCF_RESOURCE_PROVIDER", provider.to_owned());
+    put("OCF_RESOURCE_INSTANCE", instance(&errand.resource.text));
+    let left = errand.deadline.saturating_duration_since(Instant::now());
+    put("OCF_RESKEY_CRM_meta_timeout", left.as_millis().to_string());
+    if let Parameters::Line(parameters) = parameters {
+        for (name, value) in parameters {
+            put(&format!("OCF_RESKEY_{name}"), value.clone());
+        }
+    }
+    let report = job.run().await;
+    match (errand.operation, &report.end) {
+        (_, End::TimedOut) => Outcome::TimedOut,
+        (Operation::Status, End::Exited(0 | 8)) => Outcome::Running,
+        (Operation::Status, End::Exited(7)) => Outcome::Stopped,
+        (Operation::Start | Operation::Stop, End::Exited(0)) => Outcome::Ok,
+        _ => errand.bad(complaint(&report)),
+    }
+}
+
+/// Agents name files after their instance, so it is made of harmless letters.
+fn instance(text: &str) -> String {
+    const LENGTH_MAX: usize = 100;
+    text.chars()
+        .take(LENGTH_MAX)
+        .map(|letter| if letter.is_ascii_alphanumeric() || "-._".contains(letter) { letter } else { '_' })
+        .collect()
+}
+
+/// The exit codes have fixed meanings.
+fn complaint(report: &Report) -> String {
+    let meaning = match report.end {
+        End::Exited(1) => "failed",
+        End::Exited(2) => "wrong parameters",
+        End::Exited(3) => "the agent cannot do that",
+        End::Exited(4) => "not permitted",
+        End::Exited(5) => "something it needs is not installed",
+        End::Exited(6) => "wrongly configured",
+        End::Exited(9) => "running, but failed",
+        _ => return report.complaint(),
+    };
+    format!("{meaning} ({})", report.complaint())
+}

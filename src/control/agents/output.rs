@@ -1,0 +1,304 @@
+//! What children print: read as it comes, told line by line under the group's name, never more than the limits, and
+//! never in the way of the child.
+
+use std::{
+    fmt::Write as _,
+    fs::{File, OpenOptions},
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use locum_core::note::{Escaped, Level, Note};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use tokio::{io::AsyncReadExt, net::unix::pipe, time::Instant};
+
+/// Takes notes from the agents; called on the control plane, must not block.
+pub type Tell = Arc<dyn Fn(Note) + Send + Sync>;
+
+/// Longest piece of a line that is told.
+const LINE_BYTES_MAX: usize = 4 * Escaped::LIMIT;
+/// Lines of one operation that are told.
+const LINES_MAX: u32 = 100;
+/// Lines a minute that are told of what a service prints after its start script has ended.
+const LATE_LINES_MAX: u32 = 20;
+/// The piece of the text that is kept for the decision about a status.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// What a pipe holds while nobody reads it.
+const PIPE_BYTES: usize = 256 * 1024;
+
+/// A pipe for one of a child's outputs. A service that a start script leaves in the background keeps it as its
+/// output for years, so it is made to do no harm when the daemon is gone:
+///
+/// * the child's end is open for reading too, so the service never meets a broken pipe;
+/// * once the script has ended, that end does not block any more, so a full pipe never stops the service.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    /// Our end.
+    pub(super) read: OwnedFd,
+    /// The child's end, kept until the script has ended.
+    pub(super) write: File,
+}
+
+impl Pipe {
+    pub(super) fn new() -> io::Result<Self> {
+        let (read, write) = io::pipe()?;
+        // A smaller pipe is as good.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
+        let both =
+            OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{}", write.as_raw_fd()));
+        let write = both.unwrap_or_else(|_| File::from(OwnedFd::from(write)));
+        Ok(Self { read: read.into(), write })
+    }
+}
+
+/// Lets go of the child's end: what still holds it gets an error instead of waiting when the pipe is full.
+pub(super) fn release(write: File) {
+    if let Ok(flags) = fcntl_getfl(&write) {
+        let _ = fcntl_setfl(&write, flags | OFlags::NONBLOCK);
+    }
+}
+
+/// Who prints.
+#[derive(Clone)]
+pub(super) struct Speaker {
+    pub(super) tell: Tell,
+    /// The group's key.
+    pub(super) group: Option<String>,
+    /// Before every line: the resource and what it is doing.
+    pub(super) label: String,
+}
+
+impl Speaker {
+    pub(super) fn say(&self, level: Level, text: impl AsRef<str>) {
+        let text = format!("{}: {}", self.label, text.as_ref());
+        (self.tell)(Note { level, group: self.group.clone(), text });
+    }
+}
+
+/// One output of a child, while its operation runs.
+pub(super) struct Stream {
+    pipe: pipe::Receiver,
+    lines: Lines,
+}
+
+impl Stream {
+    /// Must be called on the runtime.
+    pub(super) fn new(read: OwnedFd, speaker: Speaker, level: Level) -> io::Result<Self> {
+        let pipe = pipe::Receiver::from_owned_fd(read)?;
+        Ok(Self { pipe, lines: Lines::new(speaker, level, LINES_MAX) })
+    }
+
+    /// Reads once what is there. False when the output is closed. Cancel safe.
+    pub(super) async fn turn(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        match self.pipe.read(&mut buffer).await {
+            Ok(0) | Err(_) => false,
+            Ok(length) => {
+                self.lines.take(&buffer[..length]);
+                true
+            }
+        }
+    }
+
+    /// The script has ended: takes what it has printed, and leaves the rest, if something in the background can
+    /// still print, to a task that reads for as long as there is something to come.
+    pub(super) fn end(mut self) -> Text {
+        let mut buffer = [0; 4096];
+        // A background process that floods must not keep us here.
+        let mut rounds = PIPE_BYTES / buffer.len();
+        let closed = loop {
+            match self.pipe.try_read(&mut buffer) {
+                Ok(0) => break true,
+                Ok(length) => self.lines.take(&buffer[..length]),
+                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+                Err(fault) => break fault.kind() != io::ErrorKind::WouldBlock,
+            }
+            rounds -= 1;
+            if rounds == 0 {
+                break false;
+            }
+        };
+        let text = self.lines.end();
+        if !closed {
+            let speaker =
+                Speaker { label: format!("{} (background)", text.speaker.label), ..text.speaker.clone() };
+            tokio::spawn(read_on(self.pipe, speaker, text.level));
+        }
+        text.text
+    }
+}
+
+/// Reads what a service prints after its start script has ended.
+async fn read_on(mut pipe: pipe::Receiver, speaker: Speaker, level: Level) {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let mut buffer = [0; 1024];
+    let mut lines = Lines::new(speaker, level, LATE_LINES_MAX);
+    let mut window = Instant::now() + MINUTE;
+    while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
+        if Instant::now() >= window {
+            lines.new_window();
+            window = Instant::now() + MINUTE;
+        }
+        lines.take(&buffer[..length]);
+        lines.head.clear();
+    }
+    lines.end();
+}
+
+/// What a child printed, after its end.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    /// The beginning, as printed.
+    pub(super) head: Vec<u8>,
+    /// The last line that was not empty, escaped.
+    pub(super) last: String,
+}
+
+struct Ended {
+    text: Text,
+    speaker: Speaker,
+    level: Level,
+}
+
+/// Cuts bytes into lines and tells them.
+struct Lines {
+    speaker: Speaker,
+    level: Level,
+    head: Vec<u8>,
+    line: Vec<u8>,
+    /// Bytes of this line beyond the limit.
+    cut: usize,
+    last: String,
+    told_max: u32,
+    told: u32,
+    dropped: u64,
+}
+
+impl Lines {
+    fn new(speaker: Speaker, level: Level, told_max: u32) -> Self {
+        let (head, line, last) = (Vec::new(), Vec::new(), String::new());
+        Self { speaker, level, head, line, cut: 0, last, told_max, told: 0, dropped: 0 }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let room = HEAD_BYTES_MAX.saturating_sub(self.head.len());
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let mut pieces = bytes.split(|&byte| byte == b'\n');
+        if let Some(first) = pieces.next() {
+            self.append(first);
+        }
+        for piece in pieces {
+            self.end_line();
+            self.append(piece);
+        }
+    }
+
+    fn append(&mut self, piece: &[u8]) {
+        let room = LINE_BYTES_MAX.saturating_sub(self.line.len()).min(piece.len());
+        self.line.extend_from_slice(&piece[..room]);
+        self.cut += piece.len() - room;
+    }
+
+    fn end_line(&mut self) {
+        let line = self.line.trim_ascii();
+        if !line.is_empty() {
+            self.last.clear();
+            // Writing to a string cannot fail.
+            for piece in line.chunks(Escaped::LIMIT) {
+                let _ = write!(self.last, "{}", Escaped(piece));
+            }
+            if self.cut > 0 {
+                let _ = write!(self.last, "… ({} bytes more)", self.cut);
+            }
+            if self.told < self.told_max {
+                self.told += 1;
+                self.speaker.say(self.level, &self.last);
+            } else {
+                self.dropped += 1;
+            }
+        }
+        self.line.clear();
+        self.cut = 0;
+    }
+
+    fn new_window(&mut self) {
+        if self.dropped > 0 {
+            self.speaker.say(self.level, format!("{} more lines, not shown", self.dropped));
+        }
+        (self.told, self.dropped) = (0, 0);
+    }
+
+    fn end(&mut self) -> Ended {
+        self.end_line();
+        self.new_window();
+        let text = Text { head: std::mem::take(&mut self.head), last: std::mem::take(&mut self.last) };
+        Ended { text, speaker: self.speaker.clone(), level: self.level }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn lines(told_max: u32) -> (Lines, Arc<Mutex<Vec<String>>>) {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let ear = Arc::clone(&heard);
+        let tell: Tell = Arc::new(move |note| ear.lock().unwrap().push(note.text));
+        let speaker = Speaker { tell, group: None, label: "x start".into() };
+        (Lines::new(speaker, Level::Info, told_max), heard)
+    }
+
+    #[test]
+    fn lines_are_told_whole_however_they_arrive() {
+        let (mut lines, heard) = lines(10);
+        for piece in ["one\ntw", "o\n\n  \nthr", "ee"] {
+            lines.take(piece.as_bytes());
+        }
+        let ended = lines.end();
+        assert_eq!(*heard.lock().unwrap(), ["x start: one", "x start: two", "x start: three"]);
+        assert_eq!(ended.text.last, "three");
+        assert_eq!(ended.text.head, b"one\ntwo\n\n  \nthree");
+    }
+
+    #[test]
+    fn nothing_harmful_gets_through() {
+        let (mut lines, heard) = lines(10);
+        lines.take(b"a\x1b[31m\xff\xc3\xa4\r\n");
+        lines.end();
+        assert_eq!(*heard.lock().unwrap(), ["x start: a\\x1b[31m\\xff\\xc3\\xa4"]);
+    }
+
+    #[test]
+    fn floods_are_cut_and_counted() {
+        let (mut lines, heard) = lines(2);
+        lines.take(&[b'a'; 100_000]);
+        for _ in 0..5 {
+            lines.take(b"\nb");
+        }
+        let ended = lines.end();
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard.len(), 3);
+        assert!(
+            heard[0].len() < LINE_BYTES_MAX + 50 && heard[0].ends_with("(99520 bytes more)"),
+            "{}",
+            heard[0]
+        );
+        assert_eq!(heard[2], "x start: 4 more lines, not shown");
+        assert_eq!(ended.text.head.len(), HEAD_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_pipe_never_breaks_and_never_blocks_once_released() {
+        use std::io::Write as _;
+        let pipe = Pipe::new().unwrap();
+        let mut service = pipe.write.try_clone().unwrap();
+        release(pipe.write);
+        drop(pipe.read);
+        let fault = (0..10_000).find_map(|_| service.write_all(&[b'x'; 1024]).err()).unwrap();
+        assert_eq!(fault.kind(), io::ErrorKind::WouldBlock);
+    }
+}

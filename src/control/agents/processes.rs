@@ -1,0 +1,101 @@
+//! Finding processes in `/proc` and signalling them, without ever signalling a number that has been given to somebody
+//! else meanwhile: a process is held by a handle first, then looked at again, then signalled.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use locum_core::note::Escaped;
+use locum_sys::process::{Process, kill_family};
+
+/// The variable that marks every process an operation has started, however far it has gone from its parents.
+pub(super) const MARK: &str = "LOCUM_OPERATION";
+
+/// Kills every process of an operation that can be found now: the script with its group and descendants, and what
+/// carries its mark in the environment it was started with. Returns how many of the latter there were.
+///
+/// The caller has not yet waited for the script itself, so its number still belongs to it.
+pub(super) fn kill_operation(leader: u32, mark: &str) -> usize {
+    // Its error means that some are gone already; what is left is seen by the mark.
+    let _ = kill_family(leader);
+    let entry = format!("{MARK}={mark}");
+    signal_where(Process::kill, |process| {
+        fs::read(process.join("environ"))
+            .is_ok_and(|text| text.split(|&byte| byte == 0).any(|word| word == entry.as_bytes()))
+    })
+}
+
+/// Signals every living process but ourselves and the first for which the test holds, given its directory in
+/// `/proc`. Returns how many there were.
+pub(super) fn signal_where(signal: fn(&Process) -> io::Result<()>, test: impl Fn(&Path) -> bool) -> usize {
+    let mut count = 0;
+    for pid in all() {
+        let directory = directory_of(pid);
+        if pid != std::process::id() && pid != 1 && test(&directory) {
+            // Held, it cannot become another one; so the second look is final.
+            let signalled =
+                Process::open(pid).and_then(|held| if test(&directory) { signal(&held) } else { Ok(()) });
+            count += usize::from(signalled.is_ok());
+        }
+    }
+    count
+}
+
+fn all() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn directory_of(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+/// Whether the process, alive, uses something at or below the directory: as working or root directory, as program,
+/// as an open or mapped file.
+pub(super) fn uses(process: &Path, directory: &Path) -> bool {
+    let points_in = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(directory));
+    if ["cwd", "root", "exe"].iter().any(|name| points_in(process.join(name))) {
+        return true;
+    }
+    if let Ok(entries) = process.join("fd").read_dir()
+        && entries.flatten().any(|entry| points_in(entry.path()))
+    {
+        return true;
+    }
+    let maps = fs::read_to_string(process.join("maps")).unwrap_or_default();
+    maps.lines()
+        .filter_map(|line| line.find('/').map(|at| &line[at..]))
+        .any(|path| Path::new(path).starts_with(directory))
+}
+
+/// The processes for which the test holds: name and number, for people.
+pub(super) fn describe_where(test: impl Fn(&Path) -> bool) -> Vec<String> {
+    let describe = |pid| {
+        let name = fs::read(directory_of(pid).join("comm")).unwrap_or_default();
+        format!("{} (process {pid})", Escaped(name.trim_ascii_end()))
+    };
+    all().into_iter().filter(|&pid| test(&directory_of(pid))).map(describe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn users_of_a_directory_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap();
+        let mut child = Command::new("sleep").arg("60").current_dir(&path).spawn().unwrap();
+        let process = PathBuf::from(format!("/proc/{}", child.id()));
+        assert!(uses(&process, &path));
+        assert!(!uses(&process, &path.join("below")));
+        let found = describe_where(|process| uses(process, &path));
+        assert_eq!(found, [format!("sleep (process {})", child.id())]);
+        assert_eq!(signal_where(Process::kill, |process| uses(process, &path)), 1);
+        child.wait().unwrap();
+        assert!(!uses(&process, &path));
+    }
+}

@@ -1,0 +1,556 @@
+//! Agents with real children: scripts in a temporary directory, run as the daemon runs them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    future::Future,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use locum::control::agents::{Agents, Options, Roots};
+use locum_core::{
+    action::Operation,
+    event::Outcome,
+    note::Note,
+    plan::{
+        Agent, AutoFailback, FramingPlan, GenerationSource, Group, GroupIndex, Limits, Logging, NodeIndex,
+        Plan, Resource, ResourceId, Timing,
+    },
+};
+
+/// Longer than anything here takes on the slowest machine; nothing waits for it unless a test fails.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A directory with a configuration directory, a place for programs, and one for what the scripts write.
+struct House {
+    dir: tempfile::TempDir,
+    resources: Vec<Resource>,
+    notes: Arc<Mutex<Vec<Note>>>,
+    prefer_scripts: bool,
+    parameters: BTreeMap<String, String>,
+    cgroup: Option<PathBuf>,
+}
+
+impl House {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["ha.d/resource.d", "bin", "init.d", "units", "ocf/resource.d/heartbeat"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        Self {
+            dir,
+            resources: Vec::new(),
+            notes: Arc::default(),
+            prefer_scripts: false,
+            parameters: BTreeMap::new(),
+            cgroup: None,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// A shell script; `$D` in it is the directory.
+    fn program(&self, name: &str, text: &str) {
+        let text = format!("#!/bin/sh\nD='{}'\n{text}\n", self.dir.path().display());
+        self.raw_program(name, &text);
+    }
+
+    fn raw_program(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn add(&mut self, script: &str, args: &[&str], agent: Agent) -> ResourceId {
+        self.resources.push(Resource {
+            text: [&[script], args].concat().join("::"),
+            script: script.to_owned(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            agent,
+        });
+        ResourceId { group: GroupIndex(0), member: self.resources.len() - 1 }
+    }
+
+    /// A resource script with this text, as a resource.
+    fn script(&mut self, name: &str, text: &str) -> ResourceId {
+        self.program(&format!("ha.d/resource.d/{name}"), text);
+        self.add(name, &[], Agent::Script)
+    }
+
+    fn agents(&self) -> Agents {
+        let seconds = Duration::from_secs;
+        let plan = Plan {
+            cluster: "linux-ha".into(),
+            nodes: vec!["clustnode1".into(), "clustnode2".into()],
+            me: NodeIndex(0),
+            timing: Timing {
+                keepalive: seconds(1),
+                warntime: seconds(5),
+                deadtime: seconds(10),
+                initdead: seconds(20),
+                deadping: seconds(10),
+            },
+            auto_failback: AutoFailback::On,
+            links: vec![],
+            pings: vec![],
+            groups: vec![Group { node: NodeIndex(0), key: "key".into(), resources: self.resources.clone() }],
+            framing: FramingPlan { inner_auth: true, ttl: 3, rexmit_delay_max: seconds(1) },
+            generation: GenerationSource::File,
+            logging: Logging {
+                logfile: Some("/var/log/ha-log".into()),
+                debugfile: Some("/var/log/ha-debug".into()),
+                ..Logging::default()
+            },
+            realtime: None,
+            limits: Limits::default(),
+        };
+        let notes = Arc::clone(&self.notes);
+        let roots = Roots {
+            config: self.path("ha.d"),
+            init: vec![self.path("init.d")],
+            old: vec![],
+            units: vec![self.path("units")],
+            ocf: self.path("ocf"),
+            path: [self.path("bin")].into_iter().chain(["/usr/bin", "/bin"].map(PathBuf::from)).collect(),
+        };
+        let options = Options {
+            roots,
+            prefer_scripts: self.prefer_scripts,
+            parameters: self.parameters.clone(),
+            cgroup: self.cgroup.clone(),
+            tell: Arc::new(move |note| notes.lock().unwrap().push(note)),
+        };
+        Agents::new(Arc::new(plan), options)
+    }
+
+    fn run(&self, id: ResourceId, operation: Operation) -> Outcome {
+        self.run_within(id, operation, LONG)
+    }
+
+    fn run_within(&self, id: ResourceId, operation: Operation, limit: Duration) -> Outcome {
+        block_on(self.agents().run(id, operation, limit))
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.notes.lock().unwrap().iter().map(|note| note.text.clone()).collect()
+    }
+
+    fn has_told(&self, text: &str) -> bool {
+        self.told().iter().any(|line| line.contains(text))
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    runtime().block_on(future)
+}
+
+/// Waits until it holds; false when it does not for a very long time.
+async fn comes_true(test: impl Fn() -> bool) -> bool {
+    for _ in 0..3000 {
+        if test() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+fn alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Ends what a test left running on purpose.
+struct Killed(String);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0.parse().ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+use Operation::{Start, Status, Stop};
+
+#[test]
+fn a_script_is_started_asked_and_stopped() {
+    let mut house = House::new();
+    house.program(
+        "ha.d/resource.d/httpd",
+        r#"echo "$*" >> $D/journal
+        case "$3" in
+            start) touch $D/up;;
+            stop) rm -f $D/up;;
+            status) test -e $D/up && echo "is running" || echo "is stopped";;
+        esac"#,
+    );
+    let id = house.add("httpd", &["a b", ""], Agent::Script);
+    assert_eq!(house.run(id, Status), Outcome::Stopped);
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    assert_eq!(house.run(id, Status), Outcome::Running);
+    assert_eq!(house.run(id, Stop), Outcome::Ok);
+    assert_eq!(house.run(id, Stop), Outcome::Ok);
+    let verbs = ["status", "start", "status", "stop", "stop"];
+    assert_eq!(house.read("journal"), verbs.map(|verb| format!("a b  {verb}\n")).concat());
+}
+
+#[test]
+fn the_text_and_not_the_exit_code_tells_the_status() {
+    let mut house = House::new();
+    let cases = [
+        ("echo running; exit 3", Outcome::Running),
+        ("echo not running; exit 0", Outcome::Stopped),
+        ("exit 0", Outcome::Stopped),
+        ("echo running >&2", Outcome::Stopped),
+        ("printf 'OK'", Outcome::Running),
+        ("printf '\\377\\376 is running \\377'", Outcome::Running),
+    ];
+    for (number, (text, expected)) in cases.into_iter().enumerate() {
+        let id = house.script(&format!("s{number}"), text);
+        assert_eq!(house.run(id, Status), expected, "{text}");
+    }
+}
+
+#[test]
+fn failures_say_the_last_word_of_the_script() {
+    let mut house = House::new();
+    let id = house.script("bad", "echo one; echo 'no \x1b[31mdisk' >&2; exit 6");
+    let expected = Outcome::Failed("exit code 6: no \\x1b[31mdisk".into());
+    assert_eq!(house.run(id, Start), expected);
+    assert!(house.has_told("bad start: one"));
+    let id = house.script("shot", "kill -9 $$");
+    assert_eq!(house.run(id, Stop), Outcome::Failed("killed by signal 9".into()));
+    assert_eq!(house.run(id, Status), Outcome::Unknown("killed by signal 9".into()));
+    assert!(house.notes.lock().unwrap().iter().all(|note| note.group.as_deref() == Some("key")));
+}
+
+#[test]
+fn what_cannot_be_run_is_an_answer() {
+    let mut house = House::new();
+    let ghost = house.add("ghost", &[], Agent::Script);
+    assert!(matches!(house.run(ghost, Start), Outcome::Failed(text) if text.contains("no script")));
+    assert!(matches!(house.run(ghost, Status), Outcome::Unknown(_)));
+    let evil = house.add("../../bin/sh", &[], Agent::Script);
+    assert!(matches!(house.run(evil, Start), Outcome::Failed(text) if text.contains("not the name")));
+    house.raw_program("ha.d/resource.d/lost", "#!/nonexistent/interpreter\n");
+    let lost = house.add("lost", &[], Agent::Script);
+    assert!(matches!(house.run(lost, Stop), Outcome::Failed(text) if text.contains("interpreter")));
+    // A script without its first line is run by a shell, as a shell would do.
+    house.raw_program("ha.d/resource.d/bare", "echo is running\n");
+    let bare = house.add("bare", &[], Agent::Script);
+    assert_eq!(house.run(bare, Status), Outcome::Running);
+}
+
+#[test]
+fn a_hanging_script_is_killed_with_everything_it_started() {
+    let mut house = House::new();
+    // In its group; in a session of its own; orphaned in a session of its own; deaf to all but KILL.
+    let id = house.script(
+        "hang",
+        r#"sleep 1000 & echo $! >> $D/pids
+        setsid sh -c 'echo $$ >> $0/pids; trap "" TERM HUP INT; while :; do sleep 1000; done' $D &
+        (setsid sh -c 'echo $$ >> $0/pids; exec sleep 1000' $D &)
+        echo $$ >> $D/pids
+        while [ $(wc -l < $D/pids) -lt 4 ]; do :; done
+        touch $D/ready
+        sleep 1000"#,
+    );
+    let ready = house.path("ready");
+    // On a busy machine it may take long until everything is there.
+    for limit in [2, 10, 50] {
+        let _ = fs::remove_file(house.path("pids"));
+        assert_eq!(house.run_within(id, Start, Duration::from_secs(limit)), Outcome::TimedOut);
+        if ready.exists() {
+            break;
+        }
+    }
+    assert!(ready.exists());
+    let pids = house.read("pids");
+    assert_eq!(pids.lines().count(), 4);
+    for pid in pids.lines() {
+        assert!(block_on(comes_true(|| !alive(pid))), "process {pid} survived");
+    }
+    assert!(house.has_told("over its limit"));
+}
+
+#[test]
+fn an_abandoned_operation_is_killed() {
+    let mut house = House::new();
+    let id = house.script("hang", "echo $$ > $D/new; mv $D/new $D/pid; sleep 1000");
+    let agents = house.agents();
+    block_on(async {
+        tokio::select! {
+            _ = agents.run(id, Start, LONG) => panic!("ended"),
+            there = comes_true(|| house.path("pid").exists()) => assert!(there),
+        }
+    });
+    let pid = house.read("pid");
+    assert!(block_on(comes_true(|| !alive(pid.trim()))));
+}
+
+#[test]
+fn a_service_left_in_the_background_survives() {
+    let mut house = House::new();
+    // It keeps the outputs of its start script, and prints all its life.
+    let id = house.script(
+        "daemon",
+        r#"sh -c 'echo $$ > $0/new; mv $0/new $0/pid
+            while :; do n=$((n+1)); echo "tick $n"; echo "$n" > $0/ticks; sleep 0.02; done' $D &
+        echo started"#,
+    );
+    let ticks = || house.read("ticks").trim().parse::<u64>().unwrap_or(0);
+    let first_life = runtime();
+    let agents = house.agents();
+    assert_eq!(first_life.block_on(agents.run(id, Start, LONG)), Outcome::Ok);
+    assert!(first_life.block_on(comes_true(|| house.path("pid").exists() && ticks() > 0)));
+    let service = Killed(house.read("pid").trim().to_owned());
+    assert!(first_life.block_on(comes_true(|| house.has_told("(background): tick"))), "{:?}", house.told());
+    // The daemon ends: nobody reads any more.
+    drop((agents, first_life));
+    let before = ticks();
+    assert!(block_on(comes_true(|| ticks() > before + 10)));
+    assert!(alive(&service.0));
+}
+
+#[test]
+fn a_flood_is_drained_and_cut() {
+    let mut house = House::new();
+    let id = house.script("flood", "head -c 3000000 /dev/zero | tr '\\0' '\\n' | sed s/^/abc/");
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    assert!(house.told().len() < 110, "{} lines", house.told().len());
+    assert!(house.has_told("more lines, not shown"));
+    // One that never ends is no reason to miss the limit.
+    let id = house.script("endless", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxx; done");
+    assert_eq!(house.run_within(id, Start, Duration::from_millis(500)), Outcome::TimedOut);
+}
+
+#[test]
+fn different_resources_run_at_the_same_time() {
+    let mut house = House::new();
+    let wait =
+        |mine: &str, other: &str| format!("touch $D/{mine}; while [ ! -e $D/{other} ]; do sleep 0.02; done");
+    let one = house.script("one", &wait("1", "2"));
+    let two = house.script("two", &wait("2", "1"));
+    let agents = house.agents();
+    let both = async { tokio::join!(agents.run(one, Start, LONG), agents.run(two, Start, LONG)) };
+    assert_eq!(block_on(both), (Outcome::Ok, Outcome::Ok));
+}
+
+#[test]
+fn the_environment_is_the_one_scripts_know_and_nothing_else() {
+    // What heartbeat itself gives to a resource script, as measured; without what its shell library adds.
+    let measured = "HA_CURHOST HA_DATEFMT HA_DEBUGLOG HA_DIR HA_FUNCS HA_LOGD HA_LOGFILE HA_RCDIR HA_RESOURCEDIR \
+        HA_auto_failback HA_autojoin HA_baud HA_cluster HA_deadtime HA_debug HA_debugfile HA_keepalive HA_logfile \
+        HA_udpport OCF_AGENTS OCF_ROOT";
+    let mut house = House::new();
+    let recorded = [
+        ("auto_failback", "on"),
+        ("autojoin", "none"),
+        ("baud", "19200"),
+        ("cluster", "linux-ha"),
+        ("deadtime", "3"),
+        ("debugfile", "/var/log/ha-debug"),
+        ("keepalive", "500ms"),
+        ("logfile", "/var/log/ha-log"),
+        ("udpport", "694"),
+    ];
+    house.parameters = recorded.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let id = house.script(
+        "env",
+        "tr '\\0' '\\n' < /proc/$$/environ > $D/env; pwd > $D/pwd; umask > $D/umask\n\
+         ls /proc/self/fd > $D/fds; cut -d' ' -f 5,6,7 /proc/$$/stat > $D/ids; echo $$ >> $D/ids\n\
+         grep -E '^Sig(Ign|Blk)' /proc/self/status > $D/signals",
+    );
+    assert_eq!(house.run(id, Stop), Outcome::Ok);
+    let text = house.read("env");
+    let seen: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+    let names: BTreeSet<&str> = seen.keys().copied().collect();
+    let expected: BTreeSet<&str> = measured.split_whitespace().chain(["PATH", "LOCUM_OPERATION"]).collect();
+    assert_eq!(names, expected);
+    assert_eq!(seen["HA_deadtime"], "3");
+    assert_eq!(seen["HA_CURHOST"], "clustnode1");
+    assert_eq!(seen["HA_DATEFMT"], "%Y/%m/%d_%T\t");
+    assert_eq!(seen["HA_DIR"], house.path("ha.d").to_str().unwrap());
+    assert_eq!((house.read("pwd").trim(), house.read("umask").trim()), ("/", "0022"));
+    // The fourth is the listing's own.
+    assert_eq!(house.read("fds").split_whitespace().count(), 4, "{}", house.read("fds"));
+    let ids = house.read("ids");
+    let (ids, pid) = ids.trim().split_once('\n').unwrap();
+    assert_eq!(ids, format!("{pid} {pid} 0"), "a session of its own, without a terminal");
+}
+
+#[test]
+fn ocf_agents_get_their_parameters_and_their_exit_codes_count() {
+    let mut house = House::new();
+    house.program(
+        "ocf/resource.d/heartbeat/Dummy",
+        r#"[ -n "$OCF_ROOT" ] && [ "$OCF_RA_VERSION_MAJOR" = 1 ] && [ -n "$OCF_RESOURCE_INSTANCE" ] || exit 6
+        echo "$1 state=$OCF_RESKEY_state $OCF_RESKEY_extra" >> $D/journal
+        case "$1" in
+            start) echo > "$D/$OCF_RESKEY_state";;
+            stop) rm -f "$D/$OCF_RESKEY_state";;
+            monitor) [ -e "$D/$OCF_RESKEY_state" ] && exit 0; exit ${OCF_RESKEY_down:-7};;
+        esac"#,
+    );
+    let agent = |parameters: &[(&str, &str)]| Agent::Ocf {
+        provider: "heartbeat".into(),
+        kind: "Dummy".into(),
+        parameters: parameters.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+    };
+    let id = house.add("ocf:heartbeat:Dummy", &["state=a b"], agent(&[("state", "a b")]));
+    assert_eq!(house.run(id, Status), Outcome::Stopped);
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    assert_eq!(house.run(id, Status), Outcome::Running);
+    assert_eq!(house.run(id, Stop), Outcome::Ok);
+    assert_eq!(
+        house.read("journal"),
+        ["monitor", "start", "monitor", "stop"].map(|v| format!("{v} state=a b \n")).concat()
+    );
+
+    let broken = house.add("ocf:heartbeat:Dummy", &[], agent(&[("state", "x"), ("down", "5")]));
+    assert!(matches!(house.run(broken, Status), Outcome::Unknown(text) if text.contains("not installed")));
+
+    fs::create_dir_all(house.path("ha.d/conf/OCF/Dummy")).unwrap();
+    let file = "# parameters\nOCF_RESKEY_state=\"file state\"  # quoted\nX=1\nOCF_RESKEY_extra=$((X + 1))\n";
+    fs::write(house.path("ha.d/conf/OCF/Dummy/one"), file).unwrap();
+    let id =
+        house.add("OCF", &["Dummy", "one"], Agent::OcfFile { kind: "Dummy".into(), instance: "one".into() });
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    assert!(house.read("journal").ends_with("start state=file state 2\n"), "{}", house.read("journal"));
+    assert_eq!(house.run(id, Status), Outcome::Running);
+}
+
+#[test]
+fn systemd_units_are_asked_through_systemctl() {
+    let mut house = House::new();
+    fs::write(house.path("units/nginx.service"), "[Service]\n").unwrap();
+    house.program(
+        "bin/systemctl",
+        r#"echo "$*" >> $D/journal
+        [ "$2" = is-active ] || exit 0
+        cat $D/state; grep -q '^active' $D/state"#,
+    );
+    let id = house.add("nginx", &[], Agent::Script);
+    for (text, expected) in [
+        ("active\n", Outcome::Running),
+        ("deactivating\n", Outcome::Running),
+        ("inactive\n", Outcome::Stopped),
+        ("failed\n", Outcome::Stopped),
+        ("", Outcome::Unknown("exit code 1".into())),
+    ] {
+        fs::write(house.path("state"), text).unwrap();
+        assert_eq!(house.run(id, Status), expected, "{text:?}");
+    }
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    assert!(house.read("journal").ends_with("--no-ask-password start -- nginx.service\n"));
+}
+
+#[test]
+fn mail_is_sent_beside_the_takeover() {
+    let mut house = House::new();
+    let agent =
+        Agent::MailTo { recipients: "root admin@example.org".into(), subject: Some("cluster".into()) };
+    let id = house.add("MailTo", &["root admin@example.org", "cluster"], agent);
+    let agents = house.agents();
+    house.program("bin/sendmail", "cat > $D/new; echo \"$*\" >> $D/new; mv $D/new $D/mail");
+    block_on(async {
+        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Stopped);
+        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok);
+        assert!(comes_true(|| house.path("mail").exists()).await);
+        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Running);
+        let mail = house.read("mail");
+        assert!(
+            mail.starts_with(
+                "To: root, admin@example.org\nSubject: cluster takes over key on clustnode1\n\n"
+            ),
+            "{mail}"
+        );
+        assert!(mail.ends_with("\n-i -- root admin@example.org\n"), "{mail}");
+        assert_eq!(agents.run(id, Stop, LONG).await, Outcome::Ok);
+        assert!(comes_true(|| house.read("mail").contains("gives up")).await);
+        // A mailer that fails is a warning.
+        house.program("bin/sendmail", "echo no route >&2; exit 75");
+        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok);
+        assert!(comes_true(|| house.has_told("no mail sent: exit code 75: no route")).await);
+    });
+}
+
+#[test]
+fn a_delay_takes_its_time_but_not_more_than_the_limit() {
+    let mut house = House::new();
+    let delay = |start| Agent::Delay { start: Duration::from_millis(start), stop: Duration::ZERO };
+    let short = house.add("Delay", &["0"], delay(50));
+    let endless = house.add("Delay", &["9999"], delay(9_999_000));
+    let agents = house.agents();
+    block_on(async {
+        let begin = tokio::time::Instant::now();
+        assert_eq!(agents.run(short, Start, LONG).await, Outcome::Ok);
+        assert!(begin.elapsed() >= Duration::from_millis(50));
+        assert_eq!(agents.run(short, Status, LONG).await, Outcome::Running);
+        assert_eq!(agents.run(endless, Start, Duration::from_millis(50)).await, Outcome::TimedOut);
+        assert_eq!(agents.run(endless, Status, LONG).await, Outcome::Stopped);
+    });
+}
+
+#[test]
+fn a_file_system_is_mounted_by_the_systems_program() {
+    let mut house = House::new();
+    house
+        .program("bin/mount", "echo \"$*\" >> $D/journal; echo 'special device does not exist' >&2; exit 32");
+    let directory = house.path("mnt").display().to_string();
+    let agent = |directory: &str| Agent::Filesystem {
+        device: "/dev/nothing".into(),
+        directory: directory.to_owned(),
+        kind: Some("ext4".into()),
+        options: Some("noatime".into()),
+    };
+    let id = house.add("Filesystem", &["/dev/nothing"], agent(&directory));
+    assert_eq!(house.run(id, Status), Outcome::Stopped);
+    assert_eq!(house.run(id, Stop), Outcome::Ok);
+    assert_eq!(house.run(id, Start), Outcome::Failed("exit code 32: special device does not exist".into()));
+    assert_eq!(house.read("journal"), format!("-t ext4 -o noatime -- /dev/nothing {directory}\n"));
+    // Something else lies there: not ours to touch.
+    let proc = house.add("Filesystem", &["/dev/nothing"], agent("/proc"));
+    assert_eq!(house.run(proc, Status), Outcome::Running, "its source is no device, so it may be ours");
+    let relative = house.add("Filesystem", &["/dev/nothing"], agent("mnt"));
+    assert!(matches!(house.run(relative, Start), Outcome::Failed(text) if text.contains("absolute")));
+}
+
+#[test]
+fn scripts_in_the_place_of_native_agents_when_preferred() {
+    let mut house = House::new();
+    house.prefer_scripts = true;
+    house.program("ha.d/resource.d/Delay", "echo \"$*\" >> $D/journal");
+    let agent = Agent::Delay { start: Duration::from_secs(9999), stop: Duration::ZERO };
+    let id = house.add("Delay", &["9999"], agent);
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    assert_eq!(house.read("journal"), "9999 start\n");
+}
+
+#[test]
+fn old_places_are_warned_of_once() {
+    let mut house = House::new();
+    house.program("ha.d/httpd", "exit 0");
+    let id = house.add("httpd", &[], Agent::Script);
+    let agents = house.agents();
+    block_on(async {
+        for _ in 0..3 {
+            assert_eq!(agents.run(id, Stop, LONG).await, Outcome::Ok);
+        }
+    });
+    assert_eq!(house.told().iter().filter(|line| line.contains("old days")).count(), 1);
+}
