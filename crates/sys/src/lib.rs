@@ -3,6 +3,7 @@
 //!
 //! * [`netlink`]: interfaces and addresses, read, changed and watched;
 //! * [`announce`]: tell a segment where an address lives now;
+//! * [`udp`], [`serial`], [`icmp`]: what links and pings are made of;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
 //! * [`child`], [`process`]: what a child must not inherit; ending it with all it started;
 //! * [`file`]: files that are never half there, directories that are used once;
@@ -12,11 +13,15 @@ pub mod announce;
 pub mod child;
 pub mod clock;
 pub mod file;
+pub mod icmp;
 pub mod netlink;
 pub mod poll;
 pub mod process;
 pub mod realtime;
+pub mod serial;
 pub mod signal;
+pub mod udp;
 
+mod option;
 #[cfg(test)]
 mod testing;

@@ -1,7 +1,10 @@
 //! For this crate's tests: a network namespace of one's own. No test touches the host's network.
 
 use std::{
-    io, thread,
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -47,6 +50,29 @@ pub(crate) fn veth_pair(a: &str, b: &str) -> io::Result<[Interface; 2]> {
     set_up(a, true)?;
     set_up(b, true)?;
     Ok([netlink.interface(a)?, netlink.interface(b)?])
+}
+
+/// Moves an interface into a namespace of its own and lets `body` work there; sockets that it returns stay there and
+/// keep the namespace alive.
+pub(crate) fn elsewhere<T: Send>(interface: &Interface, body: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let (here, there) = (mpsc::channel::<()>(), mpsc::channel::<OwnedFd>());
+        let run = scope.spawn(move || {
+            // SAFETY: as above.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+            there.0.send(std::fs::File::open("/proc/thread-self/ns/net").unwrap().into()).unwrap();
+            here.1.recv().unwrap();
+            set_up(&interface.name, true).unwrap();
+            body()
+        });
+        let namespace = there.1.recv().unwrap();
+        let mut message = LinkMessage::default();
+        message.header.index = interface.index;
+        message.attributes = vec![LinkAttribute::NetNsFd(namespace.as_raw_fd())];
+        Netlink::open().unwrap().request(RouteNetlinkMessage::SetLink(message), 0).unwrap();
+        here.0.send(()).unwrap();
+        run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Sets an interface up or down.

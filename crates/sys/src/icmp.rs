@@ -1,0 +1,177 @@
+//! ICMP echo with a payload (RFC 792, RFC 4443): a question to a machine that runs nothing of ours.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use rustix::net::{RecvFlags, SocketAddrAny};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::option;
+
+const HEADER_BYTES: usize = 8;
+// RFC 792, RFC 4443
+const ECHO_REPLY_V4: u8 = 0;
+const ECHO_REQUEST_V4: u8 = 8;
+const ECHO_REQUEST_V6: u8 = 128;
+const ECHO_REPLY_V6: u8 = 129;
+
+/// A raw socket of one family that asks, and hears all answers to this machine that carry its identifier. Never
+/// blocks.
+pub struct Pinger {
+    socket: Socket,
+    ipv6: bool,
+    identifier: u16,
+}
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// Who says to have answered.
+    pub from: IpAddr,
+    /// As in the question.
+    pub sequence: u16,
+    /// As in the question.
+    pub payload: &'a [u8],
+}
+
+impl Pinger {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// What the kernel says; `PermissionDenied` without CAP_NET_RAW.
+    pub fn open(ipv6: bool, identifier: u16) -> io::Result<Self> {
+        let (domain, protocol) =
+            if ipv6 { (Domain::IPV6, Protocol::ICMPV6) } else { (Domain::IPV4, Protocol::ICMPV4) };
+        let socket = Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
+        // Everything but echo replies is refused in the kernel. A set bit refuses. linux/icmp.h, linux/icmpv6.h
+        if ipv6 {
+            let mut refused = [u32::MAX; 8];
+            refused[usize::from(ECHO_REPLY_V6 / 32)] &= !(1 << (ECHO_REPLY_V6 % 32));
+            option::set(&socket, libc::IPPROTO_ICMPV6, 1, &refused)?;
+        } else {
+            option::set(&socket, libc::SOL_RAW, 1, &!(1u32 << ECHO_REPLY_V4))?;
+        }
+        Ok(Self { socket, ipv6, identifier })
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// What the kernel says: no route, `WouldBlock`; `InvalidInput` for the other family.
+    pub fn ask(&self, to: IpAddr, sequence: u16, payload: &[u8]) -> io::Result<()> {
+        if to.is_ipv6() != self.ipv6 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let kind = if self.ipv6 { ECHO_REQUEST_V6 } else { ECHO_REQUEST_V4 };
+        let packet = request(kind, self.identifier, sequence, payload);
+        self.socket.send_to(&packet, &SocketAddr::new(to, 0).into()).map(|_| ())
+    }
+
+    /// The next answer with our identifier, read into `buffer`; `None` when nothing is waiting.
+    ///
+    /// # Errors
+    /// What the kernel says; the socket can go on being used.
+    pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Reply<'a>>> {
+        // Answers to other programs are skipped, but not for ever.
+        for _ in 0..64 {
+            let (length, from) = match rustix::net::recvfrom(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((length, _, from)) => (length, from),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let Some(from) = from.and_then(ip_of) else { continue };
+            if let Some((sequence, begin)) = parse(&buffer[..length], self.ipv6, self.identifier) {
+                return Ok(Some(Reply { from, sequence, payload: &buffer[begin..length] }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl AsFd for Pinger {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn ip_of(address: SocketAddrAny) -> Option<IpAddr> {
+    SocketAddr::try_from(address).ok().map(|address| address.ip())
+}
+
+fn request(kind: u8, identifier: u16, sequence: u16, payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(HEADER_BYTES + payload.len());
+    packet.extend([kind, 0, 0, 0]);
+    packet.extend(identifier.to_be_bytes());
+    packet.extend(sequence.to_be_bytes());
+    packet.extend(payload);
+    if kind == ECHO_REQUEST_V4 {
+        // The kernel itself sums up ICMPv6, which covers addresses that only it knows.
+        let sum = checksum(&packet);
+        packet[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    packet
+}
+
+/// The sequence number and where the payload begins, if these are the bytes of an answer to us. An IPv4 packet comes
+/// with its IP header.
+fn parse(packet: &[u8], ipv6: bool, identifier: u16) -> Option<(u16, usize)> {
+    let header = if ipv6 { 0 } else { usize::from(packet.first()? & 0x0f) * 4 };
+    let head: &[u8; HEADER_BYTES] = packet.get(header..)?.first_chunk()?;
+    let kind = if ipv6 { ECHO_REPLY_V6 } else { ECHO_REPLY_V4 };
+    let ours = head[0] == kind && head[1] == 0 && head[4..6] == identifier.to_be_bytes();
+    ours.then(|| (u16::from_be_bytes([head[6], head[7]]), header + HEADER_BYTES))
+}
+
+/// RFC 1071
+fn checksum(bytes: &[u8]) -> u16 {
+    let words =
+        bytes.chunks(2).map(|pair| u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
+    let mut sum: u64 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{in_namespace, patience, set_up};
+
+    #[test]
+    fn garbage_is_no_answer() {
+        for length in 0..64 {
+            for fill in [0u8, 0x45, 0x4f, 129, 0xff] {
+                let packet = vec![fill; length];
+                let _ = parse(&packet, false, 0x4545);
+                let _ = parse(&packet, true, 0x8181);
+            }
+        }
+    }
+
+    #[test]
+    fn the_loopback_answers() {
+        in_namespace(|| {
+            set_up("lo", true).unwrap();
+            for ip in ["127.0.0.1", "::1"] {
+                let ip: IpAddr = ip.parse().unwrap();
+                let pinger = Pinger::open(ip.is_ipv6(), 4711).unwrap();
+                let other = Pinger::open(ip.is_ipv6(), 4712).unwrap();
+                pinger.ask(ip, 7, b"###\nodd").unwrap();
+                let deadline = patience();
+                let mut buffer = [0; 300];
+                loop {
+                    assert!(deadline(), "{ip} does not answer");
+                    if let Some(reply) = pinger.receive(&mut buffer).unwrap() {
+                        assert_eq!(reply, Reply { from: ip, sequence: 7, payload: b"###\nodd" });
+                        break;
+                    }
+                }
+                assert_eq!(other.receive(&mut buffer).unwrap(), None, "not its identifier");
+            }
+        });
+    }
+}

@@ -1,0 +1,298 @@
+//! UDP sockets for links: each belongs to one interface, and neither side ever blocks. Facts: `docs/wire.md`, the
+//! section on media.
+//!
+//! A socket stays bound to the interface that had the name when it was opened; when that one is gone and another of
+//! the same name comes, it hears and says nothing more and has to be opened again.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+
+use crate::{netlink::Interface, option};
+
+/// Room for what arrives while the reader is busy: about half a second of 10,000 small frames a second, counted with
+/// the kernel's bookkeeping.
+const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// The sender's own queue lets beats pass bulk traffic. Higher ones need rights, and change nothing on the wire.
+const PRIORITY: u32 = 6;
+
+/// Hears datagrams that arrive on one interface.
+pub struct Receiver {
+    socket: UdpSocket,
+}
+
+impl Receiver {
+    /// Hears what is sent to any address of this machine (broadcasts included) at `port` and arrives on the interface.
+    /// With `share`, others may listen beside it in the manner of heartbeat's unicast links (SO_REUSEPORT): each
+    /// unicast datagram then reaches only one of them.
+    ///
+    /// # Errors
+    /// What the kernel says: `PermissionDenied` for a port below 1024 without rights, `AddrInUse`, no such device.
+    pub fn open(interface: &Interface, ipv6: bool, port: u16, share: bool) -> io::Result<Self> {
+        let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let socket = socket(interface, ipv6)?;
+        socket.set_reuse_address(true)?;
+        if share {
+            socket.set_reuse_port(true)?;
+        }
+        Self::bind(socket, SocketAddr::new(any, port))
+    }
+
+    /// Hears what is sent to a multicast group at `port` and arrives on the interface.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn join(interface: &Interface, group: IpAddr, port: u16) -> io::Result<Self> {
+        let socket = socket(interface, group.is_ipv6())?;
+        socket.set_reuse_address(true)?;
+        match group {
+            IpAddr::V4(ip) => {
+                socket.join_multicast_v4_n(&ip, &InterfaceIndexOrAddress::Index(interface.index))?;
+                Self::bind(socket, SocketAddrV4::new(ip, port).into())
+            }
+            IpAddr::V6(ip) => {
+                socket.join_multicast_v6(&ip, interface.index)?;
+                Self::bind(socket, SocketAddrV6::new(ip, port, 0, interface.index).into())
+            }
+        }
+    }
+
+    fn bind(socket: Socket, address: SocketAddr) -> io::Result<Self> {
+        // Beyond the system's limit only with rights; without them a smaller one does.
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        }
+        socket.bind(&address.into())?;
+        Ok(Self { socket: socket.into() })
+    }
+
+    /// One datagram into `buffer`: its length (cut to the buffer's) and who says to have sent it. `None` when nothing
+    /// is waiting.
+    ///
+    /// # Errors
+    /// What the kernel says, for example that the interface went down; the socket can go on being used.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+        match self.socket.recv_from(buffer) {
+            Ok(datagram) => Ok(Some(datagram)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Datagrams that the kernel dropped since the socket was opened because nobody read in time (what SO_RXQ_OVFL
+    /// would tell, but readable also when nothing arrives any more).
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn dropped(&self) -> io::Result<u32> {
+        // linux/socket.h, linux/sock_diag.h
+        const SO_MEMINFO: libc::c_int = 55;
+        const SK_MEMINFO_DROPS: usize = 8;
+        let counters: [u32; SK_MEMINFO_DROPS + 1] = option::get(&self.socket, libc::SOL_SOCKET, SO_MEMINFO)?;
+        Ok(counters[SK_MEMINFO_DROPS])
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Sends datagrams out of one interface, from a port of the kernel's choice.
+pub struct Sender {
+    socket: UdpSocket,
+}
+
+impl Sender {
+    /// For the broadcast address of the interface's network: never by way of a router.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn broadcast(interface: &Interface) -> io::Result<Self> {
+        let socket = socket(interface, false)?;
+        socket.set_broadcast(true)?;
+        option::set(&socket, libc::SOL_SOCKET, libc::SO_DONTROUTE, &1i32)?;
+        Ok(Self { socket: socket.into() })
+    }
+
+    /// For single addresses of one family, neighbours or behind routers.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn unicast(interface: &Interface, ipv6: bool) -> io::Result<Self> {
+        Ok(Self { socket: socket(interface, ipv6)?.into() })
+    }
+
+    /// For multicast groups of one family, at most `hops` routers away; with `own_too` what is sent comes back to
+    /// listeners on this machine.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn multicast(interface: &Interface, ipv6: bool, hops: u8, own_too: bool) -> io::Result<Self> {
+        let socket = socket(interface, ipv6)?;
+        if ipv6 {
+            socket.set_multicast_if_v6(interface.index)?;
+            socket.set_multicast_hops_v6(hops.into())?;
+            socket.set_multicast_loop_v6(own_too)?;
+        } else {
+            // Being bound to the interface is enough to choose it.
+            socket.set_multicast_ttl_v4(hops.into())?;
+            socket.set_multicast_loop_v4(own_too)?;
+        }
+        Ok(Self { socket: socket.into() })
+    }
+
+    /// Sends one datagram. Full queues drop it like any network would.
+    ///
+    /// # Errors
+    /// What the kernel says: `NetworkDown`, `NetworkUnreachable`, `WouldBlock`.
+    pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.socket.send_to(bytes, to).map(|_| ())
+    }
+}
+
+fn socket(interface: &Interface, ipv6: bool) -> io::Result<Socket> {
+    let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    if ipv6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind_device(Some(interface.name.as_bytes()))?;
+    socket.set_priority(PRIORITY)?;
+    Ok(socket)
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Receiver({})", self.socket.as_raw_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        netlink::{Netlink, NewAddress},
+        testing::{elsewhere, in_namespace, patience, set_up, veth_pair},
+    };
+
+    fn give(interface: &Interface, ip: &str) {
+        let (label, broadcast, no_prefix_route) = (None, None, false);
+        let ip = ip.parse().unwrap();
+        let new =
+            NewAddress { interface: interface.index, ip, prefix: 24, label, broadcast, no_prefix_route };
+        Netlink::open().unwrap().add_address(&new).unwrap();
+    }
+
+    /// Sends again and again (IPv6 needs a moment after the interface came up) until it is heard.
+    fn heard(send: impl Fn() -> io::Result<()>, receiver: &Receiver) -> (Vec<u8>, SocketAddr) {
+        let deadline = patience();
+        let mut buffer = [0; 2000];
+        loop {
+            assert!(deadline(), "nothing was heard");
+            let _ = send();
+            if let Some((length, from)) = receiver.receive(&mut buffer).unwrap() {
+                return (buffer[..length].to_vec(), from);
+            }
+        }
+    }
+
+    #[test]
+    fn broadcast_reaches_all_listeners_of_its_interface() {
+        in_namespace(|| {
+            let [eth, peer] = veth_pair("eth0", "peer0").unwrap();
+            let listeners = elsewhere(&peer, || {
+                give(&peer, "10.1.0.2");
+                set_up("lo", true).unwrap();
+                let lo = Netlink::open().unwrap().interface("lo").unwrap();
+                [&peer, &peer, &lo].map(|interface| Receiver::open(interface, false, 694, false).unwrap())
+            });
+            give(&eth, "10.1.0.1");
+            let own = Receiver::open(&eth, false, 694, false).unwrap();
+            let sender = Sender::broadcast(&eth).unwrap();
+            let to = "10.1.0.255:694".parse().unwrap();
+            let (bytes, from) = heard(|| sender.send(b"beat", to), &listeners[0]);
+            assert_eq!(bytes, b"beat");
+            assert_eq!(from.ip().to_string(), "10.1.0.1");
+            assert!(
+                listeners[1].receive(&mut [0; 10]).unwrap().is_some(),
+                "two daemons on one host both hear it"
+            );
+            assert!(listeners[2].receive(&mut [0; 10]).unwrap().is_none(), "another interface");
+            assert!(own.receive(&mut [0; 10]).unwrap().is_some(), "the own broadcast comes back");
+
+            rustix::net::sockopt::set_socket_recv_buffer_size(&listeners[0], 1).unwrap();
+            let before = listeners[0].dropped().unwrap();
+            let deadline = patience();
+            while listeners[0].dropped().unwrap() == before {
+                assert!(deadline(), "no drop was counted");
+                for _ in 0..100 {
+                    let _ = sender.send(&[0; 1000], to);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn unicast_of_both_families() {
+        in_namespace(|| {
+            set_up("lo", true).unwrap();
+            let lo = Netlink::open().unwrap().interface("lo").unwrap();
+            for (ipv6, to) in [(false, "127.0.0.1:694"), (true, "[::1]:694")] {
+                let receiver = Receiver::open(&lo, ipv6, 694, true).unwrap();
+                let sender = Sender::unicast(&lo, ipv6).unwrap();
+                let (bytes, _) = heard(|| sender.send(b"beat", to.parse().unwrap()), &receiver);
+                assert_eq!(bytes, b"beat");
+                Receiver::open(&lo, ipv6, 694, true).expect("shared");
+            }
+        });
+    }
+
+    #[test]
+    fn multicast_of_both_families() {
+        in_namespace(|| {
+            let [eth, peer] = veth_pair("eth0", "peer0").unwrap();
+            let groups: [(IpAddr, SocketAddr); 2] = [
+                ("239.0.0.1".parse().unwrap(), "239.0.0.1:694".parse().unwrap()),
+                ("ff02::694".parse().unwrap(), "[ff02::694]:694".parse().unwrap()),
+            ];
+            let listeners = elsewhere(&peer, || {
+                give(&peer, "10.1.0.2");
+                groups.map(|(group, _)| Receiver::join(&peer, group, 694).unwrap())
+            });
+            give(&eth, "10.1.0.1");
+            for ((group, to), listener) in groups.into_iter().zip(&listeners) {
+                let own = Receiver::join(&eth, group, 694).unwrap();
+                let silent = Sender::multicast(&eth, group.is_ipv6(), 1, false).unwrap();
+                assert_eq!(heard(|| silent.send(b"m", to), listener).0, b"m");
+                assert!(own.receive(&mut [0; 10]).unwrap().is_none(), "our own frames do not come back");
+                let echoing = Sender::multicast(&eth, group.is_ipv6(), 1, true).unwrap();
+                assert_eq!(heard(|| echoing.send(b"m", to), &own).0, b"m");
+            }
+        });
+    }
+
+    #[test]
+    fn no_such_interface() {
+        let interface = Interface {
+            index: 999_999,
+            name: "nosuch0".to_string(),
+            mac: None,
+            up: true,
+            carrier: true,
+            loopback: false,
+            broadcast: true,
+            multicast: true,
+            resolves: true,
+        };
+        assert!(Receiver::open(&interface, false, 694, false).is_err());
+        assert!(Sender::unicast(&interface, true).is_err());
+    }
+}
