@@ -1,0 +1,248 @@
+//! The configuration directory: the three files as they lie there, and who this host is. Reading never fails; what is
+//! wrong is a diagnostic, beside those about the text.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use locum_core::{
+    auth::Keys,
+    config::{self, Checked, Diag, FileName, Options, Severity, authkeys},
+};
+
+/// More than any of the files may have: the core says so of a file that reaches it.
+const BYTES_MAX: u64 = 2 << 20;
+
+/// The files of one configuration directory.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Where they lie.
+    pub dir: PathBuf,
+    /// This node: the first line of `nodeinfo`, else the host's name; lower case.
+    pub node: String,
+    ha_cf: Option<Vec<u8>>,
+    authkeys: Option<Vec<u8>>,
+    haresources: Option<Vec<u8>>,
+    options: Options,
+    /// What is wrong with them as files.
+    faults: Vec<Diag>,
+}
+
+impl Files {
+    /// Reads the directory; with `node`, as that node instead of this host.
+    #[must_use]
+    pub fn read(dir: &Path, node: Option<&str>) -> Self {
+        let mut faults = Vec::new();
+        let mut read = |name| read_file(dir, name, &mut faults);
+        let [ha_cf, authkeys, haresources] =
+            [FileName::HaCf, FileName::Authkeys, FileName::Haresources].map(&mut read);
+        let node = node.map_or_else(|| node_name(dir), str::to_lowercase);
+        let udp_port = fs::read("/etc/services").ok().and_then(|text| service_port(&text));
+        let mut options = Options::default();
+        options.udp_port = udp_port.unwrap_or(options.udp_port);
+        Self { dir: dir.to_path_buf(), node, ha_cf, authkeys, haresources, options, faults }
+    }
+
+    /// What the files say, and everything that is wrong with them.
+    #[must_use]
+    pub fn check(&self) -> Checked {
+        let texts = config::Files {
+            ha_cf: self.text(FileName::HaCf),
+            authkeys: self.text(FileName::Authkeys),
+            haresources: self.text(FileName::Haresources),
+        };
+        let mut checked = config::check(&texts, &self.node, &self.options);
+        // Of a file that is there and cannot be read, the core can only say that it is missing.
+        let unreadable =
+            |diag: &Diag| self.text(diag.file).is_none() && self.faults.iter().any(|f| f.file == diag.file);
+        checked.diags.retain(|diag| !unreadable(diag));
+        checked.diags.extend(self.faults.iter().cloned());
+        checked.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
+        checked
+    }
+
+    /// The text of a file, if there is one.
+    #[must_use]
+    pub fn text(&self, name: FileName) -> Option<&[u8]> {
+        match name {
+            FileName::HaCf => self.ha_cf.as_deref(),
+            FileName::Authkeys => self.authkeys.as_deref(),
+            FileName::Haresources => self.haresources.as_deref(),
+        }
+    }
+}
+
+/// `authkeys` alone, as it is read again while the daemon runs; `None` when it is not to be used.
+#[must_use]
+pub fn read_keys(dir: &Path) -> (Option<Keys>, Vec<Diag>) {
+    let mut diags = Vec::new();
+    let Some(text) = read_file(dir, FileName::Authkeys, &mut diags) else {
+        if diags.is_empty() {
+            diags.push(Diag::new(Severity::Error, FileName::Authkeys, "the file is missing"));
+        }
+        return (None, diags);
+    };
+    let (keys, more) = config::keys(&text);
+    diags.extend(more);
+    (keys.filter(|_| !config::failed(&diags)), diags)
+}
+
+/// The text of a file; `None` without a fault when it is not there.
+fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u8>> {
+    match read_text(&dir.join(name.name())) {
+        Ok((text, mode)) => {
+            faults.extend(check_mode(name, mode));
+            Some(text)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            let diag = Diag::new(Severity::Error, name, format!("the file cannot be read: {error}"));
+            let cure = if error.kind() == io::ErrorKind::PermissionDenied {
+                "run this as root"
+            } else {
+                "make it a file"
+            };
+            faults.push(diag.cure(cure).about_host());
+            None
+        }
+    }
+}
+
+fn check_mode(name: FileName, mode: u32) -> Option<Diag> {
+    if name == FileName::Authkeys
+        && let Err(diag) = authkeys::check_mode(mode)
+    {
+        return Some(diag);
+    }
+    // heartbeat lets the group write authkeys; what others can write is another matter.
+    let writers = if name == FileName::Authkeys { 0o002 } else { 0o022 };
+    (mode & writers != 0).then(|| {
+        let message = format!(
+            "others than the owner can write it (mode {:04o}): they decide what root runs",
+            mode & 0o7777
+        );
+        let cure = if name == FileName::Authkeys {
+            "chmod 600 authkeys".into()
+        } else {
+            format!("chmod 644 {name}")
+        };
+        Diag::new(Severity::Warning, name, message).cure(cure).about_host()
+    })
+}
+
+/// The text of a regular file and its permission bits. Never waits, as it would for a pipe.
+fn read_text(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+    let is_file = |metadata: &fs::Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("it is not a regular file")),
+    };
+    is_file(&fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    is_file(&metadata)?;
+    let mut text = Vec::new();
+    file.take(BYTES_MAX).read_to_end(&mut text)?;
+    Ok((text, metadata.mode()))
+}
+
+/// This node's name.
+fn node_name(dir: &Path) -> String {
+    let nodeinfo = read_text(&dir.join("nodeinfo")).ok().map(|(text, _)| text);
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    config::node_name(nodeinfo.as_deref(), host.trim())
+}
+
+/// The UDP port of the service `ha-cluster`.
+fn service_port(services: &[u8]) -> Option<u16> {
+    let text = String::from_utf8_lossy(services);
+    let mut ports = text.lines().filter_map(|line| {
+        let mut words = line.split('#').next()?.split_ascii_whitespace();
+        let name = words.next()?;
+        let (port, protocol) = words.next()?.split_once('/')?;
+        let is_ours = protocol == "udp" && (name == "ha-cluster" || words.any(|alias| alias == "ha-cluster"));
+        is_ours.then(|| port.parse().ok()).flatten()
+    });
+    ports.find(|&port| port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn directory(files: &[(&str, &str, u32)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text, mode) in files {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+        }
+        dir
+    }
+
+    const HA_CF: (&str, &str, u32) = ("ha.cf", "bcast eth0 eth1\nnode web1 web2\n", 0o644);
+    const HARESOURCES: (&str, &str, u32) = ("haresources", "web1 10.0.0.1\n", 0o644);
+    const AUTHKEYS: (&str, &str, u32) = ("authkeys", "auth 1\n1 sha1 k\n", 0o600);
+
+    fn said(dir: &Path) -> Vec<String> {
+        Files::read(dir, Some("WEB1")).check().diags.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_good_directory_has_a_plan() {
+        let dir = directory(&[HA_CF, HARESOURCES, AUTHKEYS, ("nodeinfo", "Web2\nrest", 0o644)]);
+        let checked = Files::read(dir.path(), None).check();
+        assert_eq!(checked.diags, []);
+        assert_eq!(checked.plan.unwrap().me.0, 1);
+        assert!(checked.keys.is_some() && read_keys(dir.path()).0.is_some());
+    }
+
+    #[test]
+    fn keys_that_others_can_read_are_refused() {
+        let dir = directory(&[HA_CF, HARESOURCES, ("authkeys", AUTHKEYS.1, 0o640)]);
+        let text =
+            "authkeys: error: others than the owner can read the keys (mode 0640) (chmod 600 authkeys)";
+        assert_eq!(said(dir.path()), [text]);
+        let (keys, diags) = read_keys(dir.path());
+        assert_eq!((keys, diags[0].to_string().as_str()), (None, text));
+    }
+
+    #[test]
+    fn files_that_others_can_write_are_warned_of() {
+        let dir = directory(&[HA_CF, ("haresources", HARESOURCES.1, 0o666), ("authkeys", AUTHKEYS.1, 0o620)]);
+        assert_eq!(
+            said(dir.path()),
+            [
+                "haresources: warning: others than the owner can write it (mode 0666): they decide what root runs (chmod \
+                 644 haresources)"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_file_is_an_error_of_its_own() {
+        let dir = directory(&[HA_CF, AUTHKEYS]);
+        fs::create_dir(dir.path().join("haresources")).unwrap();
+        assert_eq!(
+            said(dir.path()),
+            ["haresources: error: the file cannot be read: it is not a regular file (make it a file)"]
+        );
+        fs::remove_file(dir.path().join("authkeys")).unwrap();
+        let (keys, diags) = read_keys(dir.path());
+        assert_eq!((keys, diags[0].to_string().as_str()), (None, "authkeys: error: the file is missing"));
+    }
+
+    #[test]
+    fn the_port_of_the_service_is_found() {
+        let services =
+            b"ssh 22/tcp\nha-cluster 694/tcp\nha-cluster\t1694/udp heartbeat # x\n# ha-cluster 1/udp\n\xff\n";
+        assert_eq!(service_port(services), Some(1694));
+        assert_eq!(service_port(b"heartbeat 695/udp ha-cluster\n"), Some(695));
+        assert_eq!(service_port(b"ha-cluster 99999/udp\n"), None);
+        assert_eq!(service_port(b""), None);
+    }
+}
