@@ -1,0 +1,155 @@
+//! The repository checks itself: what a compiler cannot see and a reviewer should not have to.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Files of the repository, except what was built, fetched or recorded.
+fn files() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            let skipped = [
+                "target",
+                ".git",
+                "fuzz/target",
+                "fuzz/corpus",
+                "tests/captures",
+                "crates/core/tests/configs",
+            ];
+            if path.is_symlink() || skipped.contains(&name.as_str()) {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                found.push((PathBuf::from(name), text));
+            }
+        }
+    }
+    assert!(found.len() > 50, "the walk found only {} files", found.len());
+    found.sort();
+    found
+}
+
+fn complain(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+fn is(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|e| e == extension)
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    let words = [
+        ["to", "do!("].concat(),
+        ["unimple", "mented!("].concat(),
+        ["FIX", "ME"].concat(),
+        ["#[ig", "nore"].concat(),
+    ];
+    let mut faults = Vec::new();
+    for (path, text) in files().iter().filter(|(path, _)| is(path, "rs")) {
+        for (line, content) in text.lines().enumerate() {
+            if let Some(word) = words.iter().find(|word| content.contains(word.as_str())) {
+                faults.push(format!("{}:{}: {word}: finish it, or take it out", path.display(), line + 1));
+            }
+        }
+    }
+    complain(&faults);
+}
+
+#[test]
+fn lines_are_short_enough_to_read_side_by_side() {
+    let mut faults = Vec::new();
+    for (path, text) in files().iter().filter(|(path, _)| is(path, "rs")) {
+        for (line, content) in text.lines().enumerate() {
+            // One row per directive: that file is a table.
+            if content.chars().count() > 132 && !path.ends_with("config/directives.rs") {
+                faults.push(format!("{}:{}: over 132 columns: break the line", path.display(), line + 1));
+            }
+        }
+        if text.lines().count() > 1200 {
+            faults.push(format!("{}: over 1200 lines: is it one room or several?", path.display()));
+        }
+    }
+    complain(&faults);
+}
+
+#[test]
+fn every_source_file_says_what_it_is() {
+    let faults: Vec<_> = files()
+        .iter()
+        .filter(|(path, text)| is(path, "rs") && !text.contains("//!"))
+        .map(|(path, _)| {
+            format!("{}: begin with a doc comment: what it is, what it promises", path.display())
+        })
+        .collect();
+    complain(&faults);
+}
+
+#[test]
+fn no_path_of_a_machine_and_no_host_of_a_registry() {
+    let words = [["/wo", "rk/"].concat(), ["/home", "/"].concat(), ["crates", ".io"].concat()];
+    let mut faults = Vec::new();
+    for (path, text) in files() {
+        if path.ends_with("Cargo.lock") {
+            continue;
+        }
+        for (line, content) in text.lines().enumerate() {
+            if let Some(word) = words.iter().find(|word| content.contains(word.as_str())) {
+                faults.push(format!(
+                    "{}:{}: {word}: the project speaks of itself alone",
+                    path.display(),
+                    line + 1
+                ));
+            }
+        }
+    }
+    complain(&faults);
+}
+
+#[test]
+fn unsafe_stays_in_its_room_and_the_arrows_point_one_way() {
+    let block = ["unsafe", " {"].concat();
+    let mut faults = Vec::new();
+    for (path, text) in files() {
+        let name = path.to_string_lossy();
+        if is(&path, "rs") && !name.starts_with("crates/sys/") && text.contains(block.as_str()) {
+            faults.push(format!("{name}: unsafe outside crates/sys"));
+        }
+        let forbidden: &[&str] = match name.as_ref() {
+            "crates/core/Cargo.toml" | "crates/sys/Cargo.toml" => &["locum-"],
+            "crates/sim/Cargo.toml" => &["locum-sys", "locum-lab"],
+            "crates/lab/Cargo.toml" => &["locum-core", "locum-sim"],
+            _ => &[],
+        };
+        for dependency in forbidden {
+            let found = text.lines().any(|line| line.starts_with(dependency));
+            if found {
+                faults.push(format!("{name}: depends on {dependency}…; see ARCHITECTURE.md"));
+            }
+        }
+    }
+    complain(&faults);
+}
+
+#[test]
+fn every_page_of_the_documentation_can_be_found() {
+    let files = files();
+    let pages = || files.iter().filter(|(path, _)| is(path, "md"));
+    let faults: Vec<_> = pages()
+        .filter(|(path, _)| path.starts_with("docs") && !path.starts_with("docs/decisions"))
+        .filter(|(page, _)| {
+            let name = page.file_name().unwrap().to_string_lossy();
+            !pages().any(|(path, text)| path != page && text.contains(name.as_ref()))
+        })
+        .map(|(page, _)| format!("{}: no other page links to it", page.display()))
+        .collect();
+    complain(&faults);
+}
