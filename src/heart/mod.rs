@@ -1,1 +1,216 @@
-//! The heart: the one real-time thread that receives, decides and sends.
+//! **The heart**: the one real-time thread. It owns the director, the links, the timers and the service addresses:
+//! receive, decide, send, move addresses. It never starts a process, writes a file, resolves a name, logs or waits for a
+//! lock; everything that can block goes up to the control plane over a bounded ring, and comes back the same way.
+//!
+//! * [`spawn`] starts it, [`Handle`] is the control plane's end;
+//! * `pulse` is its loop: what is due is sent before anything is read, and reading is bounded;
+//! * `udp` and `serial` are the links, `pings` the ping nodes, `address` the service addresses;
+//! * `network` mirrors the kernel's interfaces and addresses, `stats` counts.
+
+mod address;
+mod network;
+mod pings;
+mod pulse;
+mod ring;
+mod serial;
+mod stats;
+mod udp;
+
+use std::{
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
+};
+
+use locum_core::{
+    action::{Answer, Operation},
+    auth::Keys,
+    director::Director,
+    event::{Order, OrderId, Outcome, Ticket},
+    note::Note,
+    plan::{NodeIndex, Plan, ResourceId},
+    status::Status,
+    time::{Instant, Now},
+};
+use locum_sys::clock;
+
+use self::ring::Shared;
+pub use self::stats::{HeartStats, Lateness, LinkStats};
+
+/// The heart's stack. Far more than it uses; only what it touches is ever resident.
+const STACK_BYTES: usize = 1024 * 1024;
+
+/// How the heart is to work, beyond the plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Leave addresses to the resource scripts: they come up as [`Up::Run`] like everything else.
+    pub prefer_scripts: bool,
+}
+
+/// What comes up from the heart.
+#[derive(Debug)]
+pub enum Up {
+    /// Let an agent work; to be answered by [`Down::Done`] with the same ticket.
+    Run {
+        /// For the answer.
+        ticket: Ticket,
+        /// What.
+        resource: ResourceId,
+        /// Which way.
+        operation: Operation,
+        /// After this long it is killed.
+        limit: Duration,
+    },
+    /// The answer to an order.
+    Reply {
+        /// As given with the order.
+        order: OrderId,
+        /// What came of it.
+        answer: Answer,
+    },
+    /// Keep on disk the highest generation heard of a node.
+    Remember {
+        /// Whose.
+        node: NodeIndex,
+        /// Its generation.
+        generation: u64,
+    },
+    /// A line for the log.
+    Note {
+        /// The line.
+        note: Note,
+        /// When it was taken.
+        unix: SystemTime,
+    },
+    /// The state of everything, as asked for.
+    Status {
+        /// As given with the question.
+        request: u64,
+        /// What the director knows.
+        status: Box<Status>,
+        /// What the heart counted.
+        heart: Box<HeartStats>,
+    },
+    /// Everything is said: the daemon may end.
+    Exit {
+        /// Nothing is left running that should have been stopped.
+        clean: bool,
+        /// Begin a new life after this long instead of ending.
+        restart: Option<Duration>,
+    },
+}
+
+/// What goes down to the heart.
+#[derive(Debug)]
+pub enum Down {
+    /// How an operation ended.
+    Done {
+        /// As given with [`Up::Run`].
+        ticket: Ticket,
+        /// How.
+        outcome: Outcome,
+    },
+    /// A person asks for something; answered by [`Up::Reply`].
+    Order {
+        /// Returned with the answer.
+        id: OrderId,
+        /// What.
+        order: Order,
+    },
+    /// New keys.
+    Keys(Keys),
+    /// The first line of the load average file.
+    Load(String),
+    /// Tell the state of everything; answered by [`Up::Status`].
+    Status {
+        /// Returned with the answer.
+        request: u64,
+    },
+    /// For so long wake up every 10 ms as well, and count how late that is; the result stands in
+    /// [`HeartStats::measured`].
+    Measure(Duration),
+    /// End the thread at once. Addresses stay as they are.
+    Stop,
+}
+
+/// The control plane's end. Dropped, it stops the heart without waiting for it.
+#[derive(Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+    ear: ring::Ear,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts the heart. Links that cannot be opened are down links and are tried again; they are no error.
+///
+/// # Errors
+/// When the kernel gives no thread, no netlink, no epoll.
+pub fn spawn(director: Director, plan: Arc<Plan>, options: Options) -> io::Result<Handle> {
+    let (shared, ear) = ring::pair()?;
+    // Opened here, where an error can still be told; and before the thread exists nothing of it has to be timely.
+    let mut pulse = pulse::Pulse::new(director, plan, options, Arc::clone(&shared))?;
+    let thread = thread::Builder::new()
+        .name("heart".to_string())
+        .stack_size(STACK_BYTES)
+        .spawn(move || pulse.run())?;
+    Ok(Handle { shared, ear, thread: Some(thread) })
+}
+
+impl Handle {
+    /// Tells the heart something. Never waits.
+    ///
+    /// # Errors
+    /// Gives it back when the ring is full: the heart does not run.
+    pub fn send(&self, down: Down) -> Result<(), Down> {
+        self.shared.send_down(down)
+    }
+
+    /// The next thing that comes up. Nothing is lost when the future is dropped. After the heart has ended and
+    /// everything was taken, it waits for ever.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with io.
+    pub async fn next(&mut self) -> Up {
+        loop {
+            if let Some(up) = self.shared.take_up() {
+                return up;
+            }
+            self.ear.listen().await;
+        }
+    }
+
+    /// The next thing that has already come up.
+    pub fn try_next(&mut self) -> Option<Up> {
+        self.shared.take_up()
+    }
+
+    /// A number that grows with every turn of the heart, at least once a second. For the watchdog.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.shared.progress()
+    }
+
+    /// Waits for the thread's end, which [`Down::Stop`] brings.
+    ///
+    /// # Errors
+    /// When the thread panicked.
+    pub fn join(mut self) -> thread::Result<()> {
+        self.thread.take().map_or(Ok(()), JoinHandle::join)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// What the clocks say, in the director's terms.
+#[must_use]
+pub fn now() -> Now {
+    Now {
+        instant: Instant::from_nanos(clock::monotonic_nanos()),
+        unix_seconds: clock::unix_nanos() / 1_000_000_000,
+    }
+}

@@ -1,6 +1,9 @@
 //! The clocks.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    thread::{ClockId as SleepClockId, clock_nanosleep_absolute},
+    time::{ClockId, Timespec, clock_gettime},
+};
 
 /// Nanoseconds on the monotonic clock, on which all deadlines are.
 ///
@@ -19,6 +22,16 @@ pub fn unix_nanos() -> u64 {
     nanos(ClockId::Realtime)
 }
 
+/// Waits until that moment of [`monotonic_nanos`], deaf to everything but signals.
+pub fn sleep_until(nanos: u64) {
+    let request = Timespec {
+        tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec: (nanos % 1_000_000_000) as _,
+    };
+    // An interrupted or refused sleep is a shorter one.
+    let _ = clock_nanosleep_absolute(SleepClockId::Monotonic, &request);
+}
+
 fn nanos(clock: ClockId) -> u64 {
     let now = clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
@@ -33,6 +46,9 @@ mod tests {
     fn forward() {
         let before = monotonic_nanos();
         assert!(before > 0 && monotonic_nanos() >= before);
+        let until = monotonic_nanos() + 1_000_000;
+        sleep_until(until);
+        assert!(monotonic_nanos() >= until);
         assert!(unix_nanos() > 1_700_000_000_000_000_000);
     }
 }

@@ -35,9 +35,39 @@ pub fn become_nice(value: i32) -> io::Result<()> {
 /// condition every stack of every thread would be resident as a whole.
 ///
 /// # Errors
-/// `PermissionDenied` or `OutOfMemory` when RLIMIT_MEMLOCK is too small and there is no CAP_IPC_LOCK.
+/// `PermissionDenied` when RLIMIT_MEMLOCK limits it and there is no CAP_IPC_LOCK: a process that may lock only some
+/// memory would be refused any more, ordinary memory included, the moment it reaches the limit.
 pub fn lock_memory() -> io::Result<()> {
+    let limit = getrlimit(Resource::Memlock);
+    if let Some(bytes) = limit.current {
+        // The hard limit may be wider, and is ours to use.
+        let widest = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let unlimited = limit.maximum.is_none() && setrlimit(Resource::Memlock, widest).is_ok();
+        if !unlimited && !locks_beyond_the_limit(limit) {
+            let text = format!("RLIMIT_MEMLOCK is {} KiB and there is no CAP_IPC_LOCK", bytes / 1024);
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+    }
     Ok(mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?)
+}
+
+/// Whether the process has CAP_IPC_LOCK where it counts, which is the first user namespace: tried with one page under
+/// a limit of zero, because the capability sets of another user namespace look the same.
+fn locks_beyond_the_limit(limit: Rlimit) -> bool {
+    let none = Rlimit { current: Some(0), maximum: limit.maximum };
+    if setrlimit(Resource::Memlock, none).is_err() {
+        return false;
+    }
+    let page = [0u8; 1];
+    // SAFETY: the address is that of a live variable, and locking its page for a moment changes nothing that the
+    // compiler knows of.
+    let locked = unsafe { libc::mlock(page.as_ptr().cast(), 1) } == 0;
+    if locked {
+        // SAFETY: as above.
+        unsafe { libc::munlock(page.as_ptr().cast(), 1) };
+    }
+    let _ = setrlimit(Resource::Memlock, limit);
+    locked
 }
 
 /// Bytes of stack that [`touch_stack`] makes resident.

@@ -1,0 +1,124 @@
+//! The kernel's interfaces and addresses as the heart knows them: read once, then kept up to date by the kernel's own
+//! notifications, so that nothing has to be asked when every millisecond counts.
+
+use std::{
+    io, mem,
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use locum_sys::netlink::{Change, Interface, InterfaceAddress, Monitor, Netlink};
+
+/// Interfaces, addresses, and the two connections to the kernel behind them.
+pub(super) struct Network {
+    /// For changes of our own.
+    pub(super) netlink: Netlink,
+    monitor: Monitor,
+    changes: Vec<Change>,
+    /// Something was told since somebody last asked.
+    changed: bool,
+    interfaces: Vec<Interface>,
+    addresses: Vec<InterfaceAddress>,
+}
+
+impl Network {
+    pub(super) fn open() -> io::Result<Self> {
+        // The monitor first: what changes between the two is told twice and not missed.
+        let monitor = Monitor::open()?;
+        let mut network = Self {
+            netlink: Netlink::open()?,
+            monitor,
+            changes: Vec::new(),
+            changed: false,
+            interfaces: Vec::new(),
+            addresses: Vec::new(),
+        };
+        network.reload()?;
+        Ok(network)
+    }
+
+    /// Takes in all that the kernel has told.
+    ///
+    /// The kernel tells of our own changes before it answers their request: after one, a refresh shows it.
+    pub(super) fn refresh(&mut self) -> io::Result<()> {
+        let mut changes = mem::take(&mut self.changes);
+        let read = (|| {
+            while self.monitor.read(&mut changes)? {}
+            Ok(())
+        })();
+        let lost = changes.contains(&Change::Lost);
+        self.changed |= !changes.is_empty();
+        for change in changes.drain(..) {
+            self.apply(change);
+        }
+        self.changes = changes;
+        if lost || read.is_err() {
+            self.reload()?;
+        }
+        read
+    }
+
+    /// Whether the kernel told anything since the last time this was asked.
+    pub(super) fn take_changed(&mut self) -> bool {
+        mem::take(&mut self.changed)
+    }
+
+    fn reload(&mut self) -> io::Result<()> {
+        self.interfaces = self.netlink.interfaces()?;
+        self.addresses = self.netlink.addresses()?;
+        Ok(())
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Interface(new) => match self.interfaces.iter_mut().find(|old| old.index == new.index) {
+                Some(old) => *old = new,
+                None => self.interfaces.push(new),
+            },
+            Change::InterfaceGone(gone) => {
+                self.interfaces.retain(|old| old.index != gone.index);
+                self.addresses.retain(|address| address.interface != gone.index);
+            }
+            Change::Address(new) => match self.addresses.iter_mut().find(|old| is_same(old, &new)) {
+                Some(old) => *old = new,
+                None => self.addresses.push(new),
+            },
+            Change::AddressGone(gone) => self.addresses.retain(|old| !is_same(old, &gone)),
+            Change::Lost => {}
+        }
+    }
+
+    pub(super) fn interface(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.name == name)
+    }
+
+    pub(super) fn interface_by_index(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.index == index)
+    }
+
+    /// Interfaces in the kernel's order.
+    pub(super) fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    /// Addresses, in the kernel's order for those that stood when it was asked.
+    pub(super) fn addresses(&self) -> &[InterfaceAddress] {
+        &self.addresses
+    }
+
+    /// Whether `ip` stands on that interface.
+    pub(super) fn carries(&self, interface: u32, ip: IpAddr) -> bool {
+        self.addresses.iter().any(|address| address.interface == interface && address.ip == ip)
+    }
+}
+
+impl AsFd for Network {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.monitor.as_fd()
+    }
+}
+
+/// The kernel allows one address on one interface several times with different masks.
+fn is_same(a: &InterfaceAddress, b: &InterfaceAddress) -> bool {
+    a.interface == b.interface && a.ip == b.ip && a.prefix == b.prefix
+}

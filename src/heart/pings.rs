@@ -1,0 +1,91 @@
+//! Ping nodes: ICMP echo whose payload is a frame, and the answers.
+
+use std::{collections::VecDeque, net::IpAddr, os::fd::BorrowedFd};
+
+use locum_core::plan::{Ping, PingIndex};
+use locum_sys::icmp::Pinger;
+
+/// Questions that may be open; an answer to an older one comes too late to be news.
+const OPEN_MAX: usize = 512;
+
+/// The sockets, and the questions that are not answered yet.
+pub(super) struct Pings {
+    nodes: Vec<Ping>,
+    ipv4: Option<Pinger>,
+    ipv6: Option<Pinger>,
+    sequence: u16,
+    open: VecDeque<Question>,
+    /// Questions that the kernel refused.
+    pub(super) failures: u64,
+}
+
+struct Question {
+    sequence: u16,
+    ping: PingIndex,
+    to: IpAddr,
+}
+
+/// A family's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Pings {
+    /// Opens the sockets that are needed. With them, in words, what could not be opened.
+    pub(super) fn new(nodes: &[Ping]) -> (Self, Option<String>) {
+        let identifier = (std::process::id() & 0xffff) as u16;
+        let mut fault = None;
+        let mut open = |ipv6: bool| {
+            let needed = nodes.iter().flat_map(|ping| &ping.members).any(|ip| ip.is_ipv6() == ipv6);
+            let opened = needed.then(|| Pinger::open(ipv6, identifier)).transpose();
+            opened.unwrap_or_else(|error| {
+                fault = Some(format!("ping nodes cannot be asked: {error}"));
+                None
+            })
+        };
+        let (ipv4, ipv6) = (open(false), open(true));
+        (Self { nodes: nodes.to_vec(), ipv4, ipv6, sequence: 0, open: VecDeque::new(), failures: 0 }, fault)
+    }
+
+    pub(super) fn sources(&self) -> impl Iterator<Item = (Family, BorrowedFd<'_>)> {
+        use std::os::fd::AsFd as _;
+        let v4 = self.ipv4.iter().map(|pinger| (Family::V4, pinger.as_fd()));
+        v4.chain(self.ipv6.iter().map(|pinger| (Family::V6, pinger.as_fd())))
+    }
+
+    /// Asks every member.
+    pub(super) fn ask(&mut self, ping: PingIndex, bytes: &[u8]) {
+        let Some(node) = self.nodes.get(ping.0) else { return };
+        for &to in &node.members {
+            let Some(pinger) = (if to.is_ipv6() { &self.ipv6 } else { &self.ipv4 }) else { continue };
+            self.sequence = self.sequence.wrapping_add(1);
+            if pinger.ask(to, self.sequence, bytes).is_err() {
+                self.failures += 1;
+                continue;
+            }
+            if self.open.len() == OPEN_MAX {
+                self.open.pop_front();
+            }
+            self.open.push_back(Question { sequence: self.sequence, ping, to });
+        }
+    }
+
+    /// The next answer, read into `buffer`: its payload, and which ping node gave it, if it answers a question that was
+    /// not answered before. `None` when nothing waits.
+    pub(super) fn receive<'a>(
+        &mut self,
+        family: Family,
+        buffer: &'a mut [u8],
+    ) -> Option<(Option<PingIndex>, &'a [u8])> {
+        let pinger = match family {
+            Family::V4 => self.ipv4.as_ref(),
+            Family::V6 => self.ipv6.as_ref(),
+        };
+        let reply = pinger?.receive(buffer).ok()??;
+        let asked = |question: &Question| question.sequence == reply.sequence && question.to == reply.from;
+        let ping = self.open.iter().position(asked).and_then(|index| self.open.remove(index)).map(|q| q.ping);
+        Some((ping, reply.payload))
+    }
+}

@@ -1,0 +1,625 @@
+//! The heart's loop. One turn: wait; do what is due; read a bounded number of frames from each link that has some; hear
+//! the control plane; tell it. After every single event the director's actions are performed to the last one.
+//!
+//! What is due comes before what was received, so that no flood delays a beat. The one exception is a turn that comes
+//! late because this machine did not let us run: then one bounded round of what waits in the sockets is read first, or
+//! our own pause would look like the peer's silence.
+
+use std::{
+    collections::VecDeque,
+    io, mem,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use locum_core::{
+    action::{Action, Operation},
+    director::Director,
+    event::{Carrier, Event, Outcome, Source, Ticket},
+    note::{Level, Note},
+    plan::{Agent, LinkIndex, Medium, Plan, ResourceId},
+};
+use locum_sys::{
+    clock,
+    poll::{Interest, Poller, Ready, Timer},
+    realtime,
+};
+
+use super::{
+    Down, HeartStats, LinkStats, Options, Up,
+    address::Addresses,
+    network::Network,
+    now,
+    pings::{Family, Pings},
+    ring::Shared,
+    serial::SerialLink,
+    stats::Histogram,
+    udp::UdpLink,
+};
+
+/// Frames read from one socket in one turn, while others wait.
+const FRAMES_A_TURN: usize = 32;
+/// And after a pause of our own.
+const FRAMES_AFTER_PAUSE: usize = 512;
+/// Bytes read from a serial line in one turn: a third of a second of the fastest.
+const PIECE_BYTES: usize = 4096;
+/// The largest datagram there is.
+const BUFFER_BYTES: usize = 65_536;
+/// Links that are down for a reason that no notification tells of are tried again after this; also the longest time
+/// between two turns.
+const RETRY_NANOS: u64 = 1_000_000_000;
+/// Without once having to wait the heart works for so long, and then leaves the processor to others for a moment. A
+/// real-time thread that never waits would starve the machine (and meet the brake).
+const BREATH_AFTER_NANOS: u64 = 20_000_000;
+const BREATH_NANOS: u64 = 2_000_000;
+/// A wait that took longer than this was one.
+const WAITED_NANOS: u64 = 50_000;
+/// The brake: computing for so long without waiting is a fault that must end the process.
+const BRAKE_MICROS: u64 = 2_000_000;
+/// The tick of a measurement.
+const MEASURE_NANOS: u64 = 10_000_000;
+
+/// Numbers of the poller's sources. Receivers and lines follow, [`SLOTS`] numbers to a link.
+const TIMER: u64 = 0;
+const BELL: u64 = 1;
+const NETWORK: u64 = 2;
+const ECHO_V4: u64 = 3;
+const ECHO_V6: u64 = 4;
+const LINKS: u64 = 16;
+const SLOTS: u64 = 64;
+
+/// The thread's whole state.
+pub(super) struct Pulse {
+    director: Director,
+    plan: Arc<Plan>,
+    options: Options,
+    shared: Arc<Shared>,
+    poller: Poller,
+    timer: Timer,
+    /// What the timer is set to.
+    timer_at: Option<u64>,
+    network: Network,
+    links: Vec<LinkEnd>,
+    pings: Pings,
+    addresses: Addresses,
+    /// All service addresses of the plan.
+    services: Vec<IpAddr>,
+    /// What came of actions while they were performed: told to the director one by one afterwards.
+    found: VecDeque<Found>,
+    /// For the control plane, when the ring was full.
+    waiting: VecDeque<Up>,
+    /// Something is in the ring that the control plane has not been called for.
+    called: bool,
+    retry_at: u64,
+    lateness: Histogram,
+    measure: Option<Measure>,
+    measured: Option<Histogram>,
+    stats: HeartStats,
+    buffer: Vec<u8>,
+    ready: Vec<Ready>,
+}
+
+/// One link: its media, the state last told to the director, its counters.
+struct LinkEnd {
+    media: Media,
+    told: Option<Carrier>,
+    stats: LinkStats,
+}
+
+enum Media {
+    Udp(UdpLink),
+    Serial(SerialLink),
+}
+
+/// Something that came about while an action was performed.
+enum Found {
+    Done(Ticket, Outcome),
+    Link(LinkIndex, Carrier),
+    Gone(ResourceId),
+}
+
+struct Measure {
+    next: u64,
+    until: u64,
+}
+
+impl Pulse {
+    pub(super) fn new(
+        director: Director,
+        plan: Arc<Plan>,
+        options: Options,
+        shared: Arc<Shared>,
+    ) -> io::Result<Self> {
+        let (poller, timer, network) = (Poller::new()?, Timer::new()?, Network::open()?);
+        poller.add(&timer, TIMER, Interest::Read)?;
+        poller.add(shared.bell(), BELL, Interest::Read)?;
+        poller.add(&network, NETWORK, Interest::Read)?;
+        let (pings, ping_fault) = Pings::new(&plan.pings);
+        for (family, source) in pings.sources() {
+            let token = if family == Family::V4 { ECHO_V4 } else { ECHO_V6 };
+            poller.add(source, token, Interest::Read)?;
+        }
+        let addresses = Addresses::new(&plan);
+        let links = plan.links.iter().enumerate().map(|(index, link)| {
+            let media = match link.media.first() {
+                Some(Medium::Serial { device, baud }) => {
+                    Media::Serial(SerialLink::new(device, *baud, token(index, 0)))
+                }
+                _ => Media::Udp(UdpLink::new(&link.name, &link.media)),
+            };
+            LinkEnd {
+                media,
+                told: None,
+                stats: LinkStats { name: link.name.clone(), ..LinkStats::default() },
+            }
+        });
+        let mut pulse = Self {
+            links: links.collect(),
+            services: addresses.all(),
+            director,
+            plan,
+            options,
+            shared,
+            poller,
+            timer,
+            timer_at: None,
+            network,
+            pings,
+            addresses,
+            found: VecDeque::new(),
+            waiting: VecDeque::new(),
+            called: false,
+            retry_at: 0,
+            lateness: Histogram::default(),
+            measure: None,
+            measured: None,
+            stats: HeartStats::default(),
+            buffer: vec![0; BUFFER_BYTES],
+            ready: Vec::new(),
+        };
+        if let Some(fault) = ping_fault {
+            pulse.note(Level::Warning, fault);
+        }
+        if let Some(why) = pulse.addresses.cannot_announce().filter(|_| !pulse.services.is_empty()) {
+            pulse.note(Level::Error, format!("addresses cannot be announced to the segment: {why}"));
+        }
+        Ok(pulse)
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(&mut self) {
+        self.become_punctual();
+        self.check_links(true);
+        self.perform();
+        let mut worked_since = clock::monotonic_nanos();
+        while !self.shared.stopped() {
+            self.set_timer();
+            self.tell_control();
+            let before = clock::monotonic_nanos();
+            if before.saturating_sub(worked_since) > BREATH_AFTER_NANOS {
+                self.stats.breaths += 1;
+                clock::sleep_until(before.saturating_add(BREATH_NANOS).min(self.next_deadline()));
+                worked_since = clock::monotonic_nanos();
+            }
+            let mut ready = mem::take(&mut self.ready);
+            if self.poller.wait(true, &mut ready).is_err() {
+                // Cannot happen with a descriptor of our own; if it does, the timers go on at least.
+                clock::sleep_until(self.next_deadline());
+                ready.clear();
+            }
+            let after = clock::monotonic_nanos();
+            if after.saturating_sub(before) > WAITED_NANOS {
+                worked_since = after;
+            }
+            self.turn(after, &ready);
+            self.ready = ready;
+            self.stats.turns += 1;
+            self.shared.note_progress();
+        }
+    }
+
+    fn become_punctual(&mut self) {
+        realtime::touch_stack();
+        if let Err(error) = realtime::lock_memory() {
+            self.note(Level::Warning, format!("memory cannot be locked ({error}): swapping can delay beats"));
+            self.stats.lock_refused = Some(error.to_string());
+        }
+        let Some(priority) = self.plan.realtime else { return };
+        match realtime::become_fifo(priority) {
+            Ok(()) => {
+                if let Err(error) = realtime::brake(BRAKE_MICROS) {
+                    self.note(
+                        Level::Warning,
+                        format!("no limit for a real-time thread that runs wild: {error}"),
+                    );
+                }
+            }
+            Err(error) => {
+                let nice = realtime::become_nice(-20).is_ok();
+                let instead = if nice { "goes on at nice -20" } else { "goes on at ordinary priority" };
+                self.note(
+                    Level::Warning,
+                    format!("no real-time scheduling for the heart ({error}); it {instead}: under load, beats may be late"),
+                );
+                self.stats.realtime_refused = Some(format!("{error}; it {instead}"));
+            }
+        }
+    }
+
+    fn turn(&mut self, now: u64, ready: &[Ready]) {
+        let due = self.director_deadline();
+        if now >= due {
+            let late = now - due;
+            self.lateness.add(late);
+            let paused = late > u64::try_from(self.plan.timing.keepalive.as_nanos() / 4).unwrap_or(u64::MAX);
+            if paused {
+                self.read_all(ready, FRAMES_AFTER_PAUSE);
+            }
+            // Reading may have brought the tick already.
+            if clock::monotonic_nanos() >= self.director_deadline() {
+                self.feed(Event::Tick);
+            }
+        }
+        self.do_due(now);
+        self.read_all(ready, FRAMES_A_TURN);
+        if ready.iter().any(|ready| ready.token == BELL) {
+            self.hear_control();
+        }
+        self.heed_network(now);
+    }
+
+    // ---- deadlines
+
+    fn director_deadline(&self) -> u64 {
+        self.director.deadline().as_nanos()
+    }
+
+    fn next_deadline(&self) -> u64 {
+        let lines = self.links.iter().filter_map(|link| match &link.media {
+            Media::Serial(line) => line.deadline(),
+            Media::Udp(_) => None,
+        });
+        let others = [self.addresses.deadline(), self.measure.as_ref().map(|measure| measure.next)];
+        let first = lines.chain(others.into_iter().flatten()).min().unwrap_or(u64::MAX);
+        first.min(self.retry_at).min(self.director_deadline())
+    }
+
+    fn set_timer(&mut self) {
+        let deadline = self.next_deadline();
+        // A passed deadline has to be set again even if it is the same: that is what makes the timer unreadable.
+        let passed = self.timer_at.is_none_or(|at| at <= clock::monotonic_nanos());
+        if (passed || self.timer_at != Some(deadline)) && self.timer.set(Some(deadline)).is_ok() {
+            self.timer_at = Some(deadline);
+        }
+    }
+
+    /// Everything whose time has come, but the director's.
+    fn do_due(&mut self, now: u64) {
+        if let Some(measure) = &mut self.measure {
+            while measure.next <= now && measure.next < measure.until {
+                self.measured.get_or_insert_default().add(now - measure.next);
+                measure.next += MEASURE_NANOS;
+            }
+            if measure.next >= measure.until {
+                self.measure = None;
+            }
+        }
+        if self.addresses.deadline().is_some_and(|at| at <= now) {
+            self.addresses.send_due(&self.network, now);
+        }
+        for (index, link) in self.links.iter_mut().enumerate() {
+            if let Media::Serial(line) = &mut link.media
+                && line.expire(now, &self.poller, &mut link.stats)
+            {
+                let carrier = line.carrier();
+                tell(&mut self.found, index, link, carrier);
+            }
+        }
+        if self.retry_at <= now {
+            self.retry_at = now + RETRY_NANOS;
+            self.check_links(false);
+        }
+        self.feed_found();
+    }
+
+    /// Compares links with interfaces and devices. Without `all` only those that are down.
+    fn check_links(&mut self, all: bool) {
+        for (index, link) in self.links.iter_mut().enumerate() {
+            if !all && link.told == Some(Carrier::Up) {
+                continue;
+            }
+            let carrier = match &mut link.media {
+                Media::Udp(udp) => {
+                    udp.check(&self.network, &self.services, &self.poller, |slot| token(index, slot))
+                }
+                Media::Serial(line) => line.check(&self.poller),
+            };
+            tell(&mut self.found, index, link, carrier);
+        }
+        self.feed_found();
+    }
+
+    // ---- the director
+
+    /// Tells the director one thing, and performs all that it wants done for it.
+    fn feed(&mut self, event: Event<'_>) {
+        self.director.handle(now(), event);
+        self.perform();
+        self.feed_found();
+    }
+
+    fn feed_found(&mut self) {
+        while let Some(found) = self.found.pop_front() {
+            let event = match found {
+                Found::Done(ticket, outcome) => Event::Done { ticket, outcome },
+                Found::Link(link, state) => Event::Link { link, state },
+                Found::Gone(resource) => Event::AddressGone(resource),
+            };
+            self.director.handle(now(), event);
+            self.perform();
+        }
+    }
+
+    fn perform(&mut self) {
+        while let Some(action) = self.director.poll() {
+            match action {
+                Action::Send { link, bytes } => self.send(link, &bytes),
+                Action::Ping { ping, bytes } => self.pings.ask(ping, &bytes),
+                Action::Run { ticket, resource, operation, limit } => {
+                    match self.run_address(resource, operation) {
+                        Some(outcome) => self.found.push_back(Found::Done(ticket, outcome)),
+                        None => self.send_up(Up::Run { ticket, resource, operation, limit }),
+                    }
+                }
+                Action::Announce(resource) => {
+                    self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
+                }
+                Action::Reply { order, answer } => self.send_up(Up::Reply { order, answer }),
+                Action::Remember { node, generation } => self.send_up(Up::Remember { node, generation }),
+                Action::Note(note) => self.send_note(note),
+                Action::Exit { clean, restart } => self.send_up(Up::Exit { clean, restart }),
+            }
+        }
+    }
+
+    fn send(&mut self, index: LinkIndex, bytes: &Arc<[u8]>) {
+        let Some(link) = self.links.get_mut(index.0) else { return };
+        match &mut link.media {
+            Media::Udp(udp) => {
+                if let Some(carrier) = udp.send(bytes, &mut link.stats) {
+                    tell(&mut self.found, index.0, link, carrier);
+                }
+            }
+            Media::Serial(line) => {
+                if line.send(bytes, clock::monotonic_nanos(), &self.poller, &mut link.stats) {
+                    let carrier = line.carrier();
+                    tell(&mut self.found, index.0, link, carrier);
+                }
+            }
+        }
+    }
+
+    /// What the heart does itself. `None` for what is the control plane's.
+    fn run_address(&mut self, id: ResourceId, operation: Operation) -> Option<Outcome> {
+        if self.options.prefer_scripts {
+            return None;
+        }
+        let agent = &self.plan.resource(id).agent;
+        if !matches!(agent, Agent::Address(_) | Agent::SendArp(_)) {
+            return None;
+        }
+        let now = clock::monotonic_nanos();
+        if let Err(error) = self.network.refresh() {
+            let why = format!("the kernel does not tell its addresses: {error}");
+            let asked = operation == Operation::Status;
+            return Some(if asked { Outcome::Unknown(why) } else { Outcome::Failed(why) });
+        }
+        let (addresses, network) = (&mut self.addresses, &mut self.network);
+        Some(match (&self.plan.resource(id).agent, operation) {
+            (Agent::SendArp(_), Operation::Start) => addresses.speak_for(id, network, now),
+            (Agent::SendArp(_), Operation::Stop) => addresses.be_silent(id),
+            (Agent::SendArp(_), Operation::Status) => addresses.speaks(id),
+            (_, Operation::Start) => addresses.start(id, network, now),
+            (_, Operation::Stop) => addresses.stop(id, network),
+            (_, Operation::Status) => addresses.status(id, network, now),
+        })
+    }
+
+    // ---- what comes in
+
+    /// Reads at most `limit` frames from each source that is ready, and takes in all that the kernel tells.
+    fn read_all(&mut self, ready: &[Ready], limit: usize) {
+        for source in ready {
+            match source.token {
+                TIMER | BELL => {}
+                NETWORK => {
+                    if let Err(error) = self.network.refresh() {
+                        self.note(Level::Error, format!("the kernel does not tell what changes: {error}"));
+                    }
+                }
+                ECHO_V4 => self.read_echoes(Family::V4, limit),
+                ECHO_V6 => self.read_echoes(Family::V6, limit),
+                token => {
+                    let (index, slot) = link_of(token);
+                    self.read_link(index, slot, source, limit);
+                }
+            }
+        }
+    }
+
+    fn read_link(&mut self, index: usize, slot: usize, source: &Ready, limit: usize) {
+        let mut buffer = mem::take(&mut self.buffer);
+        match self.links.get_mut(index).map(|link| &mut link.media) {
+            Some(Media::Udp(_)) => self.read_datagrams(index, slot, &mut buffer, limit),
+            Some(Media::Serial(_)) => self.serve_line(index, source, &mut buffer),
+            None => {}
+        }
+        self.buffer = buffer;
+    }
+
+    fn read_datagrams(&mut self, index: usize, slot: usize, buffer: &mut [u8], limit: usize) {
+        for _ in 0..limit {
+            let Some(link) = self.links.get_mut(index) else { return };
+            let Media::Udp(udp) = &link.media else { return };
+            // The socket may have gone while its last frame was handled.
+            let Some(receiver) = udp.receiver(slot) else { return };
+            match receiver.receive(buffer) {
+                Ok(None) => return,
+                Ok(Some((length, from))) => {
+                    link.stats.frames_in += 1;
+                    link.stats.bytes_in += length as u64;
+                    let bytes = &buffer[..length];
+                    self.feed(Event::Frame { link: LinkIndex(index), from: Source::Udp(from), bytes });
+                }
+                Err(_) => {
+                    link.stats.errors_in += 1;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve_line(&mut self, index: usize, source: &Ready, buffer: &mut [u8]) {
+        let Some(link) = self.links.get_mut(index) else { return };
+        let Media::Serial(line) = &mut link.media else { return };
+        if source.write {
+            line.write(clock::monotonic_nanos(), &self.poller, &mut link.stats);
+        }
+        let mut frames = Vec::new();
+        if source.read {
+            line.read(&mut buffer[..PIECE_BYTES], &mut link.stats, |frame| frames.push(frame.to_vec()));
+        }
+        // The link's state first: it may have ended with these frames.
+        let carrier = line.carrier();
+        tell(&mut self.found, index, link, carrier);
+        for bytes in frames {
+            self.feed(Event::Frame { link: LinkIndex(index), from: Source::Serial, bytes: &bytes });
+        }
+        self.feed_found();
+    }
+
+    fn read_echoes(&mut self, family: Family, limit: usize) {
+        let mut buffer = mem::take(&mut self.buffer);
+        for _ in 0..limit {
+            match self.pings.receive(family, &mut buffer) {
+                None => break,
+                Some((None, _)) => {}
+                Some((Some(ping), bytes)) => self.feed(Event::Echo { ping, bytes }),
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Draws the conclusions from what the kernel told of interfaces and addresses in this turn.
+    fn heed_network(&mut self, now: u64) {
+        if !self.network.take_changed() {
+            return;
+        }
+        let lost = self.addresses.compare(&self.network, now);
+        self.found.extend(lost.into_iter().map(Found::Gone));
+        self.check_links(true);
+    }
+
+    // ---- the control plane
+
+    fn hear_control(&mut self) {
+        self.shared.bell().silence();
+        while let Some(down) = self.shared.take_down() {
+            match down {
+                Down::Done { ticket, outcome } => self.feed(Event::Done { ticket, outcome }),
+                Down::Order { id, order } => self.feed(Event::Order { id, order }),
+                Down::Keys(keys) => self.feed(Event::Keys(keys)),
+                Down::Load(load) => self.feed(Event::Load(&load)),
+                Down::Status { request } => {
+                    let status = Box::new(self.director.status(now()));
+                    let heart = Box::new(self.stats());
+                    self.send_up(Up::Status { request, status, heart });
+                }
+                Down::Measure(long) => {
+                    let next = clock::monotonic_nanos() + MEASURE_NANOS;
+                    let long = u64::try_from(long.as_nanos()).unwrap_or(u64::MAX);
+                    self.measure = Some(Measure { next, until: next.saturating_add(long) });
+                    self.measured = Some(Histogram::default());
+                }
+                Down::Stop => self.shared.stop(),
+            }
+        }
+    }
+
+    fn stats(&self) -> HeartStats {
+        let links = self.links.iter().map(|link| {
+            let dropped_in = match &link.media {
+                Media::Udp(udp) => udp.dropped(),
+                Media::Serial(_) => 0,
+            };
+            LinkStats { dropped_in, ..link.stats.clone() }
+        });
+        HeartStats {
+            lateness: self.lateness.summary(),
+            measured: self.measured.as_ref().map(Histogram::summary),
+            waiting: self.waiting.len(),
+            announcements_failed: self.addresses.failures,
+            pings_failed: self.pings.failures,
+            links: links.collect(),
+            ..self.stats.clone()
+        }
+    }
+
+    fn note(&mut self, level: Level, text: String) {
+        self.send_note(Note { level, group: None, text });
+    }
+
+    fn send_note(&mut self, note: Note) {
+        if self.waiting.is_empty() && self.shared.has_room_for_notes() {
+            let unix = SystemTime::UNIX_EPOCH + Duration::from_nanos(clock::unix_nanos());
+            self.send_up(Up::Note { note, unix });
+        } else {
+            self.stats.notes_dropped += 1;
+        }
+    }
+
+    fn send_up(&mut self, up: Up) {
+        self.called = true;
+        if let Up::Remember { node, .. } = up {
+            self.waiting.retain(|old| !matches!(old, Up::Remember { node: other, .. } if *other == node));
+        }
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(up);
+        } else if let Err(up) = self.shared.send_up(up) {
+            self.waiting.push_back(up);
+        }
+    }
+
+    /// Once a turn: what waited goes into the ring, and the control plane is called if there is something for it.
+    fn tell_control(&mut self) {
+        while let Some(up) = self.waiting.pop_front() {
+            if let Err(up) = self.shared.send_up(up) {
+                self.waiting.push_front(up);
+                break;
+            }
+        }
+        if mem::take(&mut self.called) || !self.waiting.is_empty() {
+            self.shared.wake_control();
+        }
+    }
+}
+
+/// Notes a link's state for the director, if it is news.
+fn tell(found: &mut VecDeque<Found>, index: usize, link: &mut LinkEnd, carrier: Carrier) {
+    if link.told.as_ref() != Some(&carrier) {
+        link.told = Some(carrier.clone());
+        found.push_back(Found::Link(LinkIndex(index), carrier));
+    }
+}
+
+fn token(link: usize, slot: usize) -> u64 {
+    LINKS + link as u64 * SLOTS + (slot as u64).min(SLOTS - 1)
+}
+
+/// The link and its slot behind a number.
+fn link_of(token: u64) -> (usize, usize) {
+    let place = token.saturating_sub(LINKS);
+    let as_index = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    (as_index(place / SLOTS), as_index(place % SLOTS))
+}

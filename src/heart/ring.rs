@@ -1,0 +1,135 @@
+//! The two bounded rings between the heart and the control plane. Neither end takes a lock or waits for the other.
+
+use std::{
+    io::{self, Write as _},
+    os::unix::net::UnixStream as StdStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use crossbeam_queue::ArrayQueue;
+use locum_sys::poll::Bell;
+use tokio::net::UnixStream;
+
+use super::{Down, Up};
+
+/// Things on their way up at most.
+const UP_MAX: usize = 1024;
+/// Notes are dropped when no more than this is free: the rest is for what must not be lost.
+const UP_RESERVE: usize = 256;
+/// Things on their way down at most.
+const DOWN_MAX: usize = 256;
+
+/// What both ends share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    up: ArrayQueue<Up>,
+    down: ArrayQueue<Down>,
+    /// Wakes the heart.
+    bell: Bell,
+    /// Wakes the control plane: one byte in a socket pair, which its runtime can wait for without unsafe code.
+    voice: StdStream,
+    stop: AtomicBool,
+    progress: AtomicU64,
+}
+
+/// Where the control plane waits for the heart.
+#[derive(Debug)]
+pub(super) enum Ear {
+    /// As made, outside of any runtime.
+    Deaf(StdStream),
+    /// Registered with the runtime.
+    Open(UnixStream),
+}
+
+pub(super) fn pair() -> io::Result<(Arc<Shared>, Ear)> {
+    let (voice, ear) = StdStream::pair()?;
+    voice.set_nonblocking(true)?;
+    ear.set_nonblocking(true)?;
+    let shared = Shared {
+        up: ArrayQueue::new(UP_MAX),
+        down: ArrayQueue::new(DOWN_MAX),
+        bell: Bell::new()?,
+        voice,
+        stop: AtomicBool::new(false),
+        progress: AtomicU64::new(0),
+    };
+    Ok((Arc::new(shared), Ear::Deaf(ear)))
+}
+
+impl Shared {
+    // ---- the control plane's side
+
+    pub(super) fn send_down(&self, down: Down) -> Result<(), Down> {
+        if matches!(down, Down::Stop) {
+            self.stop();
+            return Ok(());
+        }
+        let sent = self.down.push(down);
+        self.bell.ring();
+        sent
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    pub(super) fn take_up(&self) -> Option<Up> {
+        self.up.pop()
+    }
+
+    pub(super) fn progress(&self) -> u64 {
+        self.progress.load(Ordering::Relaxed)
+    }
+
+    // ---- the heart's side
+
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take_down(&self) -> Option<Down> {
+        self.down.pop()
+    }
+
+    /// Gives back what does not fit.
+    pub(super) fn send_up(&self, up: Up) -> Result<(), Up> {
+        self.up.push(up)
+    }
+
+    pub(super) fn has_room_for_notes(&self) -> bool {
+        self.up.capacity() - self.up.len() > UP_RESERVE
+    }
+
+    pub(super) fn wake_control(&self) {
+        // A full pair is awake enough, and a closed one is nobody's.
+        let _ = (&self.voice).write(&[0]);
+    }
+
+    pub(super) fn note_progress(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Ear {
+    /// Waits until the heart has called since the last time.
+    pub(super) async fn listen(&mut self) {
+        if let Self::Deaf(stream) = self {
+            let stream = stream.try_clone().and_then(UnixStream::from_std);
+            *self = Self::Open(stream.expect("a socket pair can be registered with the runtime"));
+        }
+        if let Self::Open(stream) = self {
+            // No byte is ever lost to a dropped future: reading them all happens at once, after the waiting.
+            let _ = stream.readable().await;
+            let mut calls = [0; 256];
+            while stream.try_read(&mut calls).is_ok_and(|length| length > 0) {}
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! A link over a serial line. Nothing here ever blocks: frames wait in a short queue, and one that is no news any more
+//! is replaced by the newer one.
+
+use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
+
+use locum_core::{event::Carrier, wire::classic::Cutter};
+use locum_sys::{
+    poll::{Interest, Poller},
+    serial::Line,
+};
+
+use super::stats::LinkStats;
+
+/// Written at once (wire reference: heartbeat writes in such pieces).
+const CHUNK_BYTES: usize = 512;
+/// Bytes that may wait; the oldest frames are dropped for newer ones.
+const QUEUE_BYTES_MAX: usize = 16 * 1024;
+/// No progress for longer than this, beyond the time that the line itself needs, is a broken line (wire reference,
+/// section 7.4).
+const STUCK_NANOS: u64 = 500_000_000;
+/// Bits on the line for a byte: start, eight data bits, stop.
+const BITS_A_BYTE: u64 = 10;
+
+/// One serial line, open or not.
+pub(super) struct SerialLink {
+    device: PathBuf,
+    baud: u32,
+    token: u64,
+    line: Option<Line>,
+    cutter: Cutter,
+    queue: VecDeque<Arc<[u8]>>,
+    /// Bytes of the queue's first frame that are written.
+    begun: usize,
+    /// When bytes were last written, or began to wait.
+    moved: u64,
+    /// Bytes written then.
+    moved_bytes: usize,
+    /// Whether the poller watches for room to write.
+    watched: bool,
+    stuck: Option<Stuck>,
+    trouble: String,
+}
+
+/// A line that took nothing for too long. It is open, and is tried with every new frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stuck {
+    Silent,
+    /// Something was written since; if that leaves the machine the line works again.
+    Tried,
+}
+
+impl SerialLink {
+    pub(super) fn new(device: &str, baud: u32, token: u64) -> Self {
+        Self {
+            device: device.into(),
+            baud,
+            token,
+            line: None,
+            cutter: Cutter::default(),
+            queue: VecDeque::new(),
+            begun: 0,
+            moved: 0,
+            moved_bytes: 0,
+            watched: false,
+            stuck: None,
+            trouble: "not opened yet".to_string(),
+        }
+    }
+
+    /// Opens the line if it is not open.
+    pub(super) fn check(&mut self, poller: &Poller) -> Carrier {
+        if self.line.is_none() {
+            let opened = Line::open(&self.device, self.baud).and_then(|line| {
+                poller.add(&line, self.token, Interest::Read)?;
+                Ok(line)
+            });
+            match opened {
+                Ok(line) => {
+                    self.line = Some(line);
+                    self.cutter = Cutter::default();
+                    self.watched = false;
+                }
+                Err(error) => self.trouble = format!("{}: {error}", self.device.display()),
+            }
+        }
+        self.carrier()
+    }
+
+    pub(super) fn carrier(&self) -> Carrier {
+        if self.line.is_none() {
+            Carrier::Down(self.trouble.clone())
+        } else if self.stuck.is_some() {
+            Carrier::Down(format!("{}: no connection or bad cable", self.device.display()))
+        } else {
+            Carrier::Up
+        }
+    }
+
+    /// Puts a frame into the queue. Returns whether the link's state may have changed.
+    pub(super) fn send(
+        &mut self,
+        bytes: &Arc<[u8]>,
+        now: u64,
+        poller: &Poller,
+        stats: &mut LinkStats,
+    ) -> bool {
+        let Some(line) = &self.line else {
+            stats.errors_out += 1;
+            return false;
+        };
+        let mut changed = false;
+        if self.stuck == Some(Stuck::Tried) && self.queue.is_empty() && matches!(line.unsent(), Ok(0)) {
+            self.stuck = None;
+            changed = true;
+        }
+        self.make_room(bytes, stats);
+        if self.queue.is_empty() {
+            (self.moved, self.moved_bytes) = (now, 0);
+        }
+        self.queue.push_back(Arc::clone(bytes));
+        self.watch(poller);
+        changed
+    }
+
+    /// The newest beat tells all that older ones do. What is begun has to be finished.
+    fn make_room(&mut self, new: &[u8], stats: &mut LinkStats) {
+        let first = usize::from(self.begun > 0);
+        if is_beat(new) {
+            let before = self.queue.len();
+            let mut index = 0;
+            self.queue.retain(|frame| {
+                index += 1;
+                index <= first || !is_beat(frame)
+            });
+            stats.overtaken += (before - self.queue.len()) as u64;
+        }
+        let mut waiting: usize = self.queue.iter().map(|frame| frame.len()).sum();
+        while waiting + new.len() > QUEUE_BYTES_MAX && self.queue.len() > first {
+            if let Some(dropped) = self.queue.remove(first) {
+                waiting -= dropped.len();
+                stats.errors_out += 1;
+            }
+        }
+    }
+
+    /// There is room to write: one chunk, so that no more than about that waits in the kernel, where nothing can be
+    /// replaced any more.
+    pub(super) fn write(&mut self, now: u64, poller: &Poller, stats: &mut LinkStats) {
+        let (Some(line), Some(frame)) = (&self.line, self.queue.front()) else { return self.watch(poller) };
+        let rest = &frame[self.begun..];
+        match line.write(&rest[..rest.len().min(CHUNK_BYTES)]) {
+            Ok(0) => {}
+            Ok(written) => {
+                (self.moved, self.moved_bytes) = (now, written);
+                self.begun += written;
+                if self.stuck.is_some() {
+                    self.stuck = Some(Stuck::Tried);
+                }
+                if self.begun == frame.len() {
+                    stats.frames_out += 1;
+                    stats.bytes_out += frame.len() as u64;
+                    self.queue.pop_front();
+                    self.begun = 0;
+                }
+            }
+            Err(error) => self.close(&error, stats),
+        }
+        self.watch(poller);
+    }
+
+    /// Reads what is there, at most a buffer full, and hands whole frames to `each`.
+    pub(super) fn read(&mut self, buffer: &mut [u8], stats: &mut LinkStats, mut each: impl FnMut(&[u8])) {
+        let Some(line) = &self.line else { return };
+        match line.read(buffer) {
+            Ok(None) => {}
+            Ok(Some(length)) => {
+                let mut bytes = &buffer[..length];
+                while let Some(frame) = self.cutter.cut(&mut bytes) {
+                    stats.frames_in += 1;
+                    stats.bytes_in += frame.len() as u64;
+                    each(frame);
+                }
+            }
+            Err(error) => {
+                stats.errors_in += 1;
+                self.close(&error, stats);
+            }
+        }
+    }
+
+    /// When [`Self::expire`] has something to judge.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        if self.line.is_none() || self.queue.is_empty() {
+            return None;
+        }
+        let line_nanos = self.moved_bytes as u64 * BITS_A_BYTE * 1_000_000_000 / u64::from(self.baud.max(1));
+        Some(self.moved.saturating_add(STUCK_NANOS).saturating_add(line_nanos))
+    }
+
+    /// Time has come: a line that takes nothing is a broken one. Returns whether the link's state may have changed.
+    pub(super) fn expire(&mut self, now: u64, poller: &Poller, stats: &mut LinkStats) -> bool {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return false;
+        }
+        if let Some(line) = &self.line {
+            // Old beats that leave the machine later would tell the peer what is not true any more.
+            let _ = line.discard();
+        }
+        stats.errors_out += self.queue.len() as u64;
+        self.queue.clear();
+        self.begun = 0;
+        self.stuck = Some(Stuck::Silent);
+        self.watch(poller);
+        true
+    }
+
+    fn close(&mut self, error: &io::Error, stats: &mut LinkStats) {
+        stats.errors_out += self.queue.len() as u64;
+        self.trouble = format!("{}: {error}", self.device.display());
+        self.line = None;
+        self.queue.clear();
+        self.begun = 0;
+        self.stuck = None;
+        self.watched = false;
+    }
+
+    fn watch(&mut self, poller: &Poller) {
+        let Some(line) = &self.line else { return };
+        let wanted = !self.queue.is_empty();
+        if wanted != self.watched {
+            let interest = if wanted { Interest::ReadWrite } else { Interest::Read };
+            if poller.change(line, self.token, interest).is_ok() {
+                self.watched = wanted;
+            }
+        }
+    }
+}
+
+/// Whether a classic frame is a `status`, by its bytes: the line's queue need not understand more.
+fn is_beat(frame: &[u8]) -> bool {
+    const TYPE: &[u8] = b"\nt=status\n";
+    frame.windows(TYPE.len()).take(64).any(|window| window == TYPE)
+}

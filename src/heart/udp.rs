@@ -1,0 +1,293 @@
+//! A link over UDP: all media lines of one interface, opened when the interface is fit for them and closed when it is
+//! not any more.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
+
+use locum_core::{event::Carrier, plan::Medium};
+use locum_sys::{
+    netlink::Interface,
+    poll::{Interest, Poller},
+    udp::{Receiver, Sender},
+};
+
+use super::{network::Network, stats::LinkStats};
+
+/// One link's sockets and state.
+pub(super) struct UdpLink {
+    interface: String,
+    media: Vec<Medium>,
+    /// What the sockets were opened for; `None` when they are closed.
+    fitness: Option<Fitness>,
+    receivers: Vec<Receiver>,
+    ways: Vec<Way>,
+    /// Why it cannot be used, when the fault is none of the interface's.
+    trouble: Option<String>,
+    /// The kernel's drops on sockets closed since.
+    dropped_before: u64,
+}
+
+/// One destination of a frame.
+struct Way {
+    sender: Sender,
+    to: SocketAddr,
+}
+
+/// What an interface allows. A change of any of it means new sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fitness {
+    interface: Interface,
+    ipv4: bool,
+    ipv6: bool,
+    broadcast: Option<Ipv4Addr>,
+}
+
+impl UdpLink {
+    pub(super) fn new(interface: &str, media: &[Medium]) -> Self {
+        Self {
+            interface: interface.to_string(),
+            media: media.to_vec(),
+            fitness: None,
+            receivers: Vec::new(),
+            ways: Vec::new(),
+            trouble: None,
+            dropped_before: 0,
+        }
+    }
+
+    /// Compares the sockets with what the interface allows now, and opens, reopens or closes them. `services` are the
+    /// cluster's own addresses: they come and go with their groups, so a link must not rest on them. `token` gives
+    /// each receiver its number in the poller.
+    pub(super) fn check(
+        &mut self,
+        network: &Network,
+        services: &[IpAddr],
+        poller: &Poller,
+        token: impl Fn(usize) -> u64,
+    ) -> Carrier {
+        let fitness = match fitness(&self.interface, network, services).and_then(|f| f.suits(&self.media)) {
+            Ok(fitness) => fitness,
+            Err(why) => {
+                self.close();
+                return Carrier::Down(why);
+            }
+        };
+        if self.fitness.as_ref() != Some(&fitness) {
+            self.close();
+            match self.open(&fitness, poller, token) {
+                Ok(()) => self.fitness = Some(fitness),
+                Err(error) => {
+                    self.close();
+                    return Carrier::Down(format!("{}: {error}", self.interface));
+                }
+            }
+        }
+        self.carrier()
+    }
+
+    fn carrier(&self) -> Carrier {
+        self.trouble.clone().map_or(Carrier::Up, Carrier::Down)
+    }
+
+    fn open(&mut self, fitness: &Fitness, poller: &Poller, token: impl Fn(usize) -> u64) -> io::Result<()> {
+        let Fitness { interface, .. } = fitness;
+        let media: Vec<&Medium> = self.media.iter().filter(|medium| fitness.suits_medium(medium)).collect();
+        let mut ears = Vec::new();
+        for medium in media {
+            match *medium {
+                Medium::Broadcast { port, .. } => {
+                    add_ear(&mut ears, Ear::Any { ipv6: false, port, share: false });
+                    let broadcast = fitness.broadcast.unwrap_or(Ipv4Addr::BROADCAST);
+                    let to = SocketAddr::new(broadcast.into(), port);
+                    self.ways.push(Way { sender: Sender::broadcast(interface)?, to });
+                }
+                Medium::Multicast { group, port, ttl, loopback, .. } => {
+                    add_ear(&mut ears, Ear::Group { group, port });
+                    let sender = Sender::multicast(interface, group.is_ipv6(), ttl, loopback)?;
+                    self.ways.push(Way { sender, to: destination(group, port, interface) });
+                }
+                Medium::Unicast { peer, port, .. } => {
+                    add_ear(&mut ears, Ear::Any { ipv6: peer.is_ipv6(), port, share: true });
+                    let sender = Sender::unicast(interface, peer.is_ipv6())?;
+                    self.ways.push(Way { sender, to: destination(peer, port, interface) });
+                }
+                Medium::Serial { .. } => {}
+            }
+        }
+        for ear in ears {
+            let receiver = match ear {
+                Ear::Any { ipv6, port, share } => Receiver::open(interface, ipv6, port, share)?,
+                Ear::Group { group, port } => Receiver::join(interface, group, port)?,
+            };
+            poller.add(&receiver, token(self.receivers.len()), Interest::Read)?;
+            self.receivers.push(receiver);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.dropped_before = self.dropped();
+        self.fitness = None;
+        self.trouble = None;
+        self.receivers.clear();
+        self.ways.clear();
+    }
+
+    /// Sends a frame over all media. Returns the link's state when that has changed it.
+    pub(super) fn send(&mut self, bytes: &[u8], stats: &mut LinkStats) -> Option<Carrier> {
+        let mut trouble = None;
+        let mut sent = false;
+        for way in &self.ways {
+            match way.sender.send(bytes, way.to) {
+                Ok(()) => {
+                    stats.frames_out += 1;
+                    stats.bytes_out += bytes.len() as u64;
+                    sent = true;
+                }
+                Err(error) => {
+                    stats.errors_out += 1;
+                    // A full queue is loss like any other, not a fault of the link.
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        trouble = Some(format!("cannot send to {}: {error}", way.to));
+                    } else {
+                        sent = true;
+                    }
+                }
+            }
+        }
+        if self.ways.is_empty() {
+            stats.errors_out += 1;
+            return None;
+        }
+        let trouble = if sent { None } else { trouble };
+        if trouble == self.trouble {
+            return None;
+        }
+        self.trouble = trouble;
+        Some(self.carrier())
+    }
+
+    pub(super) fn receiver(&self, slot: usize) -> Option<&Receiver> {
+        self.receivers.get(slot)
+    }
+
+    /// Frames that the kernel dropped because nobody read them in time.
+    pub(super) fn dropped(&self) -> u64 {
+        let now: u64 = self.receivers.iter().map(|receiver| u64::from(receiver.dropped().unwrap_or(0))).sum();
+        self.dropped_before + now
+    }
+}
+
+/// One receiving socket. Several unicast lines of one interface share it: with several sockets on one port the kernel
+/// would deal incoming frames among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ear {
+    Any { ipv6: bool, port: u16, share: bool },
+    Group { group: IpAddr, port: u16 },
+}
+
+fn add_ear(ears: &mut Vec<Ear>, new: Ear) {
+    for ear in ears.iter_mut() {
+        match (ear, new) {
+            (
+                Ear::Any { ipv6, port, share },
+                Ear::Any { ipv6: new_ipv6, port: new_port, share: new_share },
+            ) if (*ipv6, *port) == (new_ipv6, new_port) => {
+                *share |= new_share;
+                return;
+            }
+            (ear, new) if *ear == new => return,
+            _ => {}
+        }
+    }
+    ears.push(new);
+}
+
+/// Link-local IPv6 addresses and groups mean something only together with the interface.
+fn destination(ip: IpAddr, port: u16, interface: &Interface) -> SocketAddr {
+    let mut to = SocketAddr::new(ip, port);
+    if let SocketAddr::V6(to) = &mut to
+        && (to.ip().is_unicast_link_local() || to.ip().is_multicast())
+    {
+        to.set_scope_id(interface.index);
+    }
+    to
+}
+
+/// What the interface allows now, or in words why it allows nothing.
+fn fitness(name: &str, network: &Network, services: &[IpAddr]) -> Result<Fitness, String> {
+    let interface = network.interface(name).ok_or_else(|| format!("there is no interface {name}"))?;
+    if !interface.up {
+        return Err(format!("interface {name} is down"));
+    }
+    if !interface.carrier {
+        return Err(format!("interface {name} has no carrier"));
+    }
+    let own =
+        network.addresses().iter().filter(|a| a.interface == interface.index && !services.contains(&a.ip));
+    let mut fitness = Fitness { interface: interface.clone(), ipv4: false, ipv6: false, broadcast: None };
+    for address in own {
+        if address.ip.is_ipv4() {
+            fitness.ipv4 = true;
+            fitness.broadcast = fitness.broadcast.or(address.broadcast_address());
+        } else if !address.tentative && !address.duplicate {
+            fitness.ipv6 = true;
+        }
+    }
+    Ok(fitness)
+}
+
+impl Fitness {
+    fn suits_medium(&self, medium: &Medium) -> bool {
+        match medium {
+            Medium::Broadcast { .. } => self.broadcast.is_some(),
+            Medium::Multicast { group: ip, .. } | Medium::Unicast { peer: ip, .. } => {
+                if ip.is_ipv6() {
+                    self.ipv6
+                } else {
+                    self.ipv4
+                }
+            }
+            Medium::Serial { .. } => false,
+        }
+    }
+
+    /// Itself if at least one medium can be used.
+    fn suits(self, media: &[Medium]) -> Result<Self, String> {
+        if media.iter().any(|medium| self.suits_medium(medium)) {
+            return Ok(self);
+        }
+        let name = &self.interface.name;
+        Err(match media.first() {
+            Some(Medium::Broadcast { .. }) if self.ipv4 => {
+                format!("the network of interface {name} has no broadcast address")
+            }
+            Some(Medium::Multicast { group: ip, .. } | Medium::Unicast { peer: ip, .. }) if ip.is_ipv6() => {
+                format!("interface {name} has no IPv6 address that is ready")
+            }
+            _ => format!("interface {name} has no IPv4 address"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_ear_for_all_unicast_lines() {
+        let mut ears = Vec::new();
+        add_ear(&mut ears, Ear::Any { ipv6: false, port: 694, share: true });
+        add_ear(&mut ears, Ear::Any { ipv6: false, port: 694, share: true });
+        add_ear(&mut ears, Ear::Any { ipv6: true, port: 694, share: true });
+        add_ear(&mut ears, Ear::Any { ipv6: false, port: 695, share: false });
+        let group = "239.0.0.1".parse().unwrap();
+        add_ear(&mut ears, Ear::Group { group, port: 694 });
+        add_ear(&mut ears, Ear::Group { group, port: 694 });
+        assert_eq!(ears.len(), 4);
+        add_ear(&mut ears, Ear::Any { ipv6: false, port: 695, share: true });
+        assert_eq!(ears[2], Ear::Any { ipv6: false, port: 695, share: true });
+    }
+}
