@@ -760,7 +760,8 @@ pub(super) fn find_me(me: &str, settings: &Settings, report: &mut Report) -> Opt
     };
     let name = shown(&settings.nodes[at]);
     let cure = match similar {
-        Some(_) => format!("write `node {me_shown}` (here and in haresources, on both nodes), or put `{name}` into the file nodeinfo"),
+        Some(_) => format!("write `node {me_shown}` (here and in haresources, on both nodes), or put `{name}` \
+             into the file nodeinfo"),
         None => "is this the right host and file? A node is named as `uname -n` prints it, or as the file nodeinfo says".into(),
     };
     let place = settings.node_places.get(at).cloned().unwrap_or_default();
