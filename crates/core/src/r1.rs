@@ -69,10 +69,10 @@ enum Handover {
     Idle,
     /// We offered the set and wait for the peer to agree.
     Offered { set: Holding, until: Instant },
-    /// The peer agreed; we are stopping the set.
-    Giving { set: Holding },
+    /// The peer agreed; we are stopping the set, of which we held this.
+    Giving { set: Holding, held: Holding },
     /// We stopped it and wait for the peer to have started it.
-    Given { set: Holding, until: Instant },
+    Given { set: Holding, held: Holding, until: Instant },
     /// The peer offered, we agreed, it is stopping.
     Awaiting { set: Holding, until: Instant },
     /// It has stopped; we are starting.
@@ -414,8 +414,7 @@ impl R1 {
 
     /// A person asks us to give a set to the peer.
     pub fn order_standby(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
-        let set = set.and(self.mine);
-        if set.is_none() {
+        if set.and(self.mine).is_none() {
             return self.answer(order, Answer::Done("nothing of that set is here".into()));
         }
         if let Err(why) = self.offer(view, set, Some(order)) {
@@ -672,7 +671,7 @@ impl R1 {
             (AskStep::Other, Handover::Offered { set: offered, .. }) if set == offered => {
                 let text = format!("standby: {} can take our {} resources", view.name(), set.word());
                 self.note(Level::Info, text);
-                self.handover = Handover::Giving { set };
+                self.handover = Handover::Giving { set, held: set.and(self.mine) };
                 self.mine = self.mine.minus(set);
                 self.say_holdings(false, Some("standby"));
                 self.steps.push_back(Step::Want(set, false));
@@ -700,16 +699,16 @@ impl R1 {
 
     fn handover_goes_on(&mut self, view: &View<'_>) {
         match self.handover {
-            Handover::Giving { set } if view.groups.released(set) => {
+            Handover::Giving { set, held } if view.groups.released(set) => {
                 let text = format!("{} HA resource release completed (standby).", set.word());
                 self.note(Level::Info, text);
-                self.handover = Handover::Given { set, until: view.now + HANDOVER_MAX };
+                self.handover = Handover::Given { set, held, until: view.now + HANDOVER_MAX };
                 self.say(Body::AskResources { hold: set, step: AskStep::Done });
             }
-            Handover::Giving { set } if view.groups.stuck(set) && view.groups.at_rest(set) => {
+            Handover::Giving { set, held } if view.groups.stuck(set) && view.groups.at_rest(set) => {
                 self.handover = Handover::Idle;
-                self.mine = self.mine.plus(set);
-                self.steps.push_back(Step::Want(set, true));
+                self.mine = self.mine.plus(held);
+                self.steps.push_back(Step::Want(held, true));
                 self.end_order(Answer::Refused("a resource cannot be stopped; the set stays here".into()));
                 self.say_holdings(true, None);
             }
@@ -741,7 +740,7 @@ impl R1 {
     /// The set that we are giving away, as long as the peer has not finished taking it.
     const fn given(&self) -> Holding {
         match self.handover {
-            Handover::Giving { set } | Handover::Given { set, .. } => set,
+            Handover::Giving { held, .. } | Handover::Given { held, .. } => held,
             _ => Holding::None,
         }
     }
