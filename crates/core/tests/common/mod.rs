@@ -4,7 +4,10 @@
 
 use std::{fs, net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use locum_core::auth::{Key, Keys, Method};
+use locum_core::{
+    auth::Keys,
+    config::{self, Checked, Files},
+};
 
 /// One capture of frames, and what is known of it.
 #[derive(Clone, Copy, Debug)]
@@ -64,22 +67,18 @@ pub(crate) fn read_text(name: &str) -> String {
     String::from_utf8(read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// What the three files of a configuration mean to a node.
+pub(crate) fn configuration(config: &str, node: &str) -> Checked {
+    let [ha_cf, authkeys, haresources] =
+        ["ha.cf", "authkeys", "haresources"].map(|file| read(&format!("configs/{config}/{file}")));
+    let files = Files { ha_cf: Some(&ha_cf), authkeys: Some(&authkeys), haresources: Some(&haresources) };
+    config::check(&files, node, &config::Options::default())
+}
+
 /// The keys of a node.
 pub(crate) fn keys(config: &str) -> Keys {
-    let text = read_text(&format!("configs/{config}/authkeys"));
-    let (mut signing, mut keys) = (None, vec![]);
-    for line in text.lines() {
-        match *line.split_whitespace().collect::<Vec<_>>() {
-            ["auth", number] => signing = Some(number.parse().unwrap()),
-            [number, method, ref secret @ ..] => keys.push(Key {
-                number: number.parse().unwrap(),
-                method: Method::named(method).unwrap(),
-                secret: secret.concat().into_bytes(),
-            }),
-            _ => panic!("{config}: {line:?}"),
-        }
-    }
-    Keys::new(signing.unwrap(), keys).unwrap()
+    let checked = configuration(config, "clustnode1");
+    checked.keys.unwrap_or_else(|| panic!("{config}: {:?}", checked.diags))
 }
 
 /// One IPv4 packet of a capture.
