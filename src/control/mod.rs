@@ -2,3 +2,5 @@
 //! a bounded ring.
 
 pub mod agents;
+pub mod leftovers;
+pub mod state;

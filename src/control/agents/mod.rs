@@ -15,7 +15,7 @@ use std::{
 use locum_core::{
     action::Operation,
     event::Outcome,
-    note::Level,
+    note::{Level, Note},
     plan::{Agent, Plan, Resource, ResourceId},
 };
 use tokio::{
@@ -141,6 +141,12 @@ impl Agents {
             }
             Found::Native { .. } => native::run(&errand).await,
         }
+    }
+
+    /// Tells the log something about a resource's group.
+    pub(super) fn note(&self, id: ResourceId, level: Level, text: String) {
+        let group = Some(self.0.plan.groups[id.group.0].key.clone());
+        (self.0.options.tell)(Note { level, group, text });
     }
 }
 

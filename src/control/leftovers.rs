@@ -1,0 +1,206 @@
+//! Leftovers: what an earlier life of the daemon left running. Before its first beat a daemon owns nothing, so every
+//! address and service of its groups that is found then has no owner; the other node may have taken it over long ago.
+//!
+//! [`survey`] compares the kernel and the agents' answers with the plan; [`sweep`] stops what was found. Whether to
+//! sweep is the caller's decision.
+
+use std::{io, sync::Arc, time::Duration};
+
+use locum_core::{
+    action::Operation,
+    event::Outcome,
+    note::Level,
+    plan::{Address, Agent, GroupIndex, Plan, ResourceId},
+};
+use locum_sys::netlink::{Interface, InterfaceAddress, Netlink};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::agents::Agents;
+
+/// Agents asked at the same time.
+const ASKED_MAX: usize = 16;
+/// As often, and with the same pause, as the core tries it.
+const STOP_TRIES: u32 = 10;
+const STOP_PAUSE: Duration = Duration::from_secs(1);
+
+/// The service addresses on this machine. Calls are short.
+pub trait Addresses: Send + Sync {
+    /// Whether the address stands on an interface where it would be ours.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn stands(&self, address: &Address) -> io::Result<bool>;
+
+    /// Takes it off there. One that does not stand is no error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn remove(&self, address: &Address) -> io::Result<()>;
+}
+
+/// The kernel's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kernel;
+
+impl Addresses for Kernel {
+    fn stands(&self, address: &Address) -> io::Result<bool> {
+        Ok(!standing(address, &mut Netlink::open()?)?.is_empty())
+    }
+
+    fn remove(&self, address: &Address) -> io::Result<()> {
+        let mut netlink = Netlink::open()?;
+        for there in standing(address, &mut netlink)? {
+            match netlink.delete_address(&there) {
+                Err(fault) if fault.kind() != io::ErrorKind::AddrNotAvailable => return Err(fault),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn standing(address: &Address, netlink: &mut Netlink) -> io::Result<Vec<InterfaceAddress>> {
+    let interfaces = netlink.interfaces()?;
+    let mut found = netlink.addresses()?;
+    found.retain(|there| {
+        let interface = interfaces.iter().find(|interface| interface.index == there.interface);
+        there.ip == address.ip && interface.is_some_and(|interface| would_be_ours(address, interface))
+    });
+    Ok(found)
+}
+
+/// The interface that the plan names; without a name any but the loopback, where real servers behind a balancer keep
+/// the address.
+fn would_be_ours(address: &Address, interface: &Interface) -> bool {
+    match &address.interface {
+        Some(name) => interface.name == *name,
+        None => !interface.loopback,
+    }
+}
+
+/// Asks for the status of every resource of every group, several at a time, and returns those that do not surely
+/// stand still: `Running`, or `Unknown` and `TimedOut` where nobody can tell. In the order of the plan.
+pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>) -> Vec<(ResourceId, Outcome)> {
+    let tickets = Arc::new(Semaphore::new(ASKED_MAX));
+    let mut asked = JoinSet::new();
+    for id in all(agents.plan()) {
+        let (agents, addresses, tickets) = (agents.clone(), Arc::clone(addresses), Arc::clone(&tickets));
+        asked.spawn(async move {
+            let _ticket = tickets.acquire().await;
+            (id, status(&agents, addresses.as_ref(), id).await)
+        });
+    }
+    let mut found = Vec::new();
+    while let Some(answer) = asked.join_next().await {
+        // A task that failed asked for nothing that we could name; there is none.
+        if let Ok((id, outcome)) = answer
+            && outcome != Outcome::Stopped
+        {
+            found.push((id, outcome));
+        }
+    }
+    found.sort_by_key(|(id, _)| *id);
+    found
+}
+
+fn all(plan: &Plan) -> Vec<ResourceId> {
+    let members = |group: usize| {
+        let group = GroupIndex(group);
+        (0..plan.groups[group.0].resources.len()).map(move |member| ResourceId { group, member })
+    };
+    (0..plan.groups.len()).flat_map(members).collect()
+}
+
+async fn status(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> Outcome {
+    if !agents.is_hearts(id) {
+        return agents.run(id, Operation::Status, agents.plan().limits.status).await;
+    }
+    match &agents.plan().resource(id).agent {
+        Agent::Address(address) => match addresses.stands(address) {
+            Ok(true) => Outcome::Running,
+            Ok(false) => Outcome::Stopped,
+            Err(fault) => Outcome::Unknown(format!("the kernel does not tell its addresses: {fault}")),
+        },
+        // Announcements end with the daemon.
+        _ => Outcome::Stopped,
+    }
+}
+
+/// Stops what a survey found, each group right to left, the groups side by side, and logs it. Returns what could not
+/// be stopped, with the reason, in the order of the plan.
+pub async fn sweep(
+    agents: &Agents,
+    addresses: &Arc<dyn Addresses>,
+    found: Vec<(ResourceId, Outcome)>,
+) -> Vec<(ResourceId, Outcome)> {
+    let mut groups = JoinSet::new();
+    let mut rest = found;
+    while let Some(group) = rest.last().map(|(id, _)| id.group) {
+        let begin = rest.partition_point(|(id, _)| id.group < group);
+        let members = rest.split_off(begin);
+        let (agents, addresses) = (agents.clone(), Arc::clone(addresses));
+        groups.spawn(async move { sweep_group(&agents, addresses.as_ref(), members).await });
+    }
+    let mut failed: Vec<_> = groups.join_all().await.into_iter().flatten().collect();
+    failed.sort_by_key(|(id, _)| *id);
+    failed
+}
+
+async fn sweep_group(
+    agents: &Agents,
+    addresses: &dyn Addresses,
+    members: Vec<(ResourceId, Outcome)>,
+) -> Vec<(ResourceId, Outcome)> {
+    let mut failed = Vec::new();
+    for (id, status) in members.into_iter().rev() {
+        let name = &agents.plan().resource(id).text;
+        let begin = Instant::now();
+        let tries = match &status {
+            Outcome::Running => {
+                agents.note(id, Level::Warning, format!("{name} was left running by an earlier life: stopped"));
+                STOP_TRIES
+            }
+            doubt => {
+                let text = format!("{name} may have been left running by an earlier life ({doubt:?}): stopped");
+                agents.note(id, Level::Warning, text);
+                1
+            }
+        };
+        match stop(agents, addresses, id, tries).await {
+            Outcome::Ok => {
+                let text = format!("{name} stopped after {:.3} s", begin.elapsed().as_secs_f64());
+                agents.note(id, Level::Info, text);
+            }
+            outcome => {
+                agents.note(id, Level::Error, format!("{name} cannot be stopped: {outcome:?}"));
+                failed.push((id, outcome));
+            }
+        }
+    }
+    failed.reverse();
+    failed
+}
+
+async fn stop(agents: &Agents, addresses: &dyn Addresses, id: ResourceId, tries: u32) -> Outcome {
+    let mut outcome = Outcome::Ok;
+    for attempt in 0..tries {
+        if attempt > 0 {
+            sleep(STOP_PAUSE).await;
+        }
+        outcome = match &agents.plan().resource(id).agent {
+            Agent::Address(address) if agents.is_hearts(id) => match addresses.remove(address) {
+                Ok(()) => Outcome::Ok,
+                Err(fault) => Outcome::Failed(format!("cannot remove {}: {fault}", address.ip)),
+            },
+            _ => agents.run(id, Operation::Stop, agents.plan().limits.stop).await,
+        };
+        if outcome == Outcome::Ok {
+            break;
+        }
+    }
+    outcome
+}

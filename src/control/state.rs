@@ -1,0 +1,509 @@
+//! The state and run directories: who this node is, which of its lives this is, which lives of the others were heard
+//! of. The identity's files are heartbeat's own, so that one daemon can replace the other on a node
+//! (`docs/heartbeat.md`).
+//!
+//! | file | content |
+//! |---|---|
+//! | `hb_uuid` | 16 raw bytes, made once, mode 0644 |
+//! | `hb_generation` | decimal, right-aligned in 15 columns, and a newline; one more at each start |
+//! | `locum_generations` | a line for each node: name, blank, the highest generation known |
+//! | `locum.pid` in the run directory | decimal and a newline |
+//!
+//! Every file is replaced as a whole and synced before it counts. Calls block.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use locum_core::{note::Escaped, plan::GenerationSource, wire::message::Uuid};
+use locum_sys::file::{lock_directory, write_atomically};
+use thiserror::Error;
+
+const UUID_FILE: &str = "hb_uuid";
+const GENERATION_FILE: &str = "hb_generation";
+const KNOWN_FILE: &str = "locum_generations";
+const PID_FILE: &str = "locum.pid";
+/// The highest number that fits into the columns of the file.
+const GENERATION_MAX: u64 = 999_999_999_999_999;
+/// No file of ours comes near it.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The two directories, held for this process.
+#[derive(Debug)]
+pub struct State {
+    state: PathBuf,
+    run: PathBuf,
+    /// The highest generation known of each node, ourselves included.
+    known: Mutex<BTreeMap<String, u64>>,
+    warnings: Mutex<Vec<String>>,
+    _locks: Vec<File>,
+}
+
+/// Why the daemon cannot start on these directories. Prints the cure.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// Another daemon holds the directory.
+    #[error("{} is in use by {}: only one daemon can run on it", .directory.display(), process(*.pid))]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+        /// The other daemon, where it can be known.
+        pid: Option<u32>,
+    },
+    /// The system refuses a file or directory.
+    #[error("{}: {fault}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What it says.
+        fault: io::Error,
+    },
+    /// The UUID file is damaged.
+    #[error(
+        "{} holds {found}, not the 16 bytes of a node's UUID: restore it from a copy, or remove it to get a new \
+         identity, which the other node will accept", .path.display()
+    )]
+    Uuid {
+        /// The file.
+        path: PathBuf,
+        /// What is there instead.
+        found: String,
+    },
+    /// The generation file is damaged.
+    #[error(
+        "{} holds `{found}`, not a generation: remove it, and the node goes on with a number made from the clock",
+        .path.display()
+    )]
+    Generation {
+        /// The file.
+        path: PathBuf,
+        /// What is there instead, escaped.
+        found: String,
+    },
+    /// The generation file went backwards: restored from an old copy, perhaps.
+    #[error(
+        "{} says {found}, but this node has already lived its generation {known}, and the other node would take it \
+         for a replay: write {known} into the file, or remove it", .path.display()
+    )]
+    Backwards {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: u64,
+        /// What was known.
+        known: u64,
+    },
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+impl State {
+    /// Makes the directories if they are missing, holds both for this process as long as the value lives, and writes
+    /// the pid file.
+    ///
+    /// # Errors
+    /// When another daemon holds one of them, or the system refuses something.
+    pub fn open(state_dir: &Path, run_dir: &Path) -> Result<Self, Fault> {
+        let mut locks = Vec::new();
+        for directory in [run_dir, state_dir] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(directory);
+            made.map_err(|fault| Fault::File { path: directory.to_path_buf(), fault })?;
+        }
+        let same = fs::canonicalize(run_dir).ok() == fs::canonicalize(state_dir).ok();
+        let directories = if same { vec![run_dir] } else { vec![run_dir, state_dir] };
+        for directory in directories {
+            match lock_directory(directory) {
+                Ok(Some(lock)) => locks.push(lock),
+                Ok(None) => {
+                    let pid = holder(directory).or_else(|| running(run_dir));
+                    return Err(Fault::InUse { directory: directory.to_path_buf(), pid });
+                }
+                Err(fault) => return Err(Fault::File { path: directory.to_path_buf(), fault }),
+            }
+        }
+        let state = Self {
+            state: state_dir.to_path_buf(),
+            run: run_dir.to_path_buf(),
+            known: Mutex::default(),
+            warnings: Mutex::default(),
+            _locks: locks,
+        };
+        let pid = state.run.join(PID_FILE);
+        write(&pid, format!("{}\n", std::process::id()).as_bytes(), 0o644)?;
+        let known = state.read_known()?;
+        *state.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(state)
+    }
+
+    /// This node's UUID; made at the first start.
+    ///
+    /// # Errors
+    /// When the file is damaged, or the system refuses it.
+    pub fn uuid(&self) -> Result<Uuid, Fault> {
+        let path = self.state.join(UUID_FILE);
+        let bytes = match read(&path)? {
+            // Nothing is lost with an empty file: a crash at the moment of its making.
+            None => Vec::new(),
+            Some(bytes) if bytes.is_empty() => {
+                self.warn(format!("{} was empty: this node has got a new UUID", path.display()));
+                bytes
+            }
+            Some(bytes) => bytes,
+        };
+        if bytes.is_empty() {
+            let mut uuid = [0; 16];
+            getrandom::fill(&mut uuid).map_err(|fault| Fault::File {
+                path: path.clone(),
+                fault: io::Error::other(fault.to_string()),
+            })?;
+            // RFC 9562: version 4, random.
+            uuid[6] = uuid[6] & 0x0f | 0x40;
+            uuid[8] = uuid[8] & 0x3f | 0x80;
+            write(&path, &uuid, 0o644)?;
+            return Ok(Uuid(uuid));
+        }
+        match <[u8; 16]>::try_from(bytes.as_slice()) {
+            Ok([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]) => {
+                Err(Fault::Uuid { path, found: "16 zero bytes".to_owned() })
+            }
+            Ok(uuid) => Ok(Uuid(uuid)),
+            Err(_) => Err(Fault::Uuid { path, found: format!("{} bytes", bytes.len()) }),
+        }
+    }
+
+    /// The generation of the life that begins now: above every earlier one, and on the disk when this returns. To be
+    /// called once in a life. `unix_seconds` is the wall clock, `me` this node's name.
+    ///
+    /// # Errors
+    /// When the file is damaged or went backwards, or the system refuses it.
+    pub fn next_generation(
+        &self,
+        me: &str,
+        source: GenerationSource,
+        unix_seconds: u64,
+    ) -> Result<u64, Fault> {
+        let path = self.state.join(GENERATION_FILE);
+        let known = self.generation_of(me);
+        let by_clock = known.map_or(0, |known| known + 1).max(unix_seconds);
+        let next = match source {
+            GenerationSource::Time => by_clock,
+            GenerationSource::File => match self.last_generation(&path)? {
+                Some(last) if known.is_some_and(|known| last < known) => {
+                    return Err(Fault::Backwards { path, found: last, known: known.unwrap_or(last) });
+                }
+                Some(last) => last + 1,
+                None => by_clock.max(unix_seconds.saturating_add(1)),
+            },
+        };
+        if next > GENERATION_MAX {
+            return Err(Fault::Generation { path, found: next.to_string() });
+        }
+        write(&path, format!("{next:>15}\n").as_bytes(), 0o600)?;
+        self.remember(me, next).map_err(|fault| Fault::File { path: self.state.join(KNOWN_FILE), fault })?;
+        Ok(next)
+    }
+
+    /// The highest generation known of a node.
+    #[must_use]
+    pub fn generation_of(&self, node: &str) -> Option<u64> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied()
+    }
+
+    /// Keeps the highest generation heard of a node, so that recordings replayed after our own restart cannot keep
+    /// it alive. A lower one changes nothing.
+    ///
+    /// # Errors
+    /// What the system says; what was kept before stands, on the disk and here, so a later call writes it again.
+    pub fn remember(&self, node: &str, generation: u64) -> io::Result<()> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(node).is_some_and(|&known| known >= generation) {
+            return Ok(());
+        }
+        let mut next = known.clone();
+        next.insert(node.to_owned(), generation);
+        let mut text = String::from("# The highest generation known of each node. Written by locum.\n");
+        for (node, generation) in &next {
+            text.push_str(&format!("{node} {generation}\n"));
+        }
+        write_atomically(&self.state.join(KNOWN_FILE), text.as_bytes(), 0o600)?;
+        *known = next;
+        Ok(())
+    }
+
+    /// What was found damaged and recovered, since the last call.
+    #[must_use]
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn warn(&self, text: String) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// The number in the generation file; none when it is missing or empty.
+    fn last_generation(&self, path: &Path) -> Result<Option<u64>, Fault> {
+        let Some(bytes) = read(path)? else { return Ok(None) };
+        let text = bytes.trim_ascii();
+        if text.is_empty() {
+            self.warn(format!("{} was empty: the generation is made from the clock", path.display()));
+            return Ok(None);
+        }
+        let number = str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match number.and_then(|text| text.parse().ok()).filter(|&number: &u64| number < GENERATION_MAX) {
+            Some(number) => Ok(Some(number)),
+            None => Err(Fault::Generation { path: path.to_path_buf(), found: Escaped(text).to_string() }),
+        }
+    }
+
+    /// What cannot be read of it is put aside, never thrown away.
+    fn read_known(&self) -> Result<BTreeMap<String, u64>, Fault> {
+        let path = self.state.join(KNOWN_FILE);
+        let Some(bytes) = read(&path)? else { return Ok(BTreeMap::new()) };
+        let mut known = BTreeMap::new();
+        let mut bad = 0;
+        for line in bytes.split(|&byte| byte == b'\n') {
+            let line = line.trim_ascii();
+            if line.is_empty() || line[0] == b'#' {
+                continue;
+            }
+            match str::from_utf8(line).ok().and_then(node_and_generation) {
+                Some((node, generation)) => {
+                    let highest = known.entry(node.to_owned()).or_insert(generation);
+                    *highest = generation.max(*highest);
+                }
+                None => bad += 1,
+            }
+        }
+        if bad > 0 {
+            let copy = self.state.join(format!("{KNOWN_FILE}.damaged"));
+            write(&copy, &bytes, 0o600)?;
+            self.warn(format!(
+                "{}: {bad} lines cannot be read, the others are used; a copy is kept as {}",
+                path.display(),
+                copy.display()
+            ));
+        }
+        Ok(known)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // While the directory is still ours.
+        let _ = fs::remove_file(self.run.join(PID_FILE));
+    }
+}
+
+/// The process that the pid file of a run directory names. It may be long gone: the lock alone tells.
+#[must_use]
+pub fn running(run_dir: &Path) -> Option<u32> {
+    fs::read_to_string(run_dir.join(PID_FILE)).ok()?.trim().parse().ok()
+}
+
+/// The process that holds the lock of a directory, where the kernel shows it.
+fn holder(directory: &Path) -> Option<u32> {
+    let data = fs::metadata(directory).ok()?;
+    let (major, minor) = (rustix::fs::major(data.dev()), rustix::fs::minor(data.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", data.ino());
+    // 1: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let line = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut held =
+        line.filter(|words| words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&place.as_str()));
+    held.find_map(|words| words.get(4)?.parse().ok().filter(|&pid| pid != 0))
+}
+
+fn node_and_generation(line: &str) -> Option<(&str, u64)> {
+    let (node, generation) = line.split_once(' ')?;
+    Some((node, generation.trim().parse().ok()?))
+}
+
+/// None when the file is missing.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
+    let fault = |fault| Fault::File { path: path.to_path_buf(), fault };
+    let file = match File::open(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(fault)?,
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(fault)?;
+    Ok(Some(bytes))
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fault> {
+    write_atomically(path, bytes, mode).map_err(|fault| Fault::File { path: path.to_path_buf(), fault })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: GenerationSource = GenerationSource::File;
+    const NOW: u64 = 1_795_334_146;
+
+    struct Dirs(tempfile::TempDir);
+
+    impl Dirs {
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join("state").join(name)
+        }
+
+        fn put(&self, name: &str, bytes: &[u8]) {
+            fs::create_dir_all(self.path("")).unwrap();
+            fs::write(self.path(name), bytes).unwrap();
+        }
+
+        fn open(&self) -> Result<State, Fault> {
+            State::open(&self.path(""), &self.0.path().join("run"))
+        }
+
+        fn mode(&self, name: &str) -> u32 {
+            self.path(name).metadata().unwrap().mode() & 0o7777
+        }
+    }
+
+    #[test]
+    fn one_daemon_at_a_time_and_the_second_learns_who_it_is() {
+        let dirs = Dirs::new();
+        let first = dirs.open().unwrap();
+        assert_eq!(running(&dirs.0.path().join("run")), Some(std::process::id()));
+        let text = dirs.open().unwrap_err().to_string();
+        assert!(text.contains(&format!("process {}:", std::process::id())), "{text}");
+        // The same state with another run directory: still in use, still named.
+        let other = State::open(&dirs.path(""), &dirs.0.path().join("run2")).unwrap_err();
+        assert!(matches!(other, Fault::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{other}");
+        drop(first);
+        assert_eq!(running(&dirs.0.path().join("run")), None);
+        dirs.open().unwrap();
+        // One directory for both is allowed.
+        State::open(dirs.0.path(), dirs.0.path()).unwrap();
+    }
+
+    #[test]
+    fn the_uuid_is_made_once() {
+        let dirs = Dirs::new();
+        let uuid = dirs.open().unwrap().uuid().unwrap();
+        assert_eq!(fs::read(dirs.path(UUID_FILE)).unwrap(), uuid.0);
+        assert_eq!(dirs.mode(UUID_FILE), 0o644);
+        assert_eq!(dirs.open().unwrap().uuid().unwrap(), uuid);
+        assert_ne!(Dirs::new().open().unwrap().uuid().unwrap(), uuid);
+    }
+
+    #[test]
+    fn a_damaged_uuid_is_refused_and_an_empty_one_replaced() {
+        let dirs = Dirs::new();
+        for bytes in [&[1; 15][..], &[1; 17], &[0; 16]] {
+            dirs.put(UUID_FILE, bytes);
+            let fault = dirs.open().unwrap().uuid().unwrap_err();
+            assert!(fault.to_string().contains("remove it"), "{fault}");
+            assert_eq!(fs::read(dirs.path(UUID_FILE)).unwrap(), bytes, "nothing is overwritten");
+        }
+        dirs.put(UUID_FILE, b"");
+        let state = dirs.open().unwrap();
+        state.uuid().unwrap();
+        assert_eq!(state.take_warnings().len(), 1);
+    }
+
+    #[test]
+    fn each_life_has_a_higher_generation_in_heartbeats_form() {
+        let dirs = Dirs::new();
+        let next = |source, now| dirs.open().unwrap().next_generation("a", source, now).unwrap();
+        assert_eq!(next(FILE, NOW), NOW + 1, "without a file, the clock");
+        assert_eq!(fs::read(dirs.path(GENERATION_FILE)).unwrap(), b"     1795334147\n");
+        assert_eq!(dirs.mode(GENERATION_FILE), 0o600);
+        assert_eq!(next(FILE, 0), NOW + 2);
+        // Lost with a wrong clock: still above all that was lived.
+        fs::remove_file(dirs.path(GENERATION_FILE)).unwrap();
+        assert_eq!(next(FILE, 5), NOW + 3);
+        assert_eq!(next(GenerationSource::Time, 5), NOW + 4);
+        assert_eq!(next(GenerationSource::Time, NOW + 100), NOW + 100);
+        assert_eq!(next(FILE, 0), NOW + 101);
+    }
+
+    #[test]
+    fn an_installed_heartbeats_generation_goes_on() {
+        let dirs = Dirs::new();
+        dirs.put(GENERATION_FILE, b"     1795334147\n");
+        assert_eq!(dirs.open().unwrap().next_generation("a", FILE, 7).unwrap(), 1_795_334_148);
+    }
+
+    #[test]
+    fn a_damaged_generation_is_refused_and_an_empty_one_replaced() {
+        let dirs = Dirs::new();
+        for bytes in [
+            &b"-5\n"[..],
+            b"12 13\n",
+            b"0x12\n",
+            b"\xff\x1b[2J\n",
+            b"99999999999999999999\n",
+            b"999999999999999\n",
+        ] {
+            dirs.put(GENERATION_FILE, bytes);
+            let fault = dirs.open().unwrap().next_generation("a", FILE, NOW).unwrap_err();
+            assert!(matches!(fault, Fault::Generation { .. }), "{fault}");
+            assert!(!fault.to_string().contains('\x1b'));
+            assert_eq!(fs::read(dirs.path(GENERATION_FILE)).unwrap(), bytes, "nothing is overwritten");
+        }
+        dirs.put(GENERATION_FILE, b"");
+        let state = dirs.open().unwrap();
+        assert_eq!(state.next_generation("a", FILE, NOW).unwrap(), NOW + 1);
+        assert_eq!(state.take_warnings().len(), 1);
+    }
+
+    #[test]
+    fn a_generation_that_went_backwards_is_refused() {
+        let dirs = Dirs::new();
+        dirs.open().unwrap().next_generation("a", FILE, NOW).unwrap();
+        dirs.put(GENERATION_FILE, b"              7\n");
+        let fault = dirs.open().unwrap().next_generation("a", FILE, NOW).unwrap_err();
+        assert!(matches!(fault, Fault::Backwards { found: 7, .. }), "{fault}");
+        fs::remove_file(dirs.path(GENERATION_FILE)).unwrap();
+        assert_eq!(dirs.open().unwrap().next_generation("a", FILE, 0).unwrap(), NOW + 2);
+    }
+
+    #[test]
+    fn the_highest_generation_of_a_peer_is_kept() {
+        let dirs = Dirs::new();
+        let state = dirs.open().unwrap();
+        assert_eq!(state.generation_of("b"), None);
+        state.remember("b", 12).unwrap();
+        state.remember("b", 11).unwrap();
+        state.remember("c", 3).unwrap();
+        drop(state);
+        let state = dirs.open().unwrap();
+        assert_eq!((state.generation_of("b"), state.generation_of("c")), (Some(12), Some(3)));
+        assert_eq!(dirs.mode(KNOWN_FILE), 0o600);
+    }
+
+    #[test]
+    fn of_a_damaged_memory_the_good_lines_are_used_and_all_is_kept() {
+        let dirs = Dirs::new();
+        let bytes = b"# x\nb 12\nb 11\n\xff\xfe\nc\nd x\ne 5\n";
+        dirs.put(KNOWN_FILE, bytes);
+        let state = dirs.open().unwrap();
+        assert_eq!((state.generation_of("b"), state.generation_of("e")), (Some(12), Some(5)));
+        assert_eq!(fs::read(dirs.path("locum_generations.damaged")).unwrap(), bytes);
+        assert!(state.take_warnings()[0].contains("3 lines"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_an_error() {
+        let dirs = Dirs::new();
+        fs::create_dir_all(dirs.path(UUID_FILE)).unwrap();
+        assert!(matches!(dirs.open().unwrap().uuid(), Err(Fault::File { .. })));
+        let file = dirs.path("file");
+        fs::write(&file, "").unwrap();
+        assert!(matches!(State::open(&dirs.path(""), &file), Err(Fault::File { .. })));
+    }
+}
