@@ -4,20 +4,25 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     future::Future,
+    io,
+    net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use locum::control::agents::{Agents, Options, Roots};
+use locum::control::{
+    agents::{Agents, Options, Roots},
+    leftovers::{self, Addresses},
+};
 use locum_core::{
     action::Operation,
     event::Outcome,
     note::Note,
     plan::{
-        Agent, AutoFailback, FramingPlan, GenerationSource, Group, GroupIndex, Limits, Logging, NodeIndex,
-        Plan, Resource, ResourceId, Timing,
+        Address, Agent, AutoFailback, FramingPlan, GenerationSource, Group, GroupIndex, Limits, Logging,
+        NodeIndex, Plan, Resource, ResourceId, Timing,
     },
 };
 
@@ -553,4 +558,72 @@ fn old_places_are_warned_of_once() {
         }
     });
     assert_eq!(house.told().iter().filter(|line| line.contains("old days")).count(), 1);
+}
+
+/// The addresses of a machine that is not this one.
+#[derive(Default)]
+struct Machine {
+    standing: Mutex<BTreeSet<IpAddr>>,
+    /// Removed in vain so often.
+    stubborn: Mutex<u32>,
+}
+
+impl Addresses for Machine {
+    fn stands(&self, address: &Address) -> io::Result<bool> {
+        Ok(self.standing.lock().unwrap().contains(&address.ip))
+    }
+
+    fn remove(&self, address: &Address) -> io::Result<()> {
+        let mut stubborn = self.stubborn.lock().unwrap();
+        if *stubborn > 0 {
+            *stubborn -= 1;
+            return Err(io::Error::other("not now"));
+        }
+        self.standing.lock().unwrap().remove(&address.ip);
+        Ok(())
+    }
+}
+
+fn address(ip: [u8; 4]) -> Agent {
+    Agent::Address(Address { ip: ip.into(), prefix: None, interface: None, label: None, broadcast: None })
+}
+
+#[test]
+fn leftovers_are_found_and_stopped_right_to_left() {
+    let mut house = House::new();
+    let there = house.add("IPaddr", &["10.9.8.7"], address([10, 9, 8, 7]));
+    house.add("IPaddr", &["10.9.8.6"], address([10, 9, 8, 6]));
+    let service = |name: &str| {
+        format!(
+            r#"echo "{name} $1" >> $D/journal
+            case "$1" in
+                status) test -e $D/{name} && echo running;;
+                stop) rm $D/{name};;
+            esac"#
+        )
+    };
+    let one = house.script("one", &service("one"));
+    house.script("idle", &service("idle"));
+    let two = house.script("two", &service("two"));
+    let deaf = house.script("deaf", "kill -9 $$");
+    for name in ["one", "two"] {
+        fs::write(house.path(name), "").unwrap();
+    }
+    let machine = Arc::new(Machine::default());
+    machine.standing.lock().unwrap().insert([10, 9, 8, 7].into());
+    *machine.stubborn.lock().unwrap() = 1;
+    let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn Addresses>);
+    block_on(async {
+        let found = leftovers::survey(&agents, &addresses).await;
+        let unknown = Outcome::Unknown("killed by signal 9".into());
+        let running = |id| (id, Outcome::Running);
+        assert_eq!(found, [running(there), running(one), running(two), (deaf, unknown)]);
+        let failed = leftovers::sweep(&agents, &addresses, found).await;
+        assert_eq!(failed, [(deaf, Outcome::Failed("killed by signal 9".into()))]);
+    });
+    let stops: Vec<String> =
+        house.read("journal").lines().filter(|line| line.ends_with("stop")).map(str::to_owned).collect();
+    assert_eq!(stops, ["two stop", "one stop"], "what does not run is not stopped");
+    assert!(machine.standing.lock().unwrap().is_empty());
+    assert!(house.has_told("two was left running by an earlier life"));
 }

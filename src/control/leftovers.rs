@@ -161,11 +161,15 @@ async fn sweep_group(
         let begin = Instant::now();
         let tries = match &status {
             Outcome::Running => {
-                agents.note(id, Level::Warning, format!("{name} was left running by an earlier life: stopped"));
+                agents.note(
+                    id,
+                    Level::Warning,
+                    format!("{name} was left running by an earlier life: stopped"),
+                );
                 STOP_TRIES
             }
             doubt => {
-                let text = format!("{name} may have been left running by an earlier life ({doubt:?}): stopped");
+                let text = format!("{name} may have been left running by an earlier life ({doubt}): stopped");
                 agents.note(id, Level::Warning, text);
                 1
             }
@@ -176,7 +180,7 @@ async fn sweep_group(
                 agents.note(id, Level::Info, text);
             }
             outcome => {
-                agents.note(id, Level::Error, format!("{name} cannot be stopped: {outcome:?}"));
+                agents.note(id, Level::Error, format!("{name} cannot be stopped: {outcome}"));
                 failed.push((id, outcome));
             }
         }

@@ -1,7 +1,7 @@
 //! What the director is told. Everything that happens outside the core arrives as one of these.
 
 use alloc::string::String;
-use core::net::SocketAddr;
+use core::{fmt, net::SocketAddr};
 
 use crate::{
     auth::Keys,
@@ -98,6 +98,19 @@ pub enum Outcome {
     Stopped,
     /// Status: nobody can tell; the reason in words.
     Unknown(String),
+}
+
+/// As the end of a sentence that began with the resource.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Failed(reason) | Self::Unknown(reason) => reason,
+            Self::TimedOut => "it took longer than its limit and was killed",
+            Self::Running => "it runs",
+            Self::Stopped => "it does not run",
+        })
+    }
 }
 
 /// Connects an order with its answer.

@@ -365,9 +365,9 @@ impl Groups {
             (Operation::Status, _) => self.run(resource, Operation::Start, Purpose::Step, out),
             (_, failed) => {
                 let name = &self.plan.resource(resource).text;
-                let text = format!("Giving up resources due to failure of {name}: {}", why(failed));
+                let text = format!("Giving up resources due to failure of {name}: {failed}");
                 self.note(group, Level::Critical, text, out);
-                self.states[group.0].failure = Some(format!("{name}: {}", why(failed)));
+                self.states[group.0].failure = Some(format!("{name}: {failed}"));
                 self.states[group.0].failures += 1;
                 self.states[group.0].wanted = false;
                 if breakage::is(Breakage::NoStopAfterFailedStart) {
@@ -395,7 +395,7 @@ impl Groups {
             (Operation::Stop, failed) => {
                 self.states[group.0].tries += 1;
                 let tries = self.states[group.0].tries;
-                let text = format!("stop of {name} failed ({tries} of {STOP_TRIES}): {}", why(failed));
+                let text = format!("stop of {name} failed ({tries} of {STOP_TRIES}): {failed}");
                 self.note(group, Level::Error, text, out);
                 if tries < STOP_TRIES {
                     self.states[group.0].pause = Some(now + STOP_PAUSE);
@@ -409,7 +409,7 @@ impl Groups {
                 self.member_stopped(group, step, out);
             }
             (_, status) => {
-                let text = format!("{name} cannot be stopped ({}): a person is needed", why(status));
+                let text = format!("{name} cannot be stopped ({status}): a person is needed");
                 self.note(group, Level::Critical, text, out);
                 self.states[group.0].phase = Phase::Stuck(step);
                 self.news.push_back(News::Stuck(group));
@@ -444,18 +444,8 @@ impl Groups {
         if *outcome == Outcome::Ok {
             return self.note(resource.group, Level::Info, format!("{name} is back on its interface"), out);
         }
-        let text = format!("{name} cannot be put back: {}; trying again", why(outcome));
+        let text = format!("{name} cannot be put back: {outcome}; trying again");
         self.note(resource.group, Level::Error, text, out);
         self.repairs.push((resource, now + REPAIR_PAUSE));
-    }
-}
-
-fn why(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Ok => String::from("ok"),
-        Outcome::Failed(reason) | Outcome::Unknown(reason) => reason.clone(),
-        Outcome::TimedOut => String::from("it took longer than its limit and was killed"),
-        Outcome::Running => String::from("it runs"),
-        Outcome::Stopped => String::from("it does not run"),
     }
 }
