@@ -627,3 +627,131 @@ fn leftovers_are_found_and_stopped_right_to_left() {
     assert!(machine.standing.lock().unwrap().is_empty());
     assert!(house.has_told("two was left running by an earlier life"));
 }
+
+/// A directory in a version 2 control group tree where groups can be made; removed at the end.
+struct ControlGroup(PathBuf);
+
+impl ControlGroup {
+    fn new() -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let tree = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
+        let path = Path::new(tree).join(format!("locum-test-{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        path.join("cgroup.kill").exists().then_some(Self(path))
+    }
+
+    fn groups(&self) -> usize {
+        self.0.read_dir().unwrap().flatten().filter(|entry| entry.path().is_dir()).count()
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0.join("cgroup.kill"), "1");
+        for _ in 0..1000 {
+            for entry in self.0.read_dir().into_iter().flatten().flatten() {
+                let _ = fs::remove_dir(entry.path());
+            }
+            if fs::remove_dir(&self.0).is_ok() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn with_a_control_group_nothing_can_hide() {
+    let Some(group) = ControlGroup::new() else {
+        eprintln!("SKIPPED: no control group can be made here");
+        return;
+    };
+    let mut house = House::new();
+    house.cgroup = Some(group.0.clone());
+    // Orphaned, in a session of its own, without the mark.
+    let id = house.script(
+        "hidden",
+        r#"(setsid env -i sh -c 'echo $$ > $0/new; mv $0/new $0/pid; sleep 1000' $D &)
+        while [ ! -e $D/pid ]; do :; done
+        sleep 1000"#,
+    );
+    for limit in [1, 10, 50] {
+        assert_eq!(house.run_within(id, Start, Duration::from_secs(limit)), Outcome::TimedOut);
+        if house.path("pid").exists() {
+            break;
+        }
+    }
+    let pid = house.read("pid");
+    assert!(block_on(comes_true(|| !alive(pid.trim()))));
+    // A service that stays keeps its group; once it has ended, the next operation removes it.
+    let id = house.script(
+        "daemon",
+        "[ $1 = stop ] && kill -9 $(cat $D/service) && exit\n sleep 1000 & echo $! > $D/service",
+    );
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    let service = Killed(house.read("service").trim().to_owned());
+    assert!(alive(&service.0));
+    assert_eq!(group.groups(), 1);
+    assert_eq!(house.run(id, Stop), Outcome::Ok);
+    assert!(block_on(comes_true(|| !alive(&service.0))));
+    house.run(id, Status);
+    assert!(group.groups() <= 1, "the group of the start is gone");
+}
+
+/// Needs a mount namespace of its own.
+fn mount_use_and_unmount() {
+    let mut house = House::new();
+    let mount = house.path("mnt");
+    fs::create_dir(&mount).unwrap();
+    let agent = Agent::Filesystem {
+        device: "none".into(),
+        directory: format!("{}/", mount.display()),
+        kind: Some("tmpfs".into()),
+        options: Some("size=1m,mode=755".into()),
+    };
+    let id = house.add("Filesystem", &["none"], agent);
+    let agents = house.agents();
+    block_on(async {
+        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok, "mounted once");
+        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Running);
+        assert_eq!(agents.run(id, Stop, LONG).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Stopped);
+        // In use: by one that ends when asked, one that does not, and another mount.
+        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok);
+        fs::create_dir(mount.join("below")).unwrap();
+        let shell = |script: &str| {
+            std::process::Command::new("/bin/sh").args(["-c", script]).current_dir(&mount).spawn().unwrap()
+        };
+        assert!(shell("mount -t tmpfs none below").wait().unwrap().success());
+        let mut gentle = shell("echo > gentle; exec sleep 1000");
+        let mut deaf = shell("trap '' TERM; echo > deaf; while :; do sleep 1; done");
+        assert!(comes_true(|| mount.join("gentle").exists() && mount.join("deaf").exists()).await);
+        assert_eq!(agents.run(id, Stop, LONG).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Stopped);
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(gentle.wait().unwrap().signal(), Some(15));
+        assert_eq!(deaf.wait().unwrap().signal(), Some(9));
+    });
+    assert!(house.has_told("is used by"));
+}
+
+#[test]
+fn a_file_system_in_use_is_unmounted() {
+    const INSIDE: &str = "LOCUM_TEST_INSIDE_NAMESPACE";
+    if std::env::var_os(INSIDE).is_some() {
+        return mount_use_and_unmount();
+    }
+    // This test once more, in a mount namespace.
+    let own = std::env::current_exe().unwrap();
+    let unshare =
+        |args: &[&str]| std::process::Command::new("unshare").arg("-rm").args(args).env(INSIDE, "1").output();
+    if !unshare(&["mount", "-t", "tmpfs", "none", "/mnt"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: no mount namespace of our own here");
+        return;
+    }
+    let inner = ["--exact", "agents::a_file_system_in_use_is_unmounted", "--nocapture"];
+    let output = unshare(&[&[own.to_str().unwrap()], &inner[..]].concat()).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
+}
