@@ -213,6 +213,7 @@ impl Refusal {
             Self::Stamp(StampFault::OtherSigning { .. }) => "key-other-signing",
             Self::Stamp(StampFault::OtherMethod { .. }) => "key-other-method",
             Self::Stamp(StampFault::OtherKey { .. }) => "key-other",
+            Self::Stamp(StampFault::Damaged) => "damaged",
             Self::FieldBounds => "field-bounds",
             Self::FieldKind => "field-kind",
             Self::FieldName => "field-name",
@@ -254,7 +255,7 @@ mod tests {
         let mut damaged = frame;
         damaged[5] ^= 1;
         let refusal = authenticate(&damaged, &keys()).unwrap_err();
-        assert_eq!(refusal.name(), "key-other");
+        assert_eq!(refusal.name(), "damaged");
     }
 
     #[test]
@@ -326,6 +327,7 @@ mod tests {
             Refusal::Stamp(StampFault::OtherSigning { ours: label, theirs: label }),
             Refusal::Stamp(StampFault::OtherMethod { ours: label, theirs: label }),
             Refusal::Stamp(StampFault::OtherKey { theirs: label }),
+            Refusal::Stamp(StampFault::Damaged),
             Refusal::FieldBounds,
             Refusal::FieldKind,
             Refusal::FieldName,
