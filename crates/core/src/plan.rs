@@ -32,7 +32,7 @@ pub struct GroupIndex(pub usize);
 pub struct ResourceId {
     /// The group.
     pub group: GroupIndex,
-    /// The place in [`GroupPlan::resources`].
+    /// The place in [`Group::resources`].
     pub member: usize,
 }
 

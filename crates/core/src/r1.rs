@@ -12,7 +12,7 @@
 //!                     Stable ──leave──► Leaving ──all stopped──► Left
 //! ```
 //!
-//! Beside it runs the three-step handshake by which a set is handed over ([`Handover`]). Between two nodes of Locum
+//! Beside it runs the three-step handshake by which a set is handed over (`Handover`). Between two nodes of Locum
 //! the same messages are spoken, but nobody waits for timers, and a healed partition ends with the owner from before
 //! the split still owning (invariant 5).
 
