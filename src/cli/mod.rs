@@ -1,5 +1,6 @@
 //! The command line: one file per command, and what all of them share.
 
+pub mod check;
 pub mod standby;
 pub mod status;
 pub mod stop;
@@ -29,6 +30,8 @@ pub struct Cli {
 /// returns is printed, and the exit code is 1.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Say what each line of the configuration means, and everything that is wrong with it
+    Check(check::Options),
     /// Show nodes, links and groups, and what would happen if a node fell silent
     Status(status::Options),
     /// Give groups to the other node, and wait until it runs them
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
     };
     let common = &cli.common;
     let result: anyhow::Result<ExitCode> = match cli.command {
+        Command::Check(options) => check::run(common, &options),
         Command::Status(options) => status::run(common, options),
         Command::Standby(options) => standby::standby(common, options),
         Command::Takeover(options) => standby::takeover(common, options),

@@ -1,0 +1,187 @@
+//! `locum check`: says for every line of the configuration what it means, and everything that is wrong with it or does
+//! not fit this host. Changes nothing and needs no running daemon.
+//!
+//! Exit code: 0 a daemon would start here with these files, 1 the files are good, but not on this host, 2 the files
+//! are wrong.
+
+mod boot;
+mod host;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+use locum_core::config::{Checked, Diag, Explained, FileName, Severity};
+use serde::Serialize;
+
+use crate::{
+    cli::Common,
+    files::Files,
+    voice::diagnostics::{draw, one_line},
+};
+
+/// As whom to check, and how to say it.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Check as this node of the cluster, instead of the one named like this host
+    #[arg(long = "as", value_name = "NODE")]
+    pub node: Option<String>,
+    /// Print everything as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Checks the configuration directory.
+///
+/// # Errors
+/// When nothing can be printed.
+pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+    let dir = common.config_dir();
+    let files = Files::read(&dir, options.node.as_deref());
+    let mut checked = files.check();
+    host::Host::here(&dir).check(&mut checked);
+    let verdict = Verdict::of(&checked.diags);
+    let mut out = io::stdout().lock();
+    if options.json {
+        let (config, node) = (dir.display().to_string(), &files.node);
+        let Checked { diags, explained, .. } = &checked;
+        let exit = verdict.exit_code();
+        serde_json::to_writer_pretty(&mut out, &Json { config, node, verdict, exit, explained, diags })?;
+        writeln!(out)?;
+    } else {
+        let color =
+            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        out.write_all(page(&files, &checked, verdict, color).as_bytes())?;
+    }
+    Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Json<'a> {
+    config: String,
+    node: &'a str,
+    verdict: Verdict,
+    exit: u8,
+    explained: &'a [Explained],
+    diags: &'a [Diag],
+}
+
+/// What comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verdict {
+    /// A daemon would start here.
+    Good,
+    /// The files are good, but not on this host.
+    NotHere,
+    /// The files are wrong.
+    Wrong,
+}
+
+impl Verdict {
+    fn of(diags: &[Diag]) -> Self {
+        let mut errors = diags.iter().filter(|diag| diag.severity == Severity::Error).peekable();
+        match (errors.peek().is_some(), errors.all(|diag| diag.host)) {
+            (false, _) => Self::Good,
+            (true, true) => Self::NotHere,
+            (true, false) => Self::Wrong,
+        }
+    }
+
+    const fn exit_code(self) -> u8 {
+        match self {
+            Self::Good => 0,
+            Self::NotHere => 1,
+            Self::Wrong => 2,
+        }
+    }
+}
+
+/// Widest line of a file that has its meaning beside it.
+const SOURCE_WIDTH: usize = 32;
+
+/// Everything for people: each file with its lines and their meaning, then what is wrong, then the verdict.
+fn page(files: &Files, checked: &Checked, verdict: Verdict, color: bool) -> String {
+    let mut page = String::new();
+    for name in [FileName::HaCf, FileName::Authkeys, FileName::Haresources] {
+        let lines = checked.explained.iter().filter(|line| line.file == name).collect::<Vec<_>>();
+        if !lines.is_empty() {
+            page +=
+                &format!("{}\n{}\n", files.dir.join(name.name()).display(), meanings(files, name, &lines));
+        }
+    }
+    for diag in &checked.diags {
+        page += &draw(diag, &files.dir, files.text(diag.file), color);
+        page.push('\n');
+    }
+    page + &summary(files, checked, verdict)
+}
+
+fn meanings(files: &Files, name: FileName, lines: &[&Explained]) -> String {
+    let mut text = String::new();
+    let source = files.text(name).unwrap_or_default().split(|&byte| byte == b'\n').collect::<Vec<_>>();
+    let mut last = 0;
+    for Explained { line, text: meaning, .. } in lines {
+        let shown = match line.checked_sub(1).and_then(|line| source.get(line)) {
+            Some(_) if *line == last => String::new(),
+            Some(source) => one_line(name, source),
+            None => String::new(),
+        };
+        let number = if *line == last || *line == 0 { String::new() } else { line.to_string() };
+        last = *line;
+        if shown.chars().count() > SOURCE_WIDTH {
+            text += &format!("{number:>4}  {shown}\n{:6}{:SOURCE_WIDTH$}  {meaning}\n", "", "");
+        } else {
+            text += &format!("{number:>4}  {shown:SOURCE_WIDTH$}  {meaning}\n");
+        }
+    }
+    text
+}
+
+fn summary(files: &Files, checked: &Checked, verdict: Verdict) -> String {
+    let count = |severity: Severity, word: &str| match checked
+        .diags
+        .iter()
+        .filter(|d| d.severity == severity)
+        .count()
+    {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        count => Some(format!("{count} {word}s")),
+    };
+    let counts = [count(Severity::Error, "error"), count(Severity::Warning, "warning")];
+    let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let node = locum_core::note::Escaped(files.node.as_bytes());
+    let verdict = match verdict {
+        Verdict::Good => format!("good: a daemon would start here as {node}"),
+        Verdict::NotHere => format!("the files are good, but not on this host ({node})"),
+        Verdict::Wrong => "the files are wrong".to_owned(),
+    };
+    if counts.is_empty() { format!("{verdict}\n") } else { format!("{verdict}; {counts}\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_decides() {
+        let diag = |severity, host: bool| {
+            let diag = Diag::new(severity, FileName::HaCf, "x");
+            if host { diag.about_host() } else { diag }
+        };
+        let (error, warning) = (Severity::Error, Severity::Warning);
+        for (diags, verdict) in [
+            (vec![], Verdict::Good),
+            (vec![diag(warning, false), diag(warning, true)], Verdict::Good),
+            (vec![diag(warning, false), diag(error, true)], Verdict::NotHere),
+            (vec![diag(error, true), diag(error, false)], Verdict::Wrong),
+            (vec![diag(error, false)], Verdict::Wrong),
+        ] {
+            assert_eq!(Verdict::of(&diags), verdict, "{diags:?}");
+        }
+    }
+}

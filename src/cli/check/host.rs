@@ -1,0 +1,413 @@
+//! Whether a plan fits this host: its links, what serves its resources, which interface carries its addresses, and
+//! what starts at boot that must not. A link that is not there is a warning, since the daemon starts without it; a
+//! resource that cannot run here is an error.
+
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use locum_core::{
+    config::{Checked, Diag, Explained, FileName, Place, Severity},
+    note::Escaped,
+    plan::{Address, Agent, Medium, Plan, Resource},
+};
+use locum_sys::netlink::{Interface, InterfaceAddress, Netlink, choose_interface, same_network};
+
+use super::boot::{self, Boot};
+use crate::control::agents::{Found, Parameters, Roots, find};
+
+/// What the checks look at.
+pub(super) struct Host {
+    /// `None` when the kernel does not tell.
+    network: Option<Network>,
+    roots: Roots,
+    etc: PathBuf,
+}
+
+/// Interfaces and their addresses.
+struct Network {
+    interfaces: Vec<Interface>,
+    addresses: Vec<InterfaceAddress>,
+}
+
+impl Host {
+    /// This host, with that configuration directory.
+    pub(super) fn here(config: &Path) -> Self {
+        let network = || {
+            let mut netlink = Netlink::open()?;
+            Ok(Network { interfaces: netlink.interfaces()?, addresses: netlink.addresses()? })
+        };
+        let network: std::io::Result<Network> = network();
+        Self { network: network.ok(), roots: Roots::system(config), etc: "/etc".into() }
+    }
+
+    /// Adds to what was said of the files what there is to say of this host.
+    pub(super) fn check(&self, checked: &mut Checked) {
+        let Some(plan) = checked.plan.take() else { return };
+        let mut found = Findings::default();
+        self.links(&plan, &checked.places.media, &mut found);
+        for (group, places) in plan.groups.iter().zip(&checked.places.resources) {
+            for (resource, place) in group.resources.iter().zip(places) {
+                self.resource(resource, place, &mut found);
+            }
+        }
+        checked.plan = Some(plan);
+        checked.diags.append(&mut found.diags);
+        checked.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
+        checked.explained.append(&mut found.explained);
+        checked.explained.sort_by_key(|line| (line.file, line.line));
+    }
+
+    fn links(&self, plan: &Plan, places: &[Vec<Place>], found: &mut Findings) {
+        for (link, places) in plan.links.iter().zip(places) {
+            for (medium, place) in link.media.iter().zip(places) {
+                let fault = match medium {
+                    Medium::Serial { device, .. } => serial_fault(device),
+                    Medium::Broadcast { interface, .. } => self.interface_fault(interface, true),
+                    Medium::Multicast { interface, group, .. } => {
+                        self.interface_fault(interface, group.is_ipv4())
+                    }
+                    Medium::Unicast { interface, peer, .. } => {
+                        self.interface_fault(interface, peer.is_ipv4())
+                    }
+                };
+                if let Some(fault) = fault {
+                    let cure = "the daemon starts all the same, and uses the link when it comes";
+                    let diag = Diag::new(Severity::Warning, FileName::HaCf, fault).cure(cure);
+                    found.diags.push(diag.at(place).offending(&link.name).about_host());
+                }
+            }
+        }
+    }
+
+    /// Why an interface cannot carry frames of that family.
+    fn interface_fault(&self, name: &str, is_v4: bool) -> Option<String> {
+        let network = self.network.as_ref()?;
+        let shown = Escaped(name.as_bytes());
+        let Some(interface) = network.interfaces.iter().find(|interface| interface.name == name) else {
+            return Some(format!("there is no interface {shown} here, only {}", network.names()));
+        };
+        let has_address = network.of(interface).any(|address| address.ip.is_ipv4() == is_v4);
+        if !interface.up {
+            Some(format!("the interface {shown} is down"))
+        } else if !interface.carrier {
+            Some(format!("the interface {shown} has no carrier"))
+        } else if !has_address {
+            Some(format!("the interface {shown} has no IPv{} address", if is_v4 { 4 } else { 6 }))
+        } else {
+            None
+        }
+    }
+
+    fn resource(&self, resource: &Resource, place: &Place, found: &mut Findings) {
+        let mut at = Spot { resource, place, found };
+        match find(&self.roots, resource, false) {
+            Ok(server) => {
+                let is_plain = matches!(server, Found::Native { .. });
+                if !is_plain {
+                    at.explain(format!("served by {server}"));
+                }
+                if let Some(warning) = server.warning() {
+                    at.say(Severity::Warning, warning, None);
+                }
+                if let Found::Ocf { parameters: Parameters::File(file), .. } = &server {
+                    readable_parameters(file, &mut at);
+                }
+            }
+            Err(fault) => at.say(Severity::Error, fault.to_string(), None),
+        }
+        if let (Agent::Address(address) | Agent::SendArp(address), Some(network)) =
+            (&resource.agent, &self.network)
+        {
+            network.address(address, &mut at);
+        }
+        let boot = match &resource.agent {
+            Agent::Script => boot::of_script(&self.roots, &self.etc, &resource.script),
+            Agent::Filesystem { directory, .. } => boot::of_mount(&self.etc, directory),
+            _ => None,
+        };
+        if let Some(Boot { by, cure }) = boot {
+            let message = format!("it starts at boot too, by {by}: then both nodes run it");
+            at.say(Severity::Warning, message, Some(cure));
+        }
+    }
+}
+
+impl Network {
+    fn of(&self, interface: &Interface) -> impl Iterator<Item = &InterfaceAddress> {
+        self.addresses.iter().filter(|address| address.interface == interface.index)
+    }
+
+    fn names(&self) -> String {
+        self.interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// An interface for the line to write: best one that could carry the address.
+    fn example(&self, is_v4: bool) -> &str {
+        let serves =
+            |it: &&Interface| !it.loopback && it.works() && self.of(it).any(|a| a.ip.is_ipv4() == is_v4);
+        let found = self.interfaces.iter().find(serves);
+        let found = found.or_else(|| self.interfaces.iter().find(|interface| !interface.loopback));
+        found.map_or("eth0", |interface| interface.name.as_str())
+    }
+
+    /// Which interface carries a service address, with which mask.
+    fn address(&self, address: &Address, at: &mut Spot<'_>) {
+        let ip = address.ip;
+        let example = self.example(ip.is_ipv4());
+        let bits = address.prefix.unwrap_or(if ip.is_ipv4() { 24 } else { 64 });
+        let Some(name) = &address.interface else {
+            let network = choose_interface(&self.addresses, ip);
+            let carrier = network
+                .and_then(|it| self.interfaces.iter().find(|interface| interface.index == it.interface));
+            match network.zip(carrier) {
+                Some((network, carrier)) => {
+                    let prefix = address.prefix.unwrap_or(network.prefix);
+                    at.explain(format!("goes as {ip}/{prefix} to {}", carrier.name));
+                }
+                None => at.say(
+                    Severity::Error,
+                    format!("no interface of this host is in the network of {ip}"),
+                    Some(format!("name one: write `{ip}/{bits}/{example}`")),
+                ),
+            }
+            return;
+        };
+        let shown = Escaped(name.as_bytes());
+        let Some(interface) = self.interfaces.iter().find(|interface| interface.name == *name) else {
+            let message = format!("there is no interface {shown} here to carry {ip}, only {}", self.names());
+            return at.say(Severity::Error, message, Some(format!("write `{ip}/{bits}/{example}`")));
+        };
+        let connected = self.of(interface).find(|it| it.ip != ip && same_network(it.ip, ip, it.prefix));
+        match address.prefix.or(connected.map(|it| it.prefix)) {
+            Some(prefix) => at.explain(format!("goes as {ip}/{prefix} to {shown}")),
+            None if matches!(at.resource.agent, Agent::SendArp(_)) => {}
+            None => at.say(
+                Severity::Error,
+                format!("{ip} is in no network of {shown}, so its mask is not known"),
+                Some(format!("write `{ip}/{bits}/{shown}`")),
+            ),
+        }
+    }
+}
+
+/// The parameters of an OCF agent may hold a password.
+fn readable_parameters(file: &Path, at: &mut Spot<'_>) {
+    if fs::metadata(file).is_ok_and(|data| data.mode() & 0o004 != 0) {
+        let message = format!("others can read the parameters in {}", file.display());
+        at.say(Severity::Warning, message, Some(format!("chmod 600 {}", file.display())));
+    }
+}
+
+fn serial_fault(device: &str) -> Option<String> {
+    let shown = Escaped(device.as_bytes());
+    match fs::metadata(device) {
+        Ok(data) if data.file_type().is_char_device() => None,
+        Ok(_) => Some(format!("{shown} is no serial line")),
+        Err(error) => Some(format!("the serial line {shown} is not there: {error}")),
+    }
+}
+
+/// What was found.
+#[derive(Default)]
+struct Findings {
+    diags: Vec<Diag>,
+    explained: Vec<Explained>,
+}
+
+/// A resource, where it stands, and where to put what is found about it.
+struct Spot<'a> {
+    resource: &'a Resource,
+    place: &'a Place,
+    found: &'a mut Findings,
+}
+
+impl Spot<'_> {
+    fn say(&mut self, severity: Severity, message: String, cure: Option<String>) {
+        let mut diag = Diag::new(severity, FileName::Haresources, message).at(self.place);
+        diag.cure = cure;
+        self.found.diags.push(diag.offending(&self.resource.text).about_host());
+    }
+
+    fn explain(&mut self, text: String) {
+        let text = format!("{}: {text}", Escaped(self.resource.text.as_bytes()));
+        self.found.explained.push(Explained { file: FileName::Haresources, line: self.place.line, text });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use locum_core::config::{Files, Options, check};
+
+    use super::*;
+
+    fn interface(index: u32, name: &str, up: bool, carrier: bool) -> Interface {
+        let (name, loopback) = (name.to_owned(), name == "lo");
+        Interface {
+            index,
+            name,
+            mac: None,
+            up,
+            carrier,
+            loopback,
+            broadcast: true,
+            multicast: true,
+            resolves: true,
+        }
+    }
+
+    fn address(interface: u32, ip: &str, prefix: u8) -> InterfaceAddress {
+        InterfaceAddress {
+            interface,
+            ip: ip.parse().unwrap(),
+            prefix,
+            label: None,
+            broadcast: None,
+            secondary: false,
+            tentative: false,
+            duplicate: false,
+            no_prefix_route: false,
+            local_scope: false,
+        }
+    }
+
+    fn said(ha_cf: &str, haresources: &str) -> (Vec<String>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |path: &str, mode: u32| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "#!/bin/sh\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        put("ha.d/resource.d/httpd", 0o755);
+        put("ha.d/old", 0o755);
+        put("ha.d/conf/OCF/apache/web", 0o644);
+        put("ocf/resource.d/heartbeat/apache", 0o755);
+        put("units/nfs.service", 0o644);
+        put("units/multi-user.target.wants/nfs.service", 0o644);
+        let mut roots = Roots::system(&dir.path().join("ha.d"));
+        roots.init = vec![dir.path().join("init.d")];
+        roots.old = vec![];
+        roots.units = vec![dir.path().join("units")];
+        roots.ocf = dir.path().join("ocf");
+        let interfaces = vec![
+            interface(1, "lo", true, true),
+            interface(2, "eth0", true, true),
+            interface(3, "eth1", false, false),
+            interface(4, "eth2", true, false),
+            interface(5, "eth3", true, true),
+        ];
+        let addresses = vec![
+            address(1, "127.0.0.1", 8),
+            address(2, "10.0.0.2", 16),
+            address(2, "fe80::2", 64),
+            address(3, "10.0.9.2", 24),
+        ];
+        let network = Some(Network { interfaces, addresses });
+        let host = Host { network, roots, etc: dir.path().to_path_buf() };
+        let files = Files {
+            ha_cf: Some(ha_cf.as_bytes()),
+            authkeys: Some(b"auth 1\n1 sha1 k\n"),
+            haresources: Some(haresources.as_bytes()),
+        };
+        let mut checked = check(&files, "web1", &Options::default());
+        assert!(checked.plan.is_some(), "{:?}", checked.diags);
+        checked.diags.clear();
+        checked.explained.clear();
+        host.check(&mut checked);
+        assert!(checked.diags.iter().all(|diag| diag.host));
+        let here = |text: String| text.replace(&format!("{}/", dir.path().display()), "");
+        let diags = checked.diags.iter().map(|diag| here(diag.to_string()));
+        let explained = checked.explained.iter().map(|line| here(format!("{}: {}", line.line, line.text)));
+        (diags.collect(), explained.collect())
+    }
+
+    const NODES: &str = "node web1 web2\nbcast eth0\n";
+
+    #[test]
+    fn links_that_do_not_work_are_warned_of() {
+        let (diags, _) = said(
+            "node web1 web2\nbcast eth0 eth1 eth2 eth3 eth9\nucast6 eth0 fe80::1\nserial /dev/nosuchtty /etc /dev/null\n",
+            "web1 httpd\n",
+        );
+        let cure = "(the daemon starts all the same, and uses the link when it comes)";
+        assert_eq!(
+            diags,
+            [
+                format!("ha.cf:2:12: warning: the interface eth1 is down {cure}"),
+                format!("ha.cf:2:17: warning: the interface eth2 has no carrier {cure}"),
+                format!("ha.cf:2:22: warning: the interface eth3 has no IPv4 address {cure}"),
+                format!(
+                    "ha.cf:2:27: warning: there is no interface eth9 here, only lo, eth0, eth1, eth2, eth3 {cure}"
+                ),
+                format!(
+                    "ha.cf:4:8: warning: the serial line /dev/nosuchtty is not there: No such file or directory (os \
+                     error 2) {cure}"
+                ),
+                format!("ha.cf:4:23: warning: /etc is no serial line {cure}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn addresses_find_their_interface() {
+        let (diags, explained) = said(
+            NODES,
+            "web1 10.0.1.1 10.0.9.9 10.0.1.2/24 IPv6addr::fe80::9 10.0.1.3/24/eth1\nweb2 192.0.2.1 192.0.2.2/28 \
+             192.0.2.3/24/eth9 IPaddr2::192.0.2.4/24/eth0:web SendArp::192.0.2.5/eth3\n",
+        );
+        assert_eq!(
+            explained,
+            [
+                "1: 10.0.1.1: goes as 10.0.1.1/16 to eth0",
+                "1: 10.0.9.9: goes as 10.0.9.9/24 to eth1",
+                "1: 10.0.1.2/24: goes as 10.0.1.2/24 to eth0",
+                "1: IPv6addr::fe80::9: goes as fe80::9/64 to eth0",
+                "1: 10.0.1.3/24/eth1: goes as 10.0.1.3/24 to eth1",
+                "2: IPaddr2::192.0.2.4/24/eth0:web: goes as 192.0.2.4/24 to eth0",
+            ]
+        );
+        assert_eq!(
+            diags,
+            [
+                "haresources:2:6: error: no interface of this host is in the network of 192.0.2.1 (name one: write \
+                 `192.0.2.1/24/eth0`)",
+                "haresources:2:16: error: no interface of this host is in the network of 192.0.2.2 (name one: write \
+                 `192.0.2.2/28/eth0`)",
+                "haresources:2:29: error: there is no interface eth9 here to carry 192.0.2.3, only lo, eth0, eth1, eth2, \
+                 eth3 (write `192.0.2.3/24/eth0`)",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_serves_a_resource_is_said() {
+        let (diags, explained) = said(NODES, "web1 httpd old nfs OCF::apache::web nothing Delay::1\n");
+        assert_eq!(
+            explained,
+            [
+                "1: httpd: served by script ha.d/resource.d/httpd",
+                "1: old: served by script ha.d/old",
+                "1: nfs: served by systemd unit nfs.service (units/nfs.service)",
+                "1: OCF::apache::web: served by OCF agent ocf/resource.d/heartbeat/apache, parameters from \
+                 ha.d/conf/OCF/apache/web",
+            ]
+        );
+        let starts = [
+            "haresources:1:12: warning: ha.d/old was found in a place of the old days",
+            "haresources:1:16: warning: it starts at boot too, by systemd (units/multi-user.target.wants/nfs.service): \
+             then both nodes run it (systemctl disable nfs.service)",
+            "haresources:1:20: warning: others can read the parameters in ha.d/conf/OCF/apache/web (chmod 600 \
+             ha.d/conf/OCF/apache/web)",
+            "haresources:1:37: error: there is no script or systemd unit `nothing`; looked in ",
+        ];
+        assert_eq!(diags.len(), starts.len(), "{diags:#?}");
+        for (diag, start) in diags.iter().zip(starts) {
+            assert!(diag.starts_with(start), "{diag}");
+        }
+    }
+}
