@@ -1,6 +1,7 @@
 //! The command line: one file per command, and what all of them share.
 
 pub mod check;
+pub mod run;
 pub mod standby;
 pub mod status;
 pub mod stop;
@@ -32,6 +33,8 @@ pub struct Cli {
 pub enum Command {
     /// Say what each line of the configuration means, and everything that is wrong with it
     Check(check::Options),
+    /// Run the daemon in the foreground
+    Run(run::Options),
     /// Show nodes, links and groups, and what would happen if a node fell silent
     Status(status::Options),
     /// Give groups to the other node, and wait until it runs them
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
     let common = &cli.common;
     let result: anyhow::Result<ExitCode> = match cli.command {
         Command::Check(options) => check::run(common, &options),
+        Command::Run(options) => run::run(common, options),
         Command::Status(options) => status::run(common, options),
         Command::Standby(options) => standby::standby(common, options),
         Command::Takeover(options) => standby::takeover(common, options),

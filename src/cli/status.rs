@@ -112,7 +112,7 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     for forecast in &cluster.forecasts {
         writeln!(page, "{}", forecast_line(forecast))?;
     }
-    if let Some(reason) = &report.daemon.realtime_refused {
+    if let Some(reason) = &report.heart.realtime_refused {
         writeln!(page, "note: no real-time rights: {}", Safe(reason))?;
     }
     for hint in &cluster.hints {
@@ -287,7 +287,7 @@ mod tests {
     use locum_core::status::{Frames, Status};
 
     use super::*;
-    use crate::voice::report::Daemon;
+    use crate::{heart::HeartStats, voice::report::Daemon};
 
     fn node(name: &str, heard: Option<f64>) -> Node {
         Node {
@@ -357,19 +357,14 @@ mod tests {
             frames: Frames::default(),
             digest: "00".to_owned(),
         };
-        let daemon = Daemon {
-            version: "0.1.0".to_owned(),
-            pid: 1,
-            config: "/etc/ha.d".to_owned(),
-            realtime_refused: None,
-        };
+        let daemon = Daemon { version: "0.1.0".to_owned(), pid: 1, config: "/etc/ha.d".to_owned() };
         let service = ServiceInterface {
             address: "172.23.2.14".to_owned(),
             group: "172.23.2.14".to_owned(),
             interface: Some("eth0".to_owned()),
             fault: Some("eth0 has no carrier".to_owned()),
         };
-        Report { cluster, daemon, service_interfaces: vec![service] }
+        Report { cluster, daemon, heart: HeartStats::default(), service_interfaces: vec![service] }
     }
 
     #[test]

@@ -2,5 +2,6 @@
 //! a bounded ring.
 
 pub mod agents;
+pub mod daemon;
 pub mod leftovers;
 pub mod state;

@@ -114,6 +114,11 @@ impl Journal {
         self.write(note.level, note.group.as_deref(), taken, note.text.clone());
     }
 
+    /// Writes a note about now.
+    pub fn tell(&self, note: &Note) {
+        self.note(note, now());
+    }
+
     /// Writes a line about now.
     pub fn say(&self, level: Level, text: impl Into<String>) {
         self.write(level, None, now(), text.into());

@@ -1,5 +1,6 @@
 //! What `GET /status` tells: the cluster as the core sees it, and what only the daemon around it knows.
 
+use crate::heart::HeartStats;
 use locum_core::{
     plan::{Address, Agent, Plan},
     r1,
@@ -16,6 +17,8 @@ pub struct Report {
     pub cluster: Status,
     /// The process.
     pub daemon: Daemon,
+    /// The heart's own figures.
+    pub heart: HeartStats,
     /// Where the groups' addresses are or would be.
     pub service_interfaces: Vec<ServiceInterface>,
 }
@@ -29,8 +32,6 @@ pub struct Daemon {
     pub pid: u32,
     /// Where its configuration lies.
     pub config: String,
-    /// Why the heart has no real-time rights; absent when it has them, or was told not to ask.
-    pub realtime_refused: Option<String>,
 }
 
 /// An interface that carries service addresses.

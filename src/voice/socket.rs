@@ -7,6 +7,7 @@
 //! | `GET /status/watch` | the same whenever it changed and at least every five seconds, one JSON text a line, for ever |
 //! | `POST /standby` `{"set": "all"}` | an [`Outcome`]; sets are all, foreign, local, failback |
 //! | `POST /takeover` `{"set": "all"}` | an [`Outcome`] |
+//! | `POST /measure` `{"seconds": 60}` | an [`Outcome`]: begun; the status then tells how late the heart was, as `heart.measured` |
 //! | `POST /stop` | an [`Outcome`]: begun; the connection of a watcher ends with the daemon |
 //!
 //! Who may connect is decided by the file: mode 0660, owner root, group `haclient` if there is one. All who may
@@ -69,10 +70,15 @@ const WATCH_QUIET: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Question {
     /// Tell the state of everything, as JSON.
-    Status(oneshot::Sender<Bytes>),
+    Status(oneshot::Sender<Told>),
     /// Do this.
     Order(Order, oneshot::Sender<Answer>),
+    /// For so long, count how late the heart is every 10 ms; the status tells the result.
+    Measure(Duration),
 }
+
+/// The state of everything, or why it cannot be told.
+pub type Told = Result<Bytes, String>;
 
 /// What came of an order, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +132,14 @@ impl From<Answer> for Outcome {
     }
 }
 
+fn forbidden() -> Outcome {
+    Outcome { outcome: Word::Forbidden, text: "only root may change what the cluster does".to_owned() }
+}
+
+fn begun() -> Outcome {
+    Outcome { outcome: Word::Begun, text: "begun".to_owned() }
+}
+
 fn unavailable(text: &str) -> Outcome {
     Outcome { outcome: Word::Unavailable, text: text.to_owned() }
 }
@@ -171,6 +185,14 @@ pub struct Move {
     /// Whether the answer is the outcome, or only that it was begun.
     #[serde(default = "yes")]
     pub wait: bool,
+}
+
+/// The body of `POST /measure`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measure {
+    /// For how long; an hour at most.
+    pub seconds: u32,
 }
 
 fn yes() -> bool {
@@ -223,6 +245,7 @@ fn router(questions: mpsc::Sender<Question>) -> Router {
         .route("/status/watch", get(watch))
         .route("/standby", post(standby))
         .route("/takeover", post(takeover))
+        .route("/measure", post(measure))
         .route("/stop", post(stop))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(Asker(questions))
@@ -239,7 +262,7 @@ impl Asker {
             wait.await.ok()
         };
         match timeout(STATUS_LIMIT, told).await {
-            Ok(Some(status)) => Ok(status),
+            Ok(Some(told)) => told.map_err(|why| unavailable(&why)),
             Ok(None) => Err(unavailable("the daemon is about to end")),
             Err(_) => Err(unavailable("the heart does not answer")),
         }
@@ -247,8 +270,7 @@ impl Asker {
 
     async fn order(&self, caller: Caller, order: Order, wait: bool) -> Outcome {
         if !caller.may_change {
-            let text = "only root may change what the cluster does".to_owned();
-            return Outcome { outcome: Word::Forbidden, text };
+            return forbidden();
         }
         let (answer, ready) = oneshot::channel();
         if self.0.send(Question::Order(order, answer)).await.is_err() {
@@ -258,7 +280,7 @@ impl Asker {
         match answer {
             Ok(Ok(answer)) => answer.into(),
             Ok(Err(_)) => unavailable("the daemon ended before it was done"),
-            Err(_) => Outcome { outcome: Word::Begun, text: "begun".to_owned() },
+            Err(_) => begun(),
         }
     }
 }
@@ -313,6 +335,17 @@ async fn standby(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(orde
 
 async fn takeover(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(order): Json<Move>) -> Outcome {
     asker.order(caller, order.set.takeover(), order.wait).await
+}
+
+async fn measure(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(body): Json<Measure>) -> Outcome {
+    if !caller.may_change {
+        return forbidden();
+    }
+    let time = Duration::from_secs(u64::from(body.seconds.min(3600)));
+    match asker.0.send(Question::Measure(time)).await {
+        Ok(()) => begun(),
+        Err(_) => unavailable("the daemon is about to end"),
+    }
 }
 
 async fn stop(State(asker): State<Asker>, ConnectInfo(caller): Who) -> Outcome {
@@ -494,6 +527,15 @@ impl Client {
         self.outcome("/stop", "")
     }
 
+    /// Lets the heart measure how late it is; the result stands in the status.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn measure(&self, measure: Measure) -> Result<Outcome, Fault> {
+        let body = serde_json::to_string(&measure).map_err(|error| Fault::Broken(error.to_string()))?;
+        self.outcome("/measure", &body)
+    }
+
     fn outcome(&self, path: &str, body: &str) -> Result<Outcome, Fault> {
         let mut answer = self.ask("POST", path, body, None)?;
         let text = answer.text()?;
@@ -606,13 +648,14 @@ mod tests {
 
     fn answer(question: Question, turn: u64) {
         match question {
-            Question::Status(answer) => answer.send(format!("{{\"turn\":{turn}}}").into()).unwrap(),
+            Question::Status(answer) => answer.send(Ok(format!("{{\"turn\":{turn}}}").into())).unwrap(),
             Question::Order(Order::Takeover(Holding::Local), answer) => {
                 answer.send(Answer::Refused("we hold it".to_owned())).unwrap();
             }
             // Never answered: somebody who does not wait gets away all the same.
             Question::Order(Order::Leave, answer) => mem_forget(answer),
             Question::Order(order, answer) => answer.send(Answer::Done(format!("{order:?}"))).unwrap(),
+            Question::Measure(time) => assert_eq!(time, Duration::from_secs(60)),
         }
     }
 
@@ -635,6 +678,7 @@ mod tests {
             assert_eq!(client.order("/standby", failback).unwrap().text, "Standby(Foreign)");
             let refused = client.order("/takeover", failback).unwrap();
             assert_eq!(refused, Outcome { outcome: Word::Refused, text: "we hold it".to_owned() });
+            assert_eq!(client.measure(Measure { seconds: 60 }).unwrap().outcome, Word::Begun);
             assert_eq!(client.stop().unwrap().outcome, Word::Begun);
         });
     }

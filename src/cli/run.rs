@@ -1,0 +1,276 @@
+//! `locum run`: the daemon, in the foreground. TERM and INT are a graceful leave; HUP rereads `authkeys` and checks the
+//! rest.
+//!
+//! Exit code: 0 after a clean leave, 1 when it cannot start or runs already, 2 when the configuration is wrong, 3 when
+//! it left but something here could not be stopped.
+
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::Args;
+use locum_core::{
+    auth::{Keys, Method},
+    config::{Checked, Diag, Severity},
+    director::Identity,
+    note::Level,
+    plan::{Limits, Plan},
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    cli::{Common, LogLevel},
+    control::{
+        agents::{self, Agents},
+        daemon::{Daemon, End, Parts, Reread},
+        state::{self, State},
+    },
+    files::{self, Files},
+    heart,
+    voice::{
+        diagnostics,
+        journal::{Journal, Targets},
+        notify::Notify,
+        socket,
+    },
+};
+
+/// People's questions that may wait for the daemon.
+const QUESTIONS_MAX: usize = 64;
+
+/// What `ha.cf` has no word for.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Options {
+    /// Kill a resource's agent and its children when its start takes longer
+    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
+    pub start_limit: Duration,
+    /// The same for its stop
+    #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
+    pub stop_limit: Duration,
+    /// The same for the question whether it runs
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub status_limit: Duration,
+    /// Run scripts of the names IPaddr, IPaddr2, IPv6addr, SendArp, MailTo, Delay and Filesystem where there are such,
+    /// instead of the native stand-ins
+    #[arg(long)]
+    pub prefer_scripts: bool,
+}
+
+/// `500ms`, `30s`, `5min`, `1h`; a bare number is seconds. Never zero.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write a number and ms, s, min or h".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "write a whole number and ms, s, min or h".to_owned())?;
+    let total = number.checked_mul(millis).filter(|&total| total > 0);
+    total
+        .map(Duration::from_millis)
+        .ok_or_else(|| "must be more than nothing, and less than for ever".to_owned())
+}
+
+/// Runs the daemon until it has left the cluster.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+    locum_sys::signal::ignore_broken_pipe();
+    let files = Files::read(&common.config_dir(), None);
+    let mut checked = files.check();
+    let (Some(mut plan), Some(keys), false) = (checked.plan.take(), checked.keys.take(), checked.failed())
+    else {
+        draw(&files, &checked);
+        return Ok(ExitCode::from(2));
+    };
+    plan.limits =
+        Limits { start: options.start_limit, stop: options.stop_limit, status: options.status_limit };
+
+    let state = State::open(&common.state_dir(), &common.run_dir())?;
+    let journal = open_log(common, &plan)?;
+    introduce(&journal, common, &plan, &keys, &checked);
+    for warning in state.take_warnings() {
+        journal.say(Level::Warning, warning);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let start = Start { common, options, plan: Arc::new(plan), keys, checked, state: Arc::new(state) };
+    let end = runtime.block_on(live(start, &journal));
+    // Children and files that still hang must not hold up the end.
+    runtime.shutdown_background();
+    if let Err(error) = &end {
+        journal.say(Level::Critical, format!("{error:#}"));
+    }
+    let _ = journal.flush(Duration::from_secs(2));
+    Ok(match end? {
+        End::Clean => ExitCode::SUCCESS,
+        End::Unclean => ExitCode::from(3),
+    })
+}
+
+fn draw(files: &Files, checked: &Checked) {
+    let color = io::stderr().is_terminal();
+    for diag in &checked.diags {
+        eprint!("{}", diagnostics::draw(diag, &files.dir, files.text(diag.file), color));
+    }
+    eprintln!("locum: the configuration in {} is not good: nothing is started", files.dir.display());
+}
+
+fn open_log(common: &Common, plan: &Plan) -> anyhow::Result<Journal> {
+    let asked = common.log.map(|level| match level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warning => Level::Warning,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+    });
+    let level = asked.unwrap_or(if plan.logging.debug > 0 { Level::Debug } else { Level::Info });
+    let targets = Targets::new(&plan.nodes[plan.me.0], level, &plan.logging);
+    let journal = Journal::start(targets).context("the log cannot be started")?;
+    journal.install();
+    journal.catch_panics();
+    Ok(journal)
+}
+
+/// The first lines of the log: who, with what, and what is weak about it.
+fn introduce(journal: &Journal, common: &Common, plan: &Plan, keys: &Keys, checked: &Checked) {
+    let version = env!("CARGO_PKG_VERSION");
+    let weak = match keys.signing().method {
+        Method::Crc => "; SIGNED WITH CRC ONLY: anyone who can send on a link can take the service",
+        _ => "",
+    };
+    let node = &plan.nodes[plan.me.0];
+    journal.say(
+        if weak.is_empty() { Level::Info } else { Level::Warning },
+        format!("locum {version} on {node}, configuration {}{weak}", common.config_dir().display()),
+    );
+    journal.say(Level::Info, summary(plan));
+    for diag in checked.diags.iter().filter(|diag| diag.severity != Severity::Info) {
+        journal.say(Level::Warning, diag.to_string());
+    }
+}
+
+/// The configuration in one line.
+fn summary(plan: &Plan) -> String {
+    let times = &plan.timing;
+    let links: Vec<&str> = plan.links.iter().map(|link| link.name.as_str()).collect();
+    let groups: Vec<String> = plan
+        .groups
+        .iter()
+        .map(|group| format!("{} (prefers {})", group.key, plan.nodes[group.node.0]))
+        .collect();
+    format!(
+        "nodes {}; links {}; keepalive {:?}, warntime {:?}, deadtime {:?}, initdead {:?}; auto_failback {:?}; groups: {}",
+        plan.nodes.join(" "),
+        links.join(" "),
+        times.keepalive,
+        times.warntime,
+        times.deadtime,
+        times.initdead,
+        plan.auto_failback,
+        if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }
+    )
+}
+
+struct Start<'a> {
+    common: &'a Common,
+    options: Options,
+    plan: Arc<Plan>,
+    keys: Keys,
+    checked: Checked,
+    state: Arc<State>,
+}
+
+async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
+    let Start { common, options, plan, keys, checked, state } = start;
+    let config_dir = common.config_dir();
+    let run_dir = common.run_dir();
+    let notify = Notify::from_env();
+    let listener =
+        socket::open(&run_dir).with_context(|| format!("no control socket in {}", run_dir.display()))?;
+    let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
+    tokio::spawn(socket::serve(listener, asking));
+
+    let teller = journal.clone();
+    let mut agent_options = agents::Options::new(&config_dir, Arc::new(move |note| teller.tell(&note)));
+    agent_options.prefer_scripts = options.prefer_scripts;
+    agent_options.parameters = checked.parameters;
+    let agents = Agents::new(Arc::clone(&plan), agent_options);
+
+    let heart = heart::Options { prefer_scripts: options.prefer_scripts };
+    let reread = {
+        let (config_dir, journal, limits, known) =
+            (config_dir.clone(), journal.clone(), plan.limits, checked.diags);
+        Box::new(move || reread(&config_dir, limits, &known, &journal))
+    };
+    let parts = Parts {
+        plan,
+        config_dir,
+        journal: journal.clone(),
+        notify,
+        agents,
+        state,
+        questions,
+        heart,
+        reread,
+        begin_life,
+    };
+    let end = Daemon::new(parts, keys)?.run().await;
+    // Who connects from now on finds nobody.
+    let _ = std::fs::remove_file(run_dir.join(socket::NAME));
+    end
+}
+
+/// Who this node is in the life that begins.
+fn begin_life(state: &State, plan: &Plan) -> Result<Identity, state::Fault> {
+    let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
+    let me = &plan.nodes[plan.me.0];
+    Ok(Identity {
+        uuid: state.uuid()?,
+        generation: state.next_generation(me, plan.generation, now)?,
+        peer_generation: plan.peer().and_then(|peer| state.generation_of(&plan.nodes[peer.0])),
+        // Without randomness the clock is spread enough: it only keeps two nodes from answering in step.
+        seed: getrandom::u64().unwrap_or_else(|_| locum_sys::clock::unix_nanos()),
+    })
+}
+
+/// HUP. Says what is wrong and was not known at the start; a fault in one file does not keep the others from being
+/// used.
+fn reread(config_dir: &Path, limits: Limits, known: &[Diag], journal: &Journal) -> Reread {
+    let (keys, mut diags) = files::read_keys(config_dir);
+    let checked = Files::read(config_dir, None).check();
+    let good = !checked.failed();
+    diags.retain(|diag| !checked.diags.contains(diag));
+    let is_news = |diag: &&Diag| diag.severity != Severity::Info && !known.contains(diag);
+    for diag in diags.iter().chain(&checked.diags).filter(is_news) {
+        let level = if diag.severity == Severity::Error { Level::Error } else { Level::Warning };
+        journal.say(level, diag.to_string());
+    }
+    let plan = checked.plan.filter(|_| good).map(|plan| Plan { limits, ..plan });
+    Reread { keys, plan }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let cases = [("500ms", 500), ("30s", 30_000), ("2", 2000), ("5min", 300_000), ("1h", 3_600_000)];
+        for (text, millis) in cases {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in
+            ["", "0", "s", "-1s", "1.5s", "1 s", "99999999999999999999s", "18446744073709551615h", "5d"]
+        {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

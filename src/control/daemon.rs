@@ -1,0 +1,525 @@
+//! The daemon around the heart: carries its errands to the agents, its notes to the log, people's orders to it, and
+//! tells the service manager that both of them move.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs, io, mem,
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::body::Bytes;
+use locum_core::{
+    action::{Answer, Operation},
+    auth::Keys,
+    config::restart_needed,
+    director::{Director, Identity},
+    event::{Order, OrderId, Outcome, Ticket},
+    note::Level,
+    plan::{NodeIndex, Plan, ResourceId},
+    status::Status,
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep},
+};
+
+use crate::{
+    control::{
+        agents::Agents,
+        leftovers,
+        state::{self, State},
+    },
+    heart::{self, Down, HeartStats, Up},
+    voice::{
+        journal::Journal,
+        notify::Notify,
+        report::{self, Report},
+        socket::{Question, Told},
+    },
+};
+
+/// How often the heart is told the machine's load; also makes it turn once, so that its counter moves.
+const LOAD_EVERY: Duration = Duration::from_secs(5);
+/// How often the counter is looked at where no service manager asks for it.
+const WATCH_EVERY: Duration = Duration::from_secs(15);
+/// An answer of the heart may be this old when several people ask at once.
+const STATUS_AGE_MAX: Duration = Duration::from_millis(200);
+/// When the ring to the heart is full, it is tried again after this.
+const RETRY_AFTER: Duration = Duration::from_millis(5);
+
+/// What a daemon is made of.
+pub struct Parts {
+    /// The checked configuration.
+    pub plan: Arc<Plan>,
+    /// Where it came from, for reading it again.
+    pub config_dir: PathBuf,
+    /// The log.
+    pub journal: Journal,
+    /// The service manager.
+    pub notify: Notify,
+    /// What runs the resources.
+    pub agents: Agents,
+    /// What survives the daemon.
+    pub state: Arc<State>,
+    /// What people ask.
+    pub questions: mpsc::Receiver<Question>,
+    /// How the heart is set up.
+    pub heart: heart::Options,
+    /// Reads the configuration again: the new keys and plan, each unless something is wrong with it, having said so.
+    pub reread: Box<dyn Fn() -> Reread>,
+    /// Who this node is in a new life.
+    pub begin_life: fn(&State, &Plan) -> Result<Identity, state::Fault>,
+}
+
+/// What came of reading the configuration again.
+#[derive(Debug, Default)]
+pub struct Reread {
+    /// Good keys.
+    pub keys: Option<Keys>,
+    /// A good plan.
+    pub plan: Option<Plan>,
+}
+
+/// How the daemon's life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything was stopped and said.
+    Clean,
+    /// The cluster was left, but something here could not be stopped.
+    Unclean,
+}
+
+/// One life of the heart ends so.
+enum LifeEnd {
+    Final(End),
+    /// A new life is to begin after this.
+    Again(Duration),
+}
+
+/// The control plane.
+pub struct Daemon {
+    parts: Parts,
+    keys: Keys,
+    signals: Signals,
+    load: Interval,
+    watchdog: Interval,
+    done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    next_order: u64,
+    leaving: bool,
+    ready: bool,
+}
+
+type Done = (Ticket, Outcome);
+
+impl Daemon {
+    /// Nothing runs yet. Needs a runtime around it.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn new(parts: Parts, keys: Keys) -> io::Result<Self> {
+        let watch_every = parts.notify.watchdog_interval().unwrap_or(WATCH_EVERY);
+        Ok(Self {
+            parts,
+            keys,
+            signals: Signals::new()?,
+            load: every(LOAD_EVERY),
+            watchdog: every(watch_every),
+            done: mpsc::unbounded_channel(),
+            next_order: 0,
+            leaving: false,
+            ready: false,
+        })
+    }
+
+    /// Stops what an earlier life left, then lives until a person or the service manager ends it.
+    ///
+    /// # Errors
+    /// When no heart can be made, or the state directory takes no new generation.
+    pub async fn run(&mut self) -> anyhow::Result<End> {
+        let sweep = sweep(self.parts.agents.clone(), self.parts.journal.clone());
+        if self.attend(sweep, "this node is stopping what an earlier life left").await.is_none() {
+            return Ok(End::Clean);
+        }
+        loop {
+            let identity = (self.parts.begin_life)(&self.parts.state, &self.parts.plan)?;
+            match self.live(identity).await? {
+                LifeEnd::Final(end) => return Ok(end),
+                LifeEnd::Again(pause) => {
+                    self.say(Level::Warning, format!("a new life begins in {:.1} s", pause.as_secs_f64()));
+                    if self.attend(sleep(pause), "this node is about to begin a new life").await.is_none() {
+                        return Ok(End::Clean);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One life: from the first beat to the exit.
+    async fn live(&mut self, identity: Identity) -> io::Result<LifeEnd> {
+        let plan = Arc::clone(&self.parts.plan);
+        let director = Director::new(Arc::clone(&plan), self.keys.clone(), identity, heart::now());
+        let mut life = Life::new(heart::spawn(director, plan, self.parts.heart)?);
+        life.ask();
+        self.tell_load(&mut life);
+        let end = loop {
+            let blocked = !life.backlog.is_empty();
+            tokio::select! {
+                up = life.heart.next() => if let Some(end) = self.up(&mut life, up) {
+                    break end;
+                },
+                Some((ticket, outcome)) = self.done.1.recv() => life.send(Down::Done { ticket, outcome }),
+                Some(question) = self.parts.questions.recv() => self.question(&mut life, question),
+                signal = self.signals.next() => self.signal(&mut life, signal),
+                _ = self.load.tick() => self.tell_load(&mut life),
+                _ = self.watchdog.tick() => self.watch(&mut life),
+                () = sleep(RETRY_AFTER), if blocked => life.send_again(),
+            }
+        };
+        life.end().await;
+        Ok(end)
+    }
+
+    /// Waits for `what` while no heart lives, telling everybody who asks why; nothing when the daemon is to end.
+    async fn attend<T>(&mut self, what: impl Future<Output = T>, why: &str) -> Option<T> {
+        let mut what = pin!(what);
+        loop {
+            tokio::select! {
+                done = &mut what => return Some(done),
+                Some(question) = self.parts.questions.recv() => match question {
+                    Question::Order(Order::Leave, answer) => {
+                        let _ = answer.send(Answer::Done("nothing of the cluster ran here".to_owned()));
+                        return None;
+                    }
+                    Question::Order(_, answer) => drop(answer.send(Answer::Refused(why.to_owned()))),
+                    Question::Status(answer) => drop(answer.send(Err(why.to_owned()))),
+                    // There is no heart; the status that is asked for next says so.
+                    Question::Measure(_) => {}
+                },
+                signal = self.signals.next() => match signal {
+                    Sign::End(name) => {
+                        self.say(Level::Info, format!("{name} received while {why}"));
+                        return None;
+                    }
+                    Sign::Reload => drop(self.reload()),
+                },
+                _ = self.watchdog.tick() => self.parts.notify.alive(),
+            }
+        }
+    }
+
+    fn up(&mut self, life: &mut Life, up: Up) -> Option<LifeEnd> {
+        if !matches!(up, Up::Status { .. }) {
+            // Something happened: what was told before is old.
+            life.newest = None;
+        }
+        match up {
+            Up::Run { ticket, resource, operation, limit } => {
+                self.run_agent(ticket, resource, operation, limit)
+            }
+            Up::Reply { order, answer } => self.reply(life, order, answer),
+            Up::Remember { node, generation } => self.remember(node, generation),
+            Up::Note { note, unix } => self.parts.journal.note(&note, unix),
+            Up::Status { status, heart, .. } => self.status(life, *status, *heart),
+            Up::Exit { clean, restart: None } => {
+                return Some(LifeEnd::Final(if clean { End::Clean } else { End::Unclean }));
+            }
+            Up::Exit { restart: Some(pause), .. } => return Some(LifeEnd::Again(pause)),
+        }
+        None
+    }
+
+    fn run_agent(&self, ticket: Ticket, resource: ResourceId, operation: Operation, limit: Duration) {
+        let (agents, done) = (self.parts.agents.clone(), self.done.0.clone());
+        tokio::spawn(async move {
+            let outcome = agents.run(resource, operation, limit).await;
+            // Nobody waits only when the daemon ends.
+            let _ = done.send((ticket, outcome));
+        });
+    }
+
+    fn remember(&self, node: NodeIndex, generation: u64) {
+        let (state, name) = (Arc::clone(&self.parts.state), self.parts.plan.nodes[node.0].clone());
+        let journal = self.parts.journal.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = state.remember(&name, generation) {
+                journal.say(Level::Error, format!("the generation of {name} could not be kept: {error}"));
+            }
+        });
+    }
+
+    // ---- people -------------------------------------------------------------------------------------------------
+
+    fn question(&mut self, life: &mut Life, question: Question) {
+        match question {
+            Question::Status(answer) => life.wants_status(answer),
+            Question::Order(order, answer) => {
+                self.say(Level::Info, format!("ordered through the control socket: {}", in_words(order)));
+                let id = self.order(life, order);
+                life.orders.insert(id, answer);
+            }
+            Question::Measure(time) => life.send(Down::Measure(time)),
+        }
+    }
+
+    fn order(&mut self, life: &mut Life, order: Order) -> OrderId {
+        self.next_order += 1;
+        let id = OrderId(self.next_order);
+        if order == Order::Leave {
+            self.leaving = true;
+            self.have_patience();
+        }
+        life.send(Down::Order { id, order });
+        id
+    }
+
+    fn reply(&self, life: &mut Life, order: OrderId, answer: Answer) {
+        match life.orders.remove(&order) {
+            // Gone away meanwhile: the log has what came of it.
+            Some(asker) => drop(asker.send(answer)),
+            None => {
+                if let Answer::Refused(why) | Answer::TimedOut(why) = answer {
+                    self.say(Level::Warning, why);
+                }
+            }
+        }
+    }
+
+    fn signal(&mut self, life: &mut Life, signal: Sign) {
+        match signal {
+            Sign::End(name) if self.leaving => {
+                self.say(Level::Info, format!("{name} received again: still leaving"));
+            }
+            Sign::End(name) => {
+                self.say(Level::Info, format!("{name} received: leaving the cluster"));
+                self.order(life, Order::Leave);
+            }
+            Sign::Reload => {
+                if let Some(keys) = self.reload() {
+                    life.send(Down::Keys(keys));
+                }
+            }
+        }
+    }
+
+    /// HUP: new keys are used at once, everything else is compared and named.
+    fn reload(&mut self) -> Option<Keys> {
+        self.parts.notify.reloading();
+        let Reread { keys, plan } = (self.parts.reread)();
+        match &keys {
+            Some(keys) => self.keys = keys.clone(),
+            None => self.say(Level::Error, "authkeys is not good: the old keys stay".to_owned()),
+        }
+        match plan {
+            None => self.say(Level::Error, "the configuration is not good: a restart would fail".to_owned()),
+            Some(plan) => {
+                let changes = restart_needed(&self.parts.plan, &plan);
+                for change in &changes {
+                    self.say(Level::Warning, format!("a restart is needed for: {change}"));
+                }
+                if changes.is_empty() {
+                    self.say(Level::Info, "ha.cf and haresources: nothing that needs a restart".to_owned());
+                }
+            }
+        }
+        if self.ready {
+            self.parts.notify.ready("configuration reread");
+        }
+        keys
+    }
+
+    // ---- status -------------------------------------------------------------------------------------------------
+
+    fn status(&mut self, life: &mut Life, status: Status, heart: HeartStats) {
+        if !self.ready {
+            self.ready = true;
+            if let Some(reason) = &heart.realtime_refused {
+                self.say(
+                    Level::Warning,
+                    format!("no real-time rights: {reason}; on a busy machine beats may be late"),
+                );
+            }
+            self.parts.notify.ready(&format!("{} in cluster {}", status.node, status.cluster));
+        }
+        let report = Report {
+            service_interfaces: report::service_interfaces(&self.parts.plan),
+            daemon: report::Daemon {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                config: self.parts.config_dir.display().to_string(),
+            },
+            cluster: status,
+            heart,
+        };
+        life.told(serde_json::to_vec(&report).map(Bytes::from).map_err(|error| error.to_string()));
+    }
+
+    // ---- the service manager ------------------------------------------------------------------------------------
+
+    fn tell_load(&self, life: &mut Life) {
+        if let Ok(text) = fs::read_to_string("/proc/loadavg") {
+            life.send(Down::Load(text.lines().next().unwrap_or_default().to_owned()));
+        }
+        if self.leaving {
+            self.have_patience();
+        }
+    }
+
+    fn have_patience(&self) {
+        self.parts.notify.stopping(3 * LOAD_EVERY);
+    }
+
+    /// That this runs shows that the control plane moves; the heart's counter shows the heart.
+    fn watch(&mut self, life: &mut Life) {
+        let progress = life.heart.progress();
+        let moved = life.progress.replace(progress) != Some(progress);
+        if moved {
+            self.parts.notify.alive();
+        } else {
+            self.say(Level::Critical, "the heart does not move".to_owned());
+        }
+    }
+
+    fn say(&self, level: Level, text: String) {
+        self.parts.journal.say(level, text);
+    }
+}
+
+/// Stops whatever of our groups runs before this node has said its first beat.
+async fn sweep(agents: Agents, journal: Journal) {
+    let addresses: Arc<dyn leftovers::Addresses> = Arc::new(leftovers::Kernel);
+    let found = leftovers::survey(&agents, &addresses).await;
+    for (id, outcome) in leftovers::sweep(&agents, &addresses, found).await {
+        let resource = &agents.plan().resource(id).text;
+        let text = format!(
+            "{resource} was left running and cannot be stopped ({outcome:?}): it may run on both nodes; a person is needed"
+        );
+        journal.say(Level::Critical, text);
+    }
+}
+
+/// What belongs to one heart.
+struct Life {
+    heart: heart::Handle,
+    /// What the ring had no room for, oldest first.
+    backlog: VecDeque<Down>,
+    orders: BTreeMap<OrderId, oneshot::Sender<Answer>>,
+    /// Who waits for the status.
+    askers: Vec<oneshot::Sender<Told>>,
+    asked: bool,
+    newest: Option<(Instant, Bytes)>,
+    progress: Option<u64>,
+}
+
+impl Life {
+    fn new(heart: heart::Handle) -> Self {
+        Self {
+            heart,
+            backlog: VecDeque::new(),
+            orders: BTreeMap::new(),
+            askers: Vec::new(),
+            asked: false,
+            newest: None,
+            progress: None,
+        }
+    }
+
+    /// Hands it to the heart, in order, now or when there is room.
+    fn send(&mut self, down: Down) {
+        self.backlog.push_back(down);
+        self.send_again();
+    }
+
+    fn send_again(&mut self) {
+        while let Some(down) = self.backlog.pop_front() {
+            if let Err(down) = self.heart.send(down) {
+                self.backlog.push_front(down);
+                return;
+            }
+        }
+    }
+
+    fn wants_status(&mut self, answer: oneshot::Sender<Told>) {
+        match &self.newest {
+            Some((taken, status)) if taken.elapsed() < STATUS_AGE_MAX => {
+                drop(answer.send(Ok(status.clone())))
+            }
+            _ => {
+                self.askers.retain(|asker| !asker.is_closed());
+                self.askers.push(answer);
+                self.ask();
+            }
+        }
+    }
+
+    /// One question to the heart serves all who wait.
+    fn ask(&mut self) {
+        if !mem::replace(&mut self.asked, true) {
+            self.send(Down::Status { request: 0 });
+        }
+    }
+
+    fn told(&mut self, told: Told) {
+        self.asked = false;
+        if let Ok(status) = &told {
+            self.newest = Some((Instant::now(), status.clone()));
+        }
+        for asker in self.askers.drain(..) {
+            // Gone away meanwhile.
+            let _ = asker.send(told.clone());
+        }
+    }
+
+    async fn end(self) {
+        // The heart has said that it ends; what is still on its way to it concerns nobody.
+        let _ = self.heart.send(Down::Stop);
+        let _ = tokio::task::spawn_blocking(move || self.heart.join()).await;
+    }
+}
+
+/// What a signal means.
+enum Sign {
+    End(&'static str),
+    Reload,
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Sign {
+        tokio::select! {
+            _ = self.term.recv() => Sign::End("TERM"),
+            _ = self.int.recv() => Sign::End("INT"),
+            _ = self.hup.recv() => Sign::Reload,
+        }
+    }
+}
+
+fn in_words(order: Order) -> String {
+    match order {
+        Order::Standby(set) => format!("standby {}", set.word()),
+        Order::Takeover(set) => format!("takeover {}", set.word()),
+        Order::Leave => "stop".to_owned(),
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
