@@ -14,7 +14,7 @@ use std::{
 
 use locum::control::{
     agents::{Agents, Options, Roots},
-    leftovers::{self, Addresses},
+    leftovers::{self, Addresses, Kernel},
 };
 use locum_core::{
     action::Operation,
@@ -25,6 +25,7 @@ use locum_core::{
         NodeIndex, Plan, Resource, ResourceId, Timing,
     },
 };
+use locum_sys::netlink::{Netlink, NewAddress};
 
 /// Longer than anything here takes on the slowest machine; nothing waits for it unless a test fails.
 const LONG: Duration = Duration::from_secs(60);
@@ -735,23 +736,57 @@ fn mount_use_and_unmount() {
     assert!(house.has_told("is used by"));
 }
 
-#[test]
-fn a_file_system_in_use_is_unmounted() {
+/// Runs the named test once more, in namespaces of its own; there it does its work. Where they are not permitted it
+/// says so and does nothing.
+fn in_namespace(flags: &str, test: &str, body: fn()) {
     const INSIDE: &str = "LOCUM_TEST_INSIDE_NAMESPACE";
     if std::env::var_os(INSIDE).is_some() {
-        return mount_use_and_unmount();
+        return body();
     }
-    // This test once more, in a mount namespace.
     let own = std::env::current_exe().unwrap();
     let unshare =
-        |args: &[&str]| std::process::Command::new("unshare").arg("-rm").args(args).env(INSIDE, "1").output();
-    if !unshare(&["mount", "-t", "tmpfs", "none", "/mnt"]).is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: no mount namespace of our own here");
+        |args: &[&str]| std::process::Command::new("unshare").arg(flags).args(args).env(INSIDE, "1").output();
+    if !unshare(&["true"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: no namespaces of our own here");
         return;
     }
-    let inner = ["--exact", "agents::a_file_system_in_use_is_unmounted", "--nocapture"];
-    let output = unshare(&[&[own.to_str().unwrap()], &inner[..]].concat()).unwrap();
+    let output = unshare(&[own.to_str().unwrap(), "--exact", test, "--nocapture"]).unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.contains("1 passed"), "{text}{errors}");
+}
+
+#[test]
+fn a_file_system_in_use_is_unmounted() {
+    in_namespace("-rm", "agents::a_file_system_in_use_is_unmounted", mount_use_and_unmount);
+}
+
+#[test]
+fn leftover_addresses_are_taken_from_the_kernel() {
+    in_namespace("-rn", "agents::leftover_addresses_are_taken_from_the_kernel", || {
+        let mut netlink = Netlink::open().unwrap();
+        let loopback = netlink.interface("lo").unwrap().index;
+        let (ours, not_ours) = (IpAddr::from([10, 9, 8, 7]), IpAddr::from([10, 9, 8, 6]));
+        for ip in [ours, not_ours] {
+            let (label, broadcast) = (None, None);
+            let new =
+                NewAddress { interface: loopback, ip, prefix: 32, label, broadcast, no_prefix_route: false };
+            netlink.add_address(&new).unwrap();
+        }
+        let address = |ip, interface: Option<&str>| Address {
+            ip,
+            prefix: None,
+            interface: interface.map(str::to_owned),
+            label: None,
+            broadcast: None,
+        };
+        let here = address(ours, Some("lo"));
+        assert!(Kernel.stands(&here).unwrap());
+        assert!(!Kernel.stands(&address(ours, Some("eth0"))).unwrap());
+        assert!(!Kernel.stands(&address(ours, None)).unwrap(), "a real server's loopback");
+        Kernel.remove(&here).unwrap();
+        assert!(!Kernel.stands(&here).unwrap());
+        Kernel.remove(&here).unwrap();
+        assert!(netlink.addresses().unwrap().iter().any(|there| there.ip == not_ours));
+    });
 }

@@ -12,7 +12,7 @@ use locum_core::{
     note::Level,
     plan::{Address, Agent, GroupIndex, Plan, ResourceId},
 };
-use locum_sys::netlink::{Interface, InterfaceAddress, Netlink};
+use locum_sys::netlink::{InterfaceAddress, Netlink};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::agents::Agents;
+use crate::heart::would_be_ours;
 
 /// Agents asked at the same time.
 const ASKED_MAX: usize = 16;
@@ -71,15 +72,6 @@ fn standing(address: &Address, netlink: &mut Netlink) -> io::Result<Vec<Interfac
         there.ip == address.ip && interface.is_some_and(|interface| would_be_ours(address, interface))
     });
     Ok(found)
-}
-
-/// The interface that the plan names; without a name any but the loopback, where real servers behind a balancer keep
-/// the address.
-fn would_be_ours(address: &Address, interface: &Interface) -> bool {
-    match &address.interface {
-        Some(name) => interface.name == *name,
-        None => !interface.loopback,
-    }
 }
 
 /// Asks for the status of every resource of every group, several at a time, and returns those that do not surely

@@ -250,16 +250,20 @@ fn no_address() -> Outcome {
     Outcome::Failed("the plan knows no address of that number".to_string())
 }
 
-/// Where the address stands, of the places where it would be ours: its interface, or without one any but the loopback
-/// (where real servers behind a balancer keep it).
+/// Where the address stands, of the places where it would be ours.
 fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a InterfaceAddress> {
     network.addresses().iter().filter(|there| there.ip == address.ip).find(|there| {
-        let interface = network.interface_by_index(there.interface);
-        match &address.interface {
-            Some(name) => interface.is_some_and(|interface| interface.name == *name),
-            None => interface.is_some_and(|interface| !interface.loopback),
-        }
+        network.interface_by_index(there.interface).is_some_and(|interface| would_be_ours(address, interface))
     })
+}
+
+/// Whether the address, standing on that interface, would be ours: the one that the plan names, or without a name any
+/// but the loopback (where real servers behind a balancer keep it).
+pub(crate) fn would_be_ours(address: &Address, interface: &Interface) -> bool {
+    match &address.interface {
+        Some(name) => interface.name == *name,
+        None => !interface.loopback,
+    }
 }
 
 /// Adds it, and says on which interface.

@@ -35,6 +35,7 @@ use locum_core::{
 };
 use locum_sys::clock;
 
+pub(crate) use self::address::would_be_ours;
 use self::ring::Shared;
 pub use self::stats::{HeartStats, Lateness, LinkStats};
 

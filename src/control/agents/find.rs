@@ -207,8 +207,9 @@ fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Looks for what serves the resource. With `prefer_scripts`, scripts named like the native stand-ins are used
-/// where there are some. Reads directories, so it may block.
+/// Looks for what serves the resource. With `prefer_scripts`, scripts named like the native stand-ins are used where
+/// there are some; for addresses there must be one, because the heart then leaves them alone. Reads directories, so
+/// it may block.
 ///
 /// # Errors
 /// When there is nothing usable, with the cure.
@@ -222,16 +223,18 @@ pub fn find(roots: &Roots, resource: &Resource, prefer_scripts: bool) -> Result<
             ocf_file(roots, kind, instance)
         }
         Agent::Ocf { provider, kind, parameters } => ocf(roots, provider, kind, parameters),
-        Agent::Address(_)
-        | Agent::SendArp(_)
-        | Agent::MailTo { .. }
-        | Agent::Delay { .. }
-        | Agent::Filesystem { .. } => {
+        Agent::MailTo { .. } | Agent::Delay { .. } | Agent::Filesystem { .. } => {
             if prefer_scripts && let Some(found) = script(roots, &resource.script)? {
                 return Ok(found);
             }
             Ok(Found::Native { script: resource.script.clone() })
         }
+        Agent::Address(_) | Agent::SendArp(_) if prefer_scripts => script(roots, &resource.script)?
+            .ok_or_else(|| {
+                let places = roots.script_places().into_iter().map(|(dir, _)| dir).collect();
+                NotFound::Nowhere { name: resource.script.clone(), places }
+            }),
+        Agent::Address(_) | Agent::SendArp(_) => Ok(Found::Native { script: resource.script.clone() }),
     }
 }
 
@@ -381,6 +384,8 @@ fn is_program(path: &Path) -> bool {
 mod tests {
     use std::fs;
 
+    use locum_core::plan::Address;
+
     use super::*;
 
     struct House {
@@ -497,6 +502,12 @@ mod tests {
         let mail = resource("MailTo", &["root"], agent);
         let native = Found::Native { script: "MailTo".into() };
         assert_eq!(find(&house.roots, &mail, true), Ok(native.clone()));
+        let ip = std::net::IpAddr::from([10, 0, 0, 1]);
+        let agent =
+            Agent::Address(Address { ip, prefix: None, interface: None, label: None, broadcast: None });
+        let address = resource("IPaddr", &["10.0.0.1"], agent);
+        assert_eq!(find(&house.roots, &address, false), Ok(Found::Native { script: "IPaddr".into() }));
+        assert!(matches!(find(&house.roots, &address, true), Err(NotFound::Nowhere { .. })));
         let path = house.put("ha.d/resource.d/MailTo", 0o755);
         assert_eq!(find(&house.roots, &mail, false), Ok(native));
         assert_eq!(find(&house.roots, &mail, true), Ok(Found::Script { path, place: Place::ResourceD }));

@@ -104,15 +104,11 @@ impl Agents {
         &self.0.plan
     }
 
-    /// Whether the resource is an address that the heart carries itself, so that [`Agents::run`] must not be asked.
+    /// Whether the resource is an address that the heart carries itself: [`Agents::run`] is not to be asked about it.
     #[must_use]
     pub fn is_hearts(&self, id: ResourceId) -> bool {
-        let resource = self.0.plan.resource(id);
-        matches!(resource.agent, Agent::Address(_) | Agent::SendArp(_))
-            && !matches!(
-                find(&self.0.options.roots, resource, self.0.options.prefer_scripts),
-                Ok(Found::Script { .. })
-            )
+        let agent = &self.0.plan.resource(id).agent;
+        matches!(agent, Agent::Address(_) | Agent::SendArp(_)) && !self.0.options.prefer_scripts
     }
 
     /// Runs one operation and says how it ended: [`Outcome::Ok`], `Failed` or `TimedOut` for a start or stop,
