@@ -3,4 +3,5 @@
 
 mod agents;
 mod check;
+mod lab;
 mod tidy;

@@ -1,6 +1,8 @@
 //! The command line: one file per command, and what all of them share.
 
 pub mod check;
+pub mod demo_httpd;
+pub mod lab;
 pub mod run;
 pub mod standby;
 pub mod status;
@@ -43,6 +45,15 @@ pub enum Command {
     Takeover(standby::Options),
     /// Leave the cluster gracefully, and wait until the daemon has gone
     Stop(stop::Options),
+    /// Measure and try on a rack of nodes in namespaces of this machine
+    #[command(subcommand)]
+    Lab(lab::Command),
+    /// The first process of a rack's node
+    #[command(name = locum_lab::holder::COMMAND, hide = true)]
+    LabNode,
+    /// The demo's web server
+    #[command(name = demo_httpd::COMMAND, hide = true)]
+    DemoHttpd(demo_httpd::Options),
 }
 
 /// The options that stand before or after any command.
@@ -126,6 +137,9 @@ pub fn main() -> ExitCode {
         Command::Standby(options) => standby::standby(common, options),
         Command::Takeover(options) => standby::takeover(common, options),
         Command::Stop(options) => stop::run(common, options),
+        Command::Lab(command) => lab::run(command),
+        Command::LabNode => locum_lab::holder::hold().map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::DemoHttpd(options) => demo_httpd::run(&options),
     };
     result.unwrap_or_else(|error| {
         eprintln!("locum: {error:#}");

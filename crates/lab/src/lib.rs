@@ -1,1 +1,34 @@
-//! lab
+//! **The lab**: a rack of nodes on one machine, for the demo, the tests and `locum lab`. It starts daemons only as
+//! processes and judges them from outside.
+//!
+//! * [`Description`] says what a [`Rack`] is made of: nodes, networks, serial lines;
+//! * [`Rack`] builds it from network, mount, UTS and pid namespaces without names, and has the hands that pull cables,
+//!   impair them, and cut a node's power. Nothing of it is on the host, during and after, whoever kills what;
+//! * [`Program`] and [`Process`] are what runs in the nodes;
+//! * [`Sight`] and [`Record`] watch a service: its answers to the client, who holds its address, who answers for it;
+//! * [`timeline`] reckons outages and overlaps from that.
+//!
+//! Whoever uses it calls [`enter`] at the start of the process, while it has one thread, and gives its program the
+//! hidden command [`holder::COMMAND`], which calls [`holder::hold`].
+
+pub mod clock;
+mod description;
+mod dice;
+mod fault;
+pub mod holder;
+mod line;
+mod node;
+mod process;
+mod rack;
+mod relay;
+mod room;
+pub mod timeline;
+mod watch;
+
+pub use description::{Description, Kind, Line, Network, Port};
+pub use fault::Fault;
+pub use line::LineCounters;
+pub use process::{Outcome, Process, Program, Sign};
+pub use rack::{Rack, enter};
+pub use relay::{Counters, Impairment, Way};
+pub use watch::{ECHO_EVERY, Hold, PAGE_EVERY, Page, Record, Sight};

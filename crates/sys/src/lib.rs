@@ -7,19 +7,25 @@
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
 //! * [`child`], [`process`]: what a child must not inherit; ending it with all it started;
 //! * [`file`]: files that are never half there, directories that are used once;
-//! * [`signal`]: what a broken pipe does.
+//! * [`signal`]: what a broken pipe does;
+//! * [`namespace`], [`mount`]: surroundings of a thread's own;
+//! * [`tap`], [`stamp`]: frames of an interface, and when they arrived.
 
 pub mod announce;
 pub mod child;
 pub mod clock;
 pub mod file;
 pub mod icmp;
+pub mod mount;
+pub mod namespace;
 pub mod netlink;
 pub mod poll;
 pub mod process;
 pub mod realtime;
 pub mod serial;
 pub mod signal;
+pub mod stamp;
+pub mod tap;
 pub mod udp;
 
 mod option;

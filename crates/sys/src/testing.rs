@@ -8,14 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
-};
 use rustix::thread::UnshareFlags;
 
-use crate::netlink::{Interface, Netlink};
+use crate::netlink::{Interface, LinkChange, Netlink, VethEnd};
 
 /// Runs `body` in a thread that has a new network namespace. Where that is not permitted it says so and does nothing.
 pub(crate) fn in_namespace(body: impl FnOnce() + Send) {
@@ -36,17 +31,8 @@ pub(crate) fn in_namespace(body: impl FnOnce() + Send) {
 /// Makes a veth pair, both ends up, and returns them.
 pub(crate) fn veth_pair(a: &str, b: &str) -> io::Result<[Interface; 2]> {
     let mut netlink = Netlink::open()?;
-    let mut peer = LinkMessage::default();
-    peer.attributes = vec![LinkAttribute::IfName(b.to_string())];
-    let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(a.to_string()),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]),
-    ];
-    netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)?;
+    let end = |name, last| VethEnd { name, mac: [2, 0, 0, 0, 0, last], network: None };
+    netlink.create_veth(end(a, 1), end(b, 2))?;
     set_up(a, true)?;
     set_up(b, true)?;
     Ok([netlink.interface(a)?, netlink.interface(b)?])
@@ -78,11 +64,8 @@ pub(crate) fn elsewhere<T: Send>(interface: &Interface, body: impl FnOnce() -> T
 /// Sets an interface up or down.
 pub(crate) fn set_up(name: &str, up: bool) -> io::Result<()> {
     let mut netlink = Netlink::open()?;
-    let mut message = LinkMessage::default();
-    message.header.index = netlink.interface(name)?.index;
-    message.header.change_mask = LinkFlags::Up;
-    message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
-    netlink.request(RouteNetlinkMessage::SetLink(message), 0)
+    let index = netlink.interface(name)?.index;
+    netlink.change_links(&[if up { LinkChange::Up(index) } else { LinkChange::Down(index) }])
 }
 
 /// Returns a function that says for five seconds, waiting a little each time, that it is not too late yet.

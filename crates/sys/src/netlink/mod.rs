@@ -17,10 +17,12 @@ use rustix::net::{
 };
 
 mod address;
+mod create;
 mod interface;
 mod monitor;
 
 pub use address::{InterfaceAddress, NewAddress, choose_interface, same_network};
+pub use create::{LinkChange, VethEnd};
 pub use interface::Interface;
 pub use monitor::{Change, Monitor};
 
@@ -117,6 +119,13 @@ impl Netlink {
     }
 
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<u32> {
+        let bytes = self.encode(message, flags);
+        rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
+        Ok(self.sequence)
+    }
+
+    /// The bytes of the next request; its number is then `self.sequence`.
+    fn encode(&mut self, message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = flags;
@@ -125,8 +134,7 @@ impl Netlink {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
-        Ok(self.sequence)
+        bytes
     }
 
     /// One datagram from the kernel into `self.answer`; its length.

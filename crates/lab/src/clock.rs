@@ -1,0 +1,81 @@
+//! The lab's one clock: monotonic.
+
+use std::time::Duration;
+
+use locum_sys::clock::{monotonic_nanos, unix_nanos};
+
+/// A moment of the lab's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(Duration::from_nanos(monotonic_nanos()))
+    }
+
+    /// The moment of a kernel's wall-clock stamp, which lies in the recent past. A step of the wall clock in between
+    /// falsifies it, and no more than it.
+    #[must_use]
+    pub fn of_stamp(stamp: Duration) -> Self {
+        let age = Duration::from_nanos(unix_nanos()).saturating_sub(stamp);
+        Self(Self::now().0.saturating_sub(age))
+    }
+
+    /// A moment that lies `since_origin` after the clock's origin: for tests of what is reckoned with moments.
+    #[must_use]
+    pub const fn at(since_origin: Duration) -> Self {
+        Self(since_origin)
+    }
+
+    /// How much later this moment is than `earlier`; zero if it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// How long it is until this moment; zero if it has passed.
+    #[must_use]
+    pub fn remaining(self) -> Duration {
+        self.since(Self::now())
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+    fn add(self, length: Duration) -> Self {
+        Self(self.0 + length)
+    }
+}
+
+impl std::ops::Sub<Duration> for Moment {
+    type Output = Self;
+    fn sub(self, length: Duration) -> Self {
+        Self(self.0.saturating_sub(length))
+    }
+}
+
+/// Does nothing until the moment has come.
+pub fn wait_until(moment: Moment) {
+    while !moment.remaining().is_zero() {
+        std::thread::park_timeout(moment.remaining());
+    }
+}
+
+/// Does nothing for that long.
+pub fn pause(length: Duration) {
+    wait_until(Moment::now() + length);
+}
+
+/// Looks every few milliseconds, at most for `limit`, until `look` finds something.
+pub fn await_some<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Moment::now() + limit;
+    loop {
+        let found = look();
+        if found.is_some() || end.remaining().is_zero() {
+            return found;
+        }
+        pause(Duration::from_millis(5).min(end.remaining()));
+    }
+}

@@ -1,0 +1,30 @@
+//! Who holds an address: what a node's kernel tells.
+
+use std::{io::PipeReader, sync::Mutex};
+
+use locum_sys::netlink::{Change, Monitor};
+
+use super::{Hold, Record, lock, wait};
+use crate::clock::Moment;
+
+pub(super) fn watch(mut monitor: Monitor, node: &str, record: &Mutex<Record>, stop: &PipeReader) {
+    let mut changes = Vec::new();
+    while wait(&monitor, stop, None) {
+        let at = Moment::now();
+        while let Ok(true) = monitor.read(&mut changes) {}
+        for change in changes.drain(..) {
+            let (ip, held) = match change {
+                Change::Address(address) => (address.ip, true),
+                Change::AddressGone(address) => (address.ip, false),
+                // Interfaces are not what is watched here; a burst of changes beyond the kernel's memory of a
+                // megabyte does not happen in a rack.
+                Change::Interface(_) | Change::InterfaceGone(_) | Change::Lost => continue,
+            };
+            let mut record = lock(record);
+            // The kernel tells of every renewal; only the change counts.
+            if record.changes(node, ip).last().is_some_and(|&(_, before)| before) != held {
+                record.holds.push(Hold { at, node: node.into(), ip, held });
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Namespaces of the calling thread: leave those of the host, enter others, and die with the parent.
+//!
+//! None of them gets a name, so nothing of them is left on the host when the last process or descriptor in them goes.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    process::Signal,
+    thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags},
+};
+
+/// Which namespaces a thread leaves for fresh ones of its own. A fresh pid namespace begins with the next child.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fresh {
+    /// Interfaces, addresses, sockets.
+    pub network: bool,
+    /// Mounts; the thread's root and working directory are then its own too.
+    pub mounts: bool,
+    /// The host name.
+    pub host_name: bool,
+    /// Process numbers.
+    pub processes: bool,
+    /// System V and POSIX queues.
+    pub ipc: bool,
+}
+
+/// Moves the calling thread into fresh namespaces.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN` in the thread's user namespace (see [`become_root_of_user_namespace`]); `ENOSPC`
+/// when the limit of namespaces is reached.
+pub fn leave(fresh: Fresh) -> io::Result<()> {
+    let mut flags = UnshareFlags::empty();
+    flags.set(UnshareFlags::NEWNET, fresh.network);
+    flags.set(UnshareFlags::NEWNS | UnshareFlags::FS, fresh.mounts);
+    flags.set(UnshareFlags::NEWUTS, fresh.host_name);
+    flags.set(UnshareFlags::NEWPID, fresh.processes);
+    flags.set(UnshareFlags::NEWIPC, fresh.ipc);
+    // SAFETY: the danger of `unshare` is a descriptor table of its own (`FILES`), which is never asked for here.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
+}
+
+/// Makes the calling process root of a fresh user namespace in which it is the one user, mapped to the user that it
+/// is outside. Only for a process with a single thread (the kernel refuses others with `EINVAL`).
+///
+/// # Errors
+/// `EPERM` or `ENOSPC` where the host does not allow user namespaces.
+pub fn become_root_of_user_namespace() -> io::Result<()> {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    // SAFETY: as in `leave`: the descriptor table stays shared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1"))
+}
+
+/// Whether the calling thread may make namespaces and mounts (`CAP_SYS_ADMIN` in its user namespace).
+#[must_use]
+pub fn may_leave() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN))
+}
+
+/// A descriptor of the calling thread's network namespace; it keeps the namespace alive.
+///
+/// # Errors
+/// What the kernel says; `/proc` must be mounted for the thread's pid namespace.
+pub fn network() -> io::Result<OwnedFd> {
+    fs::File::open("/proc/thread-self/ns/net").map(Into::into)
+}
+
+/// Moves the calling thread, and it alone, into a network namespace.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN` over it.
+pub fn enter_network(network: impl AsFd) -> io::Result<()> {
+    rustix::thread::move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(Into::into)
+}
+
+/// Names the machine, in the calling thread's UTS namespace.
+///
+/// # Errors
+/// `EINVAL` above 64 bytes, `EPERM` without the right.
+pub fn set_host_name(name: &str) -> io::Result<()> {
+    rustix::system::sethostname(name.as_bytes()).map_err(Into::into)
+}
+
+/// Asks the kernel to kill the calling process the moment the *thread* that started it is gone.
+///
+/// # Errors
+/// What the kernel says.
+pub fn die_with_parent() -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into)
+}
+
+/// Lets the kernel bury the calling process's children, adopted ones included, without being asked: what the first
+/// process of a pid namespace owes its orphans.
+pub fn bury_children_unseen() {
+    // SAFETY: SIG_IGN runs no code of ours; the call touches nothing but this process's signal table.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
