@@ -4,4 +4,5 @@
 mod agents;
 mod check;
 mod lab;
+mod cli;
 mod tidy;

@@ -9,6 +9,7 @@ mod host;
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -56,6 +57,15 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         out.write_all(page(&files, &checked, verdict, color).as_bytes())?;
     }
     Ok(ExitCode::from(verdict.exit_code()))
+}
+
+/// What does not fit this host, for the log of a daemon that starts: it starts all the same, because what is missing may
+/// come.
+#[must_use]
+pub fn misfits(dir: &Path, mut checked: Checked) -> Vec<Diag> {
+    host::Host::here(dir).check(&mut checked);
+    checked.diags.retain(|diag| diag.severity != Severity::Info);
+    checked.diags
 }
 
 /// What `--json` prints.

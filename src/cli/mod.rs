@@ -78,20 +78,26 @@ impl Common {
     /// Where `ha.cf`, `authkeys` and `haresources` lie.
     #[must_use]
     pub fn config_dir(&self) -> PathBuf {
-        self.config.clone().unwrap_or_else(|| default_config(Path::new("/etc")))
+        self.config.as_deref().map_or_else(|| default_config(Path::new("/etc")), absolute)
     }
 
     /// Where the node's identity lies: heartbeat's own place, so that an installed heartbeat's carries over.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
-        self.state.clone().unwrap_or_else(|| PathBuf::from("/var/lib/heartbeat"))
+        self.state.as_deref().map_or_else(|| PathBuf::from("/var/lib/heartbeat"), absolute)
     }
 
     /// Where the running daemon is found.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {
-        self.run.clone().unwrap_or_else(|| PathBuf::from("/run/locum"))
+        self.run.as_deref().map_or_else(|| PathBuf::from("/run/locum"), absolute)
     }
+}
+
+/// Agents run in another directory than the daemon was started in.
+fn absolute(path: &Path) -> PathBuf {
+    // Fails for the empty path alone, which then is refused where it is opened.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// `locum` below `etc` when it holds `locum.toml`, else `ha.d`.

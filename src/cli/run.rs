@@ -24,7 +24,7 @@ use locum_core::{
 use tokio::sync::mpsc;
 
 use crate::{
-    cli::{Common, LogLevel},
+    cli::{Common, LogLevel, check},
     control::{
         agents::{self, Agents},
         daemon::{Daemon, End, Parts, Reread},
@@ -87,17 +87,17 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     locum_sys::signal::ignore_broken_pipe();
     let files = Files::read(&common.config_dir(), None);
     let mut checked = files.check();
+    let misfits = check::misfits(&files.dir, checked.clone());
     let (Some(mut plan), Some(keys), false) = (checked.plan.take(), checked.keys.take(), checked.failed())
     else {
-        draw(&files, &checked);
-        return Ok(ExitCode::from(2));
+        return Ok(refuse(&files, &checked));
     };
     plan.limits =
         Limits { start: options.start_limit, stop: options.stop_limit, status: options.status_limit };
 
     let state = State::open(&common.state_dir(), &common.run_dir())?;
     let journal = open_log(common, &plan)?;
-    introduce(&journal, common, &plan, &keys, &checked);
+    introduce(&journal, common, &plan, &keys, &misfits);
     for warning in state.take_warnings() {
         journal.say(Level::Warning, warning);
     }
@@ -116,12 +116,15 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn draw(files: &Files, checked: &Checked) {
+/// Says everything that is wrong. What is wrong with this host alone may be well at the next try.
+fn refuse(files: &Files, checked: &Checked) -> ExitCode {
     let color = io::stderr().is_terminal();
     for diag in &checked.diags {
         eprint!("{}", diagnostics::draw(diag, &files.dir, files.text(diag.file), color));
     }
     eprintln!("locum: the configuration in {} is not good: nothing is started", files.dir.display());
+    let mut errors = checked.diags.iter().filter(|diag| diag.severity == Severity::Error);
+    if errors.all(|diag| diag.host) { ExitCode::FAILURE } else { ExitCode::from(2) }
 }
 
 fn open_log(common: &Common, plan: &Plan) -> anyhow::Result<Journal> {
@@ -140,7 +143,7 @@ fn open_log(common: &Common, plan: &Plan) -> anyhow::Result<Journal> {
 }
 
 /// The first lines of the log: who, with what, and what is weak about it.
-fn introduce(journal: &Journal, common: &Common, plan: &Plan, keys: &Keys, checked: &Checked) {
+fn introduce(journal: &Journal, common: &Common, plan: &Plan, keys: &Keys, misfits: &[Diag]) {
     let version = env!("CARGO_PKG_VERSION");
     let weak = match keys.signing().method {
         Method::Crc => "; SIGNED WITH CRC ONLY: anyone who can send on a link can take the service",
@@ -152,7 +155,7 @@ fn introduce(journal: &Journal, common: &Common, plan: &Plan, keys: &Keys, check
         format!("locum {version} on {node}, configuration {}{weak}", common.config_dir().display()),
     );
     journal.say(Level::Info, summary(plan));
-    for diag in checked.diags.iter().filter(|diag| diag.severity != Severity::Info) {
+    for diag in misfits {
         journal.say(Level::Warning, diag.to_string());
     }
 }

@@ -392,11 +392,12 @@ impl Daemon {
 async fn sweep(agents: Agents, journal: Journal) {
     let addresses: Arc<dyn leftovers::Addresses> = Arc::new(leftovers::Kernel);
     let found = leftovers::survey(&agents, &addresses).await;
-    for (id, outcome) in leftovers::sweep(&agents, &addresses, found).await {
-        let resource = &agents.plan().resource(id).text;
-        let text = format!(
-            "{resource} was left running and cannot be stopped ({outcome:?}): it may run on both nodes; a person is needed"
-        );
+    let left = leftovers::sweep(&agents, &addresses, found).await;
+    if !left.is_empty() {
+        let names: Vec<&str> = left.iter().map(|(id, _)| agents.plan().resource(*id).text.as_str()).collect();
+        let names = names.join(" ");
+        let text =
+            format!("left running and not to be stopped: {names}: may run on both nodes; a person is needed");
         journal.say(Level::Critical, text);
     }
 }

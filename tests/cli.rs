@@ -1,0 +1,323 @@
+//! Two real daemons on the loopback interface, led through their lives by the commands, and judged by what their
+//! resource scripts wrote down. No rights are needed: the links are multicast on `lo`, the groups have no addresses.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until it is so. Tests outside of the simulator have no other clock.
+#[expect(clippy::disallowed_methods, reason = "the daemons under test run in real time")]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn locum() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
+    command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM").stdin(Stdio::null());
+    command
+}
+
+/// One node's directories, and its daemon while it runs.
+struct Node {
+    place: PathBuf,
+    daemon: Option<Child>,
+}
+
+impl Node {
+    /// `name` of the cluster `a1`, `a2`, with one group `service` that prefers `a1`; its script writes every start and
+    /// stop into `journal` beside the nodes' directories.
+    fn new(cluster: &Path, name: &str, port: u16) -> Self {
+        let place = cluster.join(name);
+        let etc = place.join("etc");
+        fs::create_dir_all(etc.join("resource.d")).unwrap();
+        let ha_cf = format!(
+            "mcast lo 239.255.6.94 {port} 1 1\nkeepalive 100ms\nwarntime 500ms\ndeadtime 2\ninitdead 20\n\
+             auto_failback on\nlogfile {}\nnode a1 a2\n",
+            place.join("log").display()
+        );
+        fs::write(etc.join("ha.cf"), ha_cf).unwrap();
+        fs::write(etc.join("nodeinfo"), name).unwrap();
+        fs::write(etc.join("haresources"), "a1 service\n").unwrap();
+        let script = format!(
+            "#!/bin/sh\nmark={0}/mark\ncase $1 in\nstart) test -e $mark || echo {name} start >> {1}/journal; touch $mark;;\n\
+             stop) test ! -e $mark || echo {name} stop >> {1}/journal; rm -f $mark;;\n\
+             status) test -e $mark && echo running || echo stopped;;\nesac\n",
+            place.display(),
+            cluster.display()
+        );
+        let path = etc.join("resource.d/service");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        let node = Self { place, daemon: None };
+        node.write_keys("auth 1\n1 sha1 secret\n");
+        node
+    }
+
+    fn write_keys(&self, text: &str) {
+        let path = self.place.join("etc/authkeys");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// The program with this node's directories.
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = locum();
+        for directory in ["config", "state", "run"] {
+            let name = if directory == "config" { "etc" } else { directory };
+            command.arg(format!("--{directory}")).arg(self.place.join(name));
+        }
+        command.args(words);
+        command
+    }
+
+    fn ask(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// Exit code and what was printed, on either stream.
+    fn said(&self, words: &[&str]) -> (i32, String) {
+        let output = self.ask(words);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    }
+
+    fn start(&mut self) {
+        self.start_with(|_| {});
+    }
+
+    fn start_with(&mut self, more: impl FnOnce(&mut Command)) {
+        let mut command = self.command(&["run"]);
+        let errors = File::options().create(true).append(true).open(self.place.join("errors")).unwrap();
+        command.stdout(Stdio::null()).stderr(errors);
+        more(&mut command);
+        self.daemon = Some(command.spawn().unwrap());
+    }
+
+    fn status(&self) -> Option<Value> {
+        serde_json::from_slice(&self.ask(&["status", "--json"]).stdout).ok()
+    }
+
+    fn is_well(&self) -> bool {
+        self.ask(&["status"]).status.success()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.place.join("log")).unwrap_or_default()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.daemon.as_ref().unwrap().id().to_string();
+        assert!(
+            Command::new("/bin/sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap().success()
+        );
+    }
+
+    /// Waits for the daemon's end.
+    fn ended(&mut self) -> ExitStatus {
+        let mut daemon = self.daemon.take().unwrap();
+        let mut end = None;
+        until("the daemon ends", || {
+            end = daemon.try_wait().unwrap();
+            end.is_some()
+        });
+        end.unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.place.display(), self.log());
+        }
+    }
+}
+
+fn pair(cluster: &Path, port: u16) -> (Node, Node) {
+    let (mut a1, mut a2) = (Node::new(cluster, "a1", port), Node::new(cluster, "a2", port));
+    a1.start();
+    a2.start();
+    until("both are well", || a1.is_well() && a2.is_well());
+    (a1, a2)
+}
+
+fn journal(cluster: &Path) -> Vec<String> {
+    let text = fs::read_to_string(cluster.join("journal")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_pair_is_led_through_its_life() {
+    let cluster = tempfile::tempdir().unwrap();
+    let (mut a1, mut a2) = pair(cluster.path(), 16_941);
+    assert_eq!(journal(cluster.path()), ["a1 start"]);
+    let status = a2.status().unwrap();
+    assert_eq!(status["groups"][0]["owner"], "a1");
+    assert_eq!(status["daemon"]["pid"], a2.daemon.as_ref().unwrap().id());
+    let page = String::from_utf8(a2.ask(&["status"]).stdout).unwrap();
+    assert!(page.contains("if a1 falls silent: a2 starts service after 2.0 s"), "{page}");
+
+    // By hand, there and back: the command returns when it is done.
+    assert_eq!(a1.said(&["standby"]).0, 0);
+    assert_eq!(journal(cluster.path())[1..], ["a1 stop", "a2 start"]);
+    assert_eq!(a1.status().unwrap()["groups"][0]["owner"], "a2");
+    assert_eq!(a1.said(&["takeover", "local"]).0, 0);
+    assert_eq!(journal(cluster.path())[3..], ["a2 stop", "a1 start"]);
+    assert!(a1.log().contains("ordered through the control socket: takeover local"));
+
+    // A second daemon does not start.
+    let (code, text) = a1.said(&["run"]);
+    let pid = a1.daemon.as_ref().unwrap().id().to_string();
+    assert!(code == 1 && text.contains(&pid), "{code}: {text}");
+
+    // A graceful end: the other node takes over at once.
+    assert_eq!(a1.said(&["stop"]), (0, String::new()));
+    assert_eq!(a1.ended().code(), Some(0));
+    assert!(!a1.place.join("run/control").exists());
+    until("a2 took over", || journal(cluster.path()).len() == 7);
+    assert_eq!(journal(cluster.path())[5..], ["a1 stop", "a2 start"]);
+    assert_eq!(a2.said(&["status"]).0, 1, "alone is not well");
+    let (code, text) = a2.said(&["standby"]);
+    assert!(code == 1 && text.contains("a1"), "{code}: {text}");
+    assert_eq!(a1.said(&["status"]).0, 3);
+    assert_eq!(a1.said(&["takeover"]).0, 3);
+    assert_eq!(a1.said(&["stop"]).0, 3);
+
+    // It comes back and gets its group back; then the other one leaves by signal.
+    a1.start();
+    until("a1 is back", || a1.is_well() && a2.is_well());
+    assert_eq!(journal(cluster.path())[7..], ["a2 stop", "a1 start"]);
+    a2.signal("TERM");
+    a2.signal("TERM");
+    assert_eq!(a2.ended().code(), Some(0));
+    assert_eq!(a1.status().unwrap()["groups"][0]["owner"], "a1");
+}
+
+#[test]
+fn a_killed_daemon_is_taken_over_and_sweeps_what_it_left() {
+    let cluster = tempfile::tempdir().unwrap();
+    let (mut a1, a2) = pair(cluster.path(), 16_942);
+    a1.signal("KILL");
+    assert_eq!(a1.ended().code(), None);
+    until("a2 took over", || journal(cluster.path()).len() == 2);
+    assert_eq!(journal(cluster.path())[1], "a2 start");
+    assert!(
+        a1.place.join("run/control").exists() && a1.place.join("mark").exists(),
+        "a killed daemon cleans nothing"
+    );
+    a1.start();
+    until("a1 is back", || a1.is_well() && a2.is_well());
+    // Stopped here before the other node gave it back.
+    assert_eq!(journal(cluster.path())[2..], ["a1 stop", "a2 stop", "a1 start"]);
+    assert!(a1.log().contains("left running by an earlier life"), "{}", a1.log());
+}
+
+#[test]
+fn hup_takes_good_keys_and_keeps_the_old_ones_otherwise() {
+    let cluster = tempfile::tempdir().unwrap();
+    let (a1, a2) = pair(cluster.path(), 16_943);
+    a1.write_keys("auth 1\n1 rot13 secret\n");
+    a1.signal("HUP");
+    until("it is refused", || a1.log().contains("the old keys stay"));
+    // From one key to another, node by node: first both know both, then both sign with the new one.
+    for step in ["auth 1\n1 sha1 secret\n2 sha256 new\n", "auth 2\n1 sha1 secret\n2 sha256 new\n"] {
+        for node in [&a1, &a2] {
+            let before = node.log().matches("authkeys reread").count();
+            node.write_keys(step);
+            node.signal("HUP");
+            until("it is reread", || node.log().matches("authkeys reread").count() > before);
+        }
+    }
+    let ha_cf = a1.place.join("etc/ha.cf");
+    let text = fs::read_to_string(&ha_cf).unwrap().replace("deadtime 2", "deadtime 3");
+    fs::write(ha_cf, text).unwrap();
+    a1.signal("HUP");
+    until("what needs a restart is said", || a1.log().contains("a restart is needed for"));
+    assert!(a1.is_well() && a2.is_well());
+    assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
+}
+
+#[test]
+fn the_service_manager_hears_of_start_reload_and_end() {
+    let cluster = tempfile::tempdir().unwrap();
+    let path = cluster.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let heard = || {
+        let mut buffer = [0; 500];
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let mut a1 = Node::new(cluster.path(), "a1", 16_944);
+    a1.start_with(|command| {
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
+    });
+    let first = heard();
+    let ready = if first == "WATCHDOG=1" { heard() } else { first };
+    assert_eq!(ready, "READY=1\nSTATUS=a1 in cluster linux-ha");
+    // The heart moves every 100 ms, so it is well each time it is asked for.
+    assert_eq!([heard(), heard()], ["WATCHDOG=1", "WATCHDOG=1"]);
+    a1.signal("HUP");
+    let others = || std::iter::repeat_with(heard).find(|word| word != "WATCHDOG=1").unwrap();
+    assert_eq!(others(), "RELOADING=1");
+    assert!(others().starts_with("READY=1"));
+    a1.signal("INT");
+    assert!(others().starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC="));
+    assert_eq!(a1.ended().code(), Some(0));
+}
+
+#[test]
+fn a_watcher_sees_until_the_end() {
+    let cluster = tempfile::tempdir().unwrap();
+    let mut a1 = Node::new(cluster.path(), "a1", 16_945);
+    a1.start();
+    until("it answers", || a1.status().is_some());
+    let mut watcher = a1.command(&["status", "--json", "--watch"]);
+    let mut watcher = watcher.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    assert_eq!(next().unwrap()["node"], "a1");
+    assert!(next().unwrap()["uptime"].as_f64() > Some(0.0));
+    assert_eq!(a1.said(&["stop"]).0, 0);
+    assert_eq!(a1.ended().code(), Some(0));
+    while let Some(status) = next() {
+        assert_eq!(status["node"], "a1");
+    }
+    assert_eq!(watcher.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_wrong_configuration_is_drawn_and_nothing_starts() {
+    let cluster = tempfile::tempdir().unwrap();
+    let a1 = Node::new(cluster.path(), "a1", 16_946);
+    fs::write(a1.place.join("etc/ha.cf"), "mcast lo 239.255.6.94 16946 1 1\nkeepalive soon\nnode a1 a2\n")
+        .unwrap();
+    let (code, text) = a1.said(&["run"]);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("ha.cf:2") && text.contains("keepalive soon") && text.contains('^'), "{text}");
+    assert!(!a1.place.join("state").exists() && !a1.place.join("run").exists());
+}
+
+#[test]
+fn a_wrong_command_line_is_none_of_the_other_codes() {
+    for words in [&["standby", "everything"][..], &["run", "--start-limit", "0"], &["no-such-command"], &[]] {
+        assert_eq!(locum().args(words).output().unwrap().status.code(), Some(64), "{words:?}");
+    }
+    assert_eq!(locum().arg("--version").output().unwrap().status.code(), Some(0));
+}
