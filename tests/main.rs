@@ -3,6 +3,7 @@
 
 mod agents;
 mod check;
+mod heart;
 mod lab;
 mod cli;
 mod tidy;

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod demo_httpd;
+pub mod doctor;
 pub mod lab;
 pub mod run;
 pub mod standby;
@@ -35,6 +36,8 @@ pub struct Cli {
 pub enum Command {
     /// Say what each line of the configuration means, and everything that is wrong with it
     Check(check::Options),
+    /// Examine this machine: how punctual is the heart?
+    Doctor(doctor::Options),
     /// Run the daemon in the foreground
     Run(run::Options),
     /// Show nodes, links and groups, and what would happen if a node fell silent
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
     let common = &cli.common;
     let result: anyhow::Result<ExitCode> = match cli.command {
         Command::Check(options) => check::run(common, &options),
+        Command::Doctor(options) => doctor::run(common, options),
         Command::Run(options) => run::run(common, options),
         Command::Status(options) => status::run(common, options),
         Command::Standby(options) => standby::standby(common, options),

@@ -236,13 +236,14 @@ impl Pulse {
                 }
             }
             Err(error) => {
+                let why = realtime::fifo_refusal(priority, &error);
                 let nice = realtime::become_nice(-20).is_ok();
                 let instead = if nice { "goes on at nice -20" } else { "goes on at ordinary priority" };
                 self.note(
                     Level::Warning,
-                    format!("no real-time scheduling for the heart ({error}); it {instead}: under load, beats may be late"),
+                    format!("no real-time scheduling for the heart ({why}); it {instead}: under load, beats may be late"),
                 );
-                self.stats.realtime_refused = Some(format!("{error}; it {instead}"));
+                self.stats.realtime_refused = Some(format!("{why}; the heart {instead}"));
             }
         }
     }

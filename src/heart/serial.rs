@@ -13,6 +13,8 @@ use super::stats::LinkStats;
 
 /// Written at once (wire reference: heartbeat writes in such pieces).
 const CHUNK_BYTES: usize = 512;
+/// With fewer bytes waiting in the driver, the kernel calls a line writable; so do we.
+const WRITABLE_BYTES: usize = 256;
 /// Bytes that may wait; the oldest frames are dropped for newer ones.
 const QUEUE_BYTES_MAX: usize = 16 * 1024;
 /// No progress for longer than this, beyond the time that the line itself needs, is a broken line (wire reference,
@@ -113,11 +115,16 @@ impl SerialLink {
             self.stuck = None;
             changed = true;
         }
+        let idle = self.queue.is_empty() && line.unsent().is_ok_and(|bytes| bytes < WRITABLE_BYTES);
         self.make_room(bytes, stats);
         if self.queue.is_empty() {
             (self.moved, self.moved_bytes) = (now, 0);
         }
         self.queue.push_back(Arc::clone(bytes));
+        if idle {
+            self.write(now, poller, stats);
+            return changed || self.line.is_none();
+        }
         self.watch(poller);
         changed
     }

@@ -22,6 +22,30 @@ pub fn become_fifo(priority: u8) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Why [`become_fifo`] was refused, and the cure, in words.
+#[must_use]
+pub fn fifo_refusal(priority: u8, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error.to_string();
+    }
+    // The first user namespace maps all numbers to themselves.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if map.split_ascii_whitespace().ne(["0", "0", "4294967295"]) {
+        return "not permitted inside of a user namespace; start it outside, as root".to_string();
+    }
+    let may = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_NICE));
+    let limit = getrlimit(Resource::Rtprio).current.unwrap_or(u64::MAX);
+    if !may && limit < u64::from(priority) {
+        return format!(
+            "no CAP_SYS_NICE, and RLIMIT_RTPRIO is {limit}; start it as root, or with LimitRTPRIO={priority}"
+        );
+    }
+    "its cpu control group has no real-time budget (kernel with RT_GROUP_SCHED); \
+     give it one in cpu.rt_runtime_us, or start it in the root group"
+        .to_string()
+}
+
 /// Sets the calling thread's nice value: -20 first, 19 last.
 ///
 /// # Errors

@@ -1,0 +1,400 @@
+//! `locum doctor --heart`: is this machine punctual enough? Measures how late the heart is at a tick of 10 ms: in the
+//! running daemon, or, without one, in a heart of its own with links, timers, a service address and a peer, in network
+//! namespaces that vanish with it.
+//!
+//! Exit code: 0 measured, 1 measured without real-time rights, 77 nothing could be measured here.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
+    process::{Child, Command, ExitCode, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use locum_core::{
+    config::{self, Files},
+    director::{Director, Identity},
+    event::Outcome,
+    plan::Plan,
+    wire::message::Uuid,
+};
+use locum_sys::{
+    clock,
+    namespace::{self, Fresh},
+    netlink::{LinkChange, Netlink, NewAddress, VethEnd},
+    realtime,
+};
+use serde::Serialize;
+
+use crate::{
+    cli::{Common, failed},
+    heart::{self, Down, Handle, HeartStats, Lateness, Options as HeartOptions, Up},
+    voice::socket::{Client, Fault, Measure},
+};
+
+/// What is to be examined.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// How late the heart is at a tick of 10 ms
+    #[arg(long, required = true)]
+    pub heart: bool,
+    /// How long each measurement takes
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+    /// Measure a second time under load: a busy loop per core and a fork storm
+    #[arg(long)]
+    pub load: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Be the load, until killed
+    #[arg(long, hide = true)]
+    pub be_load: bool,
+}
+
+/// The exit code where nothing can be measured.
+const CANNOT: u8 = 77;
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+struct Findings {
+    /// `daemon` or `own`
+    heart: &'static str,
+    realtime_refused: Option<String>,
+    lock_refused: Option<String>,
+    idle: Run,
+    load: Option<Run>,
+}
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+struct Run {
+    #[serde(flatten)]
+    lateness: Lateness,
+    /// Time that a hypervisor took from this machine meanwhile: no scheduling helps against that.
+    stolen_ms: Option<u64>,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the load cannot be started.
+pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
+    if options.be_load {
+        be_load();
+    }
+    let client = Client::new(&common.run_dir());
+    let subject = match client.status() {
+        Ok(_) => Subject::Daemon(client),
+        Err(Fault::NotRunning(_)) => match Own::start() {
+            Ok(own) => Subject::Own(Box::new(own)),
+            Err(error) => {
+                eprintln!("locum: no daemon runs here, and a heart of our own cannot be started: {error:#}");
+                eprintln!("locum: it needs network namespaces: try as root, or outside of this container");
+                return Ok(ExitCode::from(CANNOT));
+            }
+        },
+        Err(fault) => return Ok(failed(&fault)),
+    };
+    let findings = match examine(subject, &options) {
+        Ok(findings) => findings?,
+        Err(fault) => return Ok(failed(&fault)),
+    };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        print(&findings);
+    }
+    Ok(ExitCode::from(u8::from(findings.realtime_refused.is_some())))
+}
+
+fn examine(mut subject: Subject, options: &Options) -> Result<anyhow::Result<Findings>, Fault> {
+    let (idle, _) = measure(&mut subject, options.seconds)?;
+    let load = if options.load {
+        let load = match Load::start() {
+            Ok(load) => load,
+            Err(error) => return Ok(Err(error)),
+        };
+        let run = measure(&mut subject, options.seconds)?.0;
+        drop(load);
+        Some(run)
+    } else {
+        None
+    };
+    let stats = subject.stats()?;
+    let heart = if matches!(subject, Subject::Daemon(_)) { "daemon" } else { "own" };
+    let HeartStats { realtime_refused, lock_refused, .. } = stats;
+    Ok(Ok(Findings { heart, realtime_refused, lock_refused, idle, load }))
+}
+
+fn measure(subject: &mut Subject, seconds: u32) -> Result<(Run, HeartStats), Fault> {
+    let stolen = realtime::stolen_ticks();
+    subject.measure(seconds)?;
+    let stats = subject.stats()?;
+    // The kernel counts in hundredths of a second.
+    let stolen_ms =
+        realtime::stolen_ticks().zip(stolen).map(|(after, before)| after.saturating_sub(before) * 10);
+    let lateness = stats.measured.unwrap_or_default();
+    Ok((Run { lateness, stolen_ms }, stats))
+}
+
+fn print(findings: &Findings) {
+    match &findings.realtime_refused {
+        None => println!("real-time rights: the heart has them"),
+        Some(why) => println!("real-time rights are MISSING: {why}"),
+    }
+    match &findings.lock_refused {
+        None => println!("memory: locked"),
+        Some(why) => println!("memory: not locked, {why}"),
+    }
+    match findings.heart {
+        "daemon" => println!("measured in the running daemon"),
+        _ => println!(
+            "measured in a heart of our own, with links, timers, an address and a peer in namespaces"
+        ),
+    }
+    println!();
+    println!("lateness of a 10 ms tick      ticks       p50       p99       max   stolen by a hypervisor");
+    row("idle", &findings.idle);
+    if let Some(load) = &findings.load {
+        row("busy loop per core, forks", load);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "printed to a thousandth")]
+fn row(name: &str, run: &Run) {
+    let ms = |micros: u64| micros as f64 / 1000.0;
+    let Lateness { count, p50_us, p99_us, max_us } = run.lateness;
+    let stolen = run.stolen_ms.map_or("unknown".to_string(), |ms| format!("{ms} ms"));
+    println!(
+        "{name:<26} {count:>8} {:>6.3} ms {:>6.3} ms {:>6.3} ms   {stolen}",
+        ms(p50_us),
+        ms(p99_us),
+        ms(max_us)
+    );
+}
+
+/// Whose heart is measured.
+enum Subject {
+    Daemon(Client),
+    Own(Box<Own>),
+}
+
+impl Subject {
+    /// Measures for so long and waits for the end.
+    fn measure(&mut self, seconds: u32) -> Result<(), Fault> {
+        let long = Duration::from_secs(seconds.into());
+        match self {
+            Self::Daemon(client) => {
+                client.measure(Measure { seconds })?;
+            }
+            Self::Own(own) => own.heart.send(Down::Measure(long)).map_err(|_| silent())?,
+        }
+        let end = clock::monotonic_nanos() + u64::from(seconds) * 1_000_000_000 + 50_000_000;
+        while clock::monotonic_nanos() < end {
+            clock::sleep_until(end.min(clock::monotonic_nanos() + 100_000_000));
+            if let Self::Own(own) = self {
+                own.hear();
+            }
+        }
+        Ok(())
+    }
+
+    fn stats(&mut self) -> Result<HeartStats, Fault> {
+        match self {
+            Self::Daemon(client) => {
+                let report: serde_json::Value = serde_json::from_str(&client.status()?)
+                    .map_err(|error| Fault::Broken(error.to_string()))?;
+                let heart = report.get("heart").cloned().unwrap_or_default();
+                serde_json::from_value(heart).map_err(|error| Fault::Broken(error.to_string()))
+            }
+            Self::Own(own) => own.stats().ok_or_else(silent),
+        }
+    }
+}
+
+fn silent() -> Fault {
+    Fault::Broken("the heart does not answer".to_string())
+}
+
+/// Two hearts with a cable between, in two network namespaces.
+struct Own {
+    heart: Handle,
+    peer: Handle,
+    answers: BTreeMap<u64, HeartStats>,
+    asked: u64,
+}
+
+const HA_CF: &[u8] = b"keepalive 100ms\nwarntime 500ms\ndeadtime 1\ninitdead 2\nudpport 694\n\
+bcast eth0 eth1\nauto_failback on\nnode clustnode1 clustnode2\n";
+const AUTHKEYS: &[u8] = b"auth 1\n1 sha1 doctor\n";
+const HARESOURCES: &[u8] = b"clustnode1 172.23.2.14\n";
+
+impl Own {
+    fn start() -> anyhow::Result<Self> {
+        if !namespace::may_leave() {
+            namespace::become_root_of_user_namespace().context("no user namespace")?;
+        }
+        let networks = [fresh_network()?, fresh_network()?];
+        for (cable, network) in [("eth0", "172.23.2"), ("eth1", "10.1.0")] {
+            lay(cable, network, &networks)?;
+        }
+        let [heart, peer] = [start_heart(0, &networks[0])?, start_heart(1, &networks[1])?];
+        let mut own = Self { heart, peer, answers: BTreeMap::new(), asked: 0 };
+        // The first seconds are those of the start, not of the beating heart.
+        let end = clock::monotonic_nanos() + 3_000_000_000;
+        while clock::monotonic_nanos() < end {
+            clock::sleep_until(clock::monotonic_nanos() + 50_000_000);
+            own.hear();
+        }
+        Ok(own)
+    }
+
+    /// Plays the control plane: there are no agents to run, and the log is not wanted.
+    fn hear(&mut self) {
+        for handle in [&mut self.heart, &mut self.peer] {
+            while let Some(up) = handle.try_next() {
+                match up {
+                    Up::Status { request, heart, .. } => {
+                        self.answers.insert(request, *heart);
+                    }
+                    Up::Run { ticket, .. } => {
+                        let outcome = Outcome::Failed("the doctor has no agents".to_string());
+                        let _ = handle.send(Down::Done { ticket, outcome });
+                    }
+                    Up::Reply { .. } | Up::Remember { .. } | Up::Note { .. } | Up::Exit { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn stats(&mut self) -> Option<HeartStats> {
+        self.asked += 1;
+        self.heart.send(Down::Status { request: self.asked }).ok()?;
+        for _ in 0..100 {
+            clock::sleep_until(clock::monotonic_nanos() + 20_000_000);
+            self.hear();
+            if let Some(stats) = self.answers.remove(&self.asked) {
+                return Some(stats);
+            }
+        }
+        None
+    }
+}
+
+/// Does something in a thread of its own, which may change its namespaces without a trace.
+fn aside<T: Send>(body: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    thread::scope(|scope| scope.spawn(body).join().map_err(|_| anyhow!("a thread of the doctor panicked"))?)
+}
+
+fn fresh_network() -> anyhow::Result<OwnedFd> {
+    aside(|| {
+        namespace::leave(Fresh { network: true, ..Fresh::default() }).context("no network namespace")?;
+        Ok(namespace::network()?)
+    })
+}
+
+/// Lays a cable between interfaces of one name in both namespaces.
+fn lay(name: &str, network: &str, networks: &[OwnedFd; 2]) -> anyhow::Result<()> {
+    aside(|| {
+        namespace::enter_network(&networks[0])?;
+        let letter = name.bytes().last().unwrap_or_default();
+        let mac = |node| [2, 0, 0, 0, letter, node];
+        let a = VethEnd { name, mac: mac(1), network: None };
+        let b = VethEnd { name, mac: mac(2), network: Some(networks[1].as_fd()) };
+        Ok(Netlink::open()?.create_veth(a, b)?)
+    })?;
+    for (node, home) in networks.iter().enumerate() {
+        let ip: IpAddr = format!("{network}.{}", node + 1).parse()?;
+        aside(move || {
+            namespace::enter_network(home)?;
+            let mut netlink = Netlink::open()?;
+            let interface = netlink.interface(name)?.index;
+            netlink.change_links(&[LinkChange::Up(interface)])?;
+            let (label, broadcast, no_prefix_route) = (None, None, false);
+            Ok(netlink.add_address(&NewAddress {
+                interface,
+                ip,
+                prefix: 24,
+                label,
+                broadcast,
+                no_prefix_route,
+            })?)
+        })?;
+    }
+    Ok(())
+}
+
+fn start_heart(node: u8, network: &OwnedFd) -> anyhow::Result<Handle> {
+    let files = Files { ha_cf: Some(HA_CF), authkeys: Some(AUTHKEYS), haresources: Some(HARESOURCES) };
+    let checked = config::check(&files, &format!("clustnode{}", node + 1), &config::Options::default());
+    let (plan, keys) = checked.plan.zip(checked.keys).context("the doctor's own configuration is refused")?;
+    // Whether real-time rights are to be had is the question.
+    let plan = Arc::new(Plan { realtime: plan.realtime.or(Some(20)), ..plan });
+    let identity =
+        Identity { uuid: Uuid([node + 1; 16]), generation: 1, peer_generation: None, seed: node.into() };
+    aside(|| {
+        namespace::enter_network(network)?;
+        let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());
+        Ok(heart::spawn(director, plan, HeartOptions::default())?)
+    })
+}
+
+/// A busy loop per core and a fork storm, in a process of their own; it ends with this value.
+struct Load(Child);
+
+impl Load {
+    fn start() -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("where this program lies")?;
+        let child = Command::new(program)
+            .args(["doctor", "--heart", "--be-load"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("the load cannot be started")?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Never returns. Ends also when the one who wanted it is gone: its end of our input closes.
+fn be_load() -> ! {
+    thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    for _ in 0..cores {
+        thread::spawn(|| {
+            let mut sum = 0u64;
+            loop {
+                sum = std::hint::black_box(sum.wrapping_mul(31).wrapping_add(7));
+            }
+        });
+    }
+    let program = std::env::current_exe().unwrap_or_else(|_| "/bin/true".into());
+    loop {
+        let child = Command::new(&program)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if child.is_err() {
+            // Not even a fork works: the loops have to do.
+            clock::sleep_until(clock::monotonic_nanos() + 10_000_000);
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! The heart on a real kernel: two of them in two network namespaces with cables between, judged by what the kernel
+//! carries and what is heard on the wire. Skipped, with a line, where namespaces may not be made.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    net::{IpAddr, UdpSocket},
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use locum::heart::{self, Down, Handle, HeartStats, Options, Up};
+use locum_core::{
+    action::Answer,
+    auth::{Key, Keys, Method},
+    director::{Director, Identity},
+    event::{Order, OrderId},
+    plan::*,
+    status::Status,
+    wire::message::{Holding, Uuid},
+};
+use locum_sys::{
+    namespace::{self, Fresh},
+    netlink::{InterfaceAddress, LinkChange, Netlink, NewAddress, VethEnd},
+    tap::Tap,
+};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+const SERVICE: &str = "172.23.2.14";
+const KEEPALIVE: Duration = Duration::from_millis(50);
+const DEADTIME: Duration = Duration::from_millis(500);
+
+// ---- the world: two namespaces, a LAN cable (eth0) and a crossover cable (eth1)
+
+struct World {
+    networks: [OwnedFd; 2],
+}
+
+impl World {
+    /// `None`, after saying so, where it cannot be built.
+    fn new() -> Option<Self> {
+        if !namespace::may_leave() {
+            eprintln!("SKIPPED: no right to make network namespaces here");
+            return None;
+        }
+        let fresh = || {
+            let make = || {
+                namespace::leave(Fresh { network: true, ..Fresh::default() }).unwrap();
+                namespace::network().unwrap()
+            };
+            thread::scope(|scope| scope.spawn(make).join().unwrap())
+        };
+        let world = Self { networks: [fresh(), fresh()] };
+        world.lay("eth0", ["172.23.2.1", "172.23.2.2"]);
+        world.lay("eth1", ["10.1.0.1", "10.1.0.2"]);
+        Some(world)
+    }
+
+    /// Does something in the namespace of one node.
+    fn at<T: Send>(&self, node: usize, body: impl FnOnce() -> T + Send) -> T {
+        let network = self.networks[node].as_fd();
+        let run = move || {
+            namespace::enter_network(network).unwrap();
+            body()
+        };
+        thread::scope(|scope| {
+            scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Lays a cable between interfaces of one name, each with its address.
+    fn lay(&self, name: &str, ips: [&str; 2]) {
+        self.at(0, || {
+            let there = Some(self.networks[1].as_fd());
+            let end = |node: u8| [2, 0, 0, 0, name.as_bytes()[3], node];
+            let a = VethEnd { name, mac: end(1), network: None };
+            let b = VethEnd { name, mac: end(2), network: there };
+            Netlink::open().unwrap().create_veth(a, b).unwrap();
+        });
+        for (node, ip) in ips.into_iter().enumerate() {
+            self.at(node, || {
+                let mut netlink = Netlink::open().unwrap();
+                let index = netlink.interface(name).unwrap().index;
+                netlink.change_links(&[LinkChange::Up(index)]).unwrap();
+                netlink.add_address(&plain(index, ip)).unwrap();
+            });
+        }
+    }
+
+    /// Takes a cable and both its interfaces away.
+    fn remove(&self, name: &str) {
+        self.at(0, || {
+            let mut netlink = Netlink::open().unwrap();
+            let index = netlink.interface(name).unwrap().index;
+            netlink.delete_interface(index).unwrap();
+        });
+    }
+
+    fn addresses(&self, node: usize) -> Vec<InterfaceAddress> {
+        self.at(node, || Netlink::open().unwrap().addresses().unwrap())
+    }
+
+    fn carries(&self, node: usize, ip: &str) -> bool {
+        let ip: IpAddr = ip.parse().unwrap();
+        self.addresses(node).iter().any(|address| address.ip == ip)
+    }
+}
+
+fn plain(interface: u32, ip: &str) -> NewAddress {
+    let ip = ip.parse().unwrap();
+    NewAddress { interface, ip, prefix: 24, label: None, broadcast: None, no_prefix_route: false }
+}
+
+/// Waits until something is so; how long it took.
+#[expect(clippy::disallowed_methods, reason = "a test that waits for the kernel reads the clock")]
+fn wait(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+    begun.elapsed()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test that looks whether nothing happens has to wait")]
+fn pass(time: Duration) {
+    thread::sleep(time);
+}
+
+// ---- the nodes
+
+fn plan(me: usize, links: Vec<Link>, address: Address) -> Plan {
+    let resource = Resource {
+        text: address.ip.to_string(),
+        script: "IPaddr".into(),
+        args: vec![address.ip.to_string()],
+        agent: Agent::Address(address),
+    };
+    Plan {
+        cluster: "linux-ha".into(),
+        nodes: vec!["a".into(), "b".into()],
+        me: NodeIndex(me),
+        timing: Timing {
+            keepalive: KEEPALIVE,
+            warntime: DEADTIME / 2,
+            deadtime: DEADTIME,
+            initdead: Duration::from_secs(2),
+            deadping: DEADTIME,
+        },
+        auto_failback: AutoFailback::Off,
+        links,
+        pings: vec![],
+        groups: vec![Group { node: NodeIndex(0), key: SERVICE.into(), resources: vec![resource] }],
+        framing: FramingPlan { inner_auth: true, ttl: 3, rexmit_delay_max: Duration::from_millis(250) },
+        generation: GenerationSource::File,
+        logging: Logging::default(),
+        realtime: Some(20),
+        limits: Limits::default(),
+    }
+}
+
+fn service() -> Address {
+    Address { ip: SERVICE.parse().unwrap(), prefix: None, interface: None, label: None, broadcast: None }
+}
+
+fn broadcast(name: &str) -> Link {
+    Link { name: name.into(), media: vec![Medium::Broadcast { interface: name.into(), port: 694 }] }
+}
+
+fn serial(device: &Path) -> Link {
+    let device = device.to_str().unwrap().to_string();
+    Link { name: device.clone(), media: vec![Medium::Serial { device, baud: 115_200 }] }
+}
+
+/// A running heart, its notes, and answers not yet asked for.
+struct Node {
+    handle: Handle,
+    notes: Vec<String>,
+    answers: Vec<Answer>,
+    states: Vec<(u64, Status, HeartStats)>,
+    exited: bool,
+    asked: u64,
+}
+
+impl Node {
+    fn start(world: &World, plan: Plan, generation: u64) -> Self {
+        let me = plan.me.0;
+        let plan = Arc::new(plan);
+        let secret = "s".into();
+        let keys = Keys::new(1, vec![Key { number: 1, method: Method::Sha1, secret }]).unwrap();
+        let uuid = Uuid([u8::try_from(me).unwrap() + 1; 16]);
+        let identity = Identity { uuid, generation, peer_generation: None, seed: me as u64 };
+        let handle = world.at(me, || {
+            let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());
+            heart::spawn(director, plan, Options::default()).unwrap()
+        });
+        Self { handle, notes: vec![], answers: vec![], states: vec![], exited: false, asked: 0 }
+    }
+
+    fn hear(&mut self) {
+        while let Some(up) = self.handle.try_next() {
+            match up {
+                Up::Note { note, .. } => self.notes.push(note.text),
+                Up::Reply { answer, .. } => self.answers.push(answer),
+                Up::Status { request, status, heart } => self.states.push((request, *status, *heart)),
+                Up::Exit { clean, .. } => {
+                    assert!(clean);
+                    self.exited = true;
+                }
+                Up::Run { resource, .. } => panic!("the heart should have done {resource:?} itself"),
+                Up::Remember { .. } => {}
+            }
+        }
+    }
+
+    fn state(&mut self) -> (Status, HeartStats) {
+        self.asked += 1;
+        let request = self.asked;
+        self.handle.send(Down::Status { request }).unwrap();
+        wait("the heart answers", Duration::from_secs(5), || {
+            self.hear();
+            self.states.iter().any(|state| state.0 == request)
+        });
+        let (_, status, stats) = self.states.pop().unwrap();
+        (status, stats)
+    }
+
+    fn stable(&mut self) -> bool {
+        let (status, _) = self.state();
+        format!("{:?}", status.state).contains("Stable") && status.transition.is_none()
+    }
+
+    fn link_down(&mut self, link: usize) -> Option<String> {
+        self.state().0.links[link].down.clone()
+    }
+
+    fn order(&mut self, order: Order) -> Answer {
+        self.handle.send(Down::Order { id: OrderId(1), order }).unwrap();
+        wait("the order is answered", Duration::from_secs(5), || {
+            self.hear();
+            !self.answers.is_empty()
+        });
+        self.answers.pop().unwrap()
+    }
+
+    /// The daemon is killed: nothing is cleaned up.
+    fn kill(self) {
+        self.handle.send(Down::Stop).unwrap();
+        self.handle.join().unwrap();
+    }
+}
+
+/// Two nodes that have found each other; node 0 has the address.
+fn pair(world: &World, links: impl Fn(usize) -> Vec<Link>) -> [Node; 2] {
+    let mut nodes = [0, 1].map(|me| Node::start(world, plan(me, links(me), service()), 100));
+    wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(Node::stable));
+    wait("node a carries the address", Duration::from_secs(1), || world.carries(0, SERVICE));
+    assert!(!world.carries(1, SERVICE));
+    nodes
+}
+
+fn both_links(_: usize) -> Vec<Link> {
+    vec![broadcast("eth1"), broadcast("eth0")]
+}
+
+// ---- the tests
+
+#[test]
+fn the_address_moves_when_its_owner_dies_and_when_it_is_asked_to() {
+    let Some(world) = World::new() else { return };
+    let [a, mut b] = pair(&world, both_links);
+    let there = world.addresses(0).into_iter().find(|address| address.ip.to_string() == SERVICE).unwrap();
+    assert_eq!(there.prefix, 24, "the connected network's");
+    assert_eq!(there.broadcast, Some("172.23.2.255".parse().unwrap()));
+    assert!(there.secondary);
+
+    let tap = world.at(0, || Tap::open("eth0").unwrap());
+    a.kill();
+    let outage = wait("b takes over", DEADTIME * 3, || world.carries(1, SERVICE));
+    assert!(outage > DEADTIME - KEEPALIVE * 2, "not before deadtime: {outage:?}");
+    let mut announced = [false; 2];
+    wait("b announces the address in both forms", Duration::from_secs(2), || {
+        let mut frame = [0; 2048];
+        while let Some(heard) = tap.receive(&mut frame).unwrap() {
+            let frame = &frame[..heard.length];
+            let is_arp = frame.get(12..14) == Some(&[8, 6]) && frame.get(28..32) == Some(&[172, 23, 2, 14]);
+            if is_arp && frame[6..12] == [2, 0, 0, 0, b'0', 2] {
+                announced[usize::from(frame[21] == 2)] = true;
+            }
+        }
+        announced == [true; 2]
+    });
+
+    // The killed node's kernel still carries the address; its new life takes it for its own or drops it, but one of
+    // the two ends up alone with it.
+    let mut a = Node::start(&world, plan(0, both_links(0), service()), 101);
+    wait("both are stable again", Duration::from_secs(10), || a.stable() && b.stable());
+    let _ = b.state();
+    let answer = b.order(Order::Standby(Holding::All));
+    assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
+    wait("a carries it again", Duration::from_secs(2), || {
+        world.carries(0, SERVICE) && !world.carries(1, SERVICE)
+    });
+    let answer = a.order(Order::Leave);
+    assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
+    wait("the leaver has dropped it", Duration::from_secs(5), || {
+        a.hear();
+        a.exited && !world.carries(0, SERVICE)
+    });
+    wait("b carries it", Duration::from_secs(2), || world.carries(1, SERVICE));
+}
+
+#[test]
+fn a_link_goes_and_returns_and_nothing_moves() {
+    let Some(world) = World::new() else { return };
+    let [mut a, mut b] = pair(&world, both_links);
+    world.remove("eth1");
+    wait("the loss is seen", Duration::from_secs(1), || a.link_down(0).is_some() && b.link_down(0).is_some());
+    assert_eq!(a.link_down(0).unwrap(), "there is no interface eth1");
+    pass(DEADTIME * 2);
+    world.lay("eth1", ["10.1.0.1", "10.1.0.2"]);
+    wait("the return is seen", Duration::from_secs(2), || {
+        a.link_down(0).is_none() && b.link_down(0).is_none()
+    });
+    world.at(1, || {
+        let mut netlink = Netlink::open().unwrap();
+        let index = netlink.interface("eth1").unwrap().index;
+        netlink.change_links(&[LinkChange::Down(index)]).unwrap();
+    });
+    wait("a lost carrier is seen", Duration::from_secs(2), || a.link_down(0).is_some());
+    assert_eq!(a.link_down(0).unwrap(), "interface eth1 has no carrier");
+    assert_eq!(b.link_down(0).unwrap(), "interface eth1 is down");
+    pass(DEADTIME * 2);
+    assert!(world.carries(0, SERVICE) && !world.carries(1, SERVICE), "one link is not a node");
+    assert!(a.stable() && b.stable());
+}
+
+#[test]
+fn an_interface_that_comes_late_is_used() {
+    let Some(world) = World::new() else { return };
+    let links = |_| vec![broadcast("late0")];
+    let mut nodes = [0, 1].map(|me| Node::start(&world, plan(me, links(me), service()), 100));
+    assert_eq!(nodes[0].link_down(0).unwrap(), "there is no interface late0");
+    world.lay("late0", ["10.9.0.1", "10.9.0.2"]);
+    wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(Node::stable));
+    assert_eq!(nodes[0].link_down(0), None);
+    wait("only a carries it", Duration::from_secs(2), || {
+        world.carries(0, SERVICE) && !world.carries(1, SERVICE)
+    });
+}
+
+#[test]
+fn an_address_taken_away_by_others_is_put_back() {
+    let Some(world) = World::new() else { return };
+    let [mut a, _b] = pair(&world, both_links);
+    for _ in 0..3 {
+        let there = world.addresses(0).into_iter().find(|address| address.ip.to_string() == SERVICE).unwrap();
+        world.at(0, || Netlink::open().unwrap().delete_address(&there).unwrap());
+        wait("it is back", Duration::from_millis(500), || world.carries(0, SERVICE));
+    }
+    let (status, _) = a.state();
+    assert_eq!(status.groups[0].taken_away, 3, "{:?}", a.notes);
+}
+
+#[test]
+fn a_place_that_does_not_exist_is_told_with_the_cure() {
+    let Some(world) = World::new() else { return };
+    let nowhere = Address { ip: "192.0.2.7".parse().unwrap(), ..service() };
+    let links = both_links(0);
+    let mut a = Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, links, nowhere) }, 100);
+    wait("the failure is told", Duration::from_secs(10), || {
+        a.hear();
+        a.notes.iter().any(|note| note.contains("write the mask and the interface, as in 192.0.2.7/24/eth0"))
+    });
+}
+
+#[test]
+fn ipv6_with_label_mask_and_interface_of_its_own() {
+    let Some(world) = World::new() else { return };
+    let address = Address {
+        ip: "fd00::14".parse().unwrap(),
+        prefix: Some(64),
+        interface: Some("eth0".into()),
+        label: None,
+        broadcast: None,
+    };
+    let mut a = Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), address) }, 100);
+    wait("a carries it", Duration::from_secs(5), || world.carries(0, "fd00::14"));
+    assert!(a.stable());
+}
+
+/// A null-modem cable: two pseudo terminals and a thread between.
+struct Cable {
+    devices: [PathBuf; 2],
+    cut: Arc<AtomicBool>,
+}
+
+impl Cable {
+    fn new() -> Self {
+        let end = || {
+            let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+            grantpt(&master).unwrap();
+            unlockpt(&master).unwrap();
+            let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+            // A slave that is held open here keeps the master readable while nobody else has it open.
+            let slave = File::options().read(true).write(true).open(&name).unwrap();
+            (File::from(master), slave, PathBuf::from(name))
+        };
+        let ((a, a_slave, a_name), (b, b_slave, b_name)) = (end(), end());
+        let cut = Arc::new(AtomicBool::new(false));
+        for (mut from, mut to) in [(a.try_clone().unwrap(), b.try_clone().unwrap()), (b, a)] {
+            let cut = Arc::clone(&cut);
+            let slaves = [a_slave.try_clone().unwrap(), b_slave.try_clone().unwrap()];
+            thread::spawn(move || {
+                let _open = slaves;
+                let mut buffer = [0; 4096];
+                while let Ok(length) = from.read(&mut buffer) {
+                    if !cut.load(Ordering::Relaxed) {
+                        let _ = to.write_all(&buffer[..length]);
+                    }
+                }
+            });
+        }
+        Self { devices: [a_name, b_name], cut }
+    }
+}
+
+#[test]
+fn a_serial_line_alone_makes_a_cluster_and_a_mute_one_is_seen() {
+    let Some(world) = World::new() else { return };
+    let cable = Cable::new();
+    let [mut a, mut b] = pair(&world, |me| vec![serial(&cable.devices[me])]);
+    wait("beats pass", Duration::from_secs(5), || {
+        let link = &a.state().1.links[0];
+        link.frames_in > 10 && link.frames_out > 10
+    });
+    let (status, stats) = a.state();
+    assert_eq!((stats.links[0].overtaken, stats.links[0].errors_out), (0, 0), "{stats:?}");
+    // Opening a line throws away what waits in it: the first frame may be the ends of two.
+    let torn: u64 = status.frames.refused.values().sum();
+    assert!(torn <= 2, "{:?}", status.frames.refused);
+    cable.cut.store(true, Ordering::Relaxed);
+    wait("the only link is gone: b takes over", DEADTIME * 3, || world.carries(1, SERVICE));
+    cable.cut.store(false, Ordering::Relaxed);
+    wait("one stops after the heal", Duration::from_secs(5), || {
+        a.stable() && b.stable() && world.carries(0, SERVICE) != world.carries(1, SERVICE)
+    });
+}
+
+#[test]
+fn a_flood_delays_no_beat() {
+    let Some(world) = World::new() else { return };
+    let [mut a, mut b] = pair(&world, both_links);
+    let before = b.state().1;
+    let (socket, stop) = (world.at(0, || UdpSocket::bind("10.1.0.1:0").unwrap()), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let junk = [b'#'; 300];
+            while !stop.load(Ordering::Relaxed) {
+                let _ = socket.send_to(&junk, "10.1.0.2:694");
+            }
+        });
+        pass(Duration::from_secs(3));
+        stop.store(true, Ordering::Relaxed);
+    });
+    let (status, after) = b.state();
+    let read = after.links[0].frames_in - before.links[0].frames_in;
+    let refused: u64 = status.frames.refused.values().sum();
+    eprintln!(
+        "flood: {read} read, {refused} refused, {} dropped by the kernel, {} breaths, lateness {:?}",
+        after.links[0].dropped_in, after.breaths, after.lateness
+    );
+    assert!(read > 3000, "only {read} frames were read");
+    assert!(refused >= read / 2, "junk is refused");
+    assert!(world.carries(0, SERVICE) && !world.carries(1, SERVICE), "{:?} {:?}", a.notes, b.notes);
+    assert!(a.stable() && b.stable());
+}
+
+#[test]
+fn the_control_plane_waits_for_the_heart_without_polling() {
+    let Some(world) = World::new() else { return };
+    let mut node = Node::start(&world, plan(0, both_links(0), service()), 100);
+    let progress = node.handle.progress();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let text = runtime.block_on(async {
+        node.handle.send(Down::Measure(Duration::from_millis(300))).unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        node.handle.send(Down::Status { request: 7 }).unwrap();
+        loop {
+            // A dropped future loses nothing.
+            let waited = tokio::time::timeout(Duration::from_micros(100), node.handle.next()).await;
+            if let Ok(Up::Status { request: 7, heart, .. }) = waited {
+                return heart;
+            }
+        }
+    });
+    let measured = text.measured.unwrap();
+    assert!((25..=31).contains(&measured.count), "{measured:?}");
+    assert!(node.handle.progress() > progress);
+}
