@@ -19,6 +19,8 @@ use crate::{
 pub const HISTORY: usize = 500;
 /// A gap larger than this is not repaired: everything before it is forgotten.
 pub const GAP_MAX: u64 = 250;
+/// After the peer was silent, no more than so many of the frames that we missed are asked for.
+pub const RECENT: u64 = 10;
 /// Most numbers answered to one request.
 pub const REXMIT_PER_REQUEST: usize = 50;
 /// Most retransmitted frames a second, whoever asks: a forged or mad peer cannot make us flood the links.
@@ -175,6 +177,8 @@ pub struct Received {
     /// Frames whose number ends in this digit are acknowledged.
     ack_digit: u64,
     ack_due: Option<u64>,
+    /// The peer was silent: of what it said meanwhile only the end is asked for.
+    was_silent: bool,
 }
 
 /// What the generation of a frame says.
@@ -204,6 +208,7 @@ impl Received {
             missing: BTreeMap::new(),
             ack_digit: random % ACK_EVERY,
             ack_due: None,
+            was_silent: false,
         }
     }
 
@@ -239,12 +244,13 @@ impl Received {
         self.last = 0;
         self.missing.clear();
         self.ack_due = None;
+        self.was_silent = false;
     }
 
     /// Judges a number and remembers it. `random` (any value) spreads the first request between
     /// [`REXMIT_DELAY_MIN`] and `delay_max`.
     pub fn number(&mut self, now: Instant, seq: u64, delay_max: Duration, random: u64) -> Verdict {
-        if self.last == 0 || seq == self.last + 1 {
+        if self.last == 0 || self.last.checked_add(1) == Some(seq) {
             self.last = seq;
             self.acknowledge(seq);
             return Verdict::New { lost: 0 };
@@ -259,15 +265,18 @@ impl Received {
             let closed = self.missing.is_empty();
             if closed {
                 // The newest acknowledgeable number below the closed gap.
-                let newest = self.last - (self.last + ACK_EVERY - self.ack_digit) % ACK_EVERY;
-                self.acknowledge(newest);
+                let over = (self.last % ACK_EVERY + ACK_EVERY - self.ack_digit) % ACK_EVERY;
+                self.acknowledge(self.last.saturating_sub(over));
             }
             return Verdict::Late { closed };
         }
         let lost = seq - self.last - 1;
-        let first = self.last + 1;
+        let mut first = self.last + 1;
         self.last = seq;
-        if lost > GAP_MAX || self.missing.len() as u64 + lost > GAP_MAX {
+        if core::mem::take(&mut self.was_silent) {
+            // A thousand beats of a partition are worth nothing now, and would be sent again all at once.
+            first = first.max(seq.saturating_sub(RECENT));
+        } else if lost > GAP_MAX || self.missing.len() as u64 + lost > GAP_MAX {
             self.missing.clear();
             return Verdict::NewAfterFlood;
         }
@@ -308,6 +317,7 @@ impl Received {
     pub fn stop_asking(&mut self) {
         self.missing.clear();
         self.ack_due = None;
+        self.was_silent = true;
     }
 
     /// When [`Self::ask`] has something.
@@ -331,6 +341,18 @@ mod tests {
         let mut peer = Received::new(None, 3);
         peer.begin(7);
         peer
+    }
+
+    #[test]
+    fn numbers_at_both_ends_do_no_harm() {
+        for digit in 0..ACK_EVERY {
+            let mut peer = Received::new(None, digit);
+            peer.begin(7);
+            for seq in [1, 3, 2, u64::MAX - 1, u64::MAX, u64::MAX, 0, 5, u64::MAX - 2] {
+                peer.number(T, seq, DELAY, 1);
+            }
+            assert_eq!(peer.number(T, u64::MAX, DELAY, 0), Verdict::Duplicate);
+        }
     }
 
     #[test]
