@@ -111,6 +111,10 @@ struct Peer {
     left: bool,
     /// The newest status number of its life; a status that is not newer cannot bring it back from the dead.
     last_status: u64,
+    /// The newest number of a message that told its holdings.
+    newest_resource: u64,
+    /// The newest number of a message of a hand-over.
+    newest_ask: u64,
     comm: Comm,
 }
 
@@ -161,6 +165,8 @@ impl Director {
             locum: None,
             left: false,
             last_status: 0,
+            newest_resource: 0,
+            newest_ask: 0,
             comm: Comm::Waiting,
         });
         let mut director = Self {
@@ -505,10 +511,15 @@ impl Director {
                 moved = true;
                 self.group_news(&news);
             }
-            if !moved {
+            if moved {
+                self.with_r1(|r1, view| r1.groups_changed(view));
+                continue;
+            }
+            // What a leave waits for may also end by a word of the peer.
+            self.with_r1(|r1, view| r1.leaving_goes_on(view));
+            if self.r1.rests() {
                 break;
             }
-            self.with_r1(|r1, view| r1.groups_changed(view));
         }
         self.keep_books();
     }

@@ -207,6 +207,12 @@ impl R1 {
         self.steps.pop_front()
     }
 
+    /// Whether nothing is to be done next.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.steps.is_empty()
+    }
+
     /// Where it is.
     #[must_use]
     pub const fn state(&self) -> State {
@@ -852,7 +858,8 @@ impl R1 {
         true
     }
 
-    fn leaving_goes_on(&mut self, view: &View<'_>) {
+    /// A leave that was asked for begins when nothing moves any more, and ends when everything is stopped.
+    pub fn leaving_goes_on(&mut self, view: &View<'_>) {
         if self.leave.is_some() && self.state != State::Leaving {
             self.begin_leaving(view);
             return;

@@ -169,7 +169,29 @@ impl Director {
                 self.heard_r1(&message.body);
                 self.come_up();
             }
+            body if self.is_overtaken(seq, body) => {
+                self.note(Level::Debug, format!("an older message of {} came late: no news", message.src));
+            }
             body => self.heard_r1(body),
+        }
+    }
+
+    /// Whether what the sender says it holds was true before something that we have heard already. A frame that was
+    /// lost and sent again, or that came in swapped order, must not undo the later word.
+    fn is_overtaken(&mut self, seq: u64, body: &Body) -> bool {
+        let settled = self.r1.state() == State::Stable;
+        let Some(peer) = &mut self.peer else { return false };
+        match body {
+            Body::Resource(_) => {
+                let overtaken = seq < peer.newest_resource || (settled && seq < peer.newest_ask);
+                peer.newest_resource = peer.newest_resource.max(seq);
+                overtaken
+            }
+            Body::AskResources { .. } => {
+                peer.newest_ask = peer.newest_ask.max(seq);
+                false
+            }
+            _ => false,
         }
     }
 
@@ -233,6 +255,7 @@ impl Director {
         let known = peer.received.generation();
         peer.received.begin(generation);
         peer.last_status = 0;
+        (peer.newest_resource, peer.newest_ask) = (0, 0);
         peer.left = false;
         let was = peer.watch.state();
         if was.is_down() {
