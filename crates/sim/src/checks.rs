@@ -1,0 +1,236 @@
+//! What must never be, looked for after every happening.
+//!
+//! * While no two connected daemons had a reason to doubt each other (a cut, a freeze, a kill, losses), no resource
+//!   runs on two hosts.
+//! * Within a group: one operation at a time; a member is started only when all before it run, and stopped only when
+//!   all after it are down (or their stop has failed).
+//! * A ticket is used once; an order is answered once; an address is announced only by a host that has it.
+//! * A daemon that ends by itself leaves nothing running whose stop did not fail.
+//! * A running daemon's beats are never further apart than the keepalive and 50 ms; nobody floods a link.
+//! * A remembered generation only grows. Nobody asks to be woken at once for ever.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use locum_core::{
+    action::Operation,
+    event::Ticket,
+    plan::{LinkIndex, ResourceId},
+};
+
+use crate::world::{Life, World, nanos};
+
+/// How late a beat may be.
+const BEAT_SLACK: u64 = 50_000_000;
+/// Frames that a daemon may send on a link within a second.
+const FRAMES_A_SECOND_MAX: u32 = 300;
+/// Bytes of the largest frame.
+const FRAME_BYTES_MAX: usize = 1400;
+
+/// The memory of the checks, and what they found.
+#[derive(Debug, Default)]
+pub struct Checks {
+    faults: Vec<String>,
+    is_doubtful: bool,
+    used: BTreeSet<(usize, Ticket)>,
+    stop_tried: BTreeSet<(usize, ResourceId)>,
+    beats: BTreeMap<(usize, LinkIndex), u64>,
+    rates: BTreeMap<(usize, LinkIndex), (u64, u32)>,
+}
+
+impl Checks {
+    /// Something is wrong.
+    pub fn fault(&mut self, text: String) {
+        self.faults.push(text);
+    }
+
+    /// Whether something was found.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// A daemon may from now on rightly believe its peer dead while it is not.
+    pub fn doubt(&mut self) {
+        self.is_doubtful = true;
+    }
+
+    /// All is as it should be again, and has settled.
+    pub fn trust(&mut self) {
+        self.is_doubtful = false;
+    }
+
+    /// A life of a daemon has begun.
+    pub fn began(&mut self, daemon: usize, _now: u64) {
+        self.ended(daemon);
+    }
+
+    /// A life of a daemon has ended.
+    pub fn ended(&mut self, daemon: usize) {
+        self.used.retain(|(d, _)| *d != daemon);
+        self.stop_tried.retain(|(d, _)| *d != daemon);
+        self.beats.retain(|(d, _), _| *d != daemon);
+        self.rates.retain(|(d, _), _| *d != daemon);
+    }
+}
+
+impl World {
+    /// Looks at what can change by any happening: whether connected daemons still are.
+    pub(crate) fn look(&mut self) {
+        if self.checks.is_doubtful {
+            return;
+        }
+        for a in 0..self.daemons.len() {
+            for b in self.peers(a) {
+                let both_run = [a, b].iter().all(|&d| matches!(self.daemons[d].life, Life::Up(_)));
+                if a < b && both_run && !self.are_connected(a, b) {
+                    self.checks.doubt();
+                }
+            }
+        }
+    }
+
+    /// A resource changed on a host.
+    pub(crate) fn check_held(&mut self, daemon: usize, resource: ResourceId) {
+        self.look();
+        if self.checks.is_doubtful || !self.daemons[daemon].held.contains(&resource) {
+            return;
+        }
+        for peer in self.peers(daemon) {
+            if self.daemons[peer].held.contains(&resource) {
+                let name = &self.daemons[daemon].setup.plan.resource(resource).text;
+                let text = format!("{name} runs on two hosts, and nobody had a reason to doubt the other");
+                self.checks.fault(text);
+            }
+        }
+    }
+
+    /// Called when nothing changes any more.
+    pub(crate) fn check_settled(&mut self) {
+        let mut is_calm = true;
+        for a in 0..self.daemons.len() {
+            self.check_tickets(a);
+            for b in self.peers(a) {
+                let up = [a, b].map(|d| matches!(self.daemons[d].life, Life::Up(_)));
+                if up == [true, true] && !self.are_connected(a, b) {
+                    is_calm = false;
+                }
+                if self.are_connected(a, b) {
+                    self.check_not_both(a, b);
+                } else if up == [true, false] && !self.daemons[b].held.is_empty() {
+                    is_calm = false; // A killed daemon's services still run.
+                }
+            }
+        }
+        if is_calm {
+            self.checks.trust();
+        }
+    }
+
+    fn check_not_both(&mut self, a: usize, b: usize) {
+        let both: Vec<_> = self.daemons[a].held.intersection(&self.daemons[b].held).copied().collect();
+        for resource in both {
+            let name = &self.daemons[a].setup.plan.resource(resource).text;
+            let text = format!("{name} runs on two hosts that have heard each other for long");
+            self.checks.fault(text);
+        }
+    }
+
+    fn check_tickets(&mut self, daemon: usize) {
+        let (now, keepalive) = (self.now, nanos(self.daemons[daemon].setup.plan.timing.keepalive));
+        let Life::Up(up) = &self.daemons[daemon].life else { return };
+        if up.is_frozen {
+            return;
+        }
+        for (&(d, link), &at) in &self.checks.beats {
+            if d == daemon && now - at > keepalive + BEAT_SLACK {
+                let text = format!("daemon {daemon} sends no beats any more on {link:?}");
+                return self.checks.fault(text);
+            }
+        }
+    }
+
+    /// A frame is about to be sent.
+    pub(crate) fn check_frame(&mut self, daemon: usize, link: LinkIndex, bytes: &[u8]) {
+        if bytes.len() > FRAME_BYTES_MAX {
+            self.checks.fault(format!("daemon {daemon} sends a frame of {} bytes", bytes.len()));
+        }
+        let second = self.now / 1_000_000_000;
+        let rate = self.checks.rates.entry((daemon, link)).or_default();
+        *rate = if rate.0 == second { (second, rate.1 + 1) } else { (second, 1) };
+        if rate.1 == FRAMES_A_SECOND_MAX {
+            self.checks.fault(format!("daemon {daemon} floods {link:?}"));
+        }
+        let is_beat = bytes.windows(9).any(|part| part == b"t=status," || part == b"t=status\n");
+        if !is_beat {
+            return;
+        }
+        let keepalive = nanos(self.daemons[daemon].setup.plan.timing.keepalive);
+        let frozen_or_new = self.checks.is_doubtful; // After a freeze the first beat is late, of course.
+        if let Some(before) = self.checks.beats.insert((daemon, link), self.now)
+            && self.now - before > keepalive + BEAT_SLACK
+            && !frozen_or_new
+        {
+            let gap = (self.now - before) / 1_000_000;
+            self.checks.fault(format!("daemon {daemon} sends a beat {gap} ms after the last one"));
+        }
+    }
+
+    /// An agent is about to work.
+    pub(crate) fn check_run(
+        &mut self,
+        daemon: usize,
+        ticket: Ticket,
+        resource: ResourceId,
+        operation: Operation,
+    ) {
+        let d = &self.daemons[daemon];
+        let Life::Up(up) = &d.life else { return };
+        let name = d.setup.plan.resource(resource).text.clone();
+        let members = d.setup.plan.groups[resource.group.0].resources.len();
+        let of_group = |member: usize| ResourceId { group: resource.group, member };
+        let is_busy = up.tickets.values().any(|(other, _)| other.group == resource.group);
+        let before_are_up = (0..resource.member).all(|member| d.held.contains(&of_group(member)));
+        let after_are_down = (resource.member + 1..members).all(|member| {
+            let other = of_group(member);
+            !d.held.contains(&other) || self.checks.stop_tried.contains(&(daemon, other))
+        });
+        if is_busy {
+            self.checks.fault(format!("{operation:?} of {name} while another operation of its group runs"));
+        }
+        if !self.checks.used.insert((daemon, ticket)) {
+            self.checks.fault(format!("{ticket:?} is used twice"));
+        }
+        match operation {
+            Operation::Start if !before_are_up => {
+                self.checks.fault(format!("start of {name} before what stands left of it runs"));
+            }
+            Operation::Stop if !after_are_down => {
+                self.checks.fault(format!("stop of {name} before what stands right of it was stopped"));
+            }
+            Operation::Stop => {
+                self.checks.stop_tried.insert((daemon, resource));
+            }
+            Operation::Start => {
+                self.checks.stop_tried.remove(&(daemon, resource));
+            }
+            Operation::Status => {}
+        }
+    }
+
+    /// A daemon says that all is released.
+    pub(crate) fn check_exit(&mut self, daemon: usize) {
+        let d = &self.daemons[daemon];
+        let left = d.held.iter().find(|r| !self.checks.stop_tried.contains(&(daemon, **r)));
+        if let Some(&resource) = left {
+            let name = &d.setup.plan.resource(resource).text;
+            let text = format!("daemon {daemon} ends, and {name} still runs");
+            self.checks.fault(text);
+        }
+    }
+}

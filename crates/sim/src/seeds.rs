@@ -1,0 +1,194 @@
+//! Stories made by chance. First the cluster is hurt, under the eyes of the checks; then everything is healed and
+//! started, and every group must run exactly once. A seed that fails is made shorter and printed as a story file.
+
+use std::path::Path;
+
+use crate::{
+    rng::Rng,
+    stage::{self, Stage},
+    story::Story,
+    theatre::Theatre,
+};
+
+/// Everything is whole again, and there was time enough for every timer.
+const HEALED: [&str; 9] = [
+    "heal all",
+    "lose 0% all",
+    "thaw clustnode1",
+    "thaw clustnode2",
+    "power-on clustnode1 clustnode2",
+    "settle",
+    "power-on clustnode1 clustnode2", // One of them may have been about to leave.
+    "wait 45s",
+    "settle",
+];
+
+/// A cluster and what happens to it.
+#[derive(Clone, Debug)]
+pub struct Tale {
+    head: String,
+    steps: Vec<String>,
+    is_unruly: bool,
+}
+
+impl Tale {
+    /// The tale of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let (head, groups_take) = cluster(&mut rng);
+        let count = 3 + rng.below(18);
+        let mut steps = vec![match rng.below(3) {
+            0 => "start clustnode1".to_owned(),
+            1 => "start clustnode2".to_owned(),
+            _ => "start clustnode1 clustnode2".to_owned(),
+        }];
+        for _ in 0..count {
+            steps.push(step(&mut rng, &head));
+            if rng.chance(70) {
+                let longest = if rng.chance(30) { 12_000 } else { groups_take };
+                steps.push(format!("wait {}ms", rng.below(longest)));
+            }
+        }
+        Self { head, steps, is_unruly: rng.chance(30) }
+    }
+
+    /// The tale as a story file, without what must be seen.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let steps: Vec<&str> = self.steps.iter().map(String::as_str).chain(HEALED).collect();
+        format!("{}\n{}\n", self.head, steps.join("\n"))
+    }
+
+    /// Plays it; returns what was seen.
+    ///
+    /// # Errors
+    /// What must never be, or that at the end some group does not run exactly once.
+    pub fn play(&self, seed: u64) -> Result<String, String> {
+        // A Director that panics is a fault like any other, and wants its seed printed, too.
+        std::panic::catch_unwind(|| self.try_play(seed))
+            .unwrap_or_else(|_| Err("a panic (see above)".to_owned()))
+    }
+
+    fn try_play(&self, seed: u64) -> Result<String, String> {
+        let story = Story::parse(Path::new("seed.story"), &self.text()).map_err(|error| error.to_string())?;
+        let mut theatre = Theatre::new(&story, seed)?;
+        theatre.is_patient = false;
+        if self.is_unruly {
+            theatre.make_unruly();
+        }
+        let told = stage::play(&story, &mut theatre).and_then(|seen| {
+            for group in 0..story.clusters[0].groups.len() {
+                let holders = theatre.holders(0, group);
+                if holders.len() != 1 || !holders[0].whole {
+                    let key = story.clusters[0].group_key(group);
+                    return Err(format!("at the end {key} does not run exactly once: {holders:?}\n{seen}"));
+                }
+            }
+            Ok(seen)
+        });
+        told.map_err(|text| format!("{text}\nthe log:\n{}", theatre.log()))
+    }
+
+    /// The shortest tale found that fails too: first the tail is cut, then single steps are left out.
+    #[must_use]
+    pub fn shortened(&self, seed: u64) -> Self {
+        let fails = |steps: &[String]| {
+            let tale = Self { steps: steps.to_vec(), ..self.clone() };
+            tale.play(seed).is_err()
+        };
+        let mut steps = self.steps.clone();
+        for len in 1..steps.len() {
+            if fails(&steps[..len]) {
+                steps.truncate(len);
+                break;
+            }
+        }
+        let mut at = steps.len();
+        while at > 0 {
+            at -= 1;
+            let mut fewer = steps.clone();
+            fewer.remove(at);
+            if fails(&fewer) {
+                steps = fewer;
+            }
+        }
+        Self { steps, ..self.clone() }
+    }
+}
+
+/// Plays the tale of a seed; on failure, the report with the shortened tale.
+///
+/// # Errors
+/// The report.
+pub fn check(seed: u64) -> Result<(), String> {
+    let tale = Tale::of(seed);
+    let Err(first) = tale.play(seed) else { return Ok(()) };
+    let short = tale.shortened(seed);
+    let text = short.play(seed).err().unwrap_or(first);
+    let how = if short.is_unruly { " (on unruly links)" } else { "" };
+    Err(format!("seed {seed}{how} fails: {text}\n--- shortened:\n{}", short.text()))
+}
+
+/// A cluster block, and a time in which its groups move (ms).
+fn cluster(rng: &mut Rng) -> (String, u64) {
+    let (keepalive, deadtime) = *rng.pick(&[(100, 1000), (200, 2000), (100, 500)]);
+    let mut lines = vec![
+        "# Made from a seed.".to_owned(),
+        "cluster".to_owned(),
+        " nodes clustnode1 clustnode2".to_owned(),
+        format!(" keepalive {keepalive}ms"),
+        format!(" deadtime {deadtime}ms"),
+        format!(" initdead {}ms", deadtime + 500 + rng.below(3000)),
+        format!(" auto_failback {}", rng.pick(&["on", "off", "legacy"])),
+        " baud 115200".to_owned(),
+        format!(" keys {}", rng.pick(&["auth 1; 1 crc", "auth 2; 1 crc; 2 sha1 secret", "auth 3; 3 md5 x"])),
+    ];
+    let links = ["link eth1 crossover", "link eth0 lan", "link ttyS0 serial"];
+    let first = rng.below(3);
+    for (at, link) in links.iter().enumerate() {
+        if at as u64 == first || rng.chance(50) {
+            lines.push(format!(" {link}"));
+        }
+    }
+    let words = ["172.23.2.14 httpd", "172.23.2.15 mysql web", "cyrus", "172.23.2.16 ldap"];
+    let count = 1 + usize::try_from(rng.below(4)).unwrap_or(0);
+    for group in &words[..count] {
+        lines.push(format!(" group {} {group}", rng.pick(&["clustnode1", "clustnode2"])));
+    }
+    let mut longest = 100;
+    for script in words[..count].iter().flat_map(|line| line.split(' ')).filter(|word| !word.contains('.')) {
+        for operation in ["start", "stop"] {
+            let takes = if rng.chance(40) { 10 + rng.below(1500) } else { 20 };
+            longest = longest.max(takes);
+            lines.push(format!(" script {script} {operation} {takes}ms"));
+        }
+    }
+    (lines.join("\n") + "\n", longest * 3 + 2 * deadtime)
+}
+
+fn step(rng: &mut Rng, head: &str) -> String {
+    let node = *rng.pick(&["clustnode1", "clustnode2"]);
+    let links: Vec<&str> = ["eth1", "eth0", "ttyS0"]
+        .into_iter()
+        .filter(|name| head.contains(&format!(" link {name} ")))
+        .chain(["all", "all"])
+        .collect();
+    let link = rng.pick(&links);
+    match rng.below(23) {
+        0 | 1 => format!("power-off {node}"),
+        2..=4 => format!("power-on {node}"),
+        5 => format!("kill {node}"),
+        6 | 7 => format!("start {node}"),
+        8 => format!("freeze {node}"),
+        9 => format!("thaw {node}"),
+        10 | 11 => format!("cut {link}"),
+        12 | 13 => format!("heal {link}"),
+        14 => format!("cut {link} from {node}"),
+        15 => format!("lose {}% all", rng.pick(&[0, 5, 20, 40])),
+        16 => format!("stop {node}"),
+        17 | 18 => "settle".to_owned(),
+        19 | 20 => format!("standby {node} {}", rng.pick(&["all", "foreign", "local", "failback"])),
+        _ => format!("takeover {node} {}", rng.pick(&["all", "foreign", "local", "failback"])),
+    }
+}

@@ -1,0 +1,152 @@
+//! Plays a story on a stage: the simulator ([`crate::theatre::Theatre`]) or a rack of real daemons.
+
+use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+
+use crate::{
+    story::{self, Command, Step, Story},
+    transcript::{self, Fact, Holder, Transcript},
+};
+
+/// What a stage can do. Whatever it reports is seen from outside of the daemons.
+pub trait Stage {
+    /// Performs a command, any but `settle`. For an order: waits for the answer and returns its word.
+    ///
+    /// # Errors
+    /// In words, when the command could not be performed or a check of the stage found a fault.
+    fn perform(&mut self, command: &Command) -> Result<Option<String>, String>;
+
+    /// Lets time pass until nothing has changed for `quiet`: no fact, no operation of an agent still running.
+    /// Returns how long after the call the last change was seen.
+    ///
+    /// # Errors
+    /// In words, when it does not become quiet in two minutes or a check of the stage found a fault.
+    fn settle(&mut self, quiet: Duration) -> Result<Duration, String>;
+
+    /// What was seen since the last call, in the order in which it happened.
+    fn facts(&mut self) -> Vec<Fact>;
+
+    /// Who has any resource of a group running.
+    fn holders(&mut self, cluster: usize, group: usize) -> Vec<Holder>;
+
+    /// The host that answers the client at this address, the client's neighbour cache left as it is.
+    fn client(&mut self, address: IpAddr) -> Option<String>;
+
+    /// Frames lost and frames offered on the links that lose, since the last `lose`; `None` when it does not matter.
+    fn losses(&mut self) -> Option<(u64, u64)>;
+
+    /// How much later than told a thing may be seen (what a `within` is allowed on top).
+    fn slack(&self) -> Duration;
+}
+
+/// The environment variable that makes [`check`] rewrite the expected part.
+pub const REWRITE: &str = "LOCUM_REWRITE";
+
+/// Plays a story and returns what was seen.
+///
+/// # Errors
+/// With the step's line, when the stage found a fault or a step missed its time.
+pub fn play(story: &Story, stage: &mut dyn Stage) -> Result<String, String> {
+    let mut transcript = Transcript::default();
+    let mut after_start = false;
+    let mut losing = None;
+    for step in &story.steps {
+        after_start |= matches!(step.command, Command::Start(_) | Command::PowerOn(_));
+        let told = play_step(story, step, stage, &mut transcript, after_start, &mut losing);
+        if let Err(text) = told {
+            transcript.see(stage.facts());
+            transcript.tell(story);
+            let before = transcript.into_text();
+            return Err(format!(
+                "{}.story:{}: `{}`: {text}\nuntil then:\n{before}",
+                story.name, step.line, step.text
+            ));
+        }
+        if matches!(step.command, Command::Settle { .. }) {
+            after_start = false;
+        }
+    }
+    Ok(transcript.into_text())
+}
+
+fn play_step(
+    story: &Story,
+    step: &Step,
+    stage: &mut dyn Stage,
+    transcript: &mut Transcript,
+    after_start: bool,
+    losing: &mut Option<u8>,
+) -> Result<(), String> {
+    transcript.step(step);
+    match &step.command {
+        Command::Settle { within } => {
+            let took = stage.settle(story.quiet(after_start))?;
+            if let Some(within) = within
+                && took > *within + stage.slack()
+            {
+                return Err(format!("the last change came after {took:.3?}"));
+            }
+            transcript.see(stage.facts());
+            transcript.tell(story);
+            tell_owners(story, stage, transcript);
+        }
+        command => {
+            if let Command::Lose { percent, .. } = command {
+                check_losses(*losing, stage)?;
+                *losing = Some(*percent);
+            }
+            if let Some(word) = stage.perform(command)? {
+                transcript.answer(&word);
+            }
+            if matches!(command, Command::Wait(_)) {
+                transcript.see(stage.facts());
+                transcript.tell(story);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A story about loss is only told where frames were really lost.
+fn check_losses(percent: Option<u8>, stage: &mut dyn Stage) -> Result<(), String> {
+    let Some(percent) = percent.filter(|&percent| percent > 0) else { return Ok(()) };
+    let Some((lost, offered)) = stage.losses() else { return Ok(()) };
+    let wanted = u64::from(percent);
+    let share = lost * 100 / offered.max(1);
+    if offered < 100 || share + 5 < wanted || share > wanted + 5 {
+        return Err(format!("{lost} of {offered} frames were lost, which is not {percent} %"));
+    }
+    Ok(())
+}
+
+fn tell_owners(story: &Story, stage: &mut dyn Stage, transcript: &mut Transcript) {
+    let mut addresses: BTreeMap<IpAddr, bool> = BTreeMap::new();
+    for (cluster, c) in story.clusters.iter().enumerate() {
+        for group in 0..c.groups.len() {
+            let holders = stage.holders(cluster, group);
+            transcript.owner(story, cluster, group, &holders);
+            for address in c.resources(group).iter().filter_map(|text| story::address_of(text)) {
+                addresses.insert(address, holders.len() == 1);
+            }
+        }
+    }
+    for (address, _) in addresses.into_iter().filter(|(_, one_has_it)| *one_has_it) {
+        let host = stage.client(address);
+        transcript.client(address, host.as_deref());
+    }
+}
+
+/// Plays a story and compares; with [`REWRITE`] in the environment, writes what was seen into the file instead.
+///
+/// # Errors
+/// What went wrong, or the difference between what was expected and what was seen.
+pub fn check(path: &Path, story: &Story, stage: &mut dyn Stage) -> Result<(), String> {
+    let seen = play(story, stage)?;
+    if seen == story.expected {
+        return Ok(());
+    }
+    if std::env::var_os(REWRITE).is_some() {
+        return std::fs::write(path, story.rewritten(&seen)).map_err(|e| format!("{}: {e}", path.display()));
+    }
+    let difference = transcript::difference(&story.expected, &seen);
+    Err(format!("{}: another story was seen ({REWRITE}=1 writes it down):\n{difference}", path.display()))
+}

@@ -1,0 +1,832 @@
+//! The world: hosts with power and kernels, daemons that each hold one [`Director`], cables, agents, a client, and
+//! one clock that only moves when nothing is left to do. Everything happens in one thread, in an order that the
+//! seed alone decides.
+//!
+//! The world does for a Director what the daemon does: feeds it one event, then drains what it wants done; runs its
+//! agents; keeps its identity on a disk that survives the loss of power; and stops leftovers before its first beat.
+//! After every happening the checks of [`crate::checks`] look for what must never be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use locum_core::{
+    action::{Action, Answer, Operation},
+    auth::{Key, Keys},
+    director::{Director, Identity},
+    event::{Carrier, Event, Order, OrderId, Outcome, Source, Ticket},
+    note::Note,
+    plan::{Agent, LinkIndex, Medium, NodeIndex, Plan, ResourceId},
+    time::{Instant, Now},
+    wire::message::Uuid,
+};
+
+use crate::{
+    checks::Checks,
+    net::Segment,
+    rng::Rng,
+    story::{self, Conduct, Link, Manner, NodeRef},
+    transcript::{End, Fact, Sight},
+};
+
+/// Frames that wait in the sockets of a daemon that is not scheduled.
+const SOCKET_FRAMES_MAX: usize = 256;
+/// Frames of one life that can be replayed.
+const TAPE_FRAMES_MAX: usize = 4096;
+/// Events that a Director may be fed at one moment by its own deadline.
+const SPINS_MAX: u32 = 100;
+/// What the kernel needs to add or delete an address.
+const ADDRESS_TIME: Duration = Duration::from_millis(1);
+/// What a script needs to tell its status.
+const STATUS_TIME: Duration = Duration::from_millis(5);
+/// The wall clock when the world begins: 2002-04-01.
+const UNIX_BEGIN: u64 = 1_017_619_200;
+
+/// What makes a daemon.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Which node of the story.
+    pub node: NodeRef,
+    /// Index of the host on which it runs.
+    pub host: usize,
+    /// The configuration as seen from this node.
+    pub plan: Arc<Plan>,
+    /// The keys.
+    pub keys: Keys,
+    /// For each link of the plan, the segment, and the daemon's address there.
+    pub links: Vec<(usize, SocketAddr)>,
+    /// How scripts behave here.
+    pub conducts: Vec<Conduct>,
+    /// The node's name, to which conducts refer.
+    pub name: String,
+}
+
+/// A machine.
+#[derive(Debug)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Whether it has power.
+    pub is_on: bool,
+}
+
+/// A daemon, with what lies on its disk and in its host's kernel on its behalf.
+pub struct Daemon {
+    /// What it was made from; keys and conducts as they are now.
+    pub setup: Setup,
+    /// Which resources run on its host, as the kernel and the scripts know it.
+    pub held: BTreeSet<ResourceId>,
+    /// Its process.
+    pub life: Life,
+    /// Counts lives, so that what was meant for an earlier one is known.
+    pub lives: u64,
+    generation: u64,
+    remembered: BTreeMap<NodeIndex, u64>,
+    tapes: Vec<Vec<(LinkIndex, Arc<[u8]>)>>,
+}
+
+/// The process of a daemon.
+pub enum Life {
+    /// There is none.
+    Down,
+    /// It looks for leftovers before its first beat; these are left to look at.
+    Sweeping(Vec<ResourceId>),
+    /// It runs.
+    Up(Box<Up>),
+}
+
+/// A running daemon.
+pub struct Up {
+    /// The mind.
+    pub director: Director,
+    /// It is not scheduled.
+    pub is_frozen: bool,
+    inbox: VecDeque<Input>,
+    frames_waiting: usize,
+    wake: Option<u64>,
+    spins: (u64, u32),
+    clock_zero: u64,
+    /// Tickets that wait for their answer.
+    pub tickets: BTreeMap<Ticket, (ResourceId, Operation)>,
+}
+
+/// An [`Event`] that can wait.
+#[derive(Clone, Debug)]
+enum Input {
+    Tick,
+    Frame { link: LinkIndex, from: Source, bytes: Arc<[u8]> },
+    Link { link: LinkIndex, state: Carrier },
+    Done { ticket: Ticket, outcome: Outcome },
+    Order { id: OrderId, order: Order },
+    Keys(Keys),
+}
+
+/// What will happen.
+enum Happening {
+    Wake { daemon: usize, life: u64 },
+    Frame { daemon: usize, life: u64, link: LinkIndex, from: Source, bytes: Arc<[u8]> },
+    AgentEnds { daemon: usize, power: u64, life: u64, job: Job },
+    Sweep { daemon: usize, life: u64 },
+    Return { daemon: usize, life: u64 },
+    Replay { daemon: usize, at: usize, until: u64 },
+}
+
+/// An operation of an agent.
+struct Job {
+    /// Whom to tell; nobody during the sweep.
+    ticket: Option<Ticket>,
+    resource: ResourceId,
+    operation: Operation,
+    outcome: Outcome,
+}
+
+/// An order of a person.
+#[derive(Debug)]
+pub struct Asked {
+    /// Of whom.
+    pub daemon: usize,
+    /// In which life of it.
+    pub life: u64,
+    /// What was answered.
+    pub answer: Option<Answer>,
+}
+
+/// A line of some daemon's log.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    /// When, in nanoseconds since the world began.
+    pub at: u64,
+    /// Whose.
+    pub daemon: usize,
+    /// What.
+    pub note: Note,
+}
+
+/// See the module.
+pub struct World {
+    /// Nanoseconds since the beginning.
+    pub now: u64,
+    /// Machines.
+    pub hosts: Vec<Host>,
+    /// Daemons.
+    pub daemons: Vec<Daemon>,
+    /// Cables.
+    pub segments: Vec<Segment>,
+    /// Orders.
+    pub orders: BTreeMap<OrderId, Asked>,
+    /// All logs.
+    pub notes: Vec<Noted>,
+    /// What must never be, and was.
+    pub checks: Checks,
+    /// Frames sent and heard, all daemons.
+    pub frames: u64,
+    /// When something last changed that is seen from outside.
+    pub last_change: u64,
+    /// Operations of agents under way.
+    pub jobs: usize,
+    power: Vec<u64>,
+    facts: Vec<Fact>,
+    neighbours: BTreeMap<IpAddr, usize>,
+    queue: BTreeMap<(u64, u64), Happening>,
+    queued: u64,
+    rng: Rng,
+}
+
+impl World {
+    /// A world in which nothing runs yet.
+    #[must_use]
+    pub fn new(seed: u64, hosts: Vec<String>, links: Vec<Link>) -> Self {
+        Self {
+            now: 0,
+            power: vec![0; hosts.len()],
+            hosts: hosts.into_iter().map(|name| Host { name, is_on: true }).collect(),
+            daemons: Vec::new(),
+            segments: links.into_iter().map(Segment::new).collect(),
+            orders: BTreeMap::new(),
+            notes: Vec::new(),
+            checks: Checks::default(),
+            frames: 0,
+            last_change: 0,
+            jobs: 0,
+            facts: Vec::new(),
+            neighbours: BTreeMap::new(),
+            queue: BTreeMap::new(),
+            queued: 0,
+            rng: Rng::new(seed),
+        }
+    }
+
+    /// Adds a daemon that is not running yet.
+    pub fn add(&mut self, setup: Setup) {
+        self.daemons.push(Daemon {
+            setup,
+            held: BTreeSet::new(),
+            life: Life::Down,
+            lives: 0,
+            generation: 1000,
+            remembered: BTreeMap::new(),
+            tapes: Vec::new(),
+        });
+    }
+
+    /// Starts a daemon, and first its host. A daemon that runs is left alone.
+    pub fn start(&mut self, daemon: usize) {
+        self.hosts[self.daemons[daemon].setup.host].is_on = true;
+        let d = &mut self.daemons[daemon];
+        if !matches!(d.life, Life::Down) {
+            return;
+        }
+        d.lives += 1;
+        d.generation += 1;
+        let groups = d.setup.plan.groups.iter().enumerate();
+        let all = groups.flat_map(|(g, group)| {
+            (0..group.resources.len())
+                .map(move |member| ResourceId { group: locum_core::plan::GroupIndex(g), member })
+        });
+        // The last of this list is looked at first: right to left.
+        d.life = Life::Sweeping(all.collect());
+        let life = d.lives;
+        self.at(self.now, Happening::Sweep { daemon, life });
+    }
+
+    /// Everything on this host is gone at once, but its disk.
+    pub fn power_off(&mut self, host: usize) {
+        self.hosts[host].is_on = false;
+        self.power[host] += 1;
+        for daemon in self.on_host(host) {
+            self.end(daemon);
+            self.daemons[daemon].held.clear();
+        }
+    }
+
+    /// The daemon dies; the kernel, the services and what its agents are doing stay.
+    pub fn kill(&mut self, daemon: usize) {
+        self.end(daemon);
+        self.checks.doubt();
+    }
+
+    /// The daemon is not scheduled, or is again.
+    pub fn freeze(&mut self, daemon: usize, is_frozen: bool) {
+        let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+        up.is_frozen = is_frozen;
+        self.checks.doubt();
+        if !is_frozen {
+            up.wake = None; // It may have passed unheard.
+            self.feed(daemon, Input::Tick);
+            loop {
+                let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+                let Some(input) = up.inbox.pop_front() else { break };
+                if matches!(input, Input::Frame { .. }) {
+                    up.frames_waiting -= 1;
+                }
+                self.feed(daemon, input);
+            }
+        }
+    }
+
+    /// A person asks a daemon; `None` when there is nobody to answer.
+    pub fn order(&mut self, daemon: usize, order: Order) -> Option<OrderId> {
+        if !matches!(self.daemons[daemon].life, Life::Up(_)) {
+            return None;
+        }
+        let id = OrderId(self.orders.len() as u64 + 1);
+        self.orders.insert(id, Asked { daemon, life: self.daemons[daemon].lives, answer: None });
+        self.feed(daemon, Input::Order { id, order });
+        Some(id)
+    }
+
+    /// Whether an order has its answer, or never will have one because the daemon died.
+    #[must_use]
+    pub fn is_answered(&self, order: OrderId) -> bool {
+        let asked = &self.orders[&order];
+        let daemon = &self.daemons[asked.daemon];
+        asked.answer.is_some() || daemon.lives != asked.life || matches!(daemon.life, Life::Down)
+    }
+
+    /// A new `authkeys`, and HUP.
+    pub fn rekey(&mut self, daemon: usize, keys: Keys) {
+        self.daemons[daemon].setup.keys = keys.clone();
+        self.feed(daemon, Input::Keys(keys));
+    }
+
+    /// Puts bytes on a segment, as if sent by `from`; all daemons there hear them.
+    pub fn inject(&mut self, segment: usize, from: Source, bytes: &[u8]) {
+        let bytes: Arc<[u8]> = bytes.into();
+        for (daemon, link) in self.listeners(segment) {
+            self.hear(self.now + 50_000, daemon, link, from, &bytes);
+        }
+    }
+
+    /// Everybody on the segments of a daemon hears, until the time has passed, what the daemon sent in the life
+    /// before its present or last one.
+    pub fn replay(&mut self, daemon: usize, time: Duration) {
+        let until = self.now + nanos(time);
+        self.at(self.now, Happening::Replay { daemon, at: 0, until });
+    }
+
+    /// What was seen since the last call.
+    pub fn facts(&mut self) -> Vec<Fact> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// The host whose hardware address the client has for this address, if it has the address.
+    #[must_use]
+    pub fn client(&self, address: IpAddr) -> Option<usize> {
+        if self.lan_is_cut() {
+            return None;
+        }
+        let has = |host: usize| {
+            self.on_host(host).into_iter().any(|daemon| {
+                let d = &self.daemons[daemon];
+                d.held.iter().any(|&r| address_of(&d.setup.plan, r) == Some(address))
+            })
+        };
+        let known = self.neighbours.get(&address).copied();
+        known.or_else(|| (0..self.hosts.len()).find(|&host| has(host))).filter(|&host| has(host))
+    }
+
+    /// Lets the time pass until `until`.
+    pub fn run_until(&mut self, until: u64) {
+        while let Some((&(at, _), _)) = self.queue.first_key_value() {
+            if at > until || self.checks.is_bad() {
+                break;
+            }
+            self.step();
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// Does the next thing that happens; `false` when there is none.
+    pub fn step(&mut self) -> bool {
+        let Some(((at, _), happening)) = self.queue.pop_first() else { return false };
+        self.now = self.now.max(at);
+        match happening {
+            Happening::Wake { daemon, life } => self.wake(daemon, life),
+            Happening::Frame { daemon, life, link, from, bytes } => {
+                if self.daemons[daemon].lives == life {
+                    self.frames += 1;
+                    self.feed(daemon, Input::Frame { link, from, bytes });
+                }
+            }
+            Happening::AgentEnds { daemon, power, life, job } => {
+                self.jobs -= 1;
+                if self.power[self.daemons[daemon].setup.host] == power {
+                    self.agent_ends(daemon, life, job);
+                }
+            }
+            Happening::Sweep { daemon, life } => {
+                if self.daemons[daemon].lives == life {
+                    self.sweep(daemon);
+                }
+            }
+            Happening::Return { daemon, life } => {
+                if self.daemons[daemon].lives == life {
+                    self.start(daemon);
+                }
+            }
+            Happening::Replay { daemon, at, until } => self.replay_frame(daemon, at, until),
+        }
+        true
+    }
+
+    /// All daemons of a host.
+    #[must_use]
+    pub fn on_host(&self, host: usize) -> Vec<usize> {
+        (0..self.daemons.len()).filter(|&d| self.daemons[d].setup.host == host).collect()
+    }
+
+    /// The daemons of the same cluster, but this one.
+    #[must_use]
+    pub fn peers(&self, daemon: usize) -> Vec<usize> {
+        let cluster = self.daemons[daemon].setup.node.cluster;
+        (0..self.daemons.len())
+            .filter(|&d| d != daemon && self.daemons[d].setup.node.cluster == cluster)
+            .collect()
+    }
+
+    /// Whether two daemons run, are scheduled, know each other's keys, and have a link that carries everything both
+    /// ways.
+    #[must_use]
+    pub fn are_connected(&self, a: usize, b: usize) -> bool {
+        let runs = |d: usize| matches!(&self.daemons[d].life, Life::Up(up) if !up.is_frozen);
+        let (here, there) = (&self.daemons[a].setup, &self.daemons[b].setup);
+        let carries =
+            |segment: usize| [here.host, there.host].iter().all(|&h| self.segments[segment].carries(h));
+        let reads = |keys: &Keys, key: &Key| {
+            keys.all().iter().any(|known| known.method == key.method && known.secret == key.secret)
+        };
+        let understand = reads(&here.keys, there.keys.signing()) && reads(&there.keys, here.keys.signing());
+        runs(a) && runs(b) && understand && here.links.iter().any(|(segment, _)| carries(*segment))
+    }
+
+    fn lan_is_cut(&self) -> bool {
+        self.segments.iter().any(|s| s.link.cable == story::Cable::Lan && s.is_cut)
+    }
+
+    fn at(&mut self, at: u64, happening: Happening) {
+        self.queued += 1;
+        self.queue.insert((at, self.queued), happening);
+    }
+
+    fn end(&mut self, daemon: usize) {
+        let d = &mut self.daemons[daemon];
+        d.life = Life::Down;
+        d.lives += 1;
+        self.checks.ended(daemon);
+    }
+
+    fn wake(&mut self, daemon: usize, life: u64) {
+        let now = self.now;
+        let d = &mut self.daemons[daemon];
+        if let Life::Up(up) = &mut d.life
+            && d.lives == life
+            && !up.is_frozen
+            && up.wake.is_some_and(|at| at <= now)
+        {
+            up.wake = None;
+            self.feed(daemon, Input::Tick);
+        }
+    }
+
+    /// Gives a daemon an event, now or when it is scheduled again.
+    fn feed(&mut self, daemon: usize, input: Input) {
+        let now = self.now;
+        let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+        if up.is_frozen {
+            match input {
+                Input::Tick => {}
+                Input::Frame { .. } if up.frames_waiting >= SOCKET_FRAMES_MAX => {}
+                Input::Frame { .. } => {
+                    up.frames_waiting += 1;
+                    up.inbox.push_back(input);
+                }
+                other => up.inbox.push_back(other),
+            }
+            return;
+        }
+        if let Input::Done { ticket, .. } = &input {
+            up.tickets.remove(ticket);
+        }
+        up.handle(now, &input);
+        self.drain(daemon);
+        self.look();
+    }
+
+    fn drain(&mut self, daemon: usize) {
+        loop {
+            let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+            let Some(action) = up.director.poll() else { break };
+            self.perform(daemon, action);
+        }
+        self.schedule(daemon);
+    }
+
+    fn schedule(&mut self, daemon: usize) {
+        let now = self.now;
+        let Life::Up(up) = &mut self.daemons[daemon].life else { return };
+        let deadline = up.director.deadline().as_nanos().saturating_sub(up.clock_zero);
+        if deadline <= now {
+            up.spins = if up.spins.0 == now { (now, up.spins.1 + 1) } else { (now, 1) };
+            if up.spins.1 > SPINS_MAX {
+                self.checks.fault(format!("daemon {daemon} wants to be woken at once, over and over"));
+                return;
+            }
+        }
+        let deadline = deadline.max(now);
+        if up.wake.is_some_and(|at| at <= deadline) {
+            return;
+        }
+        // A timer is never early, and a little late.
+        up.wake = Some(deadline);
+        let life = self.daemons[daemon].lives;
+        let at = if deadline == now { now } else { deadline + self.rng.below(100_000) };
+        self.at(at, Happening::Wake { daemon, life });
+    }
+
+    fn perform(&mut self, daemon: usize, action: Action) {
+        match action {
+            Action::Send { link, bytes } => self.send(daemon, link, bytes),
+            Action::Ping { .. } => {} // No story has ping nodes: they never decide anything.
+            Action::Run { ticket, resource, operation, limit } => {
+                self.run(daemon, ticket, resource, operation, limit);
+            }
+            Action::Announce(resource) => self.announce(daemon, resource),
+            Action::Reply { order, answer } => match self.orders.get_mut(&order) {
+                Some(asked) if asked.answer.is_none() && asked.daemon == daemon => {
+                    asked.answer = Some(answer)
+                }
+                _ => self.checks.fault(format!("daemon {daemon} answers {order:?} that nobody waits for")),
+            },
+            Action::Remember { node, generation } => {
+                let before = self.daemons[daemon].remembered.insert(node, generation);
+                if before.is_some_and(|before| before > generation) {
+                    self.checks.fault(format!("daemon {daemon} remembers an older generation"));
+                }
+            }
+            Action::Note(note) => self.notes.push(Noted { at: self.now, daemon, note }),
+            Action::Exit { clean, restart } => {
+                if clean {
+                    self.check_exit(daemon);
+                }
+                self.end(daemon);
+                self.last_change = self.now;
+                if let Some(after) = restart {
+                    let life = self.daemons[daemon].lives;
+                    self.at(self.now + nanos(after), Happening::Return { daemon, life });
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, daemon: usize, link: LinkIndex, bytes: Arc<[u8]>) {
+        self.check_frame(daemon, link, &bytes);
+        let d = &mut self.daemons[daemon];
+        let Some(&(segment, address)) = d.setup.links.get(link.0) else {
+            return self.checks.fault(format!("daemon {daemon} sends on {link:?}, which it does not have"));
+        };
+        if let Some(tape) = d.tapes.last_mut()
+            && tape.len() < TAPE_FRAMES_MAX
+        {
+            tape.push((link, bytes.clone()));
+        }
+        let host = d.setup.host;
+        let baud = d.setup.plan.links[link.0].media.iter().find_map(|medium| match medium {
+            Medium::Serial { baud, .. } => Some(*baud),
+            Medium::Broadcast { .. } | Medium::Multicast { .. } | Medium::Unicast { .. } => None,
+        });
+        let Some(left) = self.segments[segment].depart(self.now, host, bytes.len(), baud.unwrap_or(u32::MAX))
+        else {
+            return;
+        };
+        for (listener, its_link) in self.listeners(segment) {
+            let there = &self.daemons[listener].setup;
+            if baud.is_some() {
+                // A null modem has two ends, and nobody hears himself.
+                if there.host != host && there.node.cluster == self.daemons[daemon].setup.node.cluster {
+                    self.deliver(left, segment, listener, its_link, Source::Serial, &bytes);
+                }
+            } else if there.links[its_link.0].1.port() == address.port() {
+                self.deliver(left, segment, listener, its_link, Source::Udp(address), &bytes);
+            }
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        left: u64,
+        segment: usize,
+        listener: usize,
+        link: LinkIndex,
+        from: Source,
+        bytes: &Arc<[u8]>,
+    ) {
+        for at in self.segments[segment].arrive(left, listener, &mut self.rng) {
+            self.hear(at, listener, link, from, bytes);
+        }
+    }
+
+    fn hear(&mut self, at: u64, daemon: usize, link: LinkIndex, from: Source, bytes: &Arc<[u8]>) {
+        let life = self.daemons[daemon].lives;
+        if matches!(self.daemons[daemon].life, Life::Up(_)) {
+            self.at(at, Happening::Frame { daemon, life, link, from, bytes: bytes.clone() });
+        }
+    }
+
+    /// Daemons with a link on a segment.
+    fn listeners(&self, segment: usize) -> Vec<(usize, LinkIndex)> {
+        let mut listeners = Vec::new();
+        for (daemon, d) in self.daemons.iter().enumerate() {
+            for (link, &(its, _)) in d.setup.links.iter().enumerate() {
+                if its == segment {
+                    listeners.push((daemon, LinkIndex(link)));
+                }
+            }
+        }
+        listeners
+    }
+
+    fn announce(&mut self, daemon: usize, resource: ResourceId) {
+        let d = &self.daemons[daemon];
+        let Some(address) = address_of(&d.setup.plan, resource) else {
+            return self
+                .checks
+                .fault(format!("daemon {daemon} announces {resource:?}, which has no address"));
+        };
+        if !d.held.contains(&resource) {
+            return self.checks.fault(format!("daemon {daemon} announces {address}, which it does not have"));
+        }
+        if !self.lan_is_cut() {
+            self.neighbours.insert(address, self.daemons[daemon].setup.host);
+        }
+    }
+
+    fn run(
+        &mut self,
+        daemon: usize,
+        ticket: Ticket,
+        resource: ResourceId,
+        operation: Operation,
+        limit: Duration,
+    ) {
+        self.check_run(daemon, ticket, resource, operation);
+        let (took, outcome) = self.course(daemon, resource, operation);
+        let (took, outcome) = if took > limit { (limit, Outcome::TimedOut) } else { (took, outcome) };
+        if let Life::Up(up) = &mut self.daemons[daemon].life {
+            up.tickets.insert(ticket, (resource, operation));
+        }
+        self.begin(daemon, took, Job { ticket: Some(ticket), resource, operation, outcome });
+    }
+
+    fn begin(&mut self, daemon: usize, took: Duration, job: Job) {
+        let d = &self.daemons[daemon];
+        let (power, life) = (self.power[d.setup.host], d.lives);
+        self.jobs += 1;
+        self.at(self.now + nanos(took), Happening::AgentEnds { daemon, power, life, job });
+    }
+
+    /// How an operation begun now will go, if nothing ends it before. The outcome of a status is read at its end.
+    fn course(&self, daemon: usize, resource: ResourceId, operation: Operation) -> (Duration, Outcome) {
+        let d = &self.daemons[daemon];
+        let what = d.setup.plan.resource(resource);
+        let is_address = matches!(what.agent, Agent::Address(_));
+        let which = match operation {
+            Operation::Status if is_address => return (ADDRESS_TIME, Outcome::Stopped),
+            Operation::Status => return (STATUS_TIME, Outcome::Stopped),
+            Operation::Start => story::Operation::Start,
+            Operation::Stop => story::Operation::Stop,
+        };
+        let said = |c: &&Conduct| {
+            c.script == what.script
+                && c.operation == which
+                && c.node.as_ref().is_none_or(|n| *n == d.setup.name)
+        };
+        let manner = d.setup.conducts.iter().rev().find(said).map_or(Manner::Works, |c| c.manner);
+        match manner {
+            Manner::Works if is_address => (ADDRESS_TIME, Outcome::Ok),
+            Manner::Works => (Manner::USUAL, Outcome::Ok),
+            Manner::Takes(time) => (time, Outcome::Ok),
+            Manner::Fails => (Manner::USUAL, Outcome::Failed("exit code 1".to_owned())),
+            Manner::Hangs => (Duration::from_secs(86_400), Outcome::Ok),
+        }
+    }
+
+    fn agent_ends(&mut self, daemon: usize, life: u64, job: Job) {
+        let Job { ticket, resource, operation, mut outcome } = job;
+        match operation {
+            Operation::Status => {
+                let runs = self.daemons[daemon].held.contains(&resource);
+                outcome = if runs { Outcome::Running } else { Outcome::Stopped };
+            }
+            Operation::Start | Operation::Stop => self.change(daemon, resource, operation, &outcome),
+        }
+        if self.daemons[daemon].lives != life {
+            return; // An orphan of an earlier life: it has done its work, and nobody hears of it.
+        }
+        match ticket {
+            Some(ticket) => self.feed(daemon, Input::Done { ticket, outcome }),
+            None => self.swept(daemon, resource, operation, &outcome),
+        }
+    }
+
+    /// A start or stop has ended: the kernel and the outside see what became of it.
+    fn change(&mut self, daemon: usize, resource: ResourceId, operation: Operation, outcome: &Outcome) {
+        let d = &mut self.daemons[daemon];
+        let end = match outcome {
+            Outcome::Ok => End::Well,
+            Outcome::TimedOut => End::Killed,
+            _ => End::Failed,
+        };
+        let text = d.setup.plan.resource(resource).text.clone();
+        let changed = match (operation, end) {
+            (Operation::Start, End::Well) => d.held.insert(resource),
+            (Operation::Stop, End::Well) => d.held.remove(&resource),
+            (Operation::Start, _) => !d.held.contains(&resource),
+            _ => d.held.contains(&resource),
+        };
+        if !changed {
+            return;
+        }
+        let sight = match (address_of(&d.setup.plan, resource), operation) {
+            (Some(_), _) if end != End::Well => return,
+            (Some(ip), Operation::Start) => Sight::AddressUp(ip),
+            (Some(ip), _) => Sight::AddressDown(ip),
+            (None, Operation::Start) => Sight::Start(text, end),
+            (None, _) => Sight::Stop(text, end),
+        };
+        self.facts.push(Fact { node: d.setup.node, group: resource.group.0, sight });
+        self.last_change = self.now;
+        self.check_held(daemon, resource);
+    }
+
+    /// The daemon looks for what an earlier life left, one resource after the other, and stops it.
+    fn sweep(&mut self, daemon: usize) {
+        let Life::Sweeping(left) = &mut self.daemons[daemon].life else { return };
+        match left.pop() {
+            Some(resource) if !crate::planted_no_sweep() => {
+                let (took, outcome) = self.course(daemon, resource, Operation::Status);
+                let job = Job { ticket: None, resource, operation: Operation::Status, outcome };
+                self.begin(daemon, took, job);
+            }
+            _ => self.first_beat(daemon),
+        }
+    }
+
+    fn swept(&mut self, daemon: usize, resource: ResourceId, operation: Operation, outcome: &Outcome) {
+        if operation == Operation::Status && *outcome == Outcome::Running {
+            let (took, outcome) = self.course(daemon, resource, Operation::Stop);
+            let limit = self.daemons[daemon].setup.plan.limits.stop;
+            let (took, outcome) = if took > limit { (limit, Outcome::TimedOut) } else { (took, outcome) };
+            return self.begin(
+                daemon,
+                took,
+                Job { ticket: None, resource, operation: Operation::Stop, outcome },
+            );
+        }
+        self.sweep(daemon);
+    }
+
+    fn first_beat(&mut self, daemon: usize) {
+        let seed = self.rng.bits();
+        // Every start finds the monotonic clock somewhere else.
+        let clock_zero = self.rng.below(1 << 50);
+        let now = self.now;
+        let d = &mut self.daemons[daemon];
+        let mut uuid = [0x40; 16];
+        uuid[0] = u8::try_from(daemon).unwrap_or(u8::MAX);
+        let peer = d.setup.plan.peer();
+        let identity = Identity {
+            uuid: Uuid(uuid),
+            generation: d.generation,
+            seed,
+            peer_generation: peer.and_then(|peer| d.remembered.get(&peer).copied()),
+        };
+        let director =
+            Director::new(d.setup.plan.clone(), d.setup.keys.clone(), identity, moment(now, clock_zero));
+        d.tapes.push(Vec::new());
+        d.life = Life::Up(Box::new(Up {
+            director,
+            is_frozen: false,
+            inbox: VecDeque::new(),
+            frames_waiting: 0,
+            wake: None,
+            spins: (0, 0),
+            clock_zero,
+            tickets: BTreeMap::new(),
+        }));
+        self.checks.began(daemon, now);
+        self.drain(daemon);
+        for link in 0..self.daemons[daemon].setup.links.len() {
+            self.feed(daemon, Input::Link { link: LinkIndex(link), state: Carrier::Up });
+        }
+    }
+
+    fn replay_frame(&mut self, daemon: usize, at: usize, until: u64) {
+        let d = &self.daemons[daemon];
+        let earlier = d.tapes.len().checked_sub(2).map(|life| &d.tapes[life]);
+        let Some(tape) = earlier.filter(|tape| !tape.is_empty()) else { return };
+        let (link, bytes) = tape[at % tape.len()].clone();
+        let (segment, address) = d.setup.links[link.0];
+        let is_serial = d.setup.plan.links[link.0].is_serial();
+        self.inject(segment, if is_serial { Source::Serial } else { Source::Udp(address) }, &bytes);
+        if self.now < until {
+            self.at(self.now + 20_000_000, Happening::Replay { daemon, at: at + 1, until });
+        }
+    }
+}
+
+impl Up {
+    fn handle(&mut self, now: u64, input: &Input) {
+        let event = match input {
+            Input::Tick => Event::Tick,
+            Input::Frame { link, from, bytes } => Event::Frame { link: *link, from: *from, bytes },
+            Input::Link { link, state } => Event::Link { link: *link, state: state.clone() },
+            Input::Done { ticket, outcome } => Event::Done { ticket: *ticket, outcome: outcome.clone() },
+            Input::Order { id, order } => Event::Order { id: *id, order: *order },
+            Input::Keys(keys) => Event::Keys(keys.clone()),
+        };
+        self.director.handle(moment(now, self.clock_zero), event);
+    }
+}
+
+/// What the clocks of a daemon say.
+fn moment(now: u64, clock_zero: u64) -> Now {
+    Now { instant: Instant::from_nanos(now + clock_zero), unix_seconds: UNIX_BEGIN + now / 1_000_000_000 }
+}
+
+/// The address of a resource, if it is one.
+#[must_use]
+pub fn address_of(plan: &Plan, resource: ResourceId) -> Option<IpAddr> {
+    match &plan.resource(resource).agent {
+        Agent::Address(address) => Some(address.ip),
+        _ => None,
+    }
+}
+
+/// Nanoseconds, of a time that is never longer than centuries.
+#[must_use]
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4)
+}

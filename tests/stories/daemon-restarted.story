@@ -1,0 +1,33 @@
+# The master's daemon dies alone and is started again before anybody misses it: it sweeps and starts anew, and
+# the other does not take over for good.
+cluster
+    nodes clustnode1 clustnode2
+    keepalive 100ms
+    deadtime 1
+    initdead 2
+    auto_failback on
+    keys auth 1; 1 crc
+    link eth1 crossover
+    link ttyS0 serial
+    baud 115200
+    group clustnode1 172.23.2.14 httpd
+
+start clustnode1 clustnode2
+settle
+kill clustnode1
+start clustnode1
+settle
+----
+> start clustnode1 clustnode2
+clustnode1: + 172.23.2.14
+clustnode1: start httpd
+owner: 172.23.2.14 clustnode1
+client: 172.23.2.14 clustnode1
+> kill clustnode1
+> start clustnode1
+clustnode1: stop httpd
+clustnode1: - 172.23.2.14
+clustnode1: + 172.23.2.14
+clustnode1: start httpd
+owner: 172.23.2.14 clustnode1
+client: 172.23.2.14 clustnode1

@@ -1,0 +1,42 @@
+# Nobody is there to give to: the order is refused and nothing moves.
+cluster
+    nodes clustnode1 clustnode2
+    keepalive 100ms
+    deadtime 1
+    initdead 2
+    auto_failback on
+    keys auth 1; 1 sha1 secret
+    link eth1 crossover
+    link eth0 lan
+    group clustnode1 172.23.2.14 httpd
+    group clustnode2 172.23.2.15 ldap
+
+start clustnode1 clustnode2
+settle
+power-off clustnode2
+settle
+standby clustnode1 all
+settle
+----
+> start clustnode1 clustnode2
+clustnode1: + 172.23.2.14
+clustnode1: start httpd
+clustnode2: + 172.23.2.15
+clustnode2: start ldap
+owner: 172.23.2.14 clustnode1
+owner: 172.23.2.15 clustnode2
+client: 172.23.2.14 clustnode1
+client: 172.23.2.15 clustnode2
+> power-off clustnode2
+clustnode1: + 172.23.2.15
+clustnode1: start ldap
+owner: 172.23.2.14 clustnode1
+owner: 172.23.2.15 clustnode1
+client: 172.23.2.14 clustnode1
+client: 172.23.2.15 clustnode1
+> standby clustnode1 all
+answer: refused
+owner: 172.23.2.14 clustnode1
+owner: 172.23.2.15 clustnode1
+client: 172.23.2.14 clustnode1
+client: 172.23.2.15 clustnode1

@@ -1,0 +1,22 @@
+# Both nodes come up at the same time. The service starts once, on the node it prefers, at once: nobody
+# waits for the ten seconds that two real heartbeats wait.
+cluster
+    nodes clustnode1 clustnode2
+    keepalive 100ms
+    deadtime 1
+    initdead 2
+    auto_failback on
+    keys auth 1; 1 crc
+    link eth1 crossover
+    link ttyS0 serial
+    baud 115200
+    group clustnode1 172.23.2.14 httpd
+
+start clustnode1 clustnode2
+settle within 2s
+----
+> start clustnode1 clustnode2
+clustnode1: + 172.23.2.14
+clustnode1: start httpd
+owner: 172.23.2.14 clustnode1
+client: 172.23.2.14 clustnode1
