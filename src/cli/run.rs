@@ -43,6 +43,9 @@ use crate::{
 /// People's questions that may wait for the daemon.
 const QUESTIONS_MAX: usize = 64;
 
+/// The stack of a thread for a call that blocks.
+const ERRAND_STACK_BYTES: usize = 512 * 1024;
+
 /// What `ha.cf` has no word for.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Options {
@@ -101,11 +104,16 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     for warning in state.take_warnings() {
         journal.say(Level::Warning, warning);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("errand")
+        .thread_stack_size(ERRAND_STACK_BYTES)
+        .build()?;
     let start = Start { common, options, plan: Arc::new(plan), keys, checked, state: Arc::new(state) };
     let end = runtime.block_on(live(start, &journal));
-    // Children and files that still hang must not hold up the end.
-    runtime.shutdown_background();
+    // The connections of those who wait for our end close with the process and not before; and children and files that
+    // still hang must not hold it up.
+    std::mem::forget(runtime);
     if let Err(error) = &end {
         journal.say(Level::Critical, format!("{error:#}"));
     }

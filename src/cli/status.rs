@@ -112,8 +112,14 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     for forecast in &cluster.forecasts {
         writeln!(page, "{}", forecast_line(forecast))?;
     }
-    if let Some(reason) = &report.heart.realtime_refused {
-        writeln!(page, "note: no real-time rights: {}", Safe(reason))?;
+    let refused = [
+        ("no real-time rights", &report.heart.realtime_refused),
+        ("memory is not locked", &report.heart.lock_refused),
+    ];
+    for (what, reason) in refused {
+        if let Some(reason) = reason {
+            writeln!(page, "note: {what}: {}", Safe(reason))?;
+        }
     }
     for hint in &cluster.hints {
         writeln!(page, "note: {}", Safe(hint))?;

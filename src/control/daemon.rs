@@ -342,6 +342,12 @@ impl Daemon {
                     format!("no real-time rights: {reason}; on a busy machine beats may be late"),
                 );
             }
+            if let Some(reason) = &heart.lock_refused {
+                self.say(
+                    Level::Warning,
+                    format!("memory is not locked: {reason}; short of memory, beats may be late"),
+                );
+            }
             self.parts.notify.ready(&format!("{} in cluster {}", status.node, status.cluster));
         }
         let report = Report {

@@ -148,7 +148,8 @@ impl Journal {
         let _ = tracing::subscriber::set_global_default(Macros(self.clone()));
     }
 
-    /// Writes a panic as the last line before the process dies of it.
+    /// Writes a panic, on whichever thread, as the last line before the process dies of it: a node that is half there
+    /// is worse than one that is taken over.
     pub fn catch_panics(&self) {
         let journal = self.clone();
         let usual = std::panic::take_hook();
@@ -156,6 +157,7 @@ impl Journal {
             journal.say(Level::Critical, format!("a fault in Locum ends the daemon: {panic}"));
             let _ = journal.flush(Duration::from_secs(1));
             usual(panic);
+            std::process::abort();
         }));
     }
 }
