@@ -119,6 +119,14 @@ enum Found {
     Gone(ResourceId),
 }
 
+/// How much is read from one source before others get their turn. At least one frame is.
+#[derive(Clone, Copy)]
+struct Bound {
+    frames: usize,
+    /// Nothing more after this moment.
+    until: u64,
+}
+
 struct Measure {
     next: u64,
     until: u64,
@@ -253,9 +261,12 @@ impl Pulse {
         if now >= due {
             let late = now - due;
             self.lateness.add(late);
-            let paused = late > u64::try_from(self.plan.timing.keepalive.as_nanos() / 4).unwrap_or(u64::MAX);
-            if paused {
-                self.read_all(ready, FRAMES_AFTER_PAUSE);
+            let bearable = u64::try_from(self.plan.timing.keepalive.as_nanos() / 4).unwrap_or(u64::MAX);
+            if late > bearable {
+                self.read_all(
+                    ready,
+                    Bound { frames: FRAMES_AFTER_PAUSE, until: now.saturating_add(bearable) },
+                );
             }
             // Reading may have brought the tick already.
             if clock::monotonic_nanos() >= self.director_deadline() {
@@ -263,7 +274,7 @@ impl Pulse {
             }
         }
         self.do_due(now);
-        self.read_all(ready, FRAMES_A_TURN);
+        self.read_all(ready, Bound { frames: FRAMES_A_TURN, until: self.director_deadline() });
         if ready.iter().any(|ready| ready.token == BELL) {
             self.hear_control();
         }
@@ -429,8 +440,8 @@ impl Pulse {
 
     // ---- what comes in
 
-    /// Reads at most `limit` frames from each source that is ready, and takes in all that the kernel tells.
-    fn read_all(&mut self, ready: &[Ready], limit: usize) {
+    /// Reads a bounded number of frames from each source that is ready, and takes in all that the kernel tells.
+    fn read_all(&mut self, ready: &[Ready], bound: Bound) {
         for source in ready {
             match source.token {
                 TIMER | BELL => {}
@@ -439,28 +450,28 @@ impl Pulse {
                         self.note(Level::Error, format!("the kernel does not tell what changes: {error}"));
                     }
                 }
-                ECHO_V4 => self.read_echoes(Family::V4, limit),
-                ECHO_V6 => self.read_echoes(Family::V6, limit),
+                ECHO_V4 => self.read_echoes(Family::V4, bound),
+                ECHO_V6 => self.read_echoes(Family::V6, bound),
                 token => {
                     let (index, slot) = link_of(token);
-                    self.read_link(index, slot, source, limit);
+                    self.read_link(index, slot, source, bound);
                 }
             }
         }
     }
 
-    fn read_link(&mut self, index: usize, slot: usize, source: &Ready, limit: usize) {
+    fn read_link(&mut self, index: usize, slot: usize, source: &Ready, bound: Bound) {
         let mut buffer = mem::take(&mut self.buffer);
         match self.links.get_mut(index).map(|link| &mut link.media) {
-            Some(Media::Udp(_)) => self.read_datagrams(index, slot, &mut buffer, limit),
+            Some(Media::Udp(_)) => self.read_datagrams(index, slot, &mut buffer, bound),
             Some(Media::Serial(_)) => self.serve_line(index, source, &mut buffer),
             None => {}
         }
         self.buffer = buffer;
     }
 
-    fn read_datagrams(&mut self, index: usize, slot: usize, buffer: &mut [u8], limit: usize) {
-        for _ in 0..limit {
+    fn read_datagrams(&mut self, index: usize, slot: usize, buffer: &mut [u8], bound: Bound) {
+        for _ in 0..bound.frames {
             let Some(link) = self.links.get_mut(index) else { return };
             let Media::Udp(udp) = &link.media else { return };
             // The socket may have gone while its last frame was handled.
@@ -472,6 +483,9 @@ impl Pulse {
                     link.stats.bytes_in += length as u64;
                     let bytes = &buffer[..length];
                     self.feed(Event::Frame { link: LinkIndex(index), from: Source::Udp(from), bytes });
+                    if clock::monotonic_nanos() >= bound.until {
+                        return;
+                    }
                 }
                 Err(_) => {
                     link.stats.errors_in += 1;
@@ -500,9 +514,9 @@ impl Pulse {
         self.feed_found();
     }
 
-    fn read_echoes(&mut self, family: Family, limit: usize) {
+    fn read_echoes(&mut self, family: Family, bound: Bound) {
         let mut buffer = mem::take(&mut self.buffer);
-        for _ in 0..limit {
+        for _ in 0..bound.frames {
             match self.pings.receive(family, &mut buffer) {
                 None => break,
                 Some((None, _)) => {}

@@ -2,63 +2,68 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, OwnedFd},
-    sync::mpsc,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::thread::UnshareFlags;
+use crate::{
+    namespace::{self, Fresh},
+    netlink::{Interface, LinkChange, Netlink, VethEnd},
+};
 
-use crate::netlink::{Interface, LinkChange, Netlink, VethEnd};
+const FRESH: Fresh = Fresh { network: true, mounts: false, host_name: false, processes: false, ipc: false };
 
 /// Runs `body` in a thread that has a new network namespace. Where that is not permitted it says so and does nothing.
 pub(crate) fn in_namespace(body: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        let run = scope.spawn(|| {
-            // SAFETY: only this thread's network namespace changes; it shares no file descriptor table with itself.
-            match unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) } {
-                Ok(()) => body(),
-                Err(error) => eprintln!("SKIPPED: no network namespace of our own here: {error}"),
-            }
-        });
-        if let Err(panic) = run.join() {
-            std::panic::resume_unwind(panic);
-        }
+    aside(|| match namespace::leave(FRESH) {
+        Ok(()) => body(),
+        Err(error) => eprintln!("SKIPPED: no network namespace of our own here: {error}"),
     });
 }
 
-/// Makes a veth pair, both ends up, and returns them.
+/// A second network namespace, for the other end of a cable.
+pub(crate) fn other_network() -> OwnedFd {
+    aside(|| {
+        namespace::leave(FRESH).unwrap();
+        namespace::network().unwrap()
+    })
+}
+
+/// Does something in another network namespace. Sockets that it returns stay there and keep the namespace alive.
+pub(crate) fn inside<T: Send>(network: &OwnedFd, body: impl FnOnce() -> T + Send) -> T {
+    aside(|| {
+        namespace::enter_network(network).unwrap();
+        body()
+    })
+}
+
+fn aside<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(body).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
+/// Makes a veth pair, both ends up and in this namespace, and returns them.
 pub(crate) fn veth_pair(a: &str, b: &str) -> io::Result<[Interface; 2]> {
-    let mut netlink = Netlink::open()?;
-    let end = |name, last| VethEnd { name, mac: [2, 0, 0, 0, 0, last], network: None };
-    netlink.create_veth(end(a, 1), end(b, 2))?;
+    Netlink::open()?.create_veth(end(a, None), end(b, None))?;
     set_up(a, true)?;
     set_up(b, true)?;
+    let mut netlink = Netlink::open()?;
     Ok([netlink.interface(a)?, netlink.interface(b)?])
 }
 
-/// Moves an interface into a namespace of its own and lets `body` work there; sockets that it returns stay there and
-/// keep the namespace alive.
-pub(crate) fn elsewhere<T: Send>(interface: &Interface, body: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let (here, there) = (mpsc::channel::<()>(), mpsc::channel::<OwnedFd>());
-        let run = scope.spawn(move || {
-            // SAFETY: as above.
-            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
-            there.0.send(std::fs::File::open("/proc/thread-self/ns/net").unwrap().into()).unwrap();
-            here.1.recv().unwrap();
-            set_up(&interface.name, true).unwrap();
-            body()
-        });
-        let namespace = there.1.recv().unwrap();
-        let mut message = LinkMessage::default();
-        message.header.index = interface.index;
-        message.attributes = vec![LinkAttribute::NetNsFd(namespace.as_raw_fd())];
-        Netlink::open().unwrap().request(RouteNetlinkMessage::SetLink(message), 0).unwrap();
-        here.0.send(()).unwrap();
-        run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+/// Makes a veth pair, both ends up, the second in another namespace, and returns them.
+pub(crate) fn veth_across(a: &str, b: &str, network: &OwnedFd) -> io::Result<[Interface; 2]> {
+    Netlink::open()?.create_veth(end(a, None), end(b, Some(network.as_fd())))?;
+    set_up(a, true)?;
+    inside(network, || set_up(b, true))?;
+    let there = inside(network, || Netlink::open()?.interface(b))?;
+    Ok([Netlink::open()?.interface(a)?, there])
+}
+
+fn end<'a>(name: &'a str, network: Option<BorrowedFd<'a>>) -> VethEnd<'a> {
+    // Some address of our own that differs by name.
+    let last = name.bytes().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+    VethEnd { name, mac: [2, 0, 0, 0, 0, last], network }
 }
 
 /// Sets an interface up or down.

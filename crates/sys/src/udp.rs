@@ -180,7 +180,7 @@ mod tests {
     use super::*;
     use crate::{
         netlink::{Netlink, NewAddress},
-        testing::{elsewhere, in_namespace, patience, set_up, veth_pair},
+        testing::{in_namespace, inside, other_network, patience, set_up, veth_across},
     };
 
     fn give(interface: &Interface, ip: &str) {
@@ -207,8 +207,9 @@ mod tests {
     #[test]
     fn broadcast_reaches_all_listeners_of_its_interface() {
         in_namespace(|| {
-            let [eth, peer] = veth_pair("eth0", "peer0").unwrap();
-            let listeners = elsewhere(&peer, || {
+            let there = other_network();
+            let [eth, peer] = veth_across("eth0", "peer0", &there).unwrap();
+            let listeners = inside(&there, || {
                 give(&peer, "10.1.0.2");
                 set_up("lo", true).unwrap();
                 let lo = Netlink::open().unwrap().interface("lo").unwrap();
