@@ -3,7 +3,7 @@
 
 mod agents;
 mod check;
+mod cli;
 mod heart;
 mod lab;
-mod cli;
 mod tidy;

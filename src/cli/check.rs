@@ -32,6 +32,9 @@ pub struct Options {
     /// Print everything as one JSON object
     #[arg(long)]
     pub json: bool,
+    /// As `locum run --prefer-scripts`: scripts take the place of the native stand-ins
+    #[arg(long)]
+    pub prefer_scripts: bool,
 }
 
 /// Checks the configuration directory.
@@ -42,7 +45,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let dir = common.config_dir();
     let files = Files::read(&dir, options.node.as_deref());
     let mut checked = files.check();
-    host::Host::here(&dir).check(&mut checked);
+    host::Host::here(&dir, options.prefer_scripts).check(&mut checked);
     let verdict = Verdict::of(&checked.diags);
     let mut out = io::stdout().lock();
     if options.json {
@@ -62,8 +65,8 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
 /// What does not fit this host, for the log of a daemon that starts: it starts all the same, because what is missing may
 /// come.
 #[must_use]
-pub fn misfits(dir: &Path, mut checked: Checked) -> Vec<Diag> {
-    host::Host::here(dir).check(&mut checked);
+pub fn misfits(dir: &Path, prefer_scripts: bool, mut checked: Checked) -> Vec<Diag> {
+    host::Host::here(dir, prefer_scripts).check(&mut checked);
     checked.diags.retain(|diag| diag.severity != Severity::Info);
     checked.diags
 }

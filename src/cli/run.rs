@@ -90,7 +90,7 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     locum_sys::signal::ignore_broken_pipe();
     let files = Files::read(&common.config_dir(), None);
     let mut checked = files.check();
-    let misfits = check::misfits(&files.dir, checked.clone());
+    let misfits = check::misfits(&files.dir, options.prefer_scripts, checked.clone());
     let (Some(mut plan), Some(keys), false) = (checked.plan.take(), checked.keys.take(), checked.failed())
     else {
         return Ok(refuse(&files, &checked));

@@ -24,6 +24,7 @@ pub(super) struct Host {
     network: Option<Network>,
     roots: Roots,
     etc: PathBuf,
+    prefer_scripts: bool,
 }
 
 /// Interfaces and their addresses.
@@ -33,14 +34,14 @@ struct Network {
 }
 
 impl Host {
-    /// This host, with that configuration directory.
-    pub(super) fn here(config: &Path) -> Self {
+    /// This host, with that configuration directory. `prefer_scripts` as the daemon would be told.
+    pub(super) fn here(config: &Path, prefer_scripts: bool) -> Self {
         let network = || {
             let mut netlink = Netlink::open()?;
             Ok(Network { interfaces: netlink.interfaces()?, addresses: netlink.addresses()? })
         };
         let network: std::io::Result<Network> = network();
-        Self { network: network.ok(), roots: Roots::system(config), etc: "/etc".into() }
+        Self { network: network.ok(), roots: Roots::system(config), etc: "/etc".into(), prefer_scripts }
     }
 
     /// Adds to what was said of the files what there is to say of this host.
@@ -103,7 +104,7 @@ impl Host {
 
     fn resource(&self, resource: &Resource, place: &Place, found: &mut Findings) {
         let mut at = Spot { resource, place, found };
-        match find(&self.roots, resource, false) {
+        match find(&self.roots, resource, self.prefer_scripts) {
             Ok(server) => {
                 let is_plain = matches!(server, Found::Native { .. });
                 if !is_plain {
@@ -118,8 +119,11 @@ impl Host {
             }
             Err(fault) => at.say(Severity::Error, fault.to_string(), None),
         }
-        if let (Agent::Address(address) | Agent::SendArp(address), Some(network)) =
-            (&resource.agent, &self.network)
+        // A script chooses the interface itself.
+        let is_ours = !self.prefer_scripts;
+        if is_ours
+            && let (Agent::Address(address) | Agent::SendArp(address), Some(network)) =
+                (&resource.agent, &self.network)
         {
             network.address(address, &mut at);
         }
@@ -276,6 +280,10 @@ mod tests {
     }
 
     fn said(ha_cf: &str, haresources: &str) -> (Vec<String>, Vec<String>) {
+        said_with(false, ha_cf, haresources)
+    }
+
+    fn said_with(prefer_scripts: bool, ha_cf: &str, haresources: &str) -> (Vec<String>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let put = |path: &str, mode: u32| {
             let path = dir.path().join(path);
@@ -284,6 +292,7 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         };
         put("ha.d/resource.d/httpd", 0o755);
+        put("ha.d/resource.d/IPaddr", 0o755);
         put("ha.d/old", 0o755);
         put("ha.d/conf/OCF/apache/web", 0o644);
         put("ocf/resource.d/heartbeat/apache", 0o755);
@@ -308,7 +317,7 @@ mod tests {
             address(3, "10.0.9.2", 24),
         ];
         let network = Some(Network { interfaces, addresses });
-        let host = Host { network, roots, etc: dir.path().to_path_buf() };
+        let host = Host { network, roots, etc: dir.path().to_path_buf(), prefer_scripts };
         let files = Files {
             ha_cf: Some(ha_cf.as_bytes()),
             authkeys: Some(b"auth 1\n1 sha1 k\n"),
@@ -382,6 +391,14 @@ mod tests {
                  eth3 (write `192.0.2.3/24/eth0`)",
             ]
         );
+    }
+
+    #[test]
+    fn preferred_scripts_take_the_place_of_the_stand_ins() {
+        let (diags, explained) = said_with(true, NODES, "web1 192.0.2.1 IPaddr2::10.0.1.1 Delay::1\n");
+        assert_eq!(explained, ["1: 192.0.2.1: served by script ha.d/resource.d/IPaddr"]);
+        assert_eq!(diags.len(), 1, "{diags:?}");
+        assert!(diags[0].starts_with("haresources:1:16: error: there is no script"), "{diags:?}");
     }
 
     #[test]
