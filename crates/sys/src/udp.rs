@@ -259,12 +259,13 @@ mod tests {
     #[test]
     fn multicast_of_both_families() {
         in_namespace(|| {
-            let [eth, peer] = veth_pair("eth0", "peer0").unwrap();
+            let there = other_network();
+            let [eth, peer] = veth_across("eth0", "peer0", &there).unwrap();
             let groups: [(IpAddr, SocketAddr); 2] = [
                 ("239.0.0.1".parse().unwrap(), "239.0.0.1:694".parse().unwrap()),
                 ("ff02::694".parse().unwrap(), "[ff02::694]:694".parse().unwrap()),
             ];
-            let listeners = elsewhere(&peer, || {
+            let listeners = inside(&there, || {
                 give(&peer, "10.1.0.2");
                 groups.map(|(group, _)| Receiver::join(&peer, group, 694).unwrap())
             });
