@@ -108,12 +108,14 @@ pub struct Daemon {
     load: Interval,
     watchdog: Interval,
     done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    life: u64,
     next_order: u64,
     leaving: bool,
     ready: bool,
 }
 
-type Done = (Ticket, Outcome);
+/// An operation that ended, and in which life it was asked for: tickets begin anew with each.
+type Done = (u64, Ticket, Outcome);
 
 impl Daemon {
     /// Nothing runs yet. Needs a runtime around it.
@@ -129,6 +131,7 @@ impl Daemon {
             load: every(LOAD_EVERY),
             watchdog: every(watch_every),
             done: mpsc::unbounded_channel(),
+            life: 0,
             next_order: 0,
             leaving: false,
             ready: false,
@@ -163,6 +166,7 @@ impl Daemon {
         let plan = Arc::clone(&self.parts.plan);
         let director = Director::new(Arc::clone(&plan), self.keys.clone(), identity, heart::now());
         let mut life = Life::new(heart::spawn(director, plan, self.parts.heart)?);
+        self.life += 1;
         life.ask();
         self.tell_load(&mut life);
         let end = loop {
@@ -171,7 +175,9 @@ impl Daemon {
                 up = life.heart.next() => if let Some(end) = self.up(&mut life, up) {
                     break end;
                 },
-                Some((ticket, outcome)) = self.done.1.recv() => life.send(Down::Done { ticket, outcome }),
+                Some((born, ticket, outcome)) = self.done.1.recv() => if born == self.life {
+                    life.send(Down::Done { ticket, outcome });
+                },
                 Some(question) = self.parts.questions.recv() => self.question(&mut life, question),
                 signal = self.signals.next() => self.signal(&mut life, signal),
                 _ = self.load.tick() => self.tell_load(&mut life),
@@ -233,11 +239,11 @@ impl Daemon {
     }
 
     fn run_agent(&self, ticket: Ticket, resource: ResourceId, operation: Operation, limit: Duration) {
-        let (agents, done) = (self.parts.agents.clone(), self.done.0.clone());
+        let (agents, done, born) = (self.parts.agents.clone(), self.done.0.clone(), self.life);
         tokio::spawn(async move {
             let outcome = agents.run(resource, operation, limit).await;
             // Nobody waits only when the daemon ends.
-            let _ = done.send((ticket, outcome));
+            let _ = done.send((born, ticket, outcome));
         });
     }
 
