@@ -1,6 +1,7 @@
 //! The command line: one file per command, and what all of them share.
 
 pub mod check;
+pub mod demo;
 pub mod demo_httpd;
 pub mod doctor;
 pub mod lab;
@@ -34,6 +35,8 @@ pub struct Cli {
 /// returns is printed, and the exit code is 1.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Watch the cluster of the 2002 article live, on this machine alone: no installation, no configuration
+    Demo(demo::Options),
     /// Say what each line of the configuration means, and everything that is wrong with it
     Check(check::Options),
     /// Examine this machine: how punctual is the heart?
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Standby(options) => standby::standby(common, options),
         Command::Takeover(options) => standby::takeover(common, options),
         Command::Stop(options) => stop::run(common, options),
+        Command::Demo(options) => demo::run(&options),
         Command::Lab(command) => lab::run(command),
         Command::LabNode => locum_lab::holder::hold().map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::DemoHttpd(options) => demo_httpd::run(&options),

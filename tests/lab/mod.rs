@@ -15,6 +15,7 @@ use locum_lab::{
     timeline::Span,
 };
 
+mod demo;
 mod unprivileged;
 
 /// The program under test.

@@ -1,0 +1,496 @@
+//! `locum demo`: the cluster of the 2002 article, live, on this machine alone.
+//!
+//! Two real daemons with the article's own files on a rack of namespaces; then, by itself: the serial cable is pulled,
+//! the master loses its power, comes back, and gives its service away by hand. Ends with a table of measured outages.
+//!
+//! Exit code: 0 when everything went as it must, 1 when it did not, 77 where no rack can be built, 130 when a person
+//! ended it.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use locum_lab::clock::{Moment, pause};
+use ratatui::{
+    DefaultTerminal,
+    crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers},
+};
+
+use self::{
+    article::Pace,
+    picture::{NodeView, View},
+    stage::{CROSSOVER, LAN, NODES, SERIAL, SERVICE, Stage},
+};
+use super::lab;
+
+pub mod article;
+pub mod picture;
+pub mod stage;
+
+/// Ended by a person, as a shell tells it.
+const INTERRUPTED: u8 = 130;
+/// The picture is drawn so often.
+const DRAW_EVERY: Duration = Duration::from_millis(50);
+/// The article's files are shown so long.
+const READ_FOR: Duration = Duration::from_secs(6);
+/// A calm time between two events, so that the eye can follow.
+const CALM: Duration = Duration::from_secs(3);
+/// What a daemon may need besides its deadtime: to start, to run scripts, on a busy machine.
+const SLACK: Duration = Duration::from_secs(20);
+/// Below this an outage is none: probes are not more punctual on a busy machine.
+const NOTHING: Duration = Duration::from_millis(5);
+
+/// How the show goes.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Options {
+    /// Nothing happens by itself: keys cut the power, pull cables, freeze, move
+    #[arg(long)]
+    pub hands_on: bool,
+    /// The article's own pace (deadtime 10 s), or one for the impatient (deadtime 1 s)
+    #[arg(long, value_enum, default_value = "quick")]
+    pub pace: PaceName,
+    /// Plain lines instead of the picture
+    #[arg(long, conflicts_with = "hands_on")]
+    pub plain: bool,
+}
+
+/// The paces by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PaceName {
+    /// keepalive 2 s, deadtime 10 s
+    Article,
+    /// keepalive 100 ms, deadtime 1 s
+    Quick,
+}
+
+/// Gives the show.
+///
+/// # Errors
+/// What must happen does not; the terminal or the kernel refuses.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    lab::without_rack(show(options))
+}
+
+fn show(options: &Options) -> anyhow::Result<ExitCode> {
+    let pace = match options.pace {
+        PaceName::Article => Pace::ARTICLE,
+        PaceName::Quick => Pace::QUICK,
+    };
+    // First of all, while this process has a single thread.
+    locum_lab::enter()?;
+    let terminal = io::stdout().is_terminal() && io::stdin().is_terminal() && !options.plain;
+    if options.hands_on && !terminal {
+        bail!("--hands-on needs a terminal");
+    }
+    let stage = Stage::build(pace)?;
+    let screen = if terminal && fits() { Screen::Picture(ratatui::init()) } else { Screen::Lines };
+    let mut play = Play {
+        stage,
+        screen,
+        pace,
+        begin: Moment::now(),
+        news: Vec::new(),
+        rows: Vec::new(),
+        hands_on: options.hands_on,
+    };
+    let result = if options.hands_on { play.hands_on() } else { play.by_itself() };
+    play.screen.close();
+    match result {
+        Ok(()) => {}
+        Err(error) if error.is::<Quit>() && options.hands_on => {}
+        Err(error) if error.is::<Quit>() => return Ok(ExitCode::from(INTERRUPTED)),
+        Err(error) => {
+            for node in NODES {
+                eprintln!("the last words of the daemon of {node}:\n{}", play.stage.last_words(node));
+            }
+            return Err(error);
+        }
+    }
+    print!("{}", table(&play.rows));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the picture fits into the terminal.
+fn fits() -> bool {
+    let fits = ratatui::crossterm::terminal::size()
+        .is_ok_and(|size| size.0 >= picture::SIZE.0 && size.1 >= picture::SIZE.1);
+    if !fits {
+        println!(
+            "(the picture needs a terminal of {} x {}; so here are plain lines)",
+            picture::SIZE.0,
+            picture::SIZE.1
+        );
+    }
+    fits
+}
+
+/// A person wants to see no more.
+#[derive(Debug, thiserror::Error)]
+#[error("ended by hand")]
+struct Quit;
+
+enum Screen {
+    Picture(DefaultTerminal),
+    Lines,
+}
+
+impl Screen {
+    fn close(&mut self) {
+        if matches!(self, Self::Picture(_)) {
+            ratatui::restore();
+            *self = Self::Lines;
+        }
+    }
+}
+
+/// One line of the table at the end.
+struct Row {
+    event: String,
+    /// By echo and by page.
+    outages: [Option<Duration>; 2],
+    remark: String,
+}
+
+struct Play {
+    stage: Stage,
+    screen: Screen,
+    pace: Pace,
+    begin: Moment,
+    news: Vec<String>,
+    rows: Vec<Row>,
+    hands_on: bool,
+}
+
+impl Play {
+    fn by_itself(&mut self) -> anyhow::Result<()> {
+        let [one, two] = NODES;
+        self.show_files()?;
+        self.open()?;
+
+        let from = self.act("the serial cable is pulled", |stage| stage.cut(SERIAL, true))?;
+        self.wait(self.pace.deadtime + CALM)?;
+        self.must_own(one, "a pulled serial cable")?;
+        self.measure("serial cable pulled", from, "one lost link is no death: eth1 still beats")?;
+        self.act("the serial cable is put back", |stage| stage.cut(SERIAL, false))?;
+        self.wait(CALM / 2)?;
+
+        let from = self.act("clustnode1 loses its power", |stage| stage.power_off(one))?;
+        self.until_served_by(two, from, self.pace.deadtime)?;
+        self.wait(CALM)?;
+        let remark = format!("clustnode2 takes over; deadtime {}", seconds(self.pace.deadtime));
+        self.measure("power of clustnode1 cut", from, &remark)?;
+
+        let from = self.act("clustnode1 gets its power back and boots", |stage| stage.power_on(one))?;
+        self.until_served_by(one, from, self.pace.deadtime)?;
+        self.wait(CALM)?;
+        self.measure("clustnode1 returns", from, "it takes its service back")?;
+
+        let from = Moment::now();
+        self.say("clustnode1: locum standby");
+        let mut order = self.stage.stand_by(one)?;
+        self.until_served_by(two, from, self.pace.deadtime)?;
+        self.until("the end of `locum standby`", SLACK, |_| order.ended().is_some())?;
+        if !order.ended().is_some_and(|status| status.success()) {
+            bail!("`locum standby` failed");
+        }
+        self.wait(CALM)?;
+        self.measure("moved by hand", from, "locum standby on clustnode1")
+    }
+
+    fn hands_on(&mut self) -> anyhow::Result<()> {
+        self.show_files()?;
+        self.open()?;
+        self.say("it is yours: see the keys below");
+        loop {
+            if let Some(key) = self.turn()? {
+                self.press(key)?;
+            }
+        }
+    }
+
+    /// Starts both daemons and waits for the first answer.
+    fn open(&mut self) -> anyhow::Result<()> {
+        let from = Moment::now();
+        self.say("clustnode1 and clustnode2 have power; locum starts on both");
+        for node in NODES {
+            self.stage.start(node)?;
+        }
+        self.until_served_by(NODES[0], from, self.pace.deadtime * 2)?;
+        self.wait(CALM)
+    }
+
+    fn show_files(&mut self) -> anyhow::Result<()> {
+        let title = "the article's files, and what the demo changes (-, +)";
+        let text = article::shown(self.pace);
+        let Screen::Picture(terminal) = &mut self.screen else {
+            println!("{title}:\n\n{text}");
+            return Ok(());
+        };
+        terminal.draw(|frame| picture::draw_page(frame, title, &text)).context("draw")?;
+        let end = Moment::now() + READ_FOR;
+        while !end.remaining().is_zero() {
+            match key(end.remaining())? {
+                Some(Key::Quit) => return Err(Quit.into()),
+                Some(Key::Other(_)) => break,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One of the keys of `--hands-on`.
+    fn press(&mut self, key: char) -> anyhow::Result<()> {
+        let moment = Moment::now();
+        match key {
+            '1' | '2' => {
+                let node = NODES[usize::from(key == '2')];
+                if self.stage.rack.is_on(node) {
+                    self.act(&format!("{node} loses its power"), |stage| stage.power_off(node))?;
+                } else {
+                    self.act(&format!("{node} gets its power back"), |stage| stage.power_on(node))?;
+                }
+            }
+            'f' => {
+                let frozen = NODES.into_iter().find(|node| self.stage.is_frozen(node));
+                let Some(node) = frozen.or_else(|| self.stage.owner()) else { return Ok(()) };
+                self.stage.freeze(node, frozen.is_none())?;
+                self.say(&format!(
+                    "the daemon of {node} is {}",
+                    if frozen.is_none() { "frozen" } else { "thawed" }
+                ));
+            }
+            'l' | 'c' | 's' => {
+                let (link, name) = match key {
+                    'l' => (LAN, "the owner's LAN cable"),
+                    'c' => (CROSSOVER, "the crossover cable"),
+                    _ => (SERIAL, "the serial cable"),
+                };
+                let pulled = !self.stage.is_cut(link);
+                let done = if pulled { "pulled" } else { "put back" };
+                self.act(&format!("{name} is {done}"), |stage| stage.cut(link, pulled))?;
+                if link == LAN && pulled {
+                    self.say("  nothing moves: the crossover still beats, and no one asks whether clients get through");
+                    self.say("  the cure: let the LAN beat too (`bcast eth0` in ha.cf) and move when a `ping` node is lost");
+                }
+            }
+            'm' => {
+                let Some(node) = self.stage.owner() else {
+                    self.say("nobody owns the service alone: nothing to move");
+                    return Ok(());
+                };
+                self.say(&format!("{node}: locum standby"));
+                let mut order = self.stage.stand_by(node)?;
+                self.until("the end of `locum standby`", SLACK, |_| order.ended().is_some())?;
+                self.wait(Duration::from_millis(300))?;
+                self.measure(&format!("moved from {node} by hand"), moment, "")?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Says what is done, does it, and returns when it began.
+    fn act(
+        &mut self,
+        what: &str,
+        act: impl FnOnce(&mut Stage) -> anyhow::Result<Moment>,
+    ) -> anyhow::Result<Moment> {
+        self.say(what);
+        act(&mut self.stage)
+    }
+
+    fn until_served_by(&mut self, node: &'static str, from: Moment, limit: Duration) -> anyhow::Result<()> {
+        let what = format!("the service on {node}");
+        self.until(&what, limit + SLACK, |stage| stage.owner() == Some(node) && stage.serves(node, from))?;
+        let text = format!("{node} holds {SERVICE}; the client reads \"hello world from {node}\"");
+        self.say(&text);
+        Ok(())
+    }
+
+    fn must_own(&mut self, node: &str, after: &str) -> anyhow::Result<()> {
+        match self.stage.owner() {
+            Some(owner) if owner == node => Ok(()),
+            owner => bail!("after {after} the service is on {owner:?}, not on {node}"),
+        }
+    }
+
+    /// Adds a row: the longest outage since `from`.
+    fn measure(&mut self, event: &str, from: Moment, remark: &str) -> anyhow::Result<()> {
+        let outages = self.stage.outages(from);
+        if outages.contains(&None) {
+            bail!("the client gets no answer any more");
+        }
+        self.say(&format!("  outage: {} by echo, {} by page", told(outages[0]), told(outages[1])));
+        if matches!(self.screen, Screen::Lines) {
+            let now = Moment::now();
+            let strip = |record: &locum_lab::Record| picture::strip(&record.pages, from, now, 70);
+            let strip = self.stage.rack.look(strip).unwrap_or_default();
+            println!("           {}", picture::as_text(&strip));
+        }
+        self.rows.push(Row { event: event.into(), outages, remark: remark.into() });
+        Ok(())
+    }
+
+    fn say(&mut self, text: &str) {
+        let line = format!("{:6.1} s  {text}", Moment::now().since(self.begin).as_secs_f64());
+        if matches!(self.screen, Screen::Lines) {
+            println!("{line}");
+        }
+        self.news.push(line);
+    }
+
+    fn wait(&mut self, length: Duration) -> anyhow::Result<()> {
+        let end = Moment::now() + length;
+        while !end.remaining().is_zero() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn until(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut reached: impl FnMut(&Stage) -> bool,
+    ) -> anyhow::Result<()> {
+        let end = Moment::now() + limit;
+        while !reached(&self.stage) {
+            if end.remaining().is_zero() {
+                bail!("{what} did not come within {}", seconds(limit));
+            }
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// One look at everything: a picture, a key, a daemon that fell.
+    fn turn(&mut self) -> anyhow::Result<Option<char>> {
+        if let Some((node, words)) = self.stage.fallen() {
+            bail!("the daemon of {node} ended by itself:\n{words}");
+        }
+        let view = self.view();
+        let Screen::Picture(terminal) = &mut self.screen else {
+            pause(DRAW_EVERY);
+            return Ok(None);
+        };
+        terminal.draw(|frame| picture::draw(frame, &view)).context("draw")?;
+        match key(DRAW_EVERY)? {
+            Some(Key::Quit) => Err(Quit.into()),
+            Some(Key::Other(key)) => Ok(Some(key)),
+            None => Ok(None),
+        }
+    }
+
+    fn view(&self) -> View {
+        if matches!(self.screen, Screen::Lines) {
+            return View::default();
+        }
+        let (stage, now) = (&self.stage, Moment::now());
+        let holders = stage.holders();
+        let node = |node: &'static str| NodeView {
+            on: stage.rack.is_on(node),
+            frozen: stage.is_frozen(node),
+            holds: holders.contains(&node),
+            lan: stage.lan_is_plugged(node),
+        };
+        View {
+            title: format!(
+                " locum demo: the cluster of 2002   keepalive {}   deadtime {}",
+                seconds(self.pace.keepalive),
+                seconds(self.pace.deadtime)
+            ),
+            clock: now.since(self.begin),
+            nodes: NODES.map(node),
+            serial: !stage.is_cut(SERIAL),
+            crossover: !stage.is_cut(CROSSOVER),
+            strip: stage.rack.look(|record| picture::recent_strip(&record.pages, now)).unwrap_or_default(),
+            news: self.news.clone(),
+            keys: if self.hands_on {
+                " 1 2 power   f freeze   l LAN   c crossover   s serial   m move   q quit".into()
+            } else {
+                " q quit   (with --hands-on the keys are yours)".into()
+            },
+        }
+    }
+}
+
+enum Key {
+    Quit,
+    Other(char),
+}
+
+/// A key that is pressed within the limit.
+fn key(limit: Duration) -> anyhow::Result<Option<Key>> {
+    if !event::poll(limit).context("wait for a key")? {
+        return Ok(None);
+    }
+    let Event::Key(pressed) = event::read().context("read a key")? else { return Ok(None) };
+    if pressed.kind != KeyEventKind::Press {
+        return Ok(None);
+    }
+    Ok(match pressed.code {
+        KeyCode::Char('c') if pressed.modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Quit),
+        KeyCode::Char('q') | KeyCode::Esc => Some(Key::Quit),
+        KeyCode::Char(key) => Some(Key::Other(key.to_ascii_lowercase())),
+        KeyCode::Enter => Some(Key::Other('\n')),
+        _ => None,
+    })
+}
+
+/// The table at the end.
+fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut text = String::new();
+    let _ = writeln!(text, "\n{:<26} {:>9} {:>9}   ", "outage seen by the client", "by echo", "by page");
+    for Row { event, outages, remark } in rows {
+        let line = format!("{event:<26} {:>9} {:>9}   {remark}", told(outages[0]), told(outages[1]));
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    let _ = writeln!(
+        text,
+        "(an echo every millisecond, a page every 10 ms; a planned move includes the script's own time)"
+    );
+    text
+}
+
+fn told(outage: Option<Duration>) -> String {
+    match outage {
+        None => "no end".into(),
+        Some(outage) if outage < NOTHING => "none".into(),
+        Some(outage) => seconds(outage),
+    }
+}
+
+/// `12 ms`, `1.04 s`
+fn seconds(length: Duration) -> String {
+    if length < Duration::from_secs(1) {
+        format!("{} ms", length.as_millis())
+    } else {
+        format!("{:.2} s", length.as_secs_f64()).replace(".00 s", " s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_tells_what_was_measured() {
+        let ms = |millis| Some(Duration::from_millis(millis));
+        let row = |event: &str, outages| Row { event: event.into(), outages, remark: String::new() };
+        let table =
+            table(&[row("power of clustnode1 cut", [ms(1042), ms(1050)]), row("moved", [ms(2), ms(30)])]);
+        let lines: Vec<_> =
+            table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[2], "power of clustnode1 cut 1.04 s 1.05 s");
+        assert_eq!(lines[3], "moved none 30 ms");
+        assert_eq!(seconds(Duration::from_secs(10)), "10 s");
+    }
+}

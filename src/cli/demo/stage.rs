@@ -1,0 +1,241 @@
+//! The stage of the demo: the article's two nodes and a client on a rack, a daemon on each node.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::Context;
+use locum_lab::{Description, Process, Program, Rack, Sight, Sign, clock::Moment, timeline::Span};
+
+use super::article::{self, Pace};
+
+/// The nodes; the first is the preferred one.
+pub const NODES: [&str; 2] = ["clustnode1", "clustnode2"];
+/// The service address of haresources.
+pub const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
+/// The links by the rack's names.
+pub const LAN: &str = "lan";
+/// The cable between the `eth1` of both nodes.
+pub const CROSSOVER: &str = "crossover";
+/// The null modem.
+pub const SERIAL: &str = "serial";
+
+const CLIENT: &str = "client";
+const HTTP: u16 = 80;
+/// The configuration of a node, as the node sees it.
+const CONFIG: &str = "/run/disk/ha.d";
+const STATE: &str = "/run/disk/state";
+/// What the daemon says, as the node sees it.
+const LOG: &str = "/run/disk/locum.log";
+
+/// The rack that the article describes.
+#[must_use]
+pub fn description(program: &Path) -> Description {
+    let [one, two] = NODES;
+    Description::new(program)
+        .node(one)
+        .node(two)
+        .node(CLIENT)
+        .segment(
+            LAN,
+            &[
+                (one, "eth0", "172.23.2.12/24"),
+                (two, "eth0", "172.23.2.13/24"),
+                (CLIENT, "eth0", "172.23.2.100/24"),
+            ],
+        )
+        .crossover(CROSSOVER, [(one, "eth1", "10.0.0.1/24"), (two, "eth1", "10.0.0.2/24")])
+        .line(SERIAL, (one, "ttyS0"), (two, "ttyS0"))
+}
+
+/// The article's pair, live.
+pub struct Stage {
+    /// The machines.
+    pub rack: Rack,
+    daemons: BTreeMap<&'static str, Process>,
+    frozen: BTreeMap<&'static str, bool>,
+    cut: BTreeMap<&'static str, bool>,
+    /// Whose LAN cable is pulled.
+    lan_pulled: Option<&'static str>,
+}
+
+impl Stage {
+    /// Builds the rack, writes the files and begins to probe. No daemon runs yet.
+    ///
+    /// # Errors
+    /// No rack can be built here, or the kernel refuses.
+    pub fn build(pace: Pace) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("find this program")?;
+        let mut rack = Rack::build(description(&program))?;
+        for node in NODES {
+            article::write(&rack.disk(node).join("ha.d"), pace).context("write the article's files")?;
+        }
+        rack.watch(Sight {
+            client: CLIENT.into(),
+            network: LAN.into(),
+            services: vec![SERVICE],
+            page: Some(SocketAddrV4::new(SERVICE, HTTP)),
+            nodes: NODES.map(str::to_owned).to_vec(),
+            ask: false,
+        })?;
+        Ok(Self {
+            rack,
+            daemons: BTreeMap::new(),
+            frozen: BTreeMap::new(),
+            cut: BTreeMap::new(),
+            lan_pulled: None,
+        })
+    }
+
+    /// Starts the daemon of a node.
+    ///
+    /// # Errors
+    /// The node has no power, or the kernel refuses.
+    pub fn start(&mut self, node: &'static str) -> anyhow::Result<()> {
+        let run = Program::new(&["locum", "--config", CONFIG, "--state", STATE, "run"]).output(LOG);
+        self.daemons.insert(node, self.rack.start(node, &run)?);
+        self.frozen.insert(node, false);
+        Ok(())
+    }
+
+    /// Cuts a node's power.
+    ///
+    /// # Errors
+    /// It has none, or the kernel refuses.
+    pub fn power_off(&mut self, node: &'static str) -> anyhow::Result<Moment> {
+        let moment = self.rack.power_off(node)?;
+        self.daemons.remove(node);
+        Ok(moment)
+    }
+
+    /// Gives the power back; the node boots, and its daemon starts.
+    ///
+    /// # Errors
+    /// It has power, or the kernel refuses.
+    pub fn power_on(&mut self, node: &'static str) -> anyhow::Result<Moment> {
+        let moment = Moment::now();
+        self.rack.power_on(node)?;
+        self.start(node)?;
+        Ok(moment)
+    }
+
+    /// Freezes or thaws a node's daemon.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn freeze(&mut self, node: &'static str, frozen: bool) -> anyhow::Result<()> {
+        if let Some(daemon) = self.daemons.get_mut(node) {
+            daemon.signal(if frozen { Sign::Stop } else { Sign::Continue })?;
+            self.frozen.insert(node, frozen);
+        }
+        Ok(())
+    }
+
+    /// Whether a node's daemon is frozen.
+    #[must_use]
+    pub fn is_frozen(&self, node: &str) -> bool {
+        self.frozen.get(node).copied().unwrap_or(false)
+    }
+
+    /// Pulls or plugs a link: of the LAN the cable of the owner.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn cut(&mut self, link: &'static str, cut: bool) -> anyhow::Result<Moment> {
+        let node = if link == LAN { self.owner().unwrap_or(NODES[0]) } else { NODES[0] };
+        let moment = Moment::now();
+        if link == SERIAL {
+            self.rack.cut_line(SERIAL, cut)?;
+        } else if cut {
+            self.rack.unplug(link, node)?;
+        } else {
+            for node in NODES {
+                self.rack.plug(link, node)?;
+            }
+        }
+        if link == LAN {
+            self.lan_pulled = cut.then_some(node);
+        }
+        self.cut.insert(link, cut);
+        Ok(moment)
+    }
+
+    /// Whether a link is pulled.
+    #[must_use]
+    pub fn is_cut(&self, link: &str) -> bool {
+        self.cut.get(link).copied().unwrap_or(false)
+    }
+
+    /// Whether a node's LAN cable is in.
+    #[must_use]
+    pub fn lan_is_plugged(&self, node: &str) -> bool {
+        self.lan_pulled != Some(node)
+    }
+
+    /// Has a person on `node` give all groups to the other one: `locum standby`.
+    ///
+    /// # Errors
+    /// The node has no power, or the kernel refuses.
+    pub fn stand_by(&self, node: &str) -> anyhow::Result<Process> {
+        Ok(self.rack.start(node, &Program::new(&["locum", "standby"]).output("/run/disk/standby.log"))?)
+    }
+
+    /// The node that holds the service address, if it is one alone.
+    #[must_use]
+    pub fn owner(&self) -> Option<&'static str> {
+        match self.holders()[..] {
+            [owner] => Some(owner),
+            _ => None,
+        }
+    }
+
+    /// The nodes whose kernels have the service address.
+    #[must_use]
+    pub fn holders(&self) -> Vec<&'static str> {
+        let holds = |record: &locum_lab::Record| {
+            let holders = record.holders(SERVICE.into());
+            NODES.into_iter().filter(|node| holders.contains(node)).collect()
+        };
+        self.rack.look(holds).unwrap_or_default()
+    }
+
+    /// Whether a page of `node` came since `moment`.
+    #[must_use]
+    pub fn serves(&self, node: &str, moment: Moment) -> bool {
+        let pages = |record: &locum_lab::Record| {
+            let mut recent = record.pages.iter().rev().take_while(|page| page.at > moment);
+            recent.any(|page| page.text.ends_with(node))
+        };
+        self.rack.look(pages).unwrap_or_default()
+    }
+
+    /// The longest outages that touch the time from `begin` to now, by echo and by page.
+    #[must_use]
+    pub fn outages(&self, begin: Moment) -> [Option<Duration>; 2] {
+        // What is still on its way at this moment is not missing.
+        let window = Span::new(begin, Moment::now() - Duration::from_millis(100));
+        let length = |gap: Option<Span>| gap.map(|gap| gap.to.since(gap.from));
+        let look = |record: &locum_lab::Record| {
+            [length(record.outage(SERVICE, window)), length(record.page_outage(window))]
+        };
+        self.rack.look(look).unwrap_or_default()
+    }
+
+    /// A daemon that ended by itself, and the last that it said.
+    pub fn fallen(&mut self) -> Option<(&'static str, String)> {
+        let fallen = self.daemons.iter_mut().find_map(|(node, daemon)| daemon.ended().map(|_| *node))?;
+        Some((fallen, self.last_words(fallen)))
+    }
+
+    /// The last lines of a daemon's log.
+    #[must_use]
+    pub fn last_words(&self, node: &str) -> String {
+        let log = fs::read_to_string(self.rack.disk(node).join("locum.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+}
