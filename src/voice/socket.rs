@@ -13,8 +13,8 @@
 //! Who may connect is decided by the file: mode 0660, owner root, group `haclient` if there is one. All who may
 //! connect may read. Only root, and the user as whom the daemon runs, may change anything; the kernel says who calls.
 //!
-//! Nobody who asks can hold up the daemon: bodies and connections are bounded (root's are not: a person in need must
-//! get through), and a watcher that does not read only misses what lies between.
+//! Nobody who asks can hold up the daemon: bodies and connections are bounded (root's apart from those of others: a
+//! person in need must get through), and a watcher that does not read only misses what lies between.
 
 use std::{
     convert::Infallible,
@@ -54,8 +54,10 @@ use tokio::{
 pub const NAME: &str = "control";
 /// The group that may read.
 const GROUP: &str = "haclient";
-/// Connections at once of all users but root.
-const CALLERS_MAX: usize = 64;
+/// Connections at once of all who may only read.
+const READERS_MAX: usize = 64;
+/// Connections at once of root.
+const OWNERS_MAX: usize = 192;
 /// Bytes of a request's body.
 const BODY_MAX: usize = 4096;
 /// How long the heart may take to tell its state.
@@ -233,7 +235,7 @@ fn group_in(file: &str, name: &str) -> Option<u32> {
 
 /// Answers until it is dropped. What is asked comes out of the other end of `questions`.
 pub async fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) {
-    let listener = Bounded { listener, others: Arc::default() };
+    let listener = Bounded { listener, readers: Arc::default(), owners: Arc::default() };
     let make = router(questions).into_make_service_with_connect_info::<Caller>();
     // Ends with an error only when accepting does, which our listener never reports.
     let _ = axum::serve(listener, make).await;
@@ -364,10 +366,11 @@ impl Connected<IncomingStream<'_, Bounded>> for Caller {
     }
 }
 
-/// The listener, with a bound on how many connections others than root hold.
+/// The listener, with a bound on how many connections there are: each takes a descriptor, and agents need some too.
 struct Bounded {
     listener: UnixListener,
-    others: Arc<AtomicUsize>,
+    readers: Arc<AtomicUsize>,
+    owners: Arc<AtomicUsize>,
 }
 
 impl axum::serve::Listener for Bounded {
@@ -384,8 +387,9 @@ impl axum::serve::Listener for Bounded {
             };
             let Ok(peer) = stream.peer_cred() else { continue };
             let may_change = peer.uid() == 0 || peer.uid() == own;
-            let others = (!may_change).then(|| Arc::clone(&self.others));
-            let place = Place::take(others);
+            let (count, most) =
+                if may_change { (&self.owners, OWNERS_MAX) } else { (&self.readers, READERS_MAX) };
+            let place = Place::take(count, most);
             if let Some(place) = place {
                 return (Counted { stream, _place: place }, Caller { may_change });
             }
@@ -397,23 +401,21 @@ impl axum::serve::Listener for Bounded {
     }
 }
 
-/// One of the connections that others than root may hold; given back when dropped.
-struct Place(Option<Arc<AtomicUsize>>);
+/// One of so many connections; given back when dropped.
+struct Place(Arc<AtomicUsize>);
 
 impl Place {
-    fn take(count: Option<Arc<AtomicUsize>>) -> Option<Self> {
-        let free = count.as_ref().is_none_or(|count| count.fetch_add(1, Ordering::Relaxed) < CALLERS_MAX);
+    fn take(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let free = count.fetch_add(1, Ordering::Relaxed) < most;
         // Dropped again when there is none.
-        let place = Self(count);
+        let place = Self(Arc::clone(count));
         free.then_some(place)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(count) = &self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -565,7 +567,10 @@ impl Client {
         let request = format!(
             "{method} {path} HTTP/1.0\r\nHost: locum\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
-        stream.write_all(request.as_bytes()).map_err(broken)?;
+        stream.write_all(request.as_bytes()).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Fault::Broken("it takes no more connections now".to_owned()),
+            _ => broken(error),
+        })?;
         Reply::read(stream)
     }
 }
@@ -742,14 +747,12 @@ mod tests {
     }
 
     #[test]
-    fn others_than_root_are_bounded_and_may_not_change() {
-        let others = Arc::new(AtomicUsize::new(0));
-        let held: Vec<_> =
-            (0..CALLERS_MAX).map(|_| Place::take(Some(Arc::clone(&others))).unwrap()).collect();
-        assert!(Place::take(Some(Arc::clone(&others))).is_none());
-        assert!(Place::take(None).is_some());
+    fn connections_are_bounded_and_readers_may_not_change() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let held: Vec<_> = (0..READERS_MAX).map(|_| Place::take(&count, READERS_MAX).unwrap()).collect();
+        assert!(Place::take(&count, READERS_MAX).is_none());
         drop(held);
-        assert_eq!(others.load(Ordering::Relaxed), 0);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, _questions) = mpsc::channel(1);
