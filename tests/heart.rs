@@ -21,6 +21,7 @@ use locum_core::{
     auth::{Key, Keys, Method},
     director::{Director, Identity},
     event::{Order, OrderId},
+    liveness::Liveness,
     plan::*,
     status::Status,
     wire::message::{Holding, Uuid},
@@ -393,6 +394,63 @@ fn ipv6_with_label_mask_and_interface_of_its_own() {
     let mut a = Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), address) }, 100);
     wait("a carries it", Duration::from_secs(5), || world.carries(0, "fd00::14"));
     assert!(a.stable());
+}
+
+#[test]
+fn every_kind_of_udp_link_and_a_ping_node() {
+    let Some(world) = World::new() else { return };
+    // The same lines on both nodes: one of the unicast lines names the node itself.
+    let unicast =
+        |peer: &str| Medium::Unicast { interface: "eth1".into(), peer: peer.parse().unwrap(), port: 695 };
+    let multicast = |group: &str| Medium::Multicast {
+        interface: "eth0".into(),
+        group: group.parse().unwrap(),
+        port: 694,
+        ttl: 1,
+        loopback: false,
+    };
+    let links = vec![
+        Link { name: "eth1".into(), media: vec![unicast("10.1.0.1"), unicast("10.1.0.2")] },
+        Link { name: "eth0".into(), media: vec![multicast("239.0.0.43"), multicast("ff02::43")] },
+    ];
+    let ping = |name: &str, members: &[&str]| Ping {
+        name: name.into(),
+        members: members.iter().map(|ip| ip.parse().unwrap()).collect(),
+        is_group: members.len() > 1,
+    };
+    let pings = vec![ping("10.1.0.2", &["10.1.0.2"]), ping("nobody", &["10.1.0.77", "fd00::77"])];
+    let mut nodes = [0, 1].map(|me| {
+        Node::start(&world, Plan { pings: pings.clone(), ..plan(me, links.clone(), service()) }, 100)
+    });
+    wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(Node::stable));
+    for (link, frames) in [(0, 20), (1, 20)] {
+        wait("frames come on each link", Duration::from_secs(5), || {
+            nodes.iter_mut().all(|node| node.state().1.links[link].frames_in > frames)
+        });
+    }
+    wait("the ping node answers, nobody does not", Duration::from_secs(5), || {
+        let pings = nodes[0].state().0.pings;
+        pings[0].liveness == Liveness::Alive && pings[1].liveness != Liveness::Alive
+    });
+}
+
+#[test]
+fn the_doctor_measures() {
+    let Some(_world) = World::new() else { return };
+    let nowhere = tempfile::tempdir().unwrap();
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_locum"))
+        .args(["doctor", "--heart", "--seconds", "1", "--load", "--json", "--run"])
+        .arg(nowhere.path())
+        .output()
+        .unwrap();
+    assert!(matches!(run.status.code(), Some(0 | 1)), "{run:?}");
+    let findings: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    for row in ["idle", "load"] {
+        let ticks = findings[row]["count"].as_u64().unwrap();
+        assert!((95..=101).contains(&ticks), "{findings}");
+        assert!(findings[row]["p50_us"].as_u64() <= findings[row]["max_us"].as_u64());
+    }
+    assert_eq!(run.status.code() == Some(1), findings["realtime_refused"].is_string());
 }
 
 /// A null-modem cable: two pseudo terminals and a thread between.

@@ -248,3 +248,100 @@ fn is_beat(frame: &[u8]) -> bool {
     const TYPE: &[u8] = b"\nt=status\n";
     frame.windows(TYPE.len()).take(64).any(|window| window == TYPE)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+    use super::*;
+
+    fn open() -> (OwnedFd, SerialLink, Poller) {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        rustix::io::ioctl_fionbio(&master, true).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let poller = Poller::new().unwrap();
+        let mut link = SerialLink::new(&name, 19_200, 7);
+        assert_eq!(link.check(&poller), Carrier::Up);
+        (master, link, poller)
+    }
+
+    fn frame(text: &str) -> Arc<[u8]> {
+        format!(">>>\n{text}\n<<<\n").into_bytes().into()
+    }
+
+    fn drain(master: &OwnedFd) -> Vec<u8> {
+        let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(length) = rustix::io::read(master, &mut buffer) {
+            all.extend_from_slice(&buffer[..length]);
+        }
+        all
+    }
+
+    #[test]
+    fn a_line_that_takes_nothing_is_down_until_it_takes_something() {
+        let (master, mut link, poller) = open();
+        let mut stats = LinkStats::default();
+        let mut now = 1_000_000_000;
+        // Nobody reads: the kernel's buffer fills, then our queue.
+        while stats.errors_out == 0 {
+            link.send(&frame(&"x".repeat(1000)), now, &poller, &mut stats);
+            for _ in 0..3 {
+                link.write(now, &poller, &mut stats);
+            }
+            assert!(stats.frames_out < 10_000, "a line without an end");
+        }
+        assert_eq!(link.carrier(), Carrier::Up);
+        now = link.deadline().unwrap();
+        assert!(now > 1_000_000_000 + STUCK_NANOS);
+        assert!(!link.expire(now - 1, &poller, &mut stats));
+        assert!(link.expire(now, &poller, &mut stats));
+        assert!(matches!(link.carrier(), Carrier::Down(why) if why.contains("no connection or bad cable")));
+        assert_eq!(link.deadline(), None, "nothing waits any more");
+
+        drain(&master);
+        link.send(&frame("t=status"), now, &poller, &mut stats);
+        link.write(now, &poller, &mut stats);
+        assert!(matches!(link.carrier(), Carrier::Down(_)), "not before it is seen to have gone out");
+        assert!(link.send(&frame("t=status"), now, &poller, &mut stats));
+        assert_eq!(link.carrier(), Carrier::Up);
+    }
+
+    #[test]
+    fn a_newer_beat_overtakes_a_waiting_one_and_nothing_else() {
+        let (master, mut link, poller) = open();
+        let mut stats = LinkStats::default();
+        while link.queue.is_empty() {
+            link.send(&frame(&"x".repeat(400)), 1, &poller, &mut stats);
+        }
+        for text in ["t=status\nseq=1", "t=resource\nseq=2", "t=status\nseq=3"] {
+            link.send(&frame(text), 1, &poller, &mut stats);
+        }
+        assert_eq!(stats.overtaken, 1);
+        let mut heard = Vec::new();
+        while !link.queue.is_empty() {
+            heard.extend(drain(&master));
+            link.write(1, &poller, &mut stats);
+        }
+        heard.extend(drain(&master));
+        let heard = String::from_utf8(heard).unwrap();
+        assert!(heard.ends_with(">>>\nt=resource\nseq=2\n<<<\n>>>\nt=status\nseq=3\n<<<\n"), "{heard}");
+        assert!(!heard.contains("seq=1"));
+    }
+
+    #[test]
+    fn a_device_that_goes_is_down_and_says_so() {
+        let (master, mut link, poller) = open();
+        let mut stats = LinkStats::default();
+        drop(master);
+        link.read(&mut [0; 100], &mut stats, |_| panic!("a frame out of nothing"));
+        assert!(matches!(link.carrier(), Carrier::Down(why) if why.contains("the other end is gone")));
+        assert!(matches!(link.check(&poller), Carrier::Down(_)));
+        link.send(&frame("t=status"), 1, &poller, &mut stats);
+        assert_eq!((stats.errors_in, stats.errors_out), (1, 1));
+    }
+}
