@@ -1,4 +1,5 @@
-//! Captures of two real heartbeat 3.0.6 nodes, for tests. What they are: `tests/captures/README.md`.
+//! Captures of two real heartbeat 3.0.6 nodes, for tests; what they are: `tests/captures/README.md`. And [`pair`]: two
+//! Directors that talk to each other.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
@@ -8,6 +9,8 @@ use locum_core::{
     auth::Keys,
     config::{self, Checked, Files},
 };
+
+pub(crate) mod pair;
 
 /// One capture of frames, and what is known of it.
 #[derive(Clone, Copy, Debug)]
