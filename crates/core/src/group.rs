@@ -232,9 +232,8 @@ impl Groups {
         match self.states[resource.group.0].phase {
             Phase::Starting(_) => self.start_goes_on(resource, operation, outcome, out),
             Phase::Stopping(_) => self.stop_goes_on(now, resource, operation, outcome, out),
-            phase @ (Phase::Stopped | Phase::Running | Phase::Stuck(_)) => {
-                unreachable!("an answer to a group at rest ({phase:?})")
-            }
+            // A group at rest has nothing under way.
+            Phase::Stopped | Phase::Running | Phase::Stuck(_) => {}
         }
     }
 
@@ -253,7 +252,8 @@ impl Groups {
             state.taken_away
         );
         self.note(resource.group, Level::Warning, text, out);
-        self.run(resource, Operation::Start, Purpose::Repair, out);
+        self.repairs.retain(|(waiting, _)| *waiting != resource);
+        self.repair(resource, out);
     }
 
     /// Time has come: pauses that are over end.
@@ -272,7 +272,7 @@ impl Groups {
             self.repairs.extract_if(.., |(_, at)| now >= *at).map(|(r, _)| r).collect();
         for resource in due {
             if self.states[resource.group.0].phase == Phase::Running {
-                self.run(resource, Operation::Start, Purpose::Repair, out);
+                self.repair(resource, out);
             }
         }
     }
@@ -336,8 +336,24 @@ impl Groups {
         state.phase = Phase::Stopping(step);
         state.tries = 0;
         state.pause = None;
-        let member = self.in_stop_order(group, step);
-        self.run(ResourceId { group, member }, Operation::Stop, Purpose::Step, out);
+        // A repair that ended after the stop would leave the address here.
+        if !self.repairing(group) {
+            let member = self.in_stop_order(group, step);
+            self.run(ResourceId { group, member }, Operation::Stop, Purpose::Step, out);
+        }
+    }
+
+    fn repairing(&self, group: GroupIndex) -> bool {
+        let mut running = self.running.values();
+        running.any(|(resource, _, purpose)| resource.group == group && *purpose == Purpose::Repair)
+    }
+
+    /// Puts an address back, unless that is being done.
+    fn repair(&mut self, resource: ResourceId, out: &mut VecDeque<Action>) {
+        let repair = (resource, Operation::Start, Purpose::Repair);
+        if !self.running.values().any(|running| *running == repair) {
+            self.run(resource, Operation::Start, Purpose::Repair, out);
+        }
     }
 
     fn start_goes_on(
@@ -408,6 +424,7 @@ impl Groups {
                 self.note(group, Level::Error, text, out);
                 self.member_stopped(group, step, out);
             }
+            _ if self.states[group.0].wanted => self.start(group, step, out),
             (_, status) => {
                 let text = format!("{name} cannot be stopped ({status}): a person is needed");
                 self.note(group, Level::Critical, text, out);
@@ -437,8 +454,11 @@ impl Groups {
         outcome: &Outcome,
         out: &mut VecDeque<Action>,
     ) {
-        if self.states[resource.group.0].phase != Phase::Running {
-            return;
+        let group = resource.group;
+        match self.states[group.0].phase {
+            Phase::Running => {}
+            Phase::Stopping(step) if !self.repairing(group) => return self.stop(group, step, out),
+            _ => return,
         }
         let name = &self.plan.resource(resource).text;
         if *outcome == Outcome::Ok {

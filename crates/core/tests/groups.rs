@@ -1,0 +1,103 @@
+//! The order of operations inside a group, where two of them could meet. The main road is in `pair.rs`.
+
+mod common;
+
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
+
+use locum_core::{
+    action::{Action, Operation},
+    event::{Outcome, Ticket},
+    group::{Groups, Phase, STOP_PAUSE, STOP_TRIES},
+    plan::{Address, Agent, AutoFailback, GroupIndex, ResourceId},
+    time::Instant,
+    wire::message::Holding,
+};
+
+const T: Instant = Instant::from_millis(1000);
+const GROUP: GroupIndex = GroupIndex(1);
+const ADDRESS: ResourceId = ResourceId { group: GROUP, member: 0 };
+
+/// Node b's groups: its own has one member, an address.
+fn groups() -> (Groups, VecDeque<Action>) {
+    let mut plan = Arc::unwrap_or_clone(common::pair::plan(1, AutoFailback::On));
+    plan.groups[1].resources[0].agent = Agent::Address(Address {
+        ip: IpAddr::from([172, 23, 2, 14]),
+        prefix: None,
+        interface: None,
+        label: None,
+        broadcast: None,
+    });
+    (Groups::new(Arc::new(plan)), VecDeque::new())
+}
+
+/// The operations asked for; notes are dropped.
+fn runs(out: &mut VecDeque<Action>) -> Vec<(Ticket, Operation)> {
+    let runs = out.drain(..).filter_map(|action| match action {
+        Action::Run { ticket, operation, .. } => Some((ticket, operation)),
+        _ => None,
+    });
+    runs.collect()
+}
+
+fn only(out: &mut VecDeque<Action>, expected: Operation) -> Ticket {
+    let runs = runs(out);
+    assert!(matches!(runs[..], [(_, operation)] if operation == expected), "{runs:?}");
+    runs[0].0
+}
+
+fn running() -> (Groups, VecDeque<Action>) {
+    let (mut groups, mut out) = groups();
+    groups.want(Holding::Local, true, &mut out);
+    let ticket = only(&mut out, Operation::Status);
+    groups.done(T, ticket, &Outcome::Running, &mut out);
+    assert_eq!(groups.phase(GROUP), Phase::Running);
+    out.clear();
+    (groups, out)
+}
+
+#[test]
+fn an_address_is_not_stopped_while_it_is_being_put_back() {
+    let (mut groups, mut out) = running();
+    groups.address_gone(ADDRESS, &mut out);
+    let repair = only(&mut out, Operation::Start);
+    groups.want(Holding::Local, false, &mut out);
+    assert_eq!(runs(&mut out), [], "a start that ends after the stop would leave the address here");
+    groups.done(T, repair, &Outcome::Ok, &mut out);
+    let stop = only(&mut out, Operation::Stop);
+    groups.done(T, stop, &Outcome::Ok, &mut out);
+    assert_eq!(groups.phase(GROUP), Phase::Stopped);
+}
+
+#[test]
+fn an_address_is_put_back_by_one_operation_at_a_time() {
+    let (mut groups, mut out) = running();
+    groups.address_gone(ADDRESS, &mut out);
+    let repair = only(&mut out, Operation::Start);
+    groups.address_gone(ADDRESS, &mut out);
+    assert_eq!((runs(&mut out), groups.taken_away(GROUP)), (vec![], 2));
+    groups.done(T, repair, &Outcome::TimedOut, &mut out);
+    groups.address_gone(ADDRESS, &mut out);
+    let repair = only(&mut out, Operation::Start);
+    groups.done(T, repair, &Outcome::Ok, &mut out);
+    assert_eq!(groups.deadline(), None, "nothing is left to be tried");
+}
+
+#[test]
+fn wanted_again_after_it_could_not_be_stopped_it_is_started_again() {
+    let (mut groups, mut out) = running();
+    groups.want(Holding::Local, false, &mut out);
+    for try_ in 1..=STOP_TRIES {
+        let ticket = only(&mut out, Operation::Stop);
+        groups.done(T, ticket, &Outcome::Failed("busy".into()), &mut out);
+        if try_ < STOP_TRIES {
+            groups.tick(T + STOP_PAUSE, &mut out);
+        }
+    }
+    // The peer has died meanwhile: everything is wanted here.
+    groups.want(Holding::Local, true, &mut out);
+    let status = only(&mut out, Operation::Status);
+    groups.done(T, status, &Outcome::Running, &mut out);
+    let status = only(&mut out, Operation::Status);
+    groups.done(T, status, &Outcome::Running, &mut out);
+    assert!(groups.acquired(Holding::Local), "{:?}", groups.phase(GROUP));
+}
