@@ -202,7 +202,8 @@ impl Director {
 
     /// Something happened. Call [`Self::poll`] until it is empty before the next event.
     pub fn handle(&mut self, now: Now, event: Event<'_>) {
-        let due = self.deadline();
+        // Late since then: since the deadline, or since we were last called, if that came after it.
+        let due = self.deadline().max(self.now.instant);
         self.now = Now { instant: now.instant.max(self.now.instant), unix_seconds: now.unix_seconds };
         self.forgive_own_pause(due);
         match event {

@@ -4,7 +4,10 @@
 mod common;
 
 use common::pair::{Pair, SHORT, now};
-use locum_core::{action::Answer, event::Order, liveness::Liveness, plan::AutoFailback, time::Duration, wire::message::Holding};
+use locum_core::{
+    action::Answer, event::Order, liveness::Liveness, plan::AutoFailback, time::Duration,
+    wire::message::Holding,
+};
 
 #[test]
 fn started_together_they_settle_at_once() {

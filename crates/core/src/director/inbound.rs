@@ -245,7 +245,8 @@ impl Director {
         let dead = if breakage::is(Breakage::DeadtimeUnbounded) {
             told
         } else {
-            told.clamp(timing.keepalive * 2, DEADTIME_MAX)
+            // Not `clamp`, which panics when two keepalives are more than an hour.
+            told.min(DEADTIME_MAX).max(timing.keepalive * 2)
         };
         (timing.warntime.min(dead), dead)
     }
