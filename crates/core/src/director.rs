@@ -46,6 +46,8 @@ pub const DEADTIME_MAX: Duration = Duration::from_secs(3600);
 pub const REQNODES_PAUSE: Duration = Duration::from_secs(1);
 /// After `shutdone` a node goes on answering for so long, unless the peer has said that it took over.
 pub const LINGER: Duration = Duration::from_secs(2);
+/// Most messages of the peer that wait for a missing one; more, and the missing ones are given up.
+pub const WAITING_MAX: usize = 64;
 /// A refused sender is worth one line in this time.
 pub const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 /// Distinct refused senders that are kept apart; more share one line.
@@ -111,10 +113,8 @@ struct Peer {
     left: bool,
     /// The newest status number of its life; a status that is not newer cannot bring it back from the dead.
     last_status: u64,
-    /// The newest number of a message that told its holdings.
-    newest_resource: u64,
-    /// The newest number of a message of a hand-over.
-    newest_ask: u64,
+    /// What it said after something that is still missing, by number.
+    waiting: BTreeMap<u64, Message>,
     comm: Comm,
 }
 
@@ -165,8 +165,7 @@ impl Director {
             locum: None,
             left: false,
             last_status: 0,
-            newest_resource: 0,
-            newest_ask: 0,
+            waiting: BTreeMap::new(),
             comm: Comm::Waiting,
         });
         let mut director = Self {
@@ -368,6 +367,7 @@ impl Director {
         let Some(peer) = &mut self.peer else { return };
         let silence = self.now.instant.since(peer.watch.heard());
         peer.received.stop_asking();
+        peer.waiting.clear();
         let text = if peer.left {
             format!("node {} is gone", peer.name)
         } else {
@@ -393,6 +393,14 @@ impl Director {
         }
         let delay = self.plan.framing.rexmit_delay_max;
         let now = self.now.instant;
+        let patience = self.plan.timing.deadtime;
+        let lost = self.peer.as_mut().map_or(0, |peer| peer.received.give_up_old(now, patience));
+        if lost > 0 {
+            let text =
+                format!("{lost} packet(s) were not sent again in {} ms; going on", patience.as_millis());
+            self.note(Level::Warning, text);
+            self.deliver();
+        }
         while let Some(ask) = self.peer.as_mut().and_then(|peer| peer.received.ask(now, delay)) {
             self.say_to_peer(Body::Rexmit { first: ask.0, last: ask.0 });
         }

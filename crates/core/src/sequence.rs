@@ -36,8 +36,6 @@ pub struct Sent {
     last: u64,
     /// Oldest first, numbers without a gap.
     history: VecDeque<(Message, Option<Instant>)>,
-    /// The newest number that the peer acknowledged.
-    acked: u64,
     /// Frames that may still be retransmitted in the second that began at `second`.
     budget: u32,
     second: Instant,
@@ -56,7 +54,7 @@ impl Sent {
     /// Nothing was said so far.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
-        Self { last: 0, history: VecDeque::new(), acked: 0, budget: REXMIT_PER_SECOND, second: now }
+        Self { last: 0, history: VecDeque::new(), budget: REXMIT_PER_SECOND, second: now }
     }
 
     /// The number for the next message.
@@ -79,27 +77,15 @@ impl Sent {
         self.history.push_back((message, None));
     }
 
-    /// The peer has everything up to this number. A number that we have not used is not believed.
-    pub fn acknowledged(&mut self, seq: u64) {
-        if seq <= self.last {
-            self.acked = self.acked.max(seq);
-        }
-    }
-
-    /// The newest number that the peer acknowledged.
-    #[must_use]
-    pub const fn acked(&self) -> u64 {
-        self.acked
-    }
-
     /// Answers a request for the numbers `first` to `last`: at most [`REXMIT_PER_REQUEST`], at most
-    /// [`REXMIT_PER_SECOND`] in all, none twice within `pause`.
+    /// [`REXMIT_PER_SECOND`] in all, none twice within `pause`. What the peer acknowledged is sent again, too: an
+    /// acknowledgement may be a recording, and nobody else asks for what it has.
     pub fn again(&mut self, now: Instant, first: u64, last: u64, pause: Duration) -> Vec<Again> {
         let mut answers = Vec::new();
         let lowest = self.last + 1 - self.history.len() as u64;
         for seq in (first.max(1)..=last).take(REXMIT_PER_REQUEST) {
-            if seq > self.last || seq <= self.acked {
-                continue;
+            if seq > self.last {
+                break;
             }
             if !self.spend(now) {
                 break;
@@ -172,13 +158,20 @@ pub struct Received {
     /// Whether a frame of that generation was accepted since our start.
     met: bool,
     last: u64,
-    /// Missing numbers and when to ask for each.
-    missing: BTreeMap<u64, Instant>,
+    missing: BTreeMap<u64, Missing>,
     /// Frames whose number ends in this digit are acknowledged.
     ack_digit: u64,
     ack_due: Option<u64>,
     /// The peer was silent: of what it said meanwhile only the end is asked for.
     was_silent: bool,
+}
+
+/// A number that was skipped.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    noticed: Instant,
+    /// When to ask for it.
+    ask: Instant,
 }
 
 /// What the generation of a frame says.
@@ -284,15 +277,22 @@ impl Received {
         for number in first..seq {
             let wait = u64::try_from(u128::from(random.wrapping_add(number)) % spread).unwrap_or(0);
             let floor = if delay_max < REXMIT_DELAY_MIN * 2 { Duration::ZERO } else { REXMIT_DELAY_MIN };
-            self.missing.insert(number, now + floor + Duration::from_millis(wait));
+            let ask = now + floor + Duration::from_millis(wait);
+            self.missing.insert(number, Missing { noticed: now, ask });
         }
         Verdict::New { lost }
     }
 
     fn acknowledge(&mut self, seq: u64) {
-        if seq != 0 && seq % ACK_EVERY == self.ack_digit && self.missing.range(..seq).next().is_none() {
+        if seq != 0 && seq % ACK_EVERY == self.ack_digit && !self.misses_before(seq) {
             self.ack_due = Some(seq);
         }
+    }
+
+    /// Whether something is missing that was sent before this number.
+    #[must_use]
+    pub fn misses_before(&self, seq: u64) -> bool {
+        self.missing.first_key_value().is_some_and(|(&first, _)| first < seq)
     }
 
     /// The number to acknowledge now, once.
@@ -307,9 +307,16 @@ impl Received {
 
     /// The next request that is due; asked again after `delay_max` until the frame arrives.
     pub fn ask(&mut self, now: Instant, delay_max: Duration) -> Option<Ask> {
-        let (&seq, at) = self.missing.iter_mut().find(|(_, at)| now >= **at)?;
-        *at = now + delay_max.max(Duration::from_millis(1));
+        let (&seq, missing) = self.missing.iter_mut().find(|(_, missing)| now >= missing.ask)?;
+        missing.ask = now + delay_max.max(Duration::from_millis(1));
         Some(Ask(seq))
+    }
+
+    /// Forgets what was missing for so long (the peer may not hear us) and tells how much that is.
+    pub fn give_up_old(&mut self, now: Instant, patience: Duration) -> usize {
+        let before = self.missing.len();
+        self.missing.retain(|_, missing| now < missing.noticed + patience);
+        before - self.missing.len()
     }
 
     /// The peer is silent: there is nobody to ask. Generation and newest number are kept, so that a recording of
@@ -323,7 +330,7 @@ impl Received {
     /// When [`Self::ask`] has something.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.missing.values().min().copied()
+        self.missing.values().map(|missing| missing.ask).min()
     }
 }
 
@@ -430,10 +437,6 @@ mod tests {
         let Again::Send(message) = ours.again(T, 101, 101, DELAY).remove(0) else { panic!("not sent") };
         assert_eq!(message.seq, Some(101));
         assert_eq!(ours.again(T, 101, 101, DELAY), [], "not twice within the pause");
-        ours.acknowledged(200);
-        assert_eq!(ours.again(T, 150, 200, DELAY), [], "acknowledged");
-        ours.acknowledged(9999);
-        assert_eq!(ours.acked(), 200, "an acknowledgement of what was never sent is not believed");
     }
 
     #[test]

@@ -34,10 +34,10 @@ impl Director {
         if !own && message.src != peer.name {
             return self.stranger(from, &message.src);
         }
-        if message.seq.is_some() {
-            self.numbered(link, from, &message);
-        } else {
-            self.unnumbered(link, &message);
+        match message.seq {
+            Some(0) => self.count_refusal("number"),
+            Some(seq) => self.numbered(link, from, seq, message),
+            None => self.unnumbered(&message),
         }
     }
 
@@ -46,21 +46,23 @@ impl Director {
         self.refuse(from, "unknown_node", &text);
     }
 
-    /// Messages without a number (`NS_*`) change nothing but the bookkeeping of numbers.
-    fn unnumbered(&mut self, link: LinkIndex, message: &Message) {
+    /// Messages without a number (`NS_*`) change nothing but the bookkeeping of numbers. They can be replayed for
+    /// ever, so they are no sign of life, not even of the link's.
+    fn unnumbered(&mut self, message: &Message) {
         let Some(peer) = &mut self.peer else { return };
         if message.generation.is_some() && message.generation != peer.received.generation() {
             return self.count_refusal("generation");
+        }
+        if !peer.watch.state().is_up() {
+            return self.count_refusal("before_status");
         }
         if !self.is_for_us(message) {
             self.frames.elsewhere += 1;
             return;
         }
         self.frames.accepted += 1;
-        let now = self.now.instant;
         match message.body {
             Body::Rexmit { first, last } => self.send_again(first, last),
-            Body::Ack { seq } => self.sent.acknowledged(seq),
             Body::NakRexmit { seq, ref reason } => {
                 let gave_up = self.peer.as_mut().is_some_and(|peer| peer.received.give_up(seq));
                 if gave_up {
@@ -68,15 +70,15 @@ impl Director {
                     let text =
                         format!("Irretrievably lost packet: node {} seq {seq} ({reason})", message.src);
                     self.note(Level::Warning, text);
+                    self.deliver();
                 }
             }
-            _ => return,
+            _ => {}
         }
-        self.heard_on(link, now);
     }
 
-    fn numbered(&mut self, link: LinkIndex, from: Source, message: &Message) {
-        let (Some(peer), Some(seq)) = (&mut self.peer, message.seq) else { return };
+    fn numbered(&mut self, link: LinkIndex, from: Source, seq: u64, message: Message) {
+        let Some(peer) = &mut self.peer else { return };
         let Some(generation) = message.generation else {
             return self.count_refusal("generation");
         };
@@ -90,8 +92,11 @@ impl Director {
                 );
                 return self.refuse(from, "replayed", &text);
             }
-            Life::First | Life::Restarted if !is_status => {
-                // Only a status begins a life; what comes before it will be asked for or said again.
+            Life::First | Life::Restarted | Life::Same
+                if !is_status && (life != Life::Same || !peer.watch.state().is_up()) =>
+            {
+                // Only a status begins a life or ends a silence; what comes before it will be asked for or said
+                // again.
                 return self.count_refusal("before_status");
             }
             Life::First | Life::Restarted => self.begin_life(generation, life),
@@ -103,7 +108,7 @@ impl Director {
         self.number(link, seq, message);
     }
 
-    fn number(&mut self, link: LinkIndex, seq: u64, message: &Message) {
+    fn number(&mut self, link: LinkIndex, seq: u64, message: Message) {
         let now = self.now.instant;
         let random = self.next_random();
         let delay = self.plan.framing.rexmit_delay_max;
@@ -134,12 +139,38 @@ impl Director {
         }
         self.heard_on(link, now);
         self.acknowledge();
-        if !self.is_for_us(message) {
+        if !self.is_for_us(&message) {
             self.frames.elsewhere += 1;
-            return;
+        } else {
+            self.frames.accepted += 1;
+            match message.body {
+                Body::Starting | Body::Resource(_) | Body::AskResources { .. } | Body::Takeover { .. } => {
+                    self.queue(seq, message);
+                }
+                _ => self.accept(seq, &message),
+            }
         }
-        self.frames.accepted += 1;
-        self.accept(seq, message);
+        self.deliver();
+    }
+
+    /// The dialect's messages build on each other: what was sent after a missing one waits for it.
+    fn queue(&mut self, seq: u64, message: Message) {
+        let Some(peer) = &mut self.peer else { return };
+        if peer.waiting.len() >= WAITING_MAX {
+            peer.received.give_up_old(self.now.instant, Duration::ZERO);
+        }
+        peer.waiting.insert(seq, message);
+    }
+
+    /// Hands over what waited for nothing or does not wait any more.
+    pub(super) fn deliver(&mut self) {
+        while let Some(peer) = &mut self.peer
+            && let Some(first) = peer.waiting.first_entry()
+            && !peer.received.misses_before(*first.key())
+        {
+            let (seq, message) = first.remove_entry();
+            self.accept(seq, &message);
+        }
     }
 
     /// A new, authentic message of the peer, for us.
@@ -165,33 +196,14 @@ impl Director {
             Body::ShutDone => {
                 if let Some(peer) = &mut self.peer {
                     peer.left = true;
+                    peer.waiting.clear();
                 }
                 self.heard_r1(&message.body);
                 self.come_up();
             }
-            body if self.is_overtaken(seq, body) => {
-                self.note(Level::Debug, format!("an older message of {} came late: no news", message.src));
-            }
+            // After its goodbye there is nothing that it could still hold or give.
+            _ if self.peer.as_ref().is_some_and(|peer| peer.left) => {}
             body => self.heard_r1(body),
-        }
-    }
-
-    /// Whether what the sender says it holds was true before something that we have heard already. A frame that was
-    /// lost and sent again, or that came in swapped order, must not undo the later word.
-    fn is_overtaken(&mut self, seq: u64, body: &Body) -> bool {
-        let settled = self.r1.state() == State::Stable;
-        let Some(peer) = &mut self.peer else { return false };
-        match body {
-            Body::Resource(_) => {
-                let overtaken = seq < peer.newest_resource || (settled && seq < peer.newest_ask);
-                peer.newest_resource = peer.newest_resource.max(seq);
-                overtaken
-            }
-            Body::AskResources { .. } => {
-                peer.newest_ask = peer.newest_ask.max(seq);
-                false
-            }
-            _ => false,
         }
     }
 
@@ -216,7 +228,10 @@ impl Director {
         let was = peer.watch.state();
         if peer.left {
             // It said goodbye and goes on beating for a moment; that is not a return.
-            return peer.watch.hear(now, warn, dead);
+            if was.is_up() {
+                peer.watch.hear(now, warn, dead);
+            }
+            return;
         }
         peer.watch.hear(now, warn, dead);
         if peer.locum != Some(locum) {
@@ -256,7 +271,7 @@ impl Director {
         let known = peer.received.generation();
         peer.received.begin(generation);
         peer.last_status = 0;
-        (peer.newest_resource, peer.newest_ask) = (0, 0);
+        peer.waiting.clear();
         peer.left = false;
         let was = peer.watch.state();
         if was.is_down() {

@@ -16,6 +16,7 @@ use locum_core::{
     wire::message::Uuid,
 };
 
+const NEVER: Instant = Instant::from_nanos(u64::MAX);
 /// Links of the pair.
 pub(crate) const LINKS: usize = 2;
 /// Long enough for what happens at once, shorter than a beat.
@@ -123,7 +124,7 @@ impl Pair {
         let plans = [plan(0, failback), plan(1, failback)];
         let now = Instant::from_millis(1000);
         let nodes = [0, 1].map(|n| Self::boot(&plans[n], n, now, None));
-        let mut pair = Self {
+        Self {
             now,
             nodes,
             cut: [[false; LINKS]; 2],
@@ -139,10 +140,7 @@ impl Pair {
             plans,
             events: BTreeMap::new(),
             count: 0,
-        };
-        pair.drain(0);
-        pair.drain(1);
-        pair
+        }
     }
 
     fn boot(plan: &Arc<Plan>, n: usize, at: Instant, remembered: Option<u64>) -> Node {
@@ -186,7 +184,6 @@ impl Pair {
         let remembered = self.nodes[n].remembered;
         self.nodes[n] = Self::boot(&self.plans[n], n, self.now, remembered);
         self.write_journal();
-        self.drain(n);
     }
 
     pub(crate) fn cut_all(&mut self, from: usize, cut: bool) {
@@ -252,11 +249,14 @@ impl Pair {
     /// Lets time pass. What is due at the same moment happens in the order in which it came up.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
+        // What they said at their boot.
+        self.drain(0);
+        self.drain(1);
         loop {
-            let happening = self.events.first_key_value().map_or(end + time, |((at, _), _)| *at);
+            let happening = self.events.first_key_value().map_or(NEVER, |((at, _), _)| *at);
             let wake = (0..2).filter(|&n| self.nodes[n].alive);
             let wake = wake.map(|n| (self.nodes[n].director.deadline().max(self.nodes[n].frozen), n)).min();
-            let tick = wake.map_or(end + time, |(at, _)| at);
+            let tick = wake.map_or(NEVER, |(at, _)| at);
             if happening.min(tick) > end {
                 self.now = end;
                 return;

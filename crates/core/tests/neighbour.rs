@@ -1,0 +1,200 @@
+//! The hostile neighbour: frames recorded and played again, and frames forged by somebody who has the key.
+
+mod common;
+
+use common::pair::{Pair, keys, now, uuid};
+use locum_core::{
+    auth::Keys,
+    event::Order,
+    liveness::Liveness,
+    plan::AutoFailback,
+    status::Status,
+    time::Duration,
+    wire::{
+        frame::{self, Framing},
+        message::{AskStep, Body, Holding, Message, NodeState, Resource, Status as Beat},
+    },
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn status(pair: &Pair, n: usize) -> Status {
+    pair.nodes[n].director.status(now(pair.now))
+}
+
+fn read(bytes: &[u8]) -> Message {
+    Message::parse(&frame::authenticate(bytes, &keys()).expect("authentic")).expect("a message")
+}
+
+fn beat(dead_ms: u64) -> Body {
+    Body::Status(Beat { state: NodeState::Active, dead_ms: Some(dead_ms), protocol: Some(1) })
+}
+
+/// A frame of node a, signed with the right key.
+fn forge(body: Body, seq: Option<u64>, generation: u64) -> Vec<u8> {
+    let mut message = Message::new(body, "a");
+    message.src_uuid = Some(uuid(0));
+    message.seq = seq;
+    message.generation = Some(generation);
+    message.unix_seconds = 1_000_000_000;
+    message.locum = Some(1);
+    let mut bytes = vec![];
+    message.emit(Framing::Netstring, &keys() as &Keys, true, &mut bytes);
+    bytes
+}
+
+/// What the pair said while it did all sorts of things, a's power loss at the end.
+fn recorded() -> Pair {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.recording = true;
+    pair.loss = 300;
+    pair.run(SECOND * 2);
+    pair.ask(0, Order::Standby(Holding::Local));
+    pair.run(SECOND * 2);
+    pair.ask(0, Order::Takeover(Holding::Local));
+    pair.run(SECOND * 2);
+    pair.loss = 0;
+    pair.recording = false;
+    pair.run(SECOND);
+    pair.expect("one two", "three");
+    pair
+}
+
+#[test]
+fn a_recording_of_a_dead_peer_does_nothing() {
+    let mut pair = recorded();
+    // The last thing that it says is no status.
+    pair.recording = true;
+    pair.ask(0, Order::Standby(Holding::Local));
+    pair.run(Duration::from_millis(1));
+    pair.power_off(0);
+    pair.recording = false;
+    pair.run(SECOND * 3);
+    pair.expect("", "three one two");
+    let before = status(&pair, 1).digest;
+    let frames = std::mem::take(&mut pair.recorded);
+    let kinds: std::collections::BTreeSet<_> = frames
+        .iter()
+        .filter(|frame| frame.0 == 1)
+        .map(|frame| read(&frame.2).body.kind().to_string())
+        .collect();
+    for kind in ["status", "resource", "ask_resources", "NS_ackmsg", "NS_rexmit", "reqnodes", "starting"] {
+        assert!(kinds.contains(kind), "{kind} is not in {kinds:?}");
+    }
+    for round in 0..3 {
+        for (to, link, bytes) in &frames {
+            if *to == 1 {
+                pair.inject(1, link.0, bytes);
+                let status = status(&pair, 1);
+                assert_eq!(
+                    status.nodes[0].liveness,
+                    Liveness::Dead,
+                    "round {round}: {}",
+                    read(bytes).body.kind()
+                );
+                assert_eq!(status.digest, before, "round {round}: {}", read(bytes).body.kind());
+            }
+        }
+        pair.run(SECOND);
+    }
+    assert!(pair.nodes[1].notes.len() < 100, "{} lines", pair.nodes[1].notes.len());
+}
+
+#[test]
+fn a_recording_does_not_hold_a_link_up() {
+    let mut pair = recorded();
+    let frames = std::mem::take(&mut pair.recorded);
+    pair.cut[0][0] = true;
+    for _ in 0..30 {
+        for (to, _, bytes) in &frames {
+            if *to == 1 {
+                pair.inject(1, 0, bytes);
+            }
+        }
+        pair.run(Duration::from_millis(100));
+    }
+    let status = status(&pair, 1);
+    assert_eq!((status.links[0].liveness, status.links[1].liveness), (Liveness::Silent, Liveness::Alive));
+    pair.expect("one two", "three");
+}
+
+#[test]
+fn a_dead_peers_last_word_played_again_does_not_hold_a_link_up() {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.run(SECOND);
+    pair.ask(0, Order::Standby(Holding::Local));
+    pair.recording = true;
+    pair.run(Duration::from_millis(1));
+    pair.power_off(0);
+    let last = pair.recorded.iter().rev().find(|(to, _, bytes)| *to == 1 && read(bytes).seq.is_some());
+    let (_, _, bytes) = last.expect("a frame").clone();
+    assert_ne!(read(&bytes).body.kind(), "status");
+    for _ in 0..40 {
+        pair.inject(1, 0, &bytes);
+        pair.run(Duration::from_millis(100));
+    }
+    assert_eq!(status(&pair, 1).links[0].liveness, Liveness::Silent);
+}
+
+#[test]
+fn recorded_acknowledgements_of_an_earlier_life_of_ours_do_not_stop_retransmission() {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.recording = true;
+    pair.run(SECOND * 10);
+    let acks =
+        pair.recorded.iter().filter(|(to, _, bytes)| *to == 1 && read(bytes).body.kind() == "NS_ackmsg");
+    let (_, _, ack) = acks.last().expect("an acknowledgement").clone();
+    pair.power_off(1);
+    pair.run(SECOND * 2);
+    pair.power_on(1);
+    pair.run(SECOND * 12);
+    pair.inject(1, 0, &ack);
+    pair.loss = 300;
+    assert!(status(&pair, 1).frames.sent_again < 5);
+    pair.run(SECOND * 5);
+    pair.loss = 0;
+    pair.run(SECOND);
+    let given_up = pair.nodes[0].notes.iter().filter(|note| note.contains("were not sent again")).count();
+    assert_eq!(given_up, 0);
+}
+
+/// Whoever has the key (with crc, everybody) can take the service, but not kill the daemon.
+#[test]
+fn numbers_at_their_ends_do_not_kill() {
+    let ends = [0, 1, 2, 249, 250, 251, 252, u64::MAX / 2, u64::MAX - 251, u64::MAX - 1, u64::MAX];
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.run(SECOND);
+    let mut generation = 1000;
+    for _ in 0..2 {
+        for first in ends {
+            for second in ends {
+                for body in [
+                    beat(first),
+                    Body::Rexmit { first, last: second },
+                    Body::NakRexmit { seq: first, reason: "x".into() },
+                    Body::Ack { seq: first },
+                    Body::Starting,
+                    Body::Resource(Resource {
+                        hold: Holding::All,
+                        full: first % 2 == 0,
+                        stable: Some(second % 2 == 0),
+                        info: None,
+                    }),
+                    Body::AskResources { hold: Holding::All, step: AskStep::Done },
+                    Body::AskResources { hold: Holding::None, step: AskStep::Me },
+                    Body::Takeover { hold: Holding::None },
+                    Body::ShutDone,
+                ] {
+                    for seq in [None, Some(first), Some(second)] {
+                        pair.inject(1, 0, &forge(body.clone(), seq, generation));
+                    }
+                }
+                generation += 1;
+                pair.inject(1, 0, &forge(beat(second), Some(first), generation));
+                pair.run(Duration::from_millis(20));
+            }
+        }
+        // And with the highest generation there is.
+        generation = u64::MAX - 200;
+    }
+}
