@@ -162,8 +162,6 @@ struct Difference {
 
 const FENCED_FIRST: &str = "the outcome of fencing a node never heard of is said after `active` and `starting`, not \
     before: nothing depends on this order";
-const ONCE: &str =
-    "after a hand-over the giver says what it holds now once; the real node says it twice in a row";
 const PARALLEL: &str = "the own set and the peer's are started side by side: whichever is done first is said first, \
     in the captures, too, in both orders";
 const RACE: &str = "both nodes wait 10 s. The core's timer is exact and ends first, so that it tells its holdings \
@@ -204,10 +202,6 @@ const DIFFERENCES: &[Difference] = &[
         FENCED_FIRST,
         &["- stonith clustnode2 n_stnth", "+ stonith clustnode2 n_stnth"],
     ),
-    differs("02-second-node-joins", 1, ONCE, &["- resource local full stable"]),
-    differs("04-standby-and-takeover", 1, ONCE, &["- resource none full stable"]),
-    differs("04-standby-and-takeover", 2, ONCE, &["- resource local full stable"]),
-    differs("06-return-and-failback", 2, ONCE, &["- resource local full stable"]),
     differs(
         "07-graceful-stop",
         2,
@@ -232,14 +226,12 @@ const DIFFERENCES: &[Difference] = &[
             "+ resource foreign mach_down",
         ],
     ),
-    differs("09-packet-loss", 1, ONCE, &["- resource none full stable"]),
     differs(
         "10-md5-two-bcast-links",
         1,
         RACE,
         &["- resource none full unstable", "+ resource local full stable"],
     ),
-    differs("10-md5-two-bcast-links", 1, ONCE, &["- resource none full stable"]),
     differs(
         "10-md5-two-bcast-links",
         1,
@@ -259,7 +251,6 @@ const DIFFERENCES: &[Difference] = &[
         &["- resource local full stable", "+ resource local full stable"],
     ),
     differs("11-sha1-mcast", 1, RACE, &["- resource none full unstable", "+ resource local full stable"]),
-    differs("11-sha1-mcast", 1, ONCE, &["- resource none full stable"]),
     differs(
         "11-sha1-mcast",
         1,
@@ -285,7 +276,6 @@ const DIFFERENCES: &[Difference] = &[
         ],
     ),
     differs("12-netstring-md5", 2, RACE, &["- resource none full unstable", "+ resource local full stable"]),
-    differs("13-serial", 1, ONCE, &["- resource none full stable"]),
     differs("13-serial", 2, AGAIN, &["+ reqnodes"]),
     differs("13-serial", 2, SECONDS, &["- resource local full stable", "+ resource none full unstable"]),
     differs(
@@ -389,7 +379,6 @@ const DIFFERENCES: &[Difference] = &[
     differs("18-stonith-null", 2, RACE, &["+ resource local full stable"]),
     differs("18-stonith-null", 2, NO_FENCING, &["+ stonith clustnode1 n_stnth"]),
     differs("19-ping-ipfail", 1, AT_ONCE, &["- resource local full stable", "+ resource local full stable"]),
-    differs("19-ping-ipfail", 1, ONCE, &["- resource none full stable"]),
     differs("19-ping-ipfail", 2, RACE, &["- resource none full unstable", "+ resource local full stable"]),
     differs(
         "20-admin-messages",
