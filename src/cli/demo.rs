@@ -175,20 +175,20 @@ impl Play {
         let from = self.act("the serial cable is pulled", |stage| stage.cut(SERIAL, true))?;
         self.wait(self.pace.deadtime + CALM)?;
         self.must_own(one, "a pulled serial cable")?;
-        self.measure("serial cable pulled", from, "one lost link is no death: eth1 still beats")?;
+        self.measure("serial cable pulled", from, "one lost link is no death")?;
         self.act("the serial cable is put back", |stage| stage.cut(SERIAL, false))?;
         self.wait(CALM / 2)?;
 
         let from = self.act("clustnode1 loses its power", |stage| stage.power_off(one))?;
         self.until_served_by(two, from, self.pace.deadtime)?;
         self.wait(CALM)?;
-        let remark = format!("clustnode2 takes over; deadtime {}", seconds(self.pace.deadtime));
+        let remark = format!("deadtime {}", seconds(self.pace.deadtime));
         self.measure("power of clustnode1 cut", from, &remark)?;
 
         let from = self.act("clustnode1 gets its power back and boots", |stage| stage.power_on(one))?;
         self.until_served_by(one, from, self.pace.deadtime)?;
         self.wait(CALM)?;
-        self.measure("clustnode1 returns", from, "it takes its service back")?;
+        self.measure("clustnode1 returns", from, "takes its service back")?;
 
         let from = Moment::now();
         self.say("clustnode1: locum standby");
@@ -199,7 +199,7 @@ impl Play {
             bail!("`locum standby` failed");
         }
         self.wait(CALM)?;
-        self.measure("moved by hand", from, "locum standby on clustnode1")
+        self.measure("moved by hand", from, "locum standby")
     }
 
     fn hands_on(&mut self) -> anyhow::Result<()> {
@@ -208,7 +208,7 @@ impl Play {
         self.say("it is yours: see the keys below");
         loop {
             if let Some(key) = self.turn()? {
-                self.press(key)?;
+                self.press_and_tell(key)?;
             }
         }
     }
@@ -287,11 +287,22 @@ impl Play {
                 let mut order = self.stage.stand_by(node)?;
                 self.until("the end of `locum standby`", SLACK, |_| order.ended().is_some())?;
                 self.wait(Duration::from_millis(300))?;
-                self.measure(&format!("moved from {node} by hand"), moment, "")?;
+                self.measure(&format!("moved from {node}"), moment, "locum standby")?;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// With a person's hands on it anything may happen, and is told; only the wish to end ends it.
+    fn press_and_tell(&mut self, key: char) -> anyhow::Result<()> {
+        match self.press(key) {
+            Err(error) if !error.is::<Quit>() => {
+                self.say(&error.to_string());
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Says what is done, does it, and returns when it began.
@@ -307,7 +318,7 @@ impl Play {
     fn until_served_by(&mut self, node: &'static str, from: Moment, limit: Duration) -> anyhow::Result<()> {
         let what = format!("the service on {node}");
         self.until(&what, limit + SLACK, |stage| stage.owner() == Some(node) && stage.serves(node, from))?;
-        let text = format!("{node} holds {SERVICE}; the client reads \"hello world from {node}\"");
+        let text = format!("{node} holds {SERVICE} and serves the client");
         self.say(&text);
         Ok(())
     }
@@ -453,10 +464,8 @@ fn table(rows: &[Row]) -> String {
         let line = format!("{event:<26} {:>9} {:>9}   {remark}", told(outages[0]), told(outages[1]));
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    let _ = writeln!(
-        text,
-        "(an echo every millisecond, a page every 10 ms; a planned move includes the script's own time)"
-    );
+    let _ =
+        writeln!(text, "(echo every millisecond, page every 10 ms; a move includes the time of the script)");
     text
 }
 

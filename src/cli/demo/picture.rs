@@ -15,6 +15,9 @@ use super::stage::NODES;
 
 /// The terminal that the picture needs.
 pub const SIZE: (u16, u16) = (80, 24);
+/// The width of a machine, and of the words at its LAN cable.
+const MACHINE: u16 = 26;
+const LEG: usize = 16;
 /// The strip's columns.
 const STRIP: u16 = 78;
 /// The time of one column of the strip.
@@ -144,7 +147,8 @@ pub fn draw_page(frame: &mut Frame<'_>, title: &str, text: &str) {
 
 fn draw_machines(frame: &mut Frame<'_>, area: Rect, view: &View) {
     let [left, middle, right] =
-        Layout::horizontal([Constraint::Length(26), Constraint::Min(20), Constraint::Length(26)]).areas(area);
+        Layout::horizontal([Constraint::Length(MACHINE), Constraint::Min(20), Constraint::Length(MACHINE)])
+            .areas(area);
     for (node, place) in [left, right].into_iter().enumerate() {
         draw_node(frame, place, NODES[node], view.nodes[node], node);
     }
@@ -192,11 +196,16 @@ fn draw_lan(frame: &mut Frame<'_>, cables: Rect, lan: Rect, view: &View) {
     let leg = |node: NodeView| {
         let works = node.on && node.lan;
         let text = if node.lan { "│ eth0" } else { "╳ eth0 pulled" };
-        Span::styled(format!("{text:<16}"), Style::new().fg(if works { Color::Green } else { Color::Red }))
+        Span::styled(format!("{text:<LEG$}"), Style::new().fg(if works { Color::Green } else { Color::Red }))
     };
-    let gap = usize::from(cables.width).saturating_sub(12 + 16 + 16 + 12);
-    let line =
-        vec![Span::raw(" ".repeat(12)), leg(view.nodes[0]), Span::raw(" ".repeat(gap)), leg(view.nodes[1])];
+    // Each leg stands under the middle of its machine.
+    let gap = usize::from(cables.width).saturating_sub(usize::from(MACHINE) + LEG);
+    let line = vec![
+        Span::raw(" ".repeat(usize::from(MACHINE) / 2)),
+        leg(view.nodes[0]),
+        Span::raw(" ".repeat(gap)),
+        leg(view.nodes[1]),
+    ];
     frame.render_widget(Paragraph::new(Line::from(line)), cables);
     let name = " LAN 172.23.2.0/24 ";
     let spare = usize::from(lan.width).saturating_sub(name.chars().count());

@@ -109,6 +109,7 @@ impl Stage {
     pub fn power_off(&mut self, node: &'static str) -> anyhow::Result<Moment> {
         let moment = self.rack.power_off(node)?;
         self.daemons.remove(node);
+        self.frozen.remove(node);
         Ok(moment)
     }
 
