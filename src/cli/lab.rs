@@ -6,12 +6,17 @@ use anyhow::Context;
 use clap::Subcommand;
 use locum_lab::Fault;
 
+pub mod bench;
+pub mod peers;
+
 /// This machine, or what this process may do on it, allows no rack: the code by which test harnesses know "skipped".
 pub const NO_RACK: u8 = 77;
 
 /// What the lab can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Measure outages: the same faults for Locum, heartbeat and keepalived, as far as they are installed
+    Bench(bench::Options),
     /// Run a command as root of a user namespace, which may build racks (for tests by anybody but root)
     Enter {
         /// The command and its arguments
@@ -24,6 +29,7 @@ pub enum Command {
 /// A rack that cannot be built ends in [`NO_RACK`]; everything else is an error.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     let result = match command {
+        Command::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Command::Enter { words } => enter(&words),
     };
     without_rack(result)
