@@ -155,6 +155,8 @@ pub struct R1 {
     seized: Holding,
     /// What both claim, and since when: we stay.
     contested: Option<(Holding, Instant)>,
+    /// After a heal: announced once more when the peer has settled, that is, has no copy of it any more.
+    announce_due: Holding,
     /// Our holdings were told because of a conflict at this moment; not more often than once a deadtime.
     told: Option<Instant>,
     /// The peer has just come (back): its set is returned once it is stable.
@@ -191,6 +193,7 @@ impl R1 {
             tasks: Vec::new(),
             seized: Holding::None,
             contested: None,
+            announce_due: Holding::None,
             told: None,
             failback_due: false,
             order: None,
@@ -272,11 +275,17 @@ impl R1 {
             self.takeover.map(|(_, _, until)| until),
             self.hand_back.map(|(_, at)| at),
             self.contested.filter(|(set, _)| set.has_foreign()).map(|(_, since)| since + deadtime),
+            self.owes_word().then(|| self.told.map_or(Instant::ZERO, |at| at + deadtime)),
             self.restart_at,
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Whether one of us lacks a word of the other: what the peer holds is not known, or both claim the same.
+    fn owes_word(&self) -> bool {
+        self.state == State::Stable && (self.contested.is_some() || self.theirs.is_none())
     }
 
     // ---- what happens -------------------------------------------------------------------------------------------
@@ -374,7 +383,8 @@ impl R1 {
         self.theirs = None;
         self.other_stable = false;
         if view.peer_locum {
-            self.say_holdings(true, None);
+            self.announce_due = Holding::All;
+            self.exchange_holdings();
         } else {
             // A real heartbeat restarts itself 2 s after a heal and expects the same of us.
             self.restart_at = Some(view.now + HEAL_RESTART);
@@ -386,7 +396,8 @@ impl R1 {
     pub fn peer_met(&mut self, view: &View<'_>) {
         if self.state == State::Stable && view.peer_locum {
             self.failback_due = true;
-            self.say_holdings(true, None);
+            self.announce_due = Holding::All;
+            self.exchange_holdings();
         }
     }
 
@@ -464,6 +475,7 @@ impl R1 {
         self.tasks_go_on(view);
         self.handover_goes_on(view);
         self.leaving_goes_on(view);
+        self.adopt_orphans(view);
     }
 
     /// A group of this set could not be started here, for the `failures`th time in a row.
@@ -514,6 +526,12 @@ impl R1 {
                 self.yield_set(Holding::Foreign, view);
             }
         }
+        if self.owes_word() && self.told.is_none_or(|at| now >= at + view.deadtime) {
+            self.told = Some(now);
+            if view.peer_up && view.peer_locum {
+                self.exchange_holdings();
+            }
+        }
         if self.restart_at.is_some_and(|at| now >= at) {
             self.restart_at = None;
             self.leave = Some(Leave { order: None, restart: true });
@@ -552,6 +570,9 @@ impl R1 {
             self.note(Level::Warning, format!("{} keeps its {} resources.", view.name(), set.word()));
             self.handover = Handover::Idle;
         }
+        if resource.stable == Some(true) && view.peer_locum {
+            self.handover_ends(view, resource.hold.mirrored());
+        }
         match self.state {
             State::Starting | State::BothStarting | State::Received if self.other_stable => {
                 self.say_holdings(false, None);
@@ -561,6 +582,10 @@ impl R1 {
             State::Stable => {
                 let became_stable = self.other_stable && !was_stable;
                 self.compare(view);
+                if self.other_stable && self.contested.is_none() {
+                    let due = core::mem::replace(&mut self.announce_due, Holding::None);
+                    self.announce_again(due.and(self.mine));
+                }
                 if became_stable && self.handover == Handover::Idle {
                     self.say_holdings(true, None);
                     self.fail_back(view);
@@ -696,11 +721,33 @@ impl R1 {
                 self.end_order(Answer::Done(format!("{} runs on {} now", words(set), view.name())));
                 self.say_holdings(true, None);
             }
-            (step, _) => {
+            (step, handover) => {
                 let text = format!("standby message [{step:?}] from {} ignored.", view.name());
                 self.note(Level::Warning, text);
+                if handover == Handover::Idle && self.state == State::Stable && view.peer_locum {
+                    // The peer waits for something that we do not know of: what we hold tells it how it ended.
+                    self.say_holdings(true, None);
+                }
             }
         }
+    }
+
+    /// The peer says that nothing is being handed over, and what it holds (in our view): it has taken what we gave
+    /// and its word was lost, or it does not take it and the set is ours again.
+    fn handover_ends(&mut self, view: &View<'_>, theirs: Holding) {
+        let (Handover::Giving { held, set } | Handover::Given { held, set, .. }) = self.handover else {
+            return;
+        };
+        self.handover = Handover::Idle;
+        if held.minus(theirs).is_none() {
+            self.end_order(Answer::Done(format!("{} runs on {} now", words(set), view.name())));
+        } else {
+            self.note(Level::Warning, format!("{} does not take {}.", view.name(), words(set)));
+            self.mine = self.mine.plus(held);
+            self.steps.push_back(Step::Want(held, true));
+            self.end_order(Answer::Refused(format!("{} does not take it", view.name())));
+        }
+        self.say_holdings(true, None);
     }
 
     fn handover_goes_on(&mut self, view: &View<'_>) {
@@ -773,9 +820,8 @@ impl R1 {
             if !was.is_none() {
                 self.note(Level::Info, format!("{} has yielded {}", view.name(), words(was)));
                 self.seized = self.seized.minus(was);
-                if !breakage::is(Breakage::NoAnnouncementAfterHeal) {
-                    self.steps.push_back(Step::Announce(was));
-                }
+                self.announce_again(was);
+                self.announce_due = self.announce_due.plus(was);
             } else if view.peer_up && self.theirs.is_some() {
                 self.seized = Holding::None;
             }
@@ -812,6 +858,12 @@ impl R1 {
         }
     }
 
+    fn announce_again(&mut self, set: Holding) {
+        if !set.is_none() && !breakage::is(Breakage::NoAnnouncementAfterHeal) {
+            self.steps.push_back(Step::Announce(set));
+        }
+    }
+
     /// Both nodes have settled and neither holds our local set: it is ours to take.
     fn adopt_orphans(&mut self, view: &View<'_>) {
         let settled = view.peer_locum && self.other_stable && self.settled() && self.leave.is_none();
@@ -829,6 +881,7 @@ impl R1 {
         self.seized = self.seized.minus(set);
         self.tasks.retain(|task| *task == Task::Own && self.mine.has_local());
         self.steps.push_back(Step::Want(set, false));
+        self.say_holdings(false, None);
         self.add_task(Task::Yield(set));
     }
 
@@ -965,7 +1018,15 @@ impl R1 {
         self.steps.push_back(Step::Say(body));
     }
 
+    /// Tells what we hold so that the peer answers with what it holds: it does when we become stable.
+    fn exchange_holdings(&mut self) {
+        self.say_holdings(false, None);
+        self.say_holdings(true, None);
+    }
+
     fn say_holdings(&mut self, stable: bool, info: Option<&str>) {
+        // Stable is a promise that nothing is being handed over: the peer ends its own half by it.
+        let stable = stable && self.handover == Handover::Idle;
         let resource =
             Resource { hold: self.mine, full: true, stable: Some(stable), info: info.map(String::from) };
         self.say(Body::Resource(resource));

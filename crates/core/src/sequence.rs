@@ -162,6 +162,9 @@ pub struct Received {
     /// Frames whose number ends in this digit are acknowledged.
     ack_digit: u64,
     ack_due: Option<u64>,
+    /// Requests that may still be made in the second that began at `second`.
+    budget: u32,
+    second: Instant,
     /// The peer was silent: of what it said meanwhile only the end is asked for.
     was_silent: bool,
 }
@@ -201,6 +204,8 @@ impl Received {
             missing: BTreeMap::new(),
             ack_digit: random % ACK_EVERY,
             ack_due: None,
+            budget: REXMIT_PER_SECOND,
+            second: Instant::ZERO,
             was_silent: false,
         }
     }
@@ -305,9 +310,18 @@ impl Received {
         self.missing.remove(&seq).is_some()
     }
 
-    /// The next request that is due; asked again after `delay_max` until the frame arrives.
+    /// The next request that is due; asked again after `delay_max` until the frame arrives. No more requests a second
+    /// than the peer answers.
     pub fn ask(&mut self, now: Instant, delay_max: Duration) -> Option<Ask> {
+if now >= self.second + Duration::from_secs(1) {
+            (self.second, self.budget) = (now, REXMIT_PER_SECOND);
+        }
+        let next_second = self.second + Duration::from_secs(1);
+        for missing in self.missing.values_mut().filter(|missing| self.budget == 0 && now >= missing.ask) {
+            missing.ask = next_second;
+        }
         let (&seq, missing) = self.missing.iter_mut().find(|(_, missing)| now >= missing.ask)?;
+        self.budget -= 1;
         missing.ask = now + delay_max.max(Duration::from_millis(1));
         Some(Ask(seq))
     }
