@@ -114,7 +114,7 @@ impl World {
     pub(crate) fn check_settled(&mut self) {
         let mut is_calm = true;
         for a in 0..self.daemons.len() {
-            self.check_tickets(a);
+            self.check_beats(a);
             for b in self.peers(a) {
                 let up = [a, b].map(|d| matches!(self.daemons[d].life, Life::Up(_)));
                 if up == [true, true] && !self.are_connected(a, b) {
@@ -122,10 +122,10 @@ impl World {
                 }
                 if self.are_connected(a, b) {
                     self.check_not_both(a, b);
-                } else if up == [true, false] && !self.daemons[b].held.is_empty() {
-                    is_calm = false; // A killed daemon's services still run.
                 }
             }
+            // A killed daemon's services still run.
+            is_calm &= matches!(self.daemons[a].life, Life::Up(_)) || self.daemons[a].held.is_empty();
         }
         if is_calm {
             self.checks.trust();
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    fn check_tickets(&mut self, daemon: usize) {
+    fn check_beats(&mut self, daemon: usize) {
         let (now, keepalive) = (self.now, nanos(self.daemons[daemon].setup.plan.timing.keepalive));
         let Life::Up(up) = &self.daemons[daemon].life else { return };
         if up.is_frozen {

@@ -20,3 +20,8 @@ pub mod world;
 fn planted_no_sweep() -> bool {
     locum_core::breakage::is(locum_core::breakage::Breakage::NoSweep)
 }
+
+/// So is the announcement of an address that was just taken.
+fn planted_no_announcement() -> bool {
+    locum_core::breakage::is(locum_core::breakage::Breakage::NoAnnouncement)
+}

@@ -618,8 +618,12 @@ impl World {
         if !d.held.contains(&resource) {
             return self.checks.fault(format!("daemon {daemon} announces {address}, which it does not have"));
         }
+        self.heard_by_client(address, self.daemons[daemon].setup.host);
+    }
+
+    fn heard_by_client(&mut self, address: IpAddr, host: usize) {
         if !self.lan_is_cut() {
-            self.neighbours.insert(address, self.daemons[daemon].setup.host);
+            self.neighbours.insert(address, host);
         }
     }
 
@@ -716,8 +720,14 @@ impl World {
             (None, Operation::Start) => Sight::Start(text, end),
             (None, _) => Sight::Stop(text, end),
         };
+        let (host, address) = (d.setup.host, address_of(&d.setup.plan, resource));
         self.facts.push(Fact { node: d.setup.node, group: resource.group.0, sight });
         self.last_change = self.now;
+        if let (Some(address), Operation::Start, false) =
+            (address, operation, crate::planted_no_announcement())
+        {
+            self.heard_by_client(address, host); // Whoever takes an address announces it.
+        }
         self.check_held(daemon, resource);
     }
 
