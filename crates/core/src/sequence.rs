@@ -313,7 +313,7 @@ impl Received {
     /// The next request that is due; asked again after `delay_max` until the frame arrives. No more requests a second
     /// than the peer answers.
     pub fn ask(&mut self, now: Instant, delay_max: Duration) -> Option<Ask> {
-if now >= self.second + Duration::from_secs(1) {
+        if now >= self.second + Duration::from_secs(1) {
             (self.second, self.budget) = (now, REXMIT_PER_SECOND);
         }
         let next_second = self.second + Duration::from_secs(1);
