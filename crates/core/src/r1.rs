@@ -513,7 +513,10 @@ impl R1 {
                 self.handover = Handover::Idle;
                 self.end_order(Answer::TimedOut(format!("{} has not finished", view.name())));
             }
-            Handover::Awaiting { until, .. } if now >= until => self.handover = Handover::Idle,
+            Handover::Awaiting { until, .. } if now >= until => {
+                self.handover = Handover::Idle;
+                self.end_order(Answer::TimedOut(format!("{} has not stopped them", view.name())));
+            }
             _ => {}
         }
         if let Some((set, _)) = self.hand_back.take_if(|(_, at)| now >= *at) {
@@ -567,8 +570,10 @@ impl R1 {
             && resource.stable == Some(true)
             && !set.and(resource.hold).is_none()
         {
-            self.note(Level::Warning, format!("{} keeps its {} resources.", view.name(), set.word()));
+            let text = format!("{} keeps its {} resources.", view.name(), set.word());
+            self.note(Level::Warning, text.clone());
             self.handover = Handover::Idle;
+            self.end_order(Answer::Refused(text));
         }
         if resource.stable == Some(true) && view.peer_locum {
             self.handover_ends(view, resource.hold.mirrored());
