@@ -226,30 +226,38 @@ fn sight() -> Sight {
 }
 
 fn one_run(peer: Peer, scenario: Scenario, interval: Duration) -> anyhow::Result<Measured> {
-    let [one, two] = NODES;
-    let detection = peer.detection(interval);
     let mut cluster = Cluster::build(Rack::build(description(false)?)?, peer, interval)?;
     cluster.rack.watch(sight())?;
-    served_by(&cluster.rack, one, PATIENCE).context("the beginning")?;
+    let begin = act(&mut cluster, scenario, peer.detection(interval));
+    let begin = begin.with_context(|| format!("the daemons' last words:\n{}", cluster.last_words()))?;
+    pause(CALM);
+    measured(&cluster.rack.record(), begin)
+}
+
+/// Waits for the service, does what the scenario says, waits for its outcome. Returns when it began.
+fn act(cluster: &mut Cluster, scenario: Scenario, detection: Duration) -> anyhow::Result<Moment> {
+    let [one, two] = NODES;
+    let limit = detection + PATIENCE;
+    served_by(&cluster.rack, one, limit).context("the beginning")?;
     pause(CALM + detection);
     let begin = match scenario {
         Scenario::PowerLoss => {
             let begin = cluster.power_off(one)?;
-            served_by(&cluster.rack, two, detection + PATIENCE)?;
+            served_by(&cluster.rack, two, limit)?;
             begin
         }
         Scenario::Return => {
             cluster.power_off(one)?;
-            served_by(&cluster.rack, two, detection + PATIENCE)?;
+            served_by(&cluster.rack, two, limit)?;
             pause(CALM + detection);
             let begin = cluster.power_on(one)?;
-            served_by(&cluster.rack, one, detection + PATIENCE)?;
+            served_by(&cluster.rack, one, limit)?;
             begin
         }
         Scenario::Move => {
             let begin = Moment::now();
             let _order = cluster.move_away(one)?;
-            served_by(&cluster.rack, two, PATIENCE)?;
+            served_by(&cluster.rack, two, limit)?;
             begin
         }
         Scenario::DaemonKill => {
@@ -267,8 +275,7 @@ fn one_run(peer: Peer, scenario: Scenario, interval: Duration) -> anyhow::Result
             begin
         }
     };
-    pause(CALM);
-    measured(&cluster.rack.record(), begin)
+    Ok(begin)
 }
 
 /// Waits until the address is held by this node alone and its pages reach the client.

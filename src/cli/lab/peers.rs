@@ -121,10 +121,7 @@ impl Cluster {
             Peer::Locum => &["locum", "--config", "/run/disk/ha.d", "--state", "/run/disk/state", "run"],
             Peer::Heartbeat => {
                 // What its init script makes at boot.
-                self.shell(
-                    node,
-                    "mkdir -p /run/heartbeat/rsctmp /run/heartbeat/register /run/lock /var/lib/heartbeat",
-                )?;
+                self.shell(node, "mkdir -p /run/heartbeat/rsctmp /run/lock /var/lib/heartbeat/cores/root")?;
                 &[program, "-f"]
             }
             Peer::Keepalived => {
@@ -204,6 +201,20 @@ impl Cluster {
     /// The kernel refuses.
     pub fn freeze_daemon(&mut self, node: &'static str, frozen: bool) -> anyhow::Result<Moment> {
         if frozen { self.signal(node, Sign::Stop, "STOP") } else { self.signal(node, Sign::Continue, "CONT") }
+    }
+
+    /// The last lines of all daemons' logs.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let mut words = String::new();
+        for (node, log) in NODES.into_iter().flat_map(|node| [(node, "daemon.log"), (node, "log/ha-log")]) {
+            let text = fs::read_to_string(self.rack.disk(node).join(log)).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            for line in &lines[lines.len().saturating_sub(8)..] {
+                words.push_str(&format!("  {node} {log}: {line}\n"));
+            }
+        }
+        words
     }
 
     fn signal(&mut self, node: &'static str, sign: Sign, name: &str) -> anyhow::Result<Moment> {
