@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket},
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -14,6 +14,7 @@ use locum_lab::{
     clock::{Moment, await_some, pause},
     timeline::Span,
 };
+use locum_sys::netlink::Netlink;
 
 mod demo;
 mod unprivileged;
@@ -217,6 +218,111 @@ fn a_relay_loses_and_delays_as_it_is_told() {
     assert_eq!(echoes(&rack), before);
     assert!(rack.counters("lan", "clustnode1", Way::ToNode).unwrap().passed > asked);
     assert!(rack.impair("no such network", "clustnode1", Way::ToNode, lossy).is_err());
+}
+
+/// Datagrams with a number, from one node to another.
+#[test]
+fn a_relay_delays_doubles_and_swaps() {
+    let Some(rack) = build(pair().relayed(11)) else { return };
+    let socket = |node: &str, address: &'static str| {
+        rack.inside(node, move || UdpSocket::bind((address, 5000))).unwrap().unwrap()
+    };
+    let (sender, receiver) = (socket("clustnode1", "172.23.2.12"), socket("clustnode2", "172.23.2.13"));
+    receiver.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let impair = |impairment| rack.impair("lan", "clustnode2", Way::ToNode, impairment).unwrap();
+    let send = |number: u8| sender.send_to(&[number], ("172.23.2.13", 5000)).unwrap();
+    let receive = || {
+        let mut number = [0];
+        receiver.recv(&mut number).ok().map(|_| number[0])
+    };
+    // The neighbour caches are filled, so that ARP is no part of what follows.
+    send(0);
+    assert_eq!(receive(), Some(0));
+
+    let delay = Duration::from_millis(60);
+    impair(Impairment { delay, ..Impairment::default() });
+    let begin = Moment::now();
+    send(1);
+    assert_eq!(receive(), Some(1));
+    let took = Moment::now().since(begin);
+    assert!((delay..delay * 5).contains(&took), "{took:?}");
+
+    impair(Impairment { duplicate: 1.0, ..Impairment::default() });
+    send(2);
+    assert_eq!([receive(), receive()], [Some(2); 2]);
+
+    impair(Impairment { reorder: 0.3, ..Impairment::default() });
+    for number in 100..200 {
+        send(number);
+        pause(Duration::from_millis(1));
+    }
+    let order: Vec<u8> = std::iter::from_fn(receive).collect();
+    let swapped = order.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), 100, "{order:?}");
+    assert!(swapped > 5, "{order:?}");
+}
+
+#[test]
+fn a_pulled_cable_takes_the_carrier_and_a_cut_behind_the_port_does_not() {
+    let Some(mut rack) = build(pair()) else { return };
+    let carrier = |rack: &Rack, node: &str, interface: &'static str| {
+        let look = move || Netlink::open().and_then(|mut netlink| netlink.interface(interface));
+        rack.inside(node, look).unwrap().unwrap().carrier
+    };
+    let becomes = |rack: &Rack, node: &str, interface: &'static str, wanted: bool| {
+        await_some(Duration::from_secs(5), || (carrier(rack, node, interface) == wanted).then_some(()))
+            .is_some()
+    };
+    rack.unplug("lan", "clustnode1").unwrap();
+    assert!(becomes(&rack, "clustnode1", "eth0", false) && carrier(&rack, "clustnode2", "eth0"));
+    rack.plug("lan", "clustnode1").unwrap();
+    assert!(becomes(&rack, "clustnode1", "eth0", true));
+    rack.cut("lan", "clustnode1").unwrap();
+    pause(Duration::from_millis(100));
+    assert!(carrier(&rack, "clustnode1", "eth0"));
+    // A cable without a machine at its other end has no carrier; a switch has.
+    rack.power_off("clustnode2").unwrap();
+    assert!(becomes(&rack, "clustnode1", "eth1", false) && carrier(&rack, "clustnode1", "eth0"));
+    rack.power_on("clustnode2").unwrap();
+    assert!(becomes(&rack, "clustnode1", "eth1", true) && becomes(&rack, "clustnode2", "eth1", true));
+}
+
+#[test]
+fn a_tap_hears_the_node_and_speaks_to_it_behind_a_cut() {
+    let Some(mut rack) = build(pair()) else { return };
+    rack.cut("lan", "clustnode1").unwrap();
+    let tap = rack.tap("lan", "clustnode1").unwrap();
+    let socket = rack.inside("clustnode1", || UdpSocket::bind(("172.23.2.12", 0))).unwrap().unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket.send_to(b"from the node", ("172.23.2.255", 5001)).unwrap();
+    let mut buffer = [0; 2048];
+    let heard = || {
+        let got = tap.receive(&mut buffer).ok().flatten()?;
+        buffer[..got.length].ends_with(b"from the node").then_some(())
+    };
+    assert!(await_some(Duration::from_secs(5), heard).is_some());
+}
+
+#[test]
+fn the_bench_prints_the_agreed_fields() {
+    let arguments = ["lab", "bench", "--peers", "locum", "--scenarios", "move", "--runs", "1", "--json"];
+    let output = Command::new(LOCUM).args(arguments).output().unwrap();
+    if output.status.code() == Some(77) {
+        return eprintln!("SKIPPED: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [control, row] = report["rows"].as_array().unwrap().as_slice() else { panic!("{report}") };
+    assert!(control["two_hold_ms"]["max"].as_f64() > Some(200.0), "{control}");
+    assert!(control["two_answer_ms"]["max"].as_f64() > Some(150.0), "{control}");
+    assert_eq!((row["peer"].as_str(), row["scenario"].as_str()), (Some("locum"), Some("move")));
+    assert_eq!((row["interval_ms"].as_f64(), row["detection_ms"].as_f64()), (Some(100.0), Some(500.0)));
+    assert_eq!((row["runs"].as_u64(), row["failed"].as_u64()), (Some(1), Some(0)), "{row}");
+    for figures in ["outage_ms", "http_outage_ms"] {
+        for figure in ["min", "median", "p95", "max"] {
+            assert!(row[figures][figure].as_f64() > Some(0.0), "{figures} {figure} in {row}");
+        }
+    }
 }
 
 /// Kills a process that holds a rack, and looks for what is left.

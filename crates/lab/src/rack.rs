@@ -371,18 +371,32 @@ impl Rack {
         watch.attach(name, addresses, port).doing(doing)
     }
 
-    fn port_tap(&self, network: &str, node: &str) -> Result<PortTap, Fault> {
+    /// A tap on a node's port, until the node loses its power: what arrives is what the node sends, and what is sent
+    /// arrives at the node alone, whatever is cut behind the port.
+    ///
+    /// # Errors
+    /// No such port, or the node has no power; or the kernel refuses.
+    pub fn tap(&self, network: &str, node: &str) -> Result<Tap, Fault> {
+        let (_, outer) = self.outlet(network, node)?;
+        let name = outer.name.clone();
+        self.hub.run(move || Tap::open(&name)).needed("a packet socket")
+    }
+
+    fn outlet(&self, network: &str, node: &str) -> Result<(&Outlet, &Outer), Fault> {
         let (at, port) = self.port(network, node)?;
         let outlet = &self.networks[at].ports[port];
-        let outer =
-            outlet.outer.as_ref().ok_or_else(|| Fault::Description(format!("{node} has no power")))?;
+        let outer = outlet.outer.as_ref();
+        Ok((outlet, outer.ok_or_else(|| Fault::Description(format!("{node} has no power")))?))
+    }
+
+    fn port_tap(&self, network: &str, node: &str) -> Result<PortTap, Fault> {
+        let (at, port) = self.port(network, node)?;
+        let (outlet, outer) = self.outlet(network, node)?;
         let addresses = &self.description.networks[at].ports[port].addresses;
         let asker = addresses.iter().find_map(|&(ip, prefix)| unused_address(ip, prefix, port));
         let asker =
             asker.ok_or_else(|| Fault::Description(format!("{node} has no IPv4 address on {network}")))?;
-        let name = outer.name.clone();
-        let tap = self.hub.run(move || Tap::open(&name)).needed("a packet socket")?;
-        Ok(PortTap { tap, outer_mac: outer.mac, node_mac: outlet.mac, asker })
+        Ok(PortTap { tap: self.tap(network, node)?, outer_mac: outer.mac, node_mac: outlet.mac, asker })
     }
 
     fn directory(&self) -> PathBuf {

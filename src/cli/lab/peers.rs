@@ -280,7 +280,9 @@ impl Cluster {
         };
         with_mode("ha.cf", &ha_cf, 0o644)?;
         with_mode("authkeys", "auth 1\n1 sha1 bench\n", 0o600)?;
-        with_mode("haresources", &format!("{} {SERVICE}/24/eth0 httpd\n", NODES[0]), 0o644)?;
+        // Its IPaddr needs `ifconfig`, which is on few machines of today; IPaddr2 is the same with `ip`.
+        let agent = if self.peer == Peer::Heartbeat { "IPaddr2::" } else { "" };
+        with_mode("haresources", &format!("{} {agent}{SERVICE}/24/eth0 httpd\n", NODES[0]), 0o644)?;
         fs::create_dir_all(directory.join("resource.d"))?;
         with_mode("resource.d/httpd", &httpd, 0o755)
     }
