@@ -36,6 +36,8 @@ pub(crate) struct Switches {
     cut: AtomicBool,
     /// Which end's node is switched off.
     dark: [AtomicBool; 2],
+    /// What which end sends is lost.
+    muted: [AtomicBool; 2],
     /// The bits of an `f64`: std has no atomic one.
     loss: AtomicU64,
     passed: AtomicU64,
@@ -64,6 +66,10 @@ impl Switches {
         self.dark[end].store(dark, Relaxed);
     }
 
+    pub(crate) fn mute(&self, end: usize, mute: bool) {
+        self.muted[end].store(mute, Relaxed);
+    }
+
     pub(crate) fn lose(&self, share: f64) {
         self.loss.store(share.to_bits(), Relaxed);
     }
@@ -72,8 +78,8 @@ impl Switches {
         LineCounters { passed: self.passed.load(Relaxed), lost: self.lost.load(Relaxed) }
     }
 
-    fn open(&self) -> bool {
-        !self.is_cut() && !self.dark.iter().any(|dark| dark.load(Relaxed))
+    fn open(&self, from: usize) -> bool {
+        !self.is_cut() && !self.muted[from].load(Relaxed) && !self.dark.iter().any(|dark| dark.load(Relaxed))
     }
 }
 
@@ -147,17 +153,24 @@ fn carry(ends: &[OwnedFd; 2], switches: &Switches, mut dice: Dice, stopped: &imp
             return;
         }
         for from in 0..2 {
-            closed[from] = !hand_on(&ends[from], &ends[1 - from], switches, &mut dice, &mut buffer);
+            closed[from] = !hand_on(ends, from, switches, &mut dice, &mut buffer);
         }
     }
 }
 
-/// Hands on all that waits at `from`. False when its device is closed.
-fn hand_on(from: &OwnedFd, to: &OwnedFd, switches: &Switches, dice: &mut Dice, buffer: &mut [u8]) -> bool {
+/// Hands on all that waits at the end `from`. False when its device is closed.
+fn hand_on(
+    ends: &[OwnedFd; 2],
+    from: usize,
+    switches: &Switches,
+    dice: &mut Dice,
+    buffer: &mut [u8],
+) -> bool {
+    let to = &ends[1 - from];
     loop {
-        match rustix::io::read(from, &mut *buffer) {
+        match rustix::io::read(&ends[from], &mut *buffer) {
             Ok(0) | Err(Errno::IO) => return false,
-            Ok(length) if switches.open() => {
+            Ok(length) if switches.open(from) => {
                 let share = f64::from_bits(switches.loss.load(Relaxed));
                 if dice.throw(share) {
                     switches.lost.fetch_add(1, Relaxed);

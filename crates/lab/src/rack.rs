@@ -313,6 +313,19 @@ impl Rack {
         Ok(moment)
     }
 
+    /// Loses all that a node writes to a serial line, or no more; what it is sent arrives.
+    ///
+    /// # Errors
+    /// No such line, or it does not lead to the node.
+    pub fn mute_line(&self, line: &str, node: &str, mute: bool) -> Result<(), Fault> {
+        let switches = &self.line(line)?.switches;
+        let described = self.description.lines.iter().find(|one| one.name == line);
+        let end = described.and_then(|line| line.ends.iter().position(|(name, _)| name == node));
+        let end = end.ok_or_else(|| Fault::Description(format!("{line} does not lead to {node}")))?;
+        switches.mute(end, mute);
+        Ok(())
+    }
+
     /// Loses this share of what is written to a serial line from now on.
     ///
     /// # Errors

@@ -1,0 +1,183 @@
+//! The resource scripts of the stories, and the journal that they keep: each operation writes a line when it begins
+//! and one when it ends. One that is killed cannot: it has begun, has not ended, and its process is gone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use locum_lab::clock::Moment;
+use locum_sim::transcript::{End, Sight};
+
+/// The file of the journal, in the directory of the daemon's files.
+pub(super) const FILE: &str = "journal";
+/// Where in a host's `/run` the scripts note the processes that they have started.
+pub(super) const SERVICES: &str = "services";
+
+/// The text of a script; what it is called says what it is.
+pub(super) fn script(cluster: &str) -> String {
+    SCRIPT.replace("CLUSTER", cluster)
+}
+
+/// `httpd` serves a page; all others are a process that does nothing. Both keep the script's output open, as services
+/// do that were not written with care.
+const SCRIPT: &str = r#"#!/bin/sh
+# NAME [ARGUMENT...] start|stop|status: a resource that keeps a journal, and behaves as it is told.
+here=/run/disk/CLUSTER
+script=${0##*/}
+name=$script
+while [ $# -gt 1 ]; do
+    name=$name::$1
+    shift
+done
+services=/run/services/CLUSTER
+service=$services/$name
+mkdir -p $services
+
+note() {
+    echo "$(date +%s.%N) $$ $1 $2 $name" >> $here/journal
+}
+runs() {
+    [ -e $service ] && read -r pid < $service && kill -0 $pid 2> /dev/null
+}
+bring_up() {
+    if [ $script = httpd ]; then
+        /run/bin/locum demo-httpd start || return 1
+        read -r pid < /run/httpd.pid
+    else
+        sleep 1000000 &
+        pid=$!
+    fi
+    echo $pid > $service
+}
+bring_down() {
+    if [ $script = httpd ]; then
+        /run/bin/locum demo-httpd stop || return 1
+    else
+        kill $pid
+    fi
+    rm -f $service
+}
+
+if [ "$1" = status ]; then
+    if runs; then echo "$name is running"; else echo "$name is stopped"; fi
+    exit 0
+fi
+read -r manner time < $here/conduct/$script.$1
+note $1 begins
+if [ $manner = hangs ]; then
+    # With a child that does not die of its parent's death.
+    sleep 1000000 &
+    echo $! > $services/$name.hanging
+    wait
+fi
+sleep $time
+if [ $manner = fails ]; then
+    note $1 failed
+    echo "told to fail" >&2
+    exit 1
+fi
+case $1 in
+start) runs || bring_up ;;
+stop) ! runs || bring_down ;;
+esac
+if [ $? = 0 ]; then note $1 done; else note $1 failed; exit 1; fi
+"#;
+
+/// What is known of the journal of one daemon's scripts.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    read: usize,
+    open: BTreeMap<u32, Open>,
+    running: BTreeSet<String>,
+}
+
+/// An operation that has begun.
+#[derive(Debug)]
+struct Open {
+    begun: Moment,
+    starts: bool,
+    resource: String,
+}
+
+/// An operation that has ended, and changed something or should have.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) at: Moment,
+    pub(super) resource: String,
+    pub(super) sight: Sight,
+}
+
+impl Journal {
+    /// The processes of the operations that go on.
+    pub(super) fn open(&self) -> Vec<u32> {
+        self.open.keys().copied().collect()
+    }
+
+    /// The host has lost its power, and everything that ran there.
+    pub(super) fn lost(&mut self) {
+        self.open.clear();
+        self.running.clear();
+    }
+
+    /// Reads on. `gone` are processes that were found gone before `text`, the whole journal, was read.
+    ///
+    /// # Errors
+    /// A line that no script of ours writes.
+    pub(super) fn read(&mut self, text: &str, gone: &[u32], now: Moment) -> Result<Vec<Entry>, String> {
+        let mut entries = Vec::new();
+        // A line that is being written is read the next time.
+        let news = text.get(self.read..).unwrap_or_default();
+        let news = news.rfind('\n').map_or("", |end| &news[..=end]);
+        self.read += news.len();
+        for line in news.lines() {
+            self.line(line, &mut entries).ok_or_else(|| format!("not a line of a journal: {line}"))?;
+        }
+        for pid in gone {
+            if let Some(open) = self.open.remove(pid) {
+                // Whatever came of its death came later than this.
+                let at = open.begun + now.since(open.begun) / 2;
+                self.end(at, &open, End::Killed, &mut entries);
+            }
+        }
+        Ok(entries)
+    }
+
+    fn line(&mut self, line: &str, entries: &mut Vec<Entry>) -> Option<()> {
+        let mut words = line.splitn(5, ' ');
+        let (seconds, nanos) = words.next()?.split_once('.')?;
+        let at = Moment::of_stamp(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?));
+        let pid = words.next()?.parse().ok()?;
+        let starts = match words.next()? {
+            "start" => true,
+            "stop" => false,
+            _ => return None,
+        };
+        let (phase, resource) = (words.next()?, words.next()?.to_owned());
+        let open = Open { begun: at, starts, resource };
+        match phase {
+            "begins" => drop(self.open.insert(pid, open)),
+            "done" | "failed" => {
+                self.open.remove(&pid)?;
+                let end = if phase == "done" { End::Well } else { End::Failed };
+                self.end(at, &open, end, entries);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn end(&mut self, at: Moment, open: &Open, end: End, entries: &mut Vec<Entry>) {
+        let Open { starts, resource, .. } = open;
+        let changed = match (starts, end) {
+            (true, End::Well) => self.running.insert(resource.clone()),
+            (false, End::Well) => self.running.remove(resource),
+            (true, _) => !self.running.contains(resource),
+            (false, _) => self.running.contains(resource),
+        };
+        if changed {
+            let sight = if *starts { Sight::Start } else { Sight::Stop };
+            entries.push(Entry { at, resource: resource.clone(), sight: sight(resource.clone(), end) });
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Somebody on the cable who records what is sent there, and plays it again later.
+
+use std::{
+    io,
+    net::{IpAddr, UdpSocket},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use locum_lab::{
+    Rack,
+    clock::{Moment, pause},
+};
+
+use super::build::RECORDER;
+
+/// Longer than any frame.
+const FRAME_BYTES_MAX: usize = 65_536;
+/// Between two frames that are played again.
+const PACE: Duration = Duration::from_millis(20);
+/// How soon the recorder sees that it is to end.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+struct Frame {
+    at: Moment,
+    from: IpAddr,
+    bytes: Vec<u8>,
+}
+
+/// Records until it is dropped.
+pub(super) struct Recorder {
+    port: u16,
+    socket: UdpSocket,
+    tape: Arc<Mutex<Vec<Frame>>>,
+    end: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Begins to record everything that is sent to this port.
+    pub(super) fn start(rack: &Rack, port: u16) -> Result<Self, String> {
+        let words = |error: io::Error| format!("record frames: {error}");
+        let socket = rack.inside(RECORDER, move || open(port)).map_err(super::words)?.map_err(words)?;
+        let (tape, end) = (Arc::<Mutex<Vec<Frame>>>::default(), Arc::<AtomicBool>::default());
+        let (ears, to, until) = (socket.try_clone().map_err(words)?, tape.clone(), end.clone());
+        let thread = thread::spawn(move || {
+            let mut buffer = vec![0; FRAME_BYTES_MAX];
+            while !until.load(Relaxed) {
+                // Nothing heard for a while is an error of this call.
+                let Ok((length, from)) = ears.recv_from(&mut buffer) else { continue };
+                let frame = Frame { at: Moment::now(), from: from.ip(), bytes: buffer[..length].to_vec() };
+                to.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+            }
+        });
+        Ok(Self { port, socket, tape, end, threads: vec![thread] })
+    }
+
+    /// Plays, over and over for some time, what these addresses sent between two moments.
+    pub(super) fn replay(
+        &mut self,
+        senders: &[IpAddr],
+        from: Moment,
+        to: Moment,
+        time: Duration,
+    ) -> Result<(), String> {
+        let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_life = |frame: &&Frame| senders.contains(&frame.from) && frame.at >= from && frame.at < to;
+        let frames: Vec<(IpAddr, Vec<u8>)> = tape
+            .iter()
+            .filter(of_life)
+            .map(|frame| (everybody_near(frame.from), frame.bytes.clone()))
+            .collect();
+        drop(tape);
+        if frames.is_empty() {
+            return Err("nothing of that life was recorded".to_owned());
+        }
+        let mouth = self.socket.try_clone().map_err(|error| error.to_string())?;
+        let (port, end, over) = (self.port, self.end.clone(), Moment::now() + time);
+        self.threads.push(thread::spawn(move || {
+            for (to, bytes) in frames.iter().cycle() {
+                if over.remaining().is_zero() || end.load(Relaxed) {
+                    return;
+                }
+                // A cable that is cut carries no replays either.
+                let _ = mouth.send_to(bytes, (*to, port));
+                pause(PACE);
+            }
+        }));
+        Ok(())
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.end.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn open(port: u16) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(("0.0.0.0", port))?;
+    socket.set_broadcast(true)?;
+    socket.set_read_timeout(Some(LOOK_AGAIN))?;
+    Ok(socket)
+}
+
+/// The broadcast address of the network of 256 addresses in which this one is.
+fn everybody_near(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => (u32::from(ip) | 0xff).to_be_bytes().into(),
+        other => other,
+    }
+}
