@@ -62,9 +62,9 @@ pub(crate) struct RackStage<'a> {
     last_change: Moment,
     /// When each life of a daemon began.
     lives: BTreeMap<NodeRef, Vec<Moment>>,
-    /// Daemons that began after a kill: what their sweeps have stopped, and when the last of it was gone.
-    sweeps: BTreeMap<NodeRef, (usize, Moment)>,
+    /// Daemons that were killed, and those of them that have been started again since the last telling.
     killed: Vec<NodeRef>,
+    sweeping: Vec<NodeRef>,
     /// Lost and offered when the loss began.
     losses_before: (u64, u64),
     macs: BTreeMap<[u8; 6], String>,
@@ -103,8 +103,8 @@ impl<'a> RackStage<'a> {
             holds_read: 0,
             last_change: Moment::now(),
             lives: BTreeMap::new(),
-            sweeps: BTreeMap::new(),
             killed: Vec::new(),
+            sweeping: Vec::new(),
             losses_before: (0, 0),
             macs,
         })
@@ -168,7 +168,7 @@ impl<'a> RackStage<'a> {
         self.lives.entry(node).or_default().push(begun);
         if let Some(at) = self.killed.iter().position(|&killed| killed == node) {
             self.killed.swap_remove(at);
-            self.sweeps.insert(node, (0, begun));
+            self.sweeping.push(node);
         }
         Ok(())
     }
@@ -190,7 +190,6 @@ impl<'a> RackStage<'a> {
         for node in self.on_host(host) {
             self.daemons.remove(&node);
             self.killed.retain(|&killed| killed != node);
-            self.sweeps.remove(&node);
         }
         // What was done in the last moments was seen; what is gone with the power was not undone by anybody.
         self.look_until(Some((host, moment)))?;
@@ -448,25 +447,25 @@ impl<'a> RackStage<'a> {
 
     fn saw(&mut self, at: Moment, fact: Fact) {
         self.last_change = self.last_change.max(at);
-        self.watch_sweep(at, &fact);
         self.facts.push((at, fact));
     }
 
-    /// Measures from the start of a killed daemon to the last thing that its sweep stopped.
-    fn watch_sweep(&mut self, at: Moment, fact: &Fact) {
-        let Some((stopped, last)) = self.sweeps.get_mut(&fact.node) else { return };
-        if matches!(fact.sight, Sight::AddressDown(_) | Sight::Stop(..)) {
-            *stopped += 1;
-            *last = at;
-            return;
+    /// From the start of a daemon after a kill to the last thing that its sweep stopped, before it starts anything.
+    fn measure_sweeps(&mut self, facts: &[(Moment, Fact)]) {
+        for node in std::mem::take(&mut self.sweeping) {
+            let begun = self.lives.get(&node).and_then(|lives| lives.last()).copied().unwrap_or_default();
+            let of_life = facts.iter().filter(|(at, fact)| fact.node == node && *at > begun);
+            let stops = |sight: &Sight| matches!(sight, Sight::AddressDown(_) | Sight::Stop(..));
+            let stopped: Vec<Moment> =
+                of_life.take_while(|(_, fact)| stops(&fact.sight)).map(|(at, _)| *at).collect();
+            if let Some(last) = stopped.last() {
+                let (name, count) = (self.story.node_name(node), stopped.len());
+                let time = last.since(begun).as_secs_f64();
+                self.measured.push(format!(
+                    "the sweep of {name} stopped {count} leftovers, the last of them {time:.3} s after the start"
+                ));
+            }
         }
-        let begun = self.lives.get(&fact.node).and_then(|lives| lives.last()).copied().unwrap_or(at);
-        let name = self.story.node_name(fact.node);
-        self.measured.push(format!(
-            "the sweep of {name} stopped {stopped} leftovers; the last was gone {:.3} s after the start",
-            last.since(begun).as_secs_f64()
-        ));
-        self.sweeps.remove(&fact.node);
     }
 
     fn runs(&self, node: NodeRef, resource: &str) -> bool {
@@ -517,6 +516,7 @@ impl Stage for RackStage<'_> {
     fn facts(&mut self) -> Vec<Fact> {
         let mut facts = std::mem::take(&mut self.facts);
         facts.sort_by_key(|(at, _)| *at);
+        self.measure_sweeps(&facts);
         facts.into_iter().map(|(_, fact)| fact).collect()
     }
 

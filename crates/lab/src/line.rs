@@ -152,8 +152,8 @@ fn carry(ends: &[OwnedFd; 2], switches: &Switches, mut dice: Dice, stopped: &imp
         if !ready[2].revents().is_empty() {
             return;
         }
-        for from in 0..2 {
-            closed[from] = !hand_on(ends, from, switches, &mut dice, &mut buffer);
+        for (from, closed) in closed.iter_mut().enumerate() {
+            *closed = !hand_on(ends, from, switches, &mut dice, &mut buffer);
         }
     }
 }
