@@ -14,6 +14,10 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
+use core::{
+    fmt::{self, Display},
+    net::IpAddr,
+};
 
 use crate::{
     action::{Action, Answer},
@@ -36,7 +40,10 @@ use crate::{
 
 mod inbound;
 mod outbound;
+mod refusals;
 mod report;
+
+use refusals::Refusals;
 
 /// The version of Locum's extension to R1 that our status carries.
 pub const LOCUM_VERSION: u32 = 1;
@@ -48,10 +55,6 @@ pub const REQNODES_PAUSE: Duration = Duration::from_secs(1);
 pub const LINGER: Duration = Duration::from_secs(2);
 /// Most messages of the peer that wait for a missing one; more, and the missing ones are given up.
 pub const WAITING_MAX: usize = 64;
-/// A refused sender is worth one line in this time.
-pub const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
-/// Distinct refused senders that are kept apart; more share one line.
-pub const REFUSAL_SENDERS_MAX: usize = 32;
 /// A lasting two-owner state is said again after this.
 pub const CONTEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -89,7 +92,7 @@ pub struct Director {
     r1: R1,
     left: Option<Leaving>,
     contest_said: Option<Instant>,
-    refusals: BTreeMap<Option<Source>, RefusedSender>,
+    refusals: Refusals,
     frames: status::Frames,
     out: VecDeque<Action>,
 }
@@ -142,12 +145,6 @@ struct Leaving {
     clean: bool,
 }
 
-#[derive(Debug)]
-struct RefusedSender {
-    said: Instant,
-    since: u64,
-}
-
 impl Director {
     /// A node that has just started: links closed, nothing held, everybody unheard.
     #[must_use]
@@ -176,7 +173,7 @@ impl Director {
             load: String::from("n/a"),
             state: NodeState::Init,
             next_beat: now.instant,
-            sent: Sent::new(now.instant),
+            sent: Sent::default(),
             links,
             pings,
             peer,
@@ -185,7 +182,7 @@ impl Director {
             r1: R1::new(plan.auto_failback),
             left: None,
             contest_said: None,
-            refusals: BTreeMap::new(),
+            refusals: Refusals::default(),
             frames: status::Frames::default(),
             out: VecDeque::new(),
             identity,
@@ -252,6 +249,7 @@ impl Director {
             self.r1.deadline(self.plan.timing.deadtime),
             self.left.map(|leaving| leaving.until),
             self.contest_said.map(|at| at + CONTEST_PAUSE),
+            self.refusals.deadline(),
         ];
         watches.chain(peer).chain(others.into_iter().flatten()).fold(self.next_beat, Instant::min)
     }
@@ -294,6 +292,9 @@ impl Director {
         self.groups.tick(now, &mut self.out);
         self.with_r1(R1::tick);
         self.repeat_contest();
+        while let Some(text) = self.refusals.tell(now) {
+            self.note(Level::Warning, text);
+        }
         if self.left.is_some_and(|leaving| now >= leaving.until) {
             self.exit();
         }

@@ -23,22 +23,21 @@ pub const GAP_MAX: u64 = 250;
 pub const RECENT: u64 = 10;
 /// Most numbers answered to one request.
 pub const REXMIT_PER_REQUEST: usize = 50;
-/// Most retransmitted frames a second, whoever asks: a forged or mad peer cannot make us flood the links.
-pub const REXMIT_PER_SECOND: u32 = 100;
+/// Most answers to requests in any second, whoever asks: a forged or mad peer cannot make us flood the links.
+pub const REXMIT_PER_SECOND: usize = 100;
 /// No request in the first 50 ms after a gap: a sender's frames may leave in swapped order.
 pub const REXMIT_DELAY_MIN: Duration = Duration::from_millis(50);
 /// Every tenth frame is acknowledged.
 pub const ACK_EVERY: u64 = 10;
 
 /// What we sent: the counter, and the history from which it can be sent again.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sent {
     last: u64,
     /// Oldest first, numbers without a gap.
     history: VecDeque<(Message, Option<Instant>)>,
-    /// Frames that may still be retransmitted in the second that began at `second`.
-    budget: u32,
-    second: Instant,
+    /// When the requests of the last second were answered: never more than [`REXMIT_PER_SECOND`].
+    answered: VecDeque<Instant>,
 }
 
 /// What becomes of a request for numbers.
@@ -51,12 +50,6 @@ pub enum Again {
 }
 
 impl Sent {
-    /// Nothing was said so far.
-    #[must_use]
-    pub const fn new(now: Instant) -> Self {
-        Self { last: 0, history: VecDeque::new(), budget: REXMIT_PER_SECOND, second: now }
-    }
-
     /// The number for the next message.
     pub const fn next(&mut self) -> u64 {
         self.last += 1;
@@ -87,41 +80,38 @@ impl Sent {
             if seq > self.last {
                 break;
             }
-            if !self.spend(now) {
+            if !self.may_answer(now) {
                 break;
             }
             if seq == self.last {
                 // The real daemon cannot send its newest frame again either; nobody asks before a later one came.
                 answers.push(Again::Refuse(seq, "seqno not found"));
+                self.answered.push_back(now);
                 continue;
             }
             if seq < lowest {
                 answers.push(Again::Refuse(seq, "seqno too low"));
+                self.answered.push_back(now);
                 continue;
             }
             let index = usize::try_from(seq - lowest).unwrap_or(usize::MAX);
             if let Some((message, sent)) = self.history.get_mut(index) {
                 if sent.is_some_and(|at| now < at + pause) {
-                    self.budget += 1;
                     continue;
                 }
                 *sent = Some(now);
+                self.answered.push_back(now);
                 answers.push(Again::Send(Box::new(message.clone())));
             }
         }
         answers
     }
 
-    fn spend(&mut self, now: Instant) -> bool {
-        if now >= self.second + Duration::from_secs(1) {
-            self.second = now;
-            self.budget = REXMIT_PER_SECOND;
+    fn may_answer(&mut self, now: Instant) -> bool {
+        while self.answered.front().is_some_and(|&at| now >= at + Duration::from_secs(1)) {
+            self.answered.pop_front();
         }
-        if self.budget == 0 {
-            return false;
-        }
-        self.budget -= 1;
-        true
+        self.answered.len() < REXMIT_PER_SECOND
     }
 }
 
@@ -163,7 +153,7 @@ pub struct Received {
     ack_digit: u64,
     ack_due: Option<u64>,
     /// Requests that may still be made in the second that began at `second`.
-    budget: u32,
+    budget: usize,
     second: Instant,
     /// The peer was silent: of what it said meanwhile only the end is asked for.
     was_silent: bool,
@@ -432,7 +422,7 @@ mod tests {
     }
 
     fn sent(count: u64) -> Sent {
-        let mut sent = Sent::new(T);
+        let mut sent = Sent::default();
         for _ in 0..count {
             let seq = sent.next();
             let mut message = Message::new(Body::Starting, String::from("a"));
@@ -460,5 +450,15 @@ mod tests {
         assert_eq!(burst, 100);
         assert_eq!(ours.again(T + Duration::from_millis(999), 480, 490, DELAY).len(), 0);
         assert_eq!(ours.again(T + Duration::from_secs(1), 480, 490, DELAY).len(), 11);
+        // In any second, not in each second of a clock.
+        let mut ours = sent(500);
+        assert_eq!(ours.again(T, 1, 1, DELAY).len(), 1);
+        let late = T + Duration::from_millis(990);
+        let burst: usize = (0..50).map(|i| ours.again(late, i * 10 + 1, i * 10 + 10, DELAY).len()).sum();
+        assert_eq!(burst, 99);
+        let next = T + Duration::from_millis(1100);
+        let burst: usize =
+            (0..50).map(|i| ours.again(next, i * 10 + 1, i * 10 + 10, Duration::ZERO).len()).sum();
+        assert_eq!(burst, 1);
     }
 }

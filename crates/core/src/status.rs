@@ -129,16 +129,20 @@ pub struct Forecast {
     pub reason: Option<String>,
 }
 
-/// Frames by what became of them.
+/// Frames by what became of them. Every one received is counted once among accepted, own, echoes, repeated, elsewhere
+/// and refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Frames {
-    /// Handed to the director.
+    /// Handed to the director: from all links, and answers to pings.
     pub received: u64,
     /// Accepted as the peer's.
     pub accepted: u64,
     /// Our own, heard back.
     pub own: u64,
-    /// Refused, by reason.
+    /// Answers of ping nodes.
+    pub echoes: u64,
+    /// Refused, by reason: the names of [`crate::wire::frame::Refusal::name`], and `unknown-node`, `our-name`, `number`,
+    /// `generation`, `replayed`, `before-status` for authentic ones.
     pub refused: BTreeMap<Cow<'static, str>, u64>,
     /// Known already: over another link, or again.
     pub repeated: u64,

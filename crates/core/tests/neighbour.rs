@@ -158,6 +158,66 @@ fn recorded_acknowledgements_of_an_earlier_life_of_ours_do_not_stop_retransmissi
     assert_eq!(given_up, 0);
 }
 
+/// Every frame is counted once, under what became of it; and nothing of it is printed as it came.
+#[test]
+fn counters_add_up_and_nothing_is_printed_raw() {
+    let mut pair = recorded();
+    let frames = std::mem::take(&mut pair.recorded);
+    let generation = status(&pair, 1).generation;
+    let before = status(&pair, 1).digest;
+    let nasty = "\u{1b}[2J\n\r\u{7}\"'`$(reboot)../../etc";
+    for (at, (_, link, bytes)) in frames.iter().enumerate() {
+        let mut mutated = bytes.to_vec();
+        let place = usize::try_from(pair.random(bytes.len() as u64)).unwrap_or(0);
+        mutated[place] ^= 1 << (at % 8);
+        pair.inject(1, link.0, &mutated);
+        pair.inject(1, link.0, &bytes[..place]);
+        pair.inject(1, link.0, &nasty.as_bytes()[..at % nasty.len()]);
+        pair.inject(1, link.0, bytes);
+    }
+    // One in our name with the other's UUID is another machine's, one without a UUID may be our own.
+    for (src, with_uuid) in
+        [("b", true), ("b", false), ("c", false), ("../b", false), (nasty, false), ("", false)]
+    {
+        let mut message = Message::new(beat(1000), src);
+        message.src_uuid = with_uuid.then_some(uuid(0));
+        (message.seq, message.generation) = (Some(1), Some(generation));
+        message.unix_seconds = 1_000_000_000;
+        let mut bytes = vec![];
+        message.emit(Framing::Netstring, &keys() as &Keys, true, &mut bytes);
+        pair.inject(1, 0, &bytes);
+    }
+    let status = status(&pair, 1);
+    let counted = &status.frames;
+    let refused: u64 = counted.refused.values().sum();
+    let told =
+        counted.accepted + counted.own + counted.echoes + counted.repeated + counted.elsewhere + refused;
+    assert_eq!(counted.received, told, "{counted:?}");
+    for reason in ["damaged", "no-frame", "no-end", "unknown-node", "our-name", "node-name"] {
+        assert!(counted.refused.contains_key(reason), "{reason} is not in {:?}", counted.refused);
+    }
+    assert_eq!(status.digest, before);
+    for note in &pair.nodes[1].notes {
+        assert!(!note.contains(|c: char| c.is_control()), "{note:?}");
+    }
+}
+
+/// The times that a frame tells are believed between two keepalives and an hour.
+#[test]
+fn a_deadtime_out_of_bounds_is_not_believed() {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.run(SECOND);
+    let generation = status(&pair, 1).nodes[0].generation.expect("heard");
+    let mut number = 10_000;
+    for (told, believed) in
+        [(0, 0.2), (1, 0.2), (500, 0.5), (3_600_000, 3600.0), (3_600_001, 3600.0), (u64::MAX, 3600.0)]
+    {
+        number += 1;
+        pair.inject(1, 0, &forge(beat(told), Some(number), generation));
+        assert_eq!(status(&pair, 1).nodes[0].deadtime, believed, "{told} ms");
+    }
+}
+
 /// Whoever has the key (with crc, everybody) can take the service, but not kill the daemon.
 #[test]
 fn numbers_at_their_ends_do_not_kill() {

@@ -5,13 +5,13 @@ use super::*;
 
 impl Director {
     pub(super) fn frame(&mut self, link: LinkIndex, from: Source, bytes: &[u8]) {
-        self.frames.received += 1;
         if link.0 >= self.links.len() {
             return;
         }
+        self.frames.received += 1;
         match self.read(bytes) {
             Ok(message) => self.message(link, from, message),
-            Err(refusal) => self.refuse(from, refusal.name(), &refusal.to_string()),
+            Err(refusal) => self.refuse(from, refusal.name(), &refusal),
         }
     }
 
@@ -24,10 +24,10 @@ impl Director {
     fn message(&mut self, link: LinkIndex, from: Source, message: Message) {
         let own = message.src == self.plan.nodes[self.plan.me.0];
         if own && !(breakage::is(Breakage::OwnFramesAreNews) && self.peer.is_some()) {
-            self.frames.own += 1;
             if message.src_uuid.is_some_and(|uuid| uuid != self.identity.uuid) {
-                self.refuse(from, "our_name", "another machine uses our node name");
+                return self.refuse(from, "our-name", &"another machine uses our node name");
             }
+            self.frames.own += 1;
             return;
         }
         let Some(peer) = &self.peer else { return self.stranger(from, &message.src) };
@@ -42,8 +42,8 @@ impl Director {
     }
 
     fn stranger(&mut self, from: Source, name: &str) {
-        let text = format!("node [{}] is not in ha.cf", Escaped(name.as_bytes()));
-        self.refuse(from, "unknown_node", &text);
+        let name = Escaped(name.as_bytes());
+        self.refuse(from, "unknown-node", &format_args!("node [{name}] is not in ha.cf"));
     }
 
     /// Messages without a number (`NS_*`) change nothing but the bookkeeping of numbers. They can be replayed for
@@ -54,7 +54,7 @@ impl Director {
             return self.count_refusal("generation");
         }
         if !peer.watch.state().is_up() {
-            return self.count_refusal("before_status");
+            return self.count_refusal("before-status");
         }
         if !self.is_for_us(message) {
             self.frames.elsewhere += 1;
@@ -86,22 +86,23 @@ impl Director {
         let life = peer.received.life(generation);
         match life {
             Life::Replayed { known } => {
-                let text = format!(
-                    "attempted replay attack [{}]? [gen = {generation}, curgen = {known}]",
-                    peer.name
+                let name = peer.name.clone();
+                return self.refuse(
+                    from,
+                    "replayed",
+                    &format_args!("attempted replay attack [{name}]? [gen = {generation}, curgen = {known}]"),
                 );
-                return self.refuse(from, "replayed", &text);
             }
             Life::First | Life::Restarted | Life::Same
                 if !is_status && (life != Life::Same || !peer.watch.state().is_up()) =>
             {
                 // Only a status begins a life or ends a silence; what comes before it will be asked for or said
                 // again.
-                return self.count_refusal("before_status");
+                return self.count_refusal("before-status");
             }
             Life::First | Life::Restarted => self.begin_life(generation, life),
             Life::Same if is_status && peer.watch.state().is_down() && seq <= peer.last_status => {
-                return self.refuse(from, "replayed", "an old status of a dead node");
+                return self.refuse(from, "replayed", &"an old status of a dead node");
             }
             Life::Same => {}
         }
@@ -313,13 +314,16 @@ impl Director {
     pub(super) fn echo(&mut self, ping: PingIndex, bytes: &[u8]) {
         let (Some(watch), Some(node)) = (self.pings.get(ping.0), self.plan.pings.get(ping.0)) else { return };
         let was_up = watch.state().is_up();
+        self.frames.received += 1;
         let ours = match self.read(bytes) {
             Ok(message) => matches!(message.body, Body::PingStatus { .. }) && message.src == node.name,
-            Err(refusal) => return self.refuse(Source::Local, refusal.name(), &refusal.to_string()),
+            Err(refusal) => return self.refuse(Source::Local, refusal.name(), &refusal),
         };
         if !ours {
+            self.frames.elsewhere += 1;
             return;
         }
+        self.frames.echoes += 1;
         let dead = self.plan.timing.deadping;
         let (now, name) = (self.now.instant, node.name.clone());
         self.pings[ping.0].hear(now, dead, dead);
@@ -334,38 +338,11 @@ impl Director {
         *self.frames.refused.entry(reason.into()).or_default() += 1;
     }
 
-    /// One line for each sender and minute, with a count; never more than a bounded number of senders.
-    fn refuse(&mut self, from: Source, reason: &'static str, text: &str) {
+    /// Also worth a line for the log, now or with others later.
+    fn refuse(&mut self, from: Source, reason: &'static str, text: &dyn Display) {
         self.count_refusal(reason);
-        let now = self.now.instant;
-        let from = match from {
-            // Ports change with every forged datagram: the address is the sender.
-            Source::Udp(mut address) => {
-                address.set_port(0);
-                Source::Udp(address)
-            }
-            other => other,
-        };
-        let known = self.refusals.contains_key(&Some(from)) || self.refusals.len() < REFUSAL_SENDERS_MAX;
-        let sender = if known { Some(from) } else { None };
-        let entry = self.refusals.entry(sender);
-        let mut first = false;
-        let entry = entry.or_insert_with(|| {
-            first = true;
-            RefusedSender { said: now, since: 0 }
-        });
-        entry.since += 1;
-        if !first && now < entry.said + REFUSAL_PAUSE {
-            return;
+        if let Some(line) = self.refusals.add(self.now.instant, from, reason, text) {
+            self.note(Level::Warning, line);
         }
-        let count = core::mem::replace(&mut entry.since, 0);
-        entry.said = now;
-        let who = match sender {
-            Some(Source::Udp(address)) => address.ip().to_string(),
-            Some(Source::Serial) => "the serial line".to_string(),
-            Some(Source::Local) => "a ping reply".to_string(),
-            None => "many senders".to_string(),
-        };
-        self.note(Level::Warning, format!("frame from {who} refused ({count}): {text}"));
     }
 }
