@@ -141,9 +141,9 @@ fn recorded_acknowledgements_of_an_earlier_life_of_ours_do_not_stop_retransmissi
     let mut pair = Pair::new(AutoFailback::On);
     pair.recording = true;
     pair.run(SECOND * 10);
-    let acks =
+    let mut acks =
         pair.recorded.iter().filter(|(to, _, bytes)| *to == 1 && read(bytes).body.kind() == "NS_ackmsg");
-    let (_, _, ack) = acks.last().expect("an acknowledgement").clone();
+    let (_, _, ack) = acks.next_back().expect("an acknowledgement").clone();
     pair.power_off(1);
     pair.run(SECOND * 2);
     pair.power_on(1);
