@@ -88,6 +88,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// When it cannot start.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     locum_sys::signal::ignore_broken_pipe();
+    locum_sys::signal::ignore_hangup();
     let files = Files::read(&common.config_dir(), None);
     let mut checked = files.check();
     let misfits = check::misfits(&files.dir, options.prefer_scripts, checked.clone());
@@ -101,6 +102,9 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     let state = State::open(&common.state_dir(), &common.run_dir())?;
     let journal = open_log(common, &plan)?;
     introduce(&journal, common, &plan, &keys, &misfits);
+    if let Err(error) = locum_sys::child::raise_file_limit() {
+        journal.say(Level::Warning, format!("the limit of open files stays low: {error}"));
+    }
     for warning in state.take_warnings() {
         journal.say(Level::Warning, warning);
     }

@@ -7,11 +7,32 @@ use std::{
         unix::process::CommandExt,
     },
     process::Command,
+    sync::atomic::{AtomicU64, Ordering},
 };
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The soft limit of open files before [`raise_file_limit`]; zero until then.
+static FILES_BEFORE: AtomicU64 = AtomicU64::new(0);
+
+/// Lets this process open as many files as its hard limit allows: many groups that move at once need many pipes. A
+/// child made with [`detach`] gets back the limit that was before, because programs that use select(2) must not meet
+/// descriptors above 1023.
+///
+/// # Errors
+/// What the kernel says; the limit is then as it was.
+pub fn raise_file_limit() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+        FILES_BEFORE.store(limit.current.unwrap_or(0), Ordering::Relaxed);
+    }
+    Ok(())
+}
 
 /// Makes the command's child an ordinary process of its own: a new session (and so a new process group) without a
 /// terminal, every signal at its default, the file creation mask 022, no file but the three standard ones, normal
-/// scheduling, no raised priority.
+/// scheduling, no raised priority, no limit that only the daemon set for itself.
 ///
 /// `cgroup_procs` is the open `cgroup.procs` file of a control group; the child moves itself there before it runs
 /// its program, so that none of its own children can be missed.
@@ -50,11 +71,24 @@ fn become_ordinary(cgroup_procs: Option<RawFd>) -> io::Result<()> {
         if libc::getpriority(libc::PRIO_PROCESS, 0) < 0 {
             libc::setpriority(libc::PRIO_PROCESS, 0, 0);
         }
+        give_back_limits();
         // Marked, not closed: the parent learns of a failed exec through a descriptor that is still needed. Kernels
         // before 5.11 do not know the call; everything of ours is marked anyway.
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
     Ok(())
+}
+
+/// Plain system calls, as in [`become_ordinary`]. Lowering a limit, or raising it to the hard one, needs no rights.
+fn give_back_limits() {
+    let files = FILES_BEFORE.load(Ordering::Relaxed);
+    if files > 0 {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum });
+    }
+    // The heart's brake would end a real-time service of somebody else.
+    let maximum = getrlimit(Resource::Rttime).maximum;
+    let _ = setrlimit(Resource::Rttime, Rlimit { current: maximum, maximum });
 }
 
 #[cfg(test)]
@@ -96,6 +130,24 @@ mod tests {
             let mask = u64::from_str_radix(line.rsplit('\t').next().unwrap(), 16).unwrap();
             // 32 and 33 belong to the C library, which sets them when it needs them.
             assert_eq!(mask & !(0b11 << 31), 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_limits_are_those_from_before() {
+        let line = |text: &str, name: &str| {
+            text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned()
+        };
+        let (files, brake) = ("Max open files", "Max realtime timeout");
+        let before = std::fs::read_to_string("/proc/self/limits").unwrap();
+        raise_file_limit().unwrap();
+        crate::realtime::brake(2_000_000).unwrap();
+        let ours = std::fs::read_to_string("/proc/self/limits").unwrap();
+        assert!(line(&ours, brake).contains("2000000"), "{ours}");
+        assert_eq!(getrlimit(Resource::Nofile).current, getrlimit(Resource::Nofile).maximum);
+        let child = output_of("cat /proc/self/limits");
+        for name in [files, brake] {
+            assert_eq!(line(&child, name), line(&before, name));
         }
     }
 

@@ -1,7 +1,6 @@
 //! What a signal does to this process.
 
 /// Lets a broken pipe end the process silently, as people expect of a command in a pipeline (`locum status | head`).
-///
 pub fn default_broken_pipe() {
     // SAFETY: SIG_DFL installs no handler of ours, so no code can run in signal context; the call has no other
     // precondition.
@@ -15,5 +14,14 @@ pub fn ignore_broken_pipe() {
     // SAFETY: as above, with SIG_IGN.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
+/// A hangup does nothing until somebody installs a handler for it: for a daemon that is asked to reread its
+/// configuration while it still starts, and reads it then anyway.
+pub fn ignore_hangup() {
+    // SAFETY: as above, with SIG_IGN.
+    unsafe {
+        libc::signal(libc::SIGHUP, libc::SIG_IGN);
     }
 }
