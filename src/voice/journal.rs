@@ -32,6 +32,7 @@ use locum_core::{
     note::{Escaped, Level, Note},
     plan::Logging,
 };
+use rustix::fs::OFlags;
 use tracing::field::{Field, Visit};
 
 /// Lines that may wait for the writer. More are counted as lost.
@@ -407,7 +408,7 @@ impl LogFile {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            empty => empty.insert(OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)?),
+            empty => empty.insert(open_to_append(&self.path)?),
         };
         let whole = format!("{}{report}{text}", if self.torn { "\n" } else { "" });
         // One write for the whole, so that two writers do not mix; what a full disk took of it ends within a line.
@@ -415,6 +416,14 @@ impl LogFile {
         self.torn = written < whole.len();
         if self.torn { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
+}
+
+/// A pipe that nobody reads and a terminal that takes nothing are errors and no reason to wait: the other places of the
+/// log have one writer with this one.
+fn open_to_append(path: &Path) -> io::Result<File> {
+    let patience = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = i32::try_from(patience.bits()).unwrap_or(0);
+    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
 }
 
 /// Whether the file's name now leads elsewhere or nowhere.
@@ -668,6 +677,22 @@ mod tests {
         file.write("one\n", "now");
         file.write("two\n", "now");
         assert_eq!(file.counted.lost, 2);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_holds_up_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let mut file = LogFile::new(&path);
+        file.write("one\n", "now");
+        assert_eq!(file.counted.lost, 1);
+        let _reader = rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, mode).unwrap();
+        for _ in 0..100 {
+            file.write(&"x".repeat(4000), "now");
+        }
+        assert!(file.counted.lost > 1, "the pipe is full");
     }
 
     #[test]
