@@ -7,11 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use crossbeam_queue::ArrayQueue;
 use locum_sys::poll::Bell;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::sleep};
 
 use super::{Down, Up};
 
@@ -21,6 +22,8 @@ const UP_MAX: usize = 1024;
 const UP_RESERVE: usize = 256;
 /// Things on their way down at most.
 const DOWN_MAX: usize = 256;
+/// How soon it is tried again to wait for the heart, after it could not be.
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// What both ends share.
 #[derive(Debug)]
@@ -121,15 +124,20 @@ impl Shared {
 impl Ear {
     /// Waits until the heart has called since the last time.
     pub(super) async fn listen(&mut self) {
-        if let Self::Deaf(stream) = self {
-            let stream = stream.try_clone().and_then(UnixStream::from_std);
-            *self = Self::Open(stream.expect("a socket pair can be registered with the runtime"));
+        if let Self::Deaf(stream) = self
+            && let Ok(stream) = stream.try_clone().and_then(UnixStream::from_std)
+        {
+            *self = Self::Open(stream);
         }
-        if let Self::Open(stream) = self {
-            // No byte is ever lost to a dropped future: reading them all happens at once, after the waiting.
-            let _ = stream.readable().await;
-            let mut calls = [0; 256];
-            while stream.try_read(&mut calls).is_ok_and(|length| length > 0) {}
+        match self {
+            Self::Open(stream) => {
+                // No byte is ever lost to a dropped future: reading them all happens at once, after the waiting.
+                let _ = stream.readable().await;
+                let mut calls = [0; 256];
+                while stream.try_read(&mut calls).is_ok_and(|length| length > 0) {}
+            }
+            // No descriptor left at this moment: the caller looks into the ring, and it is tried again.
+            Self::Deaf(_) => sleep(AGAIN_AFTER).await,
         }
     }
 }
