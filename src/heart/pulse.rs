@@ -227,10 +227,10 @@ impl Pulse {
         }
     }
 
+    /// What is refused stands in the stats: the control plane says it once, however many lives it has.
     fn become_punctual(&mut self) {
         realtime::touch_stack();
         if let Err(error) = realtime::lock_memory() {
-            self.note(Level::Warning, format!("memory cannot be locked ({error}): swapping can delay beats"));
             self.stats.lock_refused = Some(error.to_string());
         }
         let Some(priority) = self.plan.realtime else { return };
@@ -247,10 +247,6 @@ impl Pulse {
                 let why = realtime::fifo_refusal(priority, &error);
                 let nice = realtime::become_nice(-20).is_ok();
                 let instead = if nice { "goes on at nice -20" } else { "goes on at ordinary priority" };
-                self.note(
-                    Level::Warning,
-                    format!("no real-time scheduling for the heart ({why}); it {instead}: under load, beats may be late"),
-                );
                 self.stats.realtime_refused = Some(format!("{why}; the heart {instead}"));
             }
         }
