@@ -219,11 +219,8 @@ fn destination(ip: IpAddr, port: u16, interface: &Interface) -> SocketAddr {
 /// What the interface allows now, or in words why it allows nothing.
 fn fitness(name: &str, network: &Network, services: &[IpAddr]) -> Result<Fitness, String> {
     let interface = network.interface(name).ok_or_else(|| format!("there is no interface {name}"))?;
-    if !interface.up {
-        return Err(format!("interface {name} is down"));
-    }
-    if !interface.carrier {
-        return Err(format!("interface {name} has no carrier"));
+    if let Some(trouble) = interface.trouble() {
+        return Err(format!("interface {name} {trouble}"));
     }
     let own =
         network.addresses().iter().filter(|a| a.interface == interface.index && !services.contains(&a.ip));

@@ -122,12 +122,7 @@ impl Kernel {
             Ok(None) => (None, Some("no interface has a network that contains it".to_owned())),
             Ok(Some(interface)) => {
                 let name = &interface.name;
-                let fault = match (interface.up, interface.carrier) {
-                    (false, _) => Some(format!("{name} is down")),
-                    (true, false) => Some(format!("{name} has no carrier")),
-                    (true, true) => None,
-                };
-                (Some(name.clone()), fault)
+                (Some(name.clone()), interface.trouble().map(|trouble| format!("{name} {trouble}")))
             }
         }
     }

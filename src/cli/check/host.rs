@@ -91,15 +91,9 @@ impl Host {
             return Some(format!("there is no interface {shown} here, only {}", network.names()));
         };
         let has_address = network.of(interface).any(|address| address.ip.is_ipv4() == is_v4);
-        if !interface.up {
-            Some(format!("the interface {shown} is down"))
-        } else if !interface.carrier {
-            Some(format!("the interface {shown} has no carrier"))
-        } else if !has_address {
-            Some(format!("the interface {shown} has no IPv{} address", if is_v4 { 4 } else { 6 }))
-        } else {
-            None
-        }
+        let no_address = || format!("has no IPv{} address", if is_v4 { 4 } else { 6 });
+        let fault = interface.trouble().map(str::to_owned).or_else(|| (!has_address).then(no_address));
+        fault.map(|fault| format!("the interface {shown} {fault}"))
     }
 
     fn resource(&self, resource: &Resource, place: &Place, found: &mut Findings) {

@@ -50,7 +50,17 @@ impl Interface {
     /// Up, with carrier.
     #[must_use]
     pub fn works(&self) -> bool {
-        self.up && self.carrier
+        self.trouble().is_none()
+    }
+
+    /// Why it does not work, to be said behind its name.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&'static str> {
+        match (self.up, self.carrier) {
+            (false, _) => Some("is down"),
+            (true, false) => Some("has no carrier"),
+            (true, true) => None,
+        }
     }
 
     /// From the payload of an `RTM_NEWLINK` or `RTM_DELLINK`. Only the attributes that we use are read, so that a
