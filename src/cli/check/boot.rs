@@ -16,13 +16,16 @@ pub(super) struct Boot {
 pub(super) fn of_script(roots: &Roots, etc: &Path, name: &str) -> Option<Boot> {
     let unit = if name.contains('.') { name.to_owned() } else { format!("{name}.service") };
     let file = roots.units.iter().map(|dir| dir.join(&unit)).find(|path| path.symlink_metadata().is_ok());
-    match file {
-        // A link to /dev/null: masked, it starts by no means.
-        Some(file) if !file.is_file() => None,
-        Some(_) => wanted(roots, &unit)
-            .map(|by| Boot { by: format!("systemd ({by})"), cure: format!("systemctl disable {unit}") }),
-        None => start_link(etc, name).map(|by| Boot { by, cure: format!("update-rc.d {name} disable") }),
+    // A link to /dev/null: masked, it starts by no means.
+    if file.as_ref().is_some_and(|file| !file.is_file()) {
+        return None;
     }
+    // Also without a file of that name: an instance of a template has none.
+    let by_systemd = wanted(roots, &unit);
+    if by_systemd.is_none() && file.is_none() {
+        return start_link(etc, name).map(|by| Boot { by, cure: format!("update-rc.d {name} disable") });
+    }
+    by_systemd.map(|by| Boot { by: format!("systemd ({by})"), cure: format!("systemctl disable {unit}") })
 }
 
 /// The first `….wants` or `….requires` directory that names the unit.
@@ -96,6 +99,7 @@ mod tests {
         symlink("../httpd.service", units.join("multi-user.target.wants/httpd.service")).unwrap();
         symlink("/dev/null", units.join("masked.service")).unwrap();
         symlink("../masked.service", units.join("multi-user.target.wants/masked.service")).unwrap();
+        symlink("../postgres@.service", units.join("multi-user.target.wants/postgres@main.service")).unwrap();
         symlink("../init.d/nfs", dir.path().join("rc3.d/S20nfs")).unwrap();
         symlink("../init.d/ldap", dir.path().join("rc.d/rc5.d/S99ldap")).unwrap();
         symlink("../init.d/old", dir.path().join("rc3.d/S20old")).unwrap();
@@ -109,9 +113,10 @@ mod tests {
         let cure = |name: &str| of_script(&roots, dir.path(), name).map(|boot| boot.cure);
         assert_eq!(cure("httpd").as_deref(), Some("systemctl disable httpd.service"));
         assert_eq!(cure("httpd.service").as_deref(), Some("systemctl disable httpd.service"));
+        assert_eq!(cure("postgres@main").as_deref(), Some("systemctl disable postgres@main.service"));
         assert_eq!(cure("nfs").as_deref(), Some("update-rc.d nfs disable"));
         assert_eq!(cure("ldap").as_deref(), Some("update-rc.d ldap disable"));
-        for name in ["quiet", "masked", "old", "gone", "nothing", "S20nfs"] {
+        for name in ["quiet", "masked", "old", "gone", "nothing", "S20nfs", "postgres@other"] {
             assert_eq!(cure(name), None, "{name}");
         }
     }
