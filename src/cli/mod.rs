@@ -69,7 +69,7 @@ pub struct Common {
     /// Configuration directory [default: /etc/locum when it holds locum.toml, else /etc/ha.d]
     #[arg(long, global = true, value_name = "DIR")]
     pub config: Option<PathBuf>,
-    /// State directory: identity and generation [default: /var/lib/heartbeat]
+    /// State directory: identity and generation [default: /var/lib/heartbeat, or /var/lib/locum with a locum.toml]
     #[arg(long, global = true, value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// Run directory: control socket, pid file, lock [default: /run/locum]
@@ -87,10 +87,12 @@ impl Common {
         self.config.as_deref().map_or_else(|| default_config(Path::new("/etc")), absolute)
     }
 
-    /// Where the node's identity lies: heartbeat's own place, so that an installed heartbeat's carries over.
+    /// Where the node's identity lies: with heartbeat's files in heartbeat's own place, so that an installed
+    /// heartbeat's carries over.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
-        self.state.as_deref().map_or_else(|| PathBuf::from("/var/lib/heartbeat"), absolute)
+        let name = if is_native(&self.config_dir()) { "locum" } else { "heartbeat" };
+        self.state.as_deref().map_or_else(|| Path::new("/var/lib").join(name), absolute)
     }
 
     /// Where the running daemon is found.
@@ -109,7 +111,11 @@ fn absolute(path: &Path) -> PathBuf {
 /// `locum` below `etc` when it holds `locum.toml`, else `ha.d`.
 fn default_config(etc: &Path) -> PathBuf {
     let native = etc.join("locum");
-    if native.join("locum.toml").exists() { native } else { etc.join("ha.d") }
+    if is_native(&native) { native } else { etc.join("ha.d") }
+}
+
+fn is_native(config: &Path) -> bool {
+    config.join("locum.toml").exists()
 }
 
 /// `--log`
@@ -182,8 +188,11 @@ mod tests {
     fn the_configuration_is_native_only_with_its_file() {
         let etc = tempfile::tempdir().unwrap();
         std::fs::create_dir(etc.path().join("locum")).unwrap();
+        let common = Common { config: Some(etc.path().join("locum")), ..Common::default() };
         assert_eq!(default_config(etc.path()), etc.path().join("ha.d"));
+        assert_eq!(common.state_dir(), Path::new("/var/lib/heartbeat"));
         std::fs::write(etc.path().join("locum/locum.toml"), "").unwrap();
         assert_eq!(default_config(etc.path()), etc.path().join("locum"));
+        assert_eq!(common.state_dir(), Path::new("/var/lib/locum"));
     }
 }
