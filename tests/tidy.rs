@@ -153,3 +153,51 @@ fn every_page_of_the_documentation_can_be_found() {
         .collect();
     complain(&faults);
 }
+
+/// What code rests on is shown by a test: the one that the page names must be there.
+#[test]
+fn tests_that_a_page_names_exist() {
+    let files = files();
+    let mut faults = Vec::new();
+    let mut named = 0;
+    for (path, text) in files.iter().filter(|(path, _)| is(path, "md")) {
+        for words in text.split("tested, `").skip(1) {
+            let name = words.split('`').next().unwrap_or_default();
+            named += 1;
+            let test = format!("fn {name}(");
+            if !files.iter().any(|(path, text)| is(path, "rs") && text.contains(&test)) {
+                faults.push(format!("{}: there is no test {name}", path.display()));
+            }
+        }
+    }
+    assert!(named >= 8, "only {named} tests are named");
+    complain(&faults);
+}
+
+/// What the daemon promises to hold only if the service manager does its part.
+#[test]
+fn the_service_unit_does_its_part() {
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/locum.service")).unwrap();
+    let lines: Vec<&str> = unit.lines().filter(|line| line.contains('=') && !line.starts_with('#')).collect();
+    for needed in [
+        "Type=notify",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "KillMode=process",
+        "TimeoutStopSec=infinity",
+        "Restart=on-failure",
+        "LimitMEMLOCK=infinity",
+        "LimitRTPRIO=50",
+        "Delegate=yes",
+        "RuntimeDirectory=locum",
+    ] {
+        assert!(lines.contains(&needed), "{needed}");
+    }
+    let value = |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    assert!(value("WatchdogSec").is_some());
+    assert!(value("After").unwrap().contains("network-online.target"), "up after, down before the network");
+    let mut keys: Vec<&str> = lines.iter().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+    let count = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), count, "a setting stands there twice");
+}
