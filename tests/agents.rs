@@ -663,7 +663,7 @@ impl Drop for ControlGroup {
 #[test]
 fn with_a_control_group_nothing_can_hide() {
     let Some(group) = ControlGroup::new() else {
-        eprintln!("SKIPPED: no control group can be made here");
+        crate::skipped("no control group can be made here");
         return;
     };
     let mut house = House::new();
@@ -747,7 +747,7 @@ fn in_namespace(flags: &str, test: &str, body: fn()) {
     let unshare =
         |args: &[&str]| std::process::Command::new("unshare").arg(flags).args(args).env(INSIDE, "1").output();
     if !unshare(&["true"]).is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: no namespaces of our own here");
+        crate::skipped("no namespaces of our own here");
         return;
     }
     let output = unshare(&[own.to_str().unwrap(), "--exact", test, "--nocapture"]).unwrap();

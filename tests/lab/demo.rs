@@ -12,7 +12,7 @@ fn told(output: &Output) -> Option<String> {
     let text =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.code() == Some(77) {
-        eprintln!("SKIPPED: {text}");
+        crate::skipped(text);
         return None;
     }
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -57,9 +57,9 @@ fn nobody_sees_the_demo_too() {
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&program).arg("demo");
     match nobody.output() {
-        Err(error) => eprintln!("SKIPPED: setpriv: {error}"),
+        Err(error) => crate::skipped(format!("setpriv: {error}")),
         Ok(output) if String::from_utf8_lossy(&output.stderr).starts_with("setpriv:") => {
-            eprintln!("SKIPPED: {}", String::from_utf8_lossy(&output.stderr));
+            crate::skipped(String::from_utf8_lossy(&output.stderr));
         }
         Ok(output) => {
             if let Some(text) = told(&output) {
@@ -73,10 +73,10 @@ fn nobody_sees_the_demo_too() {
 #[test]
 fn without_namespaces_it_says_what_is_missing() {
     let output = Command::new("unshare").args(["--user", "--", LOCUM, "demo"]).output();
-    let Ok(output) = output else { return eprintln!("SKIPPED: no unshare here") };
+    let Ok(output) = output else { return crate::skipped("no unshare here") };
     let text = String::from_utf8_lossy(&output.stderr);
     if text.starts_with("unshare:") {
-        return eprintln!("SKIPPED: {text}");
+        return crate::skipped(text);
     }
     assert_eq!(output.status.code(), Some(77), "{text}");
     assert!(text.contains("no rack of nodes can be built here: a user namespace: "), "{text}");

@@ -49,7 +49,7 @@ pub(crate) fn build(description: Description) -> Option<Rack> {
     match Rack::build(description) {
         Ok(rack) => Some(rack),
         Err(missing @ Fault::Missing { .. }) => {
-            eprintln!("SKIPPED: {missing}; or run the tests under: locum lab enter cargo test");
+            crate::skipped(format!("{missing}; or run the tests under: locum lab enter cargo test"));
             None
         }
         Err(error) => panic!("{error}"),
