@@ -47,7 +47,7 @@ impl World {
     /// `None`, after saying so, where it cannot be built.
     fn new() -> Option<Self> {
         if !namespace::may_leave() {
-            eprintln!("SKIPPED: no right to make network namespaces here");
+            crate::skipped("no right to make network namespaces here");
             return None;
         }
         let fresh = || {
@@ -270,6 +270,18 @@ fn both_links(_: usize) -> Vec<Link> {
     vec![broadcast("eth1"), broadcast("eth0")]
 }
 
+/// Which forms of announcement of the service address came from the `eth0` of a node (1 or 2): question, answer.
+fn announced_by(tap: &Tap, node: u8, announced: &mut [bool; 2]) {
+    let mut frame = [0; 2048];
+    while let Some(heard) = tap.receive(&mut frame).unwrap() {
+        let frame = &frame[..heard.length];
+        let is_arp = frame.get(12..14) == Some(&[8, 6]) && frame.get(28..32) == Some(&[172, 23, 2, 14]);
+        if is_arp && frame[6..12] == [2, 0, 0, 0, b'0', node] {
+            announced[usize::from(frame[21] == 2)] = true;
+        }
+    }
+}
+
 // ---- the tests
 
 #[test]
@@ -287,14 +299,7 @@ fn the_address_moves_when_its_owner_dies_and_when_it_is_asked_to() {
     assert!(outage > DEADTIME - KEEPALIVE * 2, "not before deadtime: {outage:?}");
     let mut announced = [false; 2];
     wait("b announces the address in both forms", Duration::from_secs(2), || {
-        let mut frame = [0; 2048];
-        while let Some(heard) = tap.receive(&mut frame).unwrap() {
-            let frame = &frame[..heard.length];
-            let is_arp = frame.get(12..14) == Some(&[8, 6]) && frame.get(28..32) == Some(&[172, 23, 2, 14]);
-            if is_arp && frame[6..12] == [2, 0, 0, 0, b'0', 2] {
-                announced[usize::from(frame[21] == 2)] = true;
-            }
-        }
+        announced_by(&tap, 2, &mut announced);
         announced == [true; 2]
     });
 
@@ -367,6 +372,31 @@ fn an_address_taken_away_by_others_is_put_back() {
     }
     let (status, _) = a.state();
     assert_eq!(status.groups[0].taken_away, 3, "{:?}", a.notes);
+}
+
+/// `SendArp` speaks for an address that something else carries, and touches nothing.
+#[test]
+fn an_address_of_somebody_else_is_announced_and_left_alone() {
+    let Some(world) = World::new() else { return };
+    let spoken = Address { interface: Some("eth0".into()), ..service() };
+    let tap = world.at(1, || Tap::open("eth0").unwrap());
+    let mut plan = Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), spoken.clone()) };
+    plan.groups[0].resources[0].agent = Agent::SendArp(spoken);
+    let mut a = Node::start(&world, plan, 100);
+    let mut announced = [false; 2];
+    wait("it is announced in both forms", Duration::from_secs(10), || {
+        a.hear();
+        announced_by(&tap, 1, &mut announced);
+        announced == [true; 2]
+    });
+    assert!(!world.carries(0, SERVICE), "nothing was put anywhere");
+    wait("the group runs", Duration::from_secs(5), || a.state().0.groups[0].owner.is_some());
+    assert!(matches!(a.order(Order::Leave), Answer::Done(_)));
+    while tap.receive(&mut [0; 2048]).unwrap().is_some() {}
+    pass(Duration::from_millis(600));
+    let mut after = [false; 2];
+    announced_by(&tap, 1, &mut after);
+    assert_eq!(after, [false; 2], "nobody is told any more");
 }
 
 #[test]

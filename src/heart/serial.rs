@@ -334,6 +334,20 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_comes_late_is_opened_when_it_is_there() {
+        let (_master, held, poller) = open();
+        let directory = tempfile::tempdir().unwrap();
+        let late = directory.path().join("ttyUSB0");
+        let mut link = SerialLink::new(late.to_str().unwrap(), 19_200, 8);
+        let missing = |carrier| matches!(carrier, Carrier::Down(why) if why.contains("No such file"));
+        assert!(missing(link.check(&poller)));
+        std::os::unix::fs::symlink(&held.device, &late).unwrap();
+        assert!(matches!(link.check(&poller), Carrier::Down(why) if why.contains("another process uses it")));
+        drop(held);
+        assert_eq!(link.check(&poller), Carrier::Up);
+    }
+
+    #[test]
     fn a_device_that_goes_is_down_and_says_so() {
         let (master, mut link, poller) = open();
         let mut stats = LinkStats::default();
