@@ -387,8 +387,7 @@ impl Daemon {
     /// That this runs shows that the control plane moves; the heart's counter shows the heart.
     fn watch(&mut self, life: &mut Life) {
         let progress = life.heart.progress();
-        let moved = life.progress.replace(progress) != Some(progress);
-        if moved {
+        if life.watch.moved(progress) {
             self.parts.notify.alive();
         } else {
             self.say(Level::Critical, "the heart does not move".to_owned());
@@ -424,7 +423,7 @@ struct Life {
     askers: Vec<oneshot::Sender<Told>>,
     asked: bool,
     newest: Option<(Instant, Bytes)>,
-    progress: Option<u64>,
+    watch: Watch,
 }
 
 impl Life {
@@ -436,7 +435,7 @@ impl Life {
             askers: Vec::new(),
             asked: false,
             newest: None,
-            progress: None,
+            watch: Watch::default(),
         }
     }
 
@@ -493,6 +492,18 @@ impl Life {
     }
 }
 
+/// Whether the heart moves: its counter, each time it was looked at.
+#[derive(Debug, Default)]
+struct Watch {
+    last: Option<u64>,
+}
+
+impl Watch {
+    fn moved(&mut self, progress: u64) -> bool {
+        self.last.replace(progress) != Some(progress)
+    }
+}
+
 /// What a signal means.
 enum Sign {
     End(&'static str),
@@ -535,4 +546,16 @@ fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heart_that_stands_still_is_seen() {
+        let mut watch = Watch::default();
+        let looks = [0, 0, 7, 7, 8].map(|progress| watch.moved(progress));
+        assert_eq!(looks, [true, false, true, false, true]);
+    }
 }
