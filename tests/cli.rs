@@ -4,7 +4,11 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixDatagram,
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
@@ -280,6 +284,86 @@ fn the_service_manager_hears_of_start_reload_and_end() {
     a1.signal("INT");
     assert!(others().starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC="));
     assert_eq!(a1.ended().code(), Some(0));
+}
+
+/// From before there is anything that a second daemon could be told of, a hangup is for the daemon to hear, and until then
+/// for nobody.
+#[test]
+fn a_hangup_while_it_starts_does_not_end_it() {
+    let cluster = tempfile::tempdir().unwrap();
+    let mut a1 = Node::new(cluster.path(), "a1", 16_947);
+    a1.start();
+    until("it has begun", || a1.place.join("run/locum.pid").exists());
+    let mut hangups = 0;
+    until("it answers", || {
+        a1.signal("HUP");
+        hangups += 1;
+        a1.status().is_some()
+    });
+    assert!(hangups > 0 && a1.daemon.as_mut().unwrap().try_wait().unwrap().is_none());
+}
+
+#[test]
+fn a_checksum_in_the_place_of_a_signature_is_the_first_word_of_the_log() {
+    let cluster = tempfile::tempdir().unwrap();
+    let mut a1 = Node::new(cluster.path(), "a1", 16_948);
+    a1.write_keys("auth 1\n1 crc\n");
+    a1.start();
+    until("it answers", || a1.status().is_some());
+    let log = a1.log();
+    let first = log.lines().next().unwrap();
+    assert!(
+        first.contains("SIGNED WITH CRC ONLY: anyone who can send on a link can take the service"),
+        "{log}"
+    );
+    let (_, page) = a1.said(&["status"]);
+    assert!(page.contains("authkeys signs with crc: anyone on the link can take the service"), "{page}");
+    let (_, page) = a1.said(&["check"]);
+    assert!(page.contains("anyone on the link can take the service"), "{page}");
+}
+
+/// Root changes, the socket's group looks, everybody else is told why not.
+#[test]
+fn who_may_look_and_who_may_change() {
+    const NOBODY: u32 = 65_534;
+    const GROUP: u32 = 65_533;
+    let cluster = tempfile::tempdir().unwrap();
+    if cluster.path().metadata().unwrap().uid() != 0 {
+        return crate::skipped("only root can become somebody else");
+    }
+    // Where the program was built, and where it runs now, may be out of nobody's reach.
+    fs::set_permissions(cluster.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = cluster.path().join("locum");
+    fs::copy(env!("CARGO_BIN_EXE_locum"), &program).unwrap();
+    let mut a1 = Node::new(cluster.path(), "a1", 16_949);
+    a1.start();
+    until("it answers", || a1.status().is_some());
+    let said = |group: u32, words: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("--run").arg(a1.place.join("run")).args(words).uid(NOBODY).gid(group);
+        match command.output() {
+            Ok(output) => Some((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())),
+            Err(error) => {
+                crate::skipped(format!("cannot run as nobody: {error}"));
+                None
+            }
+        }
+    };
+    let socket = a1.place.join("run/control");
+    assert_eq!(socket.metadata().unwrap().mode() & 0o777, 0o660);
+    let Some((code, text)) = said(NOBODY, &["status"]) else { return };
+    assert!(code == Some(4) && text.contains("is for root and the group haclient"), "{code:?}: {text}");
+    std::os::unix::fs::chown(&socket, None, Some(GROUP)).unwrap();
+    let (code, text) = said(GROUP, &["status"]).unwrap();
+    assert!(code == Some(1) && text.is_empty(), "alone, it is not well: {code:?}: {text}");
+    for words in [&["standby"][..], &["takeover", "local"], &["stop"]] {
+        let (code, text) = said(GROUP, words).unwrap();
+        assert!(code == Some(4) && text.contains("only root may change"), "{words:?}: {code:?}: {text}");
+    }
+    let modes = ["hb_uuid", "hb_generation", "locum_generations"]
+        .map(|name| a1.place.join("state").join(name).metadata().unwrap().mode() & 0o777);
+    assert_eq!(modes, [0o644, 0o600, 0o600]);
+    assert!(a1.status().is_some(), "it still runs");
 }
 
 #[test]
