@@ -308,7 +308,7 @@ fn the_bench_prints_the_agreed_fields() {
     let arguments = ["lab", "bench", "--peers", "locum", "--scenarios", "move", "--runs", "1", "--json"];
     let output = Command::new(LOCUM).args(arguments).output().unwrap();
     if output.status.code() == Some(77) {
-        return eprintln!("SKIPPED: {}", String::from_utf8_lossy(&output.stderr));
+        return crate::skipped(String::from_utf8_lossy(&output.stderr));
     }
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
