@@ -246,7 +246,7 @@ impl Director {
         });
         let others = [
             self.groups.deadline(),
-            self.r1.deadline(self.plan.timing.deadtime),
+            self.r1.deadline(),
             self.left.map(|leaving| leaving.until),
             self.contest_said.map(|at| at + CONTEST_PAUSE),
             self.refusals.deadline(),

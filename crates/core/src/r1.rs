@@ -157,7 +157,7 @@ pub struct R1 {
     contested: Option<(Holding, Instant)>,
     /// After a heal: announced once more when the peer has settled, that is, has no copy of it any more.
     announce_due: Holding,
-    /// Our holdings were told because of a conflict at this moment; not more often than once a deadtime.
+    /// Our holdings were told again at this moment, because of a conflict or because it was time.
     told: Option<Instant>,
     /// The peer has just come (back): its set is returned once it is stable.
     failback_due: bool,
@@ -260,9 +260,10 @@ impl R1 {
         self.state == State::Stable && self.handover == Handover::Idle && self.tasks.is_empty()
     }
 
-    /// When [`Self::tick`] has something to do.
+    /// When [`Self::tick`] has something to do. What lasts a deadtime needs no deadline of its own: beats are more
+    /// frequent.
     #[must_use]
-    pub fn deadline(&self, deadtime: Duration) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         let handover = match self.handover {
             Handover::Offered { until, .. }
             | Handover::Given { until, .. }
@@ -274,18 +275,11 @@ impl R1 {
             handover,
             self.takeover.map(|(_, _, until)| until),
             self.hand_back.map(|(_, at)| at),
-            self.contested.filter(|(set, _)| set.has_foreign()).map(|(_, since)| since + deadtime),
-            self.owes_word().then(|| self.told.map_or(Instant::ZERO, |at| at + deadtime)),
             self.restart_at,
         ]
         .into_iter()
         .flatten()
         .min()
-    }
-
-    /// Whether one of us lacks a word of the other: what the peer holds is not known, or both claim the same.
-    fn owes_word(&self) -> bool {
-        self.state == State::Stable && (self.contested.is_some() || self.theirs.is_none())
     }
 
     // ---- what happens -------------------------------------------------------------------------------------------
@@ -324,11 +318,13 @@ impl R1 {
             }
             self.say(Body::Stonith { node: peer.into(), result: result.into() });
         }
-        // Of a peer that never spoke, everything may be running there.
-        let held = self.theirs.map_or(Holding::All, Holding::mirrored);
+        // Of a peer that never spoke, everything may be running there; but if it is alive and could not hear us
+        // either, it has done the same, and each of us yields what is not its own.
+        let held = self.theirs.map_or(Holding::Foreign, Holding::mirrored);
         self.seized = self.seized.plus(held.minus(self.mine));
         if self.mine == Holding::All && self.state == State::Stable && self.handover == Handover::Idle {
             self.theirs = Some(Holding::None);
+            self.contested = None;
             return self.abandon_orders(view, "fell silent");
         }
         if let Some(peer) = view.peer {
@@ -353,7 +349,6 @@ impl R1 {
 
     /// The peer has begun a new life: whatever it held it has swept.
     pub fn peer_restarted(&mut self, view: &View<'_>) {
-        let held = self.theirs();
         self.theirs = Some(Holding::None);
         self.other_stable = false;
         self.seized = Holding::None;
@@ -368,7 +363,7 @@ impl R1 {
         }
         self.handover = Handover::Idle;
         self.abandon_orders(view, "has restarted");
-        if held.has_local() && !self.mine.has_local() {
+        if !self.mine.has_local() && self.leave.is_none() {
             self.acquire_local();
         }
     }
@@ -458,7 +453,10 @@ impl R1 {
 
     /// Leave gracefully: at once, or when what moves has come to rest.
     pub fn order_leave(&mut self, view: &View<'_>, order: Option<OrderId>) {
-        if self.leave.is_some() {
+        self.restart_at = None;
+        if self.leave.is_some() || self.state == State::Left {
+            // A person's word counts more than a restart that we meant to do.
+            self.leave = self.leave.map(|leave| Leave { restart: false, ..leave });
             if let Some(order) = order {
                 self.answer(order, Answer::Done("already leaving".into()));
             }
@@ -481,7 +479,8 @@ impl R1 {
     /// A group of this set could not be started here, for the `failures`th time in a row.
     pub fn start_failed(&mut self, view: &View<'_>, set: Holding, failures: u32) {
         let wait = HAND_BACK.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(HAND_BACK_MAX);
-        self.hand_back = Some((set, view.now + wait));
+        let waiting = self.hand_back.map_or(Holding::None, |(set, _)| set);
+        self.hand_back = Some((set.plus(waiting), view.now + wait));
         let text = format!("the {} set is offered to {} in {} s", set.word(), view.name(), wait.as_secs());
         self.note(Level::Warning, text);
     }
@@ -505,38 +504,22 @@ impl R1 {
         match self.handover {
             Handover::Offered { until, .. } if now >= until => {
                 self.note(Level::Warning, "No reply to standby request.  Standby request cancelled.".into());
-                self.handover = Handover::Idle;
-                self.end_order(Answer::TimedOut(format!("{} did not answer", view.name())));
+                // Asked for by nobody, it was the way back to the preferred node: once more when the peer speaks.
+                self.failback_due |= view.peer_locum && self.order.is_none();
+                self.end_handover(Answer::TimedOut(format!("{} did not answer", view.name())));
                 self.say_holdings(true, None);
             }
-            Handover::Given { until, .. } if now >= until => {
-                self.handover = Handover::Idle;
-                self.end_order(Answer::TimedOut(format!("{} has not finished", view.name())));
-            }
-            Handover::Awaiting { until, .. } if now >= until => {
-                self.handover = Handover::Idle;
-                self.end_order(Answer::TimedOut(format!("{} has not stopped them", view.name())));
+            Handover::Given { until, .. } | Handover::Awaiting { until, .. } if now >= until => {
+                self.end_handover(Answer::TimedOut(format!("{} has not finished", view.name())));
             }
             _ => {}
         }
         if let Some((set, _)) = self.hand_back.take_if(|(_, at)| now >= *at) {
             self.hand_back_now(view, set);
         }
-        if self.contested.is_some_and(|(set, since)| set.has_foreign() && now >= since + view.deadtime) {
-            // Neither of us took it from the other: the preferred node keeps it.
-            self.contested = None;
-            if self.theirs().has_foreign() && view.peer_up {
-                self.yield_set(Holding::Foreign, view);
-            }
-        }
-        if self.owes_word() && self.told.is_none_or(|at| now >= at + view.deadtime) {
-            self.told = Some(now);
-            if view.peer_up && view.peer_locum {
-                self.exchange_holdings();
-            }
-        }
-        if self.restart_at.is_some_and(|at| now >= at) {
-            self.restart_at = None;
+        self.break_tie(view);
+        self.tell_again(view);
+        if self.restart_at.take_if(|at| now >= *at).is_some() && self.leave.is_none() {
             self.leave = Some(Leave { order: None, restart: true });
             self.begin_leaving(view);
         }
@@ -566,22 +549,14 @@ impl R1 {
         if let Some(stable) = resource.stable {
             self.other_stable = stable;
         }
-        if let Handover::Awaiting { set, .. } = self.handover
-            && resource.stable == Some(true)
-            && !set.and(resource.hold).is_none()
-        {
-            let text = format!("{} keeps its {} resources.", view.name(), set.word());
-            self.note(Level::Warning, text.clone());
-            self.handover = Handover::Idle;
-            self.end_order(Answer::Refused(text));
-        }
-        if resource.stable == Some(true) && view.peer_locum {
-            self.handover_ends(view, resource.hold.mirrored());
+        if resource.stable == Some(true) {
+            self.peer_rests(view, resource.hold);
         }
         match self.state {
             State::Starting | State::BothStarting | State::Received if self.other_stable => {
                 self.say_holdings(false, None);
                 self.settle();
+                self.compare(view);
             }
             State::Starting | State::BothStarting => self.received(view),
             State::Stable => {
@@ -591,8 +566,10 @@ impl R1 {
                     let due = core::mem::replace(&mut self.announce_due, Holding::None);
                     self.announce_again(due.and(self.mine));
                 }
-                if became_stable && self.handover == Handover::Idle {
-                    self.say_holdings(true, None);
+                if self.other_stable && self.handover == Handover::Idle {
+                    if became_stable {
+                        self.say_holdings(true, None);
+                    }
                     self.fail_back(view);
                 }
             }
@@ -694,7 +671,9 @@ impl R1 {
                     self.note(Level::Info, format!("{} wants to go standby [{}]", view.name(), set.word()));
                     self.other_stable = false;
                     self.handover = Handover::Awaiting { set, until: view.now + HANDOVER_MAX };
-                    if let Some((order, _, _)) = self.takeover.take() {
+                    let here = self.mine.plus(set.mirrored());
+                    if let Some((order, ..)) = self.takeover.take_if(|(_, set, _)| set.minus(here).is_none())
+                    {
                         self.order = Some(order);
                     }
                     self.say(Body::AskResources { hold: set, step: AskStep::Other });
@@ -720,12 +699,7 @@ impl R1 {
                 self.mine = self.mine.plus(taken);
                 self.steps.push_back(Step::Want(taken, true));
             }
-            (AskStep::Done, Handover::Given { set: given, .. }) if set == given => {
-                self.note(Level::Info, "Other node completed standby takeover.".into());
-                self.handover = Handover::Idle;
-                self.end_order(Answer::Done(format!("{} runs on {} now", words(set), view.name())));
-                self.say_holdings(true, None);
-            }
+            (AskStep::Done, Handover::Given { set: given, .. }) if set == given => self.given_away(view, set),
             (step, handover) => {
                 let text = format!("standby message [{step:?}] from {} ignored.", view.name());
                 self.note(Level::Warning, text);
@@ -737,21 +711,36 @@ impl R1 {
         }
     }
 
-    /// The peer says that nothing is being handed over, and what it holds (in our view): it has taken what we gave
-    /// and its word was lost, or it does not take it and the set is ours again.
-    fn handover_ends(&mut self, view: &View<'_>, theirs: Holding) {
-        let (Handover::Giving { held, set } | Handover::Given { held, set, .. }) = self.handover else {
-            return;
-        };
-        self.handover = Handover::Idle;
-        if held.minus(theirs).is_none() {
-            self.end_order(Answer::Done(format!("{} runs on {} now", words(set), view.name())));
-        } else {
-            self.note(Level::Warning, format!("{} does not take {}.", view.name(), words(set)));
-            self.mine = self.mine.plus(held);
-            self.steps.push_back(Step::Want(held, true));
-            self.end_order(Answer::Refused(format!("{} does not take it", view.name())));
+    fn given_away(&mut self, view: &View<'_>, set: Holding) {
+        self.note(Level::Info, "Other node completed standby takeover.".into());
+        self.end_handover(Answer::Done(format!("{} runs on {} now", words(set), view.name())));
+        self.say_holdings(true, None);
+    }
+
+    /// The peer says that nothing moves there, and what it holds (in its view): a hand-over that waits for it is
+    /// done, or will never be (one of us may have been taken for dead meanwhile).
+    fn peer_rests(&mut self, view: &View<'_>, hold: Holding) {
+        match self.handover {
+            Handover::Awaiting { set, .. } if view.peer_locum || !set.and(hold).is_none() => {
+                let text = format!("{} keeps its {} resources.", view.name(), set.word());
+                self.note(Level::Warning, text.clone());
+                self.end_handover(Answer::Refused(text));
+            }
+            Handover::Given { set, .. } if set.mirrored().minus(hold).is_none() => self.given_away(view, set),
+            Handover::Giving { held, .. } | Handover::Given { held, .. } if view.peer_locum => {
+                let text = format!("{} has not taken {}; it runs here again", view.name(), words(held));
+                self.note(Level::Warning, text.clone());
+                self.keep(held, text);
+            }
+            _ => {}
         }
+    }
+
+    /// A hand-over failed: what we held of it stays here.
+    fn keep(&mut self, held: Holding, why: String) {
+        self.mine = self.mine.plus(held);
+        self.steps.push_back(Step::Want(held, true));
+        self.end_handover(Answer::Refused(why));
         self.say_holdings(true, None);
     }
 
@@ -764,11 +753,7 @@ impl R1 {
                 self.say(Body::AskResources { hold: set, step: AskStep::Done });
             }
             Handover::Giving { set, held } if view.groups.stuck(set) && view.groups.at_rest(set) => {
-                self.handover = Handover::Idle;
-                self.mine = self.mine.plus(held);
-                self.steps.push_back(Step::Want(held, true));
-                self.end_order(Answer::Refused("a resource cannot be stopped; the set stays here".into()));
-                self.say_holdings(true, None);
+                self.keep(held, "a resource cannot be stopped; the set stays here".into());
             }
             Handover::Taking { set } if view.groups.acquired(set.mirrored()) => {
                 let taken = set.mirrored();
@@ -808,6 +793,9 @@ impl R1 {
     fn take_everything(&mut self, tasks: &[Task]) {
         self.theirs = Some(Holding::None);
         self.other_stable = true;
+        self.contested = None;
+        // The tasks lead to `Stable`; until then nothing is asked any more.
+        self.settle_at = None;
         self.handover = Handover::Idle;
         self.mine = Holding::All;
         self.steps.push_back(Step::Want(Holding::All, true));
@@ -821,8 +809,8 @@ impl R1 {
         let both = self.mine.and(self.theirs());
         let was = self.contested();
         if both.is_none() {
-            self.contested = None;
             if !was.is_none() {
+                self.contested = None;
                 self.note(Level::Info, format!("{} has yielded {}", view.name(), words(was)));
                 self.seized = self.seized.minus(was);
                 self.announce_again(was);
@@ -836,8 +824,13 @@ impl R1 {
             Holding::None
         } else if breakage::is(Breakage::BothYieldAfterHeal) {
             both
+        } else if !self.other_stable {
+            // What it claims may not run there yet.
+            Holding::None
         } else {
-            both.and(self.seized)
+            // After several cuts in one direction both nodes may have seized the same set: the preferred node waits
+            // to see whether the other yields.
+            both.and(self.seized).and(Holding::Foreign)
         };
         if !yields.is_none() {
             self.yield_set(yields, view);
@@ -855,9 +848,38 @@ impl R1 {
                 }
             );
             self.note(Level::Critical, text);
-            self.contested = Some((stays, view.now));
         }
+        self.contested = Some((stays, self.contested.map_or(view.now, |(_, since)| since)));
         if self.told.is_none_or(|at| view.now >= at + view.deadtime / 4) {
+            self.told = Some(view.now);
+            self.say_holdings(self.settled(), None);
+        }
+    }
+
+    /// Both claim the same for long. Our own set, if we took it from a peer that was alive all along, we yield when
+    /// the peer has had the time to do so and has not. What neither has yielded then, the preferred node keeps.
+    fn break_tie(&mut self, view: &View<'_>) {
+        let Some((set, since)) = self.contested else { return };
+        if !view.peer_locum || !self.other_stable || breakage::is(Breakage::NoYieldAfterHeal) {
+            return;
+        }
+        let (both, lasted) = (self.mine.and(self.theirs()), view.now.since(since));
+        let yields = Holding::of(
+            both.and(self.seized).has_local() && lasted >= view.deadtime / 2,
+            both.has_foreign() && lasted >= view.deadtime * 2,
+        );
+        if !yields.is_none() {
+            let rest = set.minus(yields);
+            self.contested = (!rest.is_none()).then_some((rest, since));
+            self.yield_set(yields, view);
+        }
+    }
+
+    /// Between nodes of Locum holdings are told once a deadtime while nothing moves, so that no loss and no order of
+    /// messages leaves one of them with a wrong picture of the other.
+    fn tell_again(&mut self, view: &View<'_>) {
+        let due = self.told.is_none_or(|at| view.now >= at + view.deadtime);
+        if due && view.peer_up && view.peer_locum && self.settled() && self.leave.is_none() {
             self.told = Some(view.now);
             self.say_holdings(true, None);
         }
@@ -886,8 +908,9 @@ impl R1 {
         self.seized = self.seized.minus(set);
         self.tasks.retain(|task| *task == Task::Own && self.mine.has_local());
         self.steps.push_back(Step::Want(set, false));
-        self.say_holdings(false, None);
         self.add_task(Task::Yield(set));
+        // The peer must not come to yield it, too.
+        self.say_holdings(false, None);
     }
 
     /// Returns false when something still moves and the leave must wait.
@@ -1015,6 +1038,12 @@ impl R1 {
         }
     }
 
+    /// Nothing is handed over any more, and whoever waited for it is told.
+    fn end_handover(&mut self, answer: Answer) {
+        self.handover = Handover::Idle;
+        self.end_order(answer);
+    }
+
     fn answer(&mut self, order: OrderId, answer: Answer) {
         self.steps.push_back(Step::Answer(order, answer));
     }
@@ -1026,7 +1055,9 @@ impl R1 {
     /// Tells what we hold so that the peer answers with what it holds: it does when we become stable.
     fn exchange_holdings(&mut self) {
         self.say_holdings(false, None);
-        self.say_holdings(true, None);
+        if self.settled() {
+            self.say_holdings(true, None);
+        }
     }
 
     fn say_holdings(&mut self, stable: bool, info: Option<&str>) {

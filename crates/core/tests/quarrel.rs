@@ -1,0 +1,227 @@
+//! Two Directors that misunderstand each other: cuts in one direction, nodes that meet late, words lost in the middle
+//! of a hand-over, orders that cross. Who runs what in the end, without a gap, and is everybody answered?
+
+mod common;
+
+use common::pair::{Pair, SHORT, now};
+use locum_core::{
+    action::{Answer, Operation},
+    event::Order,
+    plan::AutoFailback,
+    status::Status,
+    time::{Duration, Instant},
+    wire::message::Holding,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MODES: [AutoFailback; 2] = [AutoFailback::On, AutoFailback::Off];
+
+fn status(pair: &Pair, n: usize) -> Status {
+    pair.nodes[n].director.status(now(pair.now))
+}
+
+#[track_caller]
+fn expect_no_gap(pair: &Pair, since: Instant) {
+    for name in ["one", "two", "three"] {
+        assert_eq!(pair.outage(name, since), Duration::ZERO, "{name}");
+    }
+}
+
+#[track_caller]
+fn expect_rest(pair: &Pair) {
+    for n in 0..2 {
+        let status = status(pair, n);
+        assert_eq!((status.transition, status.troubles), (None, vec![]), "{}", status.node);
+        assert!(pair.nodes[n].open.is_empty(), "unanswered: {:?}", pair.nodes[n].open);
+    }
+}
+
+#[test]
+fn a_healed_partition_ends_as_it_began() {
+    for mode in MODES {
+        for moved in [false, true] {
+            let mut pair = Pair::new(mode);
+            pair.run(SECOND);
+            if moved {
+                pair.order(0, Order::Standby(Holding::All));
+            }
+            let began = pair.now;
+            pair.partition(true);
+            pair.run(SECOND * 5);
+            pair.expect("one two three", "one two three");
+            pair.agent_delay = 200;
+            pair.partition(false);
+            // The other stops its copy within one deadtime of hearing the peer.
+            pair.run(SECOND + Duration::from_millis(600));
+            if moved {
+                pair.expect("", "one two three");
+            } else {
+                pair.expect("one two", "three");
+            }
+            expect_no_gap(&pair, began);
+            expect_rest(&pair);
+        }
+    }
+}
+
+#[test]
+fn nodes_that_never_met_keep_their_own_when_they_meet() {
+    for mode in MODES {
+        let mut pair = Pair::new(mode);
+        pair.partition(true);
+        pair.run(SECOND * 5);
+        pair.expect("one two three", "one two three");
+        let began = pair.now;
+        pair.agent_delay = 200;
+        pair.partition(false);
+        pair.run(SECOND * 4);
+        pair.expect("one two", "three");
+        expect_no_gap(&pair, began);
+        expect_rest(&pair);
+    }
+}
+
+#[test]
+fn a_deaf_node_takes_what_it_must_give_back() {
+    for mode in MODES {
+        for deaf in [0, 1] {
+            let mut pair = Pair::new(mode);
+            pair.run(SECOND);
+            let began = pair.now;
+            pair.agent_delay = 200;
+            pair.cut_all(1 - deaf, true);
+            pair.run(SECOND * 10);
+            pair.cut_all(1 - deaf, false);
+            pair.run(SECOND * 4);
+            pair.expect("one two", "three");
+            expect_no_gap(&pair, began);
+            expect_rest(&pair);
+        }
+    }
+}
+
+/// Slow stops: the one that yields takes longer than a deadtime, and the other must not yield meanwhile.
+#[test]
+fn one_yields_however_long_it_takes() {
+    let mut pair = Pair::new(AutoFailback::Off);
+    pair.run(SECOND);
+    pair.order(0, Order::Standby(Holding::All));
+    let began = pair.now;
+    pair.agent_delay = 3000;
+    pair.partition(true);
+    pair.run(SECOND * 20);
+    pair.partition(false);
+    pair.run(SECOND * 30);
+    pair.expect("", "one two three");
+    expect_no_gap(&pair, began);
+    expect_rest(&pair);
+}
+
+/// The giver has stopped the set, and from then on the taker hears nothing: it takes the giver for dead.
+#[test]
+fn a_hand_over_that_one_side_forgot_ends_on_the_other() {
+    for taker_is_deaf in [true, false] {
+        let mut pair = Pair::new(AutoFailback::Off);
+        pair.run(SECOND);
+        pair.agent_delay = 400;
+        pair.ask(0, Order::Standby(Holding::Local));
+        while status(&pair, 0).transition.as_deref() != Some("giving") {
+            pair.run(Duration::from_millis(1));
+        }
+        pair.cut_all(usize::from(!taker_is_deaf), true);
+        pair.run(SECOND * 5);
+        pair.partition(false);
+        pair.run(SECOND * 30);
+        let running = [&pair.nodes[0].running, &pair.nodes[1].running].map(|names| names.join(" "));
+        let [a, b] = running.each_ref().map(String::as_str);
+        assert!(
+            [("one two", "three"), ("", "three one two"), ("", "one two three")].contains(&(a, b)),
+            "{running:?}"
+        );
+        expect_rest(&pair);
+        let answer = pair.order(0, Order::Standby(Holding::All));
+        assert!(
+            answer.is_some_and(|answer| matches!(answer, Answer::Done(_))) || !pair.nodes[0].open.is_empty()
+        );
+        pair.run(SECOND * 10);
+        pair.expect("", "one two three");
+    }
+}
+
+/// An offer that nobody answered must not leave the giver in doubt for ever whether the peer has settled.
+#[test]
+fn after_an_offer_that_was_not_answered_the_next_one_is() {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.run(SECOND);
+    // Both offer at once: neither agrees.
+    pair.delay = 20;
+    pair.ask(0, Order::Standby(Holding::Local));
+    pair.ask(1, Order::Standby(Holding::Local));
+    pair.run(SECOND * 12);
+    pair.expect("one two", "three");
+    expect_rest(&pair);
+    pair.delay = 0;
+    pair.order(0, Order::Standby(Holding::Local));
+    pair.expect("", "one two three");
+}
+
+#[test]
+fn every_leave_is_answered() {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.run(SECOND);
+    // The farewell is not heard, so that it lingers.
+    pair.partition(true);
+    pair.ask(0, Order::Leave);
+    pair.ask(0, Order::Leave);
+    pair.run(SHORT);
+    pair.ask(0, Order::Leave);
+    pair.run(SHORT);
+    assert!(!pair.nodes[0].exited);
+    assert!(pair.nodes[0].open.is_empty(), "unanswered: {:?}", pair.nodes[0].open);
+    pair.run(SECOND * 3);
+    assert!(pair.nodes[0].exited);
+    pair.expect("", "one two three");
+}
+
+#[test]
+fn every_set_that_could_not_be_started_is_offered() {
+    let mut pair = Pair::new(AutoFailback::Off);
+    pair.run(SECOND);
+    pair.order(0, Order::Standby(Holding::All));
+    pair.run(SECOND);
+    for name in ["one", "three"] {
+        pair.failing.insert((0, Operation::Start, name.into()));
+    }
+    pair.order(0, Order::Takeover(Holding::All));
+    pair.run(SECOND * 5);
+    pair.expect("", "");
+    pair.run(SECOND * 40);
+    pair.expect("", "one two three");
+}
+
+/// A node that dies in the middle of giving, comes back, and finds its set.
+#[test]
+fn a_set_in_flight_is_not_lost_with_its_giver() {
+    for mode in MODES {
+        for victim in [0, 1] {
+            for after in [0, 100, 300, 500, 700, 900, 1200] {
+                let mut pair = Pair::new(mode);
+                pair.run(SECOND);
+                pair.agent_delay = 400;
+                pair.ask(0, Order::Standby(Holding::Local));
+                pair.run(Duration::from_millis(after));
+                pair.kill(victim);
+                // Back before anybody missed it.
+                pair.nodes[victim].running.clear();
+                pair.power_on(victim);
+                pair.run(SECOND * 20);
+                let runs = |name: &str| {
+                    pair.nodes.iter().filter(|node| node.running.iter().any(|other| other == name)).count()
+                };
+                assert_eq!(["one", "two", "three"].map(runs), [1; 3], "{victim} after {after} ms");
+                let other = &pair.nodes[1 - victim];
+                assert!(other.open.is_empty(), "unanswered: {:?}", other.open);
+            }
+        }
+    }
+}
