@@ -97,6 +97,7 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
         news: Vec::new(),
         rows: Vec::new(),
         hands_on: options.hands_on,
+        deed: String::new(),
     };
     let result = if options.hands_on { play.hands_on() } else { play.by_itself() };
     play.screen.close();
@@ -164,6 +165,8 @@ struct Play {
     news: Vec<String>,
     rows: Vec<Row>,
     hands_on: bool,
+    /// What was done last.
+    deed: String,
 }
 
 impl Play {
@@ -206,11 +209,27 @@ impl Play {
         self.show_files()?;
         self.open()?;
         self.say("it is yours: see the keys below");
+        let mut told = Moment::now();
         loop {
             if let Some(key) = self.turn()? {
                 self.press_and_tell(key)?;
             }
+            told = self.tell_outage(told);
         }
+    }
+
+    /// Tells an outage that is over and began after `told`; returns until when all are told.
+    fn tell_outage(&mut self, told: Moment) -> Moment {
+        let Some((gap, by_page)) = self.stage.ended_outage(told) else { return told };
+        let outages = [Some(gap.to.since(gap.from)), by_page];
+        self.say(&format!(
+            "  outage: {} by echo, {} by page",
+            self::told(outages[0]),
+            self::told(outages[1])
+        ));
+        self.rows.push(Row { event: self.deed.clone(), outages, remark: String::new() });
+        // The pages of this gap may come a little later than its echoes.
+        Moment::now()
     }
 
     /// Starts both daemons and waits for the first answer.
@@ -245,7 +264,6 @@ impl Play {
 
     /// One of the keys of `--hands-on`.
     fn press(&mut self, key: char) -> anyhow::Result<()> {
-        let moment = Moment::now();
         match key {
             '1' | '2' => {
                 let node = NODES[usize::from(key == '2')];
@@ -272,10 +290,15 @@ impl Play {
                 };
                 let pulled = !self.stage.is_cut(link);
                 let done = if pulled { "pulled" } else { "put back" };
+                let before = self.deed.clone();
                 self.act(&format!("{name} is {done}"), |stage| stage.cut(link, pulled))?;
+                if !pulled {
+                    // An outage that ends now was caused by what was done before.
+                    self.deed = before;
+                }
                 if link == LAN && pulled {
-                    self.say("  nothing moves: the crossover still beats, and no one asks whether clients get through");
-                    self.say("  the cure: let the LAN beat too (`bcast eth0` in ha.cf) and move when a `ping` node is lost");
+                    self.say("  nothing moves: the crossover still beats, so no node is dead");
+                    self.say("  the cure was ipfail with a `ping` node (to come); now: m moves it");
                 }
             }
             'm' => {
@@ -284,10 +307,9 @@ impl Play {
                     return Ok(());
                 };
                 self.say(&format!("{node}: locum standby"));
+                self.deed = format!("moved from {node}");
                 let mut order = self.stage.stand_by(node)?;
                 self.until("the end of `locum standby`", SLACK, |_| order.ended().is_some())?;
-                self.wait(Duration::from_millis(300))?;
-                self.measure(&format!("moved from {node}"), moment, "locum standby")?;
             }
             _ => {}
         }
@@ -312,6 +334,7 @@ impl Play {
         act: impl FnOnce(&mut Stage) -> anyhow::Result<Moment>,
     ) -> anyhow::Result<Moment> {
         self.say(what);
+        self.deed = what.to_owned();
         act(&mut self.stage)
     }
 
@@ -459,13 +482,12 @@ fn table(rows: &[Row]) -> String {
         return String::new();
     }
     let mut text = String::new();
-    let _ = writeln!(text, "\n{:<26} {:>9} {:>9}   ", "outage seen by the client", "by echo", "by page");
+    let _ = writeln!(text, "\n{:<32} {:>8} {:>8}", "outage seen by the client", "by echo", "by page");
     for Row { event, outages, remark } in rows {
-        let line = format!("{event:<26} {:>9} {:>9}   {remark}", told(outages[0]), told(outages[1]));
+        let line = format!("{event:<32} {:>8} {:>8}   {remark}", told(outages[0]), told(outages[1]));
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    let _ =
-        writeln!(text, "(echo every millisecond, page every 10 ms; a move includes the time of the script)");
+    let _ = writeln!(text, "(echo every millisecond, page every 10 ms; a move includes the script's time)");
     text
 }
 

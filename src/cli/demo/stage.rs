@@ -24,6 +24,10 @@ pub const CROSSOVER: &str = "crossover";
 /// The null modem.
 pub const SERIAL: &str = "serial";
 
+/// A shorter silence of the client's answers may be this machine's own.
+const OUTAGE_MIN: Duration = Duration::from_millis(60);
+/// Answers have come again for so long: the outage is over.
+const CALM_AGAIN: Duration = Duration::from_millis(500);
 const CLIENT: &str = "client";
 const HTTP: u16 = 80;
 /// The configuration of a node, as the node sees it.
@@ -224,6 +228,21 @@ impl Stage {
             [length(record.outage(SERVICE, window)), length(record.page_outage(window))]
         };
         self.rack.look(look).unwrap_or_default()
+    }
+
+    /// The longest outage by echo since `from`, if one is over: the client has had echoes and pages again for a while.
+    /// Beside it the longest by page.
+    #[must_use]
+    pub fn ended_outage(&self, from: Moment) -> Option<(Span, Option<Duration>)> {
+        let look = |record: &locum_lab::Record| {
+            let now = Moment::now();
+            let window = Span::new(from, now - CALM_AGAIN);
+            let gap = record.outage(SERVICE, window)?;
+            let calm = now.since(gap.to) > CALM_AGAIN && gap.to.since(gap.from) > OUTAGE_MIN;
+            let page = record.page_outage(window)?;
+            calm.then(|| (gap, Some(page.to.since(page.from))))
+        };
+        self.rack.look(look)?
     }
 
     /// A daemon that ended by itself, and the last that it said.
