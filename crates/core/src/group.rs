@@ -241,7 +241,7 @@ impl Groups {
     pub fn address_gone(&mut self, resource: ResourceId, out: &mut VecDeque<Action>) {
         let known =
             self.plan.groups.get(resource.group.0).is_some_and(|g| resource.member < g.resources.len());
-        if !known || self.states[resource.group.0].phase != Phase::Running {
+        if !known || !self.carries(resource) {
             return;
         }
         let state = &mut self.states[resource.group.0];
@@ -271,7 +271,7 @@ impl Groups {
         let due: Vec<ResourceId> =
             self.repairs.extract_if(.., |(_, at)| now >= *at).map(|(r, _)| r).collect();
         for resource in due {
-            if self.states[resource.group.0].phase == Phase::Running {
+            if self.carries(resource) {
                 self.repair(resource, out);
             }
         }
@@ -340,6 +340,17 @@ impl Groups {
         if !self.repairing(group) {
             let member = self.in_stop_order(group, step);
             self.run(ResourceId { group, member }, Operation::Stop, Purpose::Step, out);
+        }
+    }
+
+    /// Whether this member was started and is not being stopped.
+    fn carries(&self, resource: ResourceId) -> bool {
+        match self.states[resource.group.0].phase {
+            Phase::Running => true,
+            Phase::Starting(step) => {
+                (0..step).any(|earlier| self.in_start_order(resource.group, earlier) == resource.member)
+            }
+            Phase::Stopped | Phase::Stopping(_) | Phase::Stuck(_) => false,
         }
     }
 
@@ -456,9 +467,9 @@ impl Groups {
     ) {
         let group = resource.group;
         match self.states[group.0].phase {
-            Phase::Running => {}
             Phase::Stopping(step) if !self.repairing(group) => return self.stop(group, step, out),
-            _ => return,
+            _ if !self.carries(resource) => return,
+            _ => {}
         }
         let name = &self.plan.resource(resource).text;
         if *outcome == Outcome::Ok {

@@ -101,3 +101,30 @@ fn wanted_again_after_it_could_not_be_stopped_it_is_started_again() {
     groups.done(T, status, &Outcome::Running, &mut out);
     assert!(groups.acquired(Holding::Local), "{:?}", groups.phase(GROUP));
 }
+
+#[test]
+fn an_address_taken_away_while_the_rest_of_its_group_starts_is_put_back() {
+    let mut plan = Arc::unwrap_or_clone(common::pair::plan(1, AutoFailback::On));
+    let slow = plan.groups[0].resources[0].clone();
+    plan.groups[1].resources.push(slow);
+    let (mut groups, mut out) = (Groups::new(Arc::new(plan)), VecDeque::new());
+    groups.want(Holding::Local, true, &mut out);
+    let status = only(&mut out, Operation::Status);
+    groups.address_gone(ADDRESS, &mut out);
+    assert_eq!(runs(&mut out), [], "it is not here yet");
+    groups.done(T, status, &Outcome::Running, &mut out);
+    let status = only(&mut out, Operation::Status);
+    groups.done(T, status, &Outcome::Stopped, &mut out);
+    let start = only(&mut out, Operation::Start);
+    groups.address_gone(ADDRESS, &mut out);
+    let repair = only(&mut out, Operation::Start);
+    // The other member fails: nothing is stopped before the repair has ended.
+    groups.done(T, start, &Outcome::Failed("no".into()), &mut out);
+    assert_eq!(runs(&mut out), []);
+    groups.done(T, repair, &Outcome::Ok, &mut out);
+    for _ in 0..2 {
+        let stop = only(&mut out, Operation::Stop);
+        groups.done(T, stop, &Outcome::Ok, &mut out);
+    }
+    assert_eq!(groups.phase(GROUP), Phase::Stopped);
+}
