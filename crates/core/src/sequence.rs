@@ -25,6 +25,9 @@ pub const RECENT: u64 = 10;
 pub const REXMIT_PER_REQUEST: usize = 50;
 /// Most answers to requests in any second, whoever asks: a forged or mad peer cannot make us flood the links.
 pub const REXMIT_PER_SECOND: usize = 100;
+/// Most refusals among them. They have a limit of their own: requests for what is long gone can be recorded and played
+/// again, and must not use up what the peer needs.
+pub const REFUSALS_PER_SECOND: usize = 10;
 /// No request in the first 50 ms after a gap: a sender's frames may leave in swapped order.
 pub const REXMIT_DELAY_MIN: Duration = Duration::from_millis(50);
 /// Every tenth frame is acknowledged.
@@ -36,8 +39,10 @@ pub struct Sent {
     last: u64,
     /// Oldest first, numbers without a gap.
     history: VecDeque<(Message, Option<Instant>)>,
-    /// When the requests of the last second were answered: never more than [`REXMIT_PER_SECOND`].
+    /// When frames were sent again in the last second; with the refusals never more than [`REXMIT_PER_SECOND`].
     answered: VecDeque<Instant>,
+    /// When requests were refused in the last second: never more than [`REFUSALS_PER_SECOND`].
+    refused: VecDeque<Instant>,
 }
 
 /// What becomes of a request for numbers.
@@ -80,18 +85,16 @@ impl Sent {
             if seq > self.last {
                 break;
             }
-            if !self.may_answer(now) {
-                break;
-            }
-            if seq == self.last {
+            let refusal = match seq {
                 // The real daemon cannot send its newest frame again either; nobody asks before a later one came.
-                answers.push(Again::Refuse(seq, "seqno not found"));
-                self.answered.push_back(now);
-                continue;
-            }
-            if seq < lowest {
-                answers.push(Again::Refuse(seq, "seqno too low"));
-                self.answered.push_back(now);
+                _ if seq == self.last => Some("seqno not found"),
+                _ if seq < lowest => Some("seqno too low"),
+                _ => None,
+            };
+            if let Some(reason) = refusal {
+                if spend(&mut self.refused, REFUSALS_PER_SECOND, now) {
+                    answers.push(Again::Refuse(seq, reason));
+                }
                 continue;
             }
             let index = usize::try_from(seq - lowest).unwrap_or(usize::MAX);
@@ -99,20 +102,27 @@ impl Sent {
                 if sent.is_some_and(|at| now < at + pause) {
                     continue;
                 }
+                if !spend(&mut self.answered, REXMIT_PER_SECOND - REFUSALS_PER_SECOND, now) {
+                    break;
+                }
                 *sent = Some(now);
-                self.answered.push_back(now);
                 answers.push(Again::Send(Box::new(message.clone())));
             }
         }
         answers
     }
+}
 
-    fn may_answer(&mut self, now: Instant) -> bool {
-        while self.answered.front().is_some_and(|&at| now >= at + Duration::from_secs(1)) {
-            self.answered.pop_front();
-        }
-        self.answered.len() < REXMIT_PER_SECOND
+/// Notes one more answer, unless there were so many in the last second.
+fn spend(answers: &mut VecDeque<Instant>, most: usize, now: Instant) -> bool {
+    while answers.front().is_some_and(|&at| now >= at + Duration::from_secs(1)) {
+        answers.pop_front();
     }
+    let may = answers.len() < most;
+    if may {
+        answers.push_back(now);
+    }
+    may
 }
 
 /// What a numbered frame of the peer is worth.
@@ -447,7 +457,7 @@ mod tests {
     fn a_request_storm_costs_a_hundred_frames_a_second() {
         let mut ours = sent(500);
         let burst: usize = (0..50).map(|i| ours.again(T, i * 10 + 1, i * 10 + 10, DELAY).len()).sum();
-        assert_eq!(burst, 100);
+        assert_eq!(burst, 90);
         assert_eq!(ours.again(T + Duration::from_millis(999), 480, 490, DELAY).len(), 0);
         assert_eq!(ours.again(T + Duration::from_secs(1), 480, 490, DELAY).len(), 11);
         // In any second, not in each second of a clock.
@@ -455,10 +465,18 @@ mod tests {
         assert_eq!(ours.again(T, 1, 1, DELAY).len(), 1);
         let late = T + Duration::from_millis(990);
         let burst: usize = (0..50).map(|i| ours.again(late, i * 10 + 1, i * 10 + 10, DELAY).len()).sum();
-        assert_eq!(burst, 99);
+        assert_eq!(burst, 89);
         let next = T + Duration::from_millis(1100);
         let burst: usize =
             (0..50).map(|i| ours.again(next, i * 10 + 1, i * 10 + 10, Duration::ZERO).len()).sum();
         assert_eq!(burst, 1);
+    }
+
+    #[test]
+    fn requests_for_what_is_long_gone_do_not_starve_those_that_can_be_met() {
+        let mut ours = sent(600);
+        let refused: usize = (0..50).map(|_| ours.again(T, 1, 50, DELAY).len()).sum();
+        assert_eq!(refused, REFUSALS_PER_SECOND);
+        assert_eq!(ours.again(T, 500, 520, DELAY).len(), 21);
     }
 }
