@@ -502,10 +502,10 @@ impl R1 {
             self.answer(order, Answer::TimedOut(text));
         }
         match self.handover {
-            Handover::Offered { until, .. } if now >= until => {
+            Handover::Offered { set, until } if now >= until => {
                 self.note(Level::Warning, "No reply to standby request.  Standby request cancelled.".into());
                 // Asked for by nobody, it was the way back to the preferred node: once more when the peer speaks.
-                self.failback_due |= view.peer_locum && self.order.is_none();
+                self.failback_due |= view.peer_locum && self.order.is_none() && set == Holding::Foreign;
                 self.end_handover(Answer::TimedOut(format!("{} did not answer", view.name())));
                 self.say_holdings(true, None);
             }

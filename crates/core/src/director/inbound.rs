@@ -215,8 +215,8 @@ impl Director {
             self.keep_books_of_loss();
         }
         self.with_r1(|r1, view| r1.heard(view, body));
-        if self.left.is_some() && matches!(body, Body::Resource(_)) {
-            // The peer has heard that we left and says what it holds now: nobody needs us any more.
+        if self.left.is_some() && matches!(body, Body::Resource(resource) if resource.hold.has_foreign()) {
+            // The peer has taken what was ours: nobody needs us any more.
             self.exit();
         }
     }
