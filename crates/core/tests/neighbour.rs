@@ -258,3 +258,54 @@ fn numbers_at_their_ends_do_not_kill() {
         generation = u64::MAX - 200;
     }
 }
+
+/// A peer that says anything at all, in good order: when it is silent, this node runs everything, and everybody who
+/// gave an order has his answer.
+#[test]
+fn a_mad_peer_leaves_nothing_behind() {
+    const SETS: [Holding; 4] = [Holding::None, Holding::Local, Holding::Foreign, Holding::All];
+    for seed in 0..60 {
+        let failback = if seed % 2 == 0 { AutoFailback::On } else { AutoFailback::Off };
+        let mut pair = Pair::new(failback);
+        pair.quiet = true;
+        pair.seed = seed;
+        pair.agent_delay = pair.random(3) * 100;
+        pair.power_off(0);
+        let (mut seq, mut generation) = (0, 5000);
+        for _ in 0..300 {
+            let set = pair.pick(&SETS);
+            let step = pair.pick(&[AskStep::Me, AskStep::Other, AskStep::Done]);
+            let body = match pair.random(14) {
+                0..=3 => beat(pair.random(3000)),
+                4 => Body::Starting,
+                5 | 6 => Body::Resource(Resource {
+                    hold: set,
+                    full: pair.random(2) == 0,
+                    stable: pair.pick(&[None, Some(true), Some(false)]),
+                    info: None,
+                }),
+                7..=9 => Body::AskResources { hold: set, step },
+                10 => Body::Takeover { hold: set },
+                11 => Body::RepNodes { nodes: vec!["x".into()], deleted: vec![] },
+                12 if pair.random(4) == 0 => Body::ShutDone,
+                _ => Body::ReqNodes,
+            };
+            if pair.random(40) == 0 {
+                (seq, generation) = (0, generation + 1);
+            }
+            seq += 1 + u64::from(pair.random(10) == 0);
+            pair.inject(1, 0, &forge(body, Some(seq), generation));
+            if pair.random(20) == 0 {
+                let order = pair.pick(&[Order::Standby(set), Order::Takeover(set)]);
+                pair.ask(1, order);
+            }
+            let pause = pair.random(150);
+            pair.run(Duration::from_millis(pause));
+        }
+        pair.run(Duration::from_secs(30));
+        pair.expect("", "one two three");
+        let b = &pair.nodes[1];
+        assert!(b.open.is_empty(), "seed {seed}: unanswered: {:?}", b.open);
+        assert_eq!(status(&pair, 1).transition, None, "seed {seed}");
+    }
+}

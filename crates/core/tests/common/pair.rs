@@ -236,6 +236,11 @@ impl Pair {
         (z ^ (z >> 31)) % below.max(1)
     }
 
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        let index = self.random(of.len() as u64);
+        of[usize::try_from(index).expect("an index")]
+    }
+
     fn later(&mut self, within: u64, happening: Happening) {
         let delay = if within == 0 { 0 } else { self.random(within + 1) };
         self.put(self.now + Duration::from_millis(delay), happening);
