@@ -18,7 +18,7 @@ power-on clustnode1
 settle
 power-off clustnode1
 replay clustnode1 20s
-settle
+settle within 1300ms
 stop clustnode2
 start clustnode2
 settle

@@ -4,9 +4,11 @@
 //!   [`transcript`] is how that which was seen is written down.
 //! * [`theatre`] is the stage in the simulator. It plays in a [`world`] of hosts, [`net`] cables and agents, under
 //!   the eyes of [`checks`].
+//! * [`hostile`] holds what a neighbour on the link can try.
 //! * [`seeds`] makes stories by chance, and makes those that fail shorter.
 
 pub mod checks;
+pub mod hostile;
 pub mod net;
 pub mod rng;
 pub mod seeds;

@@ -20,6 +20,7 @@ use locum_core::{
     event::{Carrier, Event, Order, OrderId, Outcome, Source, Ticket},
     note::Note,
     plan::{Agent, LinkIndex, Medium, NodeIndex, Plan, ResourceId},
+    status::Status,
     time::{Instant, Now},
     wire::message::Uuid,
 };
@@ -85,7 +86,8 @@ pub struct Daemon {
     pub lives: u64,
     generation: u64,
     remembered: BTreeMap<NodeIndex, u64>,
-    tapes: Vec<Vec<(LinkIndex, Arc<[u8]>)>>,
+    /// For each life what it sent, and when.
+    tapes: Vec<Vec<(u64, LinkIndex, Arc<[u8]>)>>,
 }
 
 /// The process of a daemon.
@@ -334,7 +336,7 @@ impl World {
 
     /// The host whose hardware address the client has for this address, if it has the address.
     #[must_use]
-    pub fn client(&self, address: IpAddr) -> Option<usize> {
+    pub fn client(&mut self, address: IpAddr) -> Option<usize> {
         if self.lan_is_cut() {
             return None;
         }
@@ -344,8 +346,21 @@ impl World {
                 d.held.iter().any(|&r| address_of(&d.setup.plan, r) == Some(address))
             })
         };
+        // Who is not known is asked for, and then known.
         let known = self.neighbours.get(&address).copied();
-        known.or_else(|| (0..self.hosts.len()).find(|&host| has(host))).filter(|&host| has(host))
+        let host = known.or_else(|| (0..self.hosts.len()).find(|&host| has(host)))?;
+        let answers = has(host).then_some(host);
+        self.neighbours.insert(address, host);
+        answers
+    }
+
+    /// What a daemon would tell a person; `None` when it does not run.
+    #[must_use]
+    pub fn status(&self, daemon: usize) -> Option<Status> {
+        match &self.daemons[daemon].life {
+            Life::Up(up) => Some(up.director.status(moment(self.now, up.clock_zero))),
+            Life::Down | Life::Sweeping(_) => None,
+        }
     }
 
     /// Lets the time pass until `until`.
@@ -550,7 +565,7 @@ impl World {
         if let Some(tape) = d.tapes.last_mut()
             && tape.len() < TAPE_FRAMES_MAX
         {
-            tape.push((link, bytes.clone()));
+            tape.push((self.now, link, bytes.clone()));
         }
         let host = d.setup.host;
         let baud = d.setup.plan.links[link.0].media.iter().find_map(|medium| match medium {
@@ -797,13 +812,27 @@ impl World {
         let d = &self.daemons[daemon];
         let earlier = d.tapes.len().checked_sub(2).map(|life| &d.tapes[life]);
         let Some(tape) = earlier.filter(|tape| !tape.is_empty()) else { return };
-        let (link, bytes) = tape[at % tape.len()].clone();
+        let (sent, link, bytes) = tape[at % tape.len()].clone();
+        let next = tape.get((at + 1) % tape.len()).map_or(0, |(next, ..)| next.saturating_sub(sent));
         let (segment, address) = d.setup.links[link.0];
         let is_serial = d.setup.plan.links[link.0].is_serial();
         self.inject(segment, if is_serial { Source::Serial } else { Source::Udp(address) }, &bytes);
         if self.now < until {
-            self.at(self.now + 20_000_000, Happening::Replay { daemon, at: at + 1, until });
+            self.at(self.now + next.max(1_000_000), Happening::Replay { daemon, at: at + 1, until });
         }
+    }
+}
+
+impl Daemon {
+    /// The generation of its present or last life.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The frames that it has sent in its present or last life, the first ones.
+    pub fn tape(&self) -> impl Iterator<Item = &[u8]> {
+        self.tapes.last().into_iter().flatten().map(|(_, _, bytes)| bytes.as_ref())
     }
 }
 

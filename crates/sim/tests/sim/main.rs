@@ -1,4 +1,5 @@
-//! The simulator's tests: every story of `tests/stories`, and stories by chance.
+//! The simulator's tests: every story of `tests/stories`, stories by chance, and hostile neighbours.
 
+mod hostile;
 mod seeds;
 mod stories;
