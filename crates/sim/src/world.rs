@@ -86,8 +86,16 @@ pub struct Daemon {
     pub lives: u64,
     generation: u64,
     remembered: BTreeMap<NodeIndex, u64>,
-    /// For each life what it sent, and when.
-    tapes: Vec<Vec<(u64, LinkIndex, Arc<[u8]>)>>,
+    /// What it sent, life by life.
+    tapes: Vec<Vec<Said>>,
+}
+
+/// A frame that was sent.
+#[derive(Clone)]
+struct Said {
+    at: u64,
+    link: LinkIndex,
+    bytes: Arc<[u8]>,
 }
 
 /// The process of a daemon.
@@ -565,7 +573,7 @@ impl World {
         if let Some(tape) = d.tapes.last_mut()
             && tape.len() < TAPE_FRAMES_MAX
         {
-            tape.push((self.now, link, bytes.clone()));
+            tape.push(Said { at: self.now, link, bytes: bytes.clone() });
         }
         let host = d.setup.host;
         let baud = d.setup.plan.links[link.0].media.iter().find_map(|medium| match medium {
@@ -812,8 +820,8 @@ impl World {
         let d = &self.daemons[daemon];
         let earlier = d.tapes.len().checked_sub(2).map(|life| &d.tapes[life]);
         let Some(tape) = earlier.filter(|tape| !tape.is_empty()) else { return };
-        let (sent, link, bytes) = tape[at % tape.len()].clone();
-        let next = tape.get((at + 1) % tape.len()).map_or(0, |(next, ..)| next.saturating_sub(sent));
+        let Said { at: sent, link, bytes } = tape[at % tape.len()].clone();
+        let next = tape[(at + 1) % tape.len()].at.saturating_sub(sent);
         let (segment, address) = d.setup.links[link.0];
         let is_serial = d.setup.plan.links[link.0].is_serial();
         self.inject(segment, if is_serial { Source::Serial } else { Source::Udp(address) }, &bytes);
@@ -832,7 +840,7 @@ impl Daemon {
 
     /// The frames that it has sent in its present or last life, the first ones.
     pub fn tape(&self) -> impl Iterator<Item = &[u8]> {
-        self.tapes.last().into_iter().flatten().map(|(_, _, bytes)| bytes.as_ref())
+        self.tapes.last().into_iter().flatten().map(|said| said.bytes.as_ref())
     }
 }
 
