@@ -133,6 +133,7 @@ impl House {
             prefer_scripts: self.prefer_scripts,
             parameters: self.parameters.clone(),
             cgroup: self.cgroup.clone(),
+            notes: Some(self.path("operations")),
             tell: Arc::new(move |note| notes.lock().unwrap().push(note)),
         };
         Agents::new(Arc::new(plan), options)

@@ -217,6 +217,7 @@ async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
     let mut agent_options = agents::Options::new(&config_dir, Arc::new(move |note| teller.tell(&note)));
     agent_options.prefer_scripts = options.prefer_scripts;
     agent_options.parameters = checked.parameters;
+    agent_options.notes = Some(run_dir.join(agents::orphans::DIRECTORY));
     let agents = Agents::new(Arc::clone(&plan), agent_options);
 
     let heart = heart::Options { prefer_scripts: options.prefer_scripts };

@@ -75,8 +75,10 @@ fn standing(address: &Address, netlink: &mut Netlink) -> io::Result<Vec<Interfac
 }
 
 /// Asks for the status of every resource of every group, several at a time, and returns those that do not surely
-/// stand still: `Running`, or `Unknown` and `TimedOut` where nobody can tell. In the order of the plan.
+/// stand still: `Running`, or `Unknown` and `TimedOut` where nobody can tell. In the order of the plan. Operations that
+/// are still under way are ended first, so that nothing starts behind the sweep's back.
 pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>) -> Vec<(ResourceId, Outcome)> {
+    let interrupted = agents.end_orphans().await;
     let tickets = Arc::new(Semaphore::new(ASKED_MAX));
     let mut asked = JoinSet::new();
     for id in all(agents.plan()) {
@@ -93,6 +95,11 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>) -> Vec<(Res
             && outcome != Outcome::Stopped
         {
             found.push((id, outcome));
+        }
+    }
+    for id in interrupted {
+        if !found.iter().any(|(known, _)| *known == id) {
+            found.push((id, Outcome::Unknown("its start or stop was interrupted".to_owned())));
         }
     }
     found.sort_by_key(|(id, _)| *id);

@@ -462,7 +462,7 @@ impl<'a> RackStage<'a> {
                 let (name, count) = (self.story.node_name(node), stopped.len());
                 let time = last.since(begun).as_secs_f64();
                 self.measured.push(format!(
-                    "the sweep of {name} stopped {count} leftovers, the last of them {time:.3} s after the start"
+                    "leftovers of {name}: {count} stopped, the last of them {time:.3} s after the start"
                 ));
             }
         }

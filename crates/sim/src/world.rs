@@ -259,7 +259,29 @@ impl World {
         // The last of this list is looked at first: right to left.
         d.life = Life::Sweeping(all.collect());
         let life = d.lives;
+        self.end_orphans(daemon);
         self.at(self.now, Happening::Sweep { daemon, life });
+    }
+
+    /// Operations of an earlier life are killed before the sweep looks what runs.
+    fn end_orphans(&mut self, daemon: usize) {
+        if crate::planted_no_sweep() {
+            return;
+        }
+        let power = self.power[self.daemons[daemon].setup.host];
+        let is_orphan = |happening: &Happening| match happening {
+            Happening::AgentEnds { daemon: d, power: p, .. } => *d == daemon && *p == power,
+            _ => false,
+        };
+        let orphans: Vec<Happening> =
+            self.queue.extract_if(.., |_, happening| is_orphan(happening)).map(|(_, what)| what).collect();
+        for orphan in orphans {
+            let Happening::AgentEnds { job, .. } = orphan else { continue };
+            self.jobs -= 1;
+            if job.operation != Operation::Status {
+                self.change(daemon, job.resource, job.operation, &Outcome::TimedOut);
+            }
+        }
     }
 
     /// Everything on this host is gone at once, but its disk.

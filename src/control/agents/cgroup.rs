@@ -59,9 +59,14 @@ pub(super) struct Scope(PathBuf);
 
 impl Scope {
     pub(super) fn new(parent: &Path, mark: &str) -> io::Result<Self> {
-        let dir = parent.join(format!("{PREFIX}{mark}"));
-        fs::create_dir(&dir)?;
-        Ok(Self(dir))
+        let scope = Self::of(parent, mark);
+        fs::create_dir(&scope.0)?;
+        Ok(scope)
+    }
+
+    /// The group that an operation of an earlier life may have.
+    pub(super) fn of(parent: &Path, mark: &str) -> Self {
+        Self(parent.join(format!("{PREFIX}{mark}")))
     }
 
     /// For the child, which moves itself in.

@@ -25,6 +25,7 @@ use tokio::{
 
 use super::{
     cgroup::Scope,
+    orphans::Record,
     output::{Pipe, Speaker, Stream, Text, release},
     processes,
 };
@@ -44,6 +45,10 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     /// Where a control group for it can be made.
     pub(super) cgroup: Option<PathBuf>,
+    /// For whom it works.
+    pub(super) resource: String,
+    /// Where it is noted while it lasts.
+    pub(super) notes: Option<PathBuf>,
 }
 
 /// How it ended.
@@ -161,6 +166,7 @@ struct Process {
     ends: Option<(File, File)>,
     mark: String,
     scope: Option<Scope>,
+    _record: Option<Record>,
 }
 
 impl Process {
@@ -185,8 +191,11 @@ impl Process {
             let _ = child.kill();
             let _ = child.wait();
         })?;
+        // What cannot be noted is done all the same: that matters only if this daemon is killed just now.
+        let note = |notes: &PathBuf| Record::write(notes, &mark, child.id(), &job.resource).ok();
+        let _record = job.notes.as_ref().and_then(note);
         let (outputs, ends) = (Some((out.read, err.read)), Some((out.write, err.write)));
-        Ok(Self { child: Some(child), held, outputs, ends, mark, scope })
+        Ok(Self { child: Some(child), held, outputs, ends, mark, scope, _record })
     }
 
     fn streams(&mut self, job: &Job) -> io::Result<Streams> {

@@ -16,7 +16,7 @@ use locum_core::{
     action::Operation,
     event::Outcome,
     note::{Level, Note},
-    plan::{Agent, Plan, Resource, ResourceId},
+    plan::{Agent, GroupIndex, Plan, Resource, ResourceId},
 };
 use tokio::{
     task::spawn_blocking,
@@ -30,6 +30,7 @@ mod find;
 mod job;
 mod native;
 mod ocf;
+pub mod orphans;
 mod output;
 mod processes;
 mod script;
@@ -52,6 +53,9 @@ pub struct Options {
     /// Where control groups for operations can be made: [`cgroup::delegated`]. Without it, operations are found by
     /// their session and a mark in their environment, which is nearly as sure.
     pub cgroup: Option<PathBuf>,
+    /// Where operations are noted while they last ([`orphans::DIRECTORY`] in the run directory), so that those that
+    /// outlive this daemon are found by its next life.
+    pub notes: Option<PathBuf>,
     /// Takes what is worth a line in the log.
     pub tell: Tell,
 }
@@ -65,6 +69,7 @@ impl Options {
             prefer_scripts: false,
             parameters: BTreeMap::new(),
             cgroup: cgroup::delegated(),
+            notes: None,
             tell,
         }
     }
@@ -137,6 +142,52 @@ impl Agents {
             }
             Found::Native { .. } => native::run(&errand).await,
         }
+    }
+
+    /// Ends the operations that an earlier life began and that are still under way. Returns whose they were: nobody can
+    /// tell in which state those resources are.
+    pub async fn end_orphans(&self) -> Vec<ResourceId> {
+        let Some(notes) = self.0.options.notes.clone() else { return Vec::new() };
+        let cgroup = self.0.options.cgroup.clone();
+        let ended = spawn_blocking(move || orphans::end(&notes, cgroup.as_deref())).await;
+        let tell = |group, level, text| (self.0.options.tell)(Note { level, group, text });
+        let orphans = match ended {
+            Ok(Ok(orphans)) => orphans,
+            Ok(Err(fault)) => {
+                let text = format!("operations that outlive the daemon will not be found: {fault}");
+                tell(None, Level::Warning, text);
+                return Vec::new();
+            }
+            Err(fault) => {
+                tell(None, Level::Error, format!("operations that outlived the daemon: {fault}"));
+                return Vec::new();
+            }
+        };
+        let mut whose = Vec::new();
+        for orphan in orphans {
+            let name = &orphan.resource;
+            let (level, end) = match orphan.is_gone {
+                true => (Level::Warning, "killed, with everything it had started"),
+                false => (Level::Critical, "and does not die; a person is needed"),
+            };
+            let id = self.resource(name);
+            let group = id.map(|id| self.0.plan.groups[id.group.0].key.clone());
+            tell(
+                group,
+                level,
+                format!("an operation of {name} that an earlier life began is under way: {end}"),
+            );
+            whose.extend(id);
+        }
+        whose
+    }
+
+    /// The resource of this text, if the plan still has it.
+    fn resource(&self, text: &str) -> Option<ResourceId> {
+        self.0.plan.groups.iter().enumerate().find_map(|(group, g)| {
+            let member = g.resources.iter().position(|resource| resource.text == text)?;
+            Some(ResourceId { group: GroupIndex(group), member })
+        })
     }
 
     /// Tells the log something about a resource's group.
@@ -219,6 +270,9 @@ impl Errand<'_> {
             level: if self.operation == Operation::Status { Level::Debug } else { Level::Info },
             deadline: self.deadline,
             cgroup: self.shared.options.cgroup.clone(),
+            resource: self.resource.text.clone(),
+            // A question changes nothing, whenever it ends.
+            notes: self.shared.options.notes.clone().filter(|_| self.operation != Operation::Status),
         }
     }
 

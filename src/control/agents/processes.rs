@@ -19,11 +19,27 @@ pub(super) const MARK: &str = "LOCUM_OPERATION";
 pub(super) fn kill_operation(leader: u32, mark: &str) -> usize {
     // Its error means that some are gone already; what is left is seen by the mark.
     let _ = kill_family(leader);
+    signal_where(Process::kill, |process| carries(process, mark))
+}
+
+/// The same for a script that is not our child, so that its number may be given away while we look: its family is only
+/// touched as long as it carries the mark.
+pub(super) fn kill_marked(leader: u32, mark: &str) -> usize {
+    if has_mark(leader, mark) {
+        return kill_operation(leader, mark);
+    }
+    signal_where(Process::kill, |process| carries(process, mark))
+}
+
+/// Whether a process, alive, was started by an operation.
+pub(super) fn has_mark(pid: u32, mark: &str) -> bool {
+    carries(&directory_of(pid), mark)
+}
+
+fn carries(process: &Path, mark: &str) -> bool {
     let entry = format!("{MARK}={mark}");
-    signal_where(Process::kill, |process| {
-        fs::read(process.join("environ"))
-            .is_ok_and(|text| text.split(|&byte| byte == 0).any(|word| word == entry.as_bytes()))
-    })
+    fs::read(process.join("environ"))
+        .is_ok_and(|text| text.split(|&byte| byte == 0).any(|word| word == entry.as_bytes()))
 }
 
 /// Signals every living process but ourselves and the first for which the test holds, given its directory in
