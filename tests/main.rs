@@ -7,6 +7,7 @@ use std::{
 };
 
 mod agents;
+mod bench;
 mod check;
 mod cli;
 mod heart;

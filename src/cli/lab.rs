@@ -7,7 +7,6 @@ use clap::Subcommand;
 use locum_lab::Fault;
 
 pub mod bench;
-pub mod peers;
 
 /// This machine, or what this process may do on it, allows no rack: the code by which test harnesses know "skipped".
 pub const NO_RACK: u8 = 77;
@@ -15,8 +14,10 @@ pub const NO_RACK: u8 = 77;
 /// What the lab can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Measure outages: the same faults for Locum, heartbeat and keepalived, as far as they are installed
-    Bench(bench::Options),
+    /// Measure what faults cost the client of a service, with Locum and with its peers
+    Bench(bench::Bench),
+    /// Measure what a daemon costs while nothing happens
+    Cost(bench::Expense),
     /// Run a command as root of a user namespace, which may build racks (for tests by anybody but root)
     Enter {
         /// The command and its arguments
@@ -29,7 +30,8 @@ pub enum Command {
 /// A rack that cannot be built ends in [`NO_RACK`]; everything else is an error.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     let result = match command {
-        Command::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Bench(options) => bench::bench(options),
+        Command::Cost(options) => bench::cost(&options),
         Command::Enter { words } => enter(&words),
     };
     without_rack(result)

@@ -65,7 +65,7 @@ pub struct Options {
 }
 
 /// `500ms`, `30s`, `5min`, `1h`; a bare number is seconds. Never zero.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let millis = match unit {

@@ -24,6 +24,9 @@ pub struct Description {
     pub networks: Vec<Network>,
     /// The serial lines between them.
     pub lines: Vec<Line>,
+    /// Directories whose `usr` and `etc` are laid over those that the nodes see, the first on top: programs that are
+    /// unpacked there are as if installed in every node, and in no other place.
+    pub layers: Vec<PathBuf>,
 }
 
 /// What a network is made of.
@@ -78,6 +81,7 @@ impl Description {
             nodes: Vec::new(),
             networks: Vec::new(),
             lines: Vec::new(),
+            layers: Vec::new(),
         }
     }
 
@@ -111,6 +115,13 @@ impl Description {
     pub fn line(mut self, name: &str, a: (&str, &str), b: (&str, &str)) -> Self {
         let end = |(node, device): (&str, &str)| (node.to_owned(), device.to_owned());
         self.lines.push(Line { name: name.into(), ends: [end(a), end(b)] });
+        self
+    }
+
+    /// Lays a directory's `usr` and `etc` over the nodes' own, below those laid before.
+    #[must_use]
+    pub fn layer(mut self, directory: &Path) -> Self {
+        self.layers.push(directory.to_owned());
         self
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Place {
     pub(crate) program: PathBuf,
     /// Serial devices: what they are called in the node, and where they are.
     pub(crate) devices: Vec<(String, PathBuf)>,
+    /// What is laid over `/usr` and `/etc`.
+    pub(crate) layers: Vec<PathBuf>,
 }
 
 impl Place {
@@ -92,6 +94,17 @@ impl Node {
         self.run(move || program.spawn()).map(Process::new)
     }
 
+    /// The numbers of its processes, without the holder's, as the calling process sees them.
+    pub(crate) fn processes(&self) -> io::Result<Vec<u32>> {
+        let Some(holder) = self.holder.as_ref().map(Child::id) else { return Ok(Vec::new()) };
+        // Which pid namespace a process lives in. One that has just ended lives in none.
+        let home = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid"));
+        let node = home(holder)?;
+        let names = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let pids = names.filter_map(|name| name.parse().ok());
+        Ok(pids.filter(|&pid| pid != holder && home(pid).is_ok_and(|home| home == node)).collect())
+    }
+
     /// Kills every process of the node at once.
     pub(crate) fn kill(&mut self) {
         let Some(mut holder) = self.holder.take() else { return };
@@ -129,6 +142,7 @@ fn furnish(place: &Place) -> io::Result<()> {
         fs::write(volatile.join(name), "")?;
         mount::bind(device, &volatile.join(name))?;
     }
+    lay_over(&place.layers)?;
     let own = [("/etc/ha.d", "ha.d"), ("/var/lib", "lib"), ("/var/log", "log")];
     for (theirs, ours) in own {
         let ours = directory(disk.join(ours))?;
@@ -141,6 +155,19 @@ fn furnish(place: &Place) -> io::Result<()> {
     mount::bind(&directory(volatile.join("tmp"))?, Path::new("/tmp"))?;
     mount::bind(&volatile, Path::new("/run"))?;
     std::env::set_current_dir("/")
+}
+
+fn lay_over(layers: &[PathBuf]) -> io::Result<()> {
+    for target in ["/usr", "/etc"].map(Path::new) {
+        let name = target.strip_prefix("/").expect("begins with it");
+        let mut directories: Vec<_> = layers.iter().map(|layer| layer.join(name)).collect();
+        directories.retain(|directory| directory.is_dir());
+        if !directories.is_empty() {
+            directories.push(target.into());
+            mount::layers(&directories, target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Shows the program in the node; where a bind mount is refused (the program may lie in another mount namespace), a

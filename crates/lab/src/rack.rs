@@ -162,6 +162,15 @@ impl Rack {
         process::hear(child, reader, limit).doing(doing)
     }
 
+    /// The processes of a node by their numbers on the host, without its holder. A number is good as long as its
+    /// process lives.
+    ///
+    /// # Errors
+    /// No such node, or it has no power; or the process table cannot be read.
+    pub fn processes(&self, node: &str) -> Result<Vec<u32>, Fault> {
+        self.node(node)?.processes().doing(|| format!("look for the processes of {node}"))
+    }
+
     /// Does `job` in the network, mount and UTS namespace of a node. Sockets that it opens can be used anywhere. It
     /// must not start threads.
     ///
@@ -207,6 +216,7 @@ impl Rack {
             name: node.into(),
             program: self.description.program.clone(),
             devices: self.devices(node),
+            layers: self.description.layers.clone(),
         };
         let on = self.hub.run(move || Node::switch_on(place))?;
         for (network, port) in self.ports_of(node) {

@@ -1,6 +1,11 @@
 //! Mounts in the calling thread's mount namespace.
 
-use std::{io, path::Path};
+use std::{
+    ffi::CString,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
@@ -28,6 +33,29 @@ pub fn memory(target: &Path) -> io::Result<()> {
 /// What the kernel says.
 pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
     rustix::mount::mount_bind_recursive(source, target).map_err(Into::into)
+}
+
+/// Shows several directories at `target` as if they were one, which nobody can write to: a name that is in several of
+/// them is the first one's.
+///
+/// # Errors
+/// `InvalidInput` for a path with a zero byte; else what the kernel says (`ENODEV`: it has no overlay file system).
+pub fn layers(directories: &[PathBuf], target: &Path) -> io::Result<()> {
+    let mut options = b"lowerdir=".to_vec();
+    for (place, directory) in directories.iter().enumerate() {
+        if place > 0 {
+            options.push(b':');
+        }
+        for &byte in directory.as_os_str().as_bytes() {
+            if b"\\:,".contains(&byte) {
+                options.push(b'\\');
+            }
+            options.push(byte);
+        }
+    }
+    let options = CString::new(options).map_err(|_| io::ErrorKind::InvalidInput)?;
+    rustix::mount::mount("locum", target, "overlay", MountFlags::NODEV, options.as_c_str())
+        .map_err(Into::into)
 }
 
 /// The process table of the calling process's own pid namespace at `target`.

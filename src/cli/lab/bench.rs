@@ -1,480 +1,300 @@
-//! `locum lab bench`: the same faults for Locum and its peers, measured by the same client.
-//!
-//! Every run has a rack of its own, so that none depends on what another left. Two nodes serve one address and a web
-//! page; the client probes it; the outage is the longest time without a good answer that the fault causes.
+//! `locum lab bench` and `locum lab cost`: Locum beside its peers, on the same rack.
 
 use std::{
-    fs,
-    net::{Ipv4Addr, SocketAddrV4},
-    path::Path,
+    path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
-use locum_lab::{
-    Description, Rack, Record, Sight, Way,
-    clock::{Moment, await_some, pause},
-    timeline::Span,
-};
-use serde::Serialize;
+use clap::{Args, ValueEnum, builder::PossibleValue};
+use locum_lab::bench::{self, Cost, Figures, Pace, Peer, Report, Row, Scenario, Setup};
+use serde_json::{Value, json};
 
-use super::peers::{Cluster, Peer};
+use crate::cli::{demo_httpd, run::duration};
 
-/// The nodes; the first is the preferred one.
-pub const NODES: [&str; 2] = ["node1", "node2"];
-/// The address that is served.
-pub const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
+/// Where `scripts/peers` puts the peers, in the repository.
+const PEERS: &str = "target/peers/root";
 
-const CLIENT: &str = "client";
-const LAN: &str = "lan";
-const HTTP: u16 = 80;
-/// What any peer may need to start, or to move, besides its own times, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Undisturbed time before and after a fault.
-const CALM: Duration = Duration::from_millis(800);
-/// After a death or a freeze of the daemon, the time that two owners have beyond the detection.
-const AFTERMATH: Duration = Duration::from_secs(2);
-/// How long the control row makes both nodes hold.
-const CONTROL: Duration = Duration::from_millis(300);
+/// What all measurements need to know.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Whom to measure
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "locum")]
+    peers: Vec<Named<Peer>>,
+    /// Where the peers are unpacked [default: where scripts/peers puts them, else as they are installed here]
+    #[arg(long, value_name = "DIR")]
+    peers_root: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
 
-/// What is measured.
-#[derive(Clone, Debug, Args)]
-pub struct Options {
-    /// Whose daemons, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "locum,heartbeat,keepalived")]
-    pub peers: Vec<Peer>,
-    /// Which faults, separated by commas
+/// `locum lab bench`
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(flatten)]
+    common: Common,
+    /// What is to happen to them
     #[arg(
         long,
-        value_enum,
+        value_name = "LIST",
         value_delimiter = ',',
         default_value = "power-loss,move,return,daemon-kill,daemon-freeze"
     )]
-    pub scenarios: Vec<Scenario>,
-    /// The time between two beats or adverts; all other times follow from it
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = interval)]
-    pub interval: Duration,
-    /// Runs of each scenario with each peer
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub runs: u32,
-    /// JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
+    scenarios: Vec<Named<Scenario>>,
+    /// Keepalive of Locum and heartbeat, whose deadtime is five times as long, and keepalived's time between adverts
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
+    interval: Duration,
+    /// The same as --interval, for use with --deadtime
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "interval")]
+    keepalive: Option<Duration>,
+    /// Another deadtime than five times the interval (keepalived derives its own)
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    deadtime: Option<Duration>,
+    /// How often each scenario is run
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// How long a cluster must have been well before the next fault
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
+    calm: Duration,
 }
 
-/// What happens to the owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
-    /// Its power is cut
-    PowerLoss,
-    /// A person moves the service away
-    Move,
-    /// It comes back after a loss of power, and takes its service back
-    Return,
-    /// Its daemon is killed; the kernel keeps what it has. Started again two seconds after the detection
-    DaemonKill,
-    /// Its daemon is frozen. Thawed two seconds after the detection
-    DaemonFreeze,
+/// `locum lab cost`
+#[derive(Debug, Args)]
+pub struct Expense {
+    #[command(flatten)]
+    common: Common,
+    /// Keepalive, or time between adverts
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    interval: Duration,
+    /// For how long
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    time: Duration,
 }
 
-/// `100ms`, `1s`, `2s`: what all three peers can be told.
-fn interval(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit = match unit {
-        "ms" => 1,
-        "s" | "" => 1000,
-        _ => return Err("write a whole number and ms or s".into()),
-    };
-    let millis = number.parse().ok().and_then(|number: u64| number.checked_mul(unit));
-    match millis {
-        Some(millis @ 10..=10_000) => Ok(Duration::from_millis(millis)),
-        _ => Err("must be between 10ms and 10s".into()),
+/// What has its name in the lab, as a word of the command line.
+#[derive(Clone, Copy, Debug)]
+struct Named<T>(T);
+
+impl ValueEnum for Named<Peer> {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Named<Peer>; 3] = [Named(Peer::ALL[0]), Named(Peer::ALL[1]), Named(Peer::ALL[2])];
+        &ALL
+    }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(self.0.name().into())
     }
 }
 
-/// One line of the table.
-#[derive(Debug, Serialize)]
-struct Row {
-    peer: &'static str,
-    scenario: String,
-    interval_ms: f64,
-    detection_ms: f64,
-    runs: u32,
-    /// Runs that did not come to their end; they are in no other figure.
-    failed: u32,
-    outage_ms: Option<Spread>,
-    http_outage_ms: Option<Spread>,
-    two_answer_ms: Option<Twice>,
-    two_hold_ms: Option<Twice>,
+impl ValueEnum for Named<Scenario> {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Named<Scenario>; 5] = [
+            Named(Scenario::PowerLoss),
+            Named(Scenario::Move),
+            Named(Scenario::Return),
+            Named(Scenario::DaemonKill),
+            Named(Scenario::DaemonFreeze),
+        ];
+        &ALL
+    }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(self.0.name().into())
+    }
 }
 
-/// Of several runs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Spread {
-    min: f64,
-    median: f64,
-    p95: f64,
-    max: f64,
-}
-
-/// Of several runs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Twice {
-    median: f64,
-    max: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    rows: Vec<Row>,
-    /// What a relay of the rack adds to a frame's way, median and 99 of 100.
-    relay_delay_us: [f64; 2],
-    /// The machine's load average of the last minute, at the beginning and at the end.
-    load: [f64; 2],
-}
-
-/// What one run showed.
-#[derive(Clone, Copy, Debug)]
-struct Measured {
-    outage: Duration,
-    http_outage: Duration,
-    two_answer: Duration,
-    two_hold: Duration,
-}
-
-/// Measures and prints.
+/// Measures what faults cost the client, and prints it.
 ///
 /// # Errors
-/// No rack can be built here, or the control row shows that nothing would be seen.
-pub fn run(options: &Options) -> anyhow::Result<()> {
-    locum_lab::enter()?;
-    let load = load();
-    let (control, relay_delay_us) = control()?;
-    let mut rows = vec![control];
-    for &peer in &options.peers {
-        if let Err(reason) = peer.installed() {
-            eprintln!("{}: {reason}", peer.name());
-            continue;
-        }
-        for &scenario in &options.scenarios {
-            rows.push(row(peer, scenario, options));
-        }
+/// No rack, no such peer, a cluster that does not come up, or instruments that show the wrong thing.
+pub fn bench(options: Bench) -> anyhow::Result<ExitCode> {
+    let interval = options.keepalive.unwrap_or(options.interval);
+    let mut pace = Pace::of(interval);
+    pace.deadtime = options.deadtime.unwrap_or(pace.deadtime);
+    if pace.deadtime <= interval * 2 {
+        bail!("--deadtime must be more than twice the interval: no beat may be lost otherwise");
     }
-    let report = Report { rows, relay_delay_us, load: [load, self::load()] };
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report).context("write JSON")?);
-    } else {
-        print!("{}", table(&report));
-    }
-    Ok(())
-}
-
-/// All runs of one scenario with one peer. A run that fails is told, and counted.
-fn row(peer: Peer, scenario: Scenario, options: &Options) -> Row {
-    let name = scenario.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    let mut measured = Vec::new();
-    for run in 1..=options.runs {
-        match one_run(peer, scenario, options.interval) {
-            Ok(one) => {
-                eprintln!("{} {name} {run}/{}: {:.1} ms", peer.name(), options.runs, millis(one.outage));
-                measured.push(one);
-            }
-            Err(error) => eprintln!("{} {name} {run}/{}: failed: {error:#}", peer.name(), options.runs),
-        }
-    }
-    let good = u32::try_from(measured.len()).unwrap_or(u32::MAX);
-    Row {
-        peer: peer.name(),
-        scenario: name,
-        interval_ms: millis(options.interval),
-        detection_ms: millis(peer.detection(options.interval)),
+    let setup = setup(&options.common, pace, options.calm)?;
+    let json = options.common.json;
+    let options = bench::Options {
+        setup,
+        peers: options.common.peers.into_iter().map(|Named(peer)| peer).collect(),
+        scenarios: options.scenarios.into_iter().map(|Named(scenario)| scenario).collect(),
         runs: options.runs,
-        failed: options.runs - good,
-        outage_ms: spread(measured.iter().map(|one| one.outage)),
-        http_outage_ms: spread(measured.iter().map(|one| one.http_outage)),
-        two_answer_ms: twice(measured.iter().map(|one| one.two_answer)),
-        two_hold_ms: twice(measured.iter().map(|one| one.two_hold)),
-    }
-}
-
-fn description(relayed: bool) -> anyhow::Result<Description> {
-    let program = std::env::current_exe().context("find this program")?;
-    let [one, two] = NODES;
-    let description = Description::new(&program).node(one).node(two).node(CLIENT).segment(
-        LAN,
-        &[
-            (one, "eth0", "172.23.2.12/24"),
-            (two, "eth0", "172.23.2.13/24"),
-            (CLIENT, "eth0", "172.23.2.100/24"),
-        ],
-    );
-    let description = if relayed { description.relayed(1) } else { description };
-    Ok(description.crossover("cross", [(one, "eth1", "10.0.0.1/24"), (two, "eth1", "10.0.0.2/24")]))
-}
-
-fn sight() -> Sight {
-    Sight {
-        client: CLIENT.into(),
-        network: LAN.into(),
-        services: vec![SERVICE],
-        page: Some(SocketAddrV4::new(SERVICE, HTTP)),
-        nodes: NODES.map(str::to_owned).to_vec(),
-        ask: true,
-    }
-}
-
-fn one_run(peer: Peer, scenario: Scenario, interval: Duration) -> anyhow::Result<Measured> {
-    let mut cluster = Cluster::build(Rack::build(description(false)?)?, peer, interval)?;
-    cluster.rack.watch(sight())?;
-    let begin = act(&mut cluster, scenario, peer.detection(interval));
-    let begin = begin.with_context(|| format!("the daemons' last words:\n{}", cluster.last_words()))?;
-    pause(CALM);
-    measured(&cluster.rack.record(), begin)
-}
-
-/// Waits for the service, does what the scenario says, waits for its outcome. Returns when it began.
-fn act(cluster: &mut Cluster, scenario: Scenario, detection: Duration) -> anyhow::Result<Moment> {
-    let [one, two] = NODES;
-    let limit = detection + PATIENCE;
-    served_by(&cluster.rack, one, limit).context("the beginning")?;
-    pause(CALM + detection);
-    let begin = match scenario {
-        Scenario::PowerLoss => {
-            let begin = cluster.power_off(one)?;
-            served_by(&cluster.rack, two, limit)?;
-            begin
-        }
-        Scenario::Return => {
-            cluster.power_off(one)?;
-            served_by(&cluster.rack, two, limit)?;
-            pause(CALM + detection);
-            let begin = cluster.power_on(one)?;
-            served_by(&cluster.rack, one, limit)?;
-            begin
-        }
-        Scenario::Move => {
-            let begin = Moment::now();
-            let _order = cluster.move_away(one)?;
-            served_by(&cluster.rack, two, limit)?;
-            begin
-        }
-        Scenario::DaemonKill => {
-            let begin = cluster.kill_daemon(one)?;
-            pause(detection + AFTERMATH);
-            cluster.start(one)?;
-            one_holder(&cluster.rack)?;
-            begin
-        }
-        Scenario::DaemonFreeze => {
-            let begin = cluster.freeze_daemon(one, true)?;
-            pause(detection + AFTERMATH);
-            cluster.freeze_daemon(one, false)?;
-            one_holder(&cluster.rack)?;
-            begin
-        }
     };
-    Ok(begin)
-}
-
-/// Waits until the address is held by this node alone and its pages reach the client.
-fn served_by(rack: &Rack, node: &str, limit: Duration) -> anyhow::Result<()> {
-    let serves = |record: &Record| {
-        let now = Moment::now();
-        let fresh = record
-            .pages
-            .last()
-            .is_some_and(|page| page.text.ends_with(node) && now.since(page.at) < Duration::from_millis(100));
-        fresh && record.holders(SERVICE.into()) == [node]
-    };
-    let reached = || rack.look(serves).unwrap_or_default().then_some(());
-    await_some(limit, reached).with_context(|| format!("{node} alone did not serve within {limit:?}"))
-}
-
-/// Waits until somebody alone holds the address and answers.
-fn one_holder(rack: &Rack) -> anyhow::Result<()> {
-    let one = |record: &Record| {
-        let now = Moment::now();
-        let fresh = record.pages.last().is_some_and(|page| now.since(page.at) < Duration::from_millis(100));
-        fresh && record.holders(SERVICE.into()).len() == 1
-    };
-    let reached = || rack.look(one).unwrap_or_default().then_some(());
-    await_some(PATIENCE, reached).with_context(|| format!("no single owner within {PATIENCE:?}"))
-}
-
-fn measured(record: &Record, begin: Moment) -> anyhow::Result<Measured> {
-    // An answer that is still on its way at the end is not missing.
-    let window = Span::new(begin, Moment::now() - Duration::from_millis(200));
-    let length = |gap: Option<Span>| gap.map(|gap| gap.to.since(gap.from));
-    Ok(Measured {
-        outage: length(record.outage(SERVICE, window)).context("no answer before or after the fault")?,
-        http_outage: length(record.page_outage(window)).context("no page before or after the fault")?,
-        two_answer: record.two_answer(SERVICE, window),
-        two_hold: record.two_hold(SERVICE.into(), window),
-    })
-}
-
-/// Both nodes are made to hold the address for a known time, without any daemon: what is not seen here would not be
-/// seen in the other rows either.
-fn control() -> anyhow::Result<(Row, [f64; 2])> {
-    let [one, two] = NODES;
-    let mut rack = Rack::build(description(true)?)?;
-    rack.watch(sight())?;
-    for node in NODES {
-        let server = locum_lab::Program::new(&["locum", crate::cli::demo_httpd::COMMAND, "start"]);
-        let outcome = rack.run(node, &server, PATIENCE)?;
-        if outcome.code != Some(0) {
-            bail!("the web server of the control row: {}", outcome.text);
-        }
-    }
-    rack.add_address(one, "eth0", SERVICE.into(), 24)?;
-    served_by(&rack, one, PATIENCE)?;
-    pause(CALM);
-    let begin = Moment::now();
-    rack.add_address(two, "eth0", SERVICE.into(), 24)?;
-    pause(CONTROL);
-    rack.remove_address(two, SERVICE.into())?;
-    pause(CALM);
-    let seen = measured(&rack.record(), begin)?;
-    let half = CONTROL / 2;
-    if seen.two_hold < half || seen.two_answer < half {
-        bail!(
-            "the control row shows {seen:?}, where two held for {CONTROL:?}: this machine is too busy to measure"
+    let load = load();
+    let Report { rows, relay } = bench::run(&options, &mut |line| eprintln!("{line}"))?;
+    if json {
+        println!("{:#}", json!({ "rows": rows.iter().map(row_json).collect::<Vec<_>>() }));
+    } else {
+        rows_table(&rows);
+        let [median, p99] = relay.map(|delay| delay.as_nanos() / 1000);
+        println!(
+            "the control's way went through relays, whose own delay is {median} us (99 of 100: {p99} us)"
         );
+        println!("load average of the machine: {load} before, {} after", self::load());
     }
-    let relay = rack.counters(LAN, one, Way::FromNode)?;
-    let micros = |length: Duration| length.as_nanos() as f64 / 1e3;
-    let row = Row {
-        peer: "control",
-        scenario: format!("both-hold-{}ms", CONTROL.as_millis()),
-        interval_ms: 0.0,
-        detection_ms: 0.0,
-        runs: 1,
-        failed: 0,
-        outage_ms: spread([seen.outage].into_iter()),
-        http_outage_ms: spread([seen.http_outage].into_iter()),
-        two_answer_ms: twice([seen.two_answer].into_iter()),
-        two_hold_ms: twice([seen.two_hold].into_iter()),
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures what the daemons cost while nothing happens, and prints it.
+///
+/// # Errors
+/// No rack, no such peer, or a cluster that does not come up.
+pub fn cost(options: &Expense) -> anyhow::Result<ExitCode> {
+    let setup = setup(&options.common, Pace::of(options.interval), Duration::from_secs(5))?;
+    let mut costs = Vec::new();
+    for &Named(peer) in &options.common.peers {
+        eprintln!("{}: {:?}", peer.name(), options.time);
+        costs.extend(bench::cost(peer, &setup, options.time)?);
+    }
+    if options.common.json {
+        println!("{:#}", json!({ "rows": costs.iter().map(cost_json).collect::<Vec<_>>() }));
+    } else {
+        costs_table(&costs);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Looks for the peers, and enters the lab while the process has but one thread.
+fn setup(common: &Common, pace: Pace, calm: Duration) -> anyhow::Result<Setup> {
+    let program = std::env::current_exe()?;
+    let root = match &common.peers_root {
+        // The nodes see it from another directory.
+        Some(root) => Some(root.canonicalize().with_context(|| root.display().to_string())?),
+        None => unpacked(&program),
     };
-    Ok((row, [micros(relay.own_delay_median), micros(relay.own_delay_p99)]))
+    for Named(peer) in &common.peers {
+        // It changes to a user of its own, and this process may have but one.
+        if *peer == Peer::Heartbeat && !(rustix::process::geteuid().is_root() && has_users()) {
+            bail!("heartbeat can only be measured by root");
+        }
+        if !peer.is_present(root.as_deref()) {
+            let place =
+                root.as_deref().map_or("on this host".into(), |root| format!("in {}", root.display()));
+            bail!(
+                "there is no {} {place}; `scripts/peers` fetches the peers without installing them",
+                peer.name()
+            );
+        }
+    }
+    locum_lab::enter()?;
+    let web_server = demo_httpd::COMMAND.to_owned();
+    Ok(Setup { program, web_server, peers_root: root, pace, calm })
 }
 
-fn load() -> f64 {
-    let text = fs::read_to_string(Path::new("/proc/loadavg")).unwrap_or_default();
-    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
+/// Not so in a user namespace of `locum lab enter`.
+fn has_users() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().nth(2) != Some("1")
 }
 
-/// To a tenth of a millisecond: the probes are not finer.
+/// Where `scripts/peers` puts them, in the repository of which the program was built, or in which it was called.
+fn unpacked(program: &Path) -> Option<PathBuf> {
+    let above = program.ancestors().skip(1).take(3).map(Path::to_owned);
+    let places = above.chain([PathBuf::from(".")]).map(|place| place.join(PEERS));
+    places.filter_map(|place| place.canonicalize().ok()).find(|place| place.join(".complete").exists())
+}
+
+/// The machine's load average of the last minute, as the kernel writes it.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
 fn millis(length: Duration) -> f64 {
-    (length.as_secs_f64() * 1e4).round() / 10.0
+    (length.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-fn sorted(lengths: impl Iterator<Item = Duration>) -> Vec<f64> {
-    let mut lengths: Vec<_> = lengths.collect();
-    lengths.sort_unstable();
-    lengths.into_iter().map(millis).collect()
-}
-
-/// The value below which this share of the values lies, by nearest rank.
-fn rank(sorted: &[f64], percent: usize) -> Option<f64> {
-    sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied()
-}
-
-fn spread(lengths: impl Iterator<Item = Duration>) -> Option<Spread> {
-    let sorted = sorted(lengths);
-    Some(Spread {
-        min: *sorted.first()?,
-        median: rank(&sorted, 50)?,
-        p95: rank(&sorted, 95)?,
-        max: *sorted.last()?,
+fn row_json(row: &Row) -> Value {
+    let all = |of: Figures| {
+        json!({
+            "min": millis(of.min), "median": millis(of.median), "p95": millis(of.p95), "max": millis(of.max),
+        })
+    };
+    let two = |of: Figures| json!({ "median": millis(of.median), "max": millis(of.max) });
+    json!({
+        "peer": row.peer,
+        "scenario": row.scenario,
+        "interval_ms": millis(row.interval),
+        "detection_ms": millis(row.detection),
+        "runs": row.runs,
+        "outage_ms": all(row.outage),
+        "http_outage_ms": all(row.page_outage),
+        "two_answer_ms": two(row.two_answer),
+        "two_hold_ms": two(row.two_hold),
     })
 }
 
-fn twice(lengths: impl Iterator<Item = Duration>) -> Option<Twice> {
-    let sorted = sorted(lengths);
-    Some(Twice { median: rank(&sorted, 50)?, max: *sorted.last()? })
-}
-
-fn table(report: &Report) -> String {
-    let mut lines = vec![
-        format!(
-            "{:<11}{:<16}{:>9}{:>10}{:>6}  {:>31}  {:>17}  {:>15}  {:>15}",
-            "", "", "", "", "", "outage by echo", "by page", "two answer", "two hold"
-        ),
-        format!(
-            "{:<11}{:<16}{:>9}{:>10}{:>6}  {:>7}{:>8}{:>8}{:>8}  {:>9}{:>8}  {:>7}{:>8}  {:>7}{:>8}",
-            "peer",
-            "scenario",
-            "interval",
-            "detection",
-            "runs",
-            "min",
-            "median",
-            "p95",
-            "max",
-            "median",
-            "max",
-            "median",
-            "max",
-            "median",
-            "max"
-        ),
-    ];
-    for row in &report.rows {
-        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.0}"));
-        let (outage, page) = (row.outage_ms, row.http_outage_ms);
-        let runs = if row.failed > 0 { format!("{}-{}", row.runs, row.failed) } else { row.runs.to_string() };
-        lines.push(format!(
-            "{:<11}{:<16}{:>9.0}{:>10.0}{:>6}  {:>7}{:>8}{:>8}{:>8}  {:>9}{:>8}  {:>7}{:>8}  {:>7}{:>8}",
+fn rows_table(rows: &[Row]) {
+    println!(
+        "all times in ms; outage: of echoes min, median, p95, max, of pages (http) median, max; both: median / max"
+    );
+    println!(
+        "{:10} {:13} {:>8} {:>9} {:>4} | {:>8} {:>8} {:>8} {:>8} | {:>8} {:>8} | {:>17} | {:>17}",
+        "peer",
+        "scenario",
+        "interval",
+        "detection",
+        "runs",
+        "min",
+        "median",
+        "p95",
+        "max",
+        "http",
+        "max",
+        "both answer",
+        "both hold"
+    );
+    for row in rows {
+        let (outage, pages) = (row.outage, row.page_outage);
+        let two = |of: Figures| format!("{:.1} / {:.1}", millis(of.median), millis(of.max));
+        println!(
+            "{:10} {:13} {:8} {:9} {:4} | {:8.1} {:8.1} {:8.1} {:8.1} | {:8.1} {:8.1} | {:>17} | {:>17}",
             row.peer,
             row.scenario,
-            row.interval_ms,
-            row.detection_ms,
-            runs,
-            number(outage.map(|outage| outage.min)),
-            number(outage.map(|outage| outage.median)),
-            number(outage.map(|outage| outage.p95)),
-            number(outage.map(|outage| outage.max)),
-            number(page.map(|page| page.median)),
-            number(page.map(|page| page.max)),
-            number(row.two_answer_ms.map(|two| two.median)),
-            number(row.two_answer_ms.map(|two| two.max)),
-            number(row.two_hold_ms.map(|two| two.median)),
-            number(row.two_hold_ms.map(|two| two.max)),
-        ));
+            row.interval.as_millis(),
+            row.detection.as_millis(),
+            row.runs,
+            millis(outage.min),
+            millis(outage.median),
+            millis(outage.p95),
+            millis(outage.max),
+            millis(pages.median),
+            millis(pages.max),
+            two(row.two_answer),
+            two(row.two_hold),
+        );
     }
-    lines.push(
-        "All times in ms. An echo every millisecond, a page every ten; `detection` is what is configured."
-            .into(),
-    );
-    lines.push("daemon-kill, daemon-freeze: the daemon is back two seconds after the detection.".into());
-    let [median, p99] = report.relay_delay_us;
-    lines.push(format!(
-        "The control row went through the rack's relays, whose own delay is {median:.0} us (99 of 100: {p99:.0} us)."
-    ));
-    lines.push(format!("Load average {} before, {} after.\n", report.load[0], report.load[1]));
-    lines.join("\n")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn cost_json(cost: &Cost) -> Value {
+    json!({
+        "peer": cost.peer,
+        "node": cost.node,
+        "processes": cost.processes,
+        "cpu_percent": (cost.processor * 100_000.0).round() / 1000.0,
+        "rss_bytes": cost.resident,
+        "pss_bytes": cost.proportional,
+    })
+}
 
-    #[test]
-    fn figures_of_several_runs() {
-        let lengths = || (1..=20).rev().map(Duration::from_millis);
-        assert_eq!(spread(lengths()), Some(Spread { min: 1.0, median: 10.0, p95: 19.0, max: 20.0 }));
-        assert_eq!(twice([Duration::from_micros(1_260)].into_iter()), Some(Twice { median: 1.3, max: 1.3 }));
-        assert_eq!(spread(std::iter::empty()), None);
-    }
-
-    #[test]
-    fn intervals_are_read_with_their_unit() {
-        assert_eq!(interval("100ms"), Ok(Duration::from_millis(100)));
-        assert_eq!(interval("2"), Ok(Duration::from_secs(2)));
-        for wrong in ["", "ms", "1h", "5ms", "11s", "99999999999999999999s", "-1s"] {
-            assert!(interval(wrong).is_err(), "{wrong}");
-        }
+#[expect(clippy::cast_precision_loss, reason = "memory is shown with one decimal")]
+fn costs_table(costs: &[Cost]) {
+    println!(
+        "{:10} {:10} {:>9} {:>7} {:>8} {:>8}",
+        "peer", "node", "processes", "CPU %", "RSS MiB", "PSS MiB"
+    );
+    for cost in costs {
+        let mebibytes = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
+        println!(
+            "{:10} {:10} {:9} {:7.3} {:8.1} {:8.1}",
+            cost.peer,
+            cost.node,
+            cost.processes,
+            cost.processor * 100.0,
+            mebibytes(cost.resident),
+            mebibytes(cost.proportional),
+        );
     }
 }

@@ -1,0 +1,302 @@
+//! A pair of nodes with a peer's daemons, and a client that watches them.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    Scenario, Setup,
+    figures::Sample,
+    peer::{LOG_NAME, Peer},
+};
+use crate::{
+    clock::{Moment, await_some},
+    description::Description,
+    fault::Fault,
+    process::{Process, Sign},
+    rack::Rack,
+    timeline::Span,
+    watch::{Record, Sight},
+};
+
+pub(super) const FIRST: &str = "clustnode1";
+pub(super) const SECOND: &str = "clustnode2";
+pub(super) const CLIENT: &str = "client";
+/// The nodes' interface on the client's side.
+pub(super) const CLIENT_SIDE: &str = "eth0";
+pub(super) const LAN: &str = "lan";
+pub(super) const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
+const PORT: u16 = 80;
+
+/// A cluster that is not well by then will not be: heartbeat needs some 30 seconds in the worst case.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// A planned move that was asked for is not asked for again before: heartbeat refuses while it thinks of other things,
+/// and says so nowhere but in its log.
+const MOVE_PATIENCE: Duration = Duration::from_secs(20);
+const MOVE_TRIES: u32 = 4;
+/// An answer that is older does not show that the service answers.
+const FRESH: Duration = Duration::from_millis(200);
+/// A service that works answers within this time.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
+/// How much of a daemon's log is shown when it does not come up.
+const LOG_LINES: usize = 8;
+
+/// Two nodes and a client, as in the article.
+pub(super) fn description(setup: &Setup) -> Description {
+    let ports = [
+        (FIRST, CLIENT_SIDE, "172.23.2.12/24"),
+        (SECOND, CLIENT_SIDE, "172.23.2.13/24"),
+        (CLIENT, "eth0", "172.23.2.100/24"),
+    ];
+    let description = Description::new(&setup.program)
+        .node(FIRST)
+        .node(SECOND)
+        .node(CLIENT)
+        .segment(LAN, &ports)
+        .crossover("crossover", [(FIRST, "eth1", "10.0.0.1/24"), (SECOND, "eth1", "10.0.0.2/24")]);
+    match &setup.peers_root {
+        Some(root) => description.layer(root),
+        None => description,
+    }
+}
+
+pub(super) fn sight() -> Sight {
+    Sight {
+        client: CLIENT.into(),
+        network: LAN.into(),
+        services: vec![SERVICE],
+        page: Some(SocketAddrV4::new(SERVICE, PORT)),
+        nodes: vec![FIRST.into(), SECOND.into()],
+        ask: true,
+    }
+}
+
+/// What a rack's watch says of the time from a moment until now.
+pub(super) fn sample(rack: &Rack, from: Moment) -> Sample {
+    let window = Span::new(from, Moment::now());
+    // An outage ends with an answer. Where the service works, one comes after the window, too.
+    let _ = await_some(LAST_ANSWER, || {
+        let later = rack
+            .look(|record| last_answers(record).is_some_and(|last| last.iter().all(|&at| at > window.to)));
+        (later == Some(true)).then_some(())
+    });
+    rack.look(|record| seen(record, window)).unwrap_or_default()
+}
+
+fn seen(record: &Record, window: Span) -> Sample {
+    let length = |gap: Option<Span>| gap.map(|gap| gap.to.since(gap.from));
+    let (echoes, pages) = (length(record.outage(SERVICE, window)), length(record.page_outage(window)));
+    let all = window.to.since(window.from);
+    Sample {
+        outage: echoes.unwrap_or(all),
+        page_outage: pages.unwrap_or(all),
+        two_answer: record.two_answer(SERVICE, window),
+        two_hold: record.two_hold(SERVICE.into(), window),
+        unending: echoes.is_none() || pages.is_none(),
+    }
+}
+
+/// The last echo and the last page.
+fn last_answers(record: &Record) -> Option<[Moment; 2]> {
+    Some([*record.echoes.get(&SERVICE)?.last()?, record.pages.last()?.at])
+}
+
+pub(super) struct Cluster {
+    peer: Peer,
+    setup: Setup,
+    /// Not to be used for another run.
+    pub(super) spoiled: bool,
+    /// Dropped before the rack: whoever started a process has to bury it.
+    daemons: Vec<(&'static str, Process)>,
+    requests: Vec<Process>,
+    pub(super) rack: Rack,
+}
+
+impl Cluster {
+    /// A cluster in the state in which a scenario begins, made of what the scenario before has left if that is good
+    /// for it.
+    pub(super) fn prepared(
+        used: Option<Self>,
+        peer: Peer,
+        setup: &Setup,
+        scenario: Scenario,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Self, Fault> {
+        if let Some(mut used) = used.filter(|used| !used.spoiled) {
+            if used.restore(scenario)? {
+                return Ok(used);
+            }
+            tell(&format!("{} did not come back to its first state: a new rack is built", peer.name()));
+        }
+        let mut fresh = Self::started(peer, setup)?;
+        if fresh.restore(scenario)? { Ok(fresh) } else { Err(fresh.fault("does not stay as it began")) }
+    }
+
+    /// Both nodes running, the service on the first.
+    pub(super) fn started(peer: Peer, setup: &Setup) -> Result<Self, Fault> {
+        let mut rack = Rack::build(description(setup))?;
+        rack.watch(sight())?;
+        let mut cluster = Self {
+            peer,
+            setup: setup.clone(),
+            spoiled: false,
+            daemons: Vec::new(),
+            requests: Vec::new(),
+            rack,
+        };
+        for node in [FIRST, SECOND] {
+            peer.configure(&cluster.rack, node, setup)?;
+        }
+        for node in [FIRST, SECOND] {
+            cluster.start(node)?;
+        }
+        let calm = setup.calm;
+        if cluster.await_calm(&[FIRST], calm) { Ok(cluster) } else { Err(cluster.fault("does not come up")) }
+    }
+
+    fn start(&mut self, node: &'static str) -> Result<(), Fault> {
+        self.daemons.extend(self.peer.start(&self.rack, node, &self.setup)?.map(|process| (node, process)));
+        Ok(())
+    }
+
+    /// Brings it into the state in which a scenario begins. False when it does not get there.
+    fn restore(&mut self, scenario: Scenario) -> Result<bool, Fault> {
+        self.requests.clear();
+        let calm = self.setup.calm;
+        if scenario == Scenario::Return {
+            if self.rack.is_on(FIRST) {
+                self.power_off()?;
+            }
+            return Ok(self.await_calm(&[SECOND], calm));
+        }
+        if !self.rack.is_on(FIRST) {
+            self.power_on()?;
+        } else if !self.is_held_by(&[FIRST]) {
+            self.ask_to_move(false)?;
+        }
+        Ok(self.await_calm(&[FIRST], calm))
+    }
+
+    /// A planned move away from the first node.
+    pub(super) fn moved(&mut self) -> Result<Sample, Fault> {
+        let from = self.ask_to_move(true)?;
+        self.spoiled |= !self.await_calm(&[SECOND], Duration::from_secs(1));
+        Ok(self.sample(from))
+    }
+
+    /// Asks until the service begins to move; the moment of the last request.
+    fn ask_to_move(&mut self, away: bool) -> Result<Moment, Fault> {
+        let target = if away { SECOND } else { FIRST };
+        let mut from = Moment::now();
+        for _ in 0..MOVE_TRIES {
+            from = Moment::now();
+            self.requests.extend(self.peer.ask_to_move(&self.rack, away)?);
+            if await_some(MOVE_PATIENCE, || self.is_held_by(&[target]).then_some(())).is_some() {
+                break;
+            }
+        }
+        Ok(from)
+    }
+
+    pub(super) fn power_off(&mut self) -> Result<Moment, Fault> {
+        let from = self.rack.power_off(FIRST)?;
+        self.daemons.retain(|&(node, _)| node != FIRST);
+        Ok(from)
+    }
+
+    pub(super) fn power_on(&mut self) -> Result<Moment, Fault> {
+        let from = Moment::now();
+        self.rack.power_on(FIRST)?;
+        self.start(FIRST)?;
+        Ok(from)
+    }
+
+    /// Sends a signal to all processes of the first node's daemon.
+    pub(super) fn sign_daemon(&mut self, sign: Sign) -> Result<(), Fault> {
+        let signal = match sign {
+            Sign::Kill => Signal::KILL,
+            Sign::Stop => Signal::STOP,
+            Sign::Continue => Signal::CONT,
+            Sign::Terminate => Signal::TERM,
+            Sign::HangUp => Signal::HUP,
+        };
+        let daemon = self.daemon(FIRST)?;
+        if daemon.is_empty() {
+            return Err(self.fault("has no daemon any more"));
+        }
+        for process in daemon.into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
+            // One that ended by itself just now has what it needs.
+            let _ = kill_process(process, signal);
+        }
+        Ok(())
+    }
+
+    /// The processes of a node's daemon.
+    pub(super) fn daemon(&self, node: &str) -> Result<Vec<u32>, Fault> {
+        let mut processes = self.rack.processes(node)?;
+        processes.retain(|&process| self.peer.is_daemon(process));
+        Ok(processes)
+    }
+
+    /// Waits until a node holds the address.
+    pub(super) fn await_holder(&self, node: &str) {
+        let holds = || self.rack.look(|record| record.holders(SERVICE.into()).contains(&node));
+        let _ = await_some(PATIENCE, || (holds() == Some(true)).then_some(()));
+    }
+
+    /// Waits until these nodes, and no other, have held the address for a time in which the service answered.
+    pub(super) fn await_calm(&self, holders: &[&str], calm: Duration) -> bool {
+        self.await_steadily(calm, || self.is_held_by(holders))
+    }
+
+    /// Waits until the service has answered for a time in which one node held the address.
+    pub(super) fn await_one_owner(&self, calm: Duration) -> bool {
+        self.await_steadily(calm, || {
+            self.rack.look(|record| record.holders(SERVICE.into()).len() == 1).unwrap_or_default()
+        })
+    }
+
+    fn await_steadily(&self, calm: Duration, good: impl Fn() -> bool) -> bool {
+        let mut since = Moment::now();
+        await_some(PATIENCE + calm, || {
+            if !(good() && self.answers()) {
+                since = Moment::now();
+            }
+            (Moment::now().since(since) >= calm).then_some(())
+        })
+        .is_some()
+    }
+
+    fn is_held_by(&self, nodes: &[&str]) -> bool {
+        self.rack.look(|record| record.holders(SERVICE.into()) == nodes).unwrap_or_default()
+    }
+
+    /// Whether the client got an echo and a page just now.
+    fn answers(&self) -> bool {
+        let fresh = |at: Moment| Moment::now().since(at) < FRESH;
+        let look = |record: &Record| last_answers(record).is_some_and(|last| last.into_iter().all(fresh));
+        self.rack.look(look).unwrap_or_default()
+    }
+
+    pub(super) fn sample(&self, from: Moment) -> Sample {
+        sample(&self.rack, from)
+    }
+
+    /// What is wrong with the peer, with the ends of its daemons' logs.
+    fn fault(&self, what: &str) -> Fault {
+        let mut text = format!("{} {what}", self.peer.name());
+        for node in [FIRST, SECOND] {
+            let log = fs::read(self.rack.disk(node).join(LOG_NAME)).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            let lines: Vec<_> = log.lines().collect();
+            for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+                text += &format!("\n{node}: {}", line.escape_debug());
+            }
+        }
+        Fault::Description(text)
+    }
+}

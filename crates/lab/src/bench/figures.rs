@@ -1,0 +1,109 @@
+//! What one run measured, and what many runs say together.
+
+use std::{fmt, time::Duration};
+
+use super::Row;
+
+/// What one run measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) outage: Duration,
+    pub(super) page_outage: Duration,
+    pub(super) two_answer: Duration,
+    pub(super) two_hold: Duration,
+    /// The service had not come back when the wait for it ended: the outages are as long as that wait.
+    pub(super) unending: bool,
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { outage, page_outage, two_answer, two_hold, unending } = self;
+        let more = if *unending { "AT LEAST " } else { "" };
+        write!(
+            out,
+            "outage {more}{:.1} ms, of pages {more}{:.1} ms; two answer {:.1} ms, two hold {:.1} ms",
+            millis(*outage),
+            millis(*page_outage),
+            millis(*two_answer),
+            millis(*two_hold)
+        )
+    }
+}
+
+fn millis(length: Duration) -> f64 {
+    length.as_secs_f64() * 1000.0
+}
+
+/// What many runs say together. All zero without a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// The least.
+    pub min: Duration,
+    /// Half of the runs are not above it; of an even number of runs, the mean of the middle two.
+    pub median: Duration,
+    /// The least figure that 95 % of the runs are not above: of fewer than 20 runs, the worst.
+    pub p95: Duration,
+    /// The worst.
+    pub max: Duration,
+}
+
+impl Figures {
+    fn of(mut lengths: Vec<Duration>) -> Self {
+        lengths.sort_unstable();
+        let (Some(&min), Some(&max)) = (lengths.first(), lengths.last()) else { return Self::default() };
+        let count = lengths.len();
+        let median = (lengths[(count - 1) / 2] + lengths[count / 2]) / 2;
+        Self { min, median, p95: lengths[(count * 95).div_ceil(100) - 1], max }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Samples(Vec<Sample>);
+
+impl Samples {
+    pub(super) fn add(&mut self, sample: Sample) {
+        self.0.push(sample);
+    }
+
+    pub(super) fn row(
+        &self,
+        peer: &'static str,
+        scenario: &'static str,
+        interval: Duration,
+        detection: Duration,
+    ) -> Row {
+        let figures = |of: fn(&Sample) -> Duration| Figures::of(self.0.iter().map(of).collect());
+        Row {
+            peer,
+            scenario,
+            interval,
+            detection,
+            runs: u32::try_from(self.0.len()).unwrap_or(u32::MAX),
+            outage: figures(|sample| sample.outage),
+            page_outage: figures(|sample| sample.page_outage),
+            two_answer: figures(|sample| sample.two_answer),
+            two_hold: figures(|sample| sample.two_hold),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(millis: &[u64]) -> [u128; 4] {
+        let Figures { min, median, p95, max } =
+            Figures::of(millis.iter().copied().map(Duration::from_millis).collect());
+        [min, median, p95, max].map(|length| length.as_millis())
+    }
+
+    #[test]
+    fn runs_are_summed_up() {
+        assert_eq!(figures(&[]), [0; 4]);
+        assert_eq!(figures(&[7]), [7; 4]);
+        assert_eq!(figures(&[30, 10, 20]), [10, 20, 30, 30]);
+        assert_eq!(figures(&[4, 1, 2, 3]), [1, 2, 4, 4], "2.5 is 2 when cut to milliseconds");
+        let hundred: Vec<_> = (1..=100).collect();
+        assert_eq!(figures(&hundred), [1, 50, 95, 100]);
+    }
+}

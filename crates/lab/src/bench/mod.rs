@@ -1,0 +1,143 @@
+//! The bench: the same faults for Locum and for its peers, on the same rack, measured from outside.
+//!
+//! [`run`] takes the peers in turn within each round, so that a busy minute of the machine falls on all of them, and
+//! gives each a rack of its own, so that none inherits anything. What is measured, and what a figure does not say, is
+//! in `docs/bench.md`. [`cost`] measures what a daemon costs while nothing happens.
+
+mod cluster;
+mod control;
+mod cost;
+mod figures;
+mod peer;
+mod scenario;
+
+use std::{path::PathBuf, time::Duration};
+
+pub use control::CONTROL;
+pub use cost::{Cost, cost};
+pub use figures::Figures;
+pub use peer::Peer;
+pub use scenario::Scenario;
+
+use crate::{clock::pause, fault::Fault};
+use cluster::Cluster;
+use figures::Samples;
+
+/// How fast a cluster beats, and how long it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Keepalive, or the time between adverts.
+    pub interval: Duration,
+    /// Deadtime; keepalived derives its own from the interval.
+    pub deadtime: Duration,
+}
+
+impl Pace {
+    /// The usual one for an interval: five beats until death.
+    #[must_use]
+    pub fn of(interval: Duration) -> Self {
+        Self { interval, deadtime: interval * 5 }
+    }
+}
+
+/// What clusters are made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The program: every node's holder, Locum itself, and the web server.
+    pub program: PathBuf,
+    /// The program's command that takes `start`, `stop` and `status` for a web server on port 80.
+    pub web_server: String,
+    /// Where the peers are unpacked, with `usr` and `etc` in it; else they are the host's.
+    pub peers_root: Option<PathBuf>,
+    /// How fast.
+    pub pace: Pace,
+    /// How long a cluster must have been well before the next fault.
+    pub calm: Duration,
+}
+
+/// What is to be measured.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The clusters.
+    pub setup: Setup,
+    /// Whose.
+    pub peers: Vec<Peer>,
+    /// What happens to them.
+    pub scenarios: Vec<Scenario>,
+    /// How often.
+    pub runs: u32,
+}
+
+/// What was measured of one peer in one scenario.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The peer, or [`CONTROL`].
+    pub peer: &'static str,
+    /// The scenario.
+    pub scenario: &'static str,
+    /// Keepalive or time between adverts; zero in the control row.
+    pub interval: Duration,
+    /// How long after the last beat the configuration promises to notice a death; zero in the control row.
+    pub detection: Duration,
+    /// How many runs the figures are made of.
+    pub runs: u32,
+    /// The client's longest time without an echo.
+    pub outage: Figures,
+    /// The client's longest time without a page.
+    pub page_outage: Figures,
+    /// How long both nodes answered for the address.
+    pub two_answer: Figures,
+    /// How long both kernels held the address.
+    pub two_hold: Figures,
+}
+
+/// What was measured.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// In the order of the options; the control row comes last.
+    pub rows: Vec<Row>,
+    /// What a relay of the rack adds by itself to a frame's way: the worst median and the worst 99 of 100 of the
+    /// control runs. Only the control has relays.
+    pub relay: [Duration; 2],
+}
+
+/// Measures. `tell` is given a line for each run, and for what did not go as it should.
+///
+/// # Errors
+/// [`Fault::Missing`] where no rack can be built; [`Fault::Description`] when a cluster does not come up, or the
+/// control row shows that the instruments do not.
+pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Report, Fault> {
+    let (peers, scenarios) = (&options.peers, &options.scenarios);
+    let mut samples = vec![vec![Samples::default(); scenarios.len()]; peers.len()];
+    let (mut controls, mut relay) = (Samples::default(), [Duration::ZERO; 2]);
+    for run in 0..options.runs {
+        let round = format!("run {} of {}", run + 1, options.runs);
+        let (sample, delays) = control::measure(&options.setup, tell)?;
+        relay = [relay[0].max(delays[0]), relay[1].max(delays[1])];
+        tell(&format!("{round}: {CONTROL}, {}: {sample}", control::SCENARIO));
+        controls.add(sample);
+        for (place, &peer) in peers.iter().enumerate() {
+            let mut cluster = None;
+            for scenario in Scenario::in_order(scenarios) {
+                let ready = Cluster::prepared(cluster.take(), peer, &options.setup, scenario, tell)?;
+                let ready = cluster.insert(ready);
+                // Faults fall on all parts of the time between two beats.
+                pause(options.setup.pace.interval.mul_f64(f64::from(run) * 0.618 % 1.0));
+                let sample = scenario.measure(ready)?;
+                tell(&format!("{round}: {}, {}: {sample}", peer.name(), scenario.name()));
+                for (at, _) in scenarios.iter().enumerate().filter(|&(_, &asked)| asked == scenario) {
+                    samples[place][at].add(sample);
+                }
+            }
+        }
+    }
+    let mut rows = Vec::new();
+    for (&peer, samples) in peers.iter().zip(&samples) {
+        for (&scenario, samples) in scenarios.iter().zip(samples) {
+            let (interval, detection) = (options.setup.pace.interval, peer.detection(options.setup.pace));
+            rows.push(samples.row(peer.name(), scenario.name(), interval, detection));
+        }
+    }
+    rows.push(controls.row(CONTROL, control::SCENARIO, Duration::ZERO, Duration::ZERO));
+    Ok(Report { rows, relay })
+}
