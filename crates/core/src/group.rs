@@ -86,6 +86,8 @@ struct State {
     failures: u32,
     /// Times that somebody took an address of it away.
     taken_away: u64,
+    /// Why an address cannot be put back, as last said: it is tried every second, and the interface may be gone for days.
+    repair_failure: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +121,7 @@ impl Groups {
             failure: None,
             failures: 0,
             taken_away: 0,
+            repair_failure: None,
         };
         let states = plan.groups.iter().map(stopped).collect();
         Self {
@@ -251,7 +254,9 @@ impl Groups {
             self.plan.resource(resource).text,
             state.taken_away
         );
-        self.note(resource.group, Level::Warning, text, out);
+        if is_worth_a_line(self.states[resource.group.0].taken_away) {
+            self.note(resource.group, Level::Warning, text, out);
+        }
         self.repairs.retain(|(waiting, _)| *waiting != resource);
         self.repair(resource, out);
     }
@@ -471,12 +476,25 @@ impl Groups {
             _ if !self.carries(resource) => return,
             _ => {}
         }
-        let name = &self.plan.resource(resource).text;
+        let name = self.plan.resource(resource).text.clone();
+        let state = &mut self.states[group.0];
         if *outcome == Outcome::Ok {
-            return self.note(resource.group, Level::Info, format!("{name} is back on its interface"), out);
+            let failed = state.repair_failure.take().is_some();
+            if failed || is_worth_a_line(state.taken_away) {
+                self.note(group, Level::Info, format!("{name} is back on its interface"), out);
+            }
+            return;
         }
-        let text = format!("{name} cannot be put back: {outcome}; trying again");
-        self.note(resource.group, Level::Error, text, out);
+        let text = format!("{name} cannot be put back: {outcome}; trying again every second");
+        if state.repair_failure.as_ref() != Some(&text) {
+            state.repair_failure = Some(text.clone());
+            self.note(group, Level::Error, text, out);
+        }
         self.repairs.push((resource, now + REPAIR_PAUSE));
     }
+}
+
+/// Two programs that each want their way with an address can go on for ever, many times a second.
+fn is_worth_a_line(count: u64) -> bool {
+    count <= 10 || count.is_multiple_of(100)
 }

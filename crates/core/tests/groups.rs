@@ -7,9 +7,9 @@ use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 use locum_core::{
     action::{Action, Operation},
     event::{Outcome, Ticket},
-    group::{Groups, Phase, STOP_PAUSE, STOP_TRIES},
+    group::{Groups, Phase, REPAIR_PAUSE, STOP_PAUSE, STOP_TRIES},
     plan::{Address, Agent, AutoFailback, GroupIndex, ResourceId},
-    time::Instant,
+    time::{Duration, Instant},
     wire::message::Holding,
 };
 
@@ -80,6 +80,45 @@ fn an_address_is_put_back_by_one_operation_at_a_time() {
     let repair = only(&mut out, Operation::Start);
     groups.done(T, repair, &Outcome::Ok, &mut out);
     assert_eq!(groups.deadline(), None, "nothing is left to be tried");
+}
+
+#[test]
+fn an_address_that_cannot_be_put_back_for_an_hour_is_told_in_a_few_lines() {
+    let (mut groups, mut out) = running();
+    let mut lines = Vec::new();
+    let mut perform = |out: &mut VecDeque<Action>| {
+        let mut ticket = None;
+        for action in out.drain(..) {
+            match action {
+                Action::Run { ticket: new, .. } => ticket = Some(new),
+                Action::Note(note) => lines.push(note.text),
+                _ => {}
+            }
+        }
+        ticket.expect("it is tried")
+    };
+    groups.address_gone(ADDRESS, &mut out);
+    let mut now = T;
+    for second in 0..3600 {
+        let ticket = perform(&mut out);
+        let why = if second < 1800 { "there is no interface eth0" } else { "interface eth0 is down" };
+        groups.done(now, ticket, &Outcome::Failed(why.into()), &mut out);
+        now = now + REPAIR_PAUSE;
+        groups.tick(now, &mut out);
+    }
+    let ticket = perform(&mut out);
+    groups.done(now, ticket, &Outcome::Ok, &mut out);
+    // Then two programs fight for it.
+    for _ in 0..1000 {
+        groups.address_gone(ADDRESS, &mut out);
+        let ticket = perform(&mut out);
+        groups.done(now, ticket, &Outcome::Ok, &mut out);
+        now = now + Duration::from_millis(1);
+    }
+    assert_eq!(groups.taken_away(GROUP), 1001);
+    assert!((20..50).contains(&lines.len()), "{} lines: {lines:#?}", lines.len());
+    let said = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+    assert_eq!([said("no interface eth0"), said("eth0 is down"), said("1000 times")], [1, 1, 1]);
 }
 
 #[test]
