@@ -14,7 +14,7 @@ use zerocopy::{
     byteorder::network_endian::{U16, U32},
 };
 
-use crate::netlink::Interface;
+use crate::{checksum, netlink::Interface};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -172,23 +172,16 @@ impl Advertisement {
             option_length: 1,
             mac,
         };
-        packet.checksum = U16::new(icmpv6_checksum(packet.as_bytes()));
+        packet.checksum = U16::from_bytes(icmpv6_checksum(packet.as_bytes()));
         packet
     }
 }
 
 /// The checksum of an IPv6 packet whose payload is ICMPv6, its checksum field zero (RFC 8200 section 8.1): over the
-/// addresses, the payload's length, the protocol number, and the payload.
-fn icmpv6_checksum(packet: &[u8]) -> u16 {
-    let payload = packet.len() - IPV6_HEADER_BYTES;
-    let words = packet[8..]
-        .chunks(2)
-        .map(|pair| u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
-    let mut sum: u64 = words.sum::<u64>() + payload as u64 + u64::from(ICMPV6);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+/// addresses and the payload, the payload's length, and the protocol number.
+fn icmpv6_checksum(packet: &[u8]) -> [u8; 2] {
+    let length = (packet.len() - IPV6_HEADER_BYTES) as u32;
+    checksum::internet(&[&packet[8..], &length.to_be_bytes(), &[0, ICMPV6]])
 }
 
 #[cfg(test)]
@@ -226,7 +219,7 @@ mod tests {
         assert_eq!(&bytes[44..48], [0x20, 0, 0, 0], "override alone");
         assert_eq!(&bytes[64..], [2, 1, 2, 0, 0, 0, 0xab, 0xcd]);
         // The receiver's check: with the checksum in place the sum is all ones.
-        assert_eq!(icmpv6_checksum(bytes), 0);
+        assert_eq!(icmpv6_checksum(bytes), [0, 0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use rustix::net::{RecvFlags, SocketAddrAny};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::option;
+use crate::{checksum, option};
 
 const HEADER_BYTES: usize = 8;
 // RFC 792, RFC 4443
@@ -109,8 +109,8 @@ fn request(kind: u8, identifier: u16, sequence: u16, payload: &[u8]) -> Vec<u8> 
     packet.extend(payload);
     if kind == ECHO_REQUEST_V4 {
         // The kernel itself sums up ICMPv6, which covers addresses that only it knows.
-        let sum = checksum(&packet);
-        packet[2..4].copy_from_slice(&sum.to_be_bytes());
+        let sum = checksum::internet(&[&packet]);
+        packet[2..4].copy_from_slice(&sum);
     }
     packet
 }
@@ -123,17 +123,6 @@ fn parse(packet: &[u8], ipv6: bool, identifier: u16) -> Option<(u16, usize)> {
     let kind = if ipv6 { ECHO_REPLY_V6 } else { ECHO_REPLY_V4 };
     let ours = head[0] == kind && head[1] == 0 && head[4..6] == identifier.to_be_bytes();
     ours.then(|| (u16::from_be_bytes([head[6], head[7]]), header + HEADER_BYTES))
-}
-
-/// RFC 1071
-fn checksum(bytes: &[u8]) -> u16 {
-    let words =
-        bytes.chunks(2).map(|pair| u64::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
-    let mut sum: u64 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 #[cfg(test)]

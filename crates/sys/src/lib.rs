@@ -3,7 +3,7 @@
 //!
 //! * [`netlink`]: interfaces and addresses, read, changed and watched;
 //! * [`announce`]: tell a segment where an address lives now;
-//! * [`udp`], [`serial`], [`icmp`]: what links and pings are made of;
+//! * [`udp`], [`serial`], [`icmp`], [`checksum`]: what links and pings are made of;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
 //! * [`child`], [`process`]: what a child must not inherit; ending it with all it started;
 //! * [`file`]: files that are never half there, directories that are used once;
@@ -12,6 +12,7 @@
 //! * [`tap`], [`stamp`]: frames of an interface, and when they arrived.
 
 pub mod announce;
+pub mod checksum;
 pub mod child;
 pub mod clock;
 pub mod file;

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use locum_sys::checksum;
+
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 /// Hardware Ethernet, protocol IPv4, address lengths (RFC 826).
@@ -51,7 +53,7 @@ pub(super) fn echo_request(pair: &Pair, service: Ipv4Addr, identifier: u16, sequ
     let mut header = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, PROTOCOL_ICMP, 0, 0];
     header.extend(pair.asker.octets());
     header.extend(service.octets());
-    let sum = internet_checksum(&header);
+    let sum = checksum::internet(&[&header]);
     header[10..12].copy_from_slice(&sum);
     let mut frame = ethernet(pair, ETHERTYPE_IPV4);
     frame.extend(header);
@@ -65,7 +67,7 @@ pub(super) fn icmp_echo(identifier: u16, sequence: u16) -> Vec<u8> {
     let mut icmp = vec![ICMP_ECHO, 0, 0, 0];
     icmp.extend(identifier.to_be_bytes());
     icmp.extend(sequence.to_be_bytes());
-    let sum = internet_checksum(&icmp);
+    let sum = checksum::internet(&[&icmp]);
     icmp[2..4].copy_from_slice(&sum);
     icmp
 }
@@ -115,16 +117,6 @@ fn ethernet(pair: &Pair, kind: [u8; 2]) -> Vec<u8> {
     [&pair.node_mac[..], &pair.asker_mac, &kind].concat()
 }
 
-/// RFC 1071, for an even number of bytes.
-fn internet_checksum(bytes: &[u8]) -> [u8; 2] {
-    let mut sum: u32 =
-        bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!u16::try_from(sum).unwrap_or(u16::MAX)).to_be_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,8 +142,8 @@ mod tests {
     #[test]
     fn checksums_sum_up_to_nothing() {
         let packet = echo_request(&PAIR, SERVICE, 0xbeef, 0x1234);
-        assert_eq!(internet_checksum(&packet[14..34]), [0, 0]);
-        assert_eq!(internet_checksum(&packet[34..42]), [0, 0]);
+        assert_eq!(checksum::internet(&[&packet[14..34]]), [0, 0]);
+        assert_eq!(checksum::internet(&[&packet[34..42]]), [0, 0]);
         let mut reply = packet[14..].to_vec();
         assert_eq!(echo_reply(&reply), None);
         reply[20] = ICMP_ECHO_REPLY;
