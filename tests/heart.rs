@@ -412,7 +412,31 @@ fn a_place_that_does_not_exist_is_told_with_the_cure() {
 }
 
 #[test]
-fn ipv6_with_label_mask_and_interface_of_its_own() {
+fn an_address_stands_as_it_is_written() {
+    let Some(world) = World::new() else { return };
+    let address = Address {
+        ip: "172.23.2.77".parse().unwrap(),
+        prefix: Some(28),
+        interface: Some("eth1".into()),
+        label: Some("eth1:web".into()),
+        broadcast: Some("172.23.2.79".parse().unwrap()),
+    };
+    let mut a =
+        Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), address.clone()) }, 100);
+    wait("a carries it", Duration::from_secs(5), || world.carries(0, "172.23.2.77"));
+    let there = world.addresses(0).into_iter().find(|there| there.ip == address.ip).unwrap();
+    assert_eq!(
+        (Some(there.prefix), there.label, there.broadcast),
+        (Some(28), address.label, address.broadcast)
+    );
+    let eth1 = world.at(0, || Netlink::open().unwrap().interface("eth1").unwrap().index);
+    assert_eq!(there.interface, eth1, "where it is written, although eth0 has the network");
+    assert!(matches!(a.order(Order::Leave), Answer::Done(_)));
+    wait("it is gone", Duration::from_secs(5), || !world.carries(0, "172.23.2.77"));
+}
+
+#[test]
+fn ipv6_with_mask_and_interface_of_its_own() {
     let Some(world) = World::new() else { return };
     let address = Address {
         ip: "fd00::14".parse().unwrap(),
