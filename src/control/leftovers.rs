@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::agents::Agents;
-use crate::heart::would_be_ours;
+use crate::heart::places_of;
 
 /// Agents asked at the same time.
 const ASKED_MAX: usize = 16;
@@ -66,12 +66,7 @@ impl Addresses for Kernel {
 
 fn standing(address: &Address, netlink: &mut Netlink) -> io::Result<Vec<InterfaceAddress>> {
     let interfaces = netlink.interfaces()?;
-    let mut found = netlink.addresses()?;
-    found.retain(|there| {
-        let interface = interfaces.iter().find(|interface| interface.index == there.interface);
-        there.ip == address.ip && interface.is_some_and(|interface| would_be_ours(address, interface))
-    });
-    Ok(found)
+    Ok(places_of(address, &interfaces, &netlink.addresses()?).cloned().collect())
 }
 
 /// Asks for the status of every resource of every group, several at a time, and returns those that do not surely

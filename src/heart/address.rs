@@ -250,20 +250,25 @@ fn no_address() -> Outcome {
     Outcome::Failed("the plan knows no address of that number".to_string())
 }
 
-/// Where the address stands, of the places where it would be ours.
-fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a InterfaceAddress> {
-    network.addresses().iter().filter(|there| there.ip == address.ip).find(|there| {
-        network.interface_by_index(there.interface).is_some_and(|interface| would_be_ours(address, interface))
+/// Where the address stands, of the places where it would be ours: on the interface that the plan names, or without a
+/// name on any but the loopback (where real servers behind a balancer keep it).
+pub(crate) fn places_of<'a>(
+    address: &Address,
+    interfaces: &[Interface],
+    addresses: &'a [InterfaceAddress],
+) -> impl Iterator<Item = &'a InterfaceAddress> {
+    let would_be_ours = move |interface: &&Interface| match &address.interface {
+        Some(name) => interface.name == *name,
+        None => !interface.loopback,
+    };
+    addresses.iter().filter(move |there| {
+        let interface = interfaces.iter().find(|interface| interface.index == there.interface);
+        there.ip == address.ip && interface.as_ref().is_some_and(would_be_ours)
     })
 }
 
-/// Whether the address, standing on that interface, would be ours: the one that the plan names, or without a name any
-/// but the loopback (where real servers behind a balancer keep it).
-pub(crate) fn would_be_ours(address: &Address, interface: &Interface) -> bool {
-    match &address.interface {
-        Some(name) => interface.name == *name,
-        None => !interface.loopback,
-    }
+fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a InterfaceAddress> {
+    places_of(address, network.interfaces(), network.addresses()).next()
 }
 
 /// Adds it, and says on which interface.

@@ -35,7 +35,7 @@ use locum_core::{
 };
 use locum_sys::clock;
 
-pub(crate) use self::address::would_be_ours;
+pub(crate) use self::address::places_of;
 use self::ring::Shared;
 pub use self::stats::{HeartStats, Lateness, LinkStats};
 
