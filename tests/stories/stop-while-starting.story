@@ -1,0 +1,30 @@
+# A node is told to leave while its script is starting the service: it finishes that, stops it again and goes; the other
+# takes over.
+cluster
+    nodes clustnode1 clustnode2
+    keepalive 100ms
+    deadtime 1
+    initdead 2
+    auto_failback on
+    keys auth 1; 1 sha1 secret
+    link eth1 crossover
+    link eth0 lan
+    group clustnode1 172.23.2.14 httpd
+    script httpd on clustnode1 start 3s
+
+start clustnode1 clustnode2
+wait 1s
+stop clustnode1
+settle
+----
+> start clustnode1 clustnode2
+> wait 1s
+clustnode1: + 172.23.2.14
+> stop clustnode1
+clustnode1: start httpd
+clustnode1: stop httpd
+clustnode1: - 172.23.2.14
+clustnode2: + 172.23.2.14
+clustnode2: start httpd
+owner: 172.23.2.14 clustnode2
+client: 172.23.2.14 clustnode2
