@@ -568,7 +568,8 @@ impl R1 {
                 }
                 if self.other_stable && self.handover == Handover::Idle {
                     if became_stable {
-                        self.say_holdings(true, None);
+                        // A real peer hears `stable` as soon as it is decided what we hold.
+                        self.say_holdings(self.settled() || !view.peer_locum, None);
                     }
                     self.fail_back(view);
                 }
@@ -705,7 +706,7 @@ impl R1 {
                 self.note(Level::Warning, text);
                 if handover == Handover::Idle && self.state == State::Stable && view.peer_locum {
                     // The peer waits for something that we do not know of: what we hold tells it how it ended.
-                    self.say_holdings(true, None);
+                    self.say_holdings(self.settled(), None);
                 }
             }
         }
