@@ -189,6 +189,7 @@ fn the_service_unit_does_its_part() {
         "LimitRTPRIO=50",
         "Delegate=yes",
         "RuntimeDirectory=locum",
+        "RuntimeDirectoryPreserve=yes",
     ] {
         assert!(lines.contains(&needed), "{needed}");
     }
