@@ -37,12 +37,10 @@ pub enum Interest {
 pub struct Ready {
     /// The source's number.
     pub token: u64,
-    /// There is something to read (or an error to be fetched by reading).
+    /// There is something to read, or an error to be fetched by reading: also when the other end or the device is gone.
     pub read: bool,
     /// There is room to write.
     pub write: bool,
-    /// The other end is gone, or the device.
-    pub hangup: bool,
 }
 
 impl Poller {
@@ -54,7 +52,7 @@ impl Poller {
         Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
     }
 
-    /// Watches a source. It leaves the set by [`Self::remove`] or when it is closed.
+    /// Watches a source. It leaves the set when it is closed.
     ///
     /// # Errors
     /// What the kernel says; `AlreadyExists` for a source twice.
@@ -68,14 +66,6 @@ impl Poller {
     /// What the kernel says.
     pub fn change(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), flags(interest))?)
-    }
-
-    /// Forgets a source.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn remove(&self, source: impl AsFd) -> io::Result<()> {
-        Ok(epoll::delete(&self.epoll, source)?)
     }
 
     /// Waits until a source is ready and fills `ready` anew. With `block` false it only looks.
@@ -98,7 +88,6 @@ impl Poller {
                 token: data.u64(),
                 read: has(epoll::EventFlags::IN) || hangup,
                 write: has(epoll::EventFlags::OUT),
-                hangup,
             }
         }));
         Ok(())

@@ -77,15 +77,6 @@ impl AsFd for Process {
     }
 }
 
-/// Sends TERM to the group that `leader` leads. To be called only while the leader has not been waited for: until
-/// then neither its number nor its group's can mean anything else.
-///
-/// # Errors
-/// What the kernel says. A group without members is no error.
-pub fn terminate_group(leader: u32) -> io::Result<()> {
-    signal_group(leader, Signal::TERM)
-}
-
 /// Kills `leader`, its group, and all living descendants of both, wherever they moved. To be called only while the
 /// leader has not been waited for. Blocks for as long as reading the process table takes.
 ///
@@ -116,13 +107,14 @@ pub fn kill_family(leader: u32) -> io::Result<()> {
             }
         }
     }
-    signal_group(leader, Signal::KILL)?;
+    kill_group(leader)?;
     handles.iter().try_for_each(Process::kill)
 }
 
-fn signal_group(leader: u32, signal: Signal) -> io::Result<()> {
+/// A group without members is no error.
+fn kill_group(leader: u32) -> io::Result<()> {
     let group = i32::try_from(leader).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-    match kill_process_group(group, signal) {
+    match kill_process_group(group, Signal::KILL) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -189,6 +181,5 @@ mod tests {
         assert!(Process::open(0).is_err());
         assert!(Process::open(u32::MAX).is_err());
         assert!(kill_family(0).is_err());
-        assert!(terminate_group(u32::MAX).is_err());
     }
 }

@@ -290,8 +290,6 @@ mod tests {
             up: true,
             carrier: true,
             loopback: false,
-            broadcast: true,
-            multicast: true,
             resolves: true,
         };
         assert!(Receiver::open(&interface, false, 694, false).is_err());

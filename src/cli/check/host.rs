@@ -245,17 +245,7 @@ mod tests {
 
     fn interface(index: u32, name: &str, up: bool, carrier: bool) -> Interface {
         let (name, loopback) = (name.to_owned(), name == "lo");
-        Interface {
-            index,
-            name,
-            mac: None,
-            up,
-            carrier,
-            loopback,
-            broadcast: true,
-            multicast: true,
-            resolves: true,
-        }
+        Interface { index, name, mac: None, up, carrier, loopback, resolves: true }
     }
 
     fn address(interface: u32, ip: &str, prefix: u8) -> InterfaceAddress {
@@ -269,7 +259,6 @@ mod tests {
             tentative: false,
             duplicate: false,
             no_prefix_route: false,
-            local_scope: false,
         }
     }
 

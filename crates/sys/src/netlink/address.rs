@@ -38,8 +38,6 @@ pub struct InterfaceAddress {
     pub duplicate: bool,
     /// Makes no route to its network.
     pub no_prefix_route: bool,
-    /// Only within the machine or the segment (`scope host`, `scope link`).
-    pub local_scope: bool,
 }
 
 impl InterfaceAddress {
@@ -86,7 +84,6 @@ impl InterfaceAddress {
             tentative: flags.contains(AddressFlags::Tentative),
             duplicate: flags.contains(AddressFlags::Dadfailed),
             no_prefix_route: flags.contains(AddressFlags::Noprefixroute),
-            local_scope: matches!(message.header.scope, AddressScope::Host | AddressScope::Link),
         })
     }
 }
@@ -266,7 +263,6 @@ mod tests {
             tentative: false,
             duplicate: false,
             no_prefix_route: false,
-            local_scope: false,
         }
     }
 

@@ -17,10 +17,8 @@ const RTM_NEWLINK: u16 = 16;
 const ARPHRD_ETHER: u16 = 1;
 // linux/if.h
 const IFF_UP: u32 = 1;
-const IFF_BROADCAST: u32 = 1 << 1;
 const IFF_LOOPBACK: u32 = 1 << 3;
 const IFF_NOARP: u32 = 1 << 7;
-const IFF_MULTICAST: u32 = 1 << 12;
 const IFF_LOWER_UP: u32 = 1 << 16;
 
 /// A network interface as it is at this moment.
@@ -38,10 +36,6 @@ pub struct Interface {
     pub carrier: bool,
     /// The loopback interface.
     pub loopback: bool,
-    /// Frames can be sent to all on the segment.
-    pub broadcast: bool,
-    /// Multicast works on it.
-    pub multicast: bool,
     /// Addresses on it are looked up by ARP and neighbour discovery: there is somebody to tell that one has moved.
     pub resolves: bool,
 }
@@ -93,8 +87,6 @@ impl Interface {
             up: has(IFF_UP),
             carrier: has(IFF_LOWER_UP),
             loopback: has(IFF_LOOPBACK),
-            broadcast: has(IFF_BROADCAST),
-            multicast: has(IFF_MULTICAST),
             resolves: kind == ARPHRD_ETHER && !has(IFF_NOARP) && !has(IFF_LOOPBACK),
         })
     }
