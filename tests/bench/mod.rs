@@ -101,3 +101,29 @@ fn what_is_laid_over_a_node_is_as_if_installed_there_alone() {
     let _sleeper = rack.start("a", &Program::new(&["/bin/sh", "-c", "sleep 1000; :"])).unwrap();
     assert!(!rack.processes("a").unwrap().is_empty());
 }
+
+/// Heartbeat and keepalived as Debian packs them, moved once by a person.
+#[test]
+fn the_real_peers_run_where_they_have_been_fetched() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/root");
+    if !root.join(".complete").exists() {
+        return crate::skipped("no real peers: scripts/peers fetches them");
+    }
+    let words = ["lab", "bench", "--peers", "heartbeat,keepalived", "--scenarios", "move", "--json"];
+    let mut command = Command::new(LOCUM);
+    command
+        .args(words)
+        .args(["--runs", "1", "--calm", "1s", "--interval", "200ms", "--peers-root"])
+        .arg(root);
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(NO_RACK) || errors.contains("only be measured by root") {
+        return crate::skipped(errors);
+    }
+    assert!(output.status.success(), "{errors}");
+    assert!(!errors.contains("AT LEAST"), "the service was gone for good: {errors}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = answer["rows"].as_array().unwrap().iter();
+    let names: Vec<_> = rows.filter_map(|row| row["peer"].as_str()).collect();
+    assert_eq!(names, ["heartbeat", "keepalived", "control"]);
+}
