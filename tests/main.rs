@@ -11,6 +11,7 @@ mod bench;
 mod check;
 mod cli;
 mod heart;
+mod hostile;
 mod lab;
 mod tidy;
 
