@@ -257,6 +257,23 @@ fn hup_takes_good_keys_and_keeps_the_old_ones_otherwise() {
     assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
 }
 
+/// A checksum keeps nobody out, and nobody can overlook that.
+#[test]
+fn crc_is_said_everywhere() {
+    let cluster = tempfile::tempdir().unwrap();
+    let mut a1 = Node::new(cluster.path(), "a1", 16_947);
+    a1.write_keys("auth 1\n1 crc\n");
+    let (code, text) = a1.said(&["check"]);
+    assert!(code < 2 && text.contains("anyone on the link can take the service"), "{code}: {text}");
+    a1.start();
+    until("it answers", || a1.status().is_some());
+    let log = a1.log();
+    assert!(log.lines().next().unwrap_or_default().contains("SIGNED WITH CRC ONLY"), "{log}");
+    let (_, text) = a1.said(&["status"]);
+    assert!(text.contains("authkeys signs with crc: anyone on the link can take the service"), "{text}");
+    assert!(a1.status().unwrap()["hints"].to_string().contains("crc"));
+}
+
 #[test]
 fn the_service_manager_hears_of_start_reload_and_end() {
     let cluster = tempfile::tempdir().unwrap();

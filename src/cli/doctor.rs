@@ -337,7 +337,7 @@ fn start_heart(node: u8, network: &OwnedFd) -> anyhow::Result<Handle> {
     // Whether real-time rights are to be had is the question.
     let plan = Arc::new(Plan { realtime: plan.realtime.or(Some(20)), ..plan });
     let identity =
-        Identity { uuid: Uuid([node + 1; 16]), generation: 1, peer_generation: None, seed: node.into() };
+        Identity { uuid: Uuid([node + 1; 16]), generation: 1, peer_heard: None, seed: node.into() };
     aside(|| {
         namespace::enter_network(network)?;
         let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());

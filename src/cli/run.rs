@@ -251,7 +251,7 @@ fn begin_life(state: &State, plan: &Plan) -> Result<Identity, state::Fault> {
     Ok(Identity {
         uuid: state.uuid()?,
         generation: state.next_generation(me, plan.generation, now)?,
-        peer_generation: plan.peer().and_then(|peer| state.generation_of(&plan.nodes[peer.0])),
+        peer_heard: plan.peer().and_then(|peer| state.heard_of(&plan.nodes[peer.0])),
         // Without randomness the clock is spread enough: it only keeps two nodes from answering in step.
         seed: getrandom::u64().unwrap_or_else(|_| locum_sys::clock::unix_nanos()),
     })

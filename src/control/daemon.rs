@@ -19,12 +19,14 @@ use locum_core::{
     event::{Order, OrderId, Outcome, Ticket},
     note::Level,
     plan::{NodeIndex, Plan, ResourceId},
+    sequence::Heard,
     status::Status,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep},
+    task::JoinHandle,
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -50,6 +52,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(15);
 const STATUS_AGE_MAX: Duration = Duration::from_millis(200);
 /// When the ring to the heart is full, it is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
+
+/// What is to be kept of the peer is waited for so long at the end.
+const REMEMBER_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a daemon is made of.
 pub struct Parts {
@@ -112,6 +117,8 @@ pub struct Daemon {
     next_order: u64,
     leaving: bool,
     ready: bool,
+    /// What was heard of the peer, on its way to the disk.
+    remembering: Option<JoinHandle<()>>,
 }
 
 /// An operation that ended, and in which life it was asked for: tickets begin anew with each.
@@ -135,6 +142,7 @@ impl Daemon {
             next_order: 0,
             leaving: false,
             ready: false,
+            remembering: None,
         })
     }
 
@@ -186,6 +194,10 @@ impl Daemon {
             }
         };
         life.end().await;
+        if let Some(remembering) = self.remembering.take() {
+            // A disk that hangs does not hold up the end.
+            let _ = timeout(REMEMBER_LIMIT, remembering).await;
+        }
         Ok(end)
     }
 
@@ -227,7 +239,7 @@ impl Daemon {
                 self.run_agent(ticket, resource, operation, limit)
             }
             Up::Reply { order, answer } => self.reply(life, order, answer),
-            Up::Remember { node, generation } => self.remember(node, generation),
+            Up::Remember { node, heard } => self.remember(node, heard),
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
             Up::Status { status, heart, .. } => self.status(life, *status, *heart),
             Up::Exit { clean, restart: None } => {
@@ -247,14 +259,14 @@ impl Daemon {
         });
     }
 
-    fn remember(&self, node: NodeIndex, generation: u64) {
+    fn remember(&mut self, node: NodeIndex, heard: Heard) {
         let (state, name) = (Arc::clone(&self.parts.state), self.parts.plan.nodes[node.0].clone());
         let journal = self.parts.journal.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = state.remember(&name, generation) {
+        self.remembering = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = state.remember(&name, heard) {
                 journal.say(Level::Error, format!("the generation of {name} could not be kept: {error}"));
             }
-        });
+        }));
     }
 
     // ---- people -------------------------------------------------------------------------------------------------

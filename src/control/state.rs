@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `hb_uuid` | 16 raw bytes, made once, mode 0644 |
 //! | `hb_generation` | decimal, right-aligned in 15 columns, and a newline; one more at each start |
-//! | `locum_generations` | a line for each node: name, blank, the highest generation known |
+//! | `locum_generations` | a line for each node: name, the highest generation known, the highest number heard of it |
 //! | `locum.pid` in the run directory | decimal and a newline |
 //!
 //! Every file is replaced as a whole and synced before it counts. Calls block.
@@ -20,7 +20,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use locum_core::{note::Escaped, plan::GenerationSource, wire::message::Uuid};
+use locum_core::{note::Escaped, plan::GenerationSource, sequence::Heard, wire::message::Uuid};
 use locum_sys::file::{lock_directory, write_atomically};
 use thiserror::Error;
 
@@ -38,8 +38,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct State {
     state: PathBuf,
     run: PathBuf,
-    /// The highest generation known of each node, ourselves included.
-    known: Mutex<BTreeMap<String, u64>>,
+    /// The newest known of each node, ourselves included.
+    known: Mutex<BTreeMap<String, Heard>>,
     warnings: Mutex<Vec<String>>,
     _locks: Vec<File>,
 }
@@ -206,31 +206,40 @@ impl State {
             return Err(Fault::Generation { path, found: next.to_string() });
         }
         write(&path, format!("{next:>15}\n").as_bytes(), 0o600)?;
-        self.remember(me, next).map_err(|fault| Fault::File { path: self.state.join(KNOWN_FILE), fault })?;
+        let heard = Heard { generation: next, number: 0 };
+        self.remember(me, heard).map_err(|fault| Fault::File { path: self.state.join(KNOWN_FILE), fault })?;
         Ok(next)
     }
 
     /// The highest generation known of a node.
     #[must_use]
     pub fn generation_of(&self, node: &str) -> Option<u64> {
+        self.heard_of(node).map(|heard| heard.generation)
+    }
+
+    /// The newest known of a node.
+    #[must_use]
+    pub fn heard_of(&self, node: &str) -> Option<Heard> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied()
     }
 
-    /// Keeps the highest generation heard of a node, so that recordings replayed after our own restart cannot keep
-    /// it alive. A lower one changes nothing.
+    /// Keeps the newest heard of a node, so that recordings replayed after our own restart cannot keep it alive.
+    /// Something older changes nothing.
     ///
     /// # Errors
     /// What the system says; what was kept before stands, on the disk and here, so a later call writes it again.
-    pub fn remember(&self, node: &str, generation: u64) -> io::Result<()> {
+    pub fn remember(&self, node: &str, heard: Heard) -> io::Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(node).is_some_and(|&known| known >= generation) {
+        if known.get(node).is_some_and(|&known| known >= heard) {
             return Ok(());
         }
         let mut next = known.clone();
-        next.insert(node.to_owned(), generation);
-        let mut text = String::from("# The highest generation known of each node. Written by locum.\n");
-        for (node, generation) in &next {
-            text.push_str(&format!("{node} {generation}\n"));
+        next.insert(node.to_owned(), heard);
+        let mut text = String::from(
+            "# Of each node: the highest generation known, the highest number heard of it. Written by locum.\n",
+        );
+        for (node, Heard { generation, number }) in &next {
+            text.push_str(&format!("{node} {generation} {number}\n"));
         }
         write_atomically(&self.state.join(KNOWN_FILE), text.as_bytes(), 0o600)?;
         *known = next;
@@ -263,7 +272,7 @@ impl State {
     }
 
     /// What cannot be read of it is put aside, never thrown away.
-    fn read_known(&self) -> Result<BTreeMap<String, u64>, Fault> {
+    fn read_known(&self) -> Result<BTreeMap<String, Heard>, Fault> {
         let path = self.state.join(KNOWN_FILE);
         let Some(bytes) = read(&path)? else { return Ok(BTreeMap::new()) };
         let mut known = BTreeMap::new();
@@ -273,10 +282,10 @@ impl State {
             if line.is_empty() || line[0] == b'#' {
                 continue;
             }
-            match str::from_utf8(line).ok().and_then(node_and_generation) {
-                Some((node, generation)) => {
-                    let highest = known.entry(node.to_owned()).or_insert(generation);
-                    *highest = generation.max(*highest);
+            match str::from_utf8(line).ok().and_then(node_and_heard) {
+                Some((node, heard)) => {
+                    let newest = known.entry(node.to_owned()).or_insert(heard);
+                    *newest = heard.max(*newest);
                 }
                 None => bad += 1,
             }
@@ -320,9 +329,12 @@ fn holder(directory: &Path) -> Option<u32> {
     held.find_map(|words| words.get(4)?.parse().ok().filter(|&pid| pid != 0))
 }
 
-fn node_and_generation(line: &str) -> Option<(&str, u64)> {
-    let (node, generation) = line.split_once(' ')?;
-    Some((node, generation.trim().parse().ok()?))
+/// A line without a number is as good: it may have been written by a person.
+fn node_and_heard(line: &str) -> Option<(&str, Heard)> {
+    let mut words = line.split_whitespace();
+    let (node, generation) = (words.next()?, words.next()?.parse().ok()?);
+    let number = words.next().map_or(Some(0), |word| word.parse().ok())?;
+    words.next().is_none().then_some((node, Heard { generation, number }))
 }
 
 /// None when the file is missing.
@@ -477,24 +489,27 @@ mod tests {
         let dirs = Dirs::new();
         let state = dirs.open().unwrap();
         assert_eq!(state.generation_of("b"), None);
-        state.remember("b", 12).unwrap();
-        state.remember("b", 11).unwrap();
-        state.remember("c", 3).unwrap();
+        let heard = |generation, number| Heard { generation, number };
+        for (node, heard) in
+            [("b", heard(12, 7)), ("b", heard(12, 6)), ("b", heard(11, 99)), ("c", heard(3, 0))]
+        {
+            state.remember(node, heard).unwrap();
+        }
         drop(state);
         let state = dirs.open().unwrap();
-        assert_eq!((state.generation_of("b"), state.generation_of("c")), (Some(12), Some(3)));
+        assert_eq!((state.heard_of("b"), state.heard_of("c")), (Some(heard(12, 7)), Some(heard(3, 0))));
         assert_eq!(dirs.mode(KNOWN_FILE), 0o600);
     }
 
     #[test]
     fn of_a_damaged_memory_the_good_lines_are_used_and_all_is_kept() {
         let dirs = Dirs::new();
-        let bytes = b"# x\nb 12\nb 11\n\xff\xfe\nc\nd x\ne 5\n";
+        let bytes = b"# x\nb 12 3\nb 11 9\n\xff\xfe\nc\nd x\ne 5\nf 1 x\n";
         dirs.put(KNOWN_FILE, bytes);
         let state = dirs.open().unwrap();
         assert_eq!((state.generation_of("b"), state.generation_of("e")), (Some(12), Some(5)));
         assert_eq!(fs::read(dirs.path("locum_generations.damaged")).unwrap(), bytes);
-        assert!(state.take_warnings()[0].contains("3 lines"));
+        assert!(state.take_warnings()[0].contains("4 lines"));
     }
 
     #[test]

@@ -30,6 +30,7 @@ use locum_core::{
     event::{Order, OrderId, Outcome, Ticket},
     note::Note,
     plan::{NodeIndex, Plan, ResourceId},
+    sequence::Heard,
     status::Status,
     time::{Instant, Now},
 };
@@ -70,12 +71,12 @@ pub enum Up {
         /// What came of it.
         answer: Answer,
     },
-    /// Keep on disk the highest generation heard of a node.
+    /// Keep on disk the newest that was heard of a node.
     Remember {
-        /// Whose.
+        /// Of whom.
         node: NodeIndex,
-        /// Its generation.
-        generation: u64,
+        /// What.
+        heard: Heard,
     },
     /// A line for the log.
     Note {

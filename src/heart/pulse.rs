@@ -384,7 +384,7 @@ impl Pulse {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
                 }
                 Action::Reply { order, answer } => self.send_up(Up::Reply { order, answer }),
-                Action::Remember { node, generation } => self.send_up(Up::Remember { node, generation }),
+                Action::Remember { node, heard } => self.send_up(Up::Remember { node, heard }),
                 Action::Note(note) => self.send_note(note),
                 Action::Exit { clean, restart } => self.send_up(Up::Exit { clean, restart }),
             }

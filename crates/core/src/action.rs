@@ -6,6 +6,7 @@ use crate::{
     event::{OrderId, Ticket},
     note::Note,
     plan::{LinkIndex, NodeIndex, PingIndex, ResourceId},
+    sequence::Heard,
     time::Duration,
 };
 
@@ -46,13 +47,13 @@ pub enum Action {
         /// What came of it.
         answer: Answer,
     },
-    /// Keep on disk the highest generation heard of a node, so that recordings replayed after our own restart
-    /// cannot keep a dead peer alive. Need not be waited for.
+    /// Keep on disk the newest that was heard of a node, so that recordings replayed after our own restart cannot keep
+    /// a dead peer alive. Need not be waited for, but should be done before the daemon ends.
     Remember {
-        /// Whose.
+        /// Of whom.
         node: NodeIndex,
-        /// Its generation.
-        generation: u64,
+        /// What.
+        heard: Heard,
     },
     /// Something worth a line in the log.
     Note(Note),

@@ -29,7 +29,7 @@ use crate::{
     note::{Escaped, Level, Note},
     plan::{GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
     r1::{R1, State, Step, View},
-    sequence::{Again, Life, Received, Sent, Verdict},
+    sequence::{Again, Heard, Life, Received, Sent, Verdict},
     status::{self, Status},
     time::{Duration, Instant, Now},
     wire::{
@@ -55,6 +55,8 @@ pub const REQNODES_PAUSE: Duration = Duration::from_secs(1);
 pub const LINGER: Duration = Duration::from_secs(2);
 /// Most messages of the peer that wait for a missing one; more, and the missing ones are given up.
 pub const WAITING_MAX: usize = 64;
+/// How often the newest that was heard of a living peer is kept.
+pub const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 /// A lasting two-owner state is said again after this.
 pub const CONTEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -65,8 +67,8 @@ pub struct Identity {
     pub uuid: Uuid,
     /// This start's generation; larger than any before.
     pub generation: u64,
-    /// The highest generation heard of the peer before this start.
-    pub peer_generation: Option<u64>,
+    /// The newest that was heard of the peer before this start.
+    pub peer_heard: Option<Heard>,
     /// Any number; spreads acknowledgements and requests.
     pub seed: u64,
 }
@@ -119,6 +121,8 @@ struct Peer {
     /// What it said after something that is still missing, by number.
     waiting: BTreeMap<u64, Message>,
     comm: Comm,
+    /// When it was last kept what was heard of it.
+    remembered: Instant,
 }
 
 /// Whether we may take part: everybody is heard of or known dead, and a living peer has sent its node list.
@@ -157,13 +161,14 @@ impl Director {
             node,
             name: plan.nodes[node.0].clone(),
             watch: unheard(),
-            received: Received::new(identity.peer_generation, identity.seed),
+            received: Received::new(identity.peer_heard, identity.seed),
             uuid: None,
             locum: None,
             left: false,
             last_status: 0,
             waiting: BTreeMap::new(),
             comm: Comm::Waiting,
+            remembered: now.instant,
         });
         let mut director = Self {
             keys,
@@ -369,6 +374,8 @@ impl Director {
         let silence = self.now.instant.since(peer.watch.heard());
         peer.received.stop_asking();
         peer.waiting.clear();
+        self.remember();
+        let Some(peer) = &self.peer else { return };
         let text = if peer.left {
             format!("node {} is gone", peer.name)
         } else {
@@ -382,6 +389,16 @@ impl Director {
         }
         if let Some(peer) = &mut self.peer {
             peer.watch.note(Sign::Proved);
+        }
+    }
+
+    /// Has kept what was heard of the peer: whatever was recorded so far is no news after our own restart.
+    fn remember(&mut self) {
+        if let Some(peer) = &mut self.peer
+            && let Some(heard) = peer.received.heard()
+        {
+            peer.remembered = self.now.instant;
+            self.out.push_back(Action::Remember { node: peer.node, heard });
         }
     }
 
@@ -571,6 +588,7 @@ impl Director {
 
     fn exit(&mut self) {
         if let Some(leaving) = self.left.take() {
+            self.remember();
             self.note(Level::Info, "Heartbeat shutdown complete.".to_string());
             let restart = leaving.restart.then(|| self.plan.timing.deadtime + Duration::from_secs(1));
             self.out.push_back(Action::Exit { clean: leaving.clean, restart });

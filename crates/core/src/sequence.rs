@@ -150,11 +150,22 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask(pub u64);
 
+/// The newest that was heard of a node: of its highest generation the highest number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Heard {
+    /// Counts its starts.
+    pub generation: u64,
+    /// Counts its frames since; 0 is none that is known.
+    pub number: u64,
+}
+
 /// What was received from the peer: its generation, the newest number, what is missing.
 #[derive(Debug)]
 pub struct Received {
     /// The highest generation heard, also before our own restart.
     generation: Option<u64>,
+    /// Up to this number that generation was heard before our own restart.
+    before: u64,
     /// Whether a frame of that generation was accepted since our start.
     met: bool,
     last: u64,
@@ -180,7 +191,7 @@ struct Missing {
 /// What the generation of a frame says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// Lower than one heard before: a replay, or a machine whose state went back in time.
+    /// Lower than one heard before, or heard before our own restart: a replay, or a machine whose state went back in time.
     Replayed {
         /// The highest generation known.
         known: u64,
@@ -194,11 +205,12 @@ pub enum Life {
 }
 
 impl Received {
-    /// `remembered` is the highest generation heard before our own restart; `random` spreads the acknowledgements.
+    /// `remembered` is what was heard before our own restart; `random` spreads the acknowledgements.
     #[must_use]
-    pub const fn new(remembered: Option<u64>, random: u64) -> Self {
+    pub fn new(remembered: Option<Heard>, random: u64) -> Self {
         Self {
-            generation: remembered,
+            generation: remembered.map(|heard| heard.generation),
+            before: remembered.map_or(0, |heard| heard.number),
             met: false,
             last: 0,
             missing: BTreeMap::new(),
@@ -222,10 +234,19 @@ impl Received {
         self.last
     }
 
-    /// Judges a frame's generation; changes nothing.
+    /// The newest heard, also before our own restart.
     #[must_use]
-    pub fn life(&self, generation: u64) -> Life {
+    pub fn heard(&self) -> Option<Heard> {
+        let number = if self.met { self.last } else { self.before };
+        self.generation.map(|generation| Heard { generation, number })
+    }
+
+    /// Judges a frame's generation, and for the first of a generation known from before our restart also its number;
+    /// changes nothing.
+    #[must_use]
+    pub fn life(&self, generation: u64, seq: u64) -> Life {
         match self.generation {
+            Some(known) if generation == known && !self.met && seq <= self.before => Life::Replayed { known },
             Some(known) if generation < known && !breakage::is(Breakage::OldGenerationAccepted) => {
                 Life::Replayed { known }
             }
@@ -424,11 +445,19 @@ mod tests {
 
     #[test]
     fn generations_only_grow() {
-        let mut peer = Received::new(Some(5), 0);
-        assert_eq!(peer.life(4), Life::Replayed { known: 5 });
-        assert_eq!(peer.life(5), Life::First, "it may have run all along");
+        let before = Heard { generation: 5, number: 9 };
+        let mut peer = Received::new(Some(before), 0);
+        assert_eq!(peer.life(4, 99), Life::Replayed { known: 5 });
+        assert_eq!(peer.life(5, 9), Life::Replayed { known: 5 }, "heard before our restart");
+        assert_eq!(
+            (peer.heard(), peer.life(5, 10)),
+            (Some(before), Life::First),
+            "it may have run all along"
+        );
         peer.begin(5);
-        assert_eq!((peer.life(5), peer.life(6)), (Life::Same, Life::Restarted));
+        peer.number(T, 10, DELAY, 0);
+        assert_eq!(peer.heard(), Some(Heard { generation: 5, number: 10 }));
+        assert_eq!((peer.life(5, 9), peer.life(6, 1)), (Life::Same, Life::Restarted));
     }
 
     fn sent(count: u64) -> Sent {

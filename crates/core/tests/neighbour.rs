@@ -100,6 +100,47 @@ fn a_recording_of_a_dead_peer_does_nothing() {
     assert!(pair.nodes[1].notes.len() < 100, "{} lines", pair.nodes[1].notes.len());
 }
 
+/// The whole of the last life of a dead peer, played to a node that was started again after that death.
+#[test]
+fn a_recording_does_not_outlive_our_restart() {
+    let mut pair = recorded();
+    pair.power_off(0);
+    pair.run(SECOND * 3);
+    let frames = std::mem::take(&mut pair.recorded);
+    pair.power_off(1);
+    pair.run(SECOND);
+    pair.power_on(1);
+    for _ in 0..30 {
+        for (to, link, bytes) in &frames {
+            if *to == 1 {
+                pair.inject(1, link.0, bytes);
+                assert!(!status(&pair, 1).nodes[0].liveness.is_up(), "{}", read(bytes).body.kind());
+            }
+        }
+        pair.run(Duration::from_millis(200));
+    }
+    pair.expect("", "three one two");
+    // Its next life is news, and so is what it would have said next in the last.
+    pair.power_on(0);
+    pair.run(SECOND * 5);
+    pair.expect("one two", "three");
+}
+
+/// A peer that goes on living is heard again after our restart, whatever was kept of it.
+#[test]
+fn a_living_peer_is_heard_after_our_restart() {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.run(SECOND * 70);
+    pair.kill(1);
+    pair.run(Duration::from_millis(300));
+    pair.nodes[1].running.clear();
+    pair.power_on(1);
+    pair.run(SECOND);
+    assert_eq!(status(&pair, 1).nodes[0].liveness, Liveness::Alive);
+    pair.run(SECOND * 3);
+    pair.expect("one two", "three");
+}
+
 #[test]
 fn a_recording_does_not_hold_a_link_up() {
     let mut pair = recorded();

@@ -20,6 +20,7 @@ use locum_core::{
     event::{Carrier, Event, Order, OrderId, Outcome, Source, Ticket},
     note::Note,
     plan::{Agent, LinkIndex, Medium, NodeIndex, Plan, ResourceId},
+    sequence::Heard,
     status::Status,
     time::{Instant, Now},
     wire::message::Uuid,
@@ -85,7 +86,7 @@ pub struct Daemon {
     /// Counts lives, so that what was meant for an earlier one is known.
     pub lives: u64,
     generation: u64,
-    remembered: BTreeMap<NodeIndex, u64>,
+    remembered: BTreeMap<NodeIndex, Heard>,
     /// What it sent, life by life.
     tapes: Vec<Vec<Said>>,
 }
@@ -565,10 +566,10 @@ impl World {
                 }
                 _ => self.checks.fault(format!("daemon {daemon} answers {order:?} that nobody waits for")),
             },
-            Action::Remember { node, generation } => {
-                let before = self.daemons[daemon].remembered.insert(node, generation);
-                if before.is_some_and(|before| before > generation) {
-                    self.checks.fault(format!("daemon {daemon} remembers an older generation"));
+            Action::Remember { node, heard } => {
+                let before = self.daemons[daemon].remembered.insert(node, heard);
+                if before.is_some_and(|before| before > heard) {
+                    self.checks.fault(format!("daemon {daemon} remembers something older"));
                 }
             }
             Action::Note(note) => self.notes.push(Noted { at: self.now, daemon, note }),
@@ -816,7 +817,7 @@ impl World {
             uuid: Uuid(uuid),
             generation: d.generation,
             seed,
-            peer_generation: peer.and_then(|peer| d.remembered.get(&peer).copied()),
+            peer_heard: peer.and_then(|peer| d.remembered.get(&peer).copied()),
         };
         let director =
             Director::new(d.setup.plan.clone(), d.setup.keys.clone(), identity, moment(now, clock_zero));

@@ -83,7 +83,7 @@ impl Director {
             return self.count_refusal("generation");
         };
         let is_status = matches!(message.body, Body::Status(_));
-        let life = peer.received.life(generation);
+        let life = peer.received.life(generation, seq);
         match life {
             Life::Replayed { known } => {
                 let name = peer.name.clone();
@@ -235,6 +235,10 @@ impl Director {
             return;
         }
         peer.watch.hear(now, warn, dead);
+        if now >= peer.remembered + REMEMBER_EVERY {
+            self.remember();
+        }
+        let Some(peer) = &mut self.peer else { return };
         if peer.locum != Some(locum) {
             peer.locum = Some(locum);
             let program = if locum { "Locum" } else { "heartbeat" };
@@ -280,7 +284,7 @@ impl Director {
         }
         let (node, name) = (peer.node, peer.name.clone());
         if known.is_none_or(|known| known < generation) {
-            self.out.push_back(Action::Remember { node, generation });
+            self.out.push_back(Action::Remember { node, heard: Heard { generation, number: 0 } });
         }
         // The newcomer knows nothing of us before our next status, and refuses all else.
         self.say_status();

@@ -12,6 +12,7 @@ use locum_core::{
     director::{Director, Identity},
     event::{Event, Order, OrderId, Outcome, Source, Ticket},
     plan::*,
+    sequence::Heard,
     time::{Duration, Instant, Now},
     wire::message::Uuid,
 };
@@ -36,8 +37,8 @@ pub(crate) struct Node {
     /// Does nothing before; what comes in waits.
     pub(crate) frozen: Instant,
     life: u64,
-    /// On disk: the peer's highest generation.
-    remembered: Option<u64>,
+    /// On disk: the newest heard of the peer.
+    remembered: Option<Heard>,
 }
 
 pub(crate) struct Pair {
@@ -143,13 +144,9 @@ impl Pair {
         }
     }
 
-    fn boot(plan: &Arc<Plan>, n: usize, at: Instant, remembered: Option<u64>) -> Node {
-        let identity = Identity {
-            uuid: uuid(n),
-            generation: at.as_millis(),
-            peer_generation: remembered,
-            seed: n as u64,
-        };
+    fn boot(plan: &Arc<Plan>, n: usize, at: Instant, remembered: Option<Heard>) -> Node {
+        let identity =
+            Identity { uuid: uuid(n), generation: at.as_millis(), peer_heard: remembered, seed: n as u64 };
         let director = Director::new(Arc::clone(plan), keys(), identity, now(at));
         Node {
             director,
@@ -370,7 +367,10 @@ impl Pair {
                     self.say(&format!("{}: {:?} {note}", ["a", "b"][n], note.level));
                     self.nodes[n].notes.push(note.text);
                 }
-                Action::Remember { generation, .. } => self.nodes[n].remembered = Some(generation),
+                Action::Remember { heard, .. } => {
+                    assert!(self.nodes[n].remembered.is_none_or(|before| before <= heard));
+                    self.nodes[n].remembered = Some(heard);
+                }
                 Action::Ping { .. } | Action::Announce(_) => {}
             }
         }
