@@ -7,7 +7,7 @@
 //! * [`Program`] and [`Process`] are what runs in the nodes;
 //! * [`Sight`] and [`Record`] watch a service: its answers to the client, who holds its address, who answers for it;
 //! * [`timeline`] reckons outages and overlaps from that;
-//! * [`bench`] does the same to Locum and to its peers, and compares.
+//! * [`mod@bench`] does the same to Locum and to its peers, and compares.
 //!
 //! Whoever uses it calls [`enter`] at the start of the process, while it has one thread, and gives its program the
 //! hidden command [`holder::COMMAND`], which calls [`holder::hold`].

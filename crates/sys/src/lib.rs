@@ -6,7 +6,7 @@
 //! * [`udp`], [`serial`], [`icmp`], [`checksum`]: what links and pings are made of;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
 //! * [`child`], [`process`]: what a child must not inherit; ending it with all it started;
-//! * [`file`]: files that are never half there, directories that are used once;
+//! * [`mod@file`]: files that are never half there, directories that are used once;
 //! * [`signal`]: what a broken pipe does;
 //! * [`namespace`], [`mount`]: surroundings of a thread's own;
 //! * [`tap`], [`stamp`]: frames of an interface, and when they arrived.

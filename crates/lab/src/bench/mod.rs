@@ -2,7 +2,7 @@
 //!
 //! [`run`] takes the peers in turn within each round, so that a busy minute of the machine falls on all of them, and
 //! gives each a rack of its own, so that none inherits anything. What is measured, and what a figure does not say, is
-//! in `docs/bench.md`. [`cost`] measures what a daemon costs while nothing happens.
+//! in `docs/bench.md`. [`cost()`] measures what a daemon costs while nothing happens.
 
 mod cluster;
 mod control;
