@@ -5,8 +5,10 @@
 //! delays nobody. What cannot be written is counted, and the count is said where it happened as soon as that place
 //! takes lines again. A file that was moved away (log rotation) is opened anew under its name.
 //!
-//! A line as text: `2026-11-22 10:06:10.123+00:00 clustnode1 locum[4711]: warning: text`, the time with the offset of
-//! this machine's time zone. The time is the one at which the thing happened, not the one of writing.
+//! A line of standard error: `2026-11-22 10:06:10.123+00:00 clustnode1 locum[4711]: warning: text`, the time with the
+//! offset of this machine's time zone. The places that `ha.cf` names have heartbeat's form, for those who search them:
+//! `Nov 22 10:06:10 clustnode1 heartbeat: [4711]: WARN: text` (`docs/heartbeat.md`, section 11). The time is the one at
+//! which the thing happened, not the one of writing.
 
 use std::{
     fmt::Write as _,
@@ -58,15 +60,13 @@ pub struct Journal {
 /// Where lines go.
 #[derive(Debug)]
 pub struct Targets {
-    /// This node's name.
-    pub node: String,
+    style: Style,
     /// The quietest level that is written anywhere.
     pub level: Level,
     main: Main,
     logfile: Option<LogFile>,
     debugfile: Option<LogFile>,
     syslog: Option<Syslog>,
-    zone: TimeZone,
 }
 
 impl Targets {
@@ -83,13 +83,16 @@ impl Targets {
             (_, facility) => facility.map(Syslog::new),
         };
         Self {
-            node: node.to_owned(),
+            style: Style {
+                node: node.to_owned(),
+                zone: TimeZone::system(),
+                files: if logging.dated { Form::Dated } else { Form::Syslog },
+            },
             level,
             main,
             logfile: logging.logfile.as_ref().map(LogFile::new),
             debugfile: logging.debugfile.as_ref().map(LogFile::new),
             syslog,
-            zone: TimeZone::system(),
         }
     }
 }
@@ -233,36 +236,82 @@ fn write_all(mut targets: Targets, jobs: &Receiver<Job>, lost: &AtomicU64) {
 
 impl Targets {
     fn write(&mut self, line: &Line) {
-        let stamp = stamp(line.time, &self.zone);
         let message = line.message();
-        let text = text_line(&stamp, &self.node, line.level, &message);
+        let style = &self.style;
         match &mut self.main {
-            Main::Stderr(stderr) => stderr.write(&text, &stamp),
+            Main::Stderr(stderr) => stderr.write(line, &message, style),
             Main::Prefixed => prefixed(line.level, &message),
             Main::Journald(journald) => journald.write(line, &message),
         }
         if line.level > Level::Debug
             && let Some(file) = &mut self.logfile
         {
-            file.write(&text, &stamp);
+            file.write(line, &message, style);
         }
         if let Some(file) = &mut self.debugfile {
-            file.write(&text, &stamp);
+            file.write(line, &message, style);
         }
         if let Some(syslog) = &mut self.syslog {
-            syslog.write(line, &message, &self.zone);
+            syslog.write(line, &message, style);
         }
     }
 }
 
-/// `2026-11-22 10:06:10.123+00:00`
-fn stamp(time: SystemTime, zone: &TimeZone) -> String {
-    let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
-    time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.3f%:z").to_string()
+/// How a line of text looks.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// `2026-11-22 10:06:10.123+00:00 clustnode1 locum[4711]: warning: text`
+    Own,
+    /// heartbeat's: `Nov 22 10:06:10 clustnode1 heartbeat: [4711]: WARN: text`
+    Syslog,
+    /// heartbeat's with `syslogmsgfmt off`: `heartbeat[4711]: 2026/11/22_10:06:10 WARN: text`
+    Dated,
 }
 
-fn text_line(stamp: &str, node: &str, level: Level, message: &str) -> String {
-    format!("{stamp} {node} locum[{}]: {}: {message}\n", std::process::id(), word(level))
+/// What lines of text have in common.
+#[derive(Debug)]
+struct Style {
+    /// This node's name.
+    node: String,
+    zone: TimeZone,
+    /// The form of the lines of files.
+    files: Form,
+}
+
+impl Style {
+    fn text(&self, form: Form, level: Level, time: SystemTime, message: &str) -> String {
+        let (node, pid) = (&self.node, std::process::id());
+        match form {
+            Form::Own => {
+                let time = self.time("%Y-%m-%d %H:%M:%S%.3f%:z", time);
+                format!("{time} {node} locum[{pid}]: {}: {message}\n", word(level))
+            }
+            Form::Syslog => {
+                let time = self.time("%b %d %H:%M:%S", time);
+                format!("{time} {node} heartbeat: [{pid}]: {}: {message}\n", heartbeats_word(level))
+            }
+            Form::Dated => {
+                let time = self.time("%Y/%m/%d_%H:%M:%S", time);
+                format!("heartbeat[{pid}]: {time} {}: {message}\n", heartbeats_word(level))
+            }
+        }
+    }
+
+    fn time(&self, form: &str, time: SystemTime) -> String {
+        let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH);
+        time.to_zoned(self.zone.clone()).strftime(form).to_string()
+    }
+}
+
+/// A level as heartbeat writes it.
+fn heartbeats_word(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warning => "WARN",
+        Level::Error => "ERROR",
+        Level::Critical => "CRIT",
+    }
 }
 
 /// A level in lines of text.
@@ -342,23 +391,20 @@ struct Counted {
 
 impl Counted {
     /// Writes to standard error.
-    fn write(&mut self, text: &str, stamp: &str) {
-        let result = self.report(stamp).and_then(|report| {
-            let mut stderr = io::stderr().lock();
-            stderr.write_all(report.as_bytes())?;
-            stderr.write_all(text.as_bytes())
-        });
+    fn write(&mut self, line: &Line, message: &str, style: &Style) {
+        let text = self.text(line, message, style, Form::Own);
+        let result = io::stderr().lock().write_all(text.as_bytes());
         self.keep(result);
     }
 
-    /// What has to be said first, now that there seems to be a way.
-    fn report(&self, stamp: &str) -> io::Result<String> {
-        Ok(match self.lost {
-            0 => String::new(),
-            lost => {
-                format!("{stamp} locum: warning: {lost} lines before this one were lost: {}\n", self.reason)
-            }
-        })
+    /// The line, and before it what has to be said first, now that there seems to be a way.
+    fn text(&self, line: &Line, message: &str, style: &Style, form: Form) -> String {
+        let text = style.text(form, line.level, line.time, message);
+        if self.lost == 0 {
+            return text;
+        }
+        let report = format!("{} lines before this one were lost: {}", self.lost, self.reason);
+        style.text(form, Level::Warning, line.time, &report) + &text
     }
 
     fn keep(&mut self, result: io::Result<()>) {
@@ -392,16 +438,16 @@ impl LogFile {
         Self { path: path.into(), file: None, torn: false, counted: Counted::default() }
     }
 
-    fn write(&mut self, text: &str, stamp: &str) {
-        let result = self.try_write(text, stamp);
+    fn write(&mut self, line: &Line, message: &str, style: &Style) {
+        let text = self.counted.text(line, message, style, style.files);
+        let result = self.try_write(&text);
         if result.is_err() {
             self.file = None;
         }
         self.counted.keep(result);
     }
 
-    fn try_write(&mut self, text: &str, stamp: &str) -> io::Result<()> {
-        let report = self.counted.report(stamp)?;
+    fn try_write(&mut self, text: &str) -> io::Result<()> {
         if self.file.as_ref().is_some_and(|file| moved_away(file, &self.path)) {
             self.file = None;
             self.torn = false;
@@ -410,7 +456,7 @@ impl LogFile {
             Some(file) => file,
             empty => empty.insert(open_to_append(&self.path)?),
         };
-        let whole = format!("{}{report}{text}", if self.torn { "\n" } else { "" });
+        let whole = format!("{}{text}", if self.torn { "\n" } else { "" });
         // One write for the whole, so that two writers do not mix; what a full disk took of it ends within a line.
         let written = file.write(whole.as_bytes())?;
         self.torn = written < whole.len();
@@ -503,27 +549,27 @@ impl Syslog {
         Self { facility, socket: datagram().ok(), path: SYSLOG_SOCKET.into(), lost: 0 }
     }
 
-    fn write(&mut self, line: &Line, message: &str, zone: &TimeZone) {
+    fn write(&mut self, line: &Line, message: &str, style: &Style) {
         if self.lost > 0 {
             let text = format!("{} lines before this one were lost: syslog did not take them", self.lost);
-            if self.send(Level::Warning, now(), &text, zone).is_ok() {
+            if self.send(Level::Warning, now(), &text, style).is_ok() {
                 self.lost = 0;
             }
         }
-        if self.send(line.level, line.time, message, zone).is_err() {
+        if self.send(line.level, line.time, message, style).is_err() {
             self.lost += 1;
         }
     }
 
-    fn send(&self, level: Level, time: SystemTime, message: &str, zone: &TimeZone) -> io::Result<()> {
+    /// In heartbeat's form, but for the node's name, which the syslog daemon adds.
+    fn send(&self, level: Level, time: SystemTime, message: &str, style: &Style) -> io::Result<()> {
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let time = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone());
         let priority = u16::from(self.facility) * 8 + u16::from(severity(level));
         let text = format!(
-            "<{priority}>{} locum[{}]: {}: {message}",
-            time.strftime("%b %e %H:%M:%S"),
+            "<{priority}>{} heartbeat: [{}]: {}: {message}",
+            style.time("%b %e %H:%M:%S", time),
             std::process::id(),
-            word(level)
+            heartbeats_word(level)
         );
         socket.send_to(text.as_bytes(), &self.path).map(drop)
     }
@@ -603,12 +649,60 @@ mod tests {
         let logging =
             Logging { logfile: logfile.map(name), debugfile: debugfile.map(name), ..Logging::default() };
         let mut targets = Targets::new("clustnode1", level, &logging);
-        targets.zone = TimeZone::fixed(jiff::tz::offset(2));
+        targets.style.zone = TimeZone::fixed(jiff::tz::offset(2));
         targets
     }
 
+    fn style(files: Form) -> Style {
+        Style { node: "clustnode1".to_owned(), zone: TimeZone::UTC, files }
+    }
+
+    /// One line at the beginning of time.
+    fn put(file: &mut LogFile, text: &str) {
+        let line = Line { level: Level::Info, group: None, time: at(0, 0), text: text.to_owned() };
+        file.write(&line, text, &style(Form::Dated));
+    }
+
+    /// The lines that [`put`] wrote.
+    fn lines(path: &Path) -> Vec<String> {
+        let before = format!("heartbeat[{}]: 1970/01/01_00:00:00 ", std::process::id());
+        fs::read_to_string(path).unwrap().lines().map(|line| line.replace(&before, "")).collect()
+    }
+
     #[test]
-    fn a_line_has_date_milliseconds_offset_node_and_level() {
+    fn a_line_of_our_own_has_date_milliseconds_offset_node_and_level() {
+        let style = Style { zone: TimeZone::fixed(jiff::tz::offset(2)), ..style(Form::Syslog) };
+        let text = style.text(Form::Own, Level::Warning, at(1_795_337_170, 7), "taken over");
+        let pid = std::process::id();
+        assert_eq!(
+            text,
+            format!("2026-11-22 10:46:10.007+02:00 clustnode1 locum[{pid}]: warning: taken over\n")
+        );
+    }
+
+    #[test]
+    fn a_line_of_a_file_has_heartbeats_form() {
+        let (style, pid, time) = (style(Form::Syslog), std::process::id(), at(1_793_700_370, 7));
+        for (level, word) in [
+            (Level::Debug, "debug"),
+            (Level::Info, "info"),
+            (Level::Warning, "WARN"),
+            (Level::Error, "ERROR"),
+            (Level::Critical, "CRIT"),
+        ] {
+            assert_eq!(
+                style.text(Form::Syslog, level, time, "node clustnode2: is dead"),
+                format!("Nov 03 10:06:10 clustnode1 heartbeat: [{pid}]: {word}: node clustnode2: is dead\n")
+            );
+            assert_eq!(
+                style.text(Form::Dated, level, time, "node clustnode2: is dead"),
+                format!("heartbeat[{pid}]: 2026/11/03_10:06:10 {word}: node clustnode2: is dead\n")
+            );
+        }
+    }
+
+    #[test]
+    fn normal_lines_go_to_the_logfile_and_all_to_the_debugfile() {
         let directory = tempfile::tempdir().unwrap();
         let (log, debug) = (directory.path().join("log"), directory.path().join("debug"));
         let journal = Journal::start(targets(Some(&log), Some(&debug), Level::Debug)).unwrap();
@@ -621,11 +715,9 @@ mod tests {
         journal.note(&Note { level: Level::Debug, group: None, text: "detail".to_owned() }, at(0, 0));
         assert!(journal.flush(Duration::from_secs(10)));
         let pid = std::process::id();
-        let line = format!(
-            "2026-11-22 10:46:10.007+02:00 clustnode1 locum[{pid}]: warning: 172.23.2.14: taken over\n"
-        );
+        let line = format!("Nov 22 10:46:10 clustnode1 heartbeat: [{pid}]: WARN: 172.23.2.14: taken over\n");
         assert_eq!(fs::read_to_string(log).unwrap(), line);
-        let detail = format!("1970-01-01 02:00:00.000+02:00 clustnode1 locum[{pid}]: debug: detail\n");
+        let detail = format!("Jan 01 02:00:00 clustnode1 heartbeat: [{pid}]: debug: detail\n");
         assert_eq!(fs::read_to_string(debug).unwrap(), line + &detail);
     }
 
@@ -638,7 +730,7 @@ mod tests {
         journal.say(Level::Error, "yes");
         assert!(journal.flush(Duration::from_secs(10)));
         let text = fs::read_to_string(log).unwrap();
-        assert!(text.ends_with("error: yes\n") && text.lines().count() == 1, "{text}");
+        assert!(text.ends_with("ERROR: yes\n") && text.lines().count() == 1, "{text}");
     }
 
     #[test]
@@ -647,11 +739,11 @@ mod tests {
         let (log, old) = (directory.path().join("log"), directory.path().join("log.1"));
         fs::write(&log, "what was there before\n").unwrap();
         let mut file = LogFile::new(&log);
-        file.write("one\n", "");
+        put(&mut file, "one");
         fs::rename(&log, &old).unwrap();
-        file.write("two\n", "");
-        assert_eq!(fs::read_to_string(&old).unwrap(), "what was there before\none\n");
-        assert_eq!(fs::read_to_string(&log).unwrap(), "two\n");
+        put(&mut file, "two");
+        assert_eq!(lines(&old), ["what was there before", "info: one"]);
+        assert_eq!(lines(&log), ["info: two"]);
     }
 
     #[test]
@@ -659,23 +751,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("not/yet");
         let mut file = LogFile::new(place.join("log"));
-        file.write("one\n", "now");
-        file.write("two\n", "now");
+        put(&mut file, "one");
+        put(&mut file, "two");
         fs::create_dir_all(&place).unwrap();
-        file.write("three\n", "now");
-        file.write("four\n", "now");
-        let text = fs::read_to_string(place.join("log")).unwrap();
-        let (report, rest) = text.split_once('\n').unwrap();
-        assert!(report.starts_with("now locum: warning: 2 lines before this one were lost: "), "{report}");
-        assert_eq!(rest, "three\nfour\n");
+        put(&mut file, "three");
+        put(&mut file, "four");
+        let lines = lines(&place.join("log"));
+        assert!(lines[0].starts_with("WARN: 2 lines before this one were lost: "), "{}", lines[0]);
+        assert_eq!(lines[1..], ["info: three", "info: four"]);
     }
 
     #[test]
     fn a_full_disk_loses_lines_and_stops_nothing() {
         // The device that is always full.
         let mut file = LogFile::new("/dev/full");
-        file.write("one\n", "now");
-        file.write("two\n", "now");
+        put(&mut file, "one");
+        put(&mut file, "two");
         assert_eq!(file.counted.lost, 2);
     }
 
@@ -686,11 +777,11 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let mut file = LogFile::new(&path);
-        file.write("one\n", "now");
+        put(&mut file, "one");
         assert_eq!(file.counted.lost, 1);
         let _reader = rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK, mode).unwrap();
         for _ in 0..100 {
-            file.write(&"x".repeat(4000), "now");
+            put(&mut file, &"x".repeat(4000));
         }
         assert!(file.counted.lost > 1, "the pipe is full");
     }
@@ -712,17 +803,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let mut syslog = Syslog { path: path.clone(), ..Syslog::new(facility_number("local0").unwrap()) };
-        let zone = TimeZone::UTC;
+        let style = style(Form::Syslog);
         let line = Line { level: Level::Error, group: None, time: at(0, 0), text: "oh".to_owned() };
-        syslog.write(&line, "oh", &zone);
+        syslog.write(&line, "oh", &style);
         let server = UnixDatagram::bind(&path).unwrap();
-        syslog.write(&line, "oh", &zone);
+        syslog.write(&line, "oh", &style);
         let mut buffer = [0; 200];
         let length = server.recv(&mut buffer).unwrap();
         assert!(String::from_utf8_lossy(&buffer[..length]).contains("1 lines before this one were lost"));
         let length = server.recv(&mut buffer).unwrap();
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        assert_eq!(text, format!("<131>Jan  1 00:00:00 locum[{}]: error: oh", std::process::id()));
+        assert_eq!(text, format!("<131>Jan  1 00:00:00 heartbeat: [{}]: ERROR: oh", std::process::id()));
     }
 
     #[test]
@@ -747,6 +838,6 @@ mod tests {
         assert!(journal.flush(Duration::from_secs(10)));
         let text = fs::read_to_string(log).unwrap();
         let lines: Vec<&str> = text.lines().map(|line| line.split_once("]: ").unwrap().1).collect();
-        assert_eq!(lines, ["warning: script httpd failed code=3", "info: mysql: started"]);
+        assert_eq!(lines, ["WARN: script httpd failed code=3", "info: mysql: started"]);
     }
 }

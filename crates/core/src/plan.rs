@@ -199,7 +199,7 @@ pub enum GenerationSource {
     Time,
 }
 
-/// `logfile`, `debugfile`, `logfacility`, `debug`.
+/// `logfile`, `debugfile`, `logfacility`, `debug`, `syslogmsgfmt`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logging {
     /// Normal messages.
@@ -212,6 +212,8 @@ pub struct Logging {
     pub debug: u8,
     /// `log_badpack`
     pub bad_packets: bool,
+    /// `syslogmsgfmt off`: lines of the files begin with the process and have the year.
+    pub dated: bool,
 }
 
 /// How long an agent's operation may take before it is killed. Not in `ha.cf`; heartbeat has no limits.

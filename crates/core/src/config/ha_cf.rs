@@ -174,6 +174,7 @@ struct Draft<'a> {
     logging: [Said<String>; 3],
     debug: Said<u32>,
     bad_packets: Said<bool>,
+    syslog_format: Said<bool>,
     realtime: Said<bool>,
     rtprio: Said<u32>,
     generation: Said<GenerationSource>,
@@ -225,6 +226,7 @@ impl<'a> Draft<'a> {
             logging: [const { None }; 3],
             debug: None,
             bad_packets: None,
+            syslog_format: None,
             realtime: None,
             rtprio: None,
             generation: None,
@@ -378,6 +380,12 @@ impl<'a> Draft<'a> {
             Id::LogBadpack => {
                 say(&mut self.bad_packets, form.truth(), word, report);
                 format!("frames with a wrong key are {}logged", if form.truth() { "" } else { "not " })
+            }
+            Id::Syslogmsgfmt => {
+                say(&mut self.syslog_format, form.truth(), word, report);
+                let style =
+                    if form.truth() { "in syslog's style" } else { "with the process first, then the date" };
+                format!("lines of the log files are written {style}")
             }
             Id::Realtime => {
                 say(&mut self.realtime, form.truth(), word, report);
@@ -597,6 +605,7 @@ impl<'a> Draft<'a> {
                 facility,
                 debug: u8::try_from(value(&self.debug, 0)).unwrap_or(u8::MAX),
                 bad_packets: value(&self.bad_packets, true),
+                dated: !value(&self.syslog_format, true),
             },
             realtime: value(&self.realtime, true).then_some(priority),
             parameters: self.parameters,
