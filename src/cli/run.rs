@@ -164,7 +164,10 @@ fn introduce(journal: &Journal, common: &Common, plan: &Plan, keys: &Keys, misfi
     let node = &plan.nodes[plan.me.0];
     journal.say(
         if weak.is_empty() { Level::Info } else { Level::Warning },
-        format!("locum {version} on {node}, configuration {}{weak}", common.config_dir().display()),
+        format!(
+            "Configuration validated. Starting heartbeat (locum {version}) on {node}, configuration {}{weak}",
+            common.config_dir().display()
+        ),
     );
     journal.say(Level::Info, summary(plan));
     for diag in misfits {

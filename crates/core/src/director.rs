@@ -114,6 +114,8 @@ struct Peer {
     received: Received,
     uuid: Option<Uuid>,
     locum: Option<bool>,
+    /// What it last called itself in the life we know.
+    state: Option<NodeState>,
     /// It said goodbye in the generation we know.
     left: bool,
     /// The newest status number of its life; a status that is not newer cannot bring it back from the dead.
@@ -164,6 +166,7 @@ impl Director {
             received: Received::new(identity.peer_heard, identity.seed),
             uuid: None,
             locum: None,
+            state: None,
             left: false,
             last_status: 0,
             waiting: BTreeMap::new(),
@@ -193,8 +196,10 @@ impl Director {
             identity,
             plan,
         };
+        director.note(Level::Info, format!("Heartbeat generation: {}", director.identity.generation));
         director.say_status();
         director.state = NodeState::Up;
+        director.note(Level::Info, "Local status now set to: 'up'".to_string());
         director.beat();
         director.come_up();
         director.settle();
@@ -355,7 +360,7 @@ impl Director {
         let silence = now.since(peer.watch.heard());
         match peer.watch.elapse(now) {
             Some(Sign::WarnElapsed) if !peer.left => {
-                let text = format!("{}: late, not heard for {} ms", peer.name, silence.as_millis());
+                let text = format!("Late heartbeat: Node {}: interval {} ms", peer.name, silence.as_millis());
                 self.note(Level::Warning, text);
             }
             Some(Sign::DeadElapsed) => self.peer_fell_silent(),
@@ -473,6 +478,7 @@ impl Director {
         if let Some(peer) = &mut self.peer {
             peer.comm = Comm::Up;
         }
+        self.note(Level::Info, "Comm_now_up(): updating status to active".to_string());
         self.state = NodeState::Active;
         self.note(Level::Info, "Local status now set to: 'active'".to_string());
         self.say_status();
@@ -589,7 +595,8 @@ impl Director {
     fn exit(&mut self) {
         if let Some(leaving) = self.left.take() {
             self.remember();
-            self.note(Level::Info, "Heartbeat shutdown complete.".to_string());
+            let me = &self.plan.nodes[self.plan.me.0];
+            self.note(Level::Info, format!("{me} Heartbeat shutdown complete."));
             let restart = leaving.restart.then(|| self.plan.timing.deadtime + Duration::from_secs(1));
             self.out.push_back(Action::Exit { clean: leaving.clean, restart });
         }

@@ -31,7 +31,7 @@ use crate::{
     breakage::{self, Breakage},
     event::{Outcome, Ticket},
     note::{Level, Note},
-    plan::{Agent, GroupIndex, Plan, ResourceId},
+    plan::{Agent, Group, GroupIndex, Plan, Resource, ResourceId},
     time::{Duration, Instant},
     wire::message::Holding,
 };
@@ -218,8 +218,14 @@ impl Groups {
                 state.failure = None;
             }
             match (state.phase, run) {
-                (Phase::Stopped | Phase::Stuck(_), true) => self.start(group, 0, out),
-                (Phase::Running, false) => self.stop(group, self.members(group) - 1, out),
+                (Phase::Stopped | Phase::Stuck(_), true) => {
+                    self.say_line(group, "Acquiring", out);
+                    self.start(group, 0, out);
+                }
+                (Phase::Running, false) => {
+                    self.say_line(group, "Releasing", out);
+                    self.stop(group, self.members(group) - 1, out);
+                }
                 (Phase::Stuck(member), false) => self.stop(group, member, out),
                 (Phase::Stopped | Phase::Starting(_) | Phase::Running | Phase::Stopping(_), _) => {}
             }
@@ -314,7 +320,27 @@ impl Groups {
             Operation::Stop => limits.stop,
             Operation::Status => limits.status,
         };
+        let verb = match operation {
+            Operation::Start => "start",
+            Operation::Stop => "stop",
+            Operation::Status => "",
+        };
+        // A repair may be tried for ever.
+        if !verb.is_empty() && purpose == Purpose::Step {
+            let Resource { script, args, .. } = self.plan.resource(resource);
+            let words: Vec<&str> = [script].into_iter().chain(args).map(String::as_str).collect();
+            self.note(resource.group, Level::Info, format!("Running {} {verb}", words.join(" ")), out);
+        }
         out.push_back(Action::Run { ticket, resource, operation, limit });
+    }
+
+    /// As the original's scripts say it: the node that is preferred, then all resources of the line.
+    fn say_line(&self, group: GroupIndex, what: &str, out: &mut VecDeque<Action>) {
+        let Group { node, resources, .. } = &self.plan.groups[group.0];
+        let resources: Vec<&str> = resources.iter().map(|resource| resource.text.as_str()).collect();
+        let node = &self.plan.nodes[node.0];
+        let text = format!("{what} resource group: {node} {}", resources.join(" "));
+        self.note(group, Level::Info, text, out);
     }
 
     fn note(&self, group: GroupIndex, level: Level, text: String, out: &mut VecDeque<Action>) {

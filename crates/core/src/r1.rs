@@ -336,7 +336,7 @@ impl R1 {
 
     /// The peer says that it has released everything and goes.
     pub fn peer_left(&mut self, view: &View<'_>) {
-        self.note(Level::Info, format!("{} has left the cluster gracefully.", view.name()));
+        self.note(Level::Info, format!("Received shutdown notice from '{}'.", view.name()));
         let missing = Holding::All.minus(self.mine);
         self.seized = Holding::None;
         self.contested = None;
@@ -549,6 +549,9 @@ impl R1 {
         if let Some(stable) = resource.stable {
             self.other_stable = stable;
         }
+        if self.other_stable && !was_stable {
+            self.note(Level::Info, "remote resource transition completed.".into());
+        }
         if resource.stable == Some(true) {
             self.peer_rests(view, resource.hold);
         }
@@ -592,6 +595,7 @@ impl R1 {
     fn settle(&mut self) {
         self.settle_at = None;
         self.state = State::Stable;
+        self.note(Level::Info, "Initial resource acquisition complete (we settled)".into());
         if !self.mine.has_local() && !self.theirs().has_local() {
             self.acquire_local();
         } else {
@@ -680,13 +684,17 @@ impl R1 {
                     self.say(Body::AskResources { hold: set, step: AskStep::Other });
                 }
                 Some(why) => {
-                    let text = format!("standby message [me] from {} ignored: {why}", view.name());
+                    let text = format!(
+                        "standby message [me] from {} ignored.  local resources in flux. ({why})",
+                        view.name()
+                    );
                     self.note(Level::Warning, text);
                 }
             },
             (AskStep::Other, Handover::Offered { set: offered, .. }) if set == offered => {
                 let text = format!("standby: {} can take our {} resources", view.name(), set.word());
                 self.note(Level::Info, text);
+                self.note(Level::Info, format!("give up {} HA resources (standby).", set.word()));
                 self.handover = Handover::Giving { set, held: set.and(self.mine) };
                 self.mine = self.mine.minus(set);
                 self.say_holdings(false, Some("standby"));
@@ -694,8 +702,9 @@ impl R1 {
             }
             (AskStep::Done, Handover::Awaiting { set: awaited, .. }) if set == awaited => {
                 let taken = set.mirrored();
-                let text = format!("standby: acquire [{}] resources from {}", taken.word(), view.name());
+                let text = format!("standby: acquire [{}] resources from {}", set.word(), view.name());
                 self.note(Level::Info, text);
+                self.note(Level::Info, format!("acquire {} HA resources (standby).", taken.word()));
                 self.handover = Handover::Taking { set };
                 self.mine = self.mine.plus(taken);
                 self.steps.push_back(Step::Want(taken, true));
@@ -713,7 +722,8 @@ impl R1 {
     }
 
     fn given_away(&mut self, view: &View<'_>, set: Holding) {
-        self.note(Level::Info, "Other node completed standby takeover.".into());
+        let text = format!("Other node completed standby takeover of {} resources.", set.word());
+        self.note(Level::Info, text);
         self.end_handover(Answer::Done(format!("{} runs on {} now", words(set), view.name())));
         self.say_holdings(true, None);
     }
@@ -750,6 +760,7 @@ impl R1 {
             Handover::Giving { set, held } if view.groups.released(set) => {
                 let text = format!("{} HA resource release completed (standby).", set.word());
                 self.note(Level::Info, text);
+                self.note(Level::Info, format!("Local standby process completed [{}].", set.word()));
                 self.handover = Handover::Given { set, held, until: view.now + HANDOVER_MAX };
                 self.say(Body::AskResources { hold: set, step: AskStep::Done });
             }
@@ -760,6 +771,7 @@ impl R1 {
                 let taken = set.mirrored();
                 let text = format!("{} HA resource acquisition completed (standby).", taken.word());
                 self.note(Level::Info, text);
+                self.note(Level::Info, format!("Standby resource acquisition done [{}].", set.word()));
                 self.handover = Handover::Idle;
                 self.say(Body::AskResources { hold: set, step: AskStep::Done });
                 self.say_holdings(true, None);
@@ -1001,7 +1013,10 @@ impl R1 {
                     };
                     self.say(Body::Resource(body));
                 }
-                Task::Own => self.say_holdings(true, Some("req_our_resources()")),
+                Task::Own => {
+                    self.note(Level::Info, "Local Resource acquisition completed.".into());
+                    self.say_holdings(true, Some("req_our_resources()"));
+                }
                 Task::Left(set) => {
                     self.say(Body::AskResources { hold: set, step: AskStep::Done });
                     self.say_holdings(true, None);

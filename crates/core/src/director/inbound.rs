@@ -43,7 +43,11 @@ impl Director {
 
     fn stranger(&mut self, from: Source, name: &str) {
         let name = Escaped(name.as_bytes());
-        self.refuse(from, "unknown-node", &format_args!("node [{name}] is not in ha.cf"));
+        self.refuse(
+            from,
+            "unknown-node",
+            &format_args!("process_status_message: bad node [{name}] in message: it is not in ha.cf"),
+        );
     }
 
     /// Messages without a number (`NS_*`) change nothing but the bookkeeping of numbers. They can be replayed for
@@ -90,7 +94,9 @@ impl Director {
                 return self.refuse(
                     from,
                     "replayed",
-                    &format_args!("attempted replay attack [{name}]? [gen = {generation}, curgen = {known}]"),
+                    &format_args!(
+                        "should_drop_message: attempted replay attack [{name}]? [gen = {generation}, curgen = {known}]"
+                    ),
                 );
             }
             Life::First | Life::Restarted | Life::Same
@@ -123,7 +129,7 @@ impl Director {
                 self.note(Level::Debug, text);
             }
             Verdict::NewAfterFlood => {
-                self.note(Level::Warning, format!("lost a lot of packets from {}!", message.src));
+                self.note(Level::Warning, format!("lost a lot of packets! (of {})", message.src));
             }
             Verdict::Late { closed: true } => {
                 self.note(Level::Debug, format!("No pkts missing from {}!", message.src));
@@ -239,8 +245,9 @@ impl Director {
             self.remember();
         }
         let Some(peer) = &mut self.peer else { return };
-        if peer.locum != Some(locum) {
+        if peer.locum != Some(locum) || peer.state != Some(beat.state) {
             peer.locum = Some(locum);
+            peer.state = Some(beat.state);
             let program = if locum { "Locum" } else { "heartbeat" };
             let text =
                 format!("Status update for node {}: status {} ({program})", peer.name, beat.state.word());
@@ -276,6 +283,7 @@ impl Director {
         let known = peer.received.generation();
         peer.received.begin(generation);
         peer.last_status = 0;
+        peer.state = None;
         peer.waiting.clear();
         peer.left = false;
         let was = peer.watch.state();

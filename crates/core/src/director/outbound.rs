@@ -85,6 +85,8 @@ impl Director {
                     self.transmit(&message);
                 }
                 Again::Refuse(seq, reason) => {
+                    let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
+                    self.note(Level::Debug, format!("Cannot rexmit pkt {seq} for {peer}: {reason}"));
                     self.say_to_peer(Body::NakRexmit { seq, reason: reason.to_string() });
                 }
             }

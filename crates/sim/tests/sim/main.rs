@@ -3,3 +3,4 @@
 mod hostile;
 mod seeds;
 mod stories;
+mod vocabulary;
