@@ -118,6 +118,10 @@ impl House {
             },
             realtime: None,
             limits: Limits::default(),
+            fencing: None,
+            ipfail: false,
+            clients: vec![],
+            watchdog: None,
         };
         let notes = Arc::clone(&self.notes);
         let roots = Roots {

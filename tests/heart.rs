@@ -163,6 +163,10 @@ fn plan(me: usize, links: Vec<Link>, address: Address) -> Plan {
         logging: Logging::default(),
         realtime: Some(20),
         limits: Limits::default(),
+        fencing: None,
+        ipfail: false,
+        clients: vec![],
+        watchdog: None,
     }
 }
 
@@ -215,7 +219,8 @@ impl Node {
                     self.exited = true;
                 }
                 Up::Run { resource, .. } => panic!("the heart should have done {resource:?} itself"),
-                Up::Remember { .. } => {}
+                Up::Fence { .. } => panic!("no fencing is configured"),
+                Up::Remember { .. } | Up::EventScript { .. } => {}
             }
         }
     }

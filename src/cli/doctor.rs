@@ -19,7 +19,7 @@ use clap::Args;
 use locum_core::{
     config::{self, Files},
     director::{Director, Identity},
-    event::Outcome,
+    event::{FenceOutcome, Outcome},
     plan::Plan,
     wire::message::Uuid,
 };
@@ -267,7 +267,15 @@ impl Own {
                         let outcome = Outcome::Failed("the doctor has no agents".to_string());
                         let _ = handle.send(Down::Done { ticket, outcome });
                     }
-                    Up::Reply { .. } | Up::Remember { .. } | Up::Note { .. } | Up::Exit { .. } => {}
+                    Up::Fence { ticket, .. } => {
+                        let outcome = FenceOutcome::NotConfigured;
+                        let _ = handle.send(Down::Fenced { ticket, outcome });
+                    }
+                    Up::EventScript { .. }
+                    | Up::Reply { .. }
+                    | Up::Remember { .. }
+                    | Up::Note { .. }
+                    | Up::Exit { .. } => {}
                 }
             }
         }

@@ -304,6 +304,8 @@ mod tests {
             heard,
             generation: Some(7),
             deadtime: 10.0,
+            weight: 100,
+            site: String::new(),
         }
     }
 

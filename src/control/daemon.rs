@@ -16,7 +16,7 @@ use locum_core::{
     auth::Keys,
     config::restart_needed,
     director::{Director, Identity},
-    event::{Order, OrderId, Outcome, Ticket},
+    event::{FenceOutcome, Order, OrderId, Outcome, Ticket},
     note::Level,
     plan::{NodeIndex, Plan, ResourceId},
     sequence::Heard,
@@ -238,6 +238,8 @@ impl Daemon {
             Up::Run { ticket, resource, operation, limit } => {
                 self.run_agent(ticket, resource, operation, limit)
             }
+            Up::Fence { ticket, node } => self.fence(life, ticket, node),
+            Up::EventScript { kind, fields } => self.run_event_script(&kind, &fields),
             Up::Reply { order, answer } => self.reply(life, order, answer),
             Up::Remember { node, heard } => self.remember(node, heard),
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
@@ -257,6 +259,16 @@ impl Daemon {
             // Nobody waits only when the daemon ends.
             let _ = done.send((born, ticket, outcome));
         });
+    }
+
+    /// No device is driven yet: the node is not reset, and nothing of it is taken over.
+    fn fence(&self, life: &mut Life, ticket: Ticket, _node: NodeIndex) {
+        life.send(Down::Fenced { ticket, outcome: FenceOutcome::NotConfigured });
+    }
+
+    /// No scripts of `rc.d` are run yet.
+    fn run_event_script(&self, kind: &str, fields: &[(String, String)]) {
+        self.say(Level::Debug, format!("message {kind} with {} fields: no script is run", fields.len()));
     }
 
     fn remember(&mut self, node: NodeIndex, heard: Heard) {

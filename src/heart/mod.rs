@@ -27,7 +27,7 @@ use locum_core::{
     action::{Answer, Operation},
     auth::Keys,
     director::Director,
-    event::{Order, OrderId, Outcome, Ticket},
+    event::{FenceOutcome, Order, OrderId, Outcome, Ticket},
     note::Note,
     plan::{NodeIndex, Plan, ResourceId},
     sequence::Heard,
@@ -63,6 +63,20 @@ pub enum Up {
         operation: Operation,
         /// After this long it is killed.
         limit: Duration,
+    },
+    /// Reset a node; to be answered by [`Down::Fenced`] with the same ticket.
+    Fence {
+        /// For the answer.
+        ticket: Ticket,
+        /// Which.
+        node: NodeIndex,
+    },
+    /// Run a person's script of this name, if there is one. Dropped when the control plane does not keep up.
+    EventScript {
+        /// The script's name.
+        kind: String,
+        /// Its environment, without the prefix `HA_`.
+        fields: Vec<(String, String)>,
     },
     /// The answer to an order.
     Reply {
@@ -113,6 +127,15 @@ pub enum Down {
         /// How.
         outcome: Outcome,
     },
+    /// How fencing a node ended.
+    Fenced {
+        /// As given with [`Up::Fence`].
+        ticket: Ticket,
+        /// How.
+        outcome: FenceOutcome,
+    },
+    /// A message that a local script wrote.
+    Script(Vec<(String, String)>),
     /// A person asks for something; answered by [`Up::Reply`].
     Order {
         /// Returned with the answer.

@@ -383,6 +383,8 @@ impl Pulse {
                 Action::Announce(resource) => {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
                 }
+                Action::Fence { ticket, node } => self.send_up(Up::Fence { ticket, node }),
+                Action::EventScript { kind, fields } => self.send_script(kind, fields),
                 Action::Reply { order, answer } => self.send_up(Up::Reply { order, answer }),
                 Action::Remember { node, heard } => self.send_up(Up::Remember { node, heard }),
                 Action::Note(note) => self.send_note(note),
@@ -539,6 +541,8 @@ impl Pulse {
         while let Some(down) = self.shared.take_down() {
             match down {
                 Down::Done { ticket, outcome } => self.feed(Event::Done { ticket, outcome }),
+                Down::Fenced { ticket, outcome } => self.feed(Event::Fenced { ticket, outcome }),
+                Down::Script(fields) => self.feed(Event::Script(&fields)),
                 Down::Order { id, order } => self.feed(Event::Order { id, order }),
                 Down::Keys(keys) => self.feed(Event::Keys(keys)),
                 Down::Load(load) => self.feed(Event::Load(&load)),
@@ -585,6 +589,15 @@ impl Pulse {
         if self.waiting.is_empty() && self.shared.has_room_for_notes() {
             let unix = SystemTime::UNIX_EPOCH + Duration::from_nanos(clock::unix_nanos());
             self.send_up(Up::Note { note, unix });
+        } else {
+            self.stats.notes_dropped += 1;
+        }
+    }
+
+    /// Like a note: a flood of messages must not fill the ring.
+    fn send_script(&mut self, kind: String, fields: Vec<(String, String)>) {
+        if self.waiting.is_empty() && self.shared.has_room_for_notes() {
+            self.send_up(Up::EventScript { kind, fields });
         } else {
             self.stats.notes_dropped += 1;
         }

@@ -1,6 +1,6 @@
 //! What the director wants done. The driver performs these in order and returns what came of them as events.
 
-use alloc::{string::String, sync::Arc};
+use alloc::{string::String, sync::Arc, vec::Vec};
 
 use crate::{
     event::{OrderId, Ticket},
@@ -54,6 +54,23 @@ pub enum Action {
         node: NodeIndex,
         /// What.
         heard: Heard,
+    },
+    /// Reset a node with the device of [`crate::plan::Plan::fencing`], so that it surely holds nothing any more. Answered
+    /// by [`crate::event::Event::Fenced`] with the same ticket, always, exactly once, and in a bounded time.
+    Fence {
+        /// For the answer.
+        ticket: Ticket,
+        /// Which.
+        node: NodeIndex,
+    },
+    /// A message that this node does not handle itself, or one of its own: if a person's script of that name lies in
+    /// `rc.d`, it is run. Not answered.
+    EventScript {
+        /// The message's type, which is the script's name: printable, without blanks and slashes.
+        kind: String,
+        /// What the script sees as `HA_` and the name: names of letters, digits and `_`; values without control
+        /// characters.
+        fields: Vec<(String, String)>,
     },
     /// Something worth a line in the log.
     Note(Note),

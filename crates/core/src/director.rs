@@ -42,6 +42,7 @@ mod inbound;
 mod outbound;
 mod refusals;
 mod report;
+mod scripts;
 
 use refusals::Refusals;
 
@@ -57,6 +58,8 @@ pub const LINGER: Duration = Duration::from_secs(2);
 pub const WAITING_MAX: usize = 64;
 /// How often the newest that was heard of a living peer is kept.
 pub const REMEMBER_EVERY: Duration = Duration::from_secs(60);
+/// A node's weight when nobody has set it, as in heartbeat.
+pub const WEIGHT: u32 = 100;
 /// A lasting two-owner state is said again after this.
 pub const CONTEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -91,6 +94,7 @@ pub struct Director {
     peer: Option<Peer>,
     groups: Groups,
     books: Vec<Book>,
+    labels: Vec<Label>,
     r1: R1,
     left: Option<Leaving>,
     contest_said: Option<Instant>,
@@ -144,6 +148,13 @@ struct Book {
     last_outage: Option<Duration>,
 }
 
+/// What administrators wrote on a node with `hb_setweight` and `hb_setsite`: kept and shown, without effect.
+#[derive(Clone, Debug)]
+struct Label {
+    weight: u32,
+    site: String,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Leaving {
     until: Instant,
@@ -187,6 +198,7 @@ impl Director {
             peer,
             groups: Groups::new(Arc::clone(&plan)),
             books: plan.groups.iter().map(|_| Book::default()).collect(),
+            labels: plan.nodes.iter().map(|_| Label { weight: WEIGHT, site: String::new() }).collect(),
             r1: R1::new(plan.auto_failback),
             left: None,
             contest_said: None,
@@ -220,6 +232,8 @@ impl Director {
             Event::Done { ticket, outcome } => {
                 self.groups.done(self.now.instant, ticket, &outcome, &mut self.out);
             }
+            Event::Fenced { .. } => {}
+            Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
             Event::Order { id, order } => self.order(id, order),
             Event::Keys(keys) => {

@@ -44,6 +44,16 @@ pub enum Event<'a> {
         /// How it ended.
         outcome: Outcome,
     },
+    /// What came of [`crate::action::Action::Fence`].
+    Fenced {
+        /// As given with the action.
+        ticket: Ticket,
+        /// Whether the node is reset.
+        outcome: FenceOutcome,
+    },
+    /// A local script wrote a message to the FIFO: its fields, `t` first. Not trusted beyond being local: what is wrong
+    /// with it ends in a line of the log.
+    Script(&'a [(String, String)]),
     /// Somebody else took a service address of ours from its interface.
     AddressGone(ResourceId),
     /// A person asks for something.
@@ -79,7 +89,7 @@ pub enum Carrier {
     Down(String),
 }
 
-/// Connects a question with its answer. Never used twice.
+/// Connects a question with its answer. Never used twice by one director.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
@@ -110,6 +120,32 @@ impl fmt::Display for Outcome {
             Self::Running => "it runs",
             Self::Stopped => "it does not run",
         })
+    }
+}
+
+/// How fencing a node ended. Everything but [`Self::Ok`] means that the node may still run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FenceOutcome {
+    /// The device says that the node is reset.
+    Ok,
+    /// The device does not know the node, or cannot reset it; the reason in words.
+    BadHost(String),
+    /// It failed, or took too long; the reason in words.
+    Bad(String),
+    /// There is no device.
+    NotConfigured,
+}
+
+impl FenceOutcome {
+    /// As the message `stonith` says it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::BadHost(_) => "badhost",
+            Self::Bad(_) => "bad",
+            Self::NotConfigured => "n_stnth",
+        }
     }
 }
 

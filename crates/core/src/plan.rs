@@ -65,6 +65,15 @@ pub struct Plan {
     pub realtime: Option<u8>,
     /// Limits of the agents' operations.
     pub limits: Limits,
+    /// `stonith`, `stonith_host`: the device that must have reset a silent peer before its groups are taken over.
+    pub fencing: Option<Fencing>,
+    /// Whether this node yields to a peer that reaches more ping nodes: `respawn` of a program named `ipfail`. Never
+    /// with [`AutoFailback::Legacy`], as in heartbeat.
+    pub ipfail: bool,
+    /// `respawn`, `failfast`: programs that run while this node takes part, in the order of `ha.cf`; without `ipfail`.
+    pub clients: Vec<Client>,
+    /// `watchdog`: the device that resets this machine when the daemon hangs.
+    pub watchdog: Option<String>,
 }
 
 impl Plan {
@@ -235,6 +244,35 @@ impl Default for Limits {
             status: Duration::from_secs(30),
         }
     }
+}
+
+/// A device that resets a node (behaviour reference, section 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fencing {
+    /// The type: a plug-in of cluster-glue, or the name of a fence agent (`fence_…`).
+    pub device: String,
+    /// What the device must know.
+    pub parameters: FencingParameters,
+}
+
+/// What a fencing device must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FencingParameters {
+    /// `stonith TYPE FILE`: it stands in this file.
+    File(String),
+    /// `stonith_host HOST TYPE PARAMETERS`: as written, blank separated.
+    Line(String),
+}
+
+/// A program that runs while this node takes part (behaviour reference, sections 2 and 10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// As whom it runs.
+    pub user: String,
+    /// The program and its arguments; never empty.
+    pub command: Vec<String>,
+    /// `failfast`: its abnormal death reboots the machine. Else it is started again.
+    pub failfast: bool,
 }
 
 /// Resources that move together: one line of `haresources`. Started left to right, stopped right to left.

@@ -420,6 +420,10 @@ impl R1 {
             | Body::Ack { .. }
             | Body::ReqNodes
             | Body::RepNodes { .. }
+            | Body::AddNode { .. }
+            | Body::DelNode { .. }
+            | Body::SetWeight { .. }
+            | Body::SetSite { .. }
             | Body::Other { .. } => {}
         }
     }
@@ -431,6 +435,28 @@ impl R1 {
         }
         if let Err(why) = self.offer(view, set, Some(order)) {
             self.answer(order, Answer::Refused(why));
+        }
+    }
+
+    /// A script asks us to give a set to the peer, as `hb_standby` does; the log has what came of it.
+    pub fn wish_standby(&mut self, view: &View<'_>, set: Holding) {
+        let given = if set.and(self.mine).is_none() {
+            Err("nothing of that set is here".into())
+        } else {
+            self.offer(view, set, None)
+        };
+        if let Err(why) = given {
+            self.note(Level::Warning, format!("not handed over: {why}"));
+        }
+    }
+
+    /// A script asks us to get a set from the peer, as `hb_takeover` does.
+    pub fn wish_takeover(&mut self, view: &View<'_>, set: Holding) {
+        let why =
+            if set.minus(self.mine).is_none() { Some("already here".into()) } else { self.in_flux(view) };
+        match why {
+            Some(why) => self.note(Level::Warning, format!("not asked for: {why}")),
+            None => self.say(Body::Takeover { hold: set }),
         }
     }
 

@@ -65,6 +65,10 @@ pub struct Node {
     pub generation: Option<u64>,
     /// How long its silence must last, in seconds.
     pub deadtime: f64,
+    /// As last said by `hb_setweight`; nothing depends on it.
+    pub weight: u32,
+    /// As last said by `hb_setsite`; nothing depends on it.
+    pub site: String,
 }
 
 /// A link.

@@ -88,13 +88,10 @@ fn types_that_are_known_are_read_as_such() {
     // These come from clients and administrators' commands; the director has no use for them.
     let others = [
         "abort_giveup",
-        "addnode",
-        "delnode",
         "hbapi-clstat",
         "num_ping_nodes",
         "query-cstatus",
         "respond-cstatus",
-        "setweight",
         "you_are_dead",
     ];
     let mut statuses = 0;

@@ -584,6 +584,10 @@ fn lines(messages: &[&Message], state: &mut Option<NodeState>) -> Vec<String> {
             | Body::Rexmit { .. }
             | Body::NakRexmit { .. }
             | Body::Ack { .. }
+            | Body::AddNode { .. }
+            | Body::DelNode { .. }
+            | Body::SetWeight { .. }
+            | Body::SetSite { .. }
             | Body::Other { .. } => {}
         }
     }
@@ -782,6 +786,8 @@ impl Node {
                     Action::Send { .. }
                     | Action::Ping { .. }
                     | Action::Announce(_)
+                    | Action::EventScript { .. }
+                    | Action::Fence { .. }
                     | Action::Reply { .. }
                     | Action::Remember { .. } => {}
                 }

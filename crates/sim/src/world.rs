@@ -560,6 +560,8 @@ impl World {
                 self.run(daemon, ticket, resource, operation, limit);
             }
             Action::Announce(resource) => self.announce(daemon, resource),
+            Action::EventScript { .. } => {} // No story has scripts of its own.
+            Action::Fence { .. } => {}
             Action::Reply { order, answer } => match self.orders.get_mut(&order) {
                 Some(asked) if asked.answer.is_none() && asked.daemon == daemon => {
                     asked.answer = Some(answer)

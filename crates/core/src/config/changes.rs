@@ -53,6 +53,15 @@ pub fn restart_needed(old: &Plan, new: &Plan) -> Vec<String> {
     if changes.is_empty() && order(&old.groups) != order(&new.groups) {
         changes.push("haresources: the lines are in another order".into());
     }
+    for (what, differ) in [
+        ("stonith", old.fencing != new.fencing),
+        ("respawn and failfast", old.clients != new.clients || old.ipfail != new.ipfail),
+        ("watchdog", old.watchdog != new.watchdog),
+    ] {
+        if differ {
+            changes.push(format!("{what}: the file says something else now"));
+        }
+    }
     if old.logging != new.logging {
         changes.push("log settings of ha.cf".into());
     }

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     plan::{
-        AutoFailback, FramingPlan, GenerationSource, LINKS_MAX, Link, Logging, Medium, PINGS_MAX, Ping,
-        Timing,
+        AutoFailback, Client, Fencing, FencingParameters, FramingPlan, GenerationSource, LINKS_MAX, Link,
+        Logging, Medium, PINGS_MAX, Ping, Timing,
     },
     time::Duration,
 };
@@ -49,6 +49,10 @@ pub(super) struct Settings {
     pub(super) generation: GenerationSource,
     pub(super) logging: Logging,
     pub(super) realtime: Option<u8>,
+    pub(super) fencing: Option<Fencing>,
+    pub(super) ipfail: bool,
+    pub(super) clients: Vec<Client>,
+    pub(super) watchdog: Option<String>,
     /// For scripts; see [`super::Checked::parameters`].
     pub(super) parameters: BTreeMap<String, String>,
 }
@@ -180,6 +184,10 @@ struct Draft<'a> {
     generation: Said<GenerationSource>,
     rexmit_delay: Said<u32>,
     inner_auth: Said<bool>,
+    fencing: Said<Fencing>,
+    ipfail: Said<()>,
+    clients: Vec<Client>,
+    watchdog: Said<String>,
     parameters: BTreeMap<String, String>,
 }
 
@@ -232,6 +240,10 @@ impl<'a> Draft<'a> {
             generation: None,
             rexmit_delay: None,
             inner_auth: None,
+            fencing: None,
+            ipfail: None,
+            clients: Vec::new(),
+            watchdog: None,
             parameters: literal_defaults(),
         }
     }
@@ -239,6 +251,7 @@ impl<'a> Draft<'a> {
     /// One line: its values are checked for their form, applied in order and explained.
     fn entry(&mut self, entry: &Entry, report: &mut Report) {
         let Entry { row, directive, values } = entry;
+        let status = if is_ipfail(entry) { Status::Honoured } else { row.status };
         self.media_tried |= row.meaning.starts_with("medium");
         let mut values = values.as_slice();
         if matches!(row.form, Form::Fields { .. } | Form::Line { .. }) {
@@ -251,7 +264,7 @@ impl<'a> Draft<'a> {
                     if is_scalar(&row.form) {
                         self.parameters.insert(row.name.into(), word.text.clone());
                     }
-                    report.explain(directive.place.line, meaning + status_note(row.status));
+                    report.explain(directive.place.line, meaning + status_note(status));
                 }
                 Err(Bad { fault: (message, cure), field }) => {
                     let mut diag = report.error(message).word(field.as_ref().unwrap_or(word));
@@ -260,7 +273,7 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        if let Status::NotYet(consequence) = row.status {
+        if let Status::NotYet(consequence) = status {
             let message = format!("`{}` is accepted, not acted on yet: {consequence}", row.name);
             report.add(report.warning(message).word(directive));
         }
@@ -447,6 +460,12 @@ impl<'a> Draft<'a> {
                 }
             },
             Id::Env => self.env(word)?,
+            Id::Stonith | Id::StonithHost => self.fencing(entry, report)?,
+            Id::Respawn | Id::Failfast => self.client(entry, report),
+            Id::Watchdog => {
+                say(&mut self.watchdog, text.into(), word, report);
+                format!("{} resets this machine when the daemon hangs", shown(text))
+            }
             Id::Carried => carried(entry),
         })
     }
@@ -489,6 +508,66 @@ impl<'a> Draft<'a> {
         let text = if which == FACILITY { word.text.to_ascii_lowercase() } else { word.text.clone() };
         say(&mut self.logging[which], text, word, report);
         format!("{what} {}", shown(&word.text))
+    }
+
+    /// `stonith TYPE FILE`, `stonith_host HOST TYPE PARAMETERS`. One device; the last line that is for this node counts.
+    fn fencing(&mut self, entry: &Entry, report: &mut Report) -> Result<String, Bad> {
+        let words = entry.values.as_slice();
+        let (device, parameters) = match words {
+            [device, file] if entry.row.id == Id::Stonith => {
+                if !file.text.starts_with('/') {
+                    let cure = Some("write an absolute path".into());
+                    return Err(Bad::field(file, (format!("`{}` is no file", shown(&file.text)), cure)));
+                }
+                (device, FencingParameters::File(file.text.clone()))
+            }
+            [host, device, parameters @ ..] if entry.row.id == Id::StonithHost => {
+                if host.text != "*" && host.text.to_lowercase() != self.me {
+                    return Ok(format!("a device of {}, not of this node", shown(&host.text)));
+                }
+                let words: Vec<&str> = parameters.iter().map(|word| word.text.as_str()).collect();
+                (device, FencingParameters::Line(words.join(" ")))
+            }
+            _ => return Err(too_much(entry)),
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+        if !device.text.chars().all(is_plain)
+            || device.text.contains("..")
+            || device.text.starts_with(['/', '-'])
+        {
+            let cure = Some("`stonith -L` lists the types; fence agents are named `fence_…`".into());
+            let message = format!("`{}` is no type of a device", shown(&device.text));
+            return Err(Bad::field(device, (message, cure)));
+        }
+        let fencing = Fencing { device: device.text.clone(), parameters };
+        say(&mut self.fencing, fencing, &entry.directive, report);
+        Ok(format!(
+            "a silent peer is reset by the device {} before its groups are taken",
+            shown(&device.text)
+        ))
+    }
+
+    /// `respawn USER COMMAND`, `failfast USER COMMAND`. What ipfail does, this node does itself.
+    fn client(&mut self, entry: &Entry, report: &mut Report) -> String {
+        let mut words = entry.values.iter().map(|word| word.text.clone());
+        let user = words.next().unwrap_or_default();
+        let command: Vec<String> = words.collect();
+        let program = command.first().map(String::as_str).unwrap_or_default();
+        if is_ipfail(entry) {
+            say(&mut self.ipfail, (), &entry.directive, report);
+            return "a node that reaches fewer ping nodes than its peer yields; Locum does this itself, without the \
+                    program"
+                .into();
+        }
+        let failfast = entry.row.id == Id::Failfast;
+        let meaning = format!(
+            "{} runs as {} while this node takes part{}",
+            shown(program),
+            shown(&user),
+            if failfast { "; its abnormal death reboots the machine" } else { "" }
+        );
+        self.clients.push(Client { user, command, failfast });
+        meaning
     }
 
     fn port(&self) -> u16 {
@@ -576,6 +655,7 @@ impl<'a> Draft<'a> {
         }
         self.check_nodes(report);
         self.check_media(report);
+        self.check_ipfail(report);
         let fallback = value(&self.auto_failback, AutoFailback::Legacy);
         if self.auto_failback.is_none() {
             report.explain(0, format!("auto_failback is not set, so legacy: {}", failback_meaning(fallback)));
@@ -608,6 +688,10 @@ impl<'a> Draft<'a> {
                 dated: !value(&self.syslog_format, true),
             },
             realtime: value(&self.realtime, true).then_some(priority),
+            fencing: self.fencing.map(|(fencing, _)| fencing),
+            ipfail: self.ipfail.is_some() && fallback != AutoFailback::Legacy,
+            clients: self.clients,
+            watchdog: self.watchdog.map(|(device, _)| device),
             parameters: self.parameters,
         }
     }
@@ -730,6 +814,22 @@ impl<'a> Draft<'a> {
         }
     }
 
+    fn check_ipfail(&self, report: &mut Report) {
+        let Some(((), place)) = &self.ipfail else { return };
+        if value(&self.auto_failback, AutoFailback::Legacy) == AutoFailback::Legacy {
+            let message = "ipfail does nothing with `auto_failback legacy`, as in heartbeat";
+            report.add(
+                report.warning(message).at(place).cure("write `auto_failback on` or `auto_failback off`"),
+            );
+        }
+        if self.pings.is_empty() {
+            let message = "ipfail has no ping nodes to compare, and does nothing";
+            report.add(
+                report.warning(message).at(place).cure("add a `ping` line with the address of a router"),
+            );
+        }
+    }
+
     fn check_media(&self, report: &mut Report) {
         match self.links.as_slice() {
             [] if !self.media_tried => {
@@ -748,6 +848,12 @@ impl<'a> Draft<'a> {
             _ => {}
         }
     }
+}
+
+/// Whether the line starts heartbeat's `ipfail`, whose work this node does itself.
+fn is_ipfail(entry: &Entry) -> bool {
+    let is_client = matches!(entry.row.id, Id::Respawn | Id::Failfast);
+    is_client && entry.values.get(1).is_some_and(|program| program.text.ends_with("/ipfail"))
 }
 
 /// This node's place in the list of nodes; it must be there.

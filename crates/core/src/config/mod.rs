@@ -135,6 +135,10 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
             logging: settings.logging,
             realtime: settings.realtime,
             limits: options.limits,
+            fencing: settings.fencing,
+            ipfail: settings.ipfail,
+            clients: settings.clients,
+            watchdog: settings.watchdog,
         }
     });
     let (diags, explained) = merged([cf, keys_report, resources]);

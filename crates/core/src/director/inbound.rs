@@ -200,6 +200,11 @@ impl Director {
                 }
                 self.join();
             }
+            Body::AddNode { nodes } | Body::DelNode { nodes } => self.refuse_nodes(message, nodes),
+            Body::SetWeight { .. } | Body::SetSite { .. } => {
+                self.label(&message.body);
+            }
+            Body::Other { .. } => self.event_script(message),
             Body::ShutDone => {
                 if let Some(peer) = &mut self.peer {
                     peer.left = true;

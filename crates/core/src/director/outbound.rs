@@ -23,10 +23,17 @@ impl Director {
     }
 
     pub(super) fn say(&mut self, body: Body, dest: Option<(String, Option<Uuid>)>) {
-        let numbered = !matches!(body, Body::Rexmit { .. } | Body::NakRexmit { .. } | Body::Ack { .. });
-        let is_status = matches!(body, Body::Status(_));
         let mut message = Message::new(body, self.plan.nodes[self.plan.me.0].clone());
         (message.dest, message.dest_uuid) = dest.map_or((None, None), |(name, uuid)| (Some(name), uuid));
+        self.send(message);
+    }
+
+    /// Fills in the head, sends it over every link, and keeps it for who asks for it again.
+    pub(super) fn send(&mut self, mut message: Message) {
+        let unnumbered =
+            matches!(message.body, Body::Rexmit { .. } | Body::NakRexmit { .. } | Body::Ack { .. });
+        let numbered = !unnumbered;
+        let is_status = matches!(message.body, Body::Status(_));
         message.src_uuid = Some(self.identity.uuid);
         message.generation = Some(self.identity.generation);
         message.unix_seconds = self.now.unix_seconds.max(1);
@@ -37,6 +44,7 @@ impl Director {
             message.load = Some(self.load.clone());
         }
         self.transmit(&message);
+        self.event_script(&message);
         if numbered {
             self.sent.keep(message);
         }

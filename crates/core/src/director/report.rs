@@ -48,6 +48,8 @@ impl Director {
                     heard: peer.locum.map(|_| ago(peer.watch.heard())),
                     generation: peer.received.generation(),
                     deadtime: peer.watch.dead_after().as_secs_f64(),
+                    weight: self.labels[index].weight,
+                    site: self.labels[index].site.clone(),
                 },
                 _ => status::Node {
                     name: name.clone(),
@@ -57,6 +59,8 @@ impl Director {
                     heard: None,
                     generation: Some(self.identity.generation),
                     deadtime,
+                    weight: self.labels[index].weight,
+                    site: self.labels[index].site.clone(),
                 },
             })
             .collect()

@@ -54,6 +54,10 @@ impl Body {
             },
             "shutdone" => Self::ShutDone,
             "stonith" => Self::Stonith { node: text("node")?, result: text("result")? },
+            "addnode" => Self::AddNode { nodes: text("nodelist")? },
+            "delnode" => Self::DelNode { nodes: text("nodelist")? },
+            "setweight" => Self::SetWeight { node: text("node")?, weight: fields.dec("weight")? },
+            "setsite" => Self::SetSite { node: text("node")?, site: text("site")? },
             _ => return None,
         })
     }
@@ -77,6 +81,10 @@ impl Body {
             Self::IpRequestResponse { .. } => "ip-request-resp",
             Self::ShutDone => "shutdone",
             Self::Stonith { .. } => "stonith",
+            Self::AddNode { .. } => "addnode",
+            Self::DelNode { .. } => "delnode",
+            Self::SetWeight { .. } => "setweight",
+            Self::SetSite { .. } => "setsite",
             Self::Other { kind } => kind,
         }
     }
@@ -128,6 +136,16 @@ impl Body {
             Self::ShutDone => known.push(Known::text("st", NodeState::Dead.word())),
             Self::Stonith { node, result } => {
                 known.extend([Known::text("node", node.as_str()), Known::text("result", result.as_str())]);
+            }
+            Self::AddNode { nodes } | Self::DelNode { nodes } => {
+                known.push(Known::text("nodelist", nodes.as_str()));
+            }
+            Self::SetWeight { node, weight } => {
+                known.push(Known::text("node", node.as_str()));
+                known.push(Known::text("weight", dec((*weight).into())));
+            }
+            Self::SetSite { node, site } => {
+                known.extend([Known::text("node", node.as_str()), Known::text("site", site.as_str())]);
             }
             Self::ReqNodes | Self::Starting | Self::Other { .. } => {}
         }

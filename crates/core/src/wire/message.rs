@@ -134,6 +134,30 @@ impl Message {
         }
     }
 
+    /// A message that a local script wrote: of this type, with these fields and the head fields that the sender fills
+    /// in. `inner_auth` as for [`Self::emit`].
+    #[must_use]
+    pub fn of_script(kind: &str, fields: &[(String, String)], src: &str, inner_auth: bool) -> Self {
+        let mut message = Self::new(Body::Other { kind: kind.into() }, src);
+        let of_script = fields.iter().map(|(name, value)| Slot::Unknown {
+            kind: Kind::Text,
+            name: name.clone(),
+            value: value.clone().into_bytes(),
+        });
+        let head = ["dest", "destuuid", "src", "srcuuid", "seq", "hg", "ts", "ld", "ttl"].map(Slot::Known);
+        let slots = [Slot::Known("t")].into_iter().chain(of_script).chain(head);
+        message.layout.slots = slots.chain(inner_auth.then_some(Slot::Auth)).collect();
+        message
+    }
+
+    /// All its text fields but the authenticator, in order.
+    #[must_use]
+    pub fn texts(&self) -> Vec<(String, Vec<u8>)> {
+        let fields = self.pieces(Framing::Netstring, false).into_iter().flatten();
+        let texts = fields.filter(|field| field.kind == Kind::Text);
+        texts.map(|field| (field.name.into(), field.value.into_owned())).collect()
+    }
+
     /// The value of a field that we do not know or did not believe; the first of that name.
     #[must_use]
     pub fn unknown(&self, name: &str) -> Option<&[u8]> {
@@ -296,6 +320,30 @@ pub enum Body {
         node: String,
         /// `OK`, `badhost`, `bad`, `n_stnth`, `unneeded`
         result: String,
+    },
+    /// `addnode`: an administrator of the sender wants these to be nodes.
+    AddNode {
+        /// `nodelist`: names, blank separated.
+        nodes: String,
+    },
+    /// `delnode`: and these not.
+    DelNode {
+        /// `nodelist`
+        nodes: String,
+    },
+    /// `setweight`
+    SetWeight {
+        /// The node.
+        node: String,
+        /// Its weight in a quorum, which R1 does not have.
+        weight: u32,
+    },
+    /// `setsite`
+    SetSite {
+        /// The node.
+        node: String,
+        /// Where it stands, in words.
+        site: String,
     },
     /// Any other type, and a known one that lacks what it must say; the fields are in the layout.
     Other {

@@ -108,6 +108,10 @@ pub(crate) fn plan(me: usize, auto_failback: AutoFailback) -> Arc<Plan> {
         logging: Logging::default(),
         realtime: None,
         limits: Limits::default(),
+        fencing: None,
+        ipfail: false,
+        clients: vec![],
+        watchdog: None,
     })
 }
 
@@ -371,7 +375,8 @@ impl Pair {
                     assert!(self.nodes[n].remembered.is_none_or(|before| before <= heard));
                     self.nodes[n].remembered = Some(heard);
                 }
-                Action::Ping { .. } | Action::Announce(_) => {}
+                Action::Ping { .. } | Action::Announce(_) | Action::EventScript { .. } => {}
+                Action::Fence { .. } => unreachable!("no fencing is configured"),
             }
         }
     }
