@@ -7,18 +7,21 @@
 //! * [`Program`] and [`Process`] are what runs in the nodes;
 //! * [`Sight`] and [`Record`] watch a service: its answers to the client, who holds its address, who answers for it;
 //! * [`timeline`] reckons outages and overlaps from that;
-//! * [`mod@bench`] does the same to Locum and to its peers, and compares.
+//! * [`mod@bench`] does the same to Locum and to its peers, and compares;
+//! * [`mixed`] puts Locum and the real heartbeat into one cluster, and audits it after every step.
 //!
 //! Whoever uses it calls [`enter`] at the start of the process, while it has one thread, and gives its program the
 //! hidden command [`holder::COMMAND`], which calls [`holder::hold`].
 
 pub mod bench;
 pub mod clock;
+mod daemon;
 mod description;
 mod dice;
 mod fault;
 pub mod holder;
 mod line;
+pub mod mixed;
 mod node;
 mod process;
 mod rack;
@@ -27,6 +30,7 @@ mod room;
 pub mod timeline;
 mod watch;
 
+pub use daemon::Daemon;
 pub use description::{Description, Kind, Line, Network, Port};
 pub use fault::Fault;
 pub use line::LineCounters;

@@ -1,20 +1,14 @@
 //! `locum lab bench` and `locum lab cost`: Locum beside its peers, on the same rack.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum, builder::PossibleValue};
 use locum_lab::bench::{self, Cost, Figures, Pace, Peer, Report, Row, Scenario, Setup};
 use serde_json::{Value, json};
 
+use super::{absent, allow_heartbeat, peers_root};
 use crate::cli::{demo_httpd, run::duration};
-
-/// Where `scripts/peers` puts the peers, in the repository.
-const PEERS: &str = "target/peers/root";
 
 /// What all measurements need to know.
 #[derive(Debug, Args)]
@@ -159,41 +153,18 @@ pub fn cost(options: &Expense) -> anyhow::Result<ExitCode> {
 /// Looks for the peers, and enters the lab while the process has but one thread.
 fn setup(common: &Common, pace: Pace, calm: Duration) -> anyhow::Result<Setup> {
     let program = std::env::current_exe()?;
-    let root = match &common.peers_root {
-        // The nodes see it from another directory.
-        Some(root) => Some(root.canonicalize().with_context(|| root.display().to_string())?),
-        None => unpacked(&program),
-    };
+    let root = peers_root(common.peers_root.as_deref(), &program)?;
     for Named(peer) in &common.peers {
-        // It changes to a user of its own, and this process may have but one.
-        if *peer == Peer::Heartbeat && !(rustix::process::geteuid().is_root() && has_users()) {
-            bail!("heartbeat can only be measured by root");
+        if *peer == Peer::Heartbeat {
+            allow_heartbeat()?;
         }
         if !peer.is_present(root.as_deref()) {
-            let place =
-                root.as_deref().map_or("on this host".into(), |root| format!("in {}", root.display()));
-            bail!(
-                "there is no {} {place}; `scripts/peers` fetches the peers without installing them",
-                peer.name()
-            );
+            bail!(absent(peer.name(), root.as_deref()));
         }
     }
     locum_lab::enter()?;
     let web_server = demo_httpd::COMMAND.to_owned();
     Ok(Setup { program, web_server, peers_root: root, pace, calm })
-}
-
-/// Not so in a user namespace of `locum lab enter`.
-fn has_users() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().nth(2) != Some("1")
-}
-
-/// Where `scripts/peers` puts them, in the repository of which the program was built, or in which it was called.
-fn unpacked(program: &Path) -> Option<PathBuf> {
-    let above = program.ancestors().skip(1).take(3).map(Path::to_owned);
-    let places = above.chain([PathBuf::from(".")]).map(|place| place.join(PEERS));
-    places.filter_map(|place| place.canonicalize().ok()).find(|place| place.join(".complete").exists())
 }
 
 /// The machine's load average of the last minute, as the kernel writes it.
@@ -202,7 +173,7 @@ fn load() -> String {
     text.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
-fn millis(length: Duration) -> f64 {
+pub(super) fn millis(length: Duration) -> f64 {
     (length.as_secs_f64() * 10_000.0).round() / 10.0
 }
 

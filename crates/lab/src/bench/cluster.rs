@@ -8,13 +8,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{
-    Scenario, Setup,
-    figures::Sample,
-    peer::{LOG_NAME, Peer},
-};
+use super::{Scenario, Setup, figures::Sample, peer::Peer};
 use crate::{
     clock::{Moment, await_some},
+    daemon::LOG_NAME,
     description::Description,
     fault::Fault,
     process::{Process, Sign},

@@ -1,0 +1,503 @@
+//! Two nodes, each with a daemon of its own kind, the steps that are done to them, and the audit after each.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    time::Duration,
+};
+
+use locum_sys::icmp::Pinger;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{
+    Pair, Setup,
+    files::{self, CABLE, CLIENT, Carrier, GROUPS, LAN, MODEM, NODES, SERVICES, Settings},
+    sniff::Sniffer,
+    step::{Set, Step, Who},
+};
+use crate::{
+    clock::{Moment, await_some, pause},
+    daemon::{Daemon, LOG_NAME},
+    fault::{Doing, Fault},
+    process::Process,
+    rack::Rack,
+    relay::{Impairment, Way},
+    watch::Sight,
+};
+
+/// An audit that was good for so long is passed.
+const CALM: Duration = Duration::from_secs(2);
+/// How often an audit looks.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// The client's patience with a ping.
+const PING_LIMIT: Duration = Duration::from_millis(500);
+/// Initdead and heartbeat's ten seconds, and then its scripts, on a busy machine.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// After a healed partition a real heartbeat restarts itself, and sleeps before it does.
+const HEAL_LIMIT: Duration = Duration::from_secs(90);
+/// Heartbeat refuses a planned move while it thinks of other things, and says so nowhere but in its log: it is asked
+/// again.
+const MOVE_LIMIT: Duration = Duration::from_secs(20);
+const MOVE_TRIES: u32 = 4;
+/// A daemon has ended by then.
+const STOP_LIMIT: Duration = Duration::from_secs(90);
+/// How much of a daemon's log goes with a failure.
+const LOG_LINES: usize = 40;
+/// Lines that no daemon may write. The first may be said of a partition, which no R1 cluster can prevent.
+const BOTH_OWN: &str = "Both machines own";
+const FORBIDDEN: [&str; 2] = ["No one owns", "panicked"];
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It has no power.
+    Off,
+    /// It has power and no daemon, which ended gracefully or never began.
+    Idle,
+    /// Its daemon was killed: what it ran runs on.
+    Killed,
+    /// Its daemon runs.
+    Running,
+}
+
+/// What came of a step and its audit.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// The step, in words.
+    pub step: String,
+    /// How long everything may take.
+    pub limit: Duration,
+    /// How long it took from the end of the step until all was well, or the whole limit.
+    pub settled: Duration,
+    /// How often a move was asked for.
+    pub asked: u32,
+    /// What is wrong; empty when the audit was passed.
+    pub faults: Vec<String>,
+    /// What was measured, where something was.
+    pub note: Option<String>,
+}
+
+pub(super) struct Cluster {
+    pair: Pair,
+    settings: Settings,
+    pub(super) lives: [Life; 2],
+    /// Which node has another key than the cluster's.
+    other_key: [bool; 2],
+    /// No link carries anything.
+    pub(super) split: bool,
+    /// They did not hear each other in this step or the one before.
+    was_apart: bool,
+    /// How much of each log was read.
+    logs_read: [usize; 2],
+    sniffers: Vec<Sniffer>,
+    /// Dropped before the rack: whoever started a process has to bury it.
+    daemons: [Option<Process>; 2],
+    requests: Vec<Process>,
+    rack: Rack,
+}
+
+impl Cluster {
+    /// Two nodes with power, configured, and no daemon running.
+    pub(super) fn build(setup: &Setup, pair: Pair, settings: Settings, seed: u64) -> Result<Self, Fault> {
+        let layer = setup.peers_root.as_deref().filter(|_| pair.0.contains(&Daemon::Heartbeat));
+        let mut rack = Rack::build(files::description(&setup.program, layer, &settings, seed))?;
+        rack.watch(Sight {
+            client: CLIENT.into(),
+            network: LAN.into(),
+            nodes: NODES.map(String::from).to_vec(),
+            ..Sight::default()
+        })?;
+        for (node, daemon) in NODES.iter().zip(pair.0) {
+            files::write(&rack.disk(node), daemon, layer, &settings)
+                .doing(|| format!("write the configuration of {node}"))?;
+        }
+        Ok(Self {
+            pair,
+            settings,
+            lives: [Life::Idle; 2],
+            other_key: [false; 2],
+            split: false,
+            was_apart: false,
+            logs_read: [0; 2],
+            sniffers: Vec::new(),
+            daemons: [None, None],
+            requests: Vec::new(),
+            rack,
+        })
+    }
+
+    /// Does a step, and waits until the audit is good: the groups on the nodes that `owners` names, where it names
+    /// any (see [`Planned`](super::step::Planned)).
+    pub(super) fn take(&mut self, step: Step, owners: &str) -> Result<Audited, Fault> {
+        let owners: Vec<usize> =
+            owners.bytes().map(|digit| usize::from(digit.saturating_sub(b'1'))).collect();
+        let apart = self.is_apart();
+        let mut audited = Audited {
+            step: step.to_string(),
+            limit: limit(step),
+            settled: Duration::ZERO,
+            asked: 0,
+            faults: Vec::new(),
+            note: None,
+        };
+        if let Step::Standby(who, set) | Step::Takeover(who, set) = step {
+            self.moved(who, matches!(step, Step::Standby(..)), set, &owners, &mut audited)?;
+        } else {
+            audited.faults = self.act(step, &mut audited.note)?;
+            self.settle(&owners, &mut audited)?;
+        }
+        self.was_apart = apart || self.is_apart() || matches!(step, Step::Freeze(..) | Step::Kill(_));
+        let lines = self.forbidden_lines();
+        audited.faults.extend(lines);
+        Ok(audited)
+    }
+
+    // ---- steps ------------------------------------------------------------
+
+    fn act(&mut self, step: Step, note: &mut Option<String>) -> Result<Vec<String>, Fault> {
+        match step {
+            Step::Start(who) => self.start(who)?,
+            Step::Stop(who) => return self.stop(who),
+            Step::PowerOff(who) => who.each().iter().try_for_each(|&node| self.power_off(node))?,
+            Step::Kill(who) => {
+                for &node in who.each() {
+                    self.sign(node, Signal::KILL)?;
+                    self.daemons[node] = None;
+                    self.lives[node] = Life::Killed;
+                }
+            }
+            Step::Freeze(who, time) => {
+                who.each().iter().try_for_each(|&node| self.sign(node, Signal::STOP))?;
+                pause(time);
+                who.each().iter().try_for_each(|&node| self.sign(node, Signal::CONT))?;
+            }
+            Step::Standby(..) | Step::Takeover(..) => {}
+            Step::Cut(link) => self.connect(link, false)?,
+            Step::Mend(link) => self.connect(link, true)?,
+            Step::Split | Step::Heal => {
+                self.split = step == Step::Split;
+                for link in 0..self.settings.media.len() {
+                    self.connect(link, !self.split)?;
+                }
+            }
+            Step::Lose(percent) => self.lose(percent)?,
+            Step::LoseNothing => return self.lose_nothing(note),
+            Step::Rest(time) => pause(time),
+            Step::OtherKey(who) | Step::RightKey(who) => {
+                let other = matches!(step, Step::OtherKey(_));
+                for &node in who.each() {
+                    self.other_key[node] = other;
+                    let key = if other { "sha1 apart" } else { self.settings.key };
+                    files::write_key(&self.rack.disk(NODES[node]), key)
+                        .doing(|| format!("write the key of {}", NODES[node]))?;
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn start(&mut self, who: Who) -> Result<(), Fault> {
+        let mut begun = Vec::new();
+        for &node in who.each() {
+            if self.lives[node] == Life::Killed && self.pair.0[node] == Daemon::Heartbeat {
+                self.power_off(node)?;
+            }
+            if self.lives[node] == Life::Off {
+                self.rack.power_on(NODES[node])?;
+            }
+        }
+        for &node in who.each() {
+            begun.push((node, self.pair.0[node].start(&self.rack, NODES[node])?));
+        }
+        for (node, process) in begun {
+            self.daemons[node] = self.pair.0[node].await_start(NODES[node], process)?;
+            self.lives[node] = Life::Running;
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, who: Who) -> Result<Vec<String>, Fault> {
+        let mut faults = Vec::new();
+        let mut begun = Vec::new();
+        for &node in who.each() {
+            begun.push((node, self.pair.0[node].stop(&self.rack, NODES[node])?));
+        }
+        for (node, mut command) in begun {
+            let asked = command.wait(STOP_LIMIT);
+            if asked.is_none_or(|status| !status.success()) {
+                faults.push(format!("{}: the command to stop ends with {asked:?}", NODES[node]));
+            }
+            let gone = || self.daemon(node).is_ok_and(|daemon| daemon.is_empty()).then_some(());
+            if await_some(Duration::from_secs(10), gone).is_none() {
+                faults.push(format!("{}: the daemon has not ended", NODES[node]));
+            }
+            if let Some(mut daemon) = self.daemons[node].take() {
+                let ended = daemon.wait(Duration::from_secs(1));
+                if ended.is_none_or(|status| !status.success()) {
+                    faults.push(format!("{}: the daemon ended with {ended:?}", NODES[node]));
+                }
+            }
+            self.lives[node] = Life::Idle;
+        }
+        Ok(faults)
+    }
+
+    fn power_off(&mut self, node: usize) -> Result<(), Fault> {
+        self.daemons[node] = None;
+        self.requests.clear();
+        self.rack.power_off(NODES[node])?;
+        self.lives[node] = Life::Off;
+        Ok(())
+    }
+
+    /// Sends a signal to all processes of a node's daemon.
+    fn sign(&self, node: usize, signal: Signal) -> Result<(), Fault> {
+        for process in self.daemon(node)? {
+            if let Some(pid) = Pid::from_raw(process.cast_signed()) {
+                // One that ended by itself just now needs none.
+                let _ = kill_process(pid, signal);
+            }
+        }
+        Ok(())
+    }
+
+    fn daemon(&self, node: usize) -> Result<Vec<u32>, Fault> {
+        self.pair.0[node].processes(&self.rack, NODES[node])
+    }
+
+    fn connect(&mut self, link: usize, on: bool) -> Result<(), Fault> {
+        match (self.settings.media[link].carrier(), on) {
+            (Carrier::Line, _) => self.rack.cut_line(MODEM, !on).map(drop),
+            (Carrier::Network(LAN), _) => {
+                Err(Fault::Description("the client's segment cannot be cut between the nodes alone".into()))
+            }
+            (Carrier::Network(network), true) => self.rack.mend(network, NODES[0]).map(drop),
+            (Carrier::Network(network), false) => self.rack.cut(network, NODES[0]).map(drop),
+        }
+    }
+
+    fn impair(&self, percent: u32) -> Result<(), Fault> {
+        let loss = f64::from(percent) / 100.0;
+        for medium in self.settings.media {
+            match medium.carrier() {
+                Carrier::Line => self.rack.lose_on_line(MODEM, loss)?,
+                Carrier::Network(network) => {
+                    for node in NODES {
+                        let impairment = Impairment { loss, ..Impairment::default() };
+                        self.rack.impair(network, node, Way::FromNode, impairment)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, percent: u32) -> Result<(), Fault> {
+        self.sniffers.clear();
+        for node in NODES {
+            self.sniffers.push(Sniffer::start(self.rack.tap(CABLE, node)?));
+        }
+        self.impair(percent)
+    }
+
+    fn lose_nothing(&mut self, note: &mut Option<String>) -> Result<Vec<String>, Fault> {
+        self.impair(0)?;
+        let mut words = Vec::new();
+        let mut faults = Vec::new();
+        for (node, sniffer) in NODES.iter().zip(self.sniffers.drain(..)) {
+            let (requests, answers) = sniffer.counts();
+            words.push(format!("{node} asked {requests} times and sent {answers} frames again"));
+            if requests == 0 || answers == 0 {
+                faults.push(format!("no proof of retransmission both ways: {}", words.join(", ")));
+            }
+        }
+        *note = Some(words.join(", "));
+        Ok(faults)
+    }
+
+    /// Asks for a move until it is done.
+    fn moved(
+        &mut self,
+        who: Who,
+        give: bool,
+        set: Set,
+        owners: &[usize],
+        audited: &mut Audited,
+    ) -> Result<(), Fault> {
+        let node = who.each()[0];
+        while audited.asked < MOVE_TRIES {
+            audited.asked += 1;
+            audited.faults.clear();
+            self.requests.push(self.pair.0[node].ask_to_move(&self.rack, NODES[node], give, set.word())?);
+            self.settle(owners, audited)?;
+            if audited.faults.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    // ---- audit ------------------------------------------------------------
+
+    /// Both run and cannot hear each other.
+    fn is_apart(&self) -> bool {
+        let deaf = self.split || self.other_key[0] != self.other_key[1];
+        deaf && self.lives == [Life::Running; 2]
+    }
+
+    fn settle(&mut self, owners: &[usize], audited: &mut Audited) -> Result<(), Fault> {
+        let begun = Moment::now();
+        let (mut good_since, mut faults) = (None, Vec::new());
+        loop {
+            let now = Moment::now();
+            faults.clear();
+            self.look(owners, &mut faults)?;
+            if faults.is_empty() {
+                let since = *good_since.get_or_insert(now);
+                if now.since(since) >= CALM {
+                    audited.settled = since.since(begun);
+                    return Ok(());
+                }
+            } else {
+                good_since = None;
+                if now.since(begun) >= audited.limit {
+                    audited.settled = audited.limit;
+                    audited.faults.append(&mut faults);
+                    return Ok(());
+                }
+            }
+            pause(LOOK_EVERY);
+        }
+    }
+
+    /// What is wrong just now.
+    fn look(&self, owners: &[usize], faults: &mut Vec<String>) -> Result<(), Fault> {
+        let apart = self.is_apart();
+        let running: Vec<usize> = (0..2).filter(|&node| self.lives[node] == Life::Running).collect();
+        for (group, (address, service)) in GROUPS.into_iter().enumerate() {
+            let holders = self.holders(address);
+            let served: Vec<usize> = (0..2).filter(|&node| self.serves(node, service)).collect();
+            let names =
+                |nodes: &[usize]| nodes.iter().map(|&node| NODES[node]).collect::<Vec<_>>().join(" and ");
+            if holders != served {
+                faults.push(format!(
+                    "{address} is on [{}], {service} on [{}]",
+                    names(&holders),
+                    names(&served)
+                ));
+            }
+            // In a partition each living node owns everything, and that is all that R1 can do.
+            let right = match (running.len(), owners.get(group)) {
+                (0, _) => holders.is_empty(),
+                (_, _) if apart => holders == running,
+                (_, Some(owner)) => holders == [*owner],
+                (_, None) => holders.len() == 1,
+            };
+            if !right {
+                let wanted = match owners.get(group) {
+                    Some(owner) if !apart => NODES[*owner].into(),
+                    _ if apart || running.is_empty() => format!("[{}]", names(&running)),
+                    _ => "exactly one node".into(),
+                };
+                faults.push(format!("{address} is on [{}] and belongs on {wanted}", names(&holders)));
+            }
+        }
+        if !faults.is_empty() || running.is_empty() {
+            return Ok(());
+        }
+        for (address, _) in GROUPS {
+            let answered = self.rack.inside(CLIENT, move || ping(address))?;
+            if !answered.doing(|| format!("ping {address}"))? {
+                faults.push(format!("{address} does not answer the client"));
+            }
+        }
+        for node in running {
+            if self.daemon(node)?.is_empty() {
+                faults.push(format!("the daemon of {} has ended by itself", NODES[node]));
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes that hold an address, without those whose daemon was killed: what that left running counts for
+    /// nobody.
+    fn holders(&self, address: Ipv4Addr) -> Vec<usize> {
+        let holds = |node: usize| {
+            self.rack.look(|record| record.holders(IpAddr::V4(address)).contains(&NODES[node])) == Some(true)
+        };
+        (0..2).filter(|&node| self.lives[node] != Life::Killed && holds(node)).collect()
+    }
+
+    fn serves(&self, node: usize, service: &str) -> bool {
+        let mark = self.rack.volatile(NODES[node]).join(SERVICES).join(service);
+        !matches!(self.lives[node], Life::Killed | Life::Off) && mark.exists()
+    }
+
+    /// What the daemons have written since the last audit and must not.
+    fn forbidden_lines(&mut self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (node, name) in NODES.iter().enumerate() {
+            let log = self.log(node);
+            let news = log.get(self.logs_read[node]..).unwrap_or_default();
+            self.logs_read[node] = log.len();
+            let is_bad = |line: &&str| {
+                FORBIDDEN.iter().any(|text| line.contains(text))
+                    || (line.contains(BOTH_OWN) && !self.was_apart)
+            };
+            found.extend(news.lines().filter(is_bad).map(|line| format!("{name} says: {line}")));
+        }
+        found.dedup();
+        found
+    }
+
+    fn log(&self, node: usize) -> String {
+        let log = fs::read(self.rack.disk(NODES[node]).join(LOG_NAME)).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The ends of both daemons' logs and of the services' journals; with a directory, all of them go there.
+    pub(super) fn evidence(&self, keep: Option<&Path>, name: &str) -> String {
+        let mut text = String::new();
+        for (node, at) in NODES.iter().zip(0..) {
+            let log = self.log(at);
+            if let Some(directory) = keep {
+                let target = directory.join(format!("{name}.{node}.log"));
+                let journal = fs::read_to_string(self.rack.disk(node).join("journal")).unwrap_or_default();
+                let kept = fs::create_dir_all(directory).and_then(|()| {
+                    fs::write(&target, format!("{log}\n--- journal of the services\n{journal}"))
+                });
+                if let Err(error) = kept {
+                    text += &format!("{}: {error}\n", target.display());
+                }
+            }
+            let lines: Vec<_> = log.lines().collect();
+            for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+                text += &format!("    {node}: {}\n", line.escape_debug());
+            }
+        }
+        text
+    }
+}
+
+fn limit(step: Step) -> Duration {
+    match step {
+        Step::Heal | Step::Freeze(..) => HEAL_LIMIT,
+        Step::Standby(..) | Step::Takeover(..) => MOVE_LIMIT,
+        _ => SETTLE_LIMIT,
+    }
+}
+
+/// Asks an address for an echo, in the client.
+fn ping(address: Ipv4Addr) -> std::io::Result<bool> {
+    const IDENTIFIER: u16 = 0x10c1;
+    let pinger = Pinger::open(false, IDENTIFIER)?;
+    // Nobody there is told by the answer that does not come.
+    let _ = pinger.ask(address.into(), 1, b"audit");
+    let mut buffer = [0; 256];
+    let answer = await_some(PING_LIMIT, || {
+        let reply = pinger.receive(&mut buffer).ok().flatten()?;
+        (reply.from == IpAddr::V4(address)).then_some(())
+    });
+    Ok(answer.is_some())
+}

@@ -1,0 +1,207 @@
+//! What a mixed cluster is configured to be, and the files that say so to either daemon.
+
+use std::{fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use crate::{
+    daemon::{Daemon, LOG},
+    description::Description,
+};
+
+/// The nodes' names.
+pub(super) const NODES: [&str; 2] = ["clustnode1", "clustnode2"];
+pub(super) const CLIENT: &str = "client";
+/// The client's segment, and its interface everywhere.
+pub(super) const LAN: &str = "lan";
+pub(super) const LAN_INTERFACE: &str = "eth0";
+/// The cable between the nodes, and its interface.
+pub(super) const CABLE: &str = "cable";
+pub(super) const CABLE_INTERFACE: &str = "eth1";
+/// The null modem between the nodes, and its device below `/run`.
+pub(super) const MODEM: &str = "modem";
+const MODEM_DEVICE: &str = "ttyHA";
+/// The address and the script of each node's own group.
+pub(super) const GROUPS: [(Ipv4Addr, &str); 2] =
+    [(Ipv4Addr::new(172, 23, 2, 14), "service1"), (Ipv4Addr::new(172, 23, 2, 15), "service2")];
+/// Where, below a node's `/run`, a service that runs has its file.
+pub(super) const SERVICES: &str = "services";
+
+const LAN_ADDRESSES: [&str; 2] = ["172.23.2.12", "172.23.2.13"];
+const CABLE_ADDRESSES: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
+
+/// Heartbeat looks at its frames when a timer of its fires, every 500 ms at the latest.
+pub(super) const KEEPALIVE: Duration = Duration::from_millis(200);
+pub(super) const DEADTIME: Duration = Duration::from_secs(2);
+/// Heartbeat warns of less.
+pub(super) const INITDEAD: Duration = Duration::from_secs(10);
+
+/// A line of `ha.cf` that carries frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// `bcast`, on the client's segment.
+    BcastLan,
+    /// `bcast`, on the cable.
+    Bcast,
+    /// `mcast`, on the cable.
+    Mcast,
+    /// `ucast`, on the cable, with the addresses of both.
+    Ucast,
+    /// `serial`.
+    Serial,
+}
+
+impl Medium {
+    /// What carries it in the rack.
+    pub(super) fn carrier(self) -> Carrier {
+        match self {
+            Self::BcastLan => Carrier::Network(LAN),
+            Self::Bcast | Self::Mcast | Self::Ucast => Carrier::Network(CABLE),
+            Self::Serial => Carrier::Line,
+        }
+    }
+
+    fn lines(self) -> String {
+        match self {
+            Self::BcastLan => format!("bcast {LAN_INTERFACE}"),
+            Self::Bcast => format!("bcast {CABLE_INTERFACE}"),
+            Self::Mcast => format!("mcast {CABLE_INTERFACE} 225.0.0.42 694 1 0"),
+            Self::Ucast => {
+                let line = |address| format!("ucast {CABLE_INTERFACE} {address}");
+                CABLE_ADDRESSES.map(line).join("\n")
+            }
+            Self::Serial => format!("baud 115200\nserial /run/{MODEM_DEVICE}"),
+        }
+    }
+}
+
+/// What a medium runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carrier {
+    Network(&'static str),
+    Line,
+}
+
+/// The configuration of a cluster, the same for both nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The links.
+    pub media: &'static [Medium],
+    /// The method of the key, and its text: none for `crc`.
+    pub key: &'static str,
+    /// `on`, `off` or `legacy`.
+    pub auto_failback: &'static str,
+    /// Further lines of `ha.cf`.
+    pub more: &'static str,
+    /// Frames can be lost by chance.
+    pub lossy: bool,
+}
+
+impl Settings {
+    /// Broadcast over the segment and over the cable, as in the article.
+    pub const USUAL: Self = Self {
+        media: &[Medium::BcastLan, Medium::Bcast],
+        key: "sha1 together",
+        auto_failback: "on",
+        more: "",
+        lossy: false,
+    };
+
+    fn ha_cf(&self) -> String {
+        let ms = |length: Duration| format!("{}ms", length.as_millis());
+        let mut lines = vec![
+            format!("logfile {LOG}"),
+            format!("keepalive {}", ms(KEEPALIVE)),
+            format!("warntime {}", ms(DEADTIME / 2)),
+            format!("deadtime {}", ms(DEADTIME)),
+            format!("initdead {}", ms(INITDEAD)),
+            "udpport 694".into(),
+        ];
+        lines.extend(self.media.iter().map(|medium| medium.lines()));
+        lines.push(format!("auto_failback {}", self.auto_failback));
+        lines.extend((!self.more.is_empty()).then(|| self.more.into()));
+        lines.extend(NODES.iter().map(|node| format!("node {node}")));
+        lines.join("\n") + "\n"
+    }
+}
+
+/// The rack of a mixed cluster.
+pub(super) fn description(
+    program: &Path,
+    layer: Option<&Path>,
+    settings: &Settings,
+    seed: u64,
+) -> Description {
+    let mut description =
+        NODES.iter().fold(Description::new(program).node(CLIENT), |rack, node| rack.node(node));
+    let with_mask = |addresses: [&str; 2]| addresses.map(|address| format!("{address}/24"));
+    let (lan, cable) = (with_mask(LAN_ADDRESSES), with_mask(CABLE_ADDRESSES));
+    let ports = [
+        (CLIENT, LAN_INTERFACE, "172.23.2.100/24"),
+        (NODES[0], LAN_INTERFACE, &lan[0]),
+        (NODES[1], LAN_INTERFACE, &lan[1]),
+    ];
+    let ends = [0, 1].map(|node| (NODES[node], CABLE_INTERFACE, cable[node].as_str()));
+    description = description.segment(LAN, &ports).crossover(CABLE, ends);
+    let [first, second] = NODES.map(|node| (node, MODEM_DEVICE));
+    description = description.line(MODEM, first, second);
+    description.layers.extend(layer.map(Path::to_owned));
+    if settings.lossy { description.relayed(seed) } else { description }
+}
+
+/// Writes the files of a node.
+pub(super) fn write(
+    disk: &Path,
+    daemon: Daemon,
+    layer: Option<&Path>,
+    settings: &Settings,
+) -> io::Result<()> {
+    let directory = disk.join("ha.d");
+    daemon.unpack(&directory, layer)?;
+    fs::write(directory.join("ha.cf"), settings.ha_cf())?;
+    write_key(disk, settings.key)?;
+    let mut haresources = String::new();
+    for (node, (address, service)) in NODES.iter().zip(GROUPS) {
+        haresources += &format!("{node} {address} {service}\n");
+        let script = directory.join("resource.d").join(service);
+        fs::write(&script, SCRIPT)?;
+        fs::set_permissions(script, fs::Permissions::from_mode(0o755))?;
+    }
+    fs::write(directory.join("haresources"), haresources)
+}
+
+/// Writes `authkeys` with this key.
+pub(super) fn write_key(disk: &Path, key: &str) -> io::Result<()> {
+    let path = disk.join("ha.d/authkeys");
+    fs::write(&path, format!("auth 1\n1 {key}\n"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+}
+
+/// A service that is a file, and keeps a journal.
+const SCRIPT: &str = r#"#!/bin/sh
+# start|stop|status: runs while its file is there, which the power takes with it.
+name=${0##*/}
+mark=/run/services/$name
+case $1 in
+status)
+    if [ -e $mark ]; then echo "$name is running"; else echo "$name is stopped"; fi
+    exit 0 ;;
+start) mkdir -p /run/services && : > $mark ;;
+stop) rm -f $mark ;;
+*) exit 2 ;;
+esac
+echo "$(date +%s.%N) $1 $name" >> /run/disk/journal
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_come_after_the_port_and_the_nodes_last() {
+        let settings = Settings { media: &[Medium::Ucast, Medium::Serial], ..Settings::USUAL };
+        let text = settings.ha_cf();
+        let at = |line: &str| text.lines().position(|one| one == line).unwrap_or_else(|| panic!("{line}"));
+        assert!(at("udpport 694") < at("ucast eth1 10.0.0.1"));
+        assert!(at("ucast eth1 10.0.0.2") < at("baud 115200") && at("baud 115200") < at("serial /run/ttyHA"));
+        assert!(at("auto_failback on") < at("node clustnode2"));
+    }
+}

@@ -1,0 +1,235 @@
+//! What is played: the life of a cluster, step by step, and where the groups are after each.
+
+use std::time::Duration;
+
+use super::{
+    files::{Medium, Settings},
+    step::{
+        Planned,
+        Set::{All, Failback, Foreign, Local},
+        Step,
+        Who::{Both, First, Second},
+    },
+};
+
+/// One part of a loss during which nothing else happens.
+const LOSS_PARTS: u32 = 2;
+
+/// A named life of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scenario {
+    /// Both start at once; each loses its power, and comes back.
+    Power,
+    /// The first starts alone, the second joins; each leaves gracefully, and comes back.
+    FirstFirst,
+    /// The second starts alone, the first joins; both leave at once, and come at once.
+    SecondFirst,
+    /// Every word of standby and takeover, from both sides.
+    Words,
+    /// Nothing returns by itself.
+    NoFailback,
+    /// Each of two links is cut and mended; nothing moves.
+    Links,
+    /// A partition that heals.
+    Partition,
+    /// The same, where nothing returns by itself.
+    PartitionNoFailback,
+    /// One frame of ten is lost.
+    Loss,
+    /// The second has another key for a while.
+    OtherKey,
+    /// A null modem and nothing else.
+    Serial,
+    /// Multicast, signed with crc.
+    McastCrc,
+    /// Unicast, signed with md5.
+    UcastMd5,
+    /// `msgfmt classic`, signed with sha1, over broadcast and a null modem.
+    Classic,
+    /// Each daemon is killed, and started again.
+    Kill,
+    /// Each daemon stands still for longer than deadtime.
+    Freeze,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Power,
+        Self::FirstFirst,
+        Self::SecondFirst,
+        Self::Words,
+        Self::NoFailback,
+        Self::Links,
+        Self::Partition,
+        Self::PartitionNoFailback,
+        Self::Loss,
+        Self::OtherKey,
+        Self::Serial,
+        Self::McastCrc,
+        Self::UcastMd5,
+        Self::Classic,
+        Self::Kill,
+        Self::Freeze,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Power => "power",
+            Self::FirstFirst => "first-first",
+            Self::SecondFirst => "second-first",
+            Self::Words => "words",
+            Self::NoFailback => "no-failback",
+            Self::Links => "links",
+            Self::Partition => "partition",
+            Self::PartitionNoFailback => "partition-no-failback",
+            Self::Loss => "loss",
+            Self::OtherKey => "other-key",
+            Self::Serial => "serial",
+            Self::McastCrc => "mcast-crc",
+            Self::UcastMd5 => "ucast-md5",
+            Self::Classic => "classic",
+            Self::Kill => "kill",
+            Self::Freeze => "freeze",
+        }
+    }
+
+    /// How its cluster is configured.
+    #[must_use]
+    pub fn settings(self) -> Settings {
+        const CABLE: &[Medium] = &[Medium::Bcast];
+        const CABLE_AND_LINE: &[Medium] = &[Medium::Bcast, Medium::Serial];
+        let usual = Settings::USUAL;
+        match self {
+            Self::Power | Self::FirstFirst | Self::SecondFirst | Self::Kill => usual,
+            Self::Words | Self::NoFailback => Settings { auto_failback: "off", ..usual },
+            Self::Links | Self::Partition => Settings { media: CABLE_AND_LINE, ..usual },
+            Self::PartitionNoFailback => Settings { media: CABLE, auto_failback: "off", ..usual },
+            Self::Loss => Settings { media: CABLE, lossy: true, ..usual },
+            Self::OtherKey | Self::Freeze => Settings { media: CABLE, ..usual },
+            Self::Serial => Settings { media: &[Medium::Serial], ..usual },
+            Self::McastCrc => Settings { media: &[Medium::Mcast], key: "crc", ..usual },
+            Self::UcastMd5 => Settings { media: &[Medium::Ucast], key: "md5 together", ..usual },
+            Self::Classic => Settings { media: CABLE_AND_LINE, more: "msgfmt classic", ..usual },
+        }
+    }
+
+    /// Its steps; a loss lasts `loss`.
+    #[must_use]
+    pub fn steps(self, loss: Duration) -> Vec<Planned> {
+        use Step::{
+            Cut, Freeze, Heal, Kill, Lose, LoseNothing, Mend, OtherKey, PowerOff, Rest, RightKey, Split,
+            Standby, Start, Stop, Takeover,
+        };
+        const FROZEN: Duration = Duration::from_secs(5);
+        let steps: Vec<(Step, &'static str)> = match self {
+            Self::Power => vec![
+                (Start(Both), "12"),
+                (PowerOff(First), "22"),
+                (Start(First), "12"),
+                (PowerOff(Second), "11"),
+                (Start(Second), "12"),
+            ],
+            Self::FirstFirst => vec![
+                (Start(First), "11"),
+                (Start(Second), "12"),
+                (Stop(First), "22"),
+                (Start(First), "12"),
+                (Stop(Second), "11"),
+                (Start(Second), "12"),
+            ],
+            Self::SecondFirst => vec![
+                (Start(Second), "22"),
+                (Start(First), "12"),
+                (Stop(Both), ""),
+                (Start(Both), "12"),
+                (Stop(Both), ""),
+            ],
+            Self::Words => vec![
+                (Start(Both), "12"),
+                (Standby(First, Local), "22"),
+                (Takeover(First, Local), "12"),
+                (Standby(Second, Local), "11"),
+                (Takeover(Second, Local), "12"),
+                (Standby(First, All), "22"),
+                (Takeover(First, All), "11"),
+                (Standby(First, Foreign), "12"),
+                (Takeover(Second, Foreign), "22"),
+                (Standby(Second, Failback), "12"),
+                (Takeover(First, Foreign), "11"),
+                (Standby(First, Failback), "12"),
+                (Standby(Second, All), "11"),
+                (Takeover(Second, All), "22"),
+                (Takeover(First, Failback), ""),
+            ],
+            Self::NoFailback => vec![
+                (Start(Both), "12"),
+                (PowerOff(First), "22"),
+                (Start(First), "22"),
+                (Takeover(First, Local), "12"),
+                (Stop(Second), "11"),
+                (Start(Second), "11"),
+                (Standby(First, Foreign), "12"),
+            ],
+            Self::Links => vec![
+                (Start(Both), "12"),
+                (Cut(0), "12"),
+                (Rest(FROZEN), "12"),
+                (Mend(0), "12"),
+                (Cut(1), "12"),
+                (Rest(FROZEN), "12"),
+                (Mend(1), "12"),
+                (PowerOff(Second), "11"),
+                (Start(Second), "12"),
+            ],
+            Self::Partition => vec![(Start(Both), "12"), (Split, ""), (Heal, "12"), (Stop(First), "22")],
+            Self::PartitionNoFailback => {
+                vec![(Start(Both), "12"), (Split, ""), (Heal, ""), (Stop(Second), "11")]
+            }
+            Self::Loss => {
+                let part = Rest(loss / LOSS_PARTS);
+                vec![
+                    (Start(Both), "12"),
+                    (Lose(10), "12"),
+                    (part, "12"),
+                    (Standby(First, Local), "22"),
+                    (Takeover(First, Local), "12"),
+                    (part, "12"),
+                    (LoseNothing, "12"),
+                    (Stop(Second), "11"),
+                ]
+            }
+            Self::OtherKey => vec![
+                (Start(Both), "12"),
+                (Stop(Second), "11"),
+                (OtherKey(Second), "11"),
+                (Start(Second), ""),
+                (Stop(Second), "11"),
+                (RightKey(Second), "11"),
+                (Start(Second), "12"),
+            ],
+            Self::Kill => vec![
+                (Start(Both), "12"),
+                (Kill(First), "22"),
+                (Start(First), "12"),
+                (Kill(Second), "11"),
+                (Start(Second), "12"),
+            ],
+            Self::Freeze => {
+                vec![(Start(Both), "12"), (Freeze(First, FROZEN), "12"), (Freeze(Second, FROZEN), "12")]
+            }
+            Self::Serial | Self::McastCrc | Self::UcastMd5 | Self::Classic => vec![
+                (Start(Both), "12"),
+                (Standby(First, All), "22"),
+                (Takeover(First, Local), "12"),
+                (PowerOff(Second), "11"),
+                (Start(Second), "12"),
+                (Stop(First), "22"),
+                (Start(First), "12"),
+            ],
+        };
+        steps.into_iter().map(|(step, owners)| Planned { step, owners }).collect()
+    }
+}

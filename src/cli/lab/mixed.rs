@@ -1,0 +1,220 @@
+//! `locum lab mixed` and `locum lab cts`: Locum and the real heartbeat in one cluster, audited after every step.
+//!
+//! Exit code: 0 when every audit was passed that two real heartbeats pass, 1 when one was not.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::bail;
+use clap::{Args, ValueEnum, builder::PossibleValue};
+use locum_lab::{
+    Daemon,
+    mixed::{self, Audited, Options, Pair, Played, Scenario, Setup},
+};
+use serde_json::{Value, json};
+
+use super::{absent, allow_heartbeat, bench::millis, peers_root};
+use crate::cli::run::duration;
+
+/// What both commands need to know.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Where heartbeat is unpacked [default: where scripts/peers puts it, else as it is installed here]
+    #[arg(long, value_name = "DIR")]
+    peers_root: Option<PathBuf>,
+    /// Keep the logs of all daemons in this directory
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `locum lab mixed`
+#[derive(Debug, Args)]
+pub struct Mixed {
+    #[command(flatten)]
+    common: Common,
+    /// What the first and the second node run [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pairs: Vec<Named<Pair>>,
+    /// What is played [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    scenarios: Vec<Named<Scenario>>,
+    /// How long frames are lost where some are
+    #[arg(long, value_name = "TIME", default_value = "5min", value_parser = duration)]
+    loss: Duration,
+    /// How many racks stand side by side
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    racks: u8,
+}
+
+/// `locum lab cts`
+#[derive(Debug, Args)]
+pub struct Cts {
+    #[command(flatten)]
+    common: Common,
+    /// What the first and the second node run
+    #[arg(long, default_value = "locum+heartbeat")]
+    pair: Named<Pair>,
+    /// How many steps
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    steps: u32,
+    /// The same seed chooses the same steps [default: one that is printed]
+    #[arg(long, value_name = "SEED")]
+    seed: Option<u64>,
+}
+
+/// What has its name in the lab, as a word of the command line.
+#[derive(Clone, Copy, Debug)]
+struct Named<T>(T);
+
+impl ValueEnum for Named<Pair> {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Named<Pair>; 4] =
+            [Named(Pair::ALL[0]), Named(Pair::ALL[1]), Named(Pair::ALL[2]), Named(Pair::ALL[3])];
+        &ALL
+    }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(self.0.name().into())
+    }
+}
+
+impl ValueEnum for Named<Scenario> {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [Named<Scenario>; Scenario::ALL.len()] = {
+            let mut all = [Named(Scenario::ALL[0]); Scenario::ALL.len()];
+            let mut at = 0;
+            while at < all.len() {
+                all[at] = Named(Scenario::ALL[at]);
+                at += 1;
+            }
+            all
+        };
+        &ALL
+    }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(self.0.name().into())
+    }
+}
+
+/// Plays scenarios, and prints what came of them.
+///
+/// # Errors
+/// No rack, no heartbeat, or what the kernel says.
+pub fn mixed(options: Mixed) -> anyhow::Result<ExitCode> {
+    let pairs = if options.pairs.is_empty() {
+        Pair::ALL.to_vec()
+    } else {
+        options.pairs.into_iter().map(|Named(pair)| pair).collect()
+    };
+    let scenarios = if options.scenarios.is_empty() {
+        Scenario::ALL.to_vec()
+    } else {
+        options.scenarios.into_iter().map(|Named(scenario)| scenario).collect()
+    };
+    let setup = setup(&options.common, &pairs)?;
+    let json = options.common.json;
+    let options = Options { setup, pairs, scenarios, loss: options.loss, racks: usize::from(options.racks) };
+    let all = mixed::scenarios(&options, &mut |line| eprintln!("{line}"))?;
+    if json {
+        println!(
+            "{:#}",
+            json!({ "lives": all.iter().map(|played| life_json(played, &all)).collect::<Vec<_>>() })
+        );
+    } else {
+        table(&options, &all);
+    }
+    Ok(verdict(&all))
+}
+
+/// Plays what a seed chooses, and prints what came of it.
+///
+/// # Errors
+/// As [`mixed`].
+pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
+    let Named(pair) = options.pair;
+    let setup = setup(&options.common, &[pair])?;
+    let seed = options.seed.unwrap_or_else(|| locum_sys::clock::unix_nanos() / 1_000_000);
+    eprintln!("{pair}: {} steps, seed {seed}", options.steps);
+    let played = mixed::random(&setup, pair, options.steps as usize, seed, &mut |line| eprintln!("{line}"))?;
+    let all = [played];
+    let [played] = &all;
+    if options.common.json {
+        let mut value = life_json(played, &all);
+        value["seed"] = seed.into();
+        println!("{value:#}");
+    } else {
+        let passed = played.steps.len() - usize::from(played.failed().is_some());
+        println!("{pair}, seed {seed}: {passed} of {} audits passed", options.steps);
+        failure(played, &all);
+    }
+    Ok(verdict(&all))
+}
+
+/// Looks for heartbeat where it is needed, and enters the lab while the process has but one thread.
+fn setup(common: &Common, pairs: &[Pair]) -> anyhow::Result<Setup> {
+    let program = std::env::current_exe()?;
+    let peers_root = peers_root(common.peers_root.as_deref(), &program)?;
+    if pairs.iter().any(|pair| pair.0.contains(&Daemon::Heartbeat)) {
+        allow_heartbeat()?;
+        if !Daemon::Heartbeat.is_present(peers_root.as_deref()) {
+            bail!(absent(Daemon::Heartbeat.name(), peers_root.as_deref()));
+        }
+    }
+    locum_lab::enter()?;
+    Ok(Setup { program, peers_root, keep: common.keep.clone() })
+}
+
+/// Two real nodes failed at the same step of the same life.
+fn is_shared(played: &Played, all: &[Played]) -> bool {
+    let oracle = all.iter().find(|one| one.pair == Pair::ORACLE && one.name == played.name);
+    let place = |played: &Played| played.failed().map(|_| played.steps.len());
+    played.failed().is_some() && oracle.is_some_and(|oracle| place(oracle) == place(played))
+}
+
+fn verdict(all: &[Played]) -> ExitCode {
+    let ours = all.iter().filter(|played| played.failed().is_some() && !is_shared(played, all)).count();
+    if ours == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn table(options: &Options, all: &[Played]) {
+    println!("seconds until all was well after each step");
+    for &scenario in &options.scenarios {
+        for played in all.iter().filter(|played| played.name == scenario.name()) {
+            let seconds = |audited: &Audited| {
+                let time = format!("{:.1}", audited.settled.as_secs_f64());
+                if audited.faults.is_empty() { time } else { "FAILED".into() }
+            };
+            let times: Vec<_> = played.steps.iter().map(seconds).collect();
+            println!("{:21} {:19} {}", played.name, played.pair.name(), times.join(" "));
+        }
+    }
+    all.iter().for_each(|played| failure(played, all));
+}
+
+fn failure(played: &Played, all: &[Played]) {
+    let Some(audited) = played.failed() else { return };
+    let shared = if is_shared(played, all) { " (two real nodes fail here, too)" } else { "" };
+    println!("\n{}, {}: step {}{shared}\n  {audited}", played.pair, played.name, played.steps.len());
+    print!("{}", played.evidence);
+}
+
+fn life_json(played: &Played, all: &[Played]) -> Value {
+    let step = |audited: &Audited| {
+        json!({
+            "step": audited.step,
+            "limit_ms": millis(audited.limit),
+            "settled_ms": millis(audited.settled),
+            "asked": audited.asked,
+            "faults": audited.faults,
+            "note": audited.note,
+        })
+    };
+    json!({
+        "pair": played.pair.name(),
+        "name": played.name,
+        "passed": played.failed().is_none(),
+        "shared_with_two_real_nodes": is_shared(played, all),
+        "steps": played.steps.iter().map(step).collect::<Vec<_>>(),
+    })
+}
