@@ -13,6 +13,7 @@ mod cli;
 mod heart;
 mod hostile;
 mod lab;
+mod mixed;
 mod tidy;
 
 /// Says that something was not tried here, and why. Past the harness, which keeps what a passed test prints to itself;

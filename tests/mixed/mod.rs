@@ -1,0 +1,79 @@
+//! Locum and the real heartbeat in one cluster: a short part of the suite, and of the random runner. All of it is
+//! `locum lab mixed` and `locum lab cts`; what came of them is in `docs/mixed.md`.
+
+use std::{path::Path, process::Command};
+
+use serde_json::Value;
+
+use crate::lab::LOCUM;
+
+/// As in `locum lab`: no rack can be built here.
+const NO_RACK: i32 = 77;
+
+/// Runs a command of the lab with the real heartbeat; `None` where that cannot be.
+fn lab(words: &[&str]) -> Option<Value> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/root");
+    if !root.join(".complete").exists() {
+        crate::skipped("no real heartbeat: scripts/peers fetches it");
+        return None;
+    }
+    let mut command = Command::new(LOCUM);
+    let output = command.arg("lab").args(words).arg("--json").arg("--peers-root").arg(root).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(NO_RACK) || errors.contains("only be measured by root") {
+        crate::skipped(errors);
+        return None;
+    }
+    assert!(output.status.success(), "{errors}");
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn a_real_heartbeat_serves_beside_locum() {
+    let words = [
+        "mixed",
+        "--pairs",
+        "locum+heartbeat,heartbeat+locum",
+        "--scenarios",
+        "loss,partition,power,serial",
+        "--loss",
+        "20s",
+        "--racks",
+        "4",
+    ];
+    let Some(answer) = lab(&words) else { return };
+    let lives = answer["lives"].as_array().unwrap();
+    assert_eq!(lives.len(), 8, "{answer:#}");
+    for life in lives {
+        assert_eq!(life["passed"], true, "{life:#}");
+        let steps = life["steps"].as_array().unwrap();
+        assert!(
+            steps.len() >= 4 && steps.iter().all(|step| step["limit_ms"].as_f64() > Some(0.0)),
+            "{life:#}"
+        );
+        let measured = steps.iter().filter_map(|step| step["note"].as_str()).collect::<Vec<_>>().join("");
+        assert_eq!(life["name"] == "loss", measured.contains("frames again"), "{life:#}");
+    }
+}
+
+#[test]
+fn chance_finds_nothing_in_a_dozen_steps() {
+    for pair in ["locum+heartbeat", "locum+locum"] {
+        let Some(answer) = lab(&["cts", "--pair", pair, "--steps", "12", "--seed", "1"]) else { return };
+        assert_eq!((&answer["passed"], &answer["seed"]), (&true.into(), &1.into()), "{answer:#}");
+        assert_eq!(answer["steps"].as_array().map(Vec::len), Some(12), "{answer:#}");
+    }
+}
+
+#[test]
+fn a_heartbeat_that_is_not_there_is_told_with_the_cure() {
+    let empty = tempfile::tempdir().unwrap();
+    for word in ["mixed", "cts"] {
+        let output =
+            Command::new(LOCUM).args(["lab", word, "--peers-root"]).arg(empty.path()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains("scripts/peers") || errors.contains("only be measured by root"), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+}
