@@ -13,6 +13,8 @@ use locum_core::{
     config::{self, Checked, Diag, FileName, Options, Severity, authkeys},
 };
 
+/// Where it lies, the directory speaks the native dialect.
+pub const NATIVE: &str = "locum.toml";
 /// More than any of the files may have: the core says so of a file that reaches it.
 const BYTES_MAX: u64 = 2 << 20;
 
@@ -39,6 +41,9 @@ impl Files {
         let mut read = |name| read_file(dir, name, &mut faults);
         let [ha_cf, authkeys, haresources] =
             [FileName::HaCf, FileName::Authkeys, FileName::Haresources].map(&mut read);
+        if ha_cf.is_none() && dir.join(NATIVE).exists() {
+            faults.push(native_dialect());
+        }
         let node = node.map_or_else(|| node_name(dir), str::to_lowercase);
         let udp_port = fs::read("/etc/services").ok().and_then(|text| service_port(&text));
         let mut options = Options::default();
@@ -56,8 +61,10 @@ impl Files {
         };
         let mut checked = config::check(&texts, &self.node, &self.options);
         // Of a file that is there and cannot be read, the core can only say that it is missing.
-        let unreadable =
-            |diag: &Diag| self.text(diag.file).is_none() && self.faults.iter().any(|f| f.file == diag.file);
+        let is_native = self.faults.contains(&native_dialect());
+        let unreadable = |diag: &Diag| {
+            self.text(diag.file).is_none() && (is_native || self.faults.iter().any(|f| f.file == diag.file))
+        };
         checked.diags.retain(|diag| !unreadable(diag));
         checked.diags.extend(self.faults.iter().cloned());
         checked.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
@@ -109,6 +116,12 @@ fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u
             None
         }
     }
+}
+
+fn native_dialect() -> Diag {
+    let text =
+        format!("the directory holds {NATIVE} and no ha.cf, and this version reads heartbeat's files only");
+    Diag::new(Severity::Error, FileName::HaCf, text).cure("write ha.cf, authkeys and haresources there")
 }
 
 fn check_mode(name: FileName, mode: u32) -> Option<Diag> {
@@ -199,6 +212,14 @@ mod tests {
         assert_eq!(checked.diags, []);
         assert_eq!(checked.plan.unwrap().me.0, 1);
         assert!(checked.keys.is_some() && read_keys(dir.path()).0.is_some());
+    }
+
+    #[test]
+    fn a_directory_of_the_native_dialect_is_one_error() {
+        let dir = directory(&[("locum.toml", "", 0o644)]);
+        let said = said(dir.path());
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("holds locum.toml and no ha.cf"), "{said:?}");
     }
 
     #[test]

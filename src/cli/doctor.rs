@@ -344,8 +344,13 @@ fn start_heart(node: u8, network: &OwnedFd) -> anyhow::Result<Handle> {
     let (plan, keys) = checked.plan.zip(checked.keys).context("the doctor's own configuration is refused")?;
     // Whether real-time rights are to be had is the question.
     let plan = Arc::new(Plan { realtime: plan.realtime.or(Some(20)), ..plan });
-    let identity =
-        Identity { uuid: Uuid([node + 1; 16]), generation: 1, peer_heard: None, seed: node.into() };
+    let identity = Identity {
+        uuid: Uuid([node + 1; 16]),
+        generation: 1,
+        peer_heard: None,
+        stuck: Vec::new(),
+        seed: node.into(),
+    };
     aside(|| {
         namespace::enter_network(network)?;
         let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());

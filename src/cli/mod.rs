@@ -17,7 +17,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::voice::socket::Fault;
+use crate::{files, voice::socket::Fault};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -115,7 +115,7 @@ fn default_config(etc: &Path) -> PathBuf {
 }
 
 fn is_native(config: &Path) -> bool {
-    config.join("locum.toml").exists()
+    config.join(files::NATIVE).exists()
 }
 
 /// `--log`

@@ -255,6 +255,7 @@ fn begin_life(state: &State, plan: &Plan) -> Result<Identity, state::Fault> {
         uuid: state.uuid()?,
         generation: state.next_generation(me, plan.generation, now)?,
         peer_heard: plan.peer().and_then(|peer| state.heard_of(&plan.nodes[peer.0])),
+        stuck: Vec::new(),
         // Without randomness the clock is spread enough: it only keeps two nodes from answering in step.
         seed: getrandom::u64().unwrap_or_else(|_| locum_sys::clock::unix_nanos()),
     })

@@ -152,11 +152,12 @@ impl Daemon {
     /// When no heart can be made, or the state directory takes no new generation.
     pub async fn run(&mut self) -> anyhow::Result<End> {
         let sweep = sweep(self.parts.agents.clone(), self.parts.journal.clone());
-        if self.attend(sweep, "this node is stopping what an earlier life left").await.is_none() {
-            return Ok(End::Clean);
-        }
+        let swept = self.attend(sweep, "this node is stopping what an earlier life left").await;
+        let Some(mut stuck) = swept else { return Ok(End::Clean) };
         loop {
             let identity = (self.parts.begin_life)(&self.parts.state, &self.parts.plan)?;
+            // A later life begins after the one before has stopped everything, or has said that it cannot.
+            let identity = Identity { stuck: mem::take(&mut stuck), ..identity };
             match self.live(identity).await? {
                 LifeEnd::Final(end) => return Ok(end),
                 LifeEnd::Again(pause) => {
@@ -423,10 +424,15 @@ impl Daemon {
     }
 }
 
-/// Stops whatever of our groups runs before this node has said its first beat.
-async fn sweep(agents: Agents, journal: Journal) {
+/// Stops whatever of our groups runs before this node has said its first beat. Returns what ran and runs on.
+async fn sweep(agents: Agents, journal: Journal) -> Vec<ResourceId> {
     let addresses: Arc<dyn leftovers::Addresses> = Arc::new(leftovers::Kernel);
     let found = leftovers::survey(&agents, &addresses).await;
+    if agents.plan().peer().is_none() {
+        return adopt(&agents, &found);
+    }
+    let surely: Vec<ResourceId> =
+        found.iter().filter(|(_, status)| *status == Outcome::Running).map(|(id, _)| *id).collect();
     let left = leftovers::sweep(&agents, &addresses, found).await;
     if !left.is_empty() {
         let names: Vec<&str> = left.iter().map(|(id, _)| agents.plan().resource(*id).text.as_str()).collect();
@@ -435,6 +441,20 @@ async fn sweep(agents: Agents, journal: Journal) {
             format!("left running and not to be stopped: {names}: may run on both nodes; a person is needed");
         journal.say(Level::Critical, text);
     }
+    left.into_iter().map(|(id, _)| id).filter(|id| surely.contains(id)).collect()
+}
+
+/// Where no other node could own it, what runs may go on: the first start finds it running.
+fn adopt(agents: &Agents, found: &[(ResourceId, Outcome)]) -> Vec<ResourceId> {
+    for (id, _) in found.iter().filter(|(_, status)| *status == Outcome::Running) {
+        let name = &agents.plan().resource(*id).text;
+        agents.note(
+            *id,
+            Level::Info,
+            format!("{name} runs from an earlier life: kept, there is no other node"),
+        );
+    }
+    Vec::new()
 }
 
 /// What belongs to one heart.

@@ -63,7 +63,7 @@ pub const WEIGHT: u32 = 100;
 /// A lasting two-owner state is said again after this.
 pub const CONTEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Who we are, from the state directory.
+/// Who we are, and what we are born with: from the state directory and the sweep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Names this node for ever.
@@ -72,6 +72,8 @@ pub struct Identity {
     pub generation: u64,
     /// The newest that was heard of the peer before this start.
     pub peer_heard: Option<Heard>,
+    /// What an earlier life left running and could not be stopped, in the order of the plan.
+    pub stuck: Vec<ResourceId>,
     /// Any number; spreads acknowledgements and requests.
     pub seed: u64,
 }
@@ -196,7 +198,7 @@ impl Director {
             links,
             pings,
             peer,
-            groups: Groups::new(Arc::clone(&plan)),
+            groups: Groups::new(Arc::clone(&plan), &identity.stuck),
             books: plan.groups.iter().map(|_| Book::default()).collect(),
             labels: plan.nodes.iter().map(|_| Label { weight: WEIGHT, site: String::new() }).collect(),
             r1: R1::new(plan.auto_failback),

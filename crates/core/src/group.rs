@@ -110,9 +110,9 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// All stopped. (What an earlier life left was swept before.)
+    /// All stopped, but for these members, which an earlier life left running and which could not be stopped.
     #[must_use]
-    pub fn new(plan: Arc<Plan>) -> Self {
+    pub fn new(plan: Arc<Plan>, stuck: &[ResourceId]) -> Self {
         let stopped = |_: &_| State {
             wanted: false,
             phase: Phase::Stopped,
@@ -123,7 +123,13 @@ impl Groups {
             taken_away: 0,
             repair_failure: None,
         };
-        let states = plan.groups.iter().map(stopped).collect();
+        let mut states: Vec<State> = plan.groups.iter().map(stopped).collect();
+        // The last of them is the first to be stopped, should that be tried again.
+        for id in stuck {
+            if let Some(state) = states.get_mut(id.group.0) {
+                state.phase = Phase::Stuck(id.member);
+            }
+        }
         Self {
             plan,
             states,

@@ -8,7 +8,7 @@ use locum_core::{
     action::{Action, Operation},
     event::{Outcome, Ticket},
     group::{Groups, Phase, REPAIR_PAUSE, STOP_PAUSE, STOP_TRIES},
-    plan::{Address, Agent, AutoFailback, GroupIndex, ResourceId},
+    plan::{Address, Agent, AutoFailback, GroupIndex, Plan, ResourceId},
     time::{Duration, Instant},
     wire::message::Holding,
 };
@@ -19,6 +19,10 @@ const ADDRESS: ResourceId = ResourceId { group: GROUP, member: 0 };
 
 /// Node b's groups: its own has one member, an address.
 fn groups() -> (Groups, VecDeque<Action>) {
+    (Groups::new(plan(), &[]), VecDeque::new())
+}
+
+fn plan() -> Arc<Plan> {
     let mut plan = Arc::unwrap_or_clone(common::pair::plan(1, AutoFailback::On));
     plan.groups[1].resources[0].agent = Agent::Address(Address {
         ip: IpAddr::from([172, 23, 2, 14]),
@@ -27,7 +31,7 @@ fn groups() -> (Groups, VecDeque<Action>) {
         label: None,
         broadcast: None,
     });
-    (Groups::new(Arc::new(plan)), VecDeque::new())
+    Arc::new(plan)
 }
 
 /// The operations asked for; notes are dropped.
@@ -146,7 +150,7 @@ fn an_address_taken_away_while_the_rest_of_its_group_starts_is_put_back() {
     let mut plan = Arc::unwrap_or_clone(common::pair::plan(1, AutoFailback::On));
     let slow = plan.groups[0].resources[0].clone();
     plan.groups[1].resources.push(slow);
-    let (mut groups, mut out) = (Groups::new(Arc::new(plan)), VecDeque::new());
+    let (mut groups, mut out) = (Groups::new(Arc::new(plan), &[]), VecDeque::new());
     groups.want(Holding::Local, true, &mut out);
     let status = only(&mut out, Operation::Status);
     groups.address_gone(ADDRESS, &mut out);
@@ -166,4 +170,24 @@ fn an_address_taken_away_while_the_rest_of_its_group_starts_is_put_back() {
         groups.done(T, stop, &Outcome::Ok, &mut out);
     }
     assert_eq!(groups.phase(GROUP), Phase::Stopped);
+}
+
+#[test]
+fn what_an_earlier_life_left_stuck_is_stuck() {
+    let mut out = VecDeque::new();
+    let mut groups = Groups::new(plan(), &[ADDRESS]);
+    assert_eq!(groups.phase(GROUP), Phase::Stuck(0));
+    assert!(groups.at_rest(Holding::All) && groups.stuck(Holding::Local));
+    assert!(!groups.released(Holding::Local), "nobody may be told that it is released");
+    // A stop is tried again...
+    groups.want(Holding::Local, false, &mut out);
+    let ticket = only(&mut out, Operation::Stop);
+    groups.done(T, ticket, &Outcome::Ok, &mut out);
+    assert!(groups.released(Holding::Local));
+    // ... and a start finds it running.
+    let mut groups = Groups::new(plan(), &[ADDRESS]);
+    groups.want(Holding::Local, true, &mut out);
+    let ticket = only(&mut out, Operation::Status);
+    groups.done(T, ticket, &Outcome::Running, &mut out);
+    assert_eq!(groups.phase(GROUP), Phase::Running);
 }

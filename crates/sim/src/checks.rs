@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use locum_core::{
     action::Operation,
     event::Ticket,
+    group::Phase,
     plan::{LinkIndex, ResourceId},
+    status::Status,
 };
 
 use crate::world::{Life, World, nanos};
@@ -63,11 +65,6 @@ impl Checks {
     /// All is as it should be again, and has settled.
     pub fn trust(&mut self) {
         self.is_doubtful = false;
-    }
-
-    /// A life of a daemon has begun.
-    pub fn began(&mut self, daemon: usize, _now: u64) {
-        self.ended(daemon);
     }
 
     /// A life of a daemon has ended.
@@ -135,10 +132,20 @@ impl World {
     fn check_not_both(&mut self, a: usize, b: usize) {
         let both: Vec<_> = self.daemons[a].held.intersection(&self.daemons[b].held).copied().collect();
         for resource in both {
+            // What cannot be stopped after a partition runs on, and a person was called.
+            if [a, b].iter().any(|&daemon| self.is_stuck(daemon, resource)) {
+                continue;
+            }
             let name = &self.daemons[a].setup.plan.resource(resource).text;
             let text = format!("{name} runs on two hosts that have heard each other for long");
             self.checks.fault(text);
         }
+    }
+
+    /// Whether the daemon says that the resource's group cannot be stopped.
+    fn is_stuck(&self, daemon: usize, resource: ResourceId) -> bool {
+        let phase = |status: Status| status.groups[resource.group.0].phase;
+        matches!(self.status(daemon).map(phase), Some(Phase::Stuck(_)))
     }
 
     fn check_beats(&mut self, daemon: usize) {

@@ -1,5 +1,6 @@
 //! Stories made by chance. First the cluster is hurt, under the eyes of the checks; then everything is healed and
-//! started, and every group must run exactly once. A seed that fails is made shorter and printed as a story file.
+//! started, and every group must run exactly once (where scripts failed, a person may be needed, and the checks
+//! alone count). A seed that fails is made shorter and printed as a story file.
 
 use std::path::Path;
 
@@ -29,6 +30,8 @@ pub struct Tale {
     head: String,
     steps: Vec<String>,
     is_unruly: bool,
+    /// Scripts fail and hang in it.
+    is_faulty: bool,
 }
 
 impl Tale {
@@ -43,14 +46,16 @@ impl Tale {
             1 => "start clustnode2".to_owned(),
             _ => "start clustnode1 clustnode2".to_owned(),
         }];
+        let is_faulty = rng.chance(25);
         for _ in 0..count {
-            steps.push(step(&mut rng, &head));
+            let broken = is_faulty && rng.chance(25);
+            steps.push(if broken { break_script(&mut rng, &head) } else { step(&mut rng, &head) });
             if rng.chance(70) {
                 let longest = if rng.chance(30) { 12_000 } else { groups_take };
                 steps.push(format!("wait {}ms", rng.below(longest)));
             }
         }
-        Self { head, steps, is_unruly: rng.chance(30) }
+        Self { head, steps, is_unruly: rng.chance(30), is_faulty }
     }
 
     /// The tale as a story file, without what must be seen.
@@ -80,7 +85,8 @@ impl Tale {
         let told = stage::play(&story, &mut theatre).and_then(|seen| {
             for group in 0..story.clusters[0].groups.len() {
                 let holders = theatre.holders(0, group);
-                if holders.len() != 1 || !holders[0].whole {
+                let runs_once = holders.len() == 1 && holders[0].whole;
+                if !runs_once && !self.is_faulty {
                     let key = story.clusters[0].group_key(group);
                     return Err(format!("at the end {key} does not run exactly once: {holders:?}\n{seen}"));
                 }
@@ -142,6 +148,8 @@ fn cluster(rng: &mut Rng) -> (String, u64) {
         format!(" initdead {}ms", deadtime + 500 + rng.below(3000)),
         format!(" auto_failback {}", rng.pick(&["on", "off", "legacy"])),
         " baud 115200".to_owned(),
+        " limit start 2s".to_owned(),
+        " limit stop 2s".to_owned(),
         format!(" keys {}", rng.pick(&["auth 1; 1 crc", "auth 2; 1 crc; 2 sha1 secret", "auth 3; 3 md5 x"])),
     ];
     let links = ["link eth1 crossover", "link eth0 lan", "link ttyS0 serial"];
@@ -191,4 +199,16 @@ fn step(rng: &mut Rng, head: &str) -> String {
         19 | 20 => format!("standby {node} {}", rng.pick(&["all", "foreign", "local", "failback"])),
         _ => format!("takeover {node} {}", rng.pick(&["all", "foreign", "local", "failback"])),
     }
+}
+
+/// A script that fails, hangs, or works again.
+fn break_script(rng: &mut Rng, head: &str) -> String {
+    let scripts: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix(" script ")).collect();
+    let Some(script) = rng.pick(&scripts).split(' ').next() else { return "wait 1s".to_owned() };
+    let node = rng.pick(&["clustnode1", "clustnode2"]);
+    let operation = rng.pick(&["start", "start", "stop"]);
+    format!(
+        "script {script} on {node} {operation} {}",
+        rng.pick(&["fails", "fails", "hangs", "works", "works"])
+    )
 }

@@ -783,7 +783,10 @@ impl World {
     fn sweep(&mut self, daemon: usize) {
         let Life::Sweeping(left) = &mut self.daemons[daemon].life else { return };
         match left.pop() {
-            Some(resource) if !crate::planted_no_sweep() => {
+            // Without another node, what runs may go on.
+            Some(resource)
+                if self.daemons[daemon].setup.plan.peer().is_some() && !crate::planted_no_sweep() =>
+            {
                 let (took, outcome) = self.course(daemon, resource, Operation::Status);
                 let job = Job { ticket: None, resource, operation: Operation::Status, outcome };
                 self.begin(daemon, took, job);
@@ -815,10 +818,14 @@ impl World {
         let mut uuid = [0x40; 16];
         uuid[0] = u8::try_from(daemon).unwrap_or(u8::MAX);
         let peer = d.setup.plan.peer();
+        // What was swept and still runs could not be stopped.
+        let is_swept = peer.is_some() && !crate::planted_no_sweep();
+        let stuck = if is_swept { d.held.iter().copied().collect() } else { Vec::new() };
         let identity = Identity {
             uuid: Uuid(uuid),
             generation: d.generation,
             seed,
+            stuck,
             peer_heard: peer.and_then(|peer| d.remembered.get(&peer).copied()),
         };
         let director =
@@ -834,7 +841,6 @@ impl World {
             clock_zero,
             tickets: BTreeMap::new(),
         }));
-        self.checks.began(daemon, now);
         self.drain(daemon);
         for link in 0..self.daemons[daemon].setup.links.len() {
             self.feed(daemon, Input::Link { link: LinkIndex(link), state: Carrier::Up });

@@ -149,8 +149,13 @@ impl Pair {
     }
 
     fn boot(plan: &Arc<Plan>, n: usize, at: Instant, remembered: Option<Heard>) -> Node {
-        let identity =
-            Identity { uuid: uuid(n), generation: at.as_millis(), peer_heard: remembered, seed: n as u64 };
+        let identity = Identity {
+            uuid: uuid(n),
+            generation: at.as_millis(),
+            peer_heard: remembered,
+            stuck: Vec::new(),
+            seed: n as u64,
+        };
         let director = Director::new(Arc::clone(plan), keys(), identity, now(at));
         Node {
             director,

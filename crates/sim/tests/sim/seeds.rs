@@ -5,7 +5,7 @@ use std::ops::Range;
 use locum_sim::seeds::{Tale, check};
 
 fn seeds() -> Range<u64> {
-    let usual = 0..300;
+    let usual = 0..250;
     let Ok(text) = std::env::var("LOCUM_SEEDS") else { return usual };
     let (first, end) = text.split_once("..").expect("LOCUM_SEEDS is FIRST..END");
     first.parse().expect("a number")..end.parse().expect("a number")
