@@ -542,6 +542,7 @@ impl Director {
             peer: self.peer.as_ref().map(|peer| peer.name.as_str()),
             peer_up: self.peer.as_ref().is_some_and(|peer| peer.watch.state().is_up() && !peer.left),
             peer_locum: self.peer.as_ref().is_some_and(|peer| peer.locum == Some(true)),
+            is_first: self.peer.as_ref().is_some_and(|peer| self.plan.me < peer.node),
             deadtime: self.plan.timing.deadtime,
             groups: &self.groups,
         };

@@ -125,6 +125,8 @@ pub struct View<'a> {
     pub peer_up: bool,
     /// Whether the peer is a node of Locum (it said so in its status).
     pub peer_locum: bool,
+    /// Whether this node stands before the peer in ha.cf: it goes first where both want to.
+    pub is_first: bool,
     /// How long a contested set may stay so before the tie is broken.
     pub deadtime: Duration,
     /// Where the groups are.
@@ -696,6 +698,9 @@ impl R1 {
     }
 
     fn heard_ask(&mut self, view: &View<'_>, set: Holding, step: AskStep) {
+        if step == AskStep::Me && !view.is_first && view.peer_locum {
+            self.withdraw_offer(view);
+        }
         match (step, self.handover) {
             (AskStep::Me, Handover::Idle) => match self.in_flux(view) {
                 None => {
@@ -744,6 +749,15 @@ impl R1 {
                     self.say_holdings(self.settled(), None);
                 }
             }
+        }
+    }
+
+    /// Two offers have crossed, and the peer's goes first. (Two real heartbeats both wait for 10 s, and nothing moves.)
+    fn withdraw_offer(&mut self, view: &View<'_>) {
+        if let Handover::Offered { set, .. } = self.handover {
+            self.failback_due |= self.order.is_none() && set == Holding::Foreign;
+            let text = format!("{} asked for a hand-over at the same moment and goes first", view.name());
+            self.end_handover(Answer::Refused(text));
         }
     }
 

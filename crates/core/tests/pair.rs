@@ -73,6 +73,24 @@ fn sets_are_given_and_asked_for() {
 }
 
 #[test]
+fn of_two_offers_that_cross_the_first_node_s_goes_first() {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.run(SHORT);
+    pair.ask(0, Order::Standby(Holding::All));
+    pair.ask(1, Order::Standby(Holding::All));
+    pair.run(SHORT);
+    pair.expect("", "three one two");
+    let answers = [0, 1].map(|n| pair.nodes[n].answers.pop());
+    assert!(matches!(answers[0], Some(Answer::Done(_))), "{answers:?}");
+    assert_eq!(
+        answers[1],
+        Some(Answer::Refused("a asked for a hand-over at the same moment and goes first".into()))
+    );
+    assert!(matches!(pair.order(1, Order::Standby(Holding::All)), Some(Answer::Done(_))));
+    pair.expect("one two three", "");
+}
+
+#[test]
 fn a_leaving_node_is_followed_at_once() {
     let mut pair = Pair::new(AutoFailback::On);
     pair.run(SHORT);

@@ -16,7 +16,7 @@ use locum_core::{
     event::Ticket,
     group::Phase,
     plan::{LinkIndex, ResourceId},
-    status::Status,
+    status::Group,
 };
 
 use crate::world::{Life, World, nanos};
@@ -121,6 +121,7 @@ impl World {
                     self.check_not_both(a, b);
                 }
             }
+            is_calm &= !self.status(a).is_some_and(|status| status.groups.iter().any(is_stuck));
             // A killed daemon's services still run.
             is_calm &= matches!(self.daemons[a].life, Life::Up(_)) || self.daemons[a].held.is_empty();
         }
@@ -142,10 +143,9 @@ impl World {
         }
     }
 
-    /// Whether the daemon says that the resource's group cannot be stopped.
+    /// Whether the daemon says that the resource's group cannot be stopped, or not yet.
     fn is_stuck(&self, daemon: usize, resource: ResourceId) -> bool {
-        let phase = |status: Status| status.groups[resource.group.0].phase;
-        matches!(self.status(daemon).map(phase), Some(Phase::Stuck(_)))
+        self.status(daemon).is_some_and(|status| is_stuck(&status.groups[resource.group.0]))
     }
 
     fn check_beats(&mut self, daemon: usize) {
@@ -240,4 +240,8 @@ impl World {
             self.checks.fault(text);
         }
     }
+}
+
+fn is_stuck(group: &Group) -> bool {
+    matches!(group.phase, Phase::Stuck(_) | Phase::Stopping(_))
 }

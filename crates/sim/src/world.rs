@@ -578,6 +578,8 @@ impl World {
             Action::Exit { clean, restart } => {
                 if clean {
                     self.check_exit(daemon);
+                } else {
+                    self.checks.doubt();
                 }
                 self.end(daemon);
                 self.last_change = self.now;
@@ -821,6 +823,9 @@ impl World {
         // What was swept and still runs could not be stopped.
         let is_swept = peer.is_some() && !crate::planted_no_sweep();
         let stuck = if is_swept { d.held.iter().copied().collect() } else { Vec::new() };
+        if !stuck.is_empty() {
+            self.checks.doubt();
+        }
         let identity = Identity {
             uuid: Uuid(uuid),
             generation: d.generation,
