@@ -148,21 +148,22 @@ fn a_hand_over_that_one_side_forgot_ends_on_the_other() {
     }
 }
 
-/// An offer that nobody answered must not leave the giver in doubt for ever whether the peer has settled.
+/// An offer that was withdrawn must not leave either node in doubt whether the other has settled.
 #[test]
-fn after_an_offer_that_was_not_answered_the_next_one_is() {
+fn after_two_offers_that_crossed_the_next_one_is_answered() {
     let mut pair = Pair::new(AutoFailback::On);
     pair.run(SECOND);
-    // Both offer at once: neither agrees.
     pair.delay = 20;
     pair.ask(0, Order::Standby(Holding::Local));
     pair.ask(1, Order::Standby(Holding::Local));
-    pair.run(SECOND * 12);
-    pair.expect("one two", "three");
+    pair.run(SECOND);
+    pair.expect("", "one two three");
     expect_rest(&pair);
     pair.delay = 0;
-    pair.order(0, Order::Standby(Holding::Local));
-    pair.expect("", "one two three");
+    pair.order(1, Order::Standby(Holding::All));
+    pair.expect("one two three", "");
+    pair.order(0, Order::Standby(Holding::Foreign));
+    pair.expect("one two", "three");
 }
 
 #[test]
