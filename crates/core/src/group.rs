@@ -78,6 +78,8 @@ struct State {
     phase: Phase,
     /// Failed tries of the current member's stop.
     tries: u32,
+    /// The member that could not be stopped, while the group is started again from the left: it still runs.
+    unstopped: Option<usize>,
     /// Wait until then before the next try.
     pause: Option<Instant>,
     /// The group is being stopped, or was stopped, because this member did not start.
@@ -117,6 +119,7 @@ impl Groups {
             wanted: false,
             phase: Phase::Stopped,
             tries: 0,
+            unstopped: None,
             pause: None,
             failure: None,
             failures: 0,
@@ -225,6 +228,9 @@ impl Groups {
             }
             match (state.phase, run) {
                 (Phase::Stopped | Phase::Stuck(_), true) => {
+                    if let Phase::Stuck(member) = state.phase {
+                        state.unstopped = Some(member);
+                    }
                     self.say_line(group, "Acquiring", out);
                     self.start(group, 0, out);
                 }
@@ -370,6 +376,7 @@ impl Groups {
 
     fn stop(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
+        let step = state.unstopped.take().map_or(step, |member| step.max(member));
         state.phase = Phase::Stopping(step);
         state.tries = 0;
         state.pause = None;
@@ -423,6 +430,7 @@ impl Groups {
                     return self.start(group, step + 1, out);
                 }
                 self.states[group.0].phase = Phase::Running;
+                self.states[group.0].unstopped = None;
                 self.states[group.0].failures = 0;
                 self.news.push_back(News::Started(group));
             }

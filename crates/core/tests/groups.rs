@@ -191,3 +191,31 @@ fn what_an_earlier_life_left_stuck_is_stuck() {
     groups.done(T, ticket, &Outcome::Running, &mut out);
     assert_eq!(groups.phase(GROUP), Phase::Running);
 }
+
+/// The start that follows a stop that failed must not forget what still runs.
+#[test]
+fn a_start_that_is_given_up_stops_what_could_not_be_stopped_before() {
+    let plan = common::pair::plan(0, AutoFailback::On);
+    let [left, right] = [0, 1].map(|member| ResourceId { group: GroupIndex(0), member });
+    let mut out = VecDeque::new();
+    let asked = |out: &mut VecDeque<Action>| {
+        let run = out.drain(..).find_map(|action| match action {
+            Action::Run { ticket, resource, operation, .. } => Some((ticket, resource, operation)),
+            _ => None,
+        });
+        run.expect("an operation")
+    };
+    let mut groups = Groups::new(plan, &[right]);
+    groups.want(Holding::Local, true, &mut out);
+    let (ticket, resource, operation) = asked(&mut out);
+    assert_eq!((resource, operation), (left, Operation::Status));
+    groups.want(Holding::Local, false, &mut out);
+    groups.done(T, ticket, &Outcome::Stopped, &mut out);
+    for member in [right, left] {
+        let (ticket, resource, operation) = asked(&mut out);
+        assert_eq!((resource, operation), (member, Operation::Stop));
+        assert!(!groups.released(Holding::Local));
+        groups.done(T, ticket, &Outcome::Ok, &mut out);
+    }
+    assert!(groups.released(Holding::Local));
+}
