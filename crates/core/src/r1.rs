@@ -433,7 +433,8 @@ impl R1 {
     /// A person asks us to give a set to the peer.
     pub fn order_standby(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
         if set.and(self.mine).is_none() {
-            return self.answer(order, Answer::Done("nothing of that set is here".into()));
+            let done = Answer::Done("nothing of that set is here".into());
+            return self.answer(order, self.moving(view).map_or(done, Answer::Refused));
         }
         if let Err(why) = self.offer(view, set, Some(order)) {
             self.answer(order, Answer::Refused(why));
@@ -465,7 +466,8 @@ impl R1 {
     /// A person asks us to get a set from the peer.
     pub fn order_takeover(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
         if set.minus(self.mine).is_none() {
-            return self.answer(order, Answer::Done("already here".into()));
+            let done = Answer::Done("already here".into());
+            return self.answer(order, self.moving(view).map_or(done, Answer::Refused));
         }
         match self.in_flux(view) {
             Some(why) => self.answer(order, Answer::Refused(why)),
@@ -671,13 +673,15 @@ impl R1 {
         if !self.contested().is_none() {
             return Some("both nodes claim the same resources".into());
         }
-        if let Some(what) = self.transition() {
-            return Some(format!("resources are in transition ({what})"));
+        self.moving(view)
+    }
+
+    /// What is under way: a set counts as held from the moment it is taken, before its groups run or have stopped.
+    fn moving(&self, view: &View<'_>) -> Option<String> {
+        match self.transition() {
+            Some(what) => Some(format!("resources are in transition ({what})")),
+            None => (!view.groups.at_rest(Holding::All)).then(|| "resources are in transition".into()),
         }
-        if !view.groups.at_rest(Holding::All) {
-            return Some("resources are in transition".into());
-        }
-        None
     }
 
     fn offer(&mut self, view: &View<'_>, set: Holding, order: Option<OrderId>) -> Result<(), String> {

@@ -91,6 +91,38 @@ fn of_two_offers_that_cross_the_first_node_s_goes_first() {
 }
 
 #[test]
+fn nothing_is_done_while_it_moves() {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.run(SHORT);
+    pair.agent_delay = 100;
+    pair.ask(0, Order::Standby(Holding::All));
+    let mut refused = 0;
+    loop {
+        pair.run(Duration::from_millis(1));
+        pair.nodes[1].answers.clear();
+        pair.ask(1, Order::Takeover(Holding::All));
+        match pair.nodes[1].answers.pop() {
+            Some(Answer::Done(_)) => break pair.expect("", "three one two"),
+            Some(Answer::Refused(why)) => assert!(why.starts_with("resources are in transition"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        refused += 1;
+        assert!(refused < 1000, "it never ends");
+    }
+    assert!(refused > 1, "it was not asked while it moved");
+    pair.ask(1, Order::Standby(Holding::Local));
+    while !pair.nodes[1].running.iter().all(|name| name != "three") {
+        pair.run(Duration::from_millis(1));
+    }
+    let answers = pair.nodes[1].answers.len();
+    pair.ask(1, Order::Standby(Holding::Local));
+    assert!(
+        matches!(pair.nodes[1].answers[answers..], [Answer::Refused(_)]),
+        "the other node has not started it yet"
+    );
+}
+
+#[test]
 fn a_leaving_node_is_followed_at_once() {
     let mut pair = Pair::new(AutoFailback::On);
     pair.run(SHORT);
