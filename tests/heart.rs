@@ -377,6 +377,19 @@ fn an_address_taken_away_by_others_is_put_back() {
     }
     let (status, _) = a.state();
     assert_eq!(status.groups[0].taken_away, 3, "{:?}", a.notes);
+    // A network manager that starts again takes all of the interface, and our line names no mask and no interface.
+    let there = world.addresses(0);
+    let ours = there.iter().find(|address| address.ip.to_string() == SERVICE).unwrap();
+    for of_interface in
+        there.iter().filter(|address| address.interface == ours.interface && address.ip.is_ipv4())
+    {
+        world.at(0, || Netlink::open().unwrap().delete_address(of_interface).unwrap());
+    }
+    wait("it is back without a network", Duration::from_millis(500), || {
+        let now = world.addresses(0);
+        let on_it = |address: &&InterfaceAddress| address.interface == ours.interface && address.ip.is_ipv4();
+        now.iter().filter(on_it).map(|address| address.ip.to_string()).eq([SERVICE])
+    });
 }
 
 /// `SendArp` speaks for an address that something else carries, and touches nothing.

@@ -31,6 +31,8 @@ pub(super) struct Addresses {
     plan: BTreeMap<ResourceId, Address>,
     announcer: io::Result<Announcer>,
     held: BTreeMap<ResourceId, Held>,
+    /// How those were put that were not taken off again.
+    put: BTreeMap<ResourceId, NewAddress>,
     /// Announcements that the kernel refused.
     pub(super) failures: u64,
 }
@@ -89,7 +91,13 @@ impl Addresses {
             })
         });
         let announcer = Announcer::open();
-        Self { plan: resources.collect(), announcer, held: BTreeMap::new(), failures: 0 }
+        Self {
+            plan: resources.collect(),
+            announcer,
+            held: BTreeMap::new(),
+            put: BTreeMap::new(),
+            failures: 0,
+        }
     }
 
     /// Why no address can be announced, if so.
@@ -108,8 +116,12 @@ impl Addresses {
         let standing = standing(address, network).map(|there| there.interface);
         let interface = match standing {
             Some(interface) => interface,
-            None => match add(address, network) {
-                Ok(interface) => interface,
+            None => match add(address, network, self.put.get(&id)) {
+                Ok(new) => {
+                    let interface = new.interface;
+                    self.put.insert(id, new);
+                    interface
+                }
                 Err(why) => return Outcome::Failed(why),
             },
         };
@@ -138,6 +150,7 @@ impl Addresses {
                 return Outcome::Failed(format!("the kernel does not tell its addresses: {error}"));
             }
         }
+        self.put.remove(&id);
         Outcome::Ok
     }
 
@@ -271,24 +284,32 @@ fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a Interface
     places_of(address, network.interfaces(), network.addresses()).next()
 }
 
-/// Adds it, and says on which interface.
-fn add(address: &Address, network: &mut Network) -> Result<u32, String> {
-    let place = place(address, network)?;
-    let new = NewAddress {
-        interface: place.interface.index,
-        ip: address.ip,
-        prefix: place.prefix,
-        label: address.label.clone(),
-        broadcast: place.broadcast,
-        no_prefix_route: place.no_prefix_route,
+/// Adds it, and says how. `before`: how it was put before somebody took it away; so it is put again where they took
+/// the addresses of this machine as well, which would show the place.
+fn add(address: &Address, network: &mut Network, before: Option<&NewAddress>) -> Result<NewAddress, String> {
+    let is_up = |index| network.interface_by_index(index).is_some_and(|interface| interface.up);
+    let new = match (place(address, network), before) {
+        (Ok(place), _) => NewAddress {
+            interface: place.interface.index,
+            ip: address.ip,
+            prefix: place.prefix,
+            label: address.label.clone(),
+            broadcast: place.broadcast,
+            no_prefix_route: place.no_prefix_route,
+        },
+        (Err(_), Some(before)) if is_up(before.interface) => before.clone(),
+        (Err(why), _) => return Err(why),
     };
     match network.netlink.add_address(&new) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(format!("cannot add {} to {}: {error}", address.ip, place.interface.name)),
+        Err(error) => {
+            let interface = network.interface_by_index(new.interface).map_or("?", |it| it.name.as_str());
+            return Err(format!("cannot add {} to {interface}: {error}", address.ip));
+        }
     }
     network.refresh().map_err(|error| format!("the kernel does not tell its addresses: {error}"))?;
-    Ok(place.interface.index)
+    Ok(new)
 }
 
 /// Answers what `haresources` left open: the interface is the one whose connected network contains the address,
