@@ -238,18 +238,14 @@ impl Targets {
     fn write(&mut self, line: &Line) {
         let message = line.message();
         let style = &self.style;
-        match &mut self.main {
-            Main::Stderr(stderr) => stderr.write(line, &message, style),
-            Main::Prefixed => prefixed(line.level, &message),
-            Main::Journald(journald) => journald.write(line, &message),
-        }
-        if line.level > Level::Debug
-            && let Some(file) = &mut self.logfile
-        {
-            file.write(line, &message, style);
-        }
-        if let Some(file) = &mut self.debugfile {
-            file.write(line, &message, style);
+        self.main.write(line, &message, style);
+        let logfile = self.logfile.as_mut().filter(|_| line.level > Level::Debug);
+        let files = logfile.into_iter().chain(&mut self.debugfile);
+        let faults: Vec<String> = files.filter_map(|file| file.write(line, &message, style)).collect();
+        for text in faults {
+            // Who looks for lines in a file that cannot be written finds here why there are none.
+            let fault = Line { level: Level::Warning, group: None, time: line.time, text };
+            self.main.write(&fault, &fault.text, style);
         }
         if let Some(syslog) = &mut self.syslog {
             syslog.write(line, &message, style);
@@ -372,6 +368,14 @@ impl Main {
         }
         Journald::new().map_or(Self::Prefixed, Self::Journald)
     }
+
+    fn write(&mut self, line: &Line, message: &str, style: &Style) {
+        match self {
+            Self::Stderr(stderr) => stderr.write(line, message, style),
+            Self::Prefixed => prefixed(line.level, message),
+            Self::Journald(journald) => journald.write(line, message),
+        }
+    }
 }
 
 /// `JOURNAL_STREAM` holds device and inode of the stream that the service manager connected to the journal; a child
@@ -438,13 +442,18 @@ impl LogFile {
         Self { path: path.into(), file: None, torn: false, counted: Counted::default() }
     }
 
-    fn write(&mut self, line: &Line, message: &str, style: &Style) {
+    /// Says what is wrong when this is the first line that is lost.
+    fn write(&mut self, line: &Line, message: &str, style: &Style) -> Option<String> {
         let text = self.counted.text(line, message, style, style.files);
         let result = self.try_write(&text);
         if result.is_err() {
             self.file = None;
         }
         self.counted.keep(result);
+        (self.counted.lost == 1).then(|| {
+            let (path, reason) = (self.path.display(), &self.counted.reason);
+            format!("{path} cannot be written: {reason}; tried again with every line")
+        })
     }
 
     fn try_write(&mut self, text: &str) -> io::Result<()> {
@@ -658,9 +667,9 @@ mod tests {
     }
 
     /// One line at the beginning of time.
-    fn put(file: &mut LogFile, text: &str) {
+    fn put(file: &mut LogFile, text: &str) -> Option<String> {
         let line = Line { level: Level::Info, group: None, time: at(0, 0), text: text.to_owned() };
-        file.write(&line, text, &style(Form::Dated));
+        file.write(&line, text, &style(Form::Dated))
     }
 
     /// The lines that [`put`] wrote.
@@ -765,8 +774,9 @@ mod tests {
     fn a_full_disk_loses_lines_and_stops_nothing() {
         // The device that is always full.
         let mut file = LogFile::new("/dev/full");
-        put(&mut file, "one");
-        put(&mut file, "two");
+        let said = put(&mut file, "one").expect("the first is said");
+        assert!(said.starts_with("/dev/full cannot be written: No space left"), "{said}");
+        assert_eq!(put(&mut file, "two"), None);
         assert_eq!(file.counted.lost, 2);
     }
 
