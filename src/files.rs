@@ -107,12 +107,12 @@ fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             let diag = Diag::new(Severity::Error, name, format!("the file cannot be read: {error}"));
-            let cure = if error.kind() == io::ErrorKind::PermissionDenied {
-                "run this as root"
-            } else {
-                "make it a file"
-            };
-            faults.push(diag.cure(cure).about_host());
+            // Who may read is a matter of this host and person; what is no text file is wrong everywhere.
+            faults.push(match error.kind() {
+                io::ErrorKind::PermissionDenied => diag.cure("run this as root").about_host(),
+                io::ErrorKind::Other => diag.cure("make it a text file"),
+                _ => diag.cure("look after the disk").about_host(),
+            });
             None
         }
     }
@@ -250,7 +250,7 @@ mod tests {
         fs::create_dir(dir.path().join("haresources")).unwrap();
         assert_eq!(
             said(dir.path()),
-            ["haresources: error: the file cannot be read: it is not a regular file (make it a file)"]
+            ["haresources: error: the file cannot be read: it is not a regular file (make it a text file)"]
         );
         fs::remove_file(dir.path().join("authkeys")).unwrap();
         let (keys, diags) = read_keys(dir.path());

@@ -185,14 +185,14 @@ fn summary(plan: &Plan) -> String {
         .map(|group| format!("{} (prefers {})", group.key, plan.nodes[group.node.0]))
         .collect();
     format!(
-        "nodes {}; links {}; keepalive {:?}, warntime {:?}, deadtime {:?}, initdead {:?}; auto_failback {:?}; groups: {}",
+        "nodes {}; links {}; keepalive {:?}, warntime {:?}, deadtime {:?}, initdead {:?}; auto_failback {}; groups: {}",
         plan.nodes.join(" "),
         links.join(" "),
         times.keepalive,
         times.warntime,
         times.deadtime,
         times.initdead,
-        plan.auto_failback,
+        format!("{:?}", plan.auto_failback).to_lowercase(),
         if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }
     )
 }

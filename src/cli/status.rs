@@ -177,7 +177,7 @@ fn group_row(group: &Group) -> [String; 3] {
     };
     let mut facts = Vec::new();
     facts.extend(group.since.map(|since| format!("for {}", Span(since))));
-    facts.extend(group.last_outage.map(|outage| format!("last outage {}", Span(outage))));
+    facts.extend(group.last_outage.map(|outage| format!("last outage {}", Outage(outage))));
     if group.owner.as_deref() != Some(group.preferred.as_str()) {
         facts.push(format!("prefers {}", Safe(&group.preferred)));
     }
@@ -288,6 +288,15 @@ impl fmt::Display for Span {
     }
 }
 
+/// A time in seconds that a service was away: of a good move, a few milliseconds.
+struct Outage(f64);
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 1.0 { write!(f, "{:.0} ms", self.0 * 1000.0) } else { Span(self.0).fmt(f) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use locum_core::status::{Frames, Status};
@@ -389,7 +398,7 @@ links
   /dev/ttyS0  down   no such device
 
 groups
-  172.23.2.14 httpd  on clustnode1  for 66 min, last outage 0.9 s
+  172.23.2.14 httpd  on clustnode1  for 66 min, last outage 900 ms
 
 service interfaces
   172.23.2.14  eth0  eth0 has no carrier

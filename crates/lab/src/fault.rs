@@ -57,6 +57,13 @@ fn cure(error: &io::Error) -> String {
     if matches!(error.raw_os_error(), Some(libc_errno::EOPNOTSUPP)) {
         return "sudo modprobe --all bridge veth".into();
     }
+    if error.raw_os_error() == Some(libc_errno::ENOSPC) {
+        // What the kernel says when a number of namespaces is used up, of which the usual limit is thousands.
+        let kinds = ["user", "mnt", "net", "uts", "ipc", "pid"];
+        let limit = |kind: &&&str| setting(&format!("/proc/sys/user/max_{kind}_namespaces")) == "0";
+        let kind = kinds.iter().find(limit).unwrap_or(&"user");
+        return format!("sudo sysctl user.max_{kind}_namespaces=10000");
+    }
     if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
         return format!(
             "the same in a container started with `docker run --privileged`, or outside: {program}"
@@ -80,4 +87,5 @@ fn cure(error: &io::Error) -> String {
 
 mod libc_errno {
     pub(super) const EOPNOTSUPP: i32 = rustix::io::Errno::OPNOTSUPP.raw_os_error();
+    pub(super) const ENOSPC: i32 = rustix::io::Errno::NOSPC.raw_os_error();
 }

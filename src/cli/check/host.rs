@@ -111,7 +111,7 @@ impl Host {
                     readable_parameters(file, &mut at);
                 }
             }
-            Err(fault) => at.say(Severity::Error, fault.to_string(), None),
+            Err(fault) => at.say(Severity::Error, fault.to_string(), fault.cure()),
         }
         // A script chooses the interface itself.
         let is_ours = !self.prefer_scripts;
@@ -409,5 +409,8 @@ mod tests {
         for (diag, start) in diags.iter().zip(starts) {
             assert!(diag.starts_with(start), "{diag}");
         }
+        let cure =
+            "(correct the name, or put an executable script `nothing` that knows start, stop and status into";
+        assert!(diags[3].contains(cure), "{}", diags[3]);
     }
 }

@@ -203,6 +203,23 @@ pub enum NotFound {
     OcfParameter(String),
 }
 
+impl NotFound {
+    /// The cure, where the message is none.
+    #[must_use]
+    pub fn cure(&self) -> Option<String> {
+        match self {
+            Self::Nowhere { name, places } => Some(format!(
+                "correct the name, or put an executable script `{name}` that knows start, stop and status into {}",
+                places.first().map_or_else(String::new, |place| place.display().to_string())
+            )),
+            Self::OcfAgent { .. } => {
+                Some("correct the name, or install the package that has this agent".into())
+            }
+            _ => None,
+        }
+    }
+}
+
 fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -668,6 +668,19 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_is_named() {
+        let (found, diags) = parsed("\u{feff}clustnode1 httpd\nclustnode2 nfs\n".as_bytes());
+        assert_eq!(found.groups.len(), 1);
+        assert_eq!(
+            diags,
+            [
+                "haresources:1:1: error: there is a byte order mark, as editors of other systems write it (save the \
+             file as UTF-8 without it)"
+            ]
+        );
+    }
+
+    #[test]
     fn a_file_without_groups_is_allowed() {
         let (_, diags) = parsed(b"# nothing\n");
         assert_eq!(diags.len(), 1);

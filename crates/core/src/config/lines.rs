@@ -115,6 +115,11 @@ impl<'a> Line<'a> {
 /// Bytes as a word; see [`Line::word`].
 pub(super) fn word(bytes: &[u8], place: Place, report: &Report) -> Result<Word, Diag> {
     match core::str::from_utf8(bytes) {
+        Ok(text) if text.starts_with('\u{feff}') => {
+            let mut diag = report.error("there is a byte order mark, as editors of other systems write it");
+            diag.text = format!("{}", Escaped(bytes));
+            Err(diag.at(&place).cure("save the file as UTF-8 without it"))
+        }
         Ok(text) if !text.chars().any(char::is_control) => Ok(Word { text: text.into(), place }),
         _ => {
             let mut diag = report.error("this is not text: it holds a control character or is not UTF-8");

@@ -46,7 +46,10 @@ pub(super) fn time(text: &str) -> Result<Duration, (String, Option<String>)> {
     let nanos = u128::from(whole) * unit_nanos + fraction.0 * unit_nanos / 1_000_000_000;
     match u64::try_from((nanos + 500_000) / 1_000_000).map(Duration::from_millis) {
         Ok(time) if time <= TIME_MAX => Ok(time),
-        _ => Err((format!("this is longer than {}", Shown(TIME_MAX)), None)),
+        _ => Err((
+            format!("this is longer than {}", Shown(TIME_MAX)),
+            Some("write a shorter time; without a unit it is in seconds".into()),
+        )),
     }
 }
 
@@ -116,8 +119,16 @@ mod tests {
             ("-1", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
             ("1.2.3", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
             (".", "this is not a time", Some("write seconds as `10` or `2.5`, or `500ms`")),
-            ("604801", "this is longer than 604800 s", None),
-            ("99999999999999999999999999", "this is longer than 604800 s", None),
+            (
+                "604801",
+                "this is longer than 604800 s",
+                Some("write a shorter time; without a unit it is in seconds"),
+            ),
+            (
+                "99999999999999999999999999",
+                "this is longer than 604800 s",
+                Some("write a shorter time; without a unit it is in seconds"),
+            ),
         ] {
             assert_eq!(time(text), Err((message.into(), cure.map(Into::into))), "{text}");
         }
