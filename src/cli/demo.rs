@@ -84,8 +84,12 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
     // First of all, while this process has a single thread.
     locum_lab::enter()?;
     let terminal = io::stdout().is_terminal() && io::stdin().is_terminal() && !options.plain;
-    if options.hands_on && !terminal {
-        bail!("--hands-on needs a terminal");
+    let (columns, rows) = picture::SIZE;
+    if options.hands_on && !(terminal && fits()) {
+        bail!("--hands-on needs a terminal of {columns} x {rows}");
+    }
+    if terminal && !fits() {
+        println!("(the picture needs a terminal of {columns} x {rows}; so here are plain lines)");
     }
     let stage = Stage::build(pace)?;
     let screen = if terminal && fits() { Screen::Picture(ratatui::init()) } else { Screen::Lines };
@@ -118,16 +122,8 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// Whether the picture fits into the terminal.
 fn fits() -> bool {
-    let fits = ratatui::crossterm::terminal::size()
-        .is_ok_and(|size| size.0 >= picture::SIZE.0 && size.1 >= picture::SIZE.1);
-    if !fits {
-        println!(
-            "(the picture needs a terminal of {} x {}; so here are plain lines)",
-            picture::SIZE.0,
-            picture::SIZE.1
-        );
-    }
-    fits
+    ratatui::crossterm::terminal::size()
+        .is_ok_and(|size| size.0 >= picture::SIZE.0 && size.1 >= picture::SIZE.1)
 }
 
 /// A person wants to see no more.

@@ -1,8 +1,16 @@
 //! The demo as a person without anything installed runs it: nothing but a shell in `PATH`, no terminal.
 
 use std::{
+    fs::File,
+    io::{Read, Write},
     os::unix::fs::{PermissionsExt, symlink},
     process::{Command, Output},
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
 };
 
 use super::{LOCUM, host};
@@ -67,6 +75,63 @@ fn nobody_sees_the_demo_too() {
             }
         }
     }
+}
+
+/// `demo --hands-on` in a terminal of that size: what it prints until it ends by itself, or after the last key, each of
+/// which is pressed when the text before it has come.
+fn hands_on(columns: u16, rows: u16, script: &[(&str, &str)]) -> Option<(Output, String)> {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&terminal, size).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let open = || File::from(rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait", LOCUM, "demo", "--hands-on"]).env("TERM", "xterm");
+    command.stdin(open()).stdout(open()).stderr(std::process::Stdio::piped());
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            crate::skipped(format!("setsid: {error}"));
+            return None;
+        }
+    };
+    // The terminal's end comes when nobody has the other side open any more.
+    drop(command);
+    let (mut terminal, mut text, mut bytes) = (File::from(terminal), String::new(), [0; 4096]);
+    let mut script = script.iter();
+    let mut next = script.next();
+    while let Ok(count @ 1..) = terminal.read(&mut bytes) {
+        text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        if let Some((_, key)) = next.filter(|(after, _)| text.contains(after)) {
+            terminal.write_all(key.as_bytes()).unwrap();
+            next = script.next();
+        }
+    }
+    let output = child.wait_with_output().unwrap();
+    if output.status.code() == Some(77) {
+        crate::skipped(String::from_utf8_lossy(&output.stderr));
+        return None;
+    }
+    Some((output, text))
+}
+
+#[test]
+fn keys_do_it_hands_on() {
+    // The picture sends what changed, so words that stand apart may come apart.
+    let script = [("yours:", "l"), ("beats,", "l"), ("outage:", "q")];
+    let Some((output, text)) = hands_on(80, 24, &script) else { return };
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("outage seen by the client"), "{text}");
+}
+
+#[test]
+fn hands_on_without_room_for_the_keys_says_so() {
+    let Some((output, text)) = hands_on(79, 24, &[]) else { return };
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("--hands-on needs a terminal of 80 x 24"), "{told}");
 }
 
 /// Who is nobody at all in a user namespace (no mapping) may make no other one.
