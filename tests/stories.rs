@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(RACKS_AT_ONCE);
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stories");
     let stories = match Story::read_all(&directory) {
-        Ok(stories) => stories,
+        Ok(stories) => stories.into_iter().filter(|story| !story.is_for_simulator()).collect::<Vec<_>>(),
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::FAILURE;

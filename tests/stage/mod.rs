@@ -349,6 +349,7 @@ impl<'a> RackStage<'a> {
                     }
                 }
             }
+            Command::Device { .. } => return Err("no rack has a device that resets nodes".to_owned()),
             Command::Replay { node, time } => self.replay(*node, *time)?,
             Command::Wait(time) => {
                 let end = Moment::now() + *time;

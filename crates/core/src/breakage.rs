@@ -45,6 +45,8 @@ pub enum Breakage {
     NoSweep,
     /// The one that stays owner after a heal does not announce its addresses again.
     NoAnnouncementAfterHeal,
+    /// The groups of a silent peer are taken over before it is fenced.
+    TakeoverUnfenced,
 }
 
 /// Whether this rule is broken on purpose right now.

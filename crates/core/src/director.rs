@@ -23,7 +23,7 @@ use crate::{
     action::{Action, Answer},
     auth::Keys,
     breakage::{self, Breakage},
-    event::{Carrier, Event, Order, OrderId, Source},
+    event::{Carrier, Event, FenceOutcome, Order, OrderId, Source, Ticket},
     group::{Groups, News, Phase},
     liveness::{Liveness, Sign, Watch},
     note::{Escaped, Level, Note},
@@ -98,6 +98,8 @@ pub struct Director {
     books: Vec<Book>,
     labels: Vec<Label>,
     r1: R1,
+    /// The question to the fencing device that waits for its answer.
+    fencing: Option<Ticket>,
     left: Option<Leaving>,
     contest_said: Option<Instant>,
     refusals: Refusals,
@@ -202,6 +204,7 @@ impl Director {
             books: plan.groups.iter().map(|_| Book::default()).collect(),
             labels: plan.nodes.iter().map(|_| Label { weight: WEIGHT, site: String::new() }).collect(),
             r1: R1::new(plan.auto_failback),
+            fencing: None,
             left: None,
             contest_said: None,
             refusals: Refusals::default(),
@@ -234,7 +237,16 @@ impl Director {
             Event::Done { ticket, outcome } => {
                 self.groups.done(self.now.instant, ticket, &outcome, &mut self.out);
             }
-            Event::Fenced { .. } => {}
+            Event::Fenced { ticket, outcome } => {
+                // An answer to an older question is none.
+                let awaited = self.fencing.take_if(|asked| *asked == ticket).is_some();
+                if awaited && self.r1.is_fencing() {
+                    self.with_r1(|r1, view| r1.fenced(view, &outcome));
+                    if let Some(peer) = self.peer.as_mut().filter(|_| outcome == FenceOutcome::Ok) {
+                        peer.watch.note(Sign::Proved);
+                    }
+                }
+            }
             Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
             Event::Order { id, order } => self.order(id, order),
@@ -408,7 +420,8 @@ impl Director {
         if !self.come_up() {
             self.with_r1(R1::peer_dead);
         }
-        if let Some(peer) = &mut self.peer {
+        // Silence is all the proof there is, unless a device is to bring a better one.
+        if let Some(peer) = self.peer.as_mut().filter(|_| !self.r1.is_fencing()) {
             peer.watch.note(Sign::Proved);
         }
     }
@@ -543,6 +556,7 @@ impl Director {
             peer_up: self.peer.as_ref().is_some_and(|peer| peer.watch.state().is_up() && !peer.left),
             peer_locum: self.peer.as_ref().is_some_and(|peer| peer.locum == Some(true)),
             is_first: self.peer.as_ref().is_some_and(|peer| self.plan.me < peer.node),
+            fencing: self.plan.fencing.as_ref().map(|fencing| fencing.device.as_str()),
             deadtime: self.plan.timing.deadtime,
             groups: &self.groups,
         };
@@ -577,6 +591,12 @@ impl Director {
     fn step(&mut self, step: Step) {
         match step {
             Step::Say(body) => self.say(body, None),
+            Step::Fence => {
+                let Some(node) = self.peer.as_ref().map(|peer| peer.node) else { return };
+                let ticket = self.groups.new_ticket();
+                self.fencing = Some(ticket);
+                self.out.push_back(Action::Fence { ticket, node });
+            }
             Step::Want(set, run) => self.groups.want(set, run, &mut self.out),
             Step::Announce(set) => {
                 let addresses: Vec<ResourceId> = self.groups.addresses(set).collect();
@@ -639,7 +659,8 @@ impl Director {
         if !self.r1.mine().and(set).is_none() {
             return (self.groups.phase(group) == Phase::Running).then_some(self.plan.me);
         }
-        let peer = self.peer.as_ref()?;
+        // What a silent peer that was not reset runs, nobody knows.
+        let peer = self.peer.as_ref().filter(|_| !self.r1.is_fencing())?;
         (!self.r1.theirs().and(set).is_none()).then_some(peer.node)
     }
 

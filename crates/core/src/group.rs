@@ -312,6 +312,12 @@ impl Groups {
         self.news.pop_front()
     }
 
+    /// A ticket that was never used.
+    pub(crate) fn new_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
     fn members(&self, group: GroupIndex) -> usize {
         self.plan.groups[group.0].resources.len()
     }
@@ -323,8 +329,7 @@ impl Groups {
         purpose: Purpose,
         out: &mut VecDeque<Action>,
     ) {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
+        let ticket = self.new_ticket();
         self.running.insert(ticket, (resource, operation, purpose));
         let limits = &self.plan.limits;
         let limit = match operation {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     action::Answer,
     breakage::{self, Breakage},
-    event::OrderId,
+    event::{FenceOutcome, OrderId},
     group::Groups,
     note::Level,
     plan::AutoFailback,
@@ -41,6 +41,11 @@ pub const HAND_BACK: Duration = Duration::from_secs(30);
 pub const HAND_BACK_MAX: Duration = Duration::from_secs(3600);
 /// A real heartbeat that meets a healed partition restarts after this long.
 pub const HEAL_RESTART: Duration = Duration::from_secs(2);
+
+mod fencing;
+
+pub use fencing::FENCE_PAUSE;
+use fencing::Fence;
 
 /// Where the dialect is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +102,8 @@ enum Task {
 pub enum Step {
     /// Send this to all.
     Say(Body),
+    /// Reset the peer with the device; answered by [`R1::fenced`].
+    Fence,
     /// Start (`true`) or stop the groups of a set.
     Want(Holding, bool),
     /// Announce the addresses of the running groups of a set again.
@@ -127,6 +134,8 @@ pub struct View<'a> {
     pub peer_locum: bool,
     /// Whether this node stands before the peer in ha.cf: it goes first where both want to.
     pub is_first: bool,
+    /// The type of the device that fences the peer, if one is configured.
+    pub fencing: Option<&'a str>,
     /// How long a contested set may stay so before the tie is broken.
     pub deadtime: Duration,
     /// Where the groups are.
@@ -171,6 +180,10 @@ pub struct R1 {
     hand_back: Option<(Holding, Instant)>,
     leave: Option<Leave>,
     restart_at: Option<Instant>,
+    /// The proof of the peer's death.
+    fence: Fence,
+    /// The peer may run something: it has not said that it holds nothing.
+    peer_may_hold: bool,
     steps: VecDeque<Step>,
 }
 
@@ -203,6 +216,8 @@ impl R1 {
             hand_back: None,
             leave: None,
             restart_at: None,
+            fence: Fence::Idle,
+            peer_may_hold: true,
             steps: VecDeque::new(),
         }
     }
@@ -246,6 +261,7 @@ impl R1 {
     #[must_use]
     pub fn transition(&self) -> Option<&'static str> {
         match self.handover {
+            Handover::Idle if self.is_fencing() => Some("fencing the peer"),
             Handover::Idle if self.tasks.is_empty() => None,
             Handover::Idle => Some("acquiring"),
             Handover::Offered { .. } => Some("offering"),
@@ -278,6 +294,10 @@ impl R1 {
             self.takeover.map(|(_, _, until)| until),
             self.hand_back.map(|(_, at)| at),
             self.restart_at,
+            match self.fence {
+                Fence::Failed { again, .. } => Some(again),
+                Fence::Idle | Fence::Asked { .. } => None,
+            },
         ]
         .into_iter()
         .flatten()
@@ -300,45 +320,11 @@ impl R1 {
         }
     }
 
-    /// The peer is silent beyond its deadtime, and that is all the proof that guard `none` asks for.
-    pub fn peer_dead(&mut self, view: &View<'_>) {
-        if matches!(self.state, State::Init | State::Leaving | State::Left) {
-            self.theirs = None;
-            return;
-        }
-        if let Some(peer) = view.peer {
-            let gave_up = self.theirs == Some(Holding::None);
-            let result = if gave_up { "unneeded" } else { "n_stnth" };
-            if gave_up {
-                self.note(Level::Info, format!("Dead node {peer} gave up resources."));
-            } else {
-                let text = format!(
-                    "No fencing is configured: {peer} is taken for dead because it is silent. \
-                     Shared disks are not protected."
-                );
-                self.note(Level::Warning, text);
-            }
-            self.say(Body::Stonith { node: peer.into(), result: result.into() });
-        }
-        // Of a peer that never spoke, everything may be running there; but if it is alive and could not hear us
-        // either, it has done the same, and each of us yields what is not its own.
-        let held = self.theirs.map_or(Holding::Foreign, Holding::mirrored);
-        self.seized = self.seized.plus(held.minus(self.mine));
-        if self.mine == Holding::All && self.state == State::Stable && self.handover == Handover::Idle {
-            self.theirs = Some(Holding::None);
-            self.contested = None;
-            return self.abandon_orders(view, "fell silent");
-        }
-        if let Some(peer) = view.peer {
-            self.note(Level::Warning, format!("Resources being acquired from {peer}."));
-        }
-        self.take_everything(&[Task::MachDown, Task::Own]);
-        self.abandon_orders(view, "fell silent");
-    }
-
     /// The peer says that it has released everything and goes.
     pub fn peer_left(&mut self, view: &View<'_>) {
         self.note(Level::Info, format!("Received shutdown notice from '{}'.", view.name()));
+        self.peer_may_hold = false;
+        self.end_fencing(view);
         let missing = Holding::All.minus(self.mine);
         self.seized = Holding::None;
         self.contested = None;
@@ -351,6 +337,8 @@ impl R1 {
 
     /// The peer has begun a new life: whatever it held it has swept.
     pub fn peer_restarted(&mut self, view: &View<'_>) {
+        self.peer_may_hold = true;
+        self.end_fencing(view);
         self.theirs = Some(Holding::None);
         self.other_stable = false;
         self.seized = Holding::None;
@@ -378,7 +366,9 @@ impl R1 {
         let text = format!("Cluster node {} returning after partition.", view.name());
         self.note(Level::Critical, text);
         self.theirs = None;
+        self.peer_may_hold = true;
         self.other_stable = false;
+        self.end_fencing(view);
         if view.peer_locum {
             self.announce_due = Holding::All;
             self.exchange_holdings();
@@ -391,6 +381,7 @@ impl R1 {
     /// The peer has begun a life that we did not follow from its start, and we have settled already (our links were
     /// dead for longer than initdead, say): it may hold what we took.
     pub fn peer_met(&mut self, view: &View<'_>) {
+        self.end_fencing(view);
         if self.state == State::Stable && view.peer_locum {
             self.failback_due = true;
             self.announce_due = Holding::All;
@@ -547,6 +538,7 @@ impl R1 {
         if let Some((set, _)) = self.hand_back.take_if(|(_, at)| now >= *at) {
             self.hand_back_now(view, set);
         }
+        self.fencing_goes_on(view);
         self.break_tie(view);
         self.tell_again(view);
         if self.restart_at.take_if(|at| now >= *at).is_some() && self.leave.is_none() {
@@ -559,6 +551,7 @@ impl R1 {
 
     fn heard_starting(&mut self, view: &View<'_>) {
         self.theirs = Some(Holding::None);
+        self.peer_may_hold = true;
         self.other_stable = false;
         self.failback_due = true;
         match self.state {
@@ -575,6 +568,7 @@ impl R1 {
     fn heard_resource(&mut self, view: &View<'_>, resource: &Resource) {
         let known = if resource.full { Holding::None } else { self.theirs.unwrap_or(Holding::None) };
         self.theirs = Some(known.plus(resource.hold));
+        self.peer_may_hold = self.theirs != Some(Holding::None);
         let was_stable = self.other_stable;
         if let Some(stable) = resource.stable {
             self.other_stable = stable;
@@ -951,7 +945,12 @@ impl R1 {
     /// Both nodes have settled and neither holds our local set: it is ours to take.
     fn adopt_orphans(&mut self, view: &View<'_>) {
         let settled = view.peer_locum && self.other_stable && self.settled() && self.leave.is_none();
-        if settled && !self.mine.has_local() && self.theirs.is_some() && !self.theirs().has_local() {
+        if settled
+            && !self.is_fencing()
+            && !self.mine.has_local()
+            && self.theirs.is_some()
+            && !self.theirs().has_local()
+        {
             self.note(Level::Warning, "No one owns our local resources! Taking them.".into());
             self.acquire_local();
         }
@@ -982,6 +981,7 @@ impl R1 {
         let spoke = self.state != State::Init;
         self.state = State::Leaving;
         self.mine = Holding::None;
+        self.fence = Fence::Idle;
         self.hand_back = None;
         self.settle_at = None;
         if let Some((order, _, _)) = self.takeover.take() {

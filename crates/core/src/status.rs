@@ -14,7 +14,7 @@ pub struct Status {
     pub cluster: String,
     /// `r1`
     pub dialect: Cow<'static, str>,
-    /// `none`: a takeover happens on silence alone.
+    /// `none`: a takeover happens on silence alone; `fencing`: not before a device has reset the silent node.
     pub guard: Cow<'static, str>,
     /// This node.
     pub node: String,

@@ -39,6 +39,8 @@
 //!   Every node also has the interface `eth0` on the LAN of the client, whether or not frames run over it.
 //! * `group NODE RESOURCE…`: a line of `haresources`.
 //! * `script NAME [on NODE] start|stop TIME|works|fails|hangs`: how a resource script behaves. Also a command.
+//! * `device works|fails`: how the device of `stonith_host` behaves that resets a silent node: it takes the power of the
+//!   node's host, or does not. Also a command. The simulator alone has such devices.
 //! * `limit start|stop|status TIME`: how long an operation may take.
 //! * A second block `cluster NAME` is another cluster on the same segments. Its nodes are written `NAME/NODE`; a
 //!   node of the same name is a second daemon on the same host.
@@ -47,8 +49,8 @@
 //! `power-on NODE…`, `kill NODE` (the daemon alone; kernel and services stay), `freeze NODE`, `thaw NODE`,
 //! `cut LINK… [from NODE]`, `heal LINK…`, `lose PERCENT% LINK…|all`, `standby|takeover NODE all|foreign|local|failback` (waits
 //! for the answer), `keys NODE LINE; LINE…` (new `authkeys`, then HUP), `replay NODE TIME` (everybody on its links
-//! hears for so long, over and over, what NODE sent in its life before the present or last one), `wait TIME`,
-//! `settle [within TIME]` (until nothing changes any more).
+//! hears for so long, over and over, what NODE sent in its life before the present or last one), `device works|fails`,
+//! `wait TIME`, `settle [within TIME]` (until nothing changes any more).
 //!
 //! **The expected part** holds outside facts only; [`crate::transcript`] says how it is written. `LOCUM_REWRITE=1`
 //! writes it anew.
@@ -79,6 +81,9 @@ const DIRECTIVES: &[&str] = &[
     "msgfmt",
     "max_rexmit_delay",
     "hopfudge",
+    "ping",
+    "respawn",
+    "stonith_host",
 ];
 
 /// A story, parsed and checked: every node, link and script that a command names exists.
@@ -119,6 +124,8 @@ pub struct Cluster {
     pub keys: String,
     /// How scripts behave, in the order in which it was said; the last word counts.
     pub conducts: Vec<Conduct>,
+    /// Whether the device that resets nodes works.
+    pub device_works: bool,
     /// Limits of the agents' operations, where they differ from the daemon's defaults.
     pub limits: Vec<(Operation, Duration)>,
     /// `deadtime`
@@ -286,6 +293,11 @@ pub enum Command {
         /// How.
         conduct: Conduct,
     },
+    /// The device that resets nodes works from now on, or does not.
+    Device {
+        /// Whether it works.
+        works: bool,
+    },
     /// What a node sent in an earlier life is heard again.
     Replay {
         /// Whose frames.
@@ -415,6 +427,12 @@ impl Story {
     pub fn made(name: String, clusters: Vec<Cluster>, steps: Vec<Step>) -> Self {
         let (why, expected, head, tail) = Default::default();
         Self { name, why, clusters, steps, expected, notes: Vec::new(), head, tail }
+    }
+
+    /// Whether the simulator alone can play it: no rack has a device that takes the power of a host.
+    #[must_use]
+    pub fn is_for_simulator(&self) -> bool {
+        self.clusters.iter().any(|c| c.directive("stonith_host").is_some())
     }
 
     /// The file with another expected part.
@@ -705,6 +723,7 @@ impl<'a> Parser<'a> {
             groups: Vec::new(),
             keys: String::new(),
             conducts: Vec::new(),
+            device_works: true,
             limits: Vec::new(),
             deadtime: Duration::ZERO,
             initdead: Duration::ZERO,
@@ -750,6 +769,7 @@ impl<'a> Parser<'a> {
                 let conduct = conduct(said, c).map_err(fault)?;
                 c.conducts.push(conduct);
             }
+            ["device", manner] => c.device_works = device(manner).map_err(fault)?,
             ["limit", operation, time] => {
                 let operation = match *operation {
                     "start" => Operation::Start,
@@ -767,7 +787,7 @@ impl<'a> Parser<'a> {
             [name, ..] => {
                 return Err(fault(format!(
                     "`{name}` does not belong into a cluster block like this; known are: nodes NODE [NODE], keys, \
-                     link, group, script, limit, {}",
+                     link, group, script, device, limit, {}",
                     DIRECTIVES.join(", ")
                 )));
             }
@@ -867,6 +887,14 @@ fn conduct(words: &[&str], c: &Cluster) -> Result<Conduct, String> {
     Ok(Conduct { script: (*script).to_owned(), node: node.map(str::to_owned), operation, manner })
 }
 
+fn device(manner: &str) -> Result<bool, String> {
+    match manner {
+        "works" => Ok(true),
+        "fails" => Ok(false),
+        other => Err(format!("a device `works` or `fails`; it does not `{other}`")),
+    }
+}
+
 fn node_ref(story: &Story, name: &str) -> Result<NodeRef, String> {
     story.nodes().find(|&node| story.node_name(node) == name).ok_or_else(|| {
         let known: Vec<String> = story.nodes().map(|node| story.node_name(node)).collect();
@@ -935,6 +963,7 @@ fn command(story: &Story, text: &str) -> Result<Command, String> {
             Command::Keys { node: node_ref(story, name)?, text: keys_text(lines) }
         }
         ["script", said @ ..] => Command::Script { cluster: 0, conduct: conduct(said, &story.clusters[0])? },
+        ["device", manner] => Command::Device { works: device(manner)? },
         ["replay", name, time] => Command::Replay { node: node_ref(story, name)?, time: parse_time(time)? },
         ["wait", time] => Command::Wait(parse_time(time)?),
         ["settle"] => Command::Settle { within: None },
@@ -942,7 +971,7 @@ fn command(story: &Story, text: &str) -> Result<Command, String> {
         _ => {
             return Err(format!(
                 "`{text}` is not a command; known are: start, stop, power-off, power-on, kill, freeze, thaw, cut, \
-                 heal, lose, standby, takeover, keys, script, replay, wait, settle"
+                 heal, lose, standby, takeover, keys, script, device, replay, wait, settle"
             ));
         }
     })

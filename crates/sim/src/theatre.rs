@@ -231,6 +231,11 @@ impl<'a> Theatre<'a> {
                 self.world.rekey(daemon, keys);
             }
             Command::Script { cluster, conduct } => self.conduct(*cluster, conduct),
+            Command::Device { works } => {
+                for daemon in &mut self.world.daemons {
+                    daemon.setup.device_works = *works;
+                }
+            }
             Command::Replay { node, time } => {
                 let daemon = self.daemon(*node);
                 self.world.replay(daemon, *time);
@@ -366,6 +371,7 @@ fn setup(story: &Story, node: NodeRef) -> Result<Setup, String> {
         keys: keys(&cluster.keys)?,
         links: links.collect(),
         conducts: cluster.conducts.clone(),
+        device_works: cluster.device_works,
         name: name.clone(),
     })
 }

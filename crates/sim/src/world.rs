@@ -17,9 +17,9 @@ use locum_core::{
     action::{Action, Answer, Operation},
     auth::{Key, Keys},
     director::{Director, Identity},
-    event::{Carrier, Event, Order, OrderId, Outcome, Source, Ticket},
+    event::{Carrier, Event, FenceOutcome, Order, OrderId, Outcome, Source, Ticket},
     note::Note,
-    plan::{Agent, LinkIndex, Medium, NodeIndex, Plan, ResourceId},
+    plan::{Agent, LinkIndex, Medium, NodeIndex, PingIndex, Plan, ResourceId},
     sequence::Heard,
     status::Status,
     time::{Instant, Now},
@@ -44,6 +44,10 @@ const SPINS_MAX: u32 = 100;
 const ADDRESS_TIME: Duration = Duration::from_millis(1);
 /// What a script needs to tell its status.
 const STATUS_TIME: Duration = Duration::from_millis(5);
+/// What a device needs to reset a node, or to find that it cannot.
+const DEVICE_TIME: Duration = Duration::from_millis(100);
+/// What the answer of a ping node needs.
+const ECHO_TIME: Duration = Duration::from_micros(300);
 /// The wall clock when the world begins: 2002-04-01.
 const UNIX_BEGIN: u64 = 1_017_619_200;
 
@@ -62,6 +66,8 @@ pub struct Setup {
     pub links: Vec<(usize, SocketAddr)>,
     /// How scripts behave here.
     pub conducts: Vec<Conduct>,
+    /// Whether its fencing device works.
+    pub device_works: bool,
     /// The node's name, to which conducts refer.
     pub name: String,
 }
@@ -131,6 +137,8 @@ enum Input {
     Frame { link: LinkIndex, from: Source, bytes: Arc<[u8]> },
     Link { link: LinkIndex, state: Carrier },
     Done { ticket: Ticket, outcome: Outcome },
+    Fenced { ticket: Ticket, outcome: FenceOutcome },
+    Echo { ping: PingIndex, bytes: Arc<[u8]> },
     Order { id: OrderId, order: Order },
     Keys(Keys),
 }
@@ -140,6 +148,8 @@ enum Happening {
     Wake { daemon: usize, life: u64 },
     Frame { daemon: usize, life: u64, link: LinkIndex, from: Source, bytes: Arc<[u8]> },
     AgentEnds { daemon: usize, power: u64, life: u64, job: Job },
+    Fenced { daemon: usize, life: u64, ticket: Ticket, node: NodeIndex },
+    Echo { daemon: usize, life: u64, ping: PingIndex, bytes: Arc<[u8]> },
     Sweep { daemon: usize, life: u64 },
     Return { daemon: usize, life: u64 },
     Replay { daemon: usize, at: usize, until: u64 },
@@ -423,6 +433,17 @@ impl World {
                     self.agent_ends(daemon, life, job);
                 }
             }
+            Happening::Fenced { daemon, life, ticket, node } => {
+                self.jobs -= 1;
+                if self.daemons[daemon].lives == life {
+                    self.reset(daemon, ticket, node);
+                }
+            }
+            Happening::Echo { daemon, life, ping, bytes } => {
+                if self.daemons[daemon].lives == life {
+                    self.feed(daemon, Input::Echo { ping, bytes });
+                }
+            }
             Happening::Sweep { daemon, life } => {
                 if self.daemons[daemon].lives == life {
                     self.sweep(daemon);
@@ -555,13 +576,17 @@ impl World {
     fn perform(&mut self, daemon: usize, action: Action) {
         match action {
             Action::Send { link, bytes } => self.send(daemon, link, bytes),
-            Action::Ping { .. } => {} // No story has ping nodes: they never decide anything.
+            Action::Ping { ping, bytes } => self.ping(daemon, ping, bytes),
             Action::Run { ticket, resource, operation, limit } => {
                 self.run(daemon, ticket, resource, operation, limit);
             }
             Action::Announce(resource) => self.announce(daemon, resource),
             Action::EventScript { .. } => {} // No story has scripts of its own.
-            Action::Fence { .. } => {}
+            Action::Fence { ticket, node } => {
+                let life = self.daemons[daemon].lives;
+                self.jobs += 1;
+                self.at(self.now + nanos(DEVICE_TIME), Happening::Fenced { daemon, life, ticket, node });
+            }
             Action::Reply { order, answer } => match self.orders.get_mut(&order) {
                 Some(asked) if asked.answer.is_none() && asked.daemon == daemon => {
                     asked.answer = Some(answer)
@@ -622,6 +647,30 @@ impl World {
                 self.deliver(left, segment, listener, its_link, Source::Udp(address), &bytes);
             }
         }
+    }
+
+    /// Ping nodes stand on the segment of the client, and are always there.
+    fn ping(&mut self, daemon: usize, ping: PingIndex, bytes: Arc<[u8]>) {
+        let (host, life) = (self.daemons[daemon].setup.host, self.daemons[daemon].lives);
+        let mut lan = self.segments.iter().filter(|segment| segment.link.cable == story::Cable::Lan);
+        if lan.all(|segment| !segment.is_cut && !segment.muted.contains(&host)) {
+            self.at(self.now + nanos(ECHO_TIME), Happening::Echo { daemon, life, ping, bytes });
+        }
+    }
+
+    /// The device of a daemon has done what it can.
+    fn reset(&mut self, daemon: usize, ticket: Ticket, node: NodeIndex) {
+        let setup = &self.daemons[daemon].setup;
+        let (name, works) = (setup.plan.nodes[node.0].clone(), setup.device_works);
+        let host = self.hosts.iter().position(|host| host.name == name);
+        let outcome = match host.filter(|_| works) {
+            Some(host) => {
+                self.power_off(host);
+                FenceOutcome::Ok
+            }
+            None => FenceOutcome::Bad("the device does not answer".to_owned()),
+        };
+        self.feed(daemon, Input::Fenced { ticket, outcome });
     }
 
     fn deliver(
@@ -887,6 +936,8 @@ impl Up {
             Input::Frame { link, from, bytes } => Event::Frame { link: *link, from: *from, bytes },
             Input::Link { link, state } => Event::Link { link: *link, state: state.clone() },
             Input::Done { ticket, outcome } => Event::Done { ticket: *ticket, outcome: outcome.clone() },
+            Input::Fenced { ticket, outcome } => Event::Fenced { ticket: *ticket, outcome: outcome.clone() },
+            Input::Echo { ping, bytes } => Event::Echo { ping: *ping, bytes },
             Input::Order { id, order } => Event::Order { id: *id, order: *order },
             Input::Keys(keys) => Event::Keys(keys.clone()),
         };

@@ -10,7 +10,7 @@ impl Director {
         Status {
             cluster: self.plan.cluster.clone(),
             dialect: "r1".into(),
-            guard: "none".into(),
+            guard: if self.plan.fencing.is_some() { "fencing".into() } else { "none".into() },
             node: self.plan.nodes[self.plan.me.0].clone(),
             state: self.r1.state(),
             transition: self.r1.transition().map(Into::into),
@@ -146,6 +146,15 @@ impl Director {
             } else if !peer.watch.state().is_up() {
                 troubles.push(format!("{} is not heard: nobody would take over", peer.name));
             }
+        }
+        if self.r1.is_fencing() {
+            let name = self.peer.as_ref().map_or("the peer", |peer| peer.name.as_str());
+            troubles.push(match self.r1.fencing_failure() {
+                Some((times, why)) => format!(
+                    "{name} could not be reset, tried {times} times: {why}; nothing of it is taken over before it is"
+                ),
+                None => format!("{name} is being reset; nothing of it is taken over before it is"),
+            });
         }
         for (link, view) in self.plan.links.iter().zip(&self.links) {
             match &view.down {

@@ -7,8 +7,12 @@ use locum_core::note::Level;
 use locum_sim::{stage, story::Story, theatre::Theatre};
 
 /// Stories of what goes wrong: lines above a warning belong to them. All others are ordinary life.
-const GONE_WRONG: [&str; 12] = [
+const GONE_WRONG: [&str; 16] = [
     "daemon-frozen",
+    "fence-fails",
+    "fence-first-alone",
+    "fence-retried",
+    "fence-returns",
     "hanging-script",
     "hanging-stop",
     "idle-frozen",
@@ -23,7 +27,7 @@ const GONE_WRONG: [&str; 12] = [
 ];
 
 /// Parts of lines that the stories bring forth.
-const WORDS: [&str; 39] = [
+const WORDS: [&str; 45] = [
     "Heartbeat generation: ",
     "Local status now set to: 'up'",
     "Local status now set to: 'active'",
@@ -58,6 +62,12 @@ const WORDS: [&str; 39] = [
     "Standby resource acquisition done [all].",
     "Other node completed standby takeover of all resources.",
     "Both machines own our resources!",
+    "Resetting node clustnode1 with [null]",
+    "node clustnode1 now reset.",
+    "STONITH of clustnode1 failed.  Retrying...",
+    "Dead node clustnode2 gave up resources.",
+    "No STONITH device configured",
+    "Shared disks are not protected.",
     "Heartbeat shutdown in progress.",
     "Received shutdown notice from 'clustnode1'.",
     "Giving up all HA resources.",

@@ -1,0 +1,176 @@
+//! The death of a peer that may hold something, and its proof by a device that resets nodes (behaviour reference,
+//! section 7). Where a device is configured, silence is a suspicion: nothing of the peer is taken over, and nothing new
+//! is begun, before the device has said that the node is reset. It is asked again for ever. Whoever returns or says
+//! goodbye meanwhile is not dead, and is asked instead.
+
+use super::*;
+
+/// A device that did not reset a node is asked again after this, for ever.
+pub const FENCE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How far the proof is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fence {
+    /// Nothing is to be proved.
+    Idle,
+    /// The device is at work, after so many failures.
+    Asked { failures: u32 },
+    /// It failed so often, the last time for this reason; it is asked again then.
+    Failed { failures: u32, why: String, again: Instant },
+}
+
+impl R1 {
+    /// Whether the peer is silent, may hold something, and was not reset so far.
+    #[must_use]
+    pub fn is_fencing(&self) -> bool {
+        self.fence != Fence::Idle
+    }
+
+    /// How often the device has failed to reset the peer, and why the last time.
+    #[must_use]
+    pub fn fencing_failure(&self) -> Option<(u32, &str)> {
+        match &self.fence {
+            Fence::Failed { failures, why, .. } => Some((*failures, why)),
+            Fence::Idle | Fence::Asked { .. } => None,
+        }
+    }
+
+    /// The peer is silent beyond its deadtime. Where there is no device, that is all the proof that is asked for.
+    pub fn peer_dead(&mut self, view: &View<'_>) {
+        if matches!(self.state, State::Init | State::Leaving | State::Left) {
+            self.theirs = None;
+            return;
+        }
+        let Some(peer) = view.peer else { return self.death_proved(view) };
+        if !self.peer_may_hold {
+            self.note(Level::Info, format!("Dead node {peer} gave up resources."));
+            self.say(Body::Stonith { node: peer.into(), result: "unneeded".into() });
+            return self.death_proved(view);
+        }
+        if view.fencing.is_some() {
+            self.suspend(view);
+            self.ask_device(view, 0);
+            if !breakage::is(Breakage::TakeoverUnfenced) {
+                return;
+            }
+        } else {
+            let text = format!(
+                "No STONITH device configured: {peer} is taken for dead because it is silent. \
+                 Shared disks are not protected."
+            );
+            self.note(Level::Warning, text);
+            self.say_fenced(view, &FenceOutcome::NotConfigured);
+        }
+        self.death_proved(view);
+    }
+
+    /// What came of the step [`Step::Fence`] that was asked for last.
+    pub fn fenced(&mut self, view: &View<'_>, outcome: &FenceOutcome) {
+        let Fence::Asked { failures } = self.fence else { return };
+        let name = view.name();
+        let why = match outcome {
+            FenceOutcome::Ok => {
+                self.fence = Fence::Idle;
+                self.note(Level::Info, format!("node {name} now reset."));
+                self.say_fenced(view, outcome);
+                return self.death_proved(view);
+            }
+            FenceOutcome::BadHost(why) => {
+                let device = view.fencing.unwrap_or_default();
+                self.note(Level::Error, format!("Device {device} cannot reset host {name}: {why}"));
+                why.clone()
+            }
+            FenceOutcome::Bad(why) => {
+                self.note(Level::Error, format!("Host {name} not reset! ({why})"));
+                why.clone()
+            }
+            FenceOutcome::NotConfigured => {
+                self.note(Level::Error, format!("Host {name} not reset! (the device cannot be driven)"));
+                String::from("the device cannot be driven")
+            }
+        };
+        self.note(Level::Warning, format!("STONITH of {name} failed.  Retrying..."));
+        // `n_stnth` would say that we take over all the same.
+        let bad = matches!(outcome, FenceOutcome::NotConfigured).then(|| FenceOutcome::Bad(String::new()));
+        self.say_fenced(view, bad.as_ref().unwrap_or(outcome));
+        let again = view.now + FENCE_PAUSE;
+        self.fence = Fence::Failed { failures: failures.saturating_add(1), why, again };
+    }
+
+    /// The device is asked again when it is time.
+    pub(super) fn fencing_goes_on(&mut self, view: &View<'_>) {
+        if let Fence::Failed { failures, again, .. } = self.fence
+            && view.now >= again
+        {
+            self.ask_device(view, failures);
+        }
+    }
+
+    /// The peer is back, or has said goodbye: its death needs no proof any more, and a late answer is none.
+    pub(super) fn end_fencing(&mut self, view: &View<'_>) {
+        if self.fence == Fence::Idle {
+            return;
+        }
+        self.fence = Fence::Idle;
+        self.note(Level::Info, format!("{} is there: it need not be fenced", view.name()));
+        // We had not settled when it fell silent, and begin again with asking who holds what.
+        if matches!(self.state, State::Starting | State::BothStarting | State::Received) {
+            self.state = State::Starting;
+            self.settle_at = Some(view.now + WAIT);
+            self.say(Body::Starting);
+        }
+    }
+
+    fn ask_device(&mut self, view: &View<'_>, failures: u32) {
+        let device = view.fencing.unwrap_or_default();
+        self.note(Level::Info, format!("Resetting node {} with [{device}]", view.name()));
+        self.fence = Fence::Asked { failures };
+        self.steps.push_back(Step::Fence);
+    }
+
+    fn say_fenced(&mut self, view: &View<'_>, outcome: &FenceOutcome) {
+        let result = outcome.word().into();
+        self.say(Body::Stonith { node: view.name().into(), result });
+    }
+
+    /// What we were about to do with the peer is not done any more; what it has surely given or never had is ours.
+    fn suspend(&mut self, view: &View<'_>) {
+        self.settle_at = None;
+        self.hand_back = None;
+        self.contested = None;
+        match self.handover {
+            // It waits for our word, which it never had: the set is ours still.
+            Handover::Giving { held, .. } => {
+                self.handover = Handover::Idle;
+                self.mine = self.mine.plus(held);
+                self.steps.push_back(Step::Want(held, true));
+            }
+            // It has given us its word: we go on.
+            Handover::Taking { .. } => {}
+            Handover::Idle
+            | Handover::Offered { .. }
+            | Handover::Given { .. }
+            | Handover::Awaiting { .. } => self.handover = Handover::Idle,
+        }
+        self.abandon_orders(view, "fell silent");
+    }
+
+    /// The peer holds nothing any more, or we have to believe that.
+    fn death_proved(&mut self, view: &View<'_>) {
+        self.fence = Fence::Idle;
+        // Of a peer that never spoke, everything may be running there; but if it is alive and could not hear us
+        // either, it has done the same, and each of us yields what is not its own.
+        let held = self.theirs.map_or(Holding::Foreign, Holding::mirrored);
+        self.seized = self.seized.plus(held.minus(self.mine));
+        if self.mine == Holding::All && self.state == State::Stable && self.handover == Handover::Idle {
+            self.theirs = Some(Holding::None);
+            self.contested = None;
+            return self.abandon_orders(view, "fell silent");
+        }
+        if let Some(peer) = view.peer {
+            self.note(Level::Warning, format!("Resources being acquired from {peer}."));
+        }
+        self.take_everything(&[Task::MachDown, Task::Own]);
+        self.abandon_orders(view, "fell silent");
+    }
+}
