@@ -15,6 +15,7 @@ use alloc::{
     vec::Vec,
 };
 use core::{
+    cmp::Ordering,
     fmt::{self, Display},
     net::IpAddr,
 };
@@ -27,7 +28,7 @@ use crate::{
     group::{Groups, News, Phase},
     liveness::{Liveness, Sign, Watch},
     note::{Escaped, Level, Note},
-    plan::{GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
+    plan::{AutoFailback, GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
     r1::{R1, State, Step, View},
     sequence::{Again, Heard, Life, Received, Sent, Verdict},
     status::{self, Status},
@@ -39,11 +40,13 @@ use crate::{
 };
 
 mod inbound;
+mod ipfail;
 mod outbound;
 mod refusals;
 mod report;
 mod scripts;
 
+use ipfail::Ipfail;
 use refusals::Refusals;
 
 /// The version of Locum's extension to R1 that our status carries.
@@ -98,6 +101,7 @@ pub struct Director {
     books: Vec<Book>,
     labels: Vec<Label>,
     r1: R1,
+    ipfail: Option<Ipfail>,
     /// The question to the fencing device that waits for its answer.
     fencing: Option<Ticket>,
     left: Option<Leaving>,
@@ -204,6 +208,7 @@ impl Director {
             books: plan.groups.iter().map(|_| Book::default()).collect(),
             labels: plan.nodes.iter().map(|_| Label { weight: WEIGHT, site: String::new() }).collect(),
             r1: R1::new(plan.auto_failback),
+            ipfail: Ipfail::new(&plan),
             fencing: None,
             left: None,
             contest_said: None,
@@ -288,6 +293,7 @@ impl Director {
             self.left.map(|leaving| leaving.until),
             self.contest_said.map(|at| at + CONTEST_PAUSE),
             self.refusals.deadline(),
+            self.ipfail.as_ref().and_then(Ipfail::deadline),
         ];
         watches.chain(peer).chain(others.into_iter().flatten()).fold(self.next_beat, Instant::min)
     }
@@ -326,6 +332,7 @@ impl Director {
         self.watch_links();
         self.watch_pings();
         self.watch_peer();
+        self.ipfail_goes_on();
         self.ask_for_missing();
         self.groups.tick(now, &mut self.out);
         self.with_r1(R1::tick);
@@ -378,6 +385,7 @@ impl Director {
                     Level::Warning,
                     format!("ping node {} does not answer", self.plan.pings[index].name),
                 );
+                self.ipfail.iter_mut().for_each(Ipfail::note_change);
             }
         }
     }
@@ -409,6 +417,7 @@ impl Director {
         peer.waiting.clear();
         self.remember();
         let Some(peer) = &self.peer else { return };
+        self.ipfail.iter_mut().for_each(Ipfail::forget_peer);
         let text = if peer.left {
             format!("node {} is gone", peer.name)
         } else {
@@ -511,6 +520,7 @@ impl Director {
         self.state = NodeState::Active;
         self.note(Level::Info, "Local status now set to: 'active'".to_string());
         self.say_status();
+        self.ipfail_joins();
         self.with_r1(R1::links_up);
         true
     }

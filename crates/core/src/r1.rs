@@ -413,6 +413,12 @@ impl R1 {
             | Body::Ack { .. }
             | Body::ReqNodes
             | Body::RepNodes { .. }
+            | Body::PingCount { .. }
+            | Body::YouAreDead
+            | Body::AbortGiveUp
+            | Body::ClientStatus { .. }
+            | Body::QueryClient { .. }
+            | Body::RespondClient { .. }
             | Body::AddNode { .. }
             | Body::DelNode { .. }
             | Body::SetWeight { .. }
@@ -432,14 +438,17 @@ impl R1 {
         }
     }
 
+    /// Offers a set to the peer, without a person who waits for the answer.
+    ///
+    /// # Errors
+    /// Why not now, in words.
+    pub fn give_away(&mut self, view: &View<'_>, set: Holding) -> Result<(), String> {
+        if set.and(self.mine).is_none() { Ok(()) } else { self.offer(view, set, None) }
+    }
+
     /// A script asks us to give a set to the peer, as `hb_standby` does; the log has what came of it.
     pub fn wish_standby(&mut self, view: &View<'_>, set: Holding) {
-        let given = if set.and(self.mine).is_none() {
-            Err("nothing of that set is here".into())
-        } else {
-            self.offer(view, set, None)
-        };
-        if let Err(why) = given {
+        if let Err(why) = self.give_away(view, set) {
             self.note(Level::Warning, format!("not handed over: {why}"));
         }
     }

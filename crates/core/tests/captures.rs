@@ -86,14 +86,6 @@ fn frames_of_either_key_are_understood_when_both_nodes_list_both() {
 #[test]
 fn types_that_are_known_are_read_as_such() {
     // These come from clients and administrators' commands; the director has no use for them.
-    let others = [
-        "abort_giveup",
-        "hbapi-clstat",
-        "num_ping_nodes",
-        "query-cstatus",
-        "respond-cstatus",
-        "you_are_dead",
-    ];
     let mut statuses = 0;
     for capture in CAPTURES {
         for packet in common::pcap(capture.name) {
@@ -101,7 +93,7 @@ fn types_that_are_known_are_read_as_such() {
             let message =
                 parse(&packet.payload, &keys[0]).or_else(|_| parse(&packet.payload, &keys[1])).unwrap();
             match &message.body {
-                Body::Other { kind } => assert!(others.contains(&kind.as_str()), "{message:#?}"),
+                Body::Other { .. } => panic!("{message:#?}"),
                 Body::Status(status) => {
                     statuses += 1;
                     assert!(status.dead_ms.is_some() && status.protocol == Some(1), "{message:#?}");

@@ -200,6 +200,16 @@ impl Director {
                 }
                 self.join();
             }
+            Body::PingCount { .. } | Body::YouAreDead | Body::AbortGiveUp | Body::ClientStatus { .. } => {
+                self.ipfail_heard(&message.body);
+            }
+            Body::QueryClient { client, from } => {
+                let state =
+                    if client == ipfail::IPFAIL && self.ipfail.is_some() { "online" } else { "offline" };
+                let (client, to) = (client.clone(), from.clone());
+                self.say_to_peer(Body::RespondClient { client, state: state.into(), to });
+            }
+            Body::RespondClient { .. } => {}
             Body::AddNode { nodes } | Body::DelNode { nodes } => self.refuse_nodes(message, nodes),
             Body::SetWeight { .. } | Body::SetSite { .. } => {
                 self.label(&message.body);
@@ -210,6 +220,7 @@ impl Director {
                     peer.left = true;
                     peer.waiting.clear();
                 }
+                self.ipfail.iter_mut().for_each(Ipfail::forget_peer);
                 self.heard_r1(&message.body);
                 self.come_up();
             }
@@ -250,6 +261,7 @@ impl Director {
             self.remember();
         }
         let Some(peer) = &mut self.peer else { return };
+        let joined = beat.state == NodeState::Active && peer.state != Some(beat.state);
         if peer.locum != Some(locum) || peer.state != Some(beat.state) {
             peer.locum = Some(locum);
             peer.state = Some(beat.state);
@@ -257,6 +269,9 @@ impl Director {
             let text =
                 format!("Status update for node {}: status {} ({program})", peer.name, beat.state.word());
             self.note(Level::Info, text);
+        }
+        if joined {
+            self.ipfail_asks();
         }
         if was == Liveness::Unheard {
             self.with_r1(R1::peer_met);
@@ -291,6 +306,7 @@ impl Director {
         peer.state = None;
         peer.waiting.clear();
         peer.left = false;
+        self.ipfail.iter_mut().for_each(Ipfail::forget_peer);
         let was = peer.watch.state();
         if was.is_down() {
             peer.watch = Watch::new(self.now.instant, self.plan.timing.initdead);
@@ -347,6 +363,7 @@ impl Director {
         self.pings[ping.0].note(Sign::Settled);
         if !was_up {
             self.note(Level::Info, format!("ping node {name} answers"));
+            self.ipfail.iter_mut().for_each(Ipfail::note_change);
         }
     }
 

@@ -54,6 +54,21 @@ impl Body {
             },
             "shutdone" => Self::ShutDone,
             "stonith" => Self::Stonith { node: text("node")?, result: text("result")? },
+            "num_ping_nodes" => Self::PingCount { count: fields.dec("num_ping")? },
+            "you_are_dead" => Self::YouAreDead,
+            "abort_giveup" => Self::AbortGiveUp,
+            "hbapi-clstat" => Self::ClientStatus {
+                client: text("from_id")?,
+                joins: match fields.text("st")? {
+                    "join" => true,
+                    "leave" => false,
+                    _ => return None,
+                },
+            },
+            "query-cstatus" => Self::QueryClient { client: text("cn")?, from: text("from_id")? },
+            "respond-cstatus" => {
+                Self::RespondClient { client: text("cn")?, state: text("cs")?, to: text("to_id")? }
+            }
             "addnode" => Self::AddNode { nodes: text("nodelist")? },
             "delnode" => Self::DelNode { nodes: text("nodelist")? },
             "setweight" => Self::SetWeight { node: text("node")?, weight: fields.dec("weight")? },
@@ -81,6 +96,12 @@ impl Body {
             Self::IpRequestResponse { .. } => "ip-request-resp",
             Self::ShutDone => "shutdone",
             Self::Stonith { .. } => "stonith",
+            Self::PingCount { .. } => "num_ping_nodes",
+            Self::YouAreDead => "you_are_dead",
+            Self::AbortGiveUp => "abort_giveup",
+            Self::ClientStatus { .. } => "hbapi-clstat",
+            Self::QueryClient { .. } => "query-cstatus",
+            Self::RespondClient { .. } => "respond-cstatus",
             Self::AddNode { .. } => "addnode",
             Self::DelNode { .. } => "delnode",
             Self::SetWeight { .. } => "setweight",
@@ -137,6 +158,25 @@ impl Body {
             Self::Stonith { node, result } => {
                 known.extend([Known::text("node", node.as_str()), Known::text("result", result.as_str())]);
             }
+            Self::PingCount { count } => {
+                known.push(Known::text("num_ping", dec((*count).into())));
+                known.extend(client_ids("ipfail"));
+            }
+            Self::YouAreDead | Self::AbortGiveUp => known.extend(client_ids("ipfail")),
+            Self::ClientStatus { client, joins } => {
+                known.push(Known::text("st", if *joins { "join" } else { "leave" }));
+                let [from, to, generation] = client_ids(client);
+                known.extend([from, to]);
+                known.extend(joins.then(|| Known::text("info", "signon")));
+                known.push(generation);
+            }
+            Self::QueryClient { client, from } => {
+                known.extend([Known::text("cn", client.as_str()), Known::text("from_id", from.as_str())]);
+            }
+            Self::RespondClient { client, state, to } => {
+                known.extend([Known::text("result", "OK"), Known::text("cn", client.as_str())]);
+                known.extend([Known::text("to_id", to.as_str()), Known::text("cs", state.as_str())]);
+            }
             Self::AddNode { nodes } | Self::DelNode { nodes } => {
                 known.push(Known::text("nodelist", nodes.as_str()));
             }
@@ -179,6 +219,11 @@ impl<'a> Known<'a> {
     pub(super) fn into_field(self) -> Field<'a> {
         Field { kind: self.kind, name: self.name, value: self.value }
     }
+}
+
+/// Between which clients a message goes: two of one name, in their first lives.
+fn client_ids(client: &str) -> [Known<'_>; 3] {
+    [Known::text("from_id", client), Known::text("to_id", client), Known::text("client_gen", "0")]
 }
 
 /// Words of the wire for an enum, each with its meaning: one table for both directions.

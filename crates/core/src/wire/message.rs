@@ -321,6 +321,38 @@ pub enum Body {
         /// `OK`, `badhost`, `bad`, `n_stnth`, `unneeded`
         result: String,
     },
+    /// `num_ping_nodes`: so many ping nodes are reached by the sender's ipfail.
+    PingCount {
+        /// `num_ping`
+        count: u32,
+    },
+    /// `you_are_dead`: the sender's ipfail reaches more ping nodes than the addressee.
+    YouAreDead,
+    /// `abort_giveup`: it reaches as many.
+    AbortGiveUp,
+    /// `hbapi-clstat`: a client of the sender's came or went.
+    ClientStatus {
+        /// Its name.
+        client: String,
+        /// It came.
+        joins: bool,
+    },
+    /// `query-cstatus`: is this client of the addressee there?
+    QueryClient {
+        /// `cn`: its name.
+        client: String,
+        /// `from_id`: who asks.
+        from: String,
+    },
+    /// `respond-cstatus`
+    RespondClient {
+        /// Its name.
+        client: String,
+        /// `cs`: `online`, `offline`.
+        state: String,
+        /// `to_id`: who asked.
+        to: String,
+    },
     /// `addnode`: an administrator of the sender wants these to be nodes.
     AddNode {
         /// `nodelist`: names, blank separated.
@@ -674,6 +706,20 @@ mod tests {
             }),
             Just(Body::ShutDone),
             (words(), words()).prop_map(|(node, result)| Body::Stonith { node, result }),
+            any::<u32>().prop_map(|count| Body::PingCount { count }),
+            Just(Body::YouAreDead),
+            Just(Body::AbortGiveUp),
+            (words(), any::<bool>()).prop_map(|(client, joins)| Body::ClientStatus { client, joins }),
+            (words(), words()).prop_map(|(client, from)| Body::QueryClient { client, from }),
+            (words(), words(), words()).prop_map(|(client, state, to)| Body::RespondClient {
+                client,
+                state,
+                to
+            }),
+            words().prop_map(|nodes| Body::AddNode { nodes }),
+            words().prop_map(|nodes| Body::DelNode { nodes }),
+            (words(), any::<u32>()).prop_map(|(node, weight)| Body::SetWeight { node, weight }),
+            (words(), words()).prop_map(|(node, site)| Body::SetSite { node, site }),
             "x[a-z_-]{1,20}".prop_map(|kind| Body::Other { kind }),
         ]
     }
