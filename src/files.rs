@@ -71,6 +71,12 @@ impl Files {
         checked
     }
 
+    /// Puts a text in the place of `haresources`; what is wrong with the file itself is forgotten.
+    pub fn put_haresources(&mut self, text: String) {
+        self.haresources = Some(text.into_bytes());
+        self.faults.retain(|fault| fault.file != FileName::Haresources);
+    }
+
     /// The text of a file, if there is one.
     #[must_use]
     pub fn text(&self, name: FileName) -> Option<&[u8]> {
@@ -164,8 +170,13 @@ fn read_text(path: &Path) -> io::Result<(Vec<u8>, u32)> {
 /// This node's name.
 fn node_name(dir: &Path) -> String {
     let nodeinfo = read_text(&dir.join("nodeinfo")).ok().map(|(text, _)| text);
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    config::node_name(nodeinfo.as_deref(), host.trim())
+    config::node_name(nodeinfo.as_deref(), &host_name())
+}
+
+/// What `uname -n` prints.
+#[must_use]
+pub fn host_name() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// The UDP port of the service `ha-cluster`.

@@ -136,6 +136,7 @@ impl House {
             roots,
             prefer_scripts: self.prefer_scripts,
             parameters: self.parameters.clone(),
+            fifo: Some("/var/lib/heartbeat/fifo".into()),
             cgroup: self.cgroup.clone(),
             notes: Some(self.path("operations")),
             tell: Arc::new(move |note| notes.lock().unwrap().push(note)),
@@ -364,9 +365,9 @@ fn different_resources_run_at_the_same_time() {
 #[test]
 fn the_environment_is_the_one_scripts_know_and_nothing_else() {
     // What heartbeat itself gives to a resource script, as measured; without what its shell library adds.
-    let measured = "HA_CURHOST HA_DATEFMT HA_DEBUGLOG HA_DIR HA_FUNCS HA_LOGD HA_LOGFILE HA_RCDIR HA_RESOURCEDIR \
-        HA_auto_failback HA_autojoin HA_baud HA_cluster HA_deadtime HA_debug HA_debugfile HA_keepalive HA_logfile \
-        HA_udpport OCF_AGENTS OCF_ROOT";
+    let measured = "HA_BIN HA_CURHOST HA_DATEFMT HA_DEBUGLOG HA_DIR HA_DOCDIR HA_FIFO HA_FUNCS HA_LOGD HA_LOGFILE \
+        HA_RCDIR HA_RESOURCEDIR HA_auto_failback HA_autojoin HA_baud HA_cluster HA_deadtime HA_debug HA_debugfile \
+        HA_keepalive HA_logfile HA_udpport OCF_AGENTS OCF_ROOT";
     let mut house = House::new();
     let recorded = [
         ("auto_failback", "on"),

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until it is so. Tests outside of the simulator have no other clock.
 #[expect(clippy::disallowed_methods, reason = "the daemons under test run in real time")]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
@@ -35,15 +35,15 @@ fn locum() -> Command {
 }
 
 /// One node's directories, and its daemon while it runs.
-struct Node {
-    place: PathBuf,
+pub(crate) struct Node {
+    pub(crate) place: PathBuf,
     daemon: Option<Child>,
 }
 
 impl Node {
     /// `name` of the cluster `a1`, `a2`, with one group `service` that prefers `a1`; its script writes every start and
     /// stop into `journal` beside the nodes' directories.
-    fn new(cluster: &Path, name: &str, port: u16) -> Self {
+    pub(crate) fn new(cluster: &Path, name: &str, port: u16) -> Self {
         let place = cluster.join(name);
         let etc = place.join("etc");
         fs::create_dir_all(etc.join("resource.d")).unwrap();
@@ -92,13 +92,13 @@ impl Node {
     }
 
     /// Exit code and what was printed, on either stream.
-    fn said(&self, words: &[&str]) -> (i32, String) {
+    pub(crate) fn said(&self, words: &[&str]) -> (i32, String) {
         let output = self.ask(words);
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8(text).unwrap())
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.start_with(|_| {});
     }
 
@@ -110,15 +110,15 @@ impl Node {
         self.daemon = Some(command.spawn().unwrap());
     }
 
-    fn status(&self) -> Option<Value> {
+    pub(crate) fn status(&self) -> Option<Value> {
         serde_json::from_slice(&self.ask(&["status", "--json"]).stdout).ok()
     }
 
-    fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         self.ask(&["status"]).status.success()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.place.join("log")).unwrap_or_default()
     }
 
@@ -130,7 +130,7 @@ impl Node {
     }
 
     /// Waits for the daemon's end.
-    fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut daemon = self.daemon.take().unwrap();
         let mut end = None;
         until("the daemon ends", || {
@@ -153,7 +153,7 @@ impl Drop for Node {
     }
 }
 
-fn pair(cluster: &Path, port: u16) -> (Node, Node) {
+pub(crate) fn pair(cluster: &Path, port: u16) -> (Node, Node) {
     let (mut a1, mut a2) = (Node::new(cluster, "a1", port), Node::new(cluster, "a2", port));
     a1.start();
     a2.start();

@@ -10,6 +10,7 @@ mod agents;
 mod bench;
 mod check;
 mod cli;
+mod commands;
 mod heart;
 mod hostile;
 mod lab;

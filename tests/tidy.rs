@@ -190,6 +190,8 @@ fn the_service_unit_does_its_part() {
         "Delegate=yes",
         "RuntimeDirectory=locum",
         "RuntimeDirectoryPreserve=yes",
+        "Conflicts=heartbeat.service",
+        "Alias=heartbeat.service",
     ] {
         assert!(lines.contains(&needed), "{needed}");
     }

@@ -1,10 +1,12 @@
 //! The command line: one file per command, and what all of them share.
 
+pub mod by_name;
 pub mod check;
 pub mod demo;
 pub mod demo_httpd;
 pub mod doctor;
 pub mod lab;
+pub mod resources;
 pub mod run;
 pub mod standby;
 pub mod status;
@@ -17,7 +19,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{files, voice::socket::Fault};
+use crate::{control::fifo, files, voice::socket::Fault};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -51,6 +53,10 @@ pub enum Command {
     Takeover(standby::Options),
     /// Leave the cluster gracefully, and wait until the daemon has gone
     Stop(stop::Options),
+    /// What groups there are; ask, start and stop them by hand where no daemon runs
+    Resources(resources::Options),
+    /// Make links by heartbeat's names (heartbeat, cl_status, hb_standby …) to this program
+    Links(by_name::Options),
     /// Measure and try on a rack of nodes in namespaces of this machine
     #[command(subcommand)]
     Lab(lab::Command),
@@ -80,6 +86,9 @@ pub struct Common {
     pub log: Option<LogLevel>,
 }
 
+/// Where the running daemon is found when nothing else is said.
+const RUN_DIR: &str = "/run/locum";
+
 impl Common {
     /// Where `ha.cf`, `authkeys` and `haresources` lie.
     #[must_use]
@@ -95,10 +104,25 @@ impl Common {
         self.state.as_deref().map_or_else(|| Path::new("/var/lib").join(name), absolute)
     }
 
+    /// Where heartbeat's scripts look for the number of the daemon's process: beside the default run directory, in
+    /// any other.
+    #[must_use]
+    pub fn heartbeat_pid(&self) -> PathBuf {
+        let run_dir = self.run_dir();
+        let place = if run_dir == Path::new(RUN_DIR) { Path::new("/run") } else { &run_dir };
+        place.join("heartbeat.pid")
+    }
+
+    /// Where scripts write messages for the cluster.
+    #[must_use]
+    pub fn fifo(&self) -> PathBuf {
+        self.state_dir().join(fifo::NAME)
+    }
+
     /// Where the running daemon is found.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {
-        self.run.as_deref().map_or_else(|| PathBuf::from("/run/locum"), absolute)
+        self.run.as_deref().map_or_else(|| PathBuf::from(RUN_DIR), absolute)
     }
 }
 
@@ -139,6 +163,10 @@ const USAGE: u8 = 64;
 pub fn main() -> ExitCode {
     // Every command but the daemon itself ends silently when its output is closed; `run` asks for the opposite.
     locum_sys::signal::default_broken_pipe();
+    let mut words = std::env::args_os();
+    if let Some(name) = words.next().as_deref().and_then(by_name::Name::called) {
+        return name.run(words.collect());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -147,6 +175,11 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    dispatch(cli)
+}
+
+/// Does what a command line says, and tells how it went.
+fn dispatch(cli: Cli) -> ExitCode {
     let common = &cli.common;
     let result: anyhow::Result<ExitCode> = match cli.command {
         Command::Check(options) => check::run(common, &options),
@@ -156,6 +189,8 @@ pub fn main() -> ExitCode {
         Command::Standby(options) => standby::standby(common, options),
         Command::Takeover(options) => standby::takeover(common, options),
         Command::Stop(options) => stop::run(common, options),
+        Command::Resources(options) => resources::run(common, &options),
+        Command::Links(options) => by_name::links(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Lab(command) => lab::run(command),
         Command::LabNode => locum_lab::holder::hold().map(|()| ExitCode::SUCCESS).map_err(Into::into),

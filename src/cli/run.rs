@@ -5,7 +5,8 @@
 //! it left but something here could not be stopped.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write as _},
+    os::fd::AsFd as _,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -26,8 +27,9 @@ use tokio::sync::mpsc;
 use crate::{
     cli::{Common, LogLevel, check},
     control::{
-        agents::{self, Agents},
+        agents::{self, Agents, event::EventScripts},
         daemon::{Daemon, End, Parts, Reread},
+        fifo,
         state::{self, State},
     },
     files::{self, Files},
@@ -62,7 +64,19 @@ pub struct Options {
     /// instead of the native stand-ins
     #[arg(long)]
     pub prefer_scripts: bool,
+    /// Do not ask for real-time rights, whatever `realtime` of ha.cf says
+    #[arg(long)]
+    pub no_realtime: bool,
+    /// Say [`READY`] on standard error when people are answered, then let go of it: for `heartbeat` without `-f`
+    #[arg(long, hide = true)]
+    pub background: bool,
 }
+
+/// The end of what a daemon in the background says before it lets go of its standard error.
+pub(crate) const READY: &[u8] = b"\0";
+
+/// What takes the log of a daemon without standard error if `ha.cf` names nothing: heartbeat's own habit.
+const FACILITY: &str = "daemon";
 
 /// `500ms`, `30s`, `5min`, `1h`; a bare number is seconds. Never zero.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -98,8 +112,16 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     };
     plan.limits =
         Limits { start: options.start_limit, stop: options.stop_limit, status: options.status_limit };
+    if options.no_realtime {
+        plan.realtime = None;
+    }
+    let log = &mut plan.logging;
+    if options.background && log.logfile.is_none() && log.debugfile.is_none() {
+        log.facility.get_or_insert_with(|| FACILITY.to_owned());
+    }
 
-    let state = State::open(&common.state_dir(), &common.run_dir())?;
+    let mut state = State::open(&common.state_dir(), &common.run_dir())?;
+    state.take_the_place_of_heartbeat(&common.heartbeat_pid())?;
     let journal = open_log(common, &plan)?;
     introduce(&journal, common, &plan, &keys, &misfits);
     if let Err(error) = locum_sys::child::raise_file_limit() {
@@ -130,13 +152,27 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
 
 /// Says everything that is wrong. What is wrong with this host alone may be well at the next try.
 fn refuse(files: &Files, checked: &Checked) -> ExitCode {
+    let here_alone = complain(files, checked);
+    eprintln!("locum: the configuration in {} is not good: nothing is started", files.dir.display());
+    if here_alone { ExitCode::FAILURE } else { ExitCode::from(2) }
+}
+
+/// Prints what is wrong; whether all of it is wrong on this host alone.
+pub(crate) fn complain(files: &Files, checked: &Checked) -> bool {
     let color = io::stderr().is_terminal();
     for diag in &checked.diags {
         eprint!("{}", diagnostics::draw(diag, &files.dir, files.text(diag.file), color));
     }
-    eprintln!("locum: the configuration in {} is not good: nothing is started", files.dir.display());
     let mut errors = checked.diags.iter().filter(|diag| diag.severity == Severity::Error);
-    if errors.all(|diag| diag.host) { ExitCode::FAILURE } else { ExitCode::from(2) }
+    errors.all(|diag| diag.host)
+}
+
+/// Gives standard error back to whoever started the daemon, with the word that it answers now.
+fn let_go() -> io::Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let starter = io::stderr().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stderr(&null)?;
+    std::fs::File::from(starter).write_all(READY)
 }
 
 fn open_log(common: &Common, plan: &Plan) -> anyhow::Result<Journal> {
@@ -214,12 +250,20 @@ async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
     let listener =
         socket::open(&run_dir).with_context(|| format!("no control socket in {}", run_dir.display()))?;
     let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
-    tokio::spawn(socket::serve(listener, asking));
+    match fifo::open(&common.fifo()) {
+        Ok(pipe) => drop(tokio::spawn(fifo::read(pipe, asking.clone(), journal.clone()))),
+        Err(fault) => journal.say(
+            Level::Warning,
+            format!("{}: scripts cannot say anything to the cluster: {fault}", common.fifo().display()),
+        ),
+    }
+    tokio::spawn(socket::serve(listener, asking, checked.parameters.clone()));
 
     let teller = journal.clone();
     let mut agent_options = agents::Options::new(&config_dir, Arc::new(move |note| teller.tell(&note)));
     agent_options.prefer_scripts = options.prefer_scripts;
     agent_options.parameters = checked.parameters;
+    agent_options.fifo = Some(common.fifo());
     agent_options.notes = Some(run_dir.join(agents::orphans::DIRECTORY));
     let agents = Agents::new(Arc::clone(&plan), agent_options);
 
@@ -234,6 +278,7 @@ async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
         config_dir,
         journal: journal.clone(),
         notify,
+        events: EventScripts::start(agents.clone()),
         agents,
         state,
         questions,
@@ -241,7 +286,11 @@ async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
         reread,
         begin_life,
     };
-    let end = Daemon::new(parts, keys)?.run().await;
+    let mut daemon = Daemon::new(parts, keys)?;
+    if options.background {
+        let_go().context("standard error cannot be given back")?;
+    }
+    let end = daemon.run().await;
     // Who connects from now on finds nobody.
     let _ = std::fs::remove_file(run_dir.join(socket::NAME));
     end

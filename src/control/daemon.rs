@@ -31,7 +31,7 @@ use tokio::{
 
 use crate::{
     control::{
-        agents::Agents,
+        agents::{Agents, event::EventScripts},
         leftovers,
         state::{self, State},
     },
@@ -68,6 +68,8 @@ pub struct Parts {
     pub notify: Notify,
     /// What runs the resources.
     pub agents: Agents,
+    /// What runs the scripts of `rc.d`.
+    pub events: EventScripts,
     /// What survives the daemon.
     pub state: Arc<State>,
     /// What people ask.
@@ -117,6 +119,8 @@ pub struct Daemon {
     next_order: u64,
     leaving: bool,
     ready: bool,
+    /// The last message for a script found no place.
+    events_dropped: bool,
     /// What was heard of the peer, on its way to the disk.
     remembering: Option<JoinHandle<()>>,
 }
@@ -142,6 +146,7 @@ impl Daemon {
             next_order: 0,
             leaving: false,
             ready: false,
+            events_dropped: false,
             remembering: None,
         })
     }
@@ -187,7 +192,8 @@ impl Daemon {
                 Some((born, ticket, outcome)) = self.done.1.recv() => if born == self.life {
                     life.send(Down::Done { ticket, outcome });
                 },
-                Some(question) = self.parts.questions.recv() => self.question(&mut life, question),
+                // Not while the heart takes nothing: what people and scripts ask for must not pile up here.
+                Some(question) = self.parts.questions.recv(), if !blocked => self.question(&mut life, question),
                 signal = self.signals.next() => self.signal(&mut life, signal),
                 _ = self.load.tick() => self.tell_load(&mut life),
                 _ = self.watchdog.tick() => self.watch(&mut life),
@@ -217,6 +223,9 @@ impl Daemon {
                     Question::Status(answer) => drop(answer.send(Err(why.to_owned()))),
                     // There is no heart; the status that is asked for next says so.
                     Question::Measure(_) => {}
+                    Question::Say(_) => {
+                        self.say(Level::Warning, format!("a message of a local script is dropped: {why}"));
+                    }
                 },
                 signal = self.signals.next() => match signal {
                     Sign::End(name) => {
@@ -240,7 +249,7 @@ impl Daemon {
                 self.run_agent(ticket, resource, operation, limit)
             }
             Up::Fence { ticket, node } => self.fence(life, ticket, node),
-            Up::EventScript { kind, fields } => self.run_event_script(&kind, &fields),
+            Up::EventScript { kind, fields } => self.run_event_script(kind, fields),
             Up::Reply { order, answer } => self.reply(life, order, answer),
             Up::Remember { node, heard } => self.remember(node, heard),
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
@@ -267,9 +276,13 @@ impl Daemon {
         life.send(Down::Fenced { ticket, outcome: FenceOutcome::NotConfigured });
     }
 
-    /// No scripts of `rc.d` are run yet.
-    fn run_event_script(&self, kind: &str, fields: &[(String, String)]) {
-        self.say(Level::Debug, format!("message {kind} with {} fields: no script is run", fields.len()));
+    fn run_event_script(&mut self, kind: String, fields: Vec<(String, String)>) {
+        let waits = self.parts.events.offer(kind, fields);
+        // Once for a row of them: how many there are is a stranger's choice.
+        if !waits && !self.events_dropped {
+            self.say(Level::Warning, "too many messages wait for their scripts: some are dropped".to_owned());
+        }
+        self.events_dropped = !waits;
     }
 
     fn remember(&mut self, node: NodeIndex, heard: Heard) {
@@ -293,6 +306,7 @@ impl Daemon {
                 life.orders.insert(id, answer);
             }
             Question::Measure(time) => life.send(Down::Measure(time)),
+            Question::Say(fields) => life.send(Down::Script(fields)),
         }
     }
 

@@ -3,5 +3,6 @@
 
 pub mod agents;
 pub mod daemon;
+pub mod fifo;
 pub mod leftovers;
 pub mod state;

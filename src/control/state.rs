@@ -41,6 +41,8 @@ pub struct State {
     /// The newest known of each node, ourselves included.
     known: Mutex<BTreeMap<String, Heard>>,
     warnings: Mutex<Vec<String>>,
+    /// What heartbeat's scripts read.
+    heartbeat_pid: Option<PathBuf>,
     _locks: Vec<File>,
 }
 
@@ -62,6 +64,15 @@ pub enum Fault {
         path: PathBuf,
         /// What it says.
         fault: io::Error,
+    },
+    /// The program that this one takes the place of.
+    #[error(
+        "heartbeat itself runs here (process {pid}), and would start the same groups: stop it first (its own \
+         `heartbeat -k`, or `systemctl stop heartbeat`)"
+    )]
+    Heartbeat {
+        /// Its process.
+        pid: u32,
     },
     /// The UUID file is damaged.
     #[error(
@@ -133,6 +144,7 @@ impl State {
             run: run_dir.to_path_buf(),
             known: Mutex::default(),
             warnings: Mutex::default(),
+            heartbeat_pid: None,
             _locks: locks,
         };
         let pid = state.run.join(PID_FILE);
@@ -140,6 +152,27 @@ impl State {
         let known = state.read_known()?;
         *state.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(state)
+    }
+
+    /// Writes the pid file that heartbeat's scripts read, in its form; removed at the end. That it cannot be written is
+    /// a warning.
+    ///
+    /// # Errors
+    /// When it names a living heartbeat: our own lock shows that it is none of ours.
+    pub fn take_the_place_of_heartbeat(&mut self, path: &Path) -> Result<(), Fault> {
+        if let Some(pid) = heartbeat(path) {
+            return Err(Fault::Heartbeat { pid });
+        }
+        match write_atomically(path, format!("{:>10}\n", std::process::id()).as_bytes(), 0o644) {
+            Ok(()) => self.heartbeat_pid = Some(path.to_path_buf()),
+            Err(fault) => {
+                self.warn(format!(
+                    "{} is not written, scripts that read it see no daemon: {fault}",
+                    path.display()
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// This node's UUID; made at the first start.
@@ -307,13 +340,42 @@ impl Drop for State {
     fn drop(&mut self) {
         // While the directory is still ours.
         let _ = fs::remove_file(self.run.join(PID_FILE));
+        if let Some(path) = self.heartbeat_pid.take().filter(|path| pid_in(path) == Some(std::process::id()))
+        {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
 /// The process that the pid file of a run directory names. It may be long gone: the lock alone tells.
 #[must_use]
 pub fn running(run_dir: &Path) -> Option<u32> {
-    fs::read_to_string(run_dir.join(PID_FILE)).ok()?.trim().parse().ok()
+    pid_in(&run_dir.join(PID_FILE))
+}
+
+fn pid_in(path: &Path) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The daemon that lives on a run directory: it holds the lock, which a dead one cannot. Where the kernel does not show
+/// that lock (some file systems, some containers), the process of the pid file's number, if it looks like a daemon.
+#[must_use]
+pub fn living(run_dir: &Path) -> Option<u32> {
+    holder(run_dir).or_else(|| {
+        running(run_dir).filter(|pid| ["locum", "heartbeat"].iter().any(|name| is_called(*pid, name)))
+    })
+}
+
+/// The living heartbeat that its pid file names, if it is not ourselves under that name.
+#[must_use]
+pub fn heartbeat(path: &Path) -> Option<u32> {
+    pid_in(path).filter(|pid| *pid != std::process::id() && is_called(*pid, "heartbeat"))
+}
+
+/// Whether there is such a process, of a program of this name.
+fn is_called(pid: u32, name: &str) -> bool {
+    let program = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"));
+    program.is_ok_and(|program| program.trim_end() == name)
 }
 
 /// The process that holds the lock of a directory, where the kernel shows it.
@@ -400,6 +462,31 @@ mod tests {
         dirs.open().unwrap();
         // One directory for both is allowed.
         State::open(dirs.0.path(), dirs.0.path()).unwrap();
+    }
+
+    #[test]
+    fn heartbeats_pid_file_is_ours_as_long_as_we_live() {
+        let dirs = Dirs::new();
+        let path = dirs.0.path().join("heartbeat.pid");
+        // A dead one's.
+        fs::write(&path, " 999999999\n").unwrap();
+        let mut state = dirs.open().unwrap();
+        state.take_the_place_of_heartbeat(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{:>10}\n", std::process::id()));
+        assert_eq!(living(&dirs.0.path().join("run")), Some(std::process::id()));
+        drop(state);
+        assert!(!path.exists());
+        assert_eq!(living(&dirs.0.path().join("run")), None);
+        // A living heartbeat's.
+        let program = dirs.0.path().join("heartbeat");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut original = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        fs::write(&path, format!("{}\n", original.id())).unwrap();
+        let fault = dirs.open().unwrap().take_the_place_of_heartbeat(&path).unwrap_err();
+        original.kill().unwrap();
+        original.wait().unwrap();
+        assert!(matches!(fault, Fault::Heartbeat { pid } if pid == original.id()), "{fault}");
+        assert_eq!(pid_in(&path), Some(original.id()), "it is not overwritten");
     }
 
     #[test]

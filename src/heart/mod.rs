@@ -8,6 +8,7 @@
 //! * `network` mirrors the kernel's interfaces and addresses, `stats` counts.
 
 mod address;
+mod alone;
 mod network;
 mod pings;
 mod pulse;
@@ -37,6 +38,7 @@ use locum_core::{
 use locum_sys::clock;
 
 pub(crate) use self::address::places_of;
+pub use self::alone::Alone;
 use self::ring::Shared;
 pub use self::stats::{HeartStats, Lateness, LinkStats};
 

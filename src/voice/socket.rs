@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `GET /status` | the state of everything, JSON |
 //! | `GET /status/watch` | the same whenever it changed and at least every five seconds, one JSON text a line, for ever |
+//! | `GET /parameters` | the parameters of `ha.cf` as scripts see them, a JSON object of texts |
 //! | `POST /standby` `{"set": "all"}` | an [`Outcome`]; sets are all, foreign, local, failback |
 //! | `POST /takeover` `{"set": "all"}` | an [`Outcome`] |
 //! | `POST /measure` `{"seconds": 60}` | an [`Outcome`]: begun; the status then tells how late the heart was, as `heart.measured` |
+//! | `POST /say` `{"fields": [["t", "setweight"], …]}` | an [`Outcome`]: begun; the message is what a script wrote to the FIFO |
 //! | `POST /stop` | an [`Outcome`]: begun; the connection of a watcher ends with the daemon |
 //!
 //! Who may connect is decided by the file: mode 0660, owner root, group `haclient` if there is one. All who may
@@ -17,6 +19,7 @@
 //! person in need must get through), and a watcher that does not read only misses what lies between.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     fs,
     io::{self, BufRead, BufReader, Read, Write},
@@ -77,6 +80,8 @@ pub enum Question {
     Order(Order, oneshot::Sender<Answer>),
     /// For so long, count how late the heart is every 10 ms; the status tells the result.
     Measure(Duration),
+    /// A message of a local script, its fields in their order.
+    Say(Vec<(String, String)>),
 }
 
 /// The state of everything, or why it cannot be told.
@@ -197,6 +202,14 @@ pub struct Measure {
     pub seconds: u32,
 }
 
+/// The body of `POST /say`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Names and values, `t` among them.
+    pub fields: Vec<(String, String)>,
+}
+
 fn yes() -> bool {
     true
 }
@@ -233,21 +246,29 @@ fn group_in(file: &str, name: &str) -> Option<u32> {
     })
 }
 
-/// Answers until it is dropped. What is asked comes out of the other end of `questions`.
-pub async fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) {
+/// Answers until it is dropped. What is asked comes out of the other end of `questions`; `parameters` are told as they
+/// are.
+pub async fn serve(
+    listener: UnixListener,
+    questions: mpsc::Sender<Question>,
+    parameters: BTreeMap<String, String>,
+) {
     let listener = Bounded { listener, readers: Arc::default(), owners: Arc::default() };
-    let make = router(questions).into_make_service_with_connect_info::<Caller>();
+    let make = router(questions, parameters).into_make_service_with_connect_info::<Caller>();
     // Ends with an error only when accepting does, which our listener never reports.
     let _ = axum::serve(listener, make).await;
 }
 
-fn router(questions: mpsc::Sender<Question>) -> Router {
+fn router(questions: mpsc::Sender<Question>, parameters: BTreeMap<String, String>) -> Router {
+    let parameters = Arc::new(parameters);
     Router::new()
+        .route("/parameters", get(async move || Json(parameters.as_ref().clone())))
         .route("/status", get(status))
         .route("/status/watch", get(watch))
         .route("/standby", post(standby))
         .route("/takeover", post(takeover))
         .route("/measure", post(measure))
+        .route("/say", post(say))
         .route("/stop", post(stop))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(Asker(questions))
@@ -345,6 +366,16 @@ async fn measure(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(body
     }
     let time = Duration::from_secs(u64::from(body.seconds.min(3600)));
     match asker.0.send(Question::Measure(time)).await {
+        Ok(()) => begun(),
+        Err(_) => unavailable("the daemon is about to end"),
+    }
+}
+
+async fn say(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(message): Json<Message>) -> Outcome {
+    if !caller.may_change {
+        return forbidden();
+    }
+    match asker.0.send(Question::Say(message.fields)).await {
         Ok(()) => begun(),
         Err(_) => unavailable("the daemon is about to end"),
     }
@@ -467,6 +498,9 @@ pub enum Fault {
     #[error("no permission: {0}")]
     NoPermission(String),
     /// It listens, but something went wrong.
+    #[error("the daemon does not answer in time")]
+    TimedOut,
+    /// The same, and why.
     #[error("the daemon does not answer: {0}")]
     Broken(String),
 }
@@ -478,7 +512,7 @@ impl Fault {
         match self {
             Self::NotRunning(_) => 3,
             Self::NoPermission(_) => 4,
-            Self::Broken(_) => 1,
+            Self::Broken(_) | Self::TimedOut => 1,
         }
     }
 }
@@ -519,6 +553,29 @@ impl Client {
     pub fn order(&self, path: &str, order: Move) -> Result<Outcome, Fault> {
         let body = serde_json::to_string(&order).map_err(|error| Fault::Broken(error.to_string()))?;
         self.outcome(path, &body)
+    }
+
+    /// The parameters of `ha.cf` as scripts see them.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn parameters(&self) -> Result<BTreeMap<String, String>, Fault> {
+        let mut answer = self.ask("GET", "/parameters", "", Some(STATUS_LIMIT))?;
+        let body = answer.text()?;
+        if answer.code != 200 {
+            return Err(refusal(answer.code, &body));
+        }
+        serde_json::from_str(&body).map_err(|error| Fault::Broken(error.to_string()))
+    }
+
+    /// Says a message to the cluster, as a script does through the FIFO.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn say(&self, fields: Vec<(String, String)>) -> Result<Outcome, Fault> {
+        let body =
+            serde_json::to_string(&Message { fields }).map_err(|error| Fault::Broken(error.to_string()))?;
+        self.outcome("/say", &body)
     }
 
     /// Asks the daemon to leave the cluster.
@@ -575,8 +632,11 @@ impl Client {
     }
 }
 
-fn broken(error: impl ToString) -> Fault {
-    Fault::Broken(error.to_string())
+fn broken(error: io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Fault::TimedOut,
+        _ => Fault::Broken(error.to_string()),
+    }
 }
 
 /// What an answer that is not the wanted one means.
@@ -633,7 +693,8 @@ mod tests {
             runtime.block_on(async {
                 let listener = open(&run_dir).unwrap();
                 let (sender, mut questions) = mpsc::channel(8);
-                tokio::spawn(serve(listener, sender));
+                let parameters = BTreeMap::from([("deadtime".to_owned(), "10".to_owned())]);
+                tokio::spawn(serve(listener, sender, parameters));
                 ready.send(()).unwrap();
                 let answering = async {
                     let mut turn = 0;
@@ -661,6 +722,7 @@ mod tests {
             Question::Order(Order::Leave, answer) => mem_forget(answer),
             Question::Order(order, answer) => answer.send(Answer::Done(format!("{order:?}"))).unwrap(),
             Question::Measure(time) => assert_eq!(time, Duration::from_secs(60)),
+            Question::Say(fields) => assert_eq!(fields[0], ("t".to_owned(), "setweight".to_owned())),
         }
     }
 
@@ -684,6 +746,9 @@ mod tests {
             let refused = client.order("/takeover", failback).unwrap();
             assert_eq!(refused, Outcome { outcome: Word::Refused, text: "we hold it".to_owned() });
             assert_eq!(client.measure(Measure { seconds: 60 }).unwrap().outcome, Word::Begun);
+            let fields = vec![("t".to_owned(), "setweight".to_owned())];
+            assert_eq!(client.say(fields).unwrap().outcome, Word::Begun);
+            assert_eq!(client.parameters().unwrap()["deadtime"], "10");
             assert_eq!(client.stop().unwrap().outcome, Word::Begun);
         });
     }

@@ -16,6 +16,7 @@ use locum_lab::{
 };
 use locum_sys::netlink::Netlink;
 
+mod commands;
 mod demo;
 mod unprivileged;
 

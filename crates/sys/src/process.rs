@@ -10,6 +10,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 /// A family that grows this many times while it is being counted is killed as far as it is known.
@@ -44,6 +45,27 @@ impl Process {
     /// What the kernel says.
     pub fn terminate(&self) -> io::Result<()> {
         self.signal(Signal::TERM)
+    }
+
+    /// Sends HUP to it alone. Its end is not an error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn hang_up(&self) -> io::Result<()> {
+        self.signal(Signal::HUP)
+    }
+
+    /// Waits until it has ended, whoever its parent is.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn wait(&self) -> io::Result<()> {
+        loop {
+            match poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], None) {
+                Err(rustix::io::Errno::INTR) => {}
+                ended => return ended.map(drop).map_err(Into::into),
+            }
+        }
     }
 
     /// Sends KILL to it alone. Its end is not an error.

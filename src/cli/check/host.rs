@@ -54,6 +54,7 @@ impl Host {
                 self.resource(resource, place, &mut found);
             }
         }
+        found.diags.extend(event_scripts(&self.roots.config));
         checked.plan = Some(plan);
         checked.diags.append(&mut found.diags);
         checked.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
@@ -131,6 +132,40 @@ impl Host {
             at.say(Severity::Warning, message, Some(cure));
         }
     }
+}
+
+/// Heartbeat's own event scripts, for what Locum does itself: their names, and the FNV-1a digest of each as heartbeat
+/// 3.0.6 of Debian brings it.
+const SHIPPED: [(&str, u64); 5] = [
+    ("status", 0x3cfe_bcc2_bb13_f0b6),
+    ("ip-request", 0x62b3_00a0_2dc2_9a39),
+    ("ip-request-resp", 0xfb57_f77f_ff8e_2cdc),
+    ("hb_takeover", 0x6c92_f69e_c39e_fed4),
+    ("ask_resources", 0x0251_4ed8_d737_a1f8),
+];
+
+/// Somebody may have made heartbeat's own event scripts do more; that would not happen here.
+fn event_scripts(config: &Path) -> Option<Diag> {
+    let changed = |(name, digest): &(&str, u64)| {
+        fs::read(config.join("rc.d").join(name)).is_ok_and(|text| fnv(&text) != *digest)
+    };
+    let names: Vec<&str> = SHIPPED.iter().filter(|row| changed(row)).map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "the scripts of rc.d named {} are not as heartbeat 3.0.6 brings them, and are never run: Locum does their work itself",
+        names.join(" ")
+    );
+    let cure =
+        "put what was added to them into a resource script, or into a script for a message of your own";
+    Some(Diag::new(Severity::Warning, FileName::HaCf, message).cure(cure).about_host())
+}
+
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl Network {
@@ -260,6 +295,21 @@ mod tests {
             duplicate: false,
             no_prefix_route: false,
         }
+    }
+
+    #[test]
+    fn changed_event_scripts_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("rc.d")).unwrap();
+        assert_eq!(event_scripts(dir.path()), None);
+        fs::write(dir.path().join("rc.d/backup"), "of an administrator").unwrap();
+        assert_eq!(event_scripts(dir.path()), None);
+        for name in ["status", "hb_takeover"] {
+            fs::write(dir.path().join("rc.d").join(name), "changed").unwrap();
+        }
+        let text = event_scripts(dir.path()).unwrap().to_string();
+        assert!(text.contains("named status hb_takeover are not as heartbeat"), "{text}");
+        assert_eq!(fnv(b"foobar"), 0x8594_4171_f739_67e8, "a published value");
     }
 
     fn said(ha_cf: &str, haresources: &str) -> (Vec<String>, Vec<String>) {

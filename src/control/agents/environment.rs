@@ -1,10 +1,17 @@
 //! The environment of resource scripts, as measured on the original: nothing of the daemon's own goes along.
 
-use std::{collections::BTreeMap, env};
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+};
 
 use locum_core::plan::Plan;
 
 use super::Options;
+
+/// Where heartbeat's programs lie, if they are nowhere.
+const LIBEXEC: &str = "/usr/libexec/heartbeat";
 
 /// What every agent is given. `HA_` and its name for each recorded parameter of `ha.cf`, as written there; the places
 /// and names that scripts rely on; and a `PATH`.
@@ -28,6 +35,17 @@ pub(super) fn for_scripts(plan: &Plan, options: &Options) -> BTreeMap<String, St
     // The tab at the end is the original's.
     put("HA_DATEFMT", "%Y/%m/%d_%T\t".to_owned());
     put("HA_LOGD", "no".to_owned());
+    if let Some(fifo) = &options.fifo {
+        put("HA_FIFO", fifo.display().to_string());
+    }
+    let programs = [LIBEXEC, "/usr/lib/heartbeat", "/usr/lib64/heartbeat"];
+    let programs = programs.into_iter().find(|place| Path::new(place).is_dir()).unwrap_or(LIBEXEC);
+    put("HA_BIN", programs.to_owned());
+    put("HA_DOCDIR", "/usr/share/doc/heartbeat".to_owned());
+    // The one parameter that the original's plug-ins read under a name of their own.
+    if let Some(method) = options.parameters.get("compression") {
+        put("HA_COMPRESSION", method.clone());
+    }
     put("HA_debug", plan.logging.debug.to_string());
     if let Some(file) = &plan.logging.logfile {
         put("HA_LOGFILE", file.clone());
@@ -40,7 +58,10 @@ pub(super) fn for_scripts(plan: &Plan, options: &Options) -> BTreeMap<String, St
     }
     put("OCF_ROOT", options.roots.ocf.display().to_string());
     put("OCF_AGENTS", options.roots.ocf.join("resource.d/heartbeat").display().to_string() + "/");
-    let path = env::join_paths(&options.roots.path).map(|path| path.to_string_lossy().into_owned());
+    // Scripts call heartbeat's programs without their directories.
+    let more = [programs, "/usr/share/heartbeat"].map(PathBuf::from);
+    let path = env::join_paths(options.roots.path.iter().chain(&more))
+        .map(|path| path.to_string_lossy().into_owned());
     put("PATH", path.unwrap_or_default());
     all
 }

@@ -25,6 +25,7 @@ use tokio::{
 
 pub mod cgroup;
 mod environment;
+pub mod event;
 mod filesystem;
 mod find;
 mod job;
@@ -50,6 +51,8 @@ pub struct Options {
     pub prefer_scripts: bool,
     /// The recorded parameters of `ha.cf` as written, which scripts see as `HA_` and the name.
     pub parameters: BTreeMap<String, String>,
+    /// Where scripts write messages for the cluster.
+    pub fifo: Option<PathBuf>,
     /// Where control groups for operations can be made: [`cgroup::delegated`]. Without it, operations are found by
     /// their session and a mark in their environment, which is nearly as sure.
     pub cgroup: Option<PathBuf>,
@@ -68,6 +71,7 @@ impl Options {
             roots: Roots::system(config_dir),
             prefer_scripts: false,
             parameters: BTreeMap::new(),
+            fifo: None,
             cgroup: cgroup::delegated(),
             notes: None,
             tell,

@@ -6,6 +6,8 @@ use crate::wire::frame::TYPE_MAX;
 
 /// What a script's message may hold in all, names and values.
 const SCRIPT_BYTES_MAX: usize = 1024;
+/// What scripts know this node's own status as, besides the message's fields.
+const OWN_STATUS: &str = "OSTATUS";
 /// Fields that the sender fills in, whatever a script says.
 const HEAD: &[&str] = &["t", "src", "srcuuid", "destuuid", "seq", "hg", "ts", "ld", "ttl", "auth", "locum"];
 /// What ipfail says, whose work this node does itself.
@@ -139,7 +141,10 @@ impl Director {
         if !is_name || NATIVE.contains(&kind.as_str()) || kind.starts_with("NS_") {
             return;
         }
-        let fields = environment(&message.texts());
+        let mut fields = environment(&message.texts());
+        // Ours, whatever the message has under that name.
+        fields.retain(|(name, _)| name != OWN_STATUS);
+        fields.push((OWN_STATUS.into(), self.state.word().into()));
         self.out.push_back(Action::EventScript { kind: kind.clone(), fields });
     }
 

@@ -1,0 +1,275 @@
+//! Heartbeat's own commands: the program does what its name says when it is called by one of these through a link
+//! (`locum links`). Texts and exit codes are the original's; where they differ, `docs/commands.md` says why.
+//!
+//! Besides the original's options each takes `--config`, `--state` and `--run`, as `locum` does.
+
+mod cl_status;
+mod hb;
+mod heartbeat;
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{Common, resources};
+
+/// A name by which the program acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// The daemon: started, asked, stopped.
+    Heartbeat,
+    /// What the cluster does, word by word for scripts.
+    ClStatus,
+    /// Give groups away.
+    HbStandby,
+    /// Get groups.
+    HbTakeover,
+    /// Refused: frames and commands do not configure.
+    HbAddnode,
+    /// The same.
+    HbDelnode,
+    /// Quorum data of a node.
+    HbSetweight,
+    /// The same.
+    HbSetsite,
+    /// What groups there are; start and stop them by hand.
+    ResourceManager,
+}
+
+impl Name {
+    const ALL: [(&'static str, Self); 9] = [
+        ("heartbeat", Self::Heartbeat),
+        ("cl_status", Self::ClStatus),
+        ("hb_standby", Self::HbStandby),
+        ("hb_takeover", Self::HbTakeover),
+        ("hb_addnode", Self::HbAddnode),
+        ("hb_delnode", Self::HbDelnode),
+        ("hb_setweight", Self::HbSetweight),
+        ("hb_setsite", Self::HbSetsite),
+        ("ResourceManager", Self::ResourceManager),
+    ];
+
+    /// What the first word of a command line names, whatever its directory.
+    #[must_use]
+    pub fn called(first: &OsStr) -> Option<Self> {
+        let name = Path::new(first).file_name()?;
+        Self::ALL.into_iter().find(|(known, _)| name == *known).map(|(_, command)| command)
+    }
+
+    fn word(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, name)| *name == self).map_or("", |(word, _)| word)
+    }
+
+    /// Does what the name says.
+    #[must_use]
+    pub fn run(self, words: Vec<OsString>) -> ExitCode {
+        let (common, words) = match surroundings(words) {
+            Ok(split) => split,
+            Err(why) => {
+                eprintln!("{}: {why}", self.word());
+                return ExitCode::from(super::USAGE);
+            }
+        };
+        match self {
+            Self::Heartbeat => heartbeat::run(&common, words),
+            Self::ClStatus => cl_status::run(&common, words),
+            Self::HbStandby => hb::move_groups(&common, hb::Way::Standby, &words),
+            Self::HbTakeover => hb::move_groups(&common, hb::Way::Takeover, &words),
+            Self::HbAddnode | Self::HbDelnode => hb::refuse_nodes(self.word(), &words),
+            Self::HbSetweight => hb::set(&common, hb::Property::Weight, &words),
+            Self::HbSetsite => hb::set(&common, hb::Property::Site, &words),
+            Self::ResourceManager => resources::by_name(&common, words),
+        }
+    }
+}
+
+/// Takes `--config`, `--state` and `--run` out of the words before a `--`; no word of the original's commands looks
+/// like them.
+fn surroundings(words: Vec<OsString>) -> Result<(Common, Vec<String>), String> {
+    let mut common = Common::default();
+    let mut rest = Vec::new();
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let word = word.into_string().map_err(|word| format!("{} is no text", word.display()))?;
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (word.as_str(), None),
+        };
+        let place = match name {
+            "--config" => &mut common.config,
+            "--state" => &mut common.state,
+            "--run" => &mut common.run,
+            "--" => {
+                rest.push(word);
+                let texts = words.by_ref().map(|word| word.into_string());
+                rest.extend(
+                    texts
+                        .collect::<Result<Vec<_>, _>>()
+                        .map_err(|word| format!("{} is no text", word.display()))?,
+                );
+                break;
+            }
+            _ => {
+                rest.push(word);
+                continue;
+            }
+        };
+        let value = value.map(OsString::from).or_else(|| words.next()).filter(|value| !value.is_empty());
+        *place = Some(PathBuf::from(value.ok_or_else(|| format!("{name} needs a directory"))?));
+    }
+    Ok((common, rest))
+}
+
+/// Options and other words, as getopt(3) tells them apart: options may stand anywhere before a `--`.
+struct Given {
+    flags: Vec<char>,
+    operands: Vec<String>,
+}
+
+impl Given {
+    /// `known`: the letters that are options.
+    ///
+    /// # Errors
+    /// The first letter that is none.
+    fn read(words: &[String], known: &str) -> Result<Self, char> {
+        let mut given = Self { flags: Vec::new(), operands: Vec::new() };
+        let mut only_operands = false;
+        for word in words {
+            match word.strip_prefix('-').filter(|letters| !only_operands && !letters.is_empty()) {
+                Some("-") => only_operands = true,
+                Some(letters) => {
+                    if let Some(bad) = letters.chars().find(|letter| !known.contains(*letter)) {
+                        return Err(bad);
+                    }
+                    given.flags.extend(letters.chars());
+                }
+                None => given.operands.push(word.clone()),
+            }
+        }
+        Ok(given)
+    }
+
+    fn has(&self, flag: char) -> bool {
+        self.flags.contains(&flag)
+    }
+}
+
+/// What `locum links` makes.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Where the links are made
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Which commands [default: all]
+    #[arg(value_name = "NAME", value_parser = known_name)]
+    pub names: Vec<String>,
+}
+
+fn known_name(text: &str) -> Result<String, String> {
+    match Name::ALL.iter().find(|(name, _)| *name == text) {
+        Some((name, _)) => Ok((*name).to_owned()),
+        None => Err(format!("the names are {}", Name::ALL.map(|(name, _)| name).join(" "))),
+    }
+}
+
+/// `locum links`: makes links by heartbeat's names to this program. What lies there already and is no such link stays,
+/// and is an error.
+///
+/// # Errors
+/// When this program's own place is unknown.
+pub fn links(options: &Options) -> anyhow::Result<ExitCode> {
+    let program = std::env::current_exe().context("this program's own place is unknown")?;
+    let all = Name::ALL.map(|(name, _)| name.to_owned());
+    let names = if options.names.is_empty() { &all[..] } else { &options.names };
+    let mut bad = false;
+    for name in names {
+        let path = options.dir.join(name);
+        match link(&program, &path) {
+            Ok(()) => println!("{} -> {}", path.display(), program.display()),
+            Err(why) => {
+                bad = true;
+                eprintln!("locum: {}: {why}", path.display());
+            }
+        }
+    }
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn link(program: &Path, path: &Path) -> Result<(), String> {
+    match symlink(program, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map_err(|error| error.to_string()),
+    }
+    let ours = |target: PathBuf| target == program || target.file_name() == Some(OsStr::new("locum"));
+    match std::fs::read_link(path) {
+        Ok(target) if ours(target.clone()) => {
+            if target == program {
+                return Ok(());
+            }
+            // An earlier place of this program.
+            std::fs::remove_file(path)
+                .and_then(|()| symlink(program, path))
+                .map_err(|error| error.to_string())
+        }
+        _ => Err("something else lies there: move it away first, or keep it".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn names_are_found_in_any_directory() {
+        assert_eq!(Name::called(OsStr::new("/usr/bin/cl_status")), Some(Name::ClStatus));
+        assert_eq!(Name::called(OsStr::new("heartbeat")), Some(Name::Heartbeat));
+        assert_eq!(Name::called(OsStr::new("/usr/sbin/locum")), None);
+        assert_eq!(Name::called(OsStr::new("heartbeat/locum")), None);
+    }
+
+    #[test]
+    fn options_stand_anywhere() {
+        let given = Given::read(&words("other -m -np x -- -y"), "mnp").unwrap();
+        assert_eq!((given.flags, given.operands), (vec!['m', 'n', 'p'], words("other x -y")));
+        assert_eq!(Given::read(&words("-mx"), "m").err(), Some('x'));
+        assert_eq!(Given::read(&words("-"), "m").unwrap().operands, ["-"]);
+    }
+
+    #[test]
+    fn directories_are_taken_out() {
+        let raw = |text: &str| text.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        let (common, rest) = surroundings(raw("--run=/r nodestatus --config /c a -- --state x")).unwrap();
+        assert_eq!((common.run, common.config), (Some("/r".into()), Some("/c".into())));
+        assert_eq!((common.state, rest), (None, words("nodestatus a -- --state x")));
+        assert!(surroundings(raw("x --run")).is_err());
+        assert!(surroundings(raw("--state= x")).is_err());
+    }
+
+    #[test]
+    fn a_link_replaces_only_links_of_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("locum");
+        let path = dir.path().join("heartbeat");
+        for _ in 0..2 {
+            link(&program, &path).unwrap();
+        }
+        let elsewhere = dir.path().join("new/locum");
+        link(&elsewhere, &path).unwrap();
+        assert_eq!(std::fs::read_link(&path).unwrap(), elsewhere);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "the original").unwrap();
+        assert!(link(&program, &path).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "the original");
+    }
+}

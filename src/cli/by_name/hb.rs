@@ -1,0 +1,140 @@
+//! `hb_standby`, `hb_takeover`, `hb_setweight`, `hb_setsite`: a message to the cluster, sent and not waited for.
+//! `hb_addnode`, `hb_delnode`: refused, as nothing but the files says which nodes there are.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum as _;
+
+use crate::{
+    cli::Common,
+    voice::report::Report,
+    voice::socket::{Client, Fault, Move, Outcome, Set, Word},
+};
+
+/// Which way groups move.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// To the other node.
+    Standby,
+    /// To this node.
+    Takeover,
+}
+
+impl Way {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Standby => "hb_standby",
+            Self::Takeover => "hb_takeover",
+        }
+    }
+
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Standby => "/standby",
+            Self::Takeover => "/takeover",
+        }
+    }
+}
+
+/// `hb_standby [all|foreign|local|failback]`, `hb_takeover` alike. Returns once the daemon has taken the order; a refusal
+/// that comes at once is told.
+pub(super) fn move_groups(common: &Common, way: Way, words: &[String]) -> ExitCode {
+    let name = way.name();
+    let usage = || {
+        eprintln!("usage:\n{name} [all|foreign|local|failback]");
+        ExitCode::FAILURE
+    };
+    let set = match words {
+        [] => Set::All,
+        [word] if word == "--help" => return usage(),
+        [word] => match Set::from_str(word, false) {
+            Ok(set) => set,
+            Err(_) => {
+                eprintln!("{name}: wrong resources({word}).");
+                return usage();
+            }
+        },
+        _ => {
+            eprintln!("{name}: too many arguments");
+            return usage();
+        }
+    };
+    if let Way::Standby = way {
+        // The original names the set that it asks for.
+        let shown = set.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        let shown = if set == Set::Failback { "foreign".to_owned() } else { shown };
+        eprintln!("Going standby [{shown}].");
+    }
+    let order = Move { set, wait: false };
+    told(name, Client::new(&common.run_dir()).order(way.path(), order))
+}
+
+/// What a node's quorum data can be.
+#[derive(Clone, Copy)]
+pub(super) enum Property {
+    /// A whole number.
+    Weight,
+    /// A word.
+    Site,
+}
+
+/// `hb_setweight NODE WEIGHT`, `hb_setsite NODE SITE`.
+pub(super) fn set(common: &Common, property: Property, words: &[String]) -> ExitCode {
+    let (name, field) = match property {
+        Property::Weight => ("hb_setweight", "weight"),
+        Property::Site => ("hb_setsite", "site"),
+    };
+    let [node, value] = words else {
+        eprintln!("usage: {name} <node> <{field}>");
+        return ExitCode::FAILURE;
+    };
+    if let Property::Weight = property
+        && value.parse::<u32>().is_err()
+    {
+        eprintln!("{name}: {value} is no weight: write a whole number from 0 to {}", u32::MAX);
+        return ExitCode::FAILURE;
+    }
+    let client = Client::new(&common.run_dir());
+    // The message itself is answered by nobody.
+    match client.status().map(|text| serde_json::from_str::<Report>(&text)) {
+        Ok(Ok(report)) if !report.cluster.nodes.iter().any(|known| known.name.eq_ignore_ascii_case(node)) => {
+            eprintln!("{name}: refused: ha.cf names no node {node}");
+            return ExitCode::FAILURE;
+        }
+        Err(fault) => return told(name, Err(fault)),
+        Ok(_) => {}
+    }
+    let node = node.to_lowercase();
+    let kind = name.trim_start_matches("hb_");
+    let message = [("t", kind), ("node", node.as_str()), (field, value.as_str())];
+    let fields = message.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    told(name, client.say(fields.to_vec()))
+}
+
+/// `hb_addnode`, `hb_delnode`.
+pub(super) fn refuse_nodes(name: &str, words: &[String]) -> ExitCode {
+    if words.is_empty() || words == ["--help"] {
+        eprintln!("usage: {name} <node> <node> ...");
+        return ExitCode::FAILURE;
+    }
+    eprintln!(
+        "{name}: refused: only the files say which nodes there are, and with haresources there are two at most; change \
+         the `node` lines of ha.cf on all nodes and restart them one after the other"
+    );
+    ExitCode::FAILURE
+}
+
+/// Nothing is printed when it was taken, as the original prints nothing.
+fn told(name: &str, outcome: Result<Outcome, Fault>) -> ExitCode {
+    match outcome {
+        Ok(Outcome { outcome: Word::Done | Word::Begun, .. }) => ExitCode::SUCCESS,
+        Ok(Outcome { text, .. }) => {
+            eprintln!("{name}: refused: {text}");
+            ExitCode::FAILURE
+        }
+        Err(fault) => {
+            eprintln!("{name}: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}

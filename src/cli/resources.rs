@@ -1,0 +1,441 @@
+//! `locum resources`, and `ResourceManager` by name: what groups `haresources` has, whether they run here, and starting
+//! and stopping one by hand. Facts: `docs/heartbeat.md`, section 4.
+//!
+//! A group is started and stopped by hand only where no daemon runs: a living daemon decides what runs, and would
+//! neither know of it nor leave it so.
+//!
+//! Exit code: 0 done (`status`: it runs), 1 not, 2 the files are wrong, 3 `status`: it does not run, 4 `status`: nobody
+//! can tell. `verifyallidle`: how many resources run.
+
+use std::{fs::File, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use locum_core::{
+    action::Operation,
+    event::Outcome,
+    note::Level,
+    plan::{Group, GroupIndex, Plan, ResourceId},
+};
+use tokio::time::sleep;
+
+use super::{Common, run};
+use crate::{
+    control::{
+        agents::{self, Agents},
+        state,
+    },
+    files::Files,
+    heart::Alone,
+};
+
+/// As often, and with the same pause, as the daemon tries it.
+const STOP_TRIES: u32 = 10;
+const STOP_PAUSE: Duration = Duration::from_secs(1);
+/// For so long an address that was put up is announced: a lost frame or two do not matter then.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(1);
+const USAGE: &str = "usage: ResourceManager listkeys machine | allkeys | ourkeys | otherkeys | status resource | takegroup \
+                     key | givegroup key | statgroup key | verifyallidle";
+
+/// What is asked.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// One of heartbeat's ResourceManager verbs
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs of heartbeat's ResourceManager.
+#[derive(Clone, Debug, Subcommand)]
+#[command(rename_all = "lower")]
+pub enum Verb {
+    /// The keys of the groups whose preferred node matches a pattern (`.` any character, `*` any number of the one before)
+    Listkeys {
+        /// A node's name, or a pattern such as `.*`
+        node: String,
+    },
+    /// The keys of all groups
+    Allkeys,
+    /// All resources of the groups that prefer this node, a group a line
+    Ourkeys,
+    /// All resources of the other groups, a group a line
+    Otherkeys,
+    /// Whether a resource runs here, as the exit code alone
+    Status {
+        /// As written in haresources, or as it could be written there
+        resource: String,
+    },
+    /// Start the group of this key, first resource first; only where no daemon runs
+    Takegroup {
+        /// The first resource of its line
+        key: String,
+    },
+    /// Stop the group of this key, last resource first; only where no daemon runs
+    Givegroup {
+        /// The first resource of its line
+        key: String,
+    },
+    /// How much of a group runs here: ALL, SOME, NONE
+    Statgroup {
+        /// The first resource of its line
+        key: String,
+    },
+    /// Name every resource that runs here, as none should before the daemon is started
+    Verifyallidle,
+}
+
+/// `ResourceManager VERB …`
+pub(super) fn by_name(common: &Common, words: Vec<String>) -> ExitCode {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let text = |word: &str| word.to_owned();
+    let verb = match words[..] {
+        ["listkeys", node, ..] => Verb::Listkeys { node: text(node) },
+        ["allkeys", ..] => Verb::Allkeys,
+        ["ourkeys", ..] => Verb::Ourkeys,
+        ["otherkeys", ..] => Verb::Otherkeys,
+        ["status", resource, ..] => Verb::Status { resource: text(resource) },
+        ["takegroup", key, ..] => Verb::Takegroup { key: text(key) },
+        ["givegroup", key, ..] => Verb::Givegroup { key: text(key) },
+        ["statgroup", key, ..] => Verb::Statgroup { key: text(key) },
+        ["verifyallidle", ..] => Verb::Verifyallidle,
+        _ => {
+            eprintln!("{USAGE}\n");
+            return ExitCode::FAILURE;
+        }
+    };
+    run(common, &Options { verb }).unwrap_or_else(|error| {
+        eprintln!("ResourceManager: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Does what the verb says.
+///
+/// # Errors
+/// When there is no such group or resource, when a daemon runs where none may, and when something does not start or
+/// stop.
+pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+    let mut files = Files::read(&common.config_dir(), None);
+    let mut checked = files.check();
+    if let Verb::Status { resource } = &options.verb
+        && let Some(plan) = &checked.plan
+        && find(plan, resource).is_none()
+    {
+        // The original asks any script by any name: as a group of its own, the words are read like any other.
+        files.put_haresources(format!("{} {resource}\n", files.node));
+        checked = files.check();
+    }
+    let (Some(plan), false) = (checked.plan.take(), checked.failed()) else {
+        run::complain(&files, &checked);
+        return Ok(ExitCode::from(2));
+    };
+    let plan = Arc::new(plan);
+    match &options.verb {
+        Verb::Listkeys { node } => {
+            let pattern = Pattern::read(node)?;
+            print_keys(&plan, |group| pattern.matches(&plan.nodes[group.node.0]));
+        }
+        Verb::Allkeys => print_keys(&plan, |_| true),
+        Verb::Ourkeys => print_words(&plan, true),
+        Verb::Otherkeys => print_words(&plan, false),
+        Verb::Status { resource } => {
+            let id = find(&plan, resource).with_context(|| format!("haresources cannot have {resource}"))?;
+            return by_hand(common, &plan, checked.parameters, async |mut hands| hands.status_code(id).await);
+        }
+        Verb::Statgroup { key } => {
+            let group = group(&plan, key)?;
+            return by_hand(common, &plan, checked.parameters, async |mut hands| {
+                hands.statgroup(group).await
+            });
+        }
+        Verb::Takegroup { key } => {
+            let group = group(&plan, key)?;
+            let _alone = alone(common)?;
+            return by_hand(common, &plan, checked.parameters, async |mut hands| hands.take(group).await);
+        }
+        Verb::Givegroup { key } => {
+            let group = group(&plan, key)?;
+            let _alone = alone(common)?;
+            return by_hand(common, &plan, checked.parameters, async |mut hands| hands.give(group).await);
+        }
+        Verb::Verifyallidle => {
+            return by_hand(common, &plan, checked.parameters, async |mut hands| hands.verify_idle().await);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+// ---- what the file says ----------------------------------------------------------------------------------------------
+
+fn print_keys(plan: &Plan, wanted: impl Fn(&Group) -> bool) {
+    plan.groups.iter().filter(|group| wanted(group)).for_each(|group| println!("{}", group.key));
+}
+
+fn print_words(plan: &Plan, ours: bool) {
+    for group in plan.groups.iter().filter(|group| (group.node == plan.me) == ours) {
+        let words: Vec<&str> = group.resources.iter().map(|resource| resource.text.as_str()).collect();
+        println!("{}", words.join(" "));
+    }
+}
+
+fn find(plan: &Plan, text: &str) -> Option<ResourceId> {
+    all(plan).find(|id| plan.resource(*id).text == text)
+}
+
+fn all(plan: &Plan) -> impl Iterator<Item = ResourceId> + '_ {
+    (0..plan.groups.len()).flat_map(|group| members(plan, GroupIndex(group)))
+}
+
+fn members(plan: &Plan, group: GroupIndex) -> impl DoubleEndedIterator<Item = ResourceId> + use<> {
+    (0..plan.groups[group.0].resources.len()).map(move |member| ResourceId { group, member })
+}
+
+fn group(plan: &Plan, key: &str) -> anyhow::Result<GroupIndex> {
+    let at = plan.groups.iter().position(|group| group.key == key);
+    at.map(GroupIndex).with_context(|| {
+        let keys: Vec<&str> = plan.groups.iter().map(|group| group.key.as_str()).collect();
+        format!("haresources has no group {key}; its groups are: {}", keys.join(" "))
+    })
+}
+
+/// What `listkeys` takes for a node: the part of regular expressions that names need.
+#[derive(Debug, PartialEq, Eq)]
+struct Pattern(Vec<(Option<char>, bool)>);
+
+impl Pattern {
+    fn read(text: &str) -> anyhow::Result<Self> {
+        let mut parts: Vec<(Option<char>, bool)> = Vec::new();
+        for character in text.chars() {
+            match character {
+                '*' => match parts.last_mut() {
+                    Some((_, repeated)) => *repeated = true,
+                    None => bail!("the pattern {text} begins with *: write .* for any node"),
+                },
+                '.' => parts.push((None, false)),
+                '[' | ']' | '(' | ')' | '|' | '+' | '?' | '{' | '}' | '\\' | '^' | '$' => {
+                    bail!(
+                        "{character} in the pattern {text} is not understood: write a node's name, or . and * alone"
+                    )
+                }
+                other => parts.push((Some(other.to_ascii_lowercase()), false)),
+            }
+        }
+        Ok(Self(parts))
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        let name: Vec<char> = name.to_ascii_lowercase().chars().collect();
+        // Which of the first so many characters of the name the parts so far can have used up.
+        let mut used = vec![false; name.len() + 1];
+        used[0] = true;
+        for (wanted, repeated) in &self.0 {
+            let fits = |at: usize| wanted.is_none_or(|wanted| name[at] == wanted);
+            let mut next = if *repeated { used.clone() } else { vec![false; used.len()] };
+            for at in 0..name.len() {
+                let from = if *repeated { next[at] } else { used[at] };
+                next[at + 1] |= from && fits(at);
+            }
+            used = next;
+        }
+        used[name.len()]
+    }
+}
+
+// ---- what the hands do -----------------------------------------------------------------------------------------------
+
+/// Keeps the daemon from starting as long as it is held.
+fn alone(common: &Common) -> anyhow::Result<Vec<File>> {
+    let (run_dir, state_dir) = (common.run_dir(), common.state_dir());
+    let mut locks = Vec::new();
+    for directory in [&run_dir, &state_dir] {
+        if !directory.exists() {
+            continue;
+        }
+        match locum_sys::file::lock_directory(directory)? {
+            Some(lock) => locks.push(lock),
+            None => {
+                let who = state::living(&run_dir).map_or_else(String::new, |pid| format!(" (process {pid})"));
+                bail!(
+                    "a daemon runs here{who} and decides what runs: use `locum standby` and `locum takeover`, or stop it \
+                     first"
+                );
+            }
+        }
+    }
+    if let Some(pid) = state::heartbeat(&common.heartbeat_pid()) {
+        bail!("heartbeat itself runs here (process {pid}) and decides what runs: stop it first");
+    }
+    Ok(locks)
+}
+
+fn by_hand<F>(
+    common: &Common,
+    plan: &Arc<Plan>,
+    parameters: std::collections::BTreeMap<String, String>,
+    job: impl FnOnce(Hands) -> F,
+) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<ExitCode>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tell = |note: locum_core::note::Note| {
+        if note.level > Level::Debug {
+            eprintln!("locum: {}", note.text);
+        }
+    };
+    let mut options = agents::Options::new(&common.config_dir(), Arc::new(tell));
+    options.parameters = parameters;
+    options.fifo = Some(common.fifo());
+    // A scope of a service manager is its daemon's.
+    options.cgroup = None;
+    let hands =
+        Hands { agents: Agents::new(Arc::clone(plan), options), plan: Arc::clone(plan), addresses: None };
+    runtime.block_on(job(hands))
+}
+
+/// Starts and stops without a daemon.
+struct Hands {
+    plan: Arc<Plan>,
+    agents: Agents,
+    /// Opened at the first address.
+    addresses: Option<Alone>,
+}
+
+impl Hands {
+    fn text(&self, id: ResourceId) -> &str {
+        &self.plan.resource(id).text
+    }
+
+    async fn run(&mut self, id: ResourceId, operation: Operation) -> anyhow::Result<Outcome> {
+        if !self.agents.is_hearts(id) {
+            let limits = self.plan.limits;
+            let limit = match operation {
+                Operation::Start => limits.start,
+                Operation::Stop => limits.stop,
+                Operation::Status => limits.status,
+            };
+            return Ok(self.agents.run(id, operation, limit).await);
+        }
+        let addresses = match &mut self.addresses {
+            Some(addresses) => addresses,
+            none => none.insert(Alone::open(&self.plan).context("the kernel does not tell its interfaces")?),
+        };
+        Ok(addresses.run(&self.plan, id, operation))
+    }
+
+    /// Announces what was put up, again and again for a moment.
+    async fn announce(&mut self) {
+        let Some(addresses) = &mut self.addresses else { return };
+        let now = locum_sys::clock::monotonic_nanos;
+        let end = now() + u64::try_from(ANNOUNCED_FOR.as_nanos()).unwrap_or(u64::MAX);
+        while let Some(due) = addresses.deadline().filter(|due| *due < end) {
+            sleep(Duration::from_nanos(due.saturating_sub(now()))).await;
+            addresses.send_due();
+        }
+    }
+
+    async fn status_code(&mut self, id: ResourceId) -> anyhow::Result<ExitCode> {
+        Ok(match self.run(id, Operation::Status).await? {
+            Outcome::Running => ExitCode::SUCCESS,
+            Outcome::Stopped => ExitCode::from(3),
+            other => {
+                eprintln!("locum: {}: {other}", self.text(id));
+                ExitCode::from(4)
+            }
+        })
+    }
+
+    async fn statgroup(&mut self, group: GroupIndex) -> anyhow::Result<ExitCode> {
+        let (mut running, mut count) = (0, 0);
+        for id in members(&self.plan, group) {
+            count += 1;
+            running += usize::from(self.run(id, Operation::Status).await? == Outcome::Running);
+        }
+        println!(
+            "{}",
+            if running == 0 {
+                "NONE"
+            } else if running == count {
+                "ALL"
+            } else {
+                "SOME"
+            }
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn verify_idle(&mut self) -> anyhow::Result<ExitCode> {
+        let mut running: u8 = 0;
+        for id in all(&Arc::clone(&self.plan)) {
+            if self.run(id, Operation::Status).await? == Outcome::Running {
+                running = running.saturating_add(1);
+                eprintln!("CRITICAL: Resource {} is active, and should not be!", self.text(id));
+                eprintln!("CRITICAL: Non-idle resources can affect data integrity!");
+            }
+        }
+        Ok(ExitCode::from(running))
+    }
+
+    async fn take(&mut self, group: GroupIndex) -> anyhow::Result<ExitCode> {
+        for id in members(&self.plan, group) {
+            if self.run(id, Operation::Status).await? == Outcome::Running {
+                continue;
+            }
+            let outcome = self.run(id, Operation::Start).await?;
+            if outcome != Outcome::Ok {
+                eprintln!("locum: Giving up resources due to failure of {}: {outcome}", self.text(id));
+                self.give(group).await?;
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        self.announce().await;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn give(&mut self, group: GroupIndex) -> anyhow::Result<ExitCode> {
+        for id in members(&self.plan, group).rev() {
+            let mut tries = 1;
+            loop {
+                let outcome = self.run(id, Operation::Stop).await?;
+                if outcome == Outcome::Ok {
+                    break;
+                }
+                if tries == STOP_TRIES {
+                    // Nothing before it in the line may be stopped while it runs.
+                    bail!("{} cannot be stopped: {outcome}; a person is needed", self.text(id));
+                }
+                tries += 1;
+                sleep(STOP_PAUSE).await;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_names() {
+        for (pattern, name, matches) in [
+            ("node1", "node1", true),
+            ("NODE1", "node1", true),
+            ("node1", "node11", false),
+            ("node", "node1", false),
+            (".*", "node1", true),
+            ("node.", "node1", true),
+            ("node.*", "node", true),
+            ("n*ode1", "nnnode1", true),
+            ("n*ode1", "ode1", true),
+            (".*2", "node1", false),
+            ("a*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", false),
+            ("", "node1", false),
+        ] {
+            assert_eq!(Pattern::read(pattern).unwrap().matches(name), matches, "{pattern} {name}");
+        }
+        for bad in ["*", "node[12]", "a|b", "^a"] {
+            assert!(Pattern::read(bad).unwrap_err().to_string().contains("pattern"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Event scripts: a person's script in `rc.d`, run when a message of its name comes. Facts: `docs/heartbeat.md`,
+//! section 8.
+//!
+//! One at a time, as in the original; a bounded number waits. A frame never names a path (invariant 3): its type is
+//! compared with the names that lie in `rc.d`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use locum_core::{
+    note::{Escaped, Level, Note},
+    plan::AutoFailback,
+};
+use tokio::{sync::mpsc, task::spawn_blocking, time::Instant};
+
+use super::{
+    Agents,
+    find::is_program,
+    job::{End, Job},
+    output::Speaker,
+};
+
+/// Messages that wait for their script.
+const WAITING_MAX: usize = 64;
+/// After this a script is killed, with everything it has started.
+const LIMIT: Duration = Duration::from_secs(300);
+
+type Message = (String, Vec<(String, String)>);
+
+/// Where messages for scripts go.
+#[derive(Clone, Debug)]
+pub struct EventScripts(mpsc::Sender<Message>);
+
+impl EventScripts {
+    /// Begins to wait for messages. Needs a runtime around it.
+    #[must_use]
+    pub fn start(agents: Agents) -> Self {
+        let (queue, mut messages) = mpsc::channel::<Message>(WAITING_MAX);
+        tokio::spawn(async move {
+            while let Some((kind, fields)) = messages.recv().await {
+                run(&agents, &kind, fields).await;
+            }
+        });
+        Self(queue)
+    }
+
+    /// Runs the script of this name for a message, if there is one, after those before it. False when too many wait.
+    #[must_use]
+    pub fn offer(&self, kind: String, fields: Vec<(String, String)>) -> bool {
+        self.0.try_send((kind, fields)).is_ok()
+    }
+}
+
+async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>) {
+    let shared = &agents.0;
+    let (config, name) = (shared.options.roots.config.clone(), kind.to_owned());
+    let found = spawn_blocking(move || program(&config, &name)).await;
+    let Ok(Some(program)) = found else { return };
+    let legacy = shared.plan.auto_failback == AutoFailback::Legacy;
+    let job = Job {
+        program,
+        args: vec![kind.to_owned()],
+        environment: environment(shared.environment.clone(), fields, legacy),
+        input: None,
+        speaker: Speaker {
+            tell: shared.options.tell.clone(),
+            group: None,
+            label: format!("event script {}", Escaped(kind.as_bytes())),
+        },
+        level: Level::Info,
+        deadline: Instant::now() + LIMIT,
+        cgroup: shared.options.cgroup.clone(),
+        resource: String::new(),
+        // Nothing that a next life would have to know.
+        notes: None,
+    };
+    let speaker = job.speaker.clone();
+    let report = job.run().await;
+    if report.end != End::Exited(0) {
+        let text = format!("{}: {}", speaker.label, report.complaint());
+        (speaker.tell)(Note { level: Level::Warning, group: None, text });
+    }
+}
+
+/// What serves a message of this type: `harc` of the configuration directory, which runs the script, or where there is
+/// none the script itself.
+fn program(config: &Path, kind: &str) -> Option<PathBuf> {
+    let entries = config.join("rc.d").read_dir().ok()?;
+    let script = entries.flatten().find(|entry| entry.file_name() == *kind)?.path();
+    if !is_program(&script) {
+        return None;
+    }
+    Some(Some(config.join("harc")).filter(|harc| is_program(harc)).unwrap_or(script))
+}
+
+/// What every script is given, and the message. A field never replaces what was there.
+fn environment(
+    mut all: BTreeMap<String, String>,
+    fields: Vec<(String, String)>,
+    legacy: bool,
+) -> BTreeMap<String, String> {
+    if !legacy {
+        all.insert("HA_NICEFAILBACK".to_owned(), "yes".to_owned());
+    }
+    for (name, value) in fields {
+        all.entry(format!("HA_{name}")).or_insert(value);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_never_replaces_what_was_there() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let all = BTreeMap::from([pair("HA_DIR", "/etc/ha.d"), pair("PATH", "/bin")]);
+        let fields =
+            vec![pair("DIR", "/tmp"), pair("info", "x"), pair("NICEFAILBACK", "no"), pair("info", "y")];
+        let all = environment(all, fields, false);
+        let expected = [
+            pair("HA_DIR", "/etc/ha.d"),
+            pair("HA_NICEFAILBACK", "yes"),
+            pair("HA_info", "x"),
+            pair("PATH", "/bin"),
+        ];
+        assert_eq!(all, BTreeMap::from(expected));
+    }
+}

@@ -1,0 +1,54 @@
+//! Addresses without a heart: for a person who starts and stops groups by hand where no daemon runs.
+
+use std::io;
+
+use locum_core::{
+    action::Operation,
+    event::Outcome,
+    plan::{Agent, Plan, ResourceId},
+};
+use locum_sys::clock;
+
+use super::{address::Addresses, network::Network};
+
+/// The addresses of a plan, and the kernel behind them.
+pub struct Alone {
+    addresses: Addresses,
+    network: Network,
+}
+
+impl Alone {
+    /// Changes nothing yet.
+    ///
+    /// # Errors
+    /// When the kernel does not tell its interfaces.
+    pub fn open(plan: &Plan) -> io::Result<Self> {
+        Ok(Self { addresses: Addresses::new(plan), network: Network::open()? })
+    }
+
+    /// Puts an address on its interface, takes it off, or looks whether it stands there. A `SendArp` only announces and
+    /// leaves nothing that could be found.
+    pub fn run(&mut self, plan: &Plan, id: ResourceId, operation: Operation) -> Outcome {
+        let now = clock::monotonic_nanos();
+        let speaks = matches!(plan.resource(id).agent, Agent::SendArp(_));
+        match (operation, speaks) {
+            (Operation::Start, false) => self.addresses.start(id, &mut self.network, now),
+            (Operation::Stop, false) => self.addresses.stop(id, &mut self.network),
+            (Operation::Status, false) => self.addresses.status(id, &self.network, now),
+            (Operation::Start, true) => self.addresses.speak_for(id, &self.network, now),
+            (Operation::Stop, true) => self.addresses.be_silent(id),
+            (Operation::Status, true) => Outcome::Stopped,
+        }
+    }
+
+    /// When the next announcement is due, in nanoseconds of the monotonic clock.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        self.addresses.deadline()
+    }
+
+    /// Sends the announcements that are due.
+    pub fn send_due(&mut self) {
+        self.addresses.send_due(&self.network, clock::monotonic_nanos());
+    }
+}
