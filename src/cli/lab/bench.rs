@@ -73,7 +73,13 @@ struct Named<T>(T);
 
 impl ValueEnum for Named<Peer> {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Named<Peer>; 3] = [Named(Peer::ALL[0]), Named(Peer::ALL[1]), Named(Peer::ALL[2])];
+        const ALL: [Named<Peer>; 5] = [
+            Named(Peer::Locum),
+            Named(Peer::Heartbeat),
+            Named(Peer::LocumHeartbeat),
+            Named(Peer::HeartbeatLocum),
+            Named(Peer::Keepalived),
+        ];
         &ALL
     }
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -83,9 +89,10 @@ impl ValueEnum for Named<Peer> {
 
 impl ValueEnum for Named<Scenario> {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Named<Scenario>; 5] = [
+        const ALL: [Named<Scenario>; 6] = [
             Named(Scenario::PowerLoss),
             Named(Scenario::Move),
+            Named(Scenario::GracefulStop),
             Named(Scenario::Return),
             Named(Scenario::DaemonKill),
             Named(Scenario::DaemonFreeze),
@@ -155,7 +162,7 @@ fn setup(common: &Common, pace: Pace, calm: Duration) -> anyhow::Result<Setup> {
     let program = std::env::current_exe()?;
     let root = peers_root(common.peers_root.as_deref(), &program)?;
     for Named(peer) in &common.peers {
-        if *peer == Peer::Heartbeat {
+        if peer.has_heartbeat() {
             allow_heartbeat()?;
         }
         if !peer.is_present(root.as_deref()) {

@@ -107,6 +107,8 @@ pub(super) struct Cluster {
     setup: Setup,
     /// Not to be used for another run.
     pub(super) spoiled: bool,
+    /// The first node has power, and its daemon was asked to leave.
+    left: bool,
     /// Dropped before the rack: whoever started a process has to bury it.
     daemons: Vec<(&'static str, Process)>,
     requests: Vec<Process>,
@@ -141,6 +143,7 @@ impl Cluster {
             peer,
             setup: setup.clone(),
             spoiled: false,
+            left: false,
             daemons: Vec::new(),
             requests: Vec::new(),
             rack,
@@ -163,6 +166,11 @@ impl Cluster {
     /// Brings it into the state in which a scenario begins. False when it does not get there.
     fn restore(&mut self, scenario: Scenario) -> Result<bool, Fault> {
         self.requests.clear();
+        if std::mem::take(&mut self.left) {
+            self.daemons.retain(|&(node, _)| node != FIRST);
+            self.start(FIRST)?;
+            return Ok(self.await_calm(&[FIRST], self.setup.calm) && self.restore(scenario)?);
+        }
         let calm = self.setup.calm;
         if scenario == Scenario::Return {
             if self.rack.is_on(FIRST) {
@@ -205,6 +213,19 @@ impl Cluster {
         Ok(from)
     }
 
+    /// The first node's daemon leaves gracefully, until none of its processes is left.
+    pub(super) fn leave(&mut self) -> Result<Moment, Fault> {
+        let from = Moment::now();
+        match self.peer.ask_to_stop(&self.rack)? {
+            Some(asked) => self.requests.push(asked),
+            None => self.sign_daemon(Sign::Terminate)?,
+        }
+        self.left = true;
+        let gone = || self.daemon(FIRST).is_ok_and(|daemon| daemon.is_empty()).then_some(());
+        self.spoiled |= await_some(PATIENCE, gone).is_none();
+        Ok(from)
+    }
+
     pub(super) fn power_on(&mut self) -> Result<Moment, Fault> {
         let from = Moment::now();
         self.rack.power_on(FIRST)?;
@@ -235,7 +256,7 @@ impl Cluster {
     /// The processes of a node's daemon.
     pub(super) fn daemon(&self, node: &str) -> Result<Vec<u32>, Fault> {
         let mut processes = self.rack.processes(node)?;
-        processes.retain(|&process| self.peer.is_daemon(process));
+        processes.retain(|&process| self.peer.is_daemon(node, process));
         Ok(processes)
     }
 

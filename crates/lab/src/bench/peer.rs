@@ -20,6 +20,7 @@ const PRIORITIES: [u32; 2] = [150, 100];
 const DEMOTION: i32 = -100;
 /// A node that starts alone waits for so long; here none does.
 const INITDEAD_MIN: Duration = Duration::from_secs(20);
+
 /// Who keeps the service alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
@@ -27,13 +28,18 @@ pub enum Peer {
     Locum,
     /// Linux-HA's heartbeat 3, with the same three files.
     Heartbeat,
+    /// Locum on the first node, heartbeat on the second.
+    LocumHeartbeat,
+    /// Heartbeat on the first node, Locum on the second.
+    HeartbeatLocum,
     /// VRRP version 3, whose nodes keep the web server running all the time.
     Keepalived,
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Locum, Self::Heartbeat, Self::Keepalived];
+    pub const ALL: [Self; 5] =
+        [Self::Locum, Self::Heartbeat, Self::LocumHeartbeat, Self::HeartbeatLocum, Self::Keepalived];
 
     /// Its name.
     #[must_use]
@@ -41,6 +47,8 @@ impl Peer {
         match self {
             Self::Locum => "locum",
             Self::Heartbeat => "heartbeat",
+            Self::LocumHeartbeat => "locum+heartbeat",
+            Self::HeartbeatLocum => "heartbeat+locum",
             Self::Keepalived => "keepalived",
         }
     }
@@ -50,7 +58,7 @@ impl Peer {
     #[must_use]
     pub fn detection(self, pace: Pace) -> Duration {
         match self {
-            Self::Locum | Self::Heartbeat => pace.deadtime,
+            Self::Locum | Self::Heartbeat | Self::LocumHeartbeat | Self::HeartbeatLocum => pace.deadtime,
             Self::Keepalived => pace.interval * 3 + pace.interval * (256 - PRIORITIES[1]) / 256,
         }
     }
@@ -58,17 +66,23 @@ impl Peer {
     /// Whether it is unpacked below `root`, or installed on this host.
     #[must_use]
     pub fn is_present(self, root: Option<&Path>) -> bool {
-        match self.daemon() {
-            Some(daemon) => daemon.is_present(root),
+        match self.daemons() {
+            Some(daemons) => daemons.into_iter().all(|daemon| daemon.is_present(root)),
             None => is_program(root, KEEPALIVED),
         }
+    }
+
+    /// Whether one of its nodes runs heartbeat.
+    #[must_use]
+    pub fn has_heartbeat(self) -> bool {
+        self.daemons().is_some_and(|daemons| daemons.contains(&Daemon::Heartbeat))
     }
 
     /// Puts its files on a node's disk.
     pub(super) fn configure(self, rack: &Rack, node: &str, setup: &Setup) -> Result<(), Fault> {
         let disk = rack.disk(node);
         let root = setup.peers_root.as_deref();
-        let written = match self.daemon() {
+        let written = match self.daemon(node) {
             Some(daemon) => {
                 daemon.unpack(&disk.join("ha.d"), root).and_then(|()| write_ha_d(&disk.join("ha.d"), setup))
             }
@@ -80,7 +94,7 @@ impl Peer {
 
     /// Starts its daemon on a node that has just got its power.
     pub(super) fn start(self, rack: &Rack, node: &str, setup: &Setup) -> Result<Option<Process>, Fault> {
-        if let Some(daemon) = self.daemon() {
+        if let Some(daemon) = self.daemon(node) {
             return daemon.await_start(node, daemon.start(rack, node)?);
         }
         complete(rack, node, &["/run/bin/locum", &setup.web_server, "start"])?;
@@ -90,7 +104,7 @@ impl Peer {
 
     /// Asks for the service to be moved away from the first node, or back to it, and does not wait for the outcome.
     pub(super) fn ask_to_move(self, rack: &Rack, away: bool) -> Result<Option<Process>, Fault> {
-        if let Some(daemon) = self.daemon() {
+        if let Some(daemon) = self.daemon(FIRST) {
             return daemon.ask_to_move(rack, FIRST, away, "all").map(Some);
         }
         let demotion = if away { DEMOTION } else { 0 };
@@ -99,16 +113,29 @@ impl Peer {
             .doing(|| "write keepalived's track file".into())
     }
 
-    /// Whether this process is (a part of) the daemon, and not of what it started.
-    pub(super) fn is_daemon(self, process: u32) -> bool {
-        self.daemon().map_or_else(|| runs(process, "keepalived"), |daemon| daemon.is_process(process))
+    /// Asks the first node's daemon to leave gracefully, with its own command where it has one, and does not wait.
+    /// `None`: TERM is the way.
+    pub(super) fn ask_to_stop(self, rack: &Rack) -> Result<Option<Process>, Fault> {
+        self.daemon(FIRST).map(|daemon| daemon.stop(rack, FIRST)).transpose()
     }
 
-    /// Those that read `ha.cf`.
-    fn daemon(self) -> Option<Daemon> {
+    /// Whether this process is (a part of) a node's daemon, and not of what it started.
+    pub(super) fn is_daemon(self, node: &str, process: u32) -> bool {
+        self.daemon(node).map_or_else(|| runs(process, "keepalived"), |daemon| daemon.is_process(process))
+    }
+
+    /// What a node runs, where it reads `ha.cf`.
+    fn daemon(self, node: &str) -> Option<Daemon> {
+        self.daemons().map(|daemons| daemons[usize::from(node != FIRST)])
+    }
+
+    /// What the first and the second node run, where they read `ha.cf`.
+    fn daemons(self) -> Option<[Daemon; 2]> {
         match self {
-            Self::Locum => Some(Daemon::Locum),
-            Self::Heartbeat => Some(Daemon::Heartbeat),
+            Self::Locum => Some([Daemon::Locum; 2]),
+            Self::Heartbeat => Some([Daemon::Heartbeat; 2]),
+            Self::LocumHeartbeat => Some([Daemon::Locum, Daemon::Heartbeat]),
+            Self::HeartbeatLocum => Some([Daemon::Heartbeat, Daemon::Locum]),
             Self::Keepalived => None,
         }
     }

@@ -24,6 +24,8 @@ const THAWED: Duration = Duration::from_secs(6);
 pub enum Scenario {
     /// A planned move away from the owner.
     Move,
+    /// The owner's daemon is asked to leave.
+    GracefulStop,
     /// The owner loses its power.
     PowerLoss,
     /// The lost node gets its power back, and its service.
@@ -36,14 +38,15 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order in which one can follow the other on a rack.
-    pub const ALL: [Self; 5] =
-        [Self::Move, Self::PowerLoss, Self::Return, Self::DaemonFreeze, Self::DaemonKill];
+    pub const ALL: [Self; 6] =
+        [Self::Move, Self::GracefulStop, Self::PowerLoss, Self::Return, Self::DaemonFreeze, Self::DaemonKill];
 
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Move => "move",
+            Self::GracefulStop => "graceful-stop",
             Self::PowerLoss => "power-loss",
             Self::Return => "return",
             Self::DaemonFreeze => "daemon-freeze",
@@ -60,6 +63,7 @@ impl Scenario {
     pub(super) fn measure(self, cluster: &mut Cluster) -> Result<Sample, Fault> {
         let from = match self {
             Self::Move => return cluster.moved(),
+            Self::GracefulStop => cluster.leave()?,
             Self::PowerLoss => cluster.power_off()?,
             Self::Return => cluster.power_on()?,
             Self::DaemonFreeze => {
@@ -80,7 +84,7 @@ impl Scenario {
             }
         };
         let settled = match self {
-            Self::Move | Self::PowerLoss => cluster.await_calm(&[SECOND], SETTLED),
+            Self::Move | Self::GracefulStop | Self::PowerLoss => cluster.await_calm(&[SECOND], SETTLED),
             Self::Return => cluster.await_calm(&[FIRST], SETTLED),
             Self::DaemonFreeze => {
                 // Who has it in the end is the peer's affair.
