@@ -126,6 +126,8 @@ struct Peer {
     received: Received,
     uuid: Option<Uuid>,
     locum: Option<bool>,
+    /// The groups that it says it could not start.
+    failed: Vec<GroupIndex>,
     /// What it last called itself in the life we know.
     state: Option<NodeState>,
     /// It said goodbye in the generation we know.
@@ -185,6 +187,7 @@ impl Director {
             received: Received::new(identity.peer_heard, identity.seed),
             uuid: None,
             locum: None,
+            failed: Vec::new(),
             state: None,
             left: false,
             last_status: 0,
@@ -564,6 +567,7 @@ impl Director {
             now: self.now.instant,
             peer: self.peer.as_ref().map(|peer| peer.name.as_str()),
             peer_up: self.peer.as_ref().is_some_and(|peer| peer.watch.state().is_up() && !peer.left),
+            peer_failed: self.peer.as_ref().map_or(&[], |peer| &peer.failed),
             peer_locum: self.peer.as_ref().is_some_and(|peer| peer.locum == Some(true)),
             is_first: self.peer.as_ref().is_some_and(|peer| self.plan.me < peer.node),
             fencing: self.plan.fencing.as_ref().map(|fencing| fencing.device.as_str()),
@@ -628,6 +632,8 @@ impl Director {
             News::Stopped(group) => (group, "is stopped"),
             News::Stuck(group) => (group, "cannot be stopped"),
             News::StartFailed(group) => {
+                // Before the hand-over is told to be done: whoever gave the group has to know.
+                self.say_status();
                 let set = self.set_of(group);
                 let failures = self.groups.failures(group);
                 self.with_r1(|r1, view| r1.start_failed(view, set, failures));
@@ -671,7 +677,8 @@ impl Director {
         }
         // What a silent peer that was not reset runs, nobody knows.
         let peer = self.peer.as_ref().filter(|_| !self.r1.is_fencing())?;
-        (!self.r1.theirs().and(set).is_none()).then_some(peer.node)
+        let runs = !self.r1.theirs().and(set).is_none() && !peer.failed.contains(&group);
+        runs.then_some(peer.node)
     }
 
     fn keep_books(&mut self) {

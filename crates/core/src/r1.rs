@@ -26,7 +26,7 @@ use crate::{
     event::{FenceOutcome, OrderId},
     group::Groups,
     note::Level,
-    plan::AutoFailback,
+    plan::{AutoFailback, GroupIndex},
     time::{Duration, Instant},
     wire::message::{AskStep, Body, Holding, Resource},
 };
@@ -130,6 +130,8 @@ pub struct View<'a> {
     pub peer: Option<&'a str>,
     /// Whether the peer is heard.
     pub peer_up: bool,
+    /// The groups that the peer says it could not start.
+    pub peer_failed: &'a [GroupIndex],
     /// Whether the peer is a node of Locum (it said so in its status).
     pub peer_locum: bool,
     /// Whether this node stands before the peer in ha.cf: it goes first where both want to.
@@ -771,7 +773,11 @@ impl R1 {
     fn given_away(&mut self, view: &View<'_>, set: Holding) {
         let text = format!("Other node completed standby takeover of {} resources.", set.word());
         self.note(Level::Info, text);
-        self.end_handover(Answer::Done(format!("{} runs on {} now", words(set), view.name())));
+        self.end_handover(if view.groups.of(set).any(|group| view.peer_failed.contains(&group)) {
+            Answer::Refused(format!("a resource could not be started on {}", view.name()))
+        } else {
+            Answer::Done(format!("{} runs on {} now", words(set), view.name()))
+        });
         self.say_holdings(true, None);
     }
 

@@ -5,7 +5,11 @@ mod common;
 
 use common::pair::{Pair, SHORT, now};
 use locum_core::{
-    action::Answer, event::Order, liveness::Liveness, plan::AutoFailback, time::Duration,
+    action::{Answer, Operation},
+    event::Order,
+    liveness::Liveness,
+    plan::AutoFailback,
+    time::Duration,
     wire::message::Holding,
 };
 
@@ -70,6 +74,27 @@ fn sets_are_given_and_asked_for() {
         pair.order(1, Order::Standby(Holding::Foreign)),
         Some(Answer::Done("nothing of that set is here".into()))
     );
+}
+
+#[test]
+fn a_set_that_did_not_start_there_was_not_moved() {
+    let mut pair = Pair::new(AutoFailback::Off);
+    pair.run(SHORT);
+    pair.failing.insert((1, Operation::Start, "two".into()));
+    let refused = Answer::Refused("a resource could not be started on b".into());
+    assert_eq!(pair.order(0, Order::Standby(Holding::Local)), Some(refused));
+    let status = pair.nodes[0].director.status(now(pair.now));
+    assert_eq!(status.groups[0].owner, None);
+    assert_eq!(
+        status.troubles,
+        ["group one could not be started on b", "group one runs nowhere that this node knows of"]
+    );
+    // Offered back after a while, it runs here again, and the time without it was an outage.
+    pair.run(Duration::from_secs(40));
+    pair.expect("one two", "three");
+    let status = pair.nodes[0].director.status(now(pair.now));
+    assert_eq!(status.troubles, [""; 0]);
+    assert!(status.groups[0].last_outage > Some(29.0), "{:?}", status.groups[0]);
 }
 
 #[test]

@@ -186,7 +186,10 @@ impl Director {
             peer.uuid = message.src_uuid.or(peer.uuid);
         }
         match &message.body {
-            Body::Status(beat) => self.heard_status(seq, message.locum.is_some(), *beat),
+            Body::Status(beat) => {
+                self.heard_failures(message.failed.as_deref().unwrap_or_default());
+                self.heard_status(seq, message.locum.is_some(), *beat);
+            }
             Body::ReqNodes => {
                 let nodes = self.plan.nodes.clone();
                 self.say_to_peer(Body::RepNodes { nodes, deleted: Vec::new() });
@@ -240,6 +243,16 @@ impl Director {
         if self.left.is_some() && matches!(body, Body::Resource(resource) if resource.hold.has_foreign()) {
             // The peer has taken what was ours: nobody needs us any more.
             self.exit();
+        }
+    }
+
+    /// The keys of groups that the peer could not start; words that are none of ours mean nothing.
+    fn heard_failures(&mut self, keys: &str) {
+        let groups = self.plan.groups.iter().enumerate();
+        let failed = groups.filter(|(_, group)| keys.split(' ').any(|key| key == group.key));
+        let failed = failed.map(|(index, _)| GroupIndex(index)).collect();
+        if let Some(peer) = &mut self.peer {
+            peer.failed = failed;
         }
     }
 
@@ -305,6 +318,7 @@ impl Director {
         peer.last_status = 0;
         peer.state = None;
         peer.waiting.clear();
+        peer.failed.clear();
         peer.left = false;
         self.ipfail.iter_mut().for_each(Ipfail::forget_peer);
         let was = peer.watch.state();

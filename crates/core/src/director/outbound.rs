@@ -39,6 +39,7 @@ impl Director {
         message.unix_seconds = self.now.unix_seconds.max(1);
         message.ttl = Some(self.plan.framing.ttl);
         message.locum = is_status.then_some(LOCUM_VERSION);
+        message.failed = is_status.then(|| self.failed_keys()).filter(|keys| !keys.is_empty());
         if numbered {
             message.seq = Some(self.sent.next());
             message.load = Some(self.load.clone());
@@ -48,6 +49,13 @@ impl Director {
         if numbered {
             self.sent.keep(message);
         }
+    }
+
+    /// The groups that did not start here, for the peer, which may have given them.
+    fn failed_keys(&self) -> String {
+        let failed = |index: &usize| self.groups.failure(GroupIndex(*index)).is_some();
+        let keys = (0..self.plan.groups.len()).filter(failed).map(|i| self.plan.groups[i].key.as_str());
+        keys.collect::<Vec<_>>().join(" ")
     }
 
     /// Writes a message to every link, in each link's framing.

@@ -175,6 +175,11 @@ impl Director {
             if let Some(why) = self.groups.failure(index) {
                 troubles.push(format!("group {} could not be started here: {why}", group.key));
             }
+            if let Some(peer) =
+                self.peer.as_ref().filter(|peer| book.owner.is_none() && peer.failed.contains(&index))
+            {
+                troubles.push(format!("group {} could not be started on {}", group.key, peer.name));
+            }
             if matches!(self.groups.phase(index), Phase::Stuck(_)) {
                 troubles.push(format!("group {} cannot be stopped here: a person is needed", group.key));
             } else if book.owner.is_none() && self.left.is_none() {

@@ -48,6 +48,9 @@ pub struct Message {
     /// The mark by which nodes of Locum know each other: the version of the extension spoken. An extra field that
     /// the real daemon ignores.
     pub locum: Option<u32>,
+    /// In a status of Locum: the keys of the groups that the sender could not start, blank separated. Another extra
+    /// field.
+    pub failed: Option<String>,
     /// Fields that we do not know (or that were not in the form we know), and where each field stood.
     pub layout: Layout,
 }
@@ -68,6 +71,7 @@ impl Message {
             load: None,
             ttl: None,
             locum: None,
+            failed: None,
             layout: Layout::default(),
         }
     }
@@ -97,6 +101,7 @@ impl Message {
             load: fields.text("ld").map(String::from),
             ttl: fields.dec("ttl"),
             locum: fields.dec("locum"),
+            failed: fields.text("locum_failed").map(String::from),
             layout: Layout::default(),
         };
         message.layout = Layout::of(frame.framing(), fields.0, &message.known());
@@ -207,6 +212,7 @@ impl Message {
         let dest = self.dest.as_deref().map(|dest| Known::text("dest", dest));
         self.body.write(dest, &mut known);
         known.extend(self.locum.map(|version| Known::text("locum", dec(version.into()))));
+        known.extend(self.failed.as_deref().map(|failed| Known::text("locum_failed", failed)));
         known.extend(self.dest_uuid.as_ref().map(|uuid| Known::uuid("destuuid", uuid)));
         known.push(Known::text("src", self.src.as_str()));
         known.extend(self.src_uuid.as_ref().map(|uuid| Known::uuid("srcuuid", uuid)));
@@ -734,12 +740,13 @@ mod tests {
             (dest, src) in (option::of(node()), node()),
             (dest_uuid, src_uuid) in (uuids(), uuids()),
             (seq, generation, unix_seconds) in (any::<Option<u64>>(), any::<Option<u64>>(), 1..u64::MAX),
-            load in option::of(words()),
+            (load, failed) in (option::of(words()), option::of(words())),
             (ttl, locum) in any::<(Option<u32>, Option<u32>)>(),
         ) -> Message {
             let layout = Layout::default();
             Message {
-                body, dest, dest_uuid, src, src_uuid, seq, generation, unix_seconds, load, ttl, locum, layout
+                body, dest, dest_uuid, src, src_uuid, seq, generation, unix_seconds, load, ttl, locum, failed,
+                layout
             }
         }
     }
