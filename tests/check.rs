@@ -82,15 +82,20 @@ good: a daemon would start here as web1";
 
 #[test]
 fn everything_wrong_is_said_at_once() {
-    let ha_cf = "udp eth0 eth1\nudp eth2\nnode web1 web2\nkeepalive 2\ndeadtime 4\nautojoin any\n";
+    let ha_cf = "udp none0 none1\nudp none2\nnode web1 web2\nkeepalive 2\ndeadtime 4\nautojoin any\n";
     let dir = directory(ha_cf, "auth 1\n1 sha1\n", "web3 httpd\nweb1 /bin/sh\n");
     let (code, text) = check(dir.path(), &["--as", "web1"]);
     let (_, text) = text.split_once("warning: ").unwrap();
+    // These name the interfaces of this machine.
+    let (links, text): (Vec<&str>, Vec<&str>) =
+        text.split("\n\n").partition(|diag| diag.starts_with("warning: there is no interface none"));
+    assert_eq!(links.len(), 3);
+    let text = text.join("\n\n");
     let expected = "\
 `udp` is an old word
  --> DIR/ha.cf:1:1
   |
-1 | udp eth0 eth1
+1 | udp none0 none1
   | ^^^
   |
   = help: write `bcast`
@@ -135,7 +140,7 @@ error: `/bin/sh` cannot be the name of a script
   |
   = help: write the name alone, `sh`; scripts are looked for in resource.d and /etc/init.d
 
-the files are wrong; 5 errors, 1 warning";
+the files are wrong; 5 errors, 4 warnings";
     assert_eq!(text, expected);
     assert_eq!(code, 2);
 }
@@ -173,6 +178,16 @@ fn good_files_on_the_wrong_host_are_told_apart() {
         "{text}"
     );
     assert_eq!(code, 1);
+}
+
+#[test]
+fn the_host_is_looked_at_however_wrong_the_files_are() {
+    let dir = directory(&HA_CF.replace("on\n", "maybe\nbcast nosuch0\n"), AUTHKEYS, "web1 nosuch::a\n");
+    let (code, text) = check(dir.path(), &["--as", "elsewhere"]);
+    assert_eq!(code, 2, "{text}");
+    for told in ["maybe", "elsewhere", "there is no interface nosuch0 here", "nosuch"] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
 }
 
 #[test]

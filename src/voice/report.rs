@@ -4,7 +4,7 @@ use crate::heart::HeartStats;
 use locum_core::{
     plan::{Address, Agent, Plan},
     r1,
-    status::Status,
+    status::{self, Status},
 };
 use locum_sys::netlink::{self, Netlink};
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,19 @@ impl Report {
         }));
         troubles
     }
+}
+
+/// What of an answer is news when it changes: everything but clocks and counters.
+#[must_use]
+pub fn face(answer: &[u8]) -> Option<Report> {
+    let mut report: Report = serde_json::from_slice(answer).ok()?;
+    report.heart = HeartStats::default();
+    let cluster = &mut report.cluster;
+    (cluster.uptime, cluster.frames) = (0.0, status::Frames::default());
+    cluster.nodes.iter_mut().for_each(|node| node.heard = None);
+    cluster.links.iter_mut().for_each(|link| link.heard = None);
+    cluster.groups.iter_mut().for_each(|group| group.since = None);
+    Some(report)
 }
 
 /// Looks at the kernel for the interface of every service address of the plan.

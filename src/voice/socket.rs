@@ -53,6 +53,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use super::report::{self, Report};
+
 /// The socket's name in the run directory.
 pub const NAME: &str = "control";
 /// The group that may read.
@@ -324,13 +326,14 @@ async fn watch(State(asker): State<Asker>) -> Response {
 }
 
 async fn feed(asker: Asker, lines: mpsc::Sender<Bytes>) {
-    let mut last: Option<(Bytes, Instant)> = None;
+    let mut last: Option<(Option<Report>, Instant)> = None;
     while !lines.is_closed() {
         let Ok(status) = asker.status().await else { return };
-        let news = last.as_ref().is_none_or(|(old, sent)| *old != status || sent.elapsed() >= WATCH_QUIET);
+        let face = report::face(&status);
+        let news = last.as_ref().is_none_or(|(old, sent)| *old != face || sent.elapsed() >= WATCH_QUIET);
         if news {
             let line = [&status[..], b"\n"].concat();
-            last = Some((status, Instant::now()));
+            last = Some((face, Instant::now()));
             if lines.send(line.into()).await.is_err() {
                 return;
             }

@@ -46,7 +46,7 @@ impl Host {
 
     /// Adds to what was said of the files what there is to say of this host.
     pub(super) fn check(&self, checked: &mut Checked) {
-        let Some(plan) = checked.plan.take() else { return };
+        let Some(plan) = checked.draft.take() else { return };
         let mut found = Findings::default();
         self.links(&plan, &checked.places.media, &mut found);
         for (group, places) in plan.groups.iter().zip(&checked.places.resources) {
@@ -56,6 +56,7 @@ impl Host {
         }
         found.diags.extend(event_scripts(&self.roots.config));
         checked.plan = Some(plan);
+        checked.draft = Some(plan);
         checked.diags.append(&mut found.diags);
         checked.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
         checked.explained.append(&mut found.explained);

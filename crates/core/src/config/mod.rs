@@ -56,6 +56,8 @@ impl Default for Options {
 pub struct Checked {
     /// The plan, when nothing is wrong with `ha.cf` and `haresources`.
     pub plan: Option<Plan>,
+    /// The plan as far as it could be read, however much is wrong: to look at the host by it, never to start with.
+    pub draft: Option<Plan>,
     /// The keys, when nothing is wrong with `authkeys`.
     pub keys: Option<Keys>,
     /// What is wrong or worth a word, by file and line.
@@ -117,14 +119,14 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
         keys_report.add(keys_report.error("the file is missing").cure(cure));
     }
     let parameters = settings.as_ref().map(|settings| settings.parameters.clone()).unwrap_or_default();
-    let (settings, is_good) = (settings.zip(groups), !cf.failed() && !resources.failed());
+    let is_good = me.is_some() && !cf.failed() && !resources.failed();
     let mut places = Places::default();
-    let plan = settings.zip(me).map(|((settings, groups), me)| {
+    let draft = settings.zip(groups).map(|(settings, groups)| {
         places = Places { media: settings.media_places, resources: groups.places };
         Plan {
             cluster: settings.cluster,
             nodes: settings.nodes,
-            me: NodeIndex(me),
+            me: NodeIndex(me.unwrap_or_default()),
             timing: settings.timing,
             auto_failback: settings.auto_failback,
             links: settings.links,
@@ -142,7 +144,8 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
         }
     });
     let (diags, explained) = merged([cf, keys_report, resources]);
-    Checked { plan: plan.filter(|_| is_good), keys, diags, explained, parameters, places }
+    let plan = draft.clone().filter(|_| is_good);
+    Checked { plan, draft, keys, diags, explained, parameters, places }
 }
 
 /// The plan of all three files as the node `node_name`, unless something is wrong with any of them.
