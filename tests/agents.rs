@@ -13,7 +13,7 @@ use std::{
 };
 
 use locum::control::{
-    agents::{Agents, Options, Roots},
+    agents::{Agents, Options, Roots, event::EventScripts},
     leftovers::{self, Addresses, Kernel},
 };
 use locum_core::{
@@ -795,4 +795,35 @@ fn leftover_addresses_are_taken_from_the_kernel() {
         Kernel.remove(&here).unwrap();
         assert!(netlink.addresses().unwrap().iter().any(|there| there.ip == not_ours));
     });
+}
+
+#[test]
+fn event_scripts_run_one_at_a_time_and_a_bounded_number_waits() {
+    let house = House::new();
+    fs::create_dir(house.path("ha.d/rc.d")).unwrap();
+    house.program(
+        "ha.d/rc.d/slow",
+        "echo begin $HA_n >> $D/log; sleep 0.1; echo end $HA_n >> $D/log; test $HA_n != 2",
+    );
+    house.program("ha.d/resource.d/outside", "echo outside >> $D/log");
+    let agents = house.agents();
+    block_on(async {
+        let scripts = EventScripts::start(agents);
+        let offer =
+            |kind: &str, n: usize| scripts.offer(kind.to_owned(), vec![("n".to_owned(), n.to_string())]);
+        assert!(offer("../resource.d/outside", 0) && offer("nobody", 0) && offer(".", 0));
+        for n in 1..=3 {
+            assert!(offer("slow", n));
+        }
+        let ended = || house.read("log").contains("end 3");
+        while !ended() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Nobody takes any while this does not wait.
+        assert_eq!((0..100).filter(|_| offer("nobody", 0)).count(), 64);
+    });
+    assert_eq!(house.read("log"), "begin 1\nend 1\nbegin 2\nend 2\nbegin 3\nend 3\n");
+    let notes = house.notes.lock().unwrap();
+    let failed: Vec<&str> = notes.iter().map(|note| note.text.as_str()).collect();
+    assert_eq!(failed, ["event script slow: exit code 1"]);
 }

@@ -122,7 +122,7 @@ impl Node {
         fs::read_to_string(self.place.join("log")).unwrap_or_default()
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.daemon.as_ref().unwrap().id().to_string();
         assert!(
             Command::new("/bin/sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap().success()
@@ -370,6 +370,21 @@ fn who_may_look_and_who_may_change() {
     assert_eq!(socket.metadata().unwrap().mode() & 0o777, 0o660);
     let Some((code, text)) = said(NOBODY, &["status"]) else { return };
     assert!(code == Some(4) && text.contains("is for root and the group haclient"), "{code:?}: {text}");
+    // By heartbeat's name, as the original says it.
+    let name = cluster.path().join("cl_status");
+    std::os::unix::fs::symlink(&program, &name).unwrap();
+    let mut command = Command::new(&name);
+    let output = command
+        .arg("--run")
+        .arg(a1.place.join("run"))
+        .arg("hbstatus")
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, "Heartbeat is apparently running on this machine, but refuses my connection\n");
+    assert_eq!(output.status.code(), Some(0));
     std::os::unix::fs::chown(&socket, None, Some(GROUP)).unwrap();
     let (code, text) = said(GROUP, &["status"]).unwrap();
     assert!(code == Some(1) && text.is_empty(), "alone, it is not well: {code:?}: {text}");

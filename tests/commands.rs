@@ -117,6 +117,12 @@ fn heartbeat_is_started_asked_reloaded_and_stopped() {
     let text = format!("heartbeat: info: Signalling heartbeat pid {pid} to reread config files\n");
     assert_eq!((code, errors), (0, text));
     let ha_cf = a1.place.join("etc/ha.cf");
+    // USR1: everything in the log; USR2: no more. Neither ends it.
+    for (signal, text) in [("USR1", "debugging included"), ("USR2", "what was asked for at the start")] {
+        let kill = Command::new("/bin/sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap();
+        assert!(kill.success());
+        until("it is heard", || a1.log().contains(text));
+    }
     let good = fs::read_to_string(&ha_cf).unwrap();
     fs::write(&ha_cf, format!("{good}keepalive soon\n")).unwrap();
     let (code, _, errors) = heartbeat(&["-r"]);
@@ -208,7 +214,8 @@ fn cl_status_answers_as_the_original_does() {
     for node in [&a1, &a2] {
         let ha_cf = node.place.join("etc/ha.cf");
         let text = fs::read_to_string(&ha_cf).unwrap();
-        fs::write(&ha_cf, format!("{text}ping 127.0.0.1\n")).unwrap();
+        let more = "ping 127.0.0.1\nrespawn hacluster /usr/lib/heartbeat/ipfail\n";
+        fs::write(&ha_cf, format!("{text}{more}")).unwrap();
     }
     a1.start();
     a2.start();
@@ -248,6 +255,7 @@ fn cl_status_answers_as_the_original_does() {
         ("hblinkstatus a2 lo", 0, "up"),
         ("hblinkstatus -m a2 lo", 0, "The node a2's heartbeat link lo is up"),
         ("hblinkstatus a2", 11, "No enough parameter."),
+        ("clientstatus a1 ipfail", 0, "online"),
         ("clientstatus a2 ccm", 1, "offline"),
         ("clientstatus -m a2 ccm 500", 1, "offline"),
         ("clientstatus a2", 11, "No enough parameter."),
@@ -287,6 +295,12 @@ fn cl_status_answers_as_the_original_does() {
     until("it is dead", || names.cl_status(&a1, "nodestatus a2") == (1, "dead\n".into()));
     until("all is here", || names.cl_status(&a1, "rscstatus").1 == "all\n");
     until("its link is dead", || names.cl_status(&a1, "hblinkstatus a2 lo") == (1, "dead\n".into()));
+
+    // A daemon that does not move.
+    a1.signal("STOP");
+    let (code, _, errors) = names.ask(&a1, "cl_status", &["rscstatus"]);
+    a1.signal("CONT");
+    assert!(code == 12 && errors.contains("REASON: the daemon does not answer in time"), "{code}: {errors}");
 }
 
 #[test]

@@ -374,7 +374,8 @@ mod tests {
             frames: Frames::default(),
             digest: "00".to_owned(),
         };
-        let daemon = Daemon { version: "0.1.0".to_owned(), pid: 1, config: "/etc/ha.d".to_owned() };
+        let daemon =
+            Daemon { version: "0.1.0".to_owned(), pid: 1, config: "/etc/ha.d".to_owned(), ipfail: false };
         let service = ServiceInterface {
             address: "172.23.2.14".to_owned(),
             group: "172.23.2.14".to_owned(),

@@ -233,6 +233,7 @@ impl Daemon {
                         return None;
                     }
                     Sign::Reload => drop(self.reload()),
+                    Sign::Debug(everything) => self.debug(everything),
                 },
                 _ = self.watchdog.tick() => self.parts.notify.alive(),
             }
@@ -342,12 +343,21 @@ impl Daemon {
                 self.say(Level::Info, format!("{name} received: leaving the cluster"));
                 self.order(life, Order::Leave);
             }
+            Sign::Debug(everything) => self.debug(everything),
             Sign::Reload => {
                 if let Some(keys) = self.reload() {
                     life.send(Down::Keys(keys));
                 }
             }
         }
+    }
+
+    /// USR1 and USR2, as heartbeat has them.
+    fn debug(&self, everything: bool) {
+        self.parts.journal.debug(everything);
+        let now =
+            if everything { "everything, debugging included" } else { "what was asked for at the start" };
+        self.say(Level::Info, format!("the log has from now on {now}"));
     }
 
     /// HUP: new keys are used at once, everything else is compared and named.
@@ -398,6 +408,7 @@ impl Daemon {
         let report = Report {
             service_interfaces: report::service_interfaces(&self.parts.plan),
             daemon: report::Daemon {
+                ipfail: self.parts.plan.ipfail,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
                 config: self.parts.config_dir.display().to_string(),
@@ -566,12 +577,16 @@ impl Watch {
 enum Sign {
     End(&'static str),
     Reload,
+    /// The log is to have everything, or no more than was asked for at the start.
+    Debug(bool),
 }
 
 struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
 }
 
 impl Signals {
@@ -580,6 +595,8 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -588,6 +605,8 @@ impl Signals {
             _ = self.term.recv() => Sign::End("TERM"),
             _ = self.int.recv() => Sign::End("INT"),
             _ = self.hup.recv() => Sign::Reload,
+            _ = self.usr1.recv() => Sign::Debug(true),
+            _ = self.usr2.recv() => Sign::Debug(false),
         }
     }
 }

@@ -279,6 +279,20 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_keeps_it_from_the_next_frame(
+            pieces in proptest::collection::vec("(>>>\n|<<<\n|###\n|%%%\n|t=a\n|5:|6:\\(0\\)t=x,|[ -~]{0,9}|\n|\\x00|é)", 0..60)
+        ) {
+            let mut cutter = Cutter::default();
+            let mut take = |text: &str| text.bytes().filter_map(|byte| cutter.take(byte)).last();
+            take(&pieces.concat());
+            // Whatever was begun is ended by these, and what follows is read.
+            take("\n%%%\n<<<\n");
+            proptest::prop_assert_eq!(take(">>>\nt=a\n<<<\n"), Some(Ok(vec![("t".to_owned(), "a".to_owned())])));
+        }
+    }
+
     #[test]
     fn a_file_in_its_place_is_put_aside() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{self, Receiver, SyncSender, TrySendError},
     },
     thread,
@@ -55,6 +55,8 @@ pub struct Journal {
     queue: SyncSender<Job>,
     lost: Arc<AtomicU64>,
     level: Level,
+    /// A signal asked for everything.
+    debugging: Arc<AtomicBool>,
 }
 
 /// Where lines go.
@@ -105,7 +107,8 @@ impl Journal {
     pub fn start(targets: Targets) -> io::Result<Self> {
         let (queue, jobs) = mpsc::sync_channel(WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        let journal = Self { queue, lost: Arc::clone(&lost), level: targets.level };
+        let journal =
+            Self { queue, lost: Arc::clone(&lost), level: targets.level, debugging: Arc::default() };
         thread::Builder::new()
             .name("journal".to_owned())
             .stack_size(256 * 1024)
@@ -129,13 +132,23 @@ impl Journal {
     }
 
     fn write(&self, level: Level, group: Option<&str>, time: SystemTime, text: String) {
-        if level < self.level {
+        if !self.takes(level) {
             return;
         }
         let line = Line { level, group: group.map(str::to_owned), time, text: printable(text) };
         if let Err(TrySendError::Full(_)) = self.queue.try_send(Job::Line(line)) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether lines of this level are written.
+    fn takes(&self, level: Level) -> bool {
+        level >= self.level || self.debugging.load(Ordering::Relaxed)
+    }
+
+    /// Writes everything from now on, whatever was asked for at the start; or again what was asked for.
+    pub fn debug(&self, everything: bool) {
+        self.debugging.store(everything, Ordering::Relaxed);
     }
 
     /// Waits until everything said so far is written, at most this long. Whether it was.
@@ -589,7 +602,7 @@ struct Macros(Journal);
 
 impl tracing::Subscriber for Macros {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.is_event() && metadata.target().starts_with("locum") && level_of(metadata) >= self.0.level
+        metadata.is_event() && metadata.target().starts_with("locum") && self.0.takes(level_of(metadata))
     }
 
     fn event(&self, event: &tracing::Event<'_>) {

@@ -32,6 +32,8 @@ pub struct Daemon {
     pub pid: u32,
     /// Where its configuration lies.
     pub config: String,
+    /// Whether this node compares its ping nodes with the peer's.
+    pub ipfail: bool,
 }
 
 /// An interface that carries service addresses.

@@ -135,7 +135,7 @@ impl Ask {
             let parameters = self.client.parameters().map_err(not_signed_on)?;
             return hbparameter(&given, &parameters);
         }
-        let cluster = self.report().map_err(not_signed_on)?.cluster;
+        let Report { cluster, daemon, .. } = self.report().map_err(not_signed_on)?;
         match command {
             "listnodes" => Ok(listnodes(&given, &cluster)),
             "nodestatus" => nodestatus(&given, &cluster),
@@ -144,7 +144,7 @@ impl Ask {
             "nodetype" => nodetype(&given, &cluster),
             "listhblinks" => listhblinks(&given, &cluster),
             "hblinkstatus" => hblinkstatus(&given, &cluster),
-            "clientstatus" => clientstatus(&given, &cluster),
+            "clientstatus" => clientstatus(&given, &cluster, daemon.ipfail),
             _ => Ok(rscstatus(&given, &cluster)),
         }
     }
@@ -346,14 +346,16 @@ fn hblinkstatus(given: &Given, cluster: &Status) -> Result<Said, Wrong> {
     Ok(said(one(given, word, sentence), if up { code::OK } else { code::NO }))
 }
 
-/// Clients of the original's programming interface: there are none, but ipfail is a part of the daemon.
-fn clientstatus(given: &Given, cluster: &Status) -> Result<Said, Wrong> {
+/// Clients of the original's programming interface: there are none, but ipfail is a part of the daemon. Of the peer's
+/// nobody here knows.
+fn clientstatus(given: &Given, cluster: &Status, ipfail: bool) -> Result<Said, Wrong> {
     let [name, client, ..] = &given.operands[..] else { return Err(Wrong::Printed("No enough parameter.")) };
     let Some(Member::Normal(_)) = member(cluster, name) else {
         let text = format!("Cannot get heartbeat client {client}'s status\nREASON: no node {name}");
         return Err(Wrong::Error(text, code::UNKNOWN));
     };
-    Ok(said("offline", code::NO))
+    let online = ipfail && client == "ipfail" && name.eq_ignore_ascii_case(&cluster.node);
+    Ok(if online { said("online", code::OK) } else { said("offline", code::NO) })
 }
 
 fn rscstatus(given: &Given, cluster: &Status) -> Said {
