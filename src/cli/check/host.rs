@@ -55,7 +55,6 @@ impl Host {
             }
         }
         found.diags.extend(event_scripts(&self.roots.config));
-        checked.plan = Some(plan);
         checked.draft = Some(plan);
         checked.diags.append(&mut found.diags);
         checked.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
