@@ -103,6 +103,19 @@ pub fn read_keys(dir: &Path) -> (Option<Keys>, Vec<Diag>) {
     (keys.filter(|_| !config::failed(&diags)), diags)
 }
 
+/// The file that makes the heart drop frames; heartbeat's test suite writes it.
+pub const FOR_TESTING: &str = "OnlyForTesting";
+
+/// The text of [`FOR_TESTING`]; `None` when it is not there, as it should be.
+#[must_use]
+pub fn read_for_testing(dir: &Path) -> Option<io::Result<String>> {
+    match read_text(&dir.join(FOR_TESTING)) {
+        Ok((text, _)) => Some(String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
 /// The text of a file; `None` without a fault when it is not there.
 fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u8>> {
     match read_text(&dir.join(name.name())) {

@@ -226,7 +226,6 @@ fn the_article_is_read_with_warnings_alone() {
     for warning in [
         "`nice_failback` is an old word",
         "`udp` is an old word",
-        "`watchdog` is accepted, not acted on yet: a node that hangs is not reset",
         "key 1 is crc, a checksum without a secret: anyone on the link can take the service",
         "warntime is 10 s, not below deadtime (10 s)",
     ] {

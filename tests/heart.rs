@@ -220,7 +220,7 @@ impl Node {
                 }
                 Up::Run { resource, .. } => panic!("the heart should have done {resource:?} itself"),
                 Up::Fence { .. } => panic!("no fencing is configured"),
-                Up::Remember { .. } | Up::EventScript { .. } => {}
+                Up::Active | Up::Remember { .. } | Up::EventScript { .. } => {}
             }
         }
     }

@@ -11,6 +11,8 @@ mod bench;
 mod check;
 mod cli;
 mod commands;
+mod directives;
+mod hands;
 mod heart;
 mod hostile;
 mod lab;

@@ -271,7 +271,8 @@ impl Own {
                         let outcome = FenceOutcome::NotConfigured;
                         let _ = handle.send(Down::Fenced { ticket, outcome });
                     }
-                    Up::EventScript { .. }
+                    Up::Active
+                    | Up::EventScript { .. }
                     | Up::Reply { .. }
                     | Up::Remember { .. }
                     | Up::Note { .. }

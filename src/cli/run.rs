@@ -7,8 +7,8 @@
 use std::{
     io::{self, IsTerminal, Write as _},
     os::fd::AsFd as _,
-    path::Path,
-    process::ExitCode,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -27,13 +27,13 @@ use tokio::sync::mpsc;
 use crate::{
     cli::{Common, LogLevel, check},
     control::{
-        agents::{self, Agents, event::EventScripts},
+        agents::{self, Agents, client::Reboot, event::EventScripts},
         daemon::{Daemon, End, Parts, Reread},
         fifo,
         state::{self, State},
     },
     files::{self, Files},
-    heart,
+    heart::{self, Losses},
     voice::{
         diagnostics,
         journal::{Journal, Targets},
@@ -49,7 +49,7 @@ const QUESTIONS_MAX: usize = 64;
 const ERRAND_STACK_BYTES: usize = 512 * 1024;
 
 /// What `ha.cf` has no word for.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Kill a resource's agent and its children when its start takes longer
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
@@ -70,6 +70,9 @@ pub struct Options {
     /// Say [`READY`] on standard error when people are answered, then let go of it: for `heartbeat` without `-f`
     #[arg(long, hide = true)]
     pub background: bool,
+    /// Run this when a client of failfast dies, instead of a reboot of this machine at once
+    #[arg(long, value_name = "PROGRAM")]
+    pub reboot_program: Option<PathBuf>,
 }
 
 /// The end of what a daemon in the background says before it lets go of its standard error.
@@ -267,7 +270,11 @@ async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
     agent_options.notes = Some(run_dir.join(agents::orphans::DIRECTORY));
     let agents = Agents::new(Arc::clone(&plan), agent_options);
 
-    let heart = heart::Options { prefer_scripts: options.prefer_scripts };
+    let heart = heart::Options {
+        prefer_scripts: options.prefer_scripts,
+        losses: losses(&config_dir, journal),
+        watchdog: plan.watchdog.as_ref().map(PathBuf::from),
+    };
     let reread = {
         let (config_dir, journal, limits, known) =
             (config_dir.clone(), journal.clone(), plan.limits, checked.diags);
@@ -284,6 +291,7 @@ async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
         questions,
         heart,
         reread,
+        reboot: reboot(options.reboot_program, journal.clone()),
         begin_life,
     };
     let mut daemon = Daemon::new(parts, keys)?;
@@ -294,6 +302,20 @@ async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
     // Who connects from now on finds nobody.
     let _ = std::fs::remove_file(run_dir.join(socket::NAME));
     end
+}
+
+/// The machine's reboot, or what was asked for instead.
+fn reboot(program: Option<PathBuf>, journal: Journal) -> Reboot {
+    Arc::new(move |reason| {
+        let _ = journal.flush(Duration::from_secs(1));
+        let done = match &program {
+            None => locum_sys::machine::reboot_now(),
+            Some(program) => Command::new(program).arg(reason).stdin(Stdio::null()).spawn().map(drop),
+        };
+        if let Err(error) = done {
+            journal.say(Level::Critical, format!("this machine could not be rebooted: {error}"));
+        }
+    })
 }
 
 /// Who this node is in the life that begins.
@@ -323,7 +345,24 @@ fn reread(config_dir: &Path, limits: Limits, known: &[Diag], journal: &Journal) 
         journal.say(level, diag.to_string());
     }
     let plan = checked.plan.filter(|_| good).map(|plan| Plan { limits, ..plan });
-    Reread { keys, plan }
+    Reread { keys, plan, losses: losses(config_dir, journal) }
+}
+
+/// Frames that are to be dropped on purpose: loud, because nobody wants that on a machine that serves.
+fn losses(config_dir: &Path, journal: &Journal) -> Option<Losses> {
+    let name = files::FOR_TESTING;
+    let text = files::read_for_testing(config_dir)?;
+    let chance = getrandom::u32().map_or(1, u64::from);
+    match text.map_err(|error| error.to_string()).and_then(|text| Losses::parse(&text, chance)) {
+        Ok(losses) => {
+            journal.say(Level::Warning, format!("{name} is there: FRAMES ARE DROPPED ON PURPOSE: {losses}"));
+            Some(losses)
+        }
+        Err(why) => {
+            journal.say(Level::Error, format!("{name} is there, and {why}: nothing is dropped"));
+            None
+        }
+    }
 }
 
 #[cfg(test)]

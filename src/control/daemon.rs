@@ -16,7 +16,7 @@ use locum_core::{
     auth::Keys,
     config::restart_needed,
     director::{Director, Identity},
-    event::{FenceOutcome, Order, OrderId, Outcome, Ticket},
+    event::{Order, OrderId, Outcome, Ticket},
     note::Level,
     plan::{NodeIndex, Plan, ResourceId},
     sequence::Heard,
@@ -31,7 +31,11 @@ use tokio::{
 
 use crate::{
     control::{
-        agents::{Agents, event::EventScripts},
+        agents::{
+            Agents,
+            client::{Clients, Reboot},
+            event::EventScripts,
+        },
         leftovers,
         state::{self, State},
     },
@@ -50,6 +54,8 @@ const LOAD_EVERY: Duration = Duration::from_secs(5);
 const WATCH_EVERY: Duration = Duration::from_secs(15);
 /// An answer of the heart may be this old when several people ask at once.
 const STATUS_AGE_MAX: Duration = Duration::from_millis(200);
+/// How often the fencing device is looked at.
+const DEVICE_CHECK_EVERY: Duration = Duration::from_secs(3600);
 /// When the ring to the heart is full, it is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 
@@ -78,6 +84,8 @@ pub struct Parts {
     pub heart: heart::Options,
     /// Reads the configuration again: the new keys and plan, each unless something is wrong with it, having said so.
     pub reread: Box<dyn Fn() -> Reread>,
+    /// What is done when a client of `failfast` dies.
+    pub reboot: Reboot,
     /// Who this node is in a new life.
     pub begin_life: fn(&State, &Plan) -> Result<Identity, state::Fault>,
 }
@@ -89,6 +97,8 @@ pub struct Reread {
     pub keys: Option<Keys>,
     /// A good plan.
     pub plan: Option<Plan>,
+    /// Frames that are to be dropped on purpose.
+    pub losses: Option<heart::Losses>,
 }
 
 /// How the daemon's life ended.
@@ -115,6 +125,10 @@ pub struct Daemon {
     load: Interval,
     watchdog: Interval,
     done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    /// The programs of `respawn` and `failfast`, while this node takes part.
+    clients: Option<Clients>,
+    /// What looks after the fencing device meanwhile.
+    device_checks: Option<JoinHandle<()>>,
     life: u64,
     next_order: u64,
     leaving: bool,
@@ -125,8 +139,8 @@ pub struct Daemon {
     remembering: Option<JoinHandle<()>>,
 }
 
-/// An operation that ended, and in which life it was asked for: tickets begin anew with each.
-type Done = (u64, Ticket, Outcome);
+/// The answer to an errand that ended, and in which life it was asked for: tickets begin anew with each.
+type Done = (u64, Down);
 
 impl Daemon {
     /// Nothing runs yet. Needs a runtime around it.
@@ -142,6 +156,8 @@ impl Daemon {
             load: every(LOAD_EVERY),
             watchdog: every(watch_every),
             done: mpsc::unbounded_channel(),
+            clients: None,
+            device_checks: None,
             life: 0,
             next_order: 0,
             leaving: false,
@@ -179,7 +195,7 @@ impl Daemon {
     async fn live(&mut self, identity: Identity) -> io::Result<LifeEnd> {
         let plan = Arc::clone(&self.parts.plan);
         let director = Director::new(Arc::clone(&plan), self.keys.clone(), identity, heart::now());
-        let mut life = Life::new(heart::spawn(director, plan, self.parts.heart)?);
+        let mut life = Life::new(heart::spawn(director, plan, self.parts.heart.clone())?);
         self.life += 1;
         life.ask();
         self.tell_load(&mut life);
@@ -189,8 +205,8 @@ impl Daemon {
                 up = life.heart.next() => if let Some(end) = self.up(&mut life, up) {
                     break end;
                 },
-                Some((born, ticket, outcome)) = self.done.1.recv() => if born == self.life {
-                    life.send(Down::Done { ticket, outcome });
+                Some((born, answer)) = self.done.1.recv() => if born == self.life {
+                    life.send(answer);
                 },
                 // Not while the heart takes nothing: what people and scripts ask for must not pile up here.
                 Some(question) = self.parts.questions.recv(), if !blocked => self.question(&mut life, question),
@@ -200,6 +216,7 @@ impl Daemon {
                 () = sleep(RETRY_AFTER), if blocked => life.send_again(),
             }
         };
+        self.take_leave().await;
         life.end().await;
         if let Some(remembering) = self.remembering.take() {
             // A disk that hangs does not hold up the end.
@@ -249,7 +266,8 @@ impl Daemon {
             Up::Run { ticket, resource, operation, limit } => {
                 self.run_agent(ticket, resource, operation, limit)
             }
-            Up::Fence { ticket, node } => self.fence(life, ticket, node),
+            Up::Active => self.take_part(),
+            Up::Fence { ticket, node } => self.fence(ticket, node),
             Up::EventScript { kind, fields } => self.run_event_script(kind, fields),
             Up::Reply { order, answer } => self.reply(life, order, answer),
             Up::Remember { node, heard } => self.remember(node, heard),
@@ -268,13 +286,51 @@ impl Daemon {
         tokio::spawn(async move {
             let outcome = agents.run(resource, operation, limit).await;
             // Nobody waits only when the daemon ends.
-            let _ = done.send((born, ticket, outcome));
+            let _ = done.send((born, Down::Done { ticket, outcome }));
         });
     }
 
-    /// No device is driven yet: the node is not reset, and nothing of it is taken over.
-    fn fence(&self, life: &mut Life, ticket: Ticket, _node: NodeIndex) {
-        life.send(Down::Fenced { ticket, outcome: FenceOutcome::NotConfigured });
+    fn fence(&self, ticket: Ticket, node: NodeIndex) {
+        let (agents, done, born) = (self.parts.agents.clone(), self.done.0.clone(), self.life);
+        let name = self.parts.plan.nodes[node.0].clone();
+        tokio::spawn(async move {
+            let outcome = agents.fence(&name).await;
+            let _ = done.send((born, Down::Fenced { ticket, outcome }));
+        });
+    }
+
+    /// Communication is up: what runs beside the cluster is started, and the fencing device looked at.
+    fn take_part(&mut self) {
+        self.clients = Some(Clients::start(&self.parts.agents, &self.parts.reboot));
+        let agents = self.parts.agents.clone();
+        self.device_checks = Some(tokio::spawn(async move {
+            let mut checks = every(DEVICE_CHECK_EVERY);
+            loop {
+                checks.tick().await;
+                agents.check_fencing().await;
+            }
+        }));
+    }
+
+    /// The heart has said that it ends: so does what ran beside the cluster.
+    async fn take_leave(&mut self) {
+        if let Some(checks) = self.device_checks.take() {
+            checks.abort();
+        }
+        let Some(clients) = self.clients.take() else { return };
+        let mut stopping = pin!(clients.stop(|note| self.parts.journal.tell(&note)));
+        let mut patience = every(LOAD_EVERY);
+        loop {
+            tokio::select! {
+                () = &mut stopping => return,
+                _ = patience.tick() => {
+                    self.parts.notify.alive();
+                    if self.leaving {
+                        self.have_patience();
+                    }
+                }
+            }
+        }
     }
 
     fn run_event_script(&mut self, kind: String, fields: Vec<(String, String)>) {
@@ -348,6 +404,7 @@ impl Daemon {
                 if let Some(keys) = self.reload() {
                     life.send(Down::Keys(keys));
                 }
+                life.send(Down::Losses(self.parts.heart.losses.clone()));
             }
         }
     }
@@ -363,7 +420,8 @@ impl Daemon {
     /// HUP: new keys are used at once, everything else is compared and named.
     fn reload(&mut self) -> Option<Keys> {
         self.parts.notify.reloading();
-        let Reread { keys, plan } = (self.parts.reread)();
+        let Reread { keys, plan, losses } = (self.parts.reread)();
+        self.parts.heart.losses = losses;
         match &keys {
             Some(keys) => self.keys = keys.clone(),
             None => self.say(Level::Error, "authkeys is not good: the old keys stay".to_owned()),

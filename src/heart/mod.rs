@@ -5,10 +5,13 @@
 //! * [`spawn`] starts it, [`Handle`] is the control plane's end;
 //! * `pulse` is its loop: what is due is sent before anything is read, and reading is bounded;
 //! * `udp` and `serial` are the links, `pings` the ping nodes, `address` the service addresses;
-//! * `network` mirrors the kernel's interfaces and addresses, `stats` counts.
+//! * `network` mirrors the kernel's interfaces and addresses, `stats` counts;
+//! * `dog` feeds the watchdog, `losses` drops frames in tests.
 
 mod address;
 mod alone;
+mod dog;
+mod losses;
 mod network;
 mod pings;
 mod pulse;
@@ -19,6 +22,7 @@ mod udp;
 
 use std::{
     io,
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, SystemTime},
@@ -39,6 +43,7 @@ use locum_sys::clock;
 
 pub(crate) use self::address::places_of;
 pub use self::alone::Alone;
+pub use self::losses::Losses;
 use self::ring::Shared;
 pub use self::stats::{HeartStats, Lateness, LinkStats};
 
@@ -46,10 +51,14 @@ pub use self::stats::{HeartStats, Lateness, LinkStats};
 const STACK_BYTES: usize = 1024 * 1024;
 
 /// How the heart is to work, beyond the plan.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Leave addresses to the resource scripts: they come up as [`Up::Run`] like everything else.
     pub prefer_scripts: bool,
+    /// Frames that are dropped on purpose.
+    pub losses: Option<Losses>,
+    /// The device that resets this machine when the heart does not beat.
+    pub watchdog: Option<PathBuf>,
 }
 
 /// What comes up from the heart.
@@ -66,6 +75,8 @@ pub enum Up {
         /// After this long it is killed.
         limit: Duration,
     },
+    /// This node takes part from now on: everybody is heard of or known dead. Once in a life.
+    Active,
     /// Reset a node; to be answered by [`Down::Fenced`] with the same ticket.
     Fence {
         /// For the answer.
@@ -147,6 +158,8 @@ pub enum Down {
     },
     /// New keys.
     Keys(Keys),
+    /// Other frames are dropped on purpose from now on, or none.
+    Losses(Option<Losses>),
     /// The first line of the load average file.
     Load(String),
     /// Tell the state of everything; answered by [`Up::Status`].

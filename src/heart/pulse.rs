@@ -29,6 +29,7 @@ use locum_sys::{
 use super::{
     Down, HeartStats, LinkStats, Options, Up,
     address::Addresses,
+    dog::Dog,
     network::Network,
     now,
     pings::{Family, Pings},
@@ -96,6 +97,9 @@ pub(super) struct Pulse {
     measure: Option<Measure>,
     measured: Option<Histogram>,
     stats: HeartStats,
+    dog: Option<Dog>,
+    /// The control plane was told that this node takes part.
+    active_told: bool,
     buffer: Vec<u8>,
     ready: Vec<Ready>,
 }
@@ -183,9 +187,16 @@ impl Pulse {
             measure: None,
             measured: None,
             stats: HeartStats::default(),
+            dog: None,
+            active_told: false,
             buffer: vec![0; BUFFER_BYTES],
             ready: Vec::new(),
         };
+        if let Some(device) = pulse.options.watchdog.clone() {
+            let (dog, level, text) = Dog::get(&device, pulse.plan.timing.deadtime);
+            pulse.dog = dog;
+            pulse.note(level, text);
+        }
         if let Some(fault) = ping_fault {
             pulse.note(Level::Warning, fault);
         }
@@ -352,8 +363,16 @@ impl Pulse {
 
     /// Tells the director one thing, and performs all that it wants done for it.
     fn feed(&mut self, event: Event<'_>) {
+        let lost = match (&mut self.options.losses, &event) {
+            (Some(losses), Event::Frame { bytes, .. }) => !losses.hears(bytes),
+            _ => false,
+        };
+        if lost {
+            return;
+        }
         self.director.handle(now(), event);
         self.perform();
+        self.feed_dog();
         self.feed_found();
     }
 
@@ -388,12 +407,28 @@ impl Pulse {
                 Action::Reply { order, answer } => self.send_up(Up::Reply { order, answer }),
                 Action::Remember { node, heard } => self.send_up(Up::Remember { node, heard }),
                 Action::Note(note) => self.send_note(note),
-                Action::Exit { clean, restart } => self.send_up(Up::Exit { clean, restart }),
+                Action::Exit { clean, restart } => {
+                    if let Some((level, text)) = self.dog.take().map(|dog| dog.leave(clean)) {
+                        self.note(level, text);
+                    }
+                    self.send_up(Up::Exit { clean, restart });
+                }
             }
         }
     }
 
+    /// Once for each of our own beats, after it was sent.
+    fn feed_dog(&mut self) {
+        let fault = self.dog.as_mut().and_then(|dog| dog.feed(self.director.next_beat()));
+        if let Some(text) = fault {
+            self.note(Level::Error, text);
+        }
+    }
+
     fn send(&mut self, index: LinkIndex, bytes: &Arc<[u8]>) {
+        if self.options.losses.as_mut().is_some_and(|losses| !losses.sends(bytes)) {
+            return;
+        }
         let Some(link) = self.links.get_mut(index.0) else { return };
         match &mut link.media {
             Media::Udp(udp) => {
@@ -544,6 +579,7 @@ impl Pulse {
                 Down::Fenced { ticket, outcome } => self.feed(Event::Fenced { ticket, outcome }),
                 Down::Script(fields) => self.feed(Event::Script(&fields)),
                 Down::Order { id, order } => self.feed(Event::Order { id, order }),
+                Down::Losses(losses) => self.options.losses = losses,
                 Down::Keys(keys) => self.feed(Event::Keys(keys)),
                 Down::Load(load) => self.feed(Event::Load(&load)),
                 Down::Status { request } => {
@@ -617,6 +653,10 @@ impl Pulse {
 
     /// Once a turn: what waited goes into the ring, and the control plane is called if there is something for it.
     fn tell_control(&mut self) {
+        if !self.active_told && self.director.is_active() {
+            self.active_told = true;
+            self.send_up(Up::Active);
+        }
         while let Some(up) = self.waiting.pop_front() {
             if let Err(up) = self.shared.send_up(up) {
                 self.waiting.push_front(up);

@@ -301,6 +301,18 @@ impl Director {
         watches.chain(peer).chain(others.into_iter().flatten()).fold(self.next_beat, Instant::min)
     }
 
+    /// Whether this node takes part: everybody was heard of, or is known to be dead.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.state == NodeState::Active
+    }
+
+    /// When the next beat is due: it moves with every beat.
+    #[must_use]
+    pub const fn next_beat(&self) -> Instant {
+        self.next_beat
+    }
+
     /// The addresses that this node should carry right now; for the driver's own comparison with the kernel.
     pub fn addresses(&self) -> impl Iterator<Item = ResourceId> + use<'_> {
         self.groups.addresses(Holding::All)

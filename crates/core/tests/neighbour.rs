@@ -2,14 +2,18 @@
 
 mod common;
 
-use common::pair::{Pair, keys, now, uuid};
+use std::sync::Arc;
+
+use common::pair::{Pair, keys, now, plan, uuid};
 use locum_core::{
-    auth::Keys,
-    event::Order,
+    action::Action,
+    auth::{Key, Keys, Method},
+    director::{Director, Identity},
+    event::{Event, Order, Source},
     liveness::Liveness,
-    plan::AutoFailback,
+    plan::{AutoFailback, LinkIndex, Logging, Plan},
     status::Status,
-    time::Duration,
+    time::{Duration, Instant},
     wire::{
         frame::{self, Framing},
         message::{AskStep, Body, Holding, Message, NodeState, Resource, Status as Beat},
@@ -348,5 +352,35 @@ fn a_mad_peer_leaves_nothing_behind() {
         let b = &pair.nodes[1];
         assert!(b.open.is_empty(), "seed {seed}: unanswered: {:?}", b.open);
         assert_eq!(status(&pair, 1).transition, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn log_badpack_off_silences_wrong_keys_alone() {
+    let other = Keys::new(1, vec![Key { number: 1, method: Method::Sha1, secret: b"another".to_vec() }])
+        .expect("keys");
+    let mut frame = vec![];
+    Message::new(beat(1000), "b").emit(Framing::Netstring, &other, true, &mut frame);
+    let start = now(Instant::from_millis(1000));
+    for bad_packets in [true, false] {
+        let logging = Logging { bad_packets, ..Logging::default() };
+        let plan = Plan { logging, ..Plan::clone(&plan(0, AutoFailback::On)) };
+        let identity =
+            Identity { uuid: uuid(0), generation: 7, peer_heard: None, stuck: Vec::new(), seed: 1 };
+        let mut director = Director::new(Arc::new(plan), keys(), identity, start);
+        for bytes in [frame.as_slice(), b"noise"] {
+            let from = Source::Udp(([10, 0, 0, if bytes == b"noise" { 8 } else { 9 }], 694).into());
+            director.handle(start, Event::Frame { link: LinkIndex(0), from, bytes });
+        }
+        let mut refused = Vec::new();
+        while let Some(action) = director.poll() {
+            if let Action::Note(note) = action
+                && note.text.contains("refused")
+            {
+                refused.push(note.text);
+            }
+        }
+        let (about_key, others): (Vec<_>, Vec<_>) = refused.iter().partition(|text| text.contains("method"));
+        assert_eq!((about_key.len(), others.len()), (usize::from(bad_packets), 1), "{refused:?}");
     }
 }

@@ -5,7 +5,8 @@
 //! * [`announce`]: tell a segment where an address lives now;
 //! * [`udp`], [`serial`], [`icmp`], [`checksum`]: what links and pings are made of;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
-//! * [`child`], [`process`]: what a child must not inherit; ending it with all it started;
+//! * [`child`], [`process`], [`user`]: what a child must not inherit; ending it with all it started; as whom it runs;
+//! * [`watchdog`], [`machine`]: being reset, and resetting oneself;
 //! * [`mod@file`]: files that are never half there, directories that are used once;
 //! * [`signal`]: what a broken pipe does;
 //! * [`namespace`], [`mount`]: surroundings of a thread's own;
@@ -17,6 +18,7 @@ pub mod child;
 pub mod clock;
 pub mod file;
 pub mod icmp;
+pub mod machine;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
@@ -28,6 +30,8 @@ pub mod signal;
 pub mod stamp;
 pub mod tap;
 pub mod udp;
+pub mod user;
+pub mod watchdog;
 
 mod option;
 #[cfg(test)]

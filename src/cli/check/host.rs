@@ -11,12 +11,15 @@ use std::{
 use locum_core::{
     config::{Checked, Diag, Explained, FileName, Place, Severity},
     note::Escaped,
-    plan::{Address, Agent, Medium, Plan, Resource},
+    plan::{Address, Agent, Fencing, Medium, Plan, Resource},
 };
-use locum_sys::netlink::{Interface, InterfaceAddress, Netlink, choose_interface, same_network};
+use locum_sys::{
+    netlink::{Interface, InterfaceAddress, Netlink, choose_interface, same_network},
+    user::User,
+};
 
 use super::boot::{self, Boot};
-use crate::control::agents::{Found, Parameters, Roots, find};
+use crate::control::agents::{AGENTS, Found, Parameters, Roots, find, is_program};
 
 /// What the checks look at.
 pub(super) struct Host {
@@ -55,6 +58,7 @@ impl Host {
             }
         }
         found.diags.extend(event_scripts(&self.roots.config));
+        self.companions(&plan, &mut found);
         checked.draft = Some(plan);
         checked.diags.append(&mut found.diags);
         checked.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
@@ -95,6 +99,49 @@ impl Host {
         let no_address = || format!("has no IPv{} address", if is_v4 { 4 } else { 6 });
         let fault = interface.trouble().map(str::to_owned).or_else(|| (!has_address).then(no_address));
         fault.map(|fault| format!("the interface {shown} {fault}"))
+    }
+
+    /// The fencing device's program, the clients, the watchdog.
+    fn companions(&self, plan: &Plan, found: &mut Findings) {
+        let mut say = |severity, message: String, cure: &str| {
+            found.diags.push(Diag::new(severity, FileName::HaCf, message).cure(cure).about_host());
+        };
+        if let Some(Fencing { device, .. }) = &plan.fencing {
+            let program = if device.starts_with(AGENTS) { device } else { "stonith" };
+            if self.roots.program(program).is_none() {
+                let message = format!(
+                    "the program {program} is not installed: a silent peer cannot be reset, so nothing \
+                                       is ever taken over from it"
+                );
+                let cure = "install the package of fence agents, or cluster-glue for `stonith`";
+                say(Severity::Error, message, cure);
+            }
+        }
+        for client in &plan.clients {
+            let program = client.command.first().map(String::as_str).unwrap_or_default();
+            let shown = Escaped(program.as_bytes());
+            if !is_program(Path::new(program)) {
+                let message = format!("the client {shown} is no program here");
+                say(
+                    Severity::Warning,
+                    message,
+                    "the daemon starts all the same, and tries; install it or remove the line",
+                );
+            }
+            if let Err(fault) = User::named(&client.user) {
+                let message =
+                    format!("the client {shown} cannot run as {}: {fault}", Escaped(client.user.as_bytes()));
+                say(
+                    Severity::Warning,
+                    message,
+                    "the daemon starts without the client; name a user of this host",
+                );
+            }
+        }
+        if let Some(device) = plan.watchdog.as_ref().filter(|device| !Path::new(device).exists()) {
+            let message = format!("the watchdog {} is not there", Escaped(device.as_bytes()));
+            say(Severity::Warning, message, "the daemon starts without it; load its driver, or softdog");
+        }
     }
 
     fn resource(&self, resource: &Resource, place: &Place, found: &mut Findings) {

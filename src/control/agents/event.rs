@@ -76,6 +76,7 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>) {
         resource: String::new(),
         // Nothing that a next life would have to know.
         notes: None,
+        service: None,
     };
     let speaker = job.speaker.clone();
     let report = job.run().await;

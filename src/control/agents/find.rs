@@ -393,7 +393,7 @@ fn safe(name: &str) -> Result<&str, NotFound> {
 }
 
 /// Regular (through links) and executable for somebody: what the daemon, which is root, needs.
-pub(super) fn is_program(path: &Path) -> bool {
+pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 

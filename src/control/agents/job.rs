@@ -16,9 +16,10 @@ use std::{
 };
 
 use locum_core::note::Level;
-use locum_sys::process::Process as Handle;
+use locum_sys::{process::Process as Handle, user::User};
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    sync::watch,
     task::spawn_blocking,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
@@ -49,7 +50,21 @@ pub(super) struct Job {
     pub(super) resource: String,
     /// Where it is noted while it lasts.
     pub(super) notes: Option<PathBuf>,
+    /// It is no operation but something that runs until it is asked to end.
+    pub(super) service: Option<Service>,
 }
+
+/// What a service has beyond an operation.
+#[derive(Clone)]
+pub(super) struct Service {
+    /// As whom it runs.
+    pub(super) user: User,
+    /// Says `true` when it is to end.
+    pub(super) end: watch::Receiver<bool>,
+}
+
+/// After it was asked to end, a service is killed at this.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,12 +121,17 @@ impl Job {
         let limit = sleep_until(self.deadline);
         tokio::pin!(limit);
         let (mut out_open, mut err_open) = (true, true);
+        let mut service = self.service.clone();
         let in_time = loop {
             // In this order, so that a flood of output cannot hide the end or the limit.
             tokio::select! {
                 biased;
                 _ = exit.readable() => break true,
                 () = &mut limit => break false,
+                () = asked_to_end(&mut service) => {
+                    let _ = process.held.terminate();
+                    limit.as_mut().reset(Instant::now() + GRACE);
+                }
                 open = out.turn(), if out_open => out_open = open,
                 open = err.turn(), if err_open => err_open = open,
             }
@@ -152,6 +172,16 @@ impl Job {
     }
 }
 
+/// Waits until the service is to end; nobody asks twice, and nobody asks what is no service.
+async fn asked_to_end(service: &mut Option<Service>) {
+    match service {
+        // When nobody is left who could ask, the daemon ends, and with it what it has started.
+        Some(asked) => drop(asked.end.wait_for(|&end| end).await),
+        None => std::future::pending().await,
+    }
+    *service = None;
+}
+
 type Streams = (Stream, Stream, AsyncFd<OwnedFd>);
 
 /// A started program, not yet waited for: so its number cannot be given to another process.
@@ -186,6 +216,9 @@ impl Process {
             .stdout(out.write.try_clone()?)
             .stderr(err.write.try_clone()?);
         locum_sys::child::detach(&mut command, scope.as_ref().map(Scope::procs).transpose()?);
+        if let Some(service) = &job.service {
+            service.user.take_over(&mut command);
+        }
         let mut child = command.spawn()?;
         let held = Handle::open(child.id()).inspect_err(|_| {
             let _ = child.kill();
@@ -202,6 +235,10 @@ impl Process {
         let (out, err) = self.outputs.take().ok_or(io::ErrorKind::InvalidInput)?;
         let out = Stream::new(out, job.speaker.clone(), job.level)?;
         let err = Stream::new(err, job.speaker.clone(), job.level)?;
+        let (out, err) = match job.service {
+            Some(_) => (out.of_service(), err.of_service()),
+            None => (out, err),
+        };
         let handle = self.held.as_fd().try_clone_to_owned()?;
         #[expect(
             deprecated,

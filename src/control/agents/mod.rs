@@ -2,6 +2,8 @@
 //! are children of the control plane; `MailTo`, `Delay` and `Filesystem` are stand-ins for heartbeat's scripts of
 //! these names.
 //!
+//! The devices that reset a node and the clients that `ha.cf` starts are children, too ([`Agents::fence`], [`client`]).
+//!
 //! One call of [`Agents::run`] is one operation of one resource; different resources may run at the same time. The
 //! ladder of repeated stops and what a failure means to the group are the core's business.
 
@@ -24,8 +26,10 @@ use tokio::{
 };
 
 pub mod cgroup;
+pub mod client;
 mod environment;
 pub mod event;
+mod fence;
 mod filesystem;
 mod find;
 mod job;
@@ -37,6 +41,8 @@ mod processes;
 mod script;
 mod unit;
 
+pub(crate) use fence::AGENTS;
+pub(crate) use find::is_program;
 pub use find::{Found, NotFound, Parameters, Place, Roots, find};
 use job::{End, Job, Report};
 use output::Speaker;
@@ -277,6 +283,7 @@ impl Errand<'_> {
             resource: self.resource.text.clone(),
             // A question changes nothing, whenever it ends.
             notes: self.shared.options.notes.clone().filter(|_| self.operation != Operation::Status),
+            service: None,
         }
     }
 

@@ -23,6 +23,7 @@ const LINE_BYTES_MAX: usize = 4 * Escaped::LIMIT;
 const LINES_MAX: u32 = 100;
 /// Lines a minute that are told of what a service prints after its start script has ended.
 const LATE_LINES_MAX: u32 = 20;
+const MINUTE: Duration = Duration::from_secs(60);
 /// The piece of the text that is kept for the decision about a status.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// What a pipe holds while nobody reads it.
@@ -81,13 +82,22 @@ impl Speaker {
 pub(super) struct Stream {
     pipe: pipe::Receiver,
     lines: Lines,
+    /// Of a service: when its next minute of lines begins.
+    window: Option<Instant>,
 }
 
 impl Stream {
     /// Must be called on the runtime.
     pub(super) fn new(read: OwnedFd, speaker: Speaker, level: Level) -> io::Result<Self> {
         let pipe = pipe::Receiver::from_owned_fd(read)?;
-        Ok(Self { pipe, lines: Lines::new(speaker, level, LINES_MAX) })
+        Ok(Self { pipe, lines: Lines::new(speaker, level, LINES_MAX), window: None })
+    }
+
+    /// For something that runs for long: a limit for each minute instead of one for all.
+    pub(super) fn of_service(mut self) -> Self {
+        self.lines.told_max = LATE_LINES_MAX;
+        self.window = Some(Instant::now() + MINUTE);
+        self
     }
 
     /// Reads once what is there. False when the output is closed. Cancel safe.
@@ -96,6 +106,9 @@ impl Stream {
         match self.pipe.read(&mut buffer).await {
             Ok(0) | Err(_) => false,
             Ok(length) => {
+                if let Some(window) = &mut self.window {
+                    self.lines.next_window(window);
+                }
                 self.lines.take(&buffer[..length]);
                 true
             }
@@ -132,15 +145,11 @@ impl Stream {
 
 /// Reads what a service prints after its start script has ended.
 async fn read_on(mut pipe: pipe::Receiver, speaker: Speaker, level: Level) {
-    const MINUTE: Duration = Duration::from_secs(60);
     let mut buffer = [0; 1024];
     let mut lines = Lines::new(speaker, level, LATE_LINES_MAX);
     let mut window = Instant::now() + MINUTE;
     while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
-        if Instant::now() >= window {
-            lines.new_window();
-            window = Instant::now() + MINUTE;
-        }
+        lines.next_window(&mut window);
         lines.take(&buffer[..length]);
         lines.head.clear();
     }
@@ -221,6 +230,14 @@ impl Lines {
         }
         self.line.clear();
         self.cut = 0;
+    }
+
+    /// Begins a new minute if the last one is over.
+    fn next_window(&mut self, window: &mut Instant) {
+        if Instant::now() >= *window {
+            self.new_window();
+            *window = Instant::now() + MINUTE;
+        }
     }
 
     fn new_window(&mut self) {

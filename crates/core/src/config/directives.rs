@@ -7,7 +7,7 @@ use alloc::{
     string::{String, ToString},
 };
 
-use Status::{Accepted, Honoured, NotYet, Old, Refused};
+use Status::{Accepted, Honoured, Old, Refused};
 
 /// One directive.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +46,6 @@ pub enum Status {
     },
     /// Read and checked, without any effect, and nothing is missing without it; the reason in words.
     Accepted(&'static str),
-    /// Read and checked, without any effect yet, and that is worth a warning; the consequence in words.
-    NotYet(&'static str),
     /// Only the value that leaves it off is taken; the reason in words.
     Refused(&'static str),
 }
@@ -134,7 +132,6 @@ pub fn table() -> String {
             Honoured => "honoured".into(),
             Old { modern } => format!("honoured; today written `{modern}`"),
             Accepted(why) => format!("accepted, no effect: {why}"),
-            NotYet(consequence) => format!("accepted, not acted on yet: {consequence}"),
             Refused(why) => format!("only off: {why}"),
         };
         let cells = [
@@ -242,11 +239,11 @@ pub static ROWS: &[Directive] = &[
     row("record_config_changes", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
     row("record_pengine_inputs", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
     row("enable_config_writes", Id::Carried, Form::Boolean, "", "Pacemaker mode", Accepted(PACEMAKER)),
-    row("watchdog", Id::Watchdog, Form::Path, "", "the device that resets a hung node", NotYet("a node that hangs is not reset")),
+    row("watchdog", Id::Watchdog, Form::Path, "", "the device that resets this machine when the daemon hangs; its time is a little more than deadtime", Honoured),
     row("stonith", Id::Stonith, Form::Line { usage: "type configfile", min: 2 }, "", "the device that resets a silent peer; nothing of it is taken over before", Honoured),
     row("stonith_host", Id::StonithHost, Form::Line { usage: "host type parameters", min: 2 }, "", "the device by which that host (or `*`) resets a silent peer", Honoured),
-    row("respawn", Id::Respawn, Form::Line { usage: "user command", min: 2 }, "", "a client that runs while the daemon does; ipfail's work the daemon does itself", NotYet("the client is not started")),
-    row("failfast", Id::Failfast, Form::Line { usage: "user command", min: 2 }, "", "a client whose abnormal death reboots the machine", NotYet("the client is not started")),
+    row("respawn", Id::Respawn, Form::Line { usage: "user command", min: 2 }, "", "a program that runs while this node takes part, and is started again when it ends, unless with exit code 100; `ipfail` is built in", Honoured),
+    row("failfast", Id::Failfast, Form::Line { usage: "user command", min: 2 }, "", "the same; when it dies, the machine is rebooted", Honoured),
     row("apiauth", Id::Carried, Form::Line { usage: "client uid=users gid=groups", min: 1 }, "", "who may sign on to heartbeat's API", Accepted("there is no such API; who may ask or order is decided at the control socket")),
     row("env", Id::Env, Form::Line { usage: "NAME=VALUE", min: 1 }, "", "scripts see VALUE as HA_NAME", Honoured),
     row("memreserve", Id::Carried, Form::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "6500", "memory taken at start", Accepted(FIXED_MEMORY)),
@@ -256,7 +253,7 @@ pub static ROWS: &[Directive] = &[
     row("compression_threshold", Id::Carried, Form::Whole { min: 0, max: u32::MAX, unit: "KiB" }, "2", "above which size messages are packed", Accepted("messages of this mode are never large")),
     row("traditional_compression", Id::Carried, Form::Boolean, "off", "pack whole messages", Accepted("messages of this mode are never large")),
     row("use_apphbd", Id::Carried, Form::Boolean, "off", "register with the application heartbeat daemon", Accepted("there is no such daemon; systemd's watchdog has its place")),
-    row("quorum_server", Id::Carried, Form::Each("host"), "", "the host that breaks ties", NotYet("no server is asked; a partition has two owners")),
+    row("quorum_server", Id::Carried, Form::Each("host"), "", "the host that breaks ties", Accepted("no server is asked: this mode has no quorum, and a partition has two owners")),
 ];
 
 #[cfg(test)]

@@ -191,6 +191,10 @@ struct Draft<'a> {
     parameters: BTreeMap<String, String>,
 }
 
+/// Programs that sign on to heartbeat's programming interface and end at once without it.
+const API_CLIENTS: [&str; 9] =
+    ["ccm", "dopd", "cib", "crmd", "attrd", "lrmd", "stonithd", "mgmtd", "hbagent"];
+
 /// Places in [`Draft::times`] and in [`Draft::logging`].
 const KEEPALIVE: usize = 0;
 const DEADTIME: usize = 1;
@@ -251,7 +255,6 @@ impl<'a> Draft<'a> {
     /// One line: its values are checked for their form, applied in order and explained.
     fn entry(&mut self, entry: &Entry, report: &mut Report) {
         let Entry { row, directive, values } = entry;
-        let status = if is_ipfail(entry) { Status::Honoured } else { row.status };
         self.media_tried |= row.meaning.starts_with("medium");
         let mut values = values.as_slice();
         if matches!(row.form, Form::Fields { .. } | Form::Line { .. }) {
@@ -264,7 +267,7 @@ impl<'a> Draft<'a> {
                     if is_scalar(&row.form) {
                         self.parameters.insert(row.name.into(), word.text.clone());
                     }
-                    report.explain(directive.place.line, meaning + status_note(status));
+                    report.explain(directive.place.line, meaning);
                 }
                 Err(Bad { fault: (message, cure), field }) => {
                     let mut diag = report.error(message).word(field.as_ref().unwrap_or(word));
@@ -272,10 +275,6 @@ impl<'a> Draft<'a> {
                     report.add(diag);
                 }
             }
-        }
-        if let Status::NotYet(consequence) = status {
-            let message = format!("`{}` is accepted, not acted on yet: {consequence}", row.name);
-            report.add(report.warning(message).word(directive));
         }
     }
 
@@ -461,7 +460,7 @@ impl<'a> Draft<'a> {
             },
             Id::Env => self.env(word)?,
             Id::Stonith | Id::StonithHost => self.fencing(entry, report)?,
-            Id::Respawn | Id::Failfast => self.client(entry, report),
+            Id::Respawn | Id::Failfast => self.client(entry, report)?,
             Id::Watchdog => {
                 say(&mut self.watchdog, text.into(), word, report);
                 format!("{} resets this machine when the daemon hangs", shown(text))
@@ -548,16 +547,29 @@ impl<'a> Draft<'a> {
     }
 
     /// `respawn USER COMMAND`, `failfast USER COMMAND`. What ipfail does, this node does itself.
-    fn client(&mut self, entry: &Entry, report: &mut Report) -> String {
+    fn client(&mut self, entry: &Entry, report: &mut Report) -> Result<String, Bad> {
         let mut words = entry.values.iter().map(|word| word.text.clone());
         let user = words.next().unwrap_or_default();
         let command: Vec<String> = words.collect();
         let program = command.first().map(String::as_str).unwrap_or_default();
         if is_ipfail(entry) {
             say(&mut self.ipfail, (), &entry.directive, report);
-            return "a node that reaches fewer ping nodes than its peer yields; Locum does this itself, without the \
-                    program"
-                .into();
+            return Ok("a node that reaches fewer ping nodes than its peer yields; Locum does this itself, without the \
+                       program"
+                .into());
+        }
+        if let Some(name) = program.rsplit('/').next().filter(|name| API_CLIENTS.contains(name)) {
+            let message = format!(
+                "`{name}` is a client of heartbeat's programming interface, which Locum does not have"
+            );
+            report.add(
+                report.warning(message).word(&entry.directive).cure("it is not started; remove the line"),
+            );
+            return Ok(format!("{name} is not started: it is a client of heartbeat's programming interface"));
+        }
+        if !program.starts_with('/') {
+            let message = format!("`{}` is no path of a program", shown(program));
+            return Err((message, Some("write its whole path, from `/` on".into())).into());
         }
         let failfast = entry.row.id == Id::Failfast;
         let meaning = format!(
@@ -567,7 +579,7 @@ impl<'a> Draft<'a> {
             if failfast { "; its abnormal death reboots the machine" } else { "" }
         );
         self.clients.push(Client { user, command, failfast });
-        meaning
+        Ok(meaning)
     }
 
     fn port(&self) -> u16 {
@@ -912,13 +924,6 @@ fn failback_meaning(choice: AutoFailback) -> &'static str {
         AutoFailback::Legacy => {
             "groups return to their preferred node when it is back (between nodes of Locum as `on`)"
         }
-    }
-}
-
-fn status_note(status: Status) -> &'static str {
-    match status {
-        Status::NotYet(_) => " (accepted, not acted on yet)",
-        Status::Honoured | Status::Old { .. } | Status::Refused(_) | Status::Accepted(_) => "",
     }
 }
 

@@ -3,6 +3,9 @@
 
 use super::*;
 
+/// How the names of refusals begin that `log_badpack off` keeps out of the log.
+const WRONG_KEY: &str = "key-";
+
 impl Director {
     pub(super) fn frame(&mut self, link: LinkIndex, from: Source, bytes: &[u8]) {
         if link.0 >= self.links.len() {
@@ -389,6 +392,9 @@ impl Director {
     /// Also worth a line for the log, now or with others later.
     fn refuse(&mut self, from: Source, reason: &'static str, text: &dyn Display) {
         self.count_refusal(reason);
+        if reason.starts_with(WRONG_KEY) && !self.plan.logging.bad_packets {
+            return;
+        }
         if let Some(line) = self.refusals.add(self.now.instant, from, reason, text) {
             self.note(Level::Warning, line);
         }

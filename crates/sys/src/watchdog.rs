@@ -1,0 +1,86 @@
+//! A hardware watchdog: opened, it resets the machine unless it is written to in time (the kernel's
+//! `Documentation/watchdog/watchdog-api.rst`). A pipe or file can stand in for it: it is written to alike.
+
+use std::{io, os::fd::OwnedFd, path::Path};
+
+use rustix::{
+    fs::{Mode, OFlags, open},
+    ioctl::{Updater, ioctl, opcode},
+};
+
+/// `WDIOC_SETTIMEOUT`: seconds in, the seconds that the device took out.
+const SET_TIMEOUT: rustix::ioctl::Opcode = opcode::read_write::<libc::c_int>(b'W', 6);
+/// Any byte but the one of [`GOODBYE`].
+const ALIVE: &[u8] = b"\0";
+/// A close after this one leaves the machine alone, if the driver was not told never to ("magic close").
+const GOODBYE: &[u8] = b"V";
+
+/// An armed watchdog. Dropped without [`Watchdog::disarm`] it goes on counting, and resets the machine.
+#[derive(Debug)]
+pub struct Watchdog {
+    device: OwnedFd,
+}
+
+impl Watchdog {
+    /// Opens the device, which arms it.
+    ///
+    /// # Errors
+    /// What the kernel says: `NotFound`, `ResourceBusy` when another process has it, ENXIO for a pipe nobody reads.
+    pub fn open(device: &Path) -> io::Result<Self> {
+        // Never created, and never waited for.
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        Ok(Self { device: open(device, flags, Mode::empty())? })
+    }
+
+    /// Asks for a reset after so many seconds without [`Watchdog::feed`]; returns the seconds that the device took.
+    ///
+    /// # Errors
+    /// What the kernel says; ENOTTY for what is no watchdog. The device's own time holds then.
+    pub fn set_timeout(&self, seconds: u32) -> io::Result<u32> {
+        let mut taken = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
+        // SAFETY: WDIOC_SETTIMEOUT reads and writes one int and nothing else.
+        unsafe { ioctl(&self.device, Updater::<SET_TIMEOUT, libc::c_int>::new(&mut taken)) }?;
+        Ok(u32::try_from(taken).unwrap_or(0))
+    }
+
+    /// Begins its time anew. Never waits.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn feed(&self) -> io::Result<()> {
+        rustix::io::write(&self.device, ALIVE)?;
+        Ok(())
+    }
+
+    /// Closes it so that it does not reset the machine.
+    ///
+    /// # Errors
+    /// What the kernel says; the machine may then be reset.
+    pub fn disarm(self) -> io::Result<()> {
+        rustix::io::write(&self.device, GOODBYE)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_fed_and_takes_leave() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let watchdog = Watchdog::open(file.path()).unwrap();
+        assert_eq!(watchdog.set_timeout(3).unwrap_err().raw_os_error(), Some(libc::ENOTTY));
+        watchdog.feed().unwrap();
+        watchdog.feed().unwrap();
+        watchdog.disarm().unwrap();
+        assert_eq!(std::fs::read(file.path()).unwrap(), b"\0\0V");
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_made() {
+        let path = tempfile::tempdir().unwrap().path().join("watchdog");
+        assert_eq!(Watchdog::open(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,191 @@
+//! Clients: the programs that `respawn` and `failfast` name. They run while this node takes part, as the user that the
+//! line names, and are started again when they end; one that asks not to be (exit code [`ENOUGH`]) is not, and one that
+//! ends again and again at once is given up. When one of `failfast` dies, the machine is rebooted.
+//!
+//! Source: `docs/heartbeat.md`, sections 2, 9 and 10. Unlike the original there is a pause before a program that ended at
+//! once is started again.
+
+use std::{io, sync::Arc, time::Duration};
+
+use locum_core::{
+    note::{Level, Note},
+    plan::Client,
+};
+use locum_sys::user::User;
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, sleep},
+};
+
+use super::{
+    Agents,
+    job::{End, Job, Service},
+    output::Speaker,
+};
+
+/// The exit code of a client that does not want to be started again.
+const ENOUGH: i32 = 100;
+/// A life that lasts less counts as short.
+const SHORT: Duration = Duration::from_secs(30);
+/// More short lives in a row than this, and it is given up.
+const SHORT_LIVES_MAX: u32 = 10;
+/// Before it is started again after a short life.
+const PAUSE: Duration = Duration::from_millis(500);
+/// No limit: a century.
+const EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Reboots the machine; the reason in words.
+pub type Reboot = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// All clients of a plan, running.
+#[derive(Debug, Default)]
+pub struct Clients(Vec<Running>);
+
+#[derive(Debug)]
+struct Running {
+    name: String,
+    end: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Clients {
+    /// Starts all of them, in the order of `ha.cf`. Needs a runtime around it.
+    #[must_use]
+    pub fn start(agents: &Agents, reboot: &Reboot) -> Self {
+        let start = |client: &Client| {
+            let (end, ended) = watch::channel(false);
+            let keeper = Keeper {
+                agents: agents.clone(),
+                client: client.clone(),
+                name: client.command.join(" "),
+                end: ended,
+                reboot: Arc::clone(reboot),
+            };
+            Running { name: keeper.name.clone(), end, task: tokio::spawn(keeper.keep()) }
+        };
+        Self(agents.plan().clients.iter().map(start).collect())
+    }
+
+    /// Ends all of them, the last one first, each by TERM and after a while by force.
+    pub async fn stop(self, tell: impl Fn(Note)) {
+        for Running { name, end, task } in self.0.into_iter().rev() {
+            if !task.is_finished() {
+                tell(Note { level: Level::Info, group: None, text: format!("Shutting down client {name}") });
+            }
+            end.send_replace(true);
+            // Its only error is a panic, which has been told.
+            let _ = task.await;
+        }
+    }
+}
+
+/// What keeps one client running.
+struct Keeper {
+    agents: Agents,
+    client: Client,
+    name: String,
+    end: watch::Receiver<bool>,
+    reboot: Reboot,
+}
+
+/// What is to be done after an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Again,
+    Enough,
+    Reboot,
+}
+
+impl Keeper {
+    async fn keep(self) {
+        let user = self.client.user.clone();
+        let user = match spawn_blocking(move || User::named(&user)).await.map_err(io::Error::other).flatten()
+        {
+            Ok(user) => user,
+            Err(error) => {
+                let text = format!("Client {} is not started: user {}: {error}", self.name, self.client.user);
+                return self.say(Level::Error, text);
+            }
+        };
+        let mut short_lives = 0;
+        loop {
+            let (uid, gid) = (user.uid, user.gid);
+            self.say(Level::Info, format!("Starting child client \"{}\" ({uid},{gid})", self.name));
+            let began = Instant::now();
+            let end = self.job(user.clone()).run().await.end;
+            if *self.end.borrow() {
+                return;
+            }
+            match self.judge(&end) {
+                Next::Enough => return,
+                Next::Reboot => {
+                    let reason = self.name.clone();
+                    self.say(Level::Critical, format!("Rebooting system.  Reason: {reason}"));
+                    return (self.reboot)(&reason);
+                }
+                Next::Again => {}
+            }
+            short_lives = if began.elapsed() < SHORT { short_lives + 1 } else { 0 };
+            if short_lives > SHORT_LIVES_MAX {
+                let text = format!("Client {} \"respawning too fast\": given up", self.name);
+                return self.say(Level::Error, text);
+            }
+            let mut ended = self.end.clone();
+            tokio::select! {
+                _ = ended.wait_for(|&end| end) => return,
+                () = sleep(if short_lives > 0 { PAUSE } else { Duration::ZERO }) => {}
+            }
+            self.say(Level::Info, format!("Respawning client \"{}\":", self.name));
+        }
+    }
+
+    /// Says how it ended. A program that could not be started has not died: a machine that reboots for ever because a file
+    /// is missing would serve nobody.
+    fn judge(&self, end: &End) -> Next {
+        let name = &self.name;
+        let (level, text, is_death) = match end {
+            End::Exited(ENOUGH) => {
+                self.say(Level::Info, format!("Client {name} exited with return code {ENOUGH}."));
+                return Next::Enough;
+            }
+            // The shell's words for what it cannot start.
+            End::Exited(code @ (126 | 127)) => {
+                (Level::Error, format!("Client {name} cannot be started: exit code {code}"), false)
+            }
+            End::Exited(0) => (Level::Info, format!("Client {name} exited with return code 0."), false),
+            End::Exited(code) => {
+                (Level::Warning, format!("Client {name} exited with return code {code}."), true)
+            }
+            End::Signalled(signal) => {
+                (Level::Warning, format!("Client {name} killed by signal {signal}."), true)
+            }
+            End::TimedOut => (Level::Warning, format!("Client {name} was ended by force."), true),
+            End::NotStarted(why) => (Level::Error, format!("Client {name} cannot be started: {why}"), false),
+        };
+        self.say(level, text);
+        if is_death && self.client.failfast { Next::Reboot } else { Next::Again }
+    }
+
+    /// Through the shell, as in the original: the line may quote and redirect.
+    fn job(&self, user: User) -> Job {
+        let options = &self.agents.0.options;
+        Job {
+            program: "/bin/sh".into(),
+            args: vec!["-c".to_owned(), format!("exec {}", self.name)],
+            environment: self.agents.0.environment.clone(),
+            input: None,
+            speaker: Speaker { tell: Arc::clone(&options.tell), group: None, label: self.name.clone() },
+            level: Level::Info,
+            deadline: Instant::now() + EVER,
+            cgroup: options.cgroup.clone(),
+            resource: self.name.clone(),
+            notes: options.notes.clone(),
+            service: Some(Service { user, end: self.end.clone() }),
+        }
+    }
+
+    fn say(&self, level: Level, text: String) {
+        (self.agents.0.options.tell)(Note { level, group: None, text });
+    }
+}

@@ -1,0 +1,201 @@
+//! Fencing: the device that resets a node is driven by a program. A type that is named like a fence agent (`fence_…`) is
+//! one: it reads its options from standard input. All others are plug-ins of cluster-glue, whose `stonith` program reads
+//! their parameters from standard input or from the file that `ha.cf` names. No secret is on a command line.
+//!
+//! Who is reset when, and what comes of it, the core decides; here a device is asked, within a limit.
+
+use std::{io, path::Path, sync::Arc, time::Duration};
+
+use locum_core::{
+    event::FenceOutcome,
+    note::{Level, Note},
+    plan::{Fencing, FencingParameters},
+};
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{
+    Agents,
+    job::{End, Job, Report},
+    output::Speaker,
+};
+
+/// How the names of fence agents begin.
+pub(crate) const AGENTS: &str = "fence_";
+/// A reset may take so long: a power strip waits before it switches on again.
+const RESET_LIMIT: Duration = Duration::from_secs(120);
+/// A question whether the device works.
+const CHECK_LIMIT: Duration = Duration::from_secs(60);
+/// The most that a file of parameters may have: it has to fit into a pipe.
+const FILE_BYTES_MAX: u64 = 4096;
+/// cluster-glue's `stonith` ends with this when the device does not know the node [M, cluster-glue 1.0.12].
+const BAD_HOST: i32 = 4;
+
+/// What a device is asked for.
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    /// Reset this node.
+    Reset(&'a str),
+    /// Does it work?
+    Check,
+}
+
+impl Agents {
+    /// Resets a node with the device of the plan. Returns within a limit; whatever is not a clear yes is none.
+    pub async fn fence(&self, node: &str) -> FenceOutcome {
+        let Some(fencing) = &self.plan().fencing else { return FenceOutcome::NotConfigured };
+        match self.ask_device(fencing, Request::Reset(node), RESET_LIMIT).await {
+            Err(why) => FenceOutcome::Bad(why),
+            Ok(report) => match report.end {
+                End::Exited(0) => FenceOutcome::Ok,
+                End::Exited(BAD_HOST) if !is_agent(&fencing.device) => {
+                    FenceOutcome::BadHost(report.complaint())
+                }
+                _ => FenceOutcome::Bad(report.complaint()),
+            },
+        }
+    }
+
+    /// Asks the device of the plan, if there is one, whether it works, and tells the log.
+    pub async fn check_fencing(&self) {
+        let Some(fencing) = &self.plan().fencing else { return };
+        let device = &fencing.device;
+        let tell = |level, text| (self.0.options.tell)(Note { level, group: None, text });
+        tell(Level::Info, format!("Checking status of STONITH device [{device}]"));
+        let why = match self.ask_device(fencing, Request::Check, CHECK_LIMIT).await {
+            Ok(Report { end: End::Exited(0), .. }) => return,
+            Ok(report) => report.complaint(),
+            Err(why) => why,
+        };
+        tell(Level::Error, format!("STONITH device {device} not operational! ({why})"));
+        tell(Level::Error, "STONITH status operation failed.".to_owned());
+        tell(
+            Level::Error,
+            "This may mean that the STONITH device has failed! Nothing is taken over from a node that it cannot reset."
+                .to_owned(),
+        );
+    }
+
+    async fn ask_device(
+        &self,
+        fencing: &Fencing,
+        request: Request<'_>,
+        limit: Duration,
+    ) -> Result<Report, String> {
+        let Fencing { device, parameters } = fencing;
+        let is_agent = is_agent(device);
+        let name = if is_agent { device } else { "stonith" };
+        let missing = || match is_agent {
+            true => format!("the fence agent {name} is not installed"),
+            false => "the program stonith of the package cluster-glue is not installed".to_owned(),
+        };
+        let program = self.0.options.roots.program(name).ok_or_else(missing)?;
+        let words = match parameters {
+            FencingParameters::Line(line) => line.clone(),
+            FencingParameters::File(path) if is_agent => read(path).await?,
+            FencingParameters::File(_) => String::new(),
+        };
+        let (args, input) = match (is_agent, parameters) {
+            (true, _) => (Vec::new(), options(&words, request)),
+            (false, FencingParameters::File(path)) => (arguments(device, path, request), String::new()),
+            (false, FencingParameters::Line(_)) => {
+                (arguments(device, "/dev/stdin", request), format!("{words}\n"))
+            }
+        };
+        let job = Job {
+            program,
+            args,
+            environment: self.0.environment.clone(),
+            input: Some(input.into_bytes()),
+            speaker: Speaker {
+                tell: Arc::clone(&self.0.options.tell),
+                group: None,
+                label: format!("STONITH {device}"),
+            },
+            level: match request {
+                Request::Reset(_) => Level::Info,
+                Request::Check => Level::Debug,
+            },
+            deadline: Instant::now() + limit,
+            cgroup: self.0.options.cgroup.clone(),
+            resource: format!("STONITH {device}"),
+            notes: self.0.options.notes.clone(),
+            service: None,
+        };
+        Ok(job.run().await)
+    }
+}
+
+fn is_agent(device: &str) -> bool {
+    device.starts_with(AGENTS)
+}
+
+/// For `stonith`; the parameters are in the file.
+fn arguments(device: &str, file: &str, request: Request<'_>) -> Vec<String> {
+    let mut words = vec!["-t", device, "-F", file];
+    match request {
+        Request::Reset(node) => words.extend(["-T", "reset", node]),
+        Request::Check => words.push("-S"),
+    }
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// What a fence agent reads: a line for each option. The node's name goes along, under the names that agents know, unless
+/// the parameters say which plug is its.
+fn options(words: &str, request: Request<'_>) -> String {
+    let given: Vec<&str> = words.split_whitespace().filter(|word| word.contains('=')).collect();
+    let has = |name: &str| given.iter().any(|word| word.split('=').next() == Some(name));
+    let mut lines: Vec<String> = given.iter().map(|&word| word.to_owned()).collect();
+    lines.push(match request {
+        Request::Reset(_) => "action=reboot".to_owned(),
+        Request::Check => "action=monitor".to_owned(),
+    });
+    if let Request::Reset(node) = request {
+        lines.push(format!("nodename={node}"));
+        if !has("port") && !has("plug") {
+            lines.push(format!("plug={node}"));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// The parameters that stand in a file, which may be on a disk that hangs: the caller has a limit.
+async fn read(path: &str) -> Result<String, String> {
+    let name = path.to_owned();
+    let read = spawn_blocking(move || {
+        use io::Read as _;
+        let mut text = String::new();
+        std::fs::File::open(Path::new(&name))?.take(FILE_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+    });
+    let text = tokio::time::timeout(CHECK_LIMIT, read).await;
+    let text = text.map_err(|_| "it takes too long to read".to_owned()).and_then(|done| match done {
+        Ok(result) => result.map_err(|fault| fault.to_string()),
+        Err(fault) => Err(fault.to_string()),
+    });
+    let lines = |text: String| {
+        text.lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join(" ")
+    };
+    text.map(lines).map_err(|why| format!("{path}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stonith_program_is_told_no_secret_on_its_command_line() {
+        let words = |request| arguments("external/ipmi", "/dev/stdin", request).join(" ");
+        assert_eq!(words(Request::Reset("clustnode2")), "-t external/ipmi -F /dev/stdin -T reset clustnode2");
+        assert_eq!(words(Request::Check), "-t external/ipmi -F /dev/stdin -S");
+    }
+
+    #[test]
+    fn a_fence_agent_is_told_which_node() {
+        let text = options("ip=10.0.0.9 username=admin password=x", Request::Reset("clustnode2"));
+        assert_eq!(
+            text,
+            "ip=10.0.0.9\nusername=admin\npassword=x\naction=reboot\nnodename=clustnode2\nplug=clustnode2\n"
+        );
+        assert_eq!(options("port=3", Request::Reset("b")), "port=3\naction=reboot\nnodename=b\n");
+        assert_eq!(options("port=3", Request::Check), "port=3\naction=monitor\n");
+    }
+}

@@ -1,0 +1,53 @@
+//! `docs/directives.md` says how every directive stands: this compares it with the parser's rows, so that neither drifts.
+
+use std::{fs, path::Path};
+
+use locum_core::config::directives::{ROWS, Status};
+
+/// How a row stands, as the page says it.
+fn state(status: Status) -> String {
+    match status {
+        Status::Honoured => "done".into(),
+        Status::Old { modern } => format!("done; today written `{modern}`"),
+        Status::Accepted(why) => format!("accepted: {why}"),
+        Status::Refused(why) => format!("refused unless off: {why}"),
+    }
+}
+
+/// All test functions of the repository's Rust files below a directory.
+fn tests(directory: &Path, found: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            tests(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_page_says_how_every_directive_stands_and_which_test_shows_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/directives.md")).unwrap();
+    let lines: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    let mut code = String::new();
+    for directory in ["src", "crates", "tests"] {
+        tests(&root.join(directory), &mut code);
+    }
+    assert_eq!(lines.len(), ROWS.len(), "one line for each directive");
+    for (line, row) in lines.iter().zip(ROWS) {
+        let [name, stands, shown] = line.as_slice() else { panic!("three columns: {line:?}") };
+        assert_eq!(*name, format!("`{}`", row.name), "in the order of the parser's rows");
+        assert_eq!(*stands, state(row.status), "{name}");
+        let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{name}: which test shows it?");
+        for test in names {
+            assert!(code.contains(&format!("fn {test}(")), "{name}: there is no test {test}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Devices that reset a node: a fence agent, and cluster-glue's null device through its own program.
+
+use super::*;
+
+/// A fence agent that works once there is the file `works`, and notes what it was asked.
+const AGENT: &str = r#"#!/bin/sh
+# As fence agents do: options from standard input, the exit code is the answer.
+while read -r line; do
+    echo "$line" >> /run/disk/asked
+    [ "$line" = action=monitor ] && exit 0
+done
+[ -e /run/disk/works ] && exit 0
+echo "the device does not answer" >&2
+exit 1
+"#;
+
+/// Two stable nodes with a device, and the first one has lost its power.
+fn bereaved(layer: &Path, device: &str) -> Option<Pair> {
+    let mut pair = Pair::build(Some(layer))?;
+    for node in [0, 1] {
+        pair.start(node, &format!("stonith_host * {device}\n"));
+    }
+    pair.wait("both settle", |pair| {
+        [0, 1].iter().all(|&node| pair.is_stable(node)) && owner(pair, 1).as_deref() == Some(NODES[0])
+    });
+    pair.wait("the device is looked at", |pair| {
+        pair.log_has(
+            1,
+            &format!("info: Checking status of STONITH device [{}]", device.split(' ').next().unwrap()),
+        )
+    });
+    pair.rack.power_off(NODES[0]).unwrap();
+    Some(pair)
+}
+
+fn owner(pair: &Pair, node: usize) -> Option<String> {
+    pair.status(node)?.cluster.groups.first()?.owner.clone()
+}
+
+#[test]
+fn a_fence_agent_is_asked_until_it_has_reset_the_peer_and_nothing_is_taken_before() {
+    let layer = tempfile::tempdir().unwrap();
+    let programs = layer.path().join("usr/sbin");
+    fs::create_dir_all(&programs).unwrap();
+    fs::set_permissions(layer.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(programs.join("fence_pretend"), AGENT).unwrap();
+    fs::set_permissions(programs.join("fence_pretend"), fs::Permissions::from_mode(0o755)).unwrap();
+    let Some(pair) = bereaved(layer.path(), "fence_pretend ip=10.0.0.9 password=secret") else { return };
+    pair.wait("asked in vain", |pair| pair.log_has(1, "WARN: STONITH of clustnode1 failed.  Retrying..."));
+    assert!(pair.log_has(1, "info: Resetting node clustnode1 with [fence_pretend]"));
+    assert!(pair.log_has(1, "ERROR: Host clustnode1 not reset! (exit code 1: the device does not answer)"));
+    assert_eq!(owner(&pair, 1), None, "nothing is taken from a node that was not reset");
+    let asked = pair.text(1, "asked");
+    let reset = "ip=10.0.0.9\npassword=secret\naction=reboot\nnodename=clustnode1\nplug=clustnode1\n";
+    assert!(
+        asked.starts_with("ip=10.0.0.9\npassword=secret\naction=monitor\n") && asked.ends_with(reset),
+        "{asked}"
+    );
+    pair.put(1, "works", "");
+    pair.wait("reset", |pair| pair.log_has(1, "info: node clustnode1 now reset."));
+    pair.wait("taken over", |pair| owner(pair, 1).as_deref() == Some(NODES[1]));
+}
+
+#[test]
+fn the_null_device_of_cluster_glue_resets_the_peer() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/root");
+    if !root.join("usr/sbin/stonith").exists() {
+        return crate::skipped("no stonith program: scripts/peers fetches it");
+    }
+    let Some(pair) = bereaved(&root, "null clustnode1 clustnode2") else { return };
+    pair.wait("taken over", |pair| owner(pair, 1).as_deref() == Some(NODES[1]));
+    for words in ["info: Resetting node clustnode1 with [null]", "info: node clustnode1 now reset."] {
+        assert!(pair.log_has(1, words), "{words}\n{}", pair.text(1, "ha-log"));
+    }
+    assert!(!pair.log_has(1, "ERROR:") && !pair.log_has(1, "CRIT:"), "{}", pair.text(1, "ha-log"));
+}
