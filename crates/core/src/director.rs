@@ -586,6 +586,7 @@ impl Director {
             deadtime: self.plan.timing.deadtime,
             groups: &self.groups,
         };
+        self.r1.know_peer(&view);
         act(&mut self.r1, &view);
     }
 
@@ -594,7 +595,7 @@ impl Director {
         loop {
             let mut moved = false;
             while let Some(step) = self.r1.poll() {
-                moved |= matches!(step, Step::Want(..));
+                moved |= matches!(step, Step::Want(..) | Step::WantGroup(..));
                 self.step(step);
             }
             while let Some(news) = self.groups.news() {
@@ -623,6 +624,8 @@ impl Director {
                 self.fencing = Some(ticket);
                 self.out.push_back(Action::Fence { ticket, node });
             }
+            Step::SayToPeer(body) => self.say_to_peer(body),
+            Step::WantGroup(group, run) => self.groups.want_group(group, run, &mut self.out),
             Step::Want(set, run) => self.groups.want(set, run, &mut self.out),
             Step::Announce(set) => {
                 let addresses: Vec<ResourceId> = self.groups.addresses(set).collect();

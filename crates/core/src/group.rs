@@ -160,6 +160,24 @@ impl Groups {
         self.states[group.0].phase
     }
 
+    /// A group's key.
+    #[must_use]
+    pub fn key(&self, group: GroupIndex) -> &str {
+        &self.plan.groups[group.0].key
+    }
+
+    /// The group of that key.
+    #[must_use]
+    pub fn named(&self, key: &str) -> Option<GroupIndex> {
+        self.plan.groups.iter().position(|group| group.key == key).map(GroupIndex)
+    }
+
+    /// Whether nothing of a group runs here.
+    #[must_use]
+    pub fn is_released(&self, group: GroupIndex) -> bool {
+        self.states[group.0].phase == Phase::Stopped
+    }
+
     /// Why its last start failed, until it is wanted again.
     #[must_use]
     pub fn failure(&self, group: GroupIndex) -> Option<&str> {
@@ -221,26 +239,31 @@ impl Groups {
     pub fn want(&mut self, set: Holding, run: bool, out: &mut VecDeque<Action>) {
         let groups: Vec<GroupIndex> = self.of(set).collect();
         for group in groups {
-            let state = &mut self.states[group.0];
-            state.wanted = run;
-            if run {
-                state.failure = None;
-            }
-            match (state.phase, run) {
-                (Phase::Stopped | Phase::Stuck(_), true) => {
-                    if let Phase::Stuck(member) = state.phase {
-                        state.unstopped = Some(member);
-                    }
-                    self.say_line(group, "Acquiring", out);
-                    self.start(group, 0, out);
+            self.want_group(group, run, out);
+        }
+    }
+
+    /// The same for one group.
+    pub fn want_group(&mut self, group: GroupIndex, run: bool, out: &mut VecDeque<Action>) {
+        let state = &mut self.states[group.0];
+        state.wanted = run;
+        if run {
+            state.failure = None;
+        }
+        match (state.phase, run) {
+            (Phase::Stopped | Phase::Stuck(_), true) => {
+                if let Phase::Stuck(member) = state.phase {
+                    state.unstopped = Some(member);
                 }
-                (Phase::Running, false) => {
-                    self.say_line(group, "Releasing", out);
-                    self.stop(group, self.members(group) - 1, out);
-                }
-                (Phase::Stuck(member), false) => self.stop(group, member, out),
-                (Phase::Stopped | Phase::Starting(_) | Phase::Running | Phase::Stopping(_), _) => {}
+                self.say_line(group, "Acquiring", out);
+                self.start(group, 0, out);
             }
+            (Phase::Running, false) => {
+                self.say_line(group, "Releasing", out);
+                self.stop(group, self.members(group) - 1, out);
+            }
+            (Phase::Stuck(member), false) => self.stop(group, member, out),
+            (Phase::Stopped | Phase::Starting(_) | Phase::Running | Phase::Stopping(_), _) => {}
         }
     }
 

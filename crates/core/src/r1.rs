@@ -12,6 +12,9 @@
 //!                     Stable ──leave──► Leaving ──all stopped──► Left
 //! ```
 //!
+//! What silence of the peer is worth, and how it is proved, is in `fencing`; the older language of heartbeat's legacy
+//! mode in `legacy`.
+//!
 //! Beside it runs the three-step handshake by which a set is handed over (`Handover`). Between two nodes of Locum
 //! the same messages are spoken, but nobody waits for timers, and a healed partition ends with the owner from before
 //! the split still owning (invariant 5).
@@ -43,9 +46,11 @@ pub const HAND_BACK_MAX: Duration = Duration::from_secs(3600);
 pub const HEAL_RESTART: Duration = Duration::from_secs(2);
 
 mod fencing;
+mod legacy;
 
 pub use fencing::FENCE_PAUSE;
 use fencing::Fence;
+use legacy::Legacy;
 
 /// Where the dialect is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +107,10 @@ enum Task {
 pub enum Step {
     /// Send this to all.
     Say(Body),
+    /// Send this to the peer alone.
+    SayToPeer(Body),
+    /// Start (`true`) or stop one group.
+    WantGroup(GroupIndex, bool),
     /// Reset the peer with the device; answered by [`R1::fenced`].
     Fence,
     /// Start (`true`) or stop the groups of a set.
@@ -182,6 +191,7 @@ pub struct R1 {
     hand_back: Option<(Holding, Instant)>,
     leave: Option<Leave>,
     restart_at: Option<Instant>,
+    legacy: Legacy,
     /// The proof of the peer's death.
     fence: Fence,
     /// The peer may run something: it has not said that it holds nothing.
@@ -218,6 +228,7 @@ impl R1 {
             hand_back: None,
             leave: None,
             restart_at: None,
+            legacy: Legacy::new(),
             fence: Fence::Idle,
             peer_may_hold: true,
             steps: VecDeque::new(),
@@ -264,6 +275,7 @@ impl R1 {
     pub fn transition(&self) -> Option<&'static str> {
         match self.handover {
             Handover::Idle if self.is_fencing() => Some("fencing the peer"),
+            Handover::Idle if self.legacy.is_moving() => Some("asking the peer for groups"),
             Handover::Idle if self.tasks.is_empty() => None,
             Handover::Idle => Some("acquiring"),
             Handover::Offered { .. } => Some("offering"),
@@ -315,7 +327,9 @@ impl R1 {
         }
         self.state = State::Starting;
         self.say(Body::Starting);
-        if view.peer_up {
+        if view.peer_up && self.legacy.speaks {
+            self.ask_for_groups(view);
+        } else if view.peer_up {
             self.settle_at = Some(view.now + WAIT);
         } else {
             self.peer_dead(view);
@@ -347,7 +361,7 @@ impl R1 {
         self.contested = None;
         self.failback_due = true;
         if self.state != State::Stable {
-            return;
+            return self.ask_again(view);
         }
         if matches!(self.handover, Handover::Giving { .. } | Handover::Given { .. }) {
             self.mine = self.mine.plus(self.given());
@@ -393,6 +407,9 @@ impl R1 {
 
     /// A message of the dialect came from the peer.
     pub fn heard(&mut self, view: &View<'_>, body: &Body) {
+        if matches!(body, Body::Starting | Body::Resource(_)) {
+            self.hear_nice(view);
+        }
         match body {
             Body::Starting => self.heard_starting(view),
             Body::Resource(resource) => self.heard_resource(view, resource),
@@ -405,9 +422,9 @@ impl R1 {
                 }
             }
             Body::ShutDone => self.peer_left(view),
+            Body::IpRequest { key } => self.heard_ip_request(view, key),
+            Body::IpRequestResponse { key, ok, .. } => self.heard_ip_answer(key, *ok, view),
             Body::Stonith { .. }
-            | Body::IpRequest { .. }
-            | Body::IpRequestResponse { .. }
             | Body::Status(_)
             | Body::PingStatus { .. }
             | Body::Rexmit { .. }
@@ -502,6 +519,7 @@ impl R1 {
 
     /// Groups have been told what is wanted of them, or have come to rest.
     pub fn groups_changed(&mut self, view: &View<'_>) {
+        self.giving_goes_on(view);
         self.tasks_go_on(view);
         self.handover_goes_on(view);
         self.leaving_goes_on(view);
@@ -648,7 +666,12 @@ impl R1 {
     fn fail_back(&mut self, view: &View<'_>) {
         let allowed = (self.failback != AutoFailback::Off || breakage::is(Breakage::FailbackAlways))
             && !breakage::is(Breakage::NoFailback);
-        if !self.failback_due || !self.other_stable || !view.peer_up || self.contested.is_some() {
+        if self.legacy.speaks
+            || !self.failback_due
+            || !self.other_stable
+            || !view.peer_up
+            || self.contested.is_some()
+        {
             return;
         }
         let homeless = self.mine.has_foreign() && !self.theirs().has_foreign();
@@ -674,6 +697,11 @@ impl R1 {
         }
         if self.leave.is_some() {
             return Some("this node is leaving".into());
+        }
+        if self.legacy.speaks {
+            let text = "a real heartbeat with `auto_failback legacy` knows no hand-over; write `on` or `off` on both \
+                        nodes";
+            return Some(text.into());
         }
         if !self.contested().is_none() {
             return Some("both nodes claim the same resources".into());
@@ -857,6 +885,7 @@ impl R1 {
     // ---- death, heal, leave -------------------------------------------------------------------------------------
 
     fn take_everything(&mut self, tasks: &[Task]) {
+        self.forget_requests();
         self.theirs = Some(Holding::None);
         self.other_stable = true;
         self.contested = None;
@@ -997,6 +1026,7 @@ impl R1 {
         self.state = State::Leaving;
         self.mine = Holding::None;
         self.fence = Fence::Idle;
+        self.forget_requests();
         self.hand_back = None;
         self.settle_at = None;
         if let Some((order, _, _)) = self.takeover.take() {
@@ -1124,6 +1154,9 @@ impl R1 {
     }
 
     fn say(&mut self, body: Body) {
+        if !self.is_spoken(&body) {
+            return;
+        }
         self.steps.push_back(Step::Say(body));
     }
 

@@ -180,8 +180,6 @@ const SECOND_DEATH: &str = "when the peer returns after a partition the real nod
 const HANG: &str = "here the real node hangs for good by a fault of its own (`docs/wire.md`, section 9)";
 const ONE_WAY: &str = "the core verifies the peer's frames with any of its keys, the peer only with the one it signs \
     with. So the core knows that the peer lives and leaves the groups to it; real nodes both take them";
-const LEGACY: &str =
-    "with a real peer in legacy mode the core speaks the messages of the other modes for now";
 const NO_THIRD: &str = "no frame adds a node to the core's configuration; the real nodes add one, declare it dead and \
     both take everything";
 const COUNT: &str = "the core tells how many ping nodes it reaches as soon as the peer takes part";
@@ -348,33 +346,8 @@ const DIFFERENCES: &[Difference] = &[
     differs(
         "17-legacy-failback",
         1,
-        LEGACY,
-        &[
-            "- stonith clustnode2 n_stnth",
-            "+ starting",
-            "+ stonith clustnode2 n_stnth",
-            "+ resource all full stable req_our_resources()",
-            "+ resource foreign mach_down",
-            "+ resource all full stable",
-            "- ip-request-resp IPaddr::192.168.50.101/24/eth0",
-            "+ resource none full unstable shutdown",
-        ],
-    ),
-    differs(
-        "17-legacy-failback",
-        2,
-        LEGACY,
-        &[
-            "- ip-request IPaddr::192.168.50.101/24/eth0",
-            "+ starting",
-            "+ starting",
-            "+ starting",
-            "+ resource foreign mach_down",
-            "+ ask_resources all done",
-            "+ resource all full stable",
-            "+ resource all full stable req_our_resources()",
-            "+ resource all full stable",
-        ],
+        FENCED_FIRST,
+        &["- stonith clustnode2 n_stnth", "+ stonith clustnode2 n_stnth"],
     ),
     differs("18-stonith-null", 1, AT_ONCE, &["- resource local full stable", "+ resource local full stable"]),
     differs("18-stonith-null", 2, RACE, &["- resource none full unstable", "+ resource local full stable"]),

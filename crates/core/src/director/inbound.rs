@@ -154,7 +154,12 @@ impl Director {
         } else {
             self.frames.accepted += 1;
             match message.body {
-                Body::Starting | Body::Resource(_) | Body::AskResources { .. } | Body::Takeover { .. } => {
+                Body::Starting
+                | Body::Resource(_)
+                | Body::AskResources { .. }
+                | Body::Takeover { .. }
+                | Body::IpRequest { .. }
+                | Body::IpRequestResponse { .. } => {
                     self.queue(seq, message);
                 }
                 _ => self.accept(seq, &message),

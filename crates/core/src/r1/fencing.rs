@@ -162,7 +162,8 @@ impl R1 {
         // either, it has done the same, and each of us yields what is not its own.
         let held = self.theirs.map_or(Holding::Foreign, Holding::mirrored);
         self.seized = self.seized.plus(held.minus(self.mine));
-        if self.mine == Holding::All && self.state == State::Stable && self.handover == Handover::Idle {
+        let at_rest = self.state == State::Stable && self.handover == Handover::Idle;
+        if self.mine == Holding::All && at_rest && !self.legacy.partly_given {
             self.theirs = Some(Holding::None);
             self.contested = None;
             return self.abandon_orders(view, "fell silent");
