@@ -176,6 +176,46 @@ fn heartbeats_own_scripts_lead_our_daemon() {
     }
 }
 
+/// A message of the administrator's own crosses between our daemon and heartbeat itself, both ways, and each runs the
+/// same script for it.
+#[test]
+fn scripts_of_both_programs_hear_each_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/root");
+    if !root.join("usr/libexec/heartbeat/heartbeat").exists() {
+        return crate::skipped("no real peers: scripts/peers fetches them");
+    }
+    let Some(rack) = rack(&root) else { return };
+    said(&rack, "a1", &format!("{HEARTBEAT} && mkdir -p /run/resource-agents"));
+    // What heartbeat's package and boot script make.
+    said(
+        &rack,
+        "a2",
+        "for d in run/heartbeat/ccm run/heartbeat/dopd lib/heartbeat/ccm lib/heartbeat/crm lib/heartbeat/pengine; do
+             mkdir -p /var/$d && chmod 750 /var/$d && chown hacluster:haclient /var/$d || exit
+         done
+         for u in root nobody hacluster; do
+             mkdir -p /var/lib/heartbeat/cores/$u && chown $u /var/lib/heartbeat/cores/$u || exit
+         done
+         mkdir -p /run/resource-agents && /usr/libexec/heartbeat/heartbeat",
+    );
+    until(&rack, "a1", "/run/disk/names/cl_status hbstatus");
+    until(&rack, "a2", "cl_status hbstatus");
+    let say = ". /etc/ha.d/shellfuncs; printf 't=backup\\nlevel=2\\n' | ha_clustermsg";
+    for from in ["a1", "a2"] {
+        said(&rack, from, say);
+        for node in ["a1", "a2"] {
+            until(&rack, node, "test -e /run/seen");
+            let seen = fs::read_to_string(rack.volatile(node).join("seen")).unwrap();
+            for line in ["HA_t=backup".to_owned(), "HA_level=2".to_owned(), format!("HA_src={from}")] {
+                assert!(seen.lines().any(|known| known == line), "{from} to {node}: {line}\n{seen}");
+            }
+            fs::remove_file(rack.volatile(node).join("seen")).unwrap();
+        }
+    }
+    said(&rack, "a1", "/run/disk/names/heartbeat -k");
+    said(&rack, "a2", "/usr/libexec/heartbeat/heartbeat -k");
+}
+
 /// `locum resources takegroup` puts an address up where no daemon runs, and announces it.
 #[test]
 fn a_group_with_an_address_is_taken_and_given_by_hand() {
