@@ -67,7 +67,7 @@ pub struct Options {
     /// Do not ask for real-time rights, whatever `realtime` of ha.cf says
     #[arg(long)]
     pub no_realtime: bool,
-    /// Say [`READY`] on standard error when people are answered, then let go of it: for `heartbeat` without `-f`
+    /// Say a zero byte on standard error when people are answered, then let go of it: for `heartbeat` without `-f`
     #[arg(long, hide = true)]
     pub background: bool,
     /// Run this when a client of failfast dies, instead of a reboot of this machine at once
