@@ -236,6 +236,8 @@ fn a_killed_daemon_is_taken_over_and_sweeps_what_it_left() {
 fn hup_takes_good_keys_and_keeps_the_old_ones_otherwise() {
     let cluster = tempfile::tempdir().unwrap();
     let (a1, a2) = pair(cluster.path(), 16_943);
+    a1.signal("HUP");
+    until("nothing is new", || a1.log().contains("info: Configuration unchanged."));
     a1.write_keys("auth 1\n1 rot13 secret\n");
     a1.signal("HUP");
     until("it is refused", || a1.log().contains("the old keys stay"));

@@ -301,6 +301,9 @@ impl Daemon {
 
     /// Communication is up: what runs beside the cluster is started, and the fencing device looked at.
     fn take_part(&mut self) {
+        if self.parts.plan.ipfail {
+            self.say(Level::Info, "ipfail is built in: the program of that name is not started".to_owned());
+        }
         self.clients = Some(Clients::start(&self.parts.agents, &self.parts.reboot));
         let agents = self.parts.agents.clone();
         self.device_checks = Some(tokio::spawn(async move {
@@ -422,6 +425,7 @@ impl Daemon {
         self.parts.notify.reloading();
         let Reread { keys, plan, losses } = (self.parts.reread)();
         self.parts.heart.losses = losses;
+        let same_keys = keys.as_ref() == Some(&self.keys);
         match &keys {
             Some(keys) => self.keys = keys.clone(),
             None => self.say(Level::Error, "authkeys is not good: the old keys stay".to_owned()),
@@ -434,7 +438,11 @@ impl Daemon {
                     self.say(Level::Warning, format!("a restart is needed for: {change}"));
                 }
                 if changes.is_empty() {
-                    self.say(Level::Info, "ha.cf and haresources: nothing that needs a restart".to_owned());
+                    let text = match same_keys {
+                        true => "Configuration unchanged.",
+                        false => "ha.cf and haresources: nothing that needs a restart",
+                    };
+                    self.say(Level::Info, text.to_owned());
                 }
             }
         }

@@ -171,6 +171,9 @@ impl R1 {
         if let Some(peer) = view.peer {
             self.note(Level::Warning, format!("Resources being acquired from {peer}."));
         }
+        for group in view.groups.of(Holding::Foreign.minus(self.mine)) {
+            self.note(Level::Info, format!("Taking over resource group {}", view.groups.key(group)));
+        }
         self.take_everything(&[Task::MachDown, Task::Own]);
         self.abandon_orders(view, "fell silent");
     }

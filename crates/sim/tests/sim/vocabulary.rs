@@ -27,7 +27,7 @@ const GONE_WRONG: [&str; 16] = [
 ];
 
 /// Parts of lines that the stories bring forth.
-const WORDS: [&str; 45] = [
+const WORDS: [&str; 46] = [
     "Heartbeat generation: ",
     "Local status now set to: 'up'",
     "Local status now set to: 'active'",
@@ -49,6 +49,7 @@ const WORDS: [&str; 45] = [
     "Local Resource acquisition completed.",
     "Local Resource acquisition completed. (none)",
     "mach_down takeover complete.",
+    "Taking over resource group 172.23.2.14",
     "Acquiring resource group: clustnode1 172.23.2.14 httpd",
     "Releasing resource group: clustnode1 172.23.2.14 httpd",
     "Running httpd start",
