@@ -330,7 +330,9 @@ async fn feed(asker: Asker, lines: mpsc::Sender<Bytes>) {
     while !lines.is_closed() {
         let Ok(status) = asker.status().await else { return };
         let face = report::face(&status);
-        let news = last.as_ref().is_none_or(|(old, sent)| *old != face || sent.elapsed() >= WATCH_QUIET);
+        // What cannot be compared counts as new.
+        let news = face.is_none()
+            || last.as_ref().is_none_or(|(old, sent)| *old != face || sent.elapsed() >= WATCH_QUIET);
         if news {
             let line = [&status[..], b"\n"].concat();
             last = Some((face, Instant::now()));
