@@ -28,6 +28,8 @@ pub enum Scenario {
     Words,
     /// Nothing returns by itself.
     NoFailback,
+    /// `auto_failback legacy`: groups are asked for one by one.
+    Legacy,
     /// Each of two links is cut and mended; nothing moves.
     Links,
     /// A partition that heals.
@@ -54,12 +56,13 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Power,
         Self::FirstFirst,
         Self::SecondFirst,
         Self::Words,
         Self::NoFailback,
+        Self::Legacy,
         Self::Links,
         Self::Partition,
         Self::PartitionNoFailback,
@@ -82,6 +85,7 @@ impl Scenario {
             Self::SecondFirst => "second-first",
             Self::Words => "words",
             Self::NoFailback => "no-failback",
+            Self::Legacy => "legacy",
             Self::Links => "links",
             Self::Partition => "partition",
             Self::PartitionNoFailback => "partition-no-failback",
@@ -105,6 +109,7 @@ impl Scenario {
         match self {
             Self::Power | Self::FirstFirst | Self::SecondFirst | Self::Kill => usual,
             Self::Words | Self::NoFailback => Settings { auto_failback: "off", ..usual },
+            Self::Legacy => Settings { auto_failback: "legacy", ..usual },
             Self::Links | Self::Partition => Settings { media: CABLE_AND_LINE, ..usual },
             Self::PartitionNoFailback => Settings { media: CABLE, auto_failback: "off", ..usual },
             Self::Loss => Settings { media: CABLE, lossy: true, ..usual },
@@ -131,6 +136,17 @@ impl Scenario {
                 (Start(First), "12"),
                 (PowerOff(Second), "11"),
                 (Start(Second), "12"),
+            ],
+            Self::Legacy => vec![
+                (Start(First), "11"),
+                (Start(Second), "12"),
+                (PowerOff(First), "22"),
+                (Start(First), "12"),
+                (Stop(Second), "11"),
+                (Start(Second), "12"),
+                (PowerOff(Second), "11"),
+                (Start(Second), "12"),
+                (Stop(First), "22"),
             ],
             Self::FirstFirst => vec![
                 (Start(First), "11"),
