@@ -40,7 +40,7 @@ fn clients_and_watchdog_live_with_the_node() {
     assert_eq!((count("enough"), count("hasty")), (1, 11), "{text}");
     let nobody = run(&pair, 0, "id -u nobody; id -g nobody; id -G nobody").replace('\n', " ");
     assert!(text.contains(&format!("second {nobody}clustnode1")), "{text}");
-    assert!(pair.log_has(0, "is not started: user nosuchuser: there is no such user"));
+    assert!(pair.log_has(0, "is not started: user nosuchuser: there is no such user in /etc/passwd"));
     assert!(pair.log_has(0, "Starting child client \"/run/disk/keeper first\" (0,0)"));
     assert!(pair.log_has(0, "first speaks"), "what it prints is in the log");
     assert!(pair.text(0, "output").contains("`dopd` is a client of heartbeat's programming interface"));

@@ -1,11 +1,6 @@
 //! Users of the system, and children that run as one of them.
 
-use std::{ffi::CString, io, mem::MaybeUninit, os::unix::process::CommandExt as _, process::Command, ptr};
-
-/// The longest line of the user database that is read.
-const LINE_BYTES: usize = 64 * 1024;
-/// The most groups a user may be in here.
-const GROUPS_MAX: usize = 1024;
+use std::{fs, io, os::unix::process::CommandExt as _, process::Command};
 
 /// A user with all groups: what a login would give.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,36 +14,35 @@ pub struct User {
 }
 
 impl User {
-    /// Looks the name up. May wait for a directory service, as far as the C library asks one.
+    /// Looks the name up in this machine's own files. Directory services are not asked: one that does not answer would
+    /// hold up the caller, and a program without shared libraries cannot safely load what asks them.
     ///
     /// # Errors
-    /// `NotFound` when there is no such user; what the system says when it cannot tell.
+    /// `NotFound` when there is no such user here; what the system says when the files cannot be read.
     pub fn named(name: &str) -> io::Result<Self> {
-        let text = CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
-        let mut line = vec![0; LINE_BYTES];
-        let mut entry = MaybeUninit::<libc::passwd>::uninit();
-        let mut found = ptr::null_mut();
-        // SAFETY: all pointers are to live memory of the given sizes, which the call fills and does not keep.
-        let code = unsafe {
-            libc::getpwnam_r(text.as_ptr(), entry.as_mut_ptr(), line.as_mut_ptr(), line.len(), &raw mut found)
-        };
-        if code != 0 {
-            return Err(io::Error::from_raw_os_error(code));
-        }
-        if found.is_null() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such user"));
-        }
-        // SAFETY: success with a non-null result means that `entry` was filled.
-        let (uid, gid) = unsafe { ((*found).pw_uid, (*found).pw_gid) };
-        let mut groups: Vec<libc::gid_t> = vec![0; GROUPS_MAX];
-        let mut count = libc::c_int::try_from(GROUPS_MAX).unwrap_or(libc::c_int::MAX);
-        // SAFETY: at most `count` numbers are written to as many places; the name ends with a zero byte.
-        let code = unsafe { libc::getgrouplist(text.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) };
-        if code < 0 {
-            return Err(io::Error::other(format!("the user is in more than {GROUPS_MAX} groups")));
-        }
-        groups.truncate(usize::try_from(count).unwrap_or(0));
-        Ok(Self { uid, gid, groups })
+        let users = fs::read_to_string("/etc/passwd")?;
+        // A user may have no other groups.
+        let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+        Self::find(name, &users, &groups)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such user in /etc/passwd"))
+    }
+
+    /// passwd(5): `name:password:uid:gid:…`; group(5): `name:password:gid:user,user`.
+    fn find(name: &str, users: &str, groups: &str) -> Option<Self> {
+        let mut fields = users
+            .lines()
+            .map(|line| line.split(':'))
+            .find_map(|mut fields| (!name.is_empty() && fields.next() == Some(name)).then_some(fields))?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        let gid = fields.next()?.parse().ok()?;
+        let others = groups.lines().filter_map(|line| {
+            let mut fields = line.split(':').skip(2);
+            let (number, members) = (fields.next()?.parse::<u32>().ok()?, fields.next()?);
+            members.split(',').any(|member| member == name).then_some(number)
+        });
+        let mut all = vec![gid];
+        all.extend(others.filter(|&other| other != gid));
+        Some(Self { uid, gid, groups: all })
     }
 
     /// Makes the command's child run as this user, with these groups and no others. What was registered before (see
@@ -87,9 +81,20 @@ mod tests {
         let root = User::named("root").unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
         assert!(root.groups.contains(&0));
-        for name in ["no such user", "", "a\0b"] {
+        for name in ["no such user", "", "a\0b", "root:x"] {
             assert_eq!(User::named(name).unwrap_err().kind(), io::ErrorKind::NotFound, "{name:?}");
         }
+    }
+
+    #[test]
+    fn all_groups_are_found_and_the_first_one_once() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nhacluster:x:694:690::/:/bin/false\nbad:x:y:1::/:\n";
+        let groups =
+            "haclient:x:690:hacluster\nbackup:x:34:root,hacluster\nempty:x:35:\nbroken\nodd:x:z:hacluster\n";
+        let find = |name| User::find(name, users, groups);
+        assert_eq!(find("hacluster"), Some(User { uid: 694, gid: 690, groups: vec![690, 34] }));
+        assert_eq!(find("root"), Some(User { uid: 0, gid: 0, groups: vec![0, 34] }));
+        assert_eq!((find("bad"), find("haclient"), find("")), (None, None, None));
     }
 
     #[test]
