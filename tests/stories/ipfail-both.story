@@ -11,25 +11,37 @@ cluster
     link eth1 crossover
     link eth0 lan
     group clustnode1 172.23.2.14 httpd
+    group clustnode2 172.23.2.15 ldap
 
-start clustnode1 clustnode2
+start clustnode1
+wait 50ms
+start clustnode2
 settle
 cut eth0
 settle
 heal eth0
 settle
 ----
-> start clustnode1 clustnode2
+> start clustnode1
+> wait 50ms
+> start clustnode2
 clustnode1: + 172.23.2.14
 clustnode1: start httpd
+clustnode2: + 172.23.2.15
+clustnode2: start ldap
 owner: 172.23.2.14 clustnode1
+owner: 172.23.2.15 clustnode2
 client: 172.23.2.14 clustnode1
+client: 172.23.2.15 clustnode2
 > cut eth0
 owner: 172.23.2.14 clustnode1
+owner: 172.23.2.15 clustnode2
 client: 172.23.2.14 none
+client: 172.23.2.15 none
 > heal eth0
 owner: 172.23.2.14 clustnode1
+owner: 172.23.2.15 clustnode2
 client: 172.23.2.14 clustnode1
+client: 172.23.2.15 clustnode2
 ---- notes
-clustnode1 info: Ping node count is balanced.
 never error

@@ -47,6 +47,8 @@ pub enum Breakage {
     NoAnnouncementAfterHeal,
     /// The groups of a silent peer are taken over before it is fenced.
     TakeoverUnfenced,
+    /// Who reaches fewer ping nodes gives its groups away, although the peer may have lost its own at the same moment.
+    NoWaitBeforeYield,
 }
 
 /// Whether this rule is broken on purpose right now.

@@ -31,6 +31,7 @@ const TABLE: &[(Breakage, &str, &str)] = &[
     (OwnFramesAreNews, "own-name", ""),
     (DeadtimeUnbounded, "deadtime", ""),
     (NoSweep, "daemon-killed", ""),
+    (NoWaitBeforeYield, "ipfail-both", ""),
     (TakeoverUnfenced, "fence-fails", ""),
     (NoAnnouncementAfterHeal, "partition", "+ client: 172.23.2.14 none"),
 ];

@@ -122,7 +122,8 @@ impl Director {
     }
 
     fn give_up_later(&mut self, set: Holding, why: &str) {
-        let wait = self.plan.timing.keepalive * 2;
+        let planted = breakage::is(Breakage::NoWaitBeforeYield);
+        let wait = if planted { Duration::ZERO } else { self.plan.timing.keepalive * 2 };
         let at = self.now.instant + wait;
         let Some(ipfail) = &mut self.ipfail else { return };
         // Once begun, the wait is not begun anew.
