@@ -206,6 +206,8 @@ fn life_json(played: &Played, all: &[Played]) -> Value {
             "limit_ms": millis(audited.limit),
             "settled_ms": millis(audited.settled),
             "asked": audited.asked,
+            "audited": !audited.hurried,
+            "owners": audited.owners,
             "faults": audited.faults,
             "note": audited.note,
         })

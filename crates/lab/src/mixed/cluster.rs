@@ -14,7 +14,7 @@ use super::{
     Pair, Setup,
     files::{self, CABLE, CLIENT, Carrier, GROUPS, LAN, MODEM, NODES, SERVICES, Settings},
     sniff::Sniffer,
-    step::{Set, Step, Who},
+    step::{Planned, Set, Step, Who},
 };
 use crate::{
     clock::{Moment, await_some, pause},
@@ -72,6 +72,10 @@ pub struct Audited {
     pub settled: Duration,
     /// How often a move was asked for.
     pub asked: u32,
+    /// The next step followed at once: no audit.
+    pub hurried: bool,
+    /// Where the groups were at the end, as in [`Planned::owners`]; `-` for one that is on no living node or on several.
+    pub owners: String,
     /// What is wrong; empty when the audit was passed.
     pub faults: Vec<String>,
     /// What was measured, where something was.
@@ -86,8 +90,12 @@ pub(super) struct Cluster {
     other_key: [bool; 2],
     /// No link carries anything.
     pub(super) split: bool,
-    /// They did not hear each other in this step or the one before.
-    was_apart: bool,
+    /// Since the last audit the nodes could not hear each other, or one was killed or stood still: two may have owned
+    /// a group for a while.
+    rough: bool,
+    /// The lines of the services' journals that were read, and who ran each service after them.
+    journals_read: [usize; 2],
+    serving: [[bool; 2]; 2],
     /// How much of each log was read.
     logs_read: [usize; 2],
     sniffers: Vec<Sniffer>,
@@ -118,7 +126,9 @@ impl Cluster {
             lives: [Life::Idle; 2],
             other_key: [false; 2],
             split: false,
-            was_apart: false,
+            rough: false,
+            journals_read: [0; 2],
+            serving: [[false; 2]; 2],
             logs_read: [0; 2],
             sniffers: Vec::new(),
             daemons: [None, None],
@@ -127,29 +137,45 @@ impl Cluster {
         })
     }
 
-    /// Does a step, and waits until the audit is good: the groups on the nodes that `owners` names, where it names
-    /// any (see [`Planned`](super::step::Planned)).
-    pub(super) fn take(&mut self, step: Step, owners: &str) -> Result<Audited, Fault> {
+    /// Does a step, and waits until the audit is good, unless the step is hurried over.
+    pub(super) fn take(&mut self, planned: Planned) -> Result<Audited, Fault> {
+        let Planned { step, owners, hurry } = planned;
         let owners: Vec<usize> =
             owners.bytes().map(|digit| usize::from(digit.saturating_sub(b'1'))).collect();
-        let apart = self.is_apart();
         let mut audited = Audited {
             step: step.to_string(),
             limit: limit(step),
             settled: Duration::ZERO,
             asked: 0,
+            hurried: hurry.is_some(),
+            owners: String::new(),
             faults: Vec::new(),
             note: None,
         };
-        if let Step::Standby(who, set) | Step::Takeover(who, set) = step {
-            self.moved(who, matches!(step, Step::Standby(..)), set, &owners, &mut audited)?;
-        } else {
-            audited.faults = self.act(step, &mut audited.note)?;
+        self.rough |= self.is_apart() || is_rough(step);
+        match (step, hurry) {
+            (Step::Standby(who, set) | Step::Takeover(who, set), Some(_)) => {
+                self.ask_to_move(who, matches!(step, Step::Standby(..)), set)?;
+            }
+            (Step::Standby(who, set) | Step::Takeover(who, set), None) => {
+                self.moved(who, matches!(step, Step::Standby(..)), set, &owners, &mut audited)?;
+            }
+            _ => audited.faults = self.act(step, &mut audited.note)?,
+        }
+        if let Some(time) = hurry {
+            pause(time);
+            return Ok(audited);
+        }
+        if audited.asked == 0 {
             self.settle(&owners, &mut audited)?;
         }
-        self.was_apart = apart || self.is_apart() || matches!(step, Step::Freeze(..) | Step::Kill(_));
+        audited.owners = GROUPS.iter().map(|&(address, _)| self.owner(address)).collect();
+        self.rough |= self.is_apart();
         let lines = self.forbidden_lines();
         audited.faults.extend(lines);
+        let overlaps = self.overlaps()?;
+        audited.faults.extend(overlaps);
+        self.rough = self.is_apart();
         Ok(audited)
     }
 
@@ -316,6 +342,13 @@ impl Cluster {
         Ok(faults)
     }
 
+    fn ask_to_move(&mut self, who: Who, give: bool, set: Set) -> Result<(), Fault> {
+        for &node in who.each() {
+            self.requests.push(self.pair.0[node].ask_to_move(&self.rack, NODES[node], give, set.word())?);
+        }
+        Ok(())
+    }
+
     /// Asks for a move until it is done.
     fn moved(
         &mut self,
@@ -325,11 +358,10 @@ impl Cluster {
         owners: &[usize],
         audited: &mut Audited,
     ) -> Result<(), Fault> {
-        let node = who.each()[0];
         while audited.asked < MOVE_TRIES {
             audited.asked += 1;
             audited.faults.clear();
-            self.requests.push(self.pair.0[node].ask_to_move(&self.rack, NODES[node], give, set.word())?);
+            self.ask_to_move(who, give, set)?;
             self.settle(owners, audited)?;
             if audited.faults.is_empty() {
                 break;
@@ -429,6 +461,15 @@ impl Cluster {
         (0..2).filter(|&node| self.lives[node] != Life::Killed && holds(node)).collect()
     }
 
+    /// The digit of the one node that holds an address.
+    fn owner(&self, address: Ipv4Addr) -> char {
+        match self.holders(address).as_slice() {
+            [0] => '1',
+            [1] => '2',
+            _ => '-',
+        }
+    }
+
     fn serves(&self, node: usize, service: &str) -> bool {
         let mark = self.rack.volatile(NODES[node]).join(SERVICES).join(service);
         !matches!(self.lives[node], Life::Killed | Life::Off) && mark.exists()
@@ -442,13 +483,43 @@ impl Cluster {
             let news = log.get(self.logs_read[node]..).unwrap_or_default();
             self.logs_read[node] = log.len();
             let is_bad = |line: &&str| {
-                FORBIDDEN.iter().any(|text| line.contains(text))
-                    || (line.contains(BOTH_OWN) && !self.was_apart)
+                FORBIDDEN.iter().any(|text| line.contains(text)) || (line.contains(BOTH_OWN) && !self.rough)
             };
             found.extend(news.lines().filter(is_bad).map(|line| format!("{name} says: {line}")));
         }
         found.dedup();
         found
+    }
+
+    /// The services that ran twice since the last audit, although nothing rough had happened: by their journals, whose
+    /// clock is the same for both nodes.
+    fn overlaps(&mut self) -> Result<Vec<String>, Fault> {
+        let mut entries: Vec<(f64, usize, usize, bool)> = Vec::new();
+        for (node, name) in NODES.iter().enumerate() {
+            let path = self.rack.disk(name).join("journal");
+            let text = if path.exists() {
+                fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?
+            } else {
+                String::new()
+            };
+            let lines: Vec<_> = text.lines().collect();
+            entries.extend(lines[self.journals_read[node]..].iter().filter_map(|line| entry(node, line)));
+            self.journals_read[node] = lines.len();
+        }
+        entries.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let mut found = Vec::new();
+        for (_, node, service, starts) in entries {
+            self.serving[service][node] = starts;
+            if self.serving[service] == [true; 2] && !self.rough {
+                found.push(format!("{} ran on both nodes at once", GROUPS[service].1));
+            }
+        }
+        found.dedup();
+        // What a loss of power or a kill has ended wrote nothing.
+        for (service, (_, name)) in GROUPS.iter().enumerate() {
+            self.serving[service] = [0, 1].map(|node| self.serves(node, name));
+        }
+        Ok(found)
     }
 
     fn log(&self, node: usize) -> String {
@@ -477,6 +548,32 @@ impl Cluster {
             }
         }
         text
+    }
+}
+
+/// A line of a service's journal: when, on which node, which service, and whether it starts.
+fn entry(node: usize, line: &str) -> Option<(f64, usize, usize, bool)> {
+    let mut words = line.split(' ');
+    let (at, verb, name) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
+    let service = GROUPS.iter().position(|(_, service)| *service == name)?;
+    Some((at, node, service, verb == "start"))
+}
+
+/// After this two nodes may own a group for a while, and nobody is to blame.
+fn is_rough(step: Step) -> bool {
+    match step {
+        Step::PowerOff(_) | Step::Kill(_) | Step::Freeze(..) | Step::Split | Step::Heal => true,
+        Step::Start(_)
+        | Step::Stop(_)
+        | Step::Standby(..)
+        | Step::Takeover(..)
+        | Step::Cut(_)
+        | Step::Mend(_)
+        | Step::Lose(_)
+        | Step::LoseNothing
+        | Step::Rest(_)
+        | Step::OtherKey(_)
+        | Step::RightKey(_) => false,
     }
 }
 

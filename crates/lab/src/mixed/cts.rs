@@ -5,31 +5,53 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{
     cluster::Life,
-    step::{Set, Step, Who},
+    files::{Medium, Settings},
+    step::{Planned, Set, Step, Who},
 };
 use crate::dice::Dice;
 
 /// Longer than deadtime.
 const FROZEN: Duration = Duration::from_secs(4);
+/// A step that is not waited for is followed by the next one after so long at most.
+const HURRY_MAX: Duration = Duration::from_millis(2500);
 
 /// Chooses steps.
 #[derive(Debug)]
 pub(super) struct Chooser {
     dice: Dice,
     /// What follows from a choice that was made.
-    next: VecDeque<Step>,
+    next: VecDeque<Planned>,
 }
 
 impl Chooser {
     pub(super) fn new(seed: u64) -> Self {
         // Both start at once: there must be something to disturb.
-        Self { dice: Dice::new(seed, 0xc75), next: VecDeque::from([Step::Start(Who::Both)]) }
+        let next = VecDeque::from([Planned::new(Step::Start(Who::Both), "")]);
+        Self { dice: Dice::new(seed, 0xc75), next }
+    }
+
+    /// What the cluster is like.
+    pub(super) fn settings(&mut self) -> Settings {
+        const MEDIA: [&[Medium]; 4] = [
+            &[Medium::Bcast, Medium::Serial],
+            &[Medium::Bcast],
+            &[Medium::Ucast],
+            &[Medium::Mcast, Medium::Serial],
+        ];
+        const FAILBACK: [&str; 2] = ["on", "off"];
+        let media = MEDIA[self.one_of(MEDIA.len())];
+        let auto_failback = FAILBACK[self.one_of(FAILBACK.len())];
+        Settings { media, auto_failback, ..Settings::USUAL }
+    }
+
+    fn one_of(&mut self, many: usize) -> usize {
+        ((self.dice.fraction() * many as f64) as usize).min(many - 1)
     }
 
     /// The next step for a cluster whose nodes live like this.
-    pub(super) fn choose(&mut self, lives: [Life; 2]) -> Step {
-        if let Some(step) = self.next.pop_front() {
-            return step;
+    pub(super) fn choose(&mut self, lives: [Life; 2]) -> Planned {
+        if let Some(planned) = self.next.pop_front() {
+            return planned;
         }
         let possible = Self::possible(lives);
         let total: u32 = possible.iter().map(|&(weight, _)| weight).sum();
@@ -42,7 +64,13 @@ impl Chooser {
                 break;
             }
         }
-        self.next.extend(chosen);
+        let last = chosen.len() - 1;
+        for (place, &step) in chosen.iter().enumerate() {
+            // Some things happen while others have not ended.
+            let hurry = place < last && !matches!(step, Step::Split) && self.dice.throw(0.5);
+            let hurry = hurry.then(|| HURRY_MAX.mul_f64(self.dice.fraction()));
+            self.next.push_back(Planned { step, owners: "", hurry });
+        }
         self.next.pop_front().expect("every choice has a step")
     }
 
@@ -58,12 +86,24 @@ impl Chooser {
                 possible.push((2, vec![Step::PowerOff(who)]));
             } else {
                 possible.push((16, vec![Step::Start(who)]));
+                if runs[1 - node] {
+                    possible.push((2, vec![Step::Start(who), Step::Stop(Who::at(1 - node))]));
+                    possible.push((2, vec![Step::Start(who), Step::PowerOff(Who::at(1 - node))]));
+                }
             }
             if runs == [true; 2] {
                 for set in Set::EVERY {
                     possible.push((1, vec![Step::Standby(who, set)]));
                     possible.push((1, vec![Step::Takeover(who, set)]));
                 }
+                for (set, other) in [(Set::All, Who::at(1 - node)), (Set::Local, who)] {
+                    possible.push((1, vec![Step::Standby(who, set), Step::Stop(other)]));
+                    possible.push((1, vec![Step::Standby(who, set), Step::PowerOff(other)]));
+                    possible.push((1, vec![Step::Takeover(who, set), Step::Kill(other)]));
+                    possible.push((1, vec![Step::Standby(who, set), Step::Takeover(other, set)]));
+                }
+                possible.push((1, vec![Step::PowerOff(who), Step::Start(who)]));
+                possible.push((1, vec![Step::Kill(who), Step::Start(who)]));
                 possible.push((3, vec![Step::Kill(who)]));
                 possible.push((1, vec![Step::Freeze(who, FROZEN)]));
             }
@@ -71,6 +111,7 @@ impl Chooser {
         match runs {
             [true, true] => {
                 possible.push((3, vec![Step::Stop(Who::Both), Step::Start(Who::Both)]));
+                possible.push((1, vec![Step::Standby(Who::Both, Set::Local)]));
                 possible.push((4, vec![Step::Split, Step::Heal]));
             }
             [false, false] => possible.push((16, vec![Step::Start(Who::Both)])),
@@ -88,7 +129,7 @@ mod tests {
     fn a_seed_chooses_the_same_steps_and_all_kinds_of_them() {
         let steps = |seed| {
             let mut chooser = Chooser::new(seed);
-            (0..500).map(|_| chooser.choose([Life::Running; 2]).to_string()).collect::<Vec<_>>()
+            (0..500).map(|_| chooser.choose([Life::Running; 2]).step.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(steps(3), steps(3));
         assert_ne!(steps(3), steps(4));
@@ -98,7 +139,7 @@ mod tests {
         }
         let mut chooser = Chooser::new(5);
         chooser.choose([Life::Idle; 2]);
-        let alone = (0..100).map(|_| chooser.choose([Life::Off, Life::Killed]).to_string());
-        assert!(alone.into_iter().all(|step| step.starts_with("start")));
+        let alone = (0..100).map(|_| chooser.choose([Life::Off, Life::Killed]).step);
+        assert!(alone.into_iter().any(|step| matches!(step, Step::Start(Who::First))));
     }
 }

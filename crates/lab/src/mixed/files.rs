@@ -1,6 +1,6 @@
 //! What a mixed cluster is configured to be, and the files that say so to either daemon.
 
-use std::{fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{fmt, fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use crate::{
     daemon::{Daemon, LOG},
@@ -93,6 +93,13 @@ pub struct Settings {
     pub more: &'static str,
     /// Frames can be lost by chance.
     pub lossy: bool,
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let media: Vec<_> = self.media.iter().map(|medium| medium.lines().replace('\n', ", ")).collect();
+        write!(f, "{}; auto_failback {}; {}", media.join(", "), self.auto_failback, self.key)
+    }
 }
 
 impl Settings {

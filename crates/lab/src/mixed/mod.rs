@@ -7,7 +7,7 @@
 //! **The audit** after each step waits, at most for a printed limit, until this has been so for two seconds: the
 //! address and the service of each group are on the same one living node, where the scenario says so on that one; both
 //! addresses answer the client's ping; every daemon that should run does. And neither log may have a new line that a
-//! cluster must never write. While the nodes cannot hear each other, each must own everything: that is all that R1
+//! cluster must never write, nor may a service have run twice where nothing but planned things happened. While the nodes cannot hear each other, each must own everything: that is all that R1
 //! promises. Two real heartbeats are the oracle: what fails for them, too, is not held against Locum.
 
 mod cluster;
@@ -168,10 +168,11 @@ pub fn random(
     let mut chooser = Chooser::new(seed);
     let mut left = steps;
     let life = Life { setup, pair, name: format!("seed-{seed}"), seed };
-    let settings = Settings { media: &[Medium::Bcast, Medium::Serial], ..Settings::USUAL };
+    let settings = chooser.settings();
+    tell(&format!("{pair}, {}: {settings}", life.name));
     life.play(settings, &mut |line| tell(&line), |cluster| {
         left = left.checked_sub(1)?;
-        Some(Planned { step: chooser.choose(cluster.lives), owners: "" })
+        Some(chooser.choose(cluster.lives))
     })
 }
 
@@ -200,7 +201,7 @@ impl Life<'_> {
         let mut cluster = Cluster::build(setup, pair, settings, seed)?;
         let mut played = Played { pair, name, steps: Vec::new(), evidence: String::new() };
         while let Some(planned) = next(&cluster) {
-            let audited = cluster.take(planned.step, planned.owners)?;
+            let audited = cluster.take(planned)?;
             tell(format!("{pair}, {}: {}. {audited}", played.name, played.steps.len() + 1));
             let failed = !audited.faults.is_empty();
             played.steps.push(audited);
@@ -220,10 +221,14 @@ impl Life<'_> {
 
 impl fmt::Display for Audited {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { step, limit, settled, asked, faults, note } = self;
+        let Self { step, limit, settled, asked, owners, faults, note, .. } = self;
         write!(f, "{step}: ")?;
         if faults.is_empty() {
-            write!(f, "well after {:.1} s of at most {} s", settled.as_secs_f64(), limit.as_secs())?;
+            if self.hurried {
+                return f.write_str("not waited for");
+            }
+            let seconds = settled.as_secs_f64();
+            write!(f, "well after {seconds:.1} s of at most {} s, groups on {owners}", limit.as_secs())?;
         } else {
             write!(f, "FAILED within {} s: {}", limit.as_secs(), faults.join("; "))?;
         }

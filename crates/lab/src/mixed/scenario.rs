@@ -246,6 +246,6 @@ impl Scenario {
                 (Start(First), "12"),
             ],
         };
-        steps.into_iter().map(|(step, owners)| Planned { step, owners }).collect()
+        steps.into_iter().map(|(step, owners)| Planned::new(step, owners)).collect()
     }
 }

@@ -127,10 +127,20 @@ impl fmt::Display for Step {
 
 /// A step, and where the two groups must be after it: `"12"` is each at home, `"22"` both on the second node, `""`
 /// wherever they like, but each on one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// What is done.
     pub step: Step,
     /// Where the groups are then.
     pub owners: &'static str,
+    /// The next step follows after so long, and without an audit of this one.
+    pub hurry: Option<Duration>,
+}
+
+impl Planned {
+    /// A step that is audited.
+    #[must_use]
+    pub fn new(step: Step, owners: &'static str) -> Self {
+        Self { step, owners, hurry: None }
+    }
 }
