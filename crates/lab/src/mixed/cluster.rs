@@ -28,6 +28,9 @@ use crate::{
 
 /// An audit that was good for so long is passed.
 const CALM: Duration = Duration::from_secs(2);
+/// After a partition a real heartbeat goes on for two seconds, then gives everything up and sleeps for deadtime and a
+/// second before it begins again; a command to stop it would be lost meanwhile.
+const HEAL_CALM: Duration = Duration::from_secs(9);
 /// How often an audit looks.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 /// The client's patience with a ping.
@@ -167,7 +170,7 @@ impl Cluster {
             return Ok(audited);
         }
         if audited.asked == 0 {
-            self.settle(&owners, &mut audited)?;
+            self.settle(&owners, self.calm(step), &mut audited)?;
         }
         audited.owners = GROUPS.iter().map(|&(address, _)| self.owner(address)).collect();
         self.rough |= self.is_apart();
@@ -362,7 +365,7 @@ impl Cluster {
             audited.asked += 1;
             audited.faults.clear();
             self.ask_to_move(who, give, set)?;
-            self.settle(owners, audited)?;
+            self.settle(owners, CALM, audited)?;
             if audited.faults.is_empty() {
                 break;
             }
@@ -378,7 +381,12 @@ impl Cluster {
         deaf && self.lives == [Life::Running; 2]
     }
 
-    fn settle(&mut self, owners: &[usize], audited: &mut Audited) -> Result<(), Fault> {
+    fn calm(&self, step: Step) -> Duration {
+        let heals = matches!(step, Step::Heal | Step::Freeze(..));
+        if heals && self.pair.0.contains(&Daemon::Heartbeat) { HEAL_CALM } else { CALM }
+    }
+
+    fn settle(&mut self, owners: &[usize], calm: Duration, audited: &mut Audited) -> Result<(), Fault> {
         let begun = Moment::now();
         let (mut good_since, mut faults) = (None, Vec::new());
         loop {
@@ -387,7 +395,7 @@ impl Cluster {
             self.look(owners, &mut faults)?;
             if faults.is_empty() {
                 let since = *good_since.get_or_insert(now);
-                if now.since(since) >= CALM {
+                if now.since(since) >= calm {
                     audited.settled = since.since(begun);
                     return Ok(());
                 }

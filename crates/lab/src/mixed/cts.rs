@@ -38,10 +38,12 @@ impl Chooser {
             &[Medium::Ucast],
             &[Medium::Mcast, Medium::Serial],
         ];
+        const SLOW: [Duration; 2] = [Duration::ZERO, Duration::from_secs(3)];
         const FAILBACK: [&str; 2] = ["on", "off"];
         let media = MEDIA[self.one_of(MEDIA.len())];
         let auto_failback = FAILBACK[self.one_of(FAILBACK.len())];
-        Settings { media, auto_failback, ..Settings::USUAL }
+        let slow = SLOW[self.one_of(SLOW.len())];
+        Settings { media, auto_failback, slow, ..Settings::USUAL }
     }
 
     fn one_of(&mut self, many: usize) -> usize {

@@ -91,6 +91,8 @@ pub struct Settings {
     pub auto_failback: &'static str,
     /// Further lines of `ha.cf`.
     pub more: &'static str,
+    /// How long a service takes to start, and to stop.
+    pub slow: Duration,
     /// Frames can be lost by chance.
     pub lossy: bool,
 }
@@ -98,7 +100,14 @@ pub struct Settings {
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let media: Vec<_> = self.media.iter().map(|medium| medium.lines().replace('\n', ", ")).collect();
-        write!(f, "{}; auto_failback {}; {}", media.join(", "), self.auto_failback, self.key)
+        write!(
+            f,
+            "{}; auto_failback {}; {}; services take {} s",
+            media.join(", "),
+            self.auto_failback,
+            self.key,
+            self.slow.as_secs()
+        )
     }
 }
 
@@ -109,6 +118,7 @@ impl Settings {
         key: "sha1 together",
         auto_failback: "on",
         more: "",
+        slow: Duration::ZERO,
         lossy: false,
     };
 
@@ -169,7 +179,7 @@ pub(super) fn write(
     for (node, (address, service)) in NODES.iter().zip(GROUPS) {
         haresources += &format!("{node} {address} {service}\n");
         let script = directory.join("resource.d").join(service);
-        fs::write(&script, SCRIPT)?;
+        fs::write(&script, SCRIPT.replace("SECONDS", &settings.slow.as_secs_f64().to_string()))?;
         fs::set_permissions(script, fs::Permissions::from_mode(0o755))?;
     }
     fs::write(directory.join("haresources"), haresources)
@@ -187,15 +197,17 @@ const SCRIPT: &str = r#"#!/bin/sh
 # start|stop|status: runs while its file is there, which the power takes with it.
 name=${0##*/}
 mark=/run/services/$name
+verb=$1
+# From the beginning of a start to the end of a stop the service may be at work.
+note() { echo "$(date +%s.%N) $verb $name" >> /run/disk/journal; }
 case $1 in
 status)
     if [ -e $mark ]; then echo "$name is running"; else echo "$name is stopped"; fi
     exit 0 ;;
-start) mkdir -p /run/services && : > $mark ;;
-stop) rm -f $mark ;;
+start) [ -e $mark ] || { note; sleep SECONDS; mkdir -p /run/services && : > $mark; } ;;
+stop) [ ! -e $mark ] || { sleep SECONDS; rm -f $mark; note; } ;;
 *) exit 2 ;;
 esac
-echo "$(date +%s.%N) $1 $name" >> /run/disk/journal
 "#;
 
 #[cfg(test)]
