@@ -123,7 +123,7 @@ impl Cluster {
             files::write(&rack.disk(node), daemon, layer, &settings)
                 .doing(|| format!("write the configuration of {node}"))?;
         }
-        Ok(Self {
+        let cluster = Self {
             pair,
             settings,
             lives: [Life::Idle; 2],
@@ -137,7 +137,11 @@ impl Cluster {
             daemons: [None, None],
             requests: Vec::new(),
             rack,
-        })
+        };
+        if let Some(percent) = settings.loss {
+            cluster.impair(percent)?;
+        }
+        Ok(cluster)
     }
 
     /// Does a step, and waits until the audit is good, unless the step is hurried over.

@@ -39,11 +39,13 @@ impl Chooser {
             &[Medium::Mcast, Medium::Serial],
         ];
         const SLOW: [Duration; 2] = [Duration::ZERO, Duration::from_secs(3)];
+        const LOSS: [Option<u32>; 3] = [None, None, Some(5)];
         const FAILBACK: [&str; 2] = ["on", "off"];
         let media = MEDIA[self.one_of(MEDIA.len())];
         let auto_failback = FAILBACK[self.one_of(FAILBACK.len())];
         let slow = SLOW[self.one_of(SLOW.len())];
-        Settings { media, auto_failback, slow, ..Settings::USUAL }
+        let loss = LOSS[self.one_of(LOSS.len())];
+        Settings { media, auto_failback, slow, loss, ..Settings::USUAL }
     }
 
     fn one_of(&mut self, many: usize) -> usize {

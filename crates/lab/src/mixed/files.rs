@@ -93,8 +93,8 @@ pub struct Settings {
     pub more: &'static str,
     /// How long a service takes to start, and to stop.
     pub slow: Duration,
-    /// Frames can be lost by chance.
-    pub lossy: bool,
+    /// Frames can be lost by chance, and so many of a hundred are from the start.
+    pub loss: Option<u32>,
 }
 
 impl fmt::Display for Settings {
@@ -102,11 +102,12 @@ impl fmt::Display for Settings {
         let media: Vec<_> = self.media.iter().map(|medium| medium.lines().replace('\n', ", ")).collect();
         write!(
             f,
-            "{}; auto_failback {}; {}; services take {} s",
+            "{}; auto_failback {}; {}; services take {} s; {} % lost",
             media.join(", "),
             self.auto_failback,
             self.key,
-            self.slow.as_secs()
+            self.slow.as_secs(),
+            self.loss.unwrap_or(0),
         )
     }
 }
@@ -119,7 +120,7 @@ impl Settings {
         auto_failback: "on",
         more: "",
         slow: Duration::ZERO,
-        lossy: false,
+        loss: None,
     };
 
     fn ha_cf(&self) -> String {
@@ -161,7 +162,7 @@ pub(super) fn description(
     let [first, second] = NODES.map(|node| (node, MODEM_DEVICE));
     description = description.line(MODEM, first, second);
     description.layers.extend(layer.map(Path::to_owned));
-    if settings.lossy { description.relayed(seed) } else { description }
+    if settings.loss.is_some() { description.relayed(seed) } else { description }
 }
 
 /// Writes the files of a node.

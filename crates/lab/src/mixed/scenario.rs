@@ -112,7 +112,7 @@ impl Scenario {
             Self::Legacy => Settings { auto_failback: "legacy", ..usual },
             Self::Links | Self::Partition => Settings { media: CABLE_AND_LINE, ..usual },
             Self::PartitionNoFailback => Settings { media: CABLE, auto_failback: "off", ..usual },
-            Self::Loss => Settings { media: CABLE, lossy: true, ..usual },
+            Self::Loss => Settings { media: CABLE, loss: Some(0), ..usual },
             Self::OtherKey | Self::Freeze => Settings { media: CABLE, ..usual },
             Self::Serial => Settings { media: &[Medium::Serial], ..usual },
             Self::McastCrc => Settings { media: &[Medium::Mcast], key: "crc", ..usual },
