@@ -23,6 +23,8 @@ use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
+mod doubt;
+
 use crate::{
     action::Answer,
     breakage::{self, Breakage},
@@ -183,6 +185,8 @@ pub struct R1 {
     told: Option<Instant>,
     /// The peer has just come (back): its set is returned once it is stable.
     failback_due: bool,
+    /// What we claim and do not start: something may be under way of which our last life knew.
+    doubt: Holding,
     /// A person waits for this hand-over.
     order: Option<OrderId>,
     /// A person waits for the peer to offer what we asked for.
@@ -223,6 +227,7 @@ impl R1 {
             announce_due: Holding::None,
             told: None,
             failback_due: false,
+            doubt: Holding::None,
             order: None,
             takeover: None,
             hand_back: None,
@@ -359,6 +364,7 @@ impl R1 {
         self.other_stable = false;
         self.seized = Holding::None;
         self.contested = None;
+        self.end_doubt();
         self.failback_due = true;
         if self.state != State::Stable {
             return self.ask_again(view);
@@ -557,6 +563,7 @@ impl R1 {
                 // Asked for by nobody, it was the way back to the preferred node: once more when the peer speaks.
                 self.failback_due |= view.peer_locum && self.order.is_none() && set == Holding::Foreign;
                 self.end_handover(Answer::TimedOut(format!("{} did not answer", view.name())));
+                self.release_peer();
                 self.say_holdings(true, None);
             }
             Handover::Given { until, .. } | Handover::Awaiting { until, .. } if now >= until => {
@@ -611,12 +618,16 @@ impl R1 {
         match self.state {
             State::Starting | State::BothStarting | State::Received if self.other_stable => {
                 self.say_holdings(false, None);
+                if self.doubts(view) {
+                    return self.begin_doubt(view);
+                }
                 self.settle();
                 self.compare(view);
             }
             State::Starting | State::BothStarting => self.received(view),
             State::Stable => {
                 let became_stable = self.other_stable && !was_stable;
+                self.withdraw_claim();
                 self.compare(view);
                 if self.other_stable && self.contested.is_none() {
                     let due = core::mem::replace(&mut self.announce_due, Holding::None);
@@ -806,6 +817,7 @@ impl R1 {
         } else {
             Answer::Done(format!("{} runs on {} now", words(set), view.name()))
         });
+        self.end_doubt();
         self.say_holdings(true, None);
     }
 
@@ -891,6 +903,7 @@ impl R1 {
         self.contested = None;
         // The tasks lead to `Stable`; until then nothing is asked any more.
         self.settle_at = None;
+        self.doubt = Holding::None;
         self.handover = Handover::Idle;
         self.mine = Holding::All;
         self.steps.push_back(Step::Want(Holding::All, true));

@@ -689,7 +689,7 @@ impl Node {
         node
     }
 
-    /// A node in the middle of its life: it met the peer, who held its own set and no more.
+    /// A node in the middle of its life: it and the peer, who held its own set and no more, had started together.
     fn led_in(plan: Arc<Plan>, keys: Keys, identity: Identity, peer: &Heard, until: u64) -> Self {
         let (me, names) = (plan.nodes[plan.me.0].clone(), plan.nodes.clone());
         let mut node = Self::new(plan, keys, identity, until - LEAD_IN);
@@ -699,6 +699,7 @@ impl Node {
         let script = [
             (0, beat.clone()),
             (1, Body::RepNodes { nodes: names, deleted: vec![] }),
+            (1, Body::Starting),
             (2, Body::Resource(holdings)),
             (3, beat.clone()),
             (5, beat.clone()),

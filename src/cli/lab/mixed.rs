@@ -62,6 +62,9 @@ pub struct Cts {
     /// The same seed chooses the same steps [default: one that is printed]
     #[arg(long, value_name = "SEED")]
     seed: Option<u64>,
+    /// Let steps follow before others have ended, which real heartbeats do not survive
+    #[arg(long)]
+    hurry: bool,
 }
 
 /// What has its name in the lab, as a word of the command line.
@@ -136,7 +139,8 @@ pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
     let setup = setup(&options.common, &[pair])?;
     let seed = options.seed.unwrap_or_else(|| locum_sys::clock::unix_nanos() / 1_000_000);
     eprintln!("{pair}: {} steps, seed {seed}", options.steps);
-    let played = mixed::random(&setup, pair, options.steps as usize, seed, &mut |line| eprintln!("{line}"))?;
+    let mut tell = |line: &str| eprintln!("{line}");
+    let played = mixed::random(&setup, pair, options.steps as usize, seed, options.hurry, &mut tell)?;
     let all = [played];
     let [played] = &all;
     if options.common.json {

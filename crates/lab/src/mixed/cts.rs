@@ -19,15 +19,17 @@ const HURRY_MAX: Duration = Duration::from_millis(2500);
 #[derive(Debug)]
 pub(super) struct Chooser {
     dice: Dice,
+    /// Steps may follow before others have ended.
+    hurries: bool,
     /// What follows from a choice that was made.
     next: VecDeque<Planned>,
 }
 
 impl Chooser {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, hurries: bool) -> Self {
         // Both start at once: there must be something to disturb.
         let next = VecDeque::from([Planned::new(Step::Start(Who::Both), "")]);
-        Self { dice: Dice::new(seed, 0xc75), next }
+        Self { dice: Dice::new(seed, 0xc75), hurries, next }
     }
 
     /// What the cluster is like.
@@ -71,7 +73,7 @@ impl Chooser {
         let last = chosen.len() - 1;
         for (place, &step) in chosen.iter().enumerate() {
             // Some things happen while others have not ended.
-            let hurry = place < last && !matches!(step, Step::Split) && self.dice.throw(0.5);
+            let hurry = self.hurries && place < last && step != Step::Split && self.dice.throw(0.5);
             let hurry = hurry.then(|| HURRY_MAX.mul_f64(self.dice.fraction()));
             self.next.push_back(Planned { step, owners: "", hurry });
         }
@@ -132,7 +134,7 @@ mod tests {
     #[test]
     fn a_seed_chooses_the_same_steps_and_all_kinds_of_them() {
         let steps = |seed| {
-            let mut chooser = Chooser::new(seed);
+            let mut chooser = Chooser::new(seed, true);
             (0..500).map(|_| chooser.choose([Life::Running; 2]).step.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(steps(3), steps(3));
@@ -141,7 +143,7 @@ mod tests {
         {
             assert!(steps(3).iter().any(|step| step == kind), "{kind}");
         }
-        let mut chooser = Chooser::new(5);
+        let mut chooser = Chooser::new(5, false);
         chooser.choose([Life::Idle; 2]);
         let alone = (0..100).map(|_| chooser.choose([Life::Off, Life::Killed]).step);
         assert!(alone.into_iter().any(|step| matches!(step, Step::Start(Who::First))));

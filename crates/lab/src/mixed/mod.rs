@@ -155,7 +155,8 @@ pub fn scenarios(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Vec<Pl
     })
 }
 
-/// Plays so many steps that a seed chooses. `tell` is given a line for each.
+/// Plays so many steps that a seed chooses. `tell` is given a line for each. Where it `hurries`, half of those that
+/// belong together are not waited for: a node dies while a group moves, say. Real heartbeats do not survive that.
 ///
 /// # Errors
 /// As [`scenarios`].
@@ -164,9 +165,10 @@ pub fn random(
     pair: Pair,
     steps: usize,
     seed: u64,
+    hurries: bool,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Played, Fault> {
-    let mut chooser = Chooser::new(seed);
+    let mut chooser = Chooser::new(seed, hurries);
     let mut left = steps;
     let life = Life { setup, pair, name: format!("seed-{seed}"), seed };
     let settings = chooser.settings();

@@ -52,6 +52,8 @@ pub enum Scenario {
     Kill,
     /// Each daemon stands still for longer than deadtime.
     Freeze,
+    /// The first is killed while the second gives it a group, and is back before its death is noticed.
+    Interrupted,
 }
 
 impl Scenario {
@@ -74,6 +76,7 @@ impl Scenario {
         Self::Classic,
         Self::Kill,
         Self::Freeze,
+        Self::Interrupted,
     ];
 
     /// Its name.
@@ -97,6 +100,7 @@ impl Scenario {
             Self::Classic => "classic",
             Self::Kill => "kill",
             Self::Freeze => "freeze",
+            Self::Interrupted => "interrupted",
         }
     }
 
@@ -113,6 +117,9 @@ impl Scenario {
             Self::Links | Self::Partition => Settings { media: CABLE_AND_LINE, ..usual },
             Self::PartitionNoFailback => Settings { media: CABLE, auto_failback: "off", ..usual },
             Self::Loss => Settings { media: CABLE, loss: Some(0), ..usual },
+            Self::Interrupted => {
+                Settings { media: CABLE, auto_failback: "off", slow: Duration::from_secs(3), ..usual }
+            }
             Self::OtherKey | Self::Freeze => Settings { media: CABLE, ..usual },
             Self::Serial => Settings { media: &[Medium::Serial], ..usual },
             Self::McastCrc => Settings { media: &[Medium::Mcast], key: "crc", ..usual },
@@ -235,6 +242,27 @@ impl Scenario {
             ],
             Self::Freeze => {
                 vec![(Start(Both), "12"), (Freeze(First, FROZEN), "12"), (Freeze(Second, FROZEN), "12")]
+            }
+            Self::Interrupted => {
+                return vec![
+                    Planned::new(Start(Both), "12"),
+                    Planned::new(Standby(First, Local), "22"),
+                    Planned::new(Takeover(First, All), "11"),
+                    Planned {
+                        hurry: Some(Duration::from_secs(1)),
+                        ..Planned::new(Takeover(Second, Local), "")
+                    },
+                    Planned::new(Rest(FROZEN), "12"),
+                    Planned::new(Standby(First, Local), "22"),
+                    Planned {
+                        hurry: Some(Duration::from_millis(1500)),
+                        ..Planned::new(Standby(Second, Foreign), "")
+                    },
+                    Planned { hurry: Some(Duration::ZERO), ..Planned::new(Kill(First), "") },
+                    Planned::new(Start(First), ""),
+                    Planned::new(Stop(Second), "11"),
+                    Planned::new(Stop(First), ""),
+                ];
             }
             Self::Serial | Self::McastCrc | Self::UcastMd5 | Self::Classic => vec![
                 (Start(Both), "12"),
