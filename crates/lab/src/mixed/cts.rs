@@ -51,7 +51,8 @@ impl Chooser {
     }
 
     fn one_of(&mut self, many: usize) -> usize {
-        ((self.dice.fraction() * many as f64) as usize).min(many - 1)
+        let point = self.dice.fraction() * many as f64;
+        (1..many).filter(|&step| point >= step as f64).count()
     }
 
     /// The next step for a cluster whose nodes live like this.
