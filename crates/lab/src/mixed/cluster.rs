@@ -111,7 +111,9 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Two nodes with power, configured, and no daemon running.
     pub(super) fn build(setup: &Setup, pair: Pair, settings: Settings, seed: u64) -> Result<Self, Fault> {
-        let layer = setup.peers_root.as_deref().filter(|_| pair.0.contains(&Daemon::Heartbeat));
+        // Fencing devices are of heartbeat's world, too.
+        let needed = pair.0.contains(&Daemon::Heartbeat) || settings.more.contains("stonith");
+        let layer = setup.peers_root.as_deref().filter(|_| needed);
         let mut rack = Rack::build(files::description(&setup.program, layer, &settings, seed))?;
         rack.watch(Sight {
             client: CLIENT.into(),
@@ -212,6 +214,15 @@ impl Cluster {
                 self.split = step == Step::Split;
                 for link in 0..self.settings.media.len() {
                     self.connect(link, !self.split)?;
+                }
+            }
+            Step::Isolate(who) | Step::Rejoin(who) => {
+                for &node in who.each() {
+                    if matches!(step, Step::Isolate(_)) {
+                        self.rack.cut(LAN, NODES[node])?;
+                    } else {
+                        self.rack.mend(LAN, NODES[node])?;
+                    }
                 }
             }
             Step::Lose(percent) => self.lose(percent)?,
@@ -581,6 +592,8 @@ fn is_rough(step: Step) -> bool {
         | Step::Takeover(..)
         | Step::Cut(_)
         | Step::Mend(_)
+        | Step::Isolate(_)
+        | Step::Rejoin(_)
         | Step::Lose(_)
         | Step::LoseNothing
         | Step::Rest(_)

@@ -15,6 +15,11 @@ use super::{
 /// One part of a loss during which nothing else happens.
 const LOSS_PARTS: u32 = 2;
 
+/// The client is asked by both nodes.
+const IPFAIL: &str = "ping 172.23.2.100\nrespawn hacluster /usr/libexec/heartbeat/ipfail";
+/// A device that resets nothing and is always content.
+const STONITH: &str = "stonith_host * null clustnode1 clustnode2";
+
 /// A named life of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
@@ -54,11 +59,15 @@ pub enum Scenario {
     Freeze,
     /// The first is killed while the second gives it a group, and is back before its death is noticed.
     Interrupted,
+    /// A node that does not reach the client any more gives its groups away.
+    Ipfail,
+    /// The dead are reset by a device that says that it did.
+    Stonith,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Power,
         Self::FirstFirst,
         Self::SecondFirst,
@@ -77,6 +86,8 @@ impl Scenario {
         Self::Kill,
         Self::Freeze,
         Self::Interrupted,
+        Self::Ipfail,
+        Self::Stonith,
     ];
 
     /// Its name.
@@ -101,6 +112,8 @@ impl Scenario {
             Self::Kill => "kill",
             Self::Freeze => "freeze",
             Self::Interrupted => "interrupted",
+            Self::Ipfail => "ipfail",
+            Self::Stonith => "stonith",
         }
     }
 
@@ -120,6 +133,8 @@ impl Scenario {
             Self::Interrupted => {
                 Settings { media: CABLE, auto_failback: "off", slow: Duration::from_secs(3), ..usual }
             }
+            Self::Ipfail => Settings { media: CABLE, more: IPFAIL, ..usual },
+            Self::Stonith => Settings { more: STONITH, ..usual },
             Self::OtherKey | Self::Freeze => Settings { media: CABLE, ..usual },
             Self::Serial => Settings { media: &[Medium::Serial], ..usual },
             Self::McastCrc => Settings { media: &[Medium::Mcast], key: "crc", ..usual },
@@ -132,8 +147,8 @@ impl Scenario {
     #[must_use]
     pub fn steps(self, loss: Duration) -> Vec<Planned> {
         use Step::{
-            Cut, Freeze, Heal, Kill, Lose, LoseNothing, Mend, OtherKey, PowerOff, Rest, RightKey, Split,
-            Standby, Start, Stop, Takeover,
+            Cut, Freeze, Heal, Isolate, Kill, Lose, LoseNothing, Mend, OtherKey, PowerOff, Rejoin, Rest,
+            RightKey, Split, Standby, Start, Stop, Takeover,
         };
         const FROZEN: Duration = Duration::from_secs(5);
         let steps: Vec<(Step, &'static str)> = match self {
@@ -243,6 +258,20 @@ impl Scenario {
             Self::Freeze => {
                 vec![(Start(Both), "12"), (Freeze(First, FROZEN), "12"), (Freeze(Second, FROZEN), "12")]
             }
+            Self::Ipfail => vec![
+                (Start(Both), "12"),
+                (Isolate(First), "22"),
+                (Rejoin(First), "12"),
+                (Isolate(Second), "11"),
+                (Rejoin(Second), "12"),
+            ],
+            Self::Stonith => vec![
+                (Start(Both), "12"),
+                (PowerOff(First), "22"),
+                (Start(First), "12"),
+                (PowerOff(Second), "11"),
+                (Start(Second), "12"),
+            ],
             Self::Interrupted => {
                 return vec![
                     Planned::new(Start(Both), "12"),

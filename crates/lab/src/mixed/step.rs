@@ -90,6 +90,10 @@ pub enum Step {
     Split,
     /// All do again.
     Heal,
+    /// A node reaches nobody on the client's segment.
+    Isolate(Who),
+    /// And reaches all again.
+    Rejoin(Who),
     /// This share in a hundred of all frames is lost from now on.
     Lose(u32),
     /// Nothing is lost any more. In between, each node must have asked for frames again, and been answered.
@@ -116,6 +120,8 @@ impl fmt::Display for Step {
             Self::Mend(link) => write!(f, "mend link {}", link + 1),
             Self::Split => f.write_str("split"),
             Self::Heal => f.write_str("heal"),
+            Self::Isolate(who) => write!(f, "isolate {who}"),
+            Self::Rejoin(who) => write!(f, "rejoin {who}"),
             Self::Lose(percent) => write!(f, "lose {percent} %"),
             Self::LoseNothing => f.write_str("lose nothing"),
             Self::Rest(time) => write!(f, "rest {} s", time.as_secs()),
