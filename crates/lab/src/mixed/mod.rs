@@ -5,11 +5,12 @@
 //! * [`random`] plays steps chosen by a seed.
 //!
 //! **The audit** after each step waits, at most for a printed limit, until this has been so for two seconds (for nine
-//! where a real heartbeat may be about to restart itself): the
-//! address and the service of each group are on the same one living node, where the scenario says so on that one; both
-//! addresses answer the client's ping; every daemon that should run does. And neither log may have a new line that a
-//! cluster must never write, nor may a service have run twice where nothing but planned things happened. While the nodes cannot hear each other, each must own everything: that is all that R1
-//! promises. Two real heartbeats are the oracle: what fails for them, too, is not held against Locum.
+//! where a real heartbeat may be about to restart itself): the address and the service of each group are on the same
+//! one living node, where the scenario says so on that one; both addresses answer the client's ping; every daemon that
+//! should run does. And neither log may have a new line that a cluster must never write, nor may a service have run
+//! twice where nothing but planned things happened. While the nodes cannot hear each other, each must own everything:
+//! that is all that R1 promises. Two real heartbeats are the oracle: what fails for them, too, is not held against
+//! Locum.
 
 mod cluster;
 mod cts;
