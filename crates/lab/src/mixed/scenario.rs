@@ -63,11 +63,13 @@ pub enum Scenario {
     Ipfail,
     /// The dead are reset by a device that says that it did.
     Stonith,
+    /// The second has just taken everything when the first comes, and is killed; then the second stops.
+    Hasty,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Power,
         Self::FirstFirst,
         Self::SecondFirst,
@@ -88,6 +90,7 @@ impl Scenario {
         Self::Interrupted,
         Self::Ipfail,
         Self::Stonith,
+        Self::Hasty,
     ];
 
     /// Its name.
@@ -114,6 +117,7 @@ impl Scenario {
             Self::Interrupted => "interrupted",
             Self::Ipfail => "ipfail",
             Self::Stonith => "stonith",
+            Self::Hasty => "hasty",
         }
     }
 
@@ -125,8 +129,8 @@ impl Scenario {
         let usual = Settings::USUAL;
         match self {
             Self::Power | Self::FirstFirst | Self::SecondFirst | Self::Kill => usual,
-            Self::Words | Self::NoFailback => Settings { auto_failback: "off", ..usual },
             Self::Legacy => Settings { auto_failback: "legacy", ..usual },
+            Self::Words | Self::NoFailback | Self::Hasty => Settings { auto_failback: "off", ..usual },
             Self::Links | Self::Partition => Settings { media: CABLE_AND_LINE, ..usual },
             Self::PartitionNoFailback => Settings { media: CABLE, auto_failback: "off", ..usual },
             Self::Loss => Settings { media: CABLE, loss: Some(0), ..usual },
@@ -265,6 +269,9 @@ impl Scenario {
                 (Isolate(Second), "11"),
                 (Rejoin(Second), "12"),
             ],
+            Self::Hasty => {
+                vec![(Start(Second), "22"), (Start(First), "22"), (Kill(First), "22"), (Stop(Second), "")]
+            }
             Self::Stonith => vec![
                 (Start(Both), "12"),
                 (PowerOff(First), "22"),
