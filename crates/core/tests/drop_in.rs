@@ -276,9 +276,10 @@ fn late_answers_of_the_device_are_none() {
 
 // ---- scripts --------------------------------------------------------------------------------------------------------
 
-/// Both have settled; each holds its own.
+/// Both have started together and settled; each holds its own.
 fn settled() -> Node {
     let mut a = Node::beside(AutoFailback::On);
+    a.hear(Body::Starting);
     let holdings = Resource { hold: Holding::Local, full: true, stable: Some(true), info: None };
     a.hear(Body::Resource(holdings));
     a.run(Duration::from_secs(1), true);

@@ -63,13 +63,13 @@ pub enum Scenario {
     Ipfail,
     /// The dead are reset by a device that says that it did.
     Stonith,
-    /// The second has just taken everything when the first comes, and is killed; then the second stops.
+    /// The second has just taken everything when the first comes, and is killed; the second stops before it notices.
     Hasty,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Power,
         Self::FirstFirst,
         Self::SecondFirst,
