@@ -270,7 +270,12 @@ impl Scenario {
                 (Rejoin(Second), "12"),
             ],
             Self::Hasty => {
-                vec![(Start(Second), "22"), (Start(First), "22"), (Kill(First), "22"), (Stop(Second), "")]
+                return vec![
+                    Planned::new(Start(Second), "22"),
+                    Planned::new(Start(First), "22"),
+                    Planned { hurry: Some(Duration::from_secs(1)), ..Planned::new(Kill(First), "") },
+                    Planned::new(Stop(Second), ""),
+                ];
             }
             Self::Stonith => vec![
                 (Start(Both), "12"),
