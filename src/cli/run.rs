@@ -17,6 +17,7 @@ use anyhow::Context;
 use clap::Args;
 use locum_core::{
     auth::{Keys, Method},
+    breakage::{self, Breakage},
     config::{Checked, Diag, Severity},
     director::Identity,
     note::Level,
@@ -81,6 +82,9 @@ pub(crate) const READY: &[u8] = b"\0";
 /// What takes the log of a daemon without standard error if `ha.cf` names nothing: heartbeat's own habit.
 const FACILITY: &str = "daemon";
 
+/// Above every clock of these decades, and in the columns of the file.
+const GENERATION_FALLS_FROM: u64 = 4_000_000_000;
+
 /// `500ms`, `30s`, `5min`, `1h`; a bare number is seconds. Never zero.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -106,6 +110,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     locum_sys::signal::ignore_broken_pipe();
     locum_sys::signal::ignore_hangup();
+    #[cfg(feature = "breakage")]
+    plant(&common.config_dir())?;
     let files = Files::read(&common.config_dir(), None);
     let mut checked = files.check();
     let misfits = check::misfits(&files.dir, options.prefer_scripts, checked.clone());
@@ -318,13 +324,27 @@ fn reboot(program: Option<PathBuf>, journal: Journal) -> Reboot {
     })
 }
 
+/// Breaks the rule that the file `breakage` of the configuration directory names. Only in builds that show that the
+/// mixed suite can fail.
+#[cfg(feature = "breakage")]
+fn plant(config_dir: &Path) -> anyhow::Result<()> {
+    let Ok(name) = std::fs::read_to_string(config_dir.join("breakage")) else { return Ok(()) };
+    let known = Breakage::BESIDE_A_REAL_PEER.into_iter().find(|known| format!("{known:?}") == name.trim());
+    anyhow::ensure!(known.is_some(), "there is no breakage `{}`", name.trim().escape_debug());
+    breakage::plant(known);
+    Ok(())
+}
+
 /// Who this node is in the life that begins.
 fn begin_life(state: &State, plan: &Plan) -> Result<Identity, state::Fault> {
     let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
     let me = &plan.nodes[plan.me.0];
     Ok(Identity {
         uuid: state.uuid()?,
-        generation: state.next_generation(me, plan.generation, now)?,
+        generation: match state.next_generation(me, plan.generation, now)? {
+            _ if breakage::is(Breakage::GenerationFalls) => GENERATION_FALLS_FROM.saturating_sub(now),
+            next => next,
+        },
         peer_heard: plan.peer().and_then(|peer| state.heard_of(&plan.nodes[peer.0])),
         stuck: Vec::new(),
         // Without randomness the clock is spread enough: it only keeps two nodes from answering in step.

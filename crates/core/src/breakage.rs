@@ -49,6 +49,43 @@ pub enum Breakage {
     TakeoverUnfenced,
     /// Who reaches fewer ping nodes gives its groups away, although the peer may have lost its own at the same moment.
     NoWaitBeforeYield,
+    /// The numbers of a request for frames are hexadecimal, as all others on the wire.
+    NumbersConfused,
+    /// What was received is never acknowledged.
+    NoAcknowledgement,
+    /// The newest frame is asked for again, which no sender has in its history.
+    NewestAskedAgain,
+    /// The peer is judged by our own deadtime.
+    PeerDeadtimeIgnored,
+    /// What the peer says that it holds is taken for our view.
+    HoldingNotMirrored,
+    /// Each life has a lower generation than the one before it.
+    GenerationFalls,
+    /// A node that starts and asks who holds what has no answer.
+    NoAnswerToStarting,
+    /// A hand-over that the peer offers is never agreed to.
+    NoAgreement,
+    /// Serial lines carry the framing of UDP.
+    NetstringOnSerial,
+    /// A node that asks for the list of nodes has no answer.
+    NoNodeList,
+}
+
+impl Breakage {
+    /// Those that only a real peer shows, for the mixed suite.
+    pub const BESIDE_A_REAL_PEER: [Self; 11] = [
+        Self::NumbersConfused,
+        Self::NoAcknowledgement,
+        Self::NewestAskedAgain,
+        Self::PeerDeadtimeIgnored,
+        Self::HoldingNotMirrored,
+        Self::GenerationFalls,
+        Self::NoAnswerToStarting,
+        Self::NoAgreement,
+        Self::NetstringOnSerial,
+        Self::NoNodeList,
+        Self::TakeoverUnfenced,
+    ];
 }
 
 /// Whether this rule is broken on purpose right now.

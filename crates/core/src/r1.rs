@@ -266,7 +266,8 @@ impl R1 {
     /// What the peer holds, in our view; nothing if it has not said.
     #[must_use]
     pub fn theirs(&self) -> Holding {
-        self.theirs.map_or(Holding::None, Holding::mirrored)
+        let theirs = self.theirs.unwrap_or(Holding::None);
+        if breakage::is(Breakage::HoldingNotMirrored) { theirs } else { theirs.mirrored() }
     }
 
     /// What both claim.
@@ -592,6 +593,7 @@ impl R1 {
         self.failback_due = true;
         match self.state {
             State::Init | State::Leaving | State::Left => {}
+            _ if breakage::is(Breakage::NoAnswerToStarting) => {}
             State::Starting | State::BothStarting => {
                 self.state = State::BothStarting;
                 self.say_holdings(false, None);
@@ -750,6 +752,7 @@ impl R1 {
             self.withdraw_offer(view);
         }
         match (step, self.handover) {
+            (AskStep::Me, _) if breakage::is(Breakage::NoAgreement) => {}
             (AskStep::Me, Handover::Idle) => match self.in_flux(view) {
                 None => {
                     self.note(Level::Info, format!("{} wants to go standby [{}]", view.name(), set.word()));

@@ -27,6 +27,10 @@ pub struct Common {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// What Locum is to do wrong
+    #[cfg(feature = "breakage")]
+    #[arg(long, value_name = "NAME")]
+    breakage: Option<String>,
 }
 
 /// `locum lab mixed`
@@ -166,7 +170,11 @@ fn setup(common: &Common, pairs: &[Pair]) -> anyhow::Result<Setup> {
         }
     }
     locum_lab::enter()?;
-    Ok(Setup { program, peers_root, keep: common.keep.clone() })
+    #[cfg(feature = "breakage")]
+    let breakage = common.breakage.clone();
+    #[cfg(not(feature = "breakage"))]
+    let breakage = None;
+    Ok(Setup { program, peers_root, keep: common.keep.clone(), breakage })
 }
 
 /// Two real nodes failed at the same step of the same life.

@@ -149,6 +149,9 @@ impl Director {
         }
         self.heard_on(link, now);
         self.acknowledge();
+        if breakage::is(Breakage::NewestAskedAgain) {
+            self.say_to_peer(Body::Rexmit { first: seq, last: seq });
+        }
         if !self.is_for_us(&message) {
             self.frames.elsewhere += 1;
         } else {
@@ -198,6 +201,7 @@ impl Director {
                 self.heard_failures(message.failed.as_deref().unwrap_or_default());
                 self.heard_status(seq, message.locum.is_some(), *beat);
             }
+            Body::ReqNodes if breakage::is(Breakage::NoNodeList) => {}
             Body::ReqNodes => {
                 let nodes = self.plan.nodes.clone();
                 self.say_to_peer(Body::RepNodes { nodes, deleted: Vec::new() });
@@ -310,6 +314,7 @@ impl Director {
     fn patience(&self, dead_ms: Option<u64>) -> (Duration, Duration) {
         let timing = self.plan.timing;
         let told = dead_ms.map_or(timing.deadtime, Duration::from_millis);
+        let told = if breakage::is(Breakage::PeerDeadtimeIgnored) { timing.deadtime } else { told };
         let dead = if breakage::is(Breakage::DeadtimeUnbounded) {
             told
         } else {

@@ -63,7 +63,7 @@ impl Director {
         self.frames.sent += 1;
         let mut made: [Option<Arc<[u8]>>; 2] = [None, None];
         for index in 0..self.links.len() {
-            let serial = self.plan.links[index].is_serial();
+            let serial = self.plan.links[index].is_serial() && !breakage::is(Breakage::NetstringOnSerial);
             let framing = if serial { Framing::Classic } else { Framing::Netstring };
             let bytes = made[usize::from(serial)].get_or_insert_with(|| {
                 let mut bytes = Vec::with_capacity(400);
@@ -87,7 +87,9 @@ impl Director {
     }
 
     pub(super) fn acknowledge(&mut self) {
-        if let Some(seq) = self.peer.as_mut().and_then(|peer| peer.received.take_ack()) {
+        if let Some(seq) = self.peer.as_mut().and_then(|peer| peer.received.take_ack())
+            && !breakage::is(Breakage::NoAcknowledgement)
+        {
             self.say_to_peer(Body::Ack { seq });
         }
     }

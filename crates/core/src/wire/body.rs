@@ -3,6 +3,8 @@
 
 use alloc::{borrow::Cow, format, string::String, vec::Vec};
 
+use crate::breakage::{self, Breakage};
+
 use super::{
     frame::{Field, Kind, NODE_NAME_MAX},
     message::{AskStep, Body, Fields, Holding, NodeState, Resource, Status, Uuid},
@@ -128,7 +130,9 @@ impl Body {
                 known.extend([Known::text("st", state.word()), Known::text("info", info.as_str())]);
             }
             Self::Rexmit { first, last } => {
-                known.extend([Known::text("firstseq", dec(*first)), Known::text("lastseq", dec(*last))]);
+                let number = if breakage::is(Breakage::NumbersConfused) { hex } else { dec };
+                known
+                    .extend([Known::text("firstseq", number(*first)), Known::text("lastseq", number(*last))]);
             }
             Self::NakRexmit { seq, reason } => {
                 known.extend([Known::text("firstseq", hex(*seq)), Known::text("info", reason.as_str())]);

@@ -122,7 +122,12 @@ impl Cluster {
             ..Sight::default()
         })?;
         for (node, daemon) in NODES.iter().zip(pair.0) {
-            files::write(&rack.disk(node), daemon, layer, &settings)
+            let disk = rack.disk(node);
+            files::write(&disk, daemon, layer, &settings)
+                .and_then(|()| match &setup.breakage {
+                    Some(name) => fs::write(disk.join("ha.d/breakage"), name),
+                    None => Ok(()),
+                })
                 .doing(|| format!("write the configuration of {node}"))?;
         }
         let cluster = Self {

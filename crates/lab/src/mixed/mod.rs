@@ -79,6 +79,8 @@ pub struct Setup {
     pub peers_root: Option<PathBuf>,
     /// Where the logs of both daemons are kept of every life that an audit ended, or of all.
     pub keep: Option<PathBuf>,
+    /// What Locum, built for that, does wrong on purpose: the content of the file `breakage` of its configuration.
+    pub breakage: Option<String>,
 }
 
 /// What is to be played.
