@@ -62,7 +62,7 @@ impl Daemon {
     pub(crate) fn start(self, rack: &Rack, node: &str) -> Result<Process, Fault> {
         let boot = format!("{HEARTBEAT_FURNITURE}\nexec {HEARTBEAT}");
         let words: &[&str] = match self {
-            Self::Locum => &["locum", "--config", CONFIG, "--state", "/run/disk/state", "run"],
+            Self::Locum => &["locum", "--config", CONFIG, "run"],
             Self::Heartbeat => &["/bin/sh", "-c", &boot],
         };
         rack.start(node, &Program::new(words).output(LOG))
