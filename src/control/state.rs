@@ -6,8 +6,12 @@
 //! |---|---|
 //! | `hb_uuid` | 16 raw bytes, made once, mode 0644 |
 //! | `hb_generation` | decimal, right-aligned in 15 columns, and a newline; one more at each start |
+//! | `hostcache`, `delhostcache` | heartbeat's memory of names and UUIDs: neither read nor written |
 //! | `locum_generations` | a line for each node: name, the highest generation known, the highest number heard of it |
 //! | `locum.pid` in the run directory | decimal and a newline |
+//!
+//! Nodes are known by name, from `ha.cf` alone (invariant 3), so heartbeat's caches have nothing to say here; the next
+//! heartbeat finds them as the last one left them.
 //!
 //! Every file is replaced as a whole and synced before it counts. Calls block.
 
@@ -535,6 +539,22 @@ mod tests {
         let dirs = Dirs::new();
         dirs.put(GENERATION_FILE, b"     1795334147\n");
         assert_eq!(dirs.open().unwrap().next_generation("a", FILE, 7).unwrap(), 1_795_334_148);
+    }
+
+    #[test]
+    fn a_heartbeat_between_two_lives_moves_the_generation_forward() {
+        let dirs = Dirs::new();
+        dirs.put("hostcache", b"a\t5a-1\t100\tdefault\n");
+        let next = || dirs.open().unwrap().next_generation("a", FILE, NOW).unwrap();
+        assert_eq!((next(), next()), (NOW + 1, NOW + 2));
+        // Three starts of a heartbeat.
+        dirs.put(GENERATION_FILE, format!("{:>15}\n", NOW + 5).as_bytes());
+        assert_eq!(next(), NOW + 6);
+        assert_eq!(dirs.open().unwrap().generation_of("a"), Some(NOW + 6));
+        // Its own number from the clock, after somebody lost the file.
+        dirs.put(GENERATION_FILE, format!("{:>15}\n", NOW + 9_000).as_bytes());
+        assert_eq!(next(), NOW + 9_001);
+        assert_eq!(fs::read(dirs.path("hostcache")).unwrap(), b"a\t5a-1\t100\tdefault\n");
     }
 
     #[test]
