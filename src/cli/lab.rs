@@ -12,6 +12,7 @@ use locum_lab::Fault;
 
 pub mod bench;
 pub mod mixed;
+pub mod replace;
 
 /// This machine, or what this process may do on it, allows no rack: the code by which test harnesses know "skipped".
 pub const NO_RACK: u8 = 77;
@@ -30,6 +31,8 @@ pub enum Command {
     Mixed(mixed::Mixed),
     /// Do what chance chooses to a cluster, and audit it after every step
     Cts(mixed::Cts),
+    /// Replace two real heartbeats by Locum, node by node, while a client asks the service; and go back
+    Replace(replace::Replace),
     /// Run a command as root of a user namespace, which may build racks (for tests by anybody but root)
     Enter {
         /// The command and its arguments
@@ -46,6 +49,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cost(options) => bench::cost(&options),
         Command::Mixed(options) => mixed::mixed(options),
         Command::Cts(options) => mixed::cts(&options),
+        Command::Replace(options) => replace::replace(&options),
         Command::Enter { words } => enter(&words),
     };
     without_rack(result)

@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Command, thread};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::lab::LOCUM;
 
@@ -74,9 +74,33 @@ fn chance_finds_nothing_in_a_dozen_steps() {
 }
 
 #[test]
+fn heartbeat_is_replaced_node_by_node_and_comes_back_while_a_client_asks() {
+    let Some(answer) = lab(&["replace", "--alone"]) else { return };
+    let replaced = &answer["replacements"][0];
+    assert_eq!((&replaced["passed"], &replaced["by"]), (&true.into(), &"locum".into()), "{answer:#}");
+    let stages = replaced["stages"].as_array().unwrap();
+    let runs_after = |name: &str| {
+        let stage = stages.iter().find(|stage| stage["name"] == name);
+        stage.map(|stage| stage["runs"].clone()).unwrap_or_else(|| panic!("{name}: {answer:#}"))
+    };
+    assert_eq!(runs_after("gather"), json!(["heartbeat", "heartbeat"]));
+    assert_eq!(runs_after("hand-over"), json!(["heartbeat", "locum"]));
+    assert_eq!(runs_after("hand-back"), json!(["locum", "locum"]));
+    assert_eq!(runs_after("back-hand-over"), json!(["locum", "heartbeat"]));
+    assert_eq!(runs_after("back-hand-back"), json!(["heartbeat", "heartbeat"]));
+    // The guide says what is played, by name.
+    let guide = include_str!("../../docs/from-heartbeat.md");
+    for stage in stages {
+        let name = stage["name"].as_str().unwrap();
+        assert!(guide.contains(&format!("`{name}`")), "docs/from-heartbeat.md does not name {name}");
+        assert!(stage["hands_over"] == true || stage["unexplained_ms"].as_f64() <= Some(500.0), "{stage:#}");
+    }
+}
+
+#[test]
 fn a_heartbeat_that_is_not_there_is_told_with_the_cure() {
     let empty = tempfile::tempdir().unwrap();
-    for word in ["mixed", "cts"] {
+    for word in ["mixed", "cts", "replace"] {
         let output =
             Command::new(LOCUM).args(["lab", word, "--peers-root"]).arg(empty.path()).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -20,7 +20,11 @@ impl Span {
         Self { from, to }
     }
 
-    fn meet(self, other: Self) -> Option<Self> {
+    pub(crate) fn length(self) -> Duration {
+        self.to.since(self.from)
+    }
+
+    pub(crate) fn meet(self, other: Self) -> Option<Self> {
         let span = Self::new(self.from.max(other.from), self.to.min(other.to));
         (span.from < span.to).then_some(span)
     }
@@ -96,6 +100,17 @@ pub fn longest_gap(answers: &[Moment], window: Span) -> Option<Span> {
     gaps.filter(|gap| gap.to > window.from && gap.from < window.to).max_by_key(|gap| gap.to.since(gap.from))
 }
 
+/// All times of at least `least` without a good answer that touch `window`, in their order. A time before the first
+/// answer or after the last one is none: nobody knows how long it is.
+#[must_use]
+pub fn gaps(answers: &[Moment], window: Span, least: Duration) -> Vec<Span> {
+    let mut sorted = answers.to_vec();
+    sorted.sort_unstable();
+    let gaps = sorted.windows(2).map(|pair| Span::new(pair[0], pair[1]));
+    gaps.filter(|gap| gap.to > window.from && gap.from < window.to && gap.to.since(gap.from) >= least)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +128,14 @@ mod tests {
         let instants = [1, 2, 3, 50, 51].map(ms);
         assert_eq!(runs(&instants, Duration::from_millis(10)), [span(1, 3), span(50, 51)]);
         assert!(runs(&[], Duration::from_millis(10)).is_empty());
+    }
+
+    #[test]
+    fn every_gap_of_a_window_is_found_and_no_other() {
+        let answers = [0, 50, 60, 70, 130, 140, 300].map(ms);
+        assert_eq!(gaps(&answers, span(55, 141), Duration::from_millis(50)), [span(70, 130), span(140, 300)]);
+        assert!(gaps(&answers, span(141, 299), Duration::from_millis(161)).is_empty());
+        assert!(gaps(&answers, span(300, 900), Duration::ZERO).is_empty());
     }
 
     #[test]

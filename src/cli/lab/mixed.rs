@@ -26,7 +26,7 @@ pub struct Common {
     keep: Option<PathBuf>,
     /// As JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// What Locum is to do wrong
     #[cfg(feature = "breakage")]
     #[arg(long, value_name = "NAME")]
@@ -160,7 +160,7 @@ pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
 }
 
 /// Looks for heartbeat where it is needed, and enters the lab while the process has but one thread.
-fn setup(common: &Common, pairs: &[Pair]) -> anyhow::Result<Setup> {
+pub(super) fn setup(common: &Common, pairs: &[Pair]) -> anyhow::Result<Setup> {
     let program = std::env::current_exe()?;
     let peers_root = peers_root(common.peers_root.as_deref(), &program)?;
     if pairs.iter().any(|pair| pair.0.contains(&Daemon::Heartbeat)) {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
     path::Path,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     Pair, Setup,
-    files::{self, CABLE, CLIENT, Carrier, GROUPS, LAN, MODEM, NODES, SERVICES, Settings},
+    files::{self, CABLE, CLIENT, Carrier, GROUPS, LAN, MODEM, NODES, SERVICES, STEADY, Settings},
     sniff::Sniffer,
     step::{Planned, Set, Step, Who},
 };
@@ -45,6 +45,8 @@ const MOVE_LIMIT: Duration = Duration::from_secs(20);
 const MOVE_TRIES: u32 = 4;
 /// A daemon has ended by then.
 const STOP_LIMIT: Duration = Duration::from_secs(90);
+/// Where the first group's web server listens.
+const WEB_PORT: u16 = 80;
 /// How much of a daemon's log goes with a failure.
 const LOG_LINES: usize = 40;
 /// Lines that no daemon may write. The first may be said of a partition, which no R1 cluster can prevent.
@@ -86,7 +88,7 @@ pub struct Audited {
 }
 
 pub(super) struct Cluster {
-    pair: Pair,
+    pub(super) pair: Pair,
     settings: Settings,
     pub(super) lives: [Life; 2],
     /// Which node has another key than the cluster's.
@@ -105,7 +107,7 @@ pub(super) struct Cluster {
     /// Dropped before the rack: whoever started a process has to bury it.
     daemons: [Option<Process>; 2],
     requests: Vec<Process>,
-    rack: Rack,
+    pub(super) rack: Rack,
 }
 
 impl Cluster {
@@ -119,7 +121,9 @@ impl Cluster {
             client: CLIENT.into(),
             network: LAN.into(),
             nodes: NODES.map(String::from).to_vec(),
-            ..Sight::default()
+            services: settings.web_server.map(|_| vec![GROUPS[0].0, GROUPS[1].0, STEADY]).unwrap_or_default(),
+            page: settings.web_server.map(|_| SocketAddrV4::new(GROUPS[0].0, WEB_PORT)),
+            ask: false,
         })?;
         for (node, daemon) in NODES.iter().zip(pair.0) {
             let disk = rack.disk(node);
@@ -198,6 +202,10 @@ impl Cluster {
     fn act(&mut self, step: Step, note: &mut Option<String>) -> Result<Vec<String>, Fault> {
         match step {
             Step::Start(who) => self.start(who)?,
+            Step::Run(who, daemon) => {
+                who.each().iter().for_each(|&node| self.pair.0[node] = daemon);
+                self.start(who)?;
+            }
             Step::Stop(who) => return self.stop(who),
             Step::PowerOff(who) => who.each().iter().try_for_each(|&node| self.power_off(node))?,
             Step::Kill(who) => {
@@ -550,7 +558,7 @@ impl Cluster {
         Ok(found)
     }
 
-    fn log(&self, node: usize) -> String {
+    pub(super) fn log(&self, node: usize) -> String {
         let log = fs::read(self.rack.disk(NODES[node]).join(LOG_NAME)).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
     }
@@ -592,6 +600,7 @@ fn is_rough(step: Step) -> bool {
     match step {
         Step::PowerOff(_) | Step::Kill(_) | Step::Freeze(..) | Step::Split | Step::Heal => true,
         Step::Start(_)
+        | Step::Run(..)
         | Step::Stop(_)
         | Step::Standby(..)
         | Step::Takeover(..)

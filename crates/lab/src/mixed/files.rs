@@ -25,7 +25,10 @@ pub(super) const GROUPS: [(Ipv4Addr, &str); 2] =
 /// Where, below a node's `/run`, a service that runs has its file.
 pub(super) const SERVICES: &str = "services";
 
+/// The nodes' own addresses, which no cluster moves.
 const LAN_ADDRESSES: [&str; 2] = ["172.23.2.12", "172.23.2.13"];
+/// The first of them.
+pub(super) const STEADY: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 12);
 const CABLE_ADDRESSES: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
 /// Heartbeat looks at its frames when a timer of its fires, every 500 ms at the latest.
@@ -95,6 +98,8 @@ pub struct Settings {
     pub slow: Duration,
     /// Frames can be lost by chance, and so many of a hundred are from the start.
     pub loss: Option<u32>,
+    /// The word by which the program is a web server, which the first group then has, for a client that asks it.
+    pub web_server: Option<&'static str>,
 }
 
 impl fmt::Display for Settings {
@@ -121,6 +126,7 @@ impl Settings {
         more: "",
         slow: Duration::ZERO,
         loss: None,
+        web_server: None,
     };
 
     fn ha_cf(&self) -> String {
@@ -177,10 +183,14 @@ pub(super) fn write(
     fs::write(directory.join("ha.cf"), settings.ha_cf())?;
     write_key(disk, settings.key)?;
     let mut haresources = String::new();
-    for (node, (address, service)) in NODES.iter().zip(GROUPS) {
+    // One node has one web server.
+    let serves =
+        [settings.web_server.map_or(":".into(), |word| format!("/run/bin/locum {word}")), ":".into()];
+    for (node, ((address, service), serve)) in NODES.iter().zip(GROUPS.into_iter().zip(serves)) {
         haresources += &format!("{node} {address} {service}\n");
         let script = directory.join("resource.d").join(service);
-        fs::write(&script, SCRIPT.replace("SECONDS", &settings.slow.as_secs_f64().to_string()))?;
+        let text = SCRIPT.replace("SECONDS", &settings.slow.as_secs_f64().to_string());
+        fs::write(&script, text.replace("SERVE", &serve))?;
         fs::set_permissions(script, fs::Permissions::from_mode(0o755))?;
     }
     fs::write(directory.join("haresources"), haresources)
@@ -193,7 +203,7 @@ pub(super) fn write_key(disk: &Path, key: &str) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
 }
 
-/// A service that is a file, and keeps a journal.
+/// A service that is a file, and a web server where `SERVE` is one, and keeps a journal.
 const SCRIPT: &str = r#"#!/bin/sh
 # start|stop|status: runs while its file is there, which the power takes with it.
 name=${0##*/}
@@ -205,8 +215,8 @@ case $1 in
 status)
     if [ -e $mark ]; then echo "$name is running"; else echo "$name is stopped"; fi
     exit 0 ;;
-start) [ -e $mark ] || { note; sleep SECONDS; mkdir -p /run/services && : > $mark; } ;;
-stop) [ ! -e $mark ] || { sleep SECONDS; rm -f $mark; note; } ;;
+start) [ -e $mark ] || { note; sleep SECONDS; SERVE start && mkdir -p /run/services && : > $mark; } ;;
+stop) [ ! -e $mark ] || { sleep SECONDS; SERVE stop && rm -f $mark && note; } ;;
 *) exit 2 ;;
 esac
 "#;

@@ -2,7 +2,8 @@
 //! followed by an audit from outside.
 //!
 //! * [`scenarios`] plays named lives of a cluster ([`Scenario`]) for several [`Pair`]s, several racks side by side;
-//! * [`random`] plays steps chosen by a seed.
+//! * [`random`] plays steps chosen by a seed;
+//! * [`replace`] makes two real heartbeats two Locums, node by node, and back, under the eyes of a client.
 //!
 //! **The audit** after each step waits, at most for a printed limit, until this has been so for two seconds (for nine
 //! where a real heartbeat may be about to restart itself): the address and the service of each group are on the same
@@ -15,6 +16,7 @@
 mod cluster;
 mod cts;
 mod files;
+mod replace;
 mod scenario;
 mod sniff;
 mod step;
@@ -30,6 +32,7 @@ use std::{
 
 pub use cluster::Audited;
 pub use files::{Medium, Settings};
+pub use replace::{Replaced, Stage, replace};
 pub use scenario::Scenario;
 pub use step::{Planned, Set, Step, Who};
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::daemon::Daemon;
+
 /// One node, or both at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -70,6 +72,8 @@ pub enum Step {
     /// Daemons begin; a node without power gets it first. A real heartbeat whose daemon was killed loses its power
     /// before, as by its watchdog: it has nothing else that would clear what the dead one left running.
     Start(Who),
+    /// Daemons begin, on nodes where none runs, and from now on they are this program.
+    Run(Who, Daemon),
     /// Daemons end gracefully.
     Stop(Who),
     /// Nodes lose their power.
@@ -110,6 +114,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Start(who) => write!(f, "start {who}"),
+            Self::Run(who, daemon) => write!(f, "start {who} as {}", daemon.name()),
             Self::Stop(who) => write!(f, "stop {who}"),
             Self::PowerOff(who) => write!(f, "power off {who}"),
             Self::Kill(who) => write!(f, "kill {who}"),

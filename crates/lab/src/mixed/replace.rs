@@ -1,0 +1,409 @@
+//! The rolling replacement: heartbeat gives way to another program on one node after the other, while a client asks the
+//! service, and comes back the same way. Only the steps that hand the groups over may cost the client anything.
+//!
+//! Each step is a step of `docs/from-heartbeat.md`, by name.
+
+use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf, time::Duration};
+
+use super::{
+    Audited, Pair, Planned, Settings, Setup,
+    cluster::Cluster,
+    files::{GROUPS, NODES, STEADY},
+    step::{
+        Set::{All, Local},
+        Step,
+        Step::{Run, Standby, Start, Stop},
+        Who::{Both, First, Second},
+    },
+};
+use crate::{
+    clock::{Moment, await_some},
+    daemon::{CONFIG, Daemon, PROGRAM_LIMIT, complete},
+    fault::{Doing, Fault},
+    process::{Outcome, Program},
+    timeline::{self, Span},
+    watch::Record,
+};
+
+/// A shorter time without a page, which is asked for every 10 ms, says more about the machine than about the cluster.
+const GAP_LEAST: Duration = Duration::from_millis(50);
+/// In a hand-over, that is known to cost something.
+const MOVE_GAP_LEAST: Duration = Duration::from_millis(20);
+/// A longer one outside a hand-over is a fault, even on a busy machine.
+const QUIET_MAX: Duration = Duration::from_millis(500);
+/// Where the service works, the client gets an answer within this time.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+/// The other node is known to be active by then.
+const ACTIVE_LIMIT: Duration = Duration::from_secs(20);
+/// What makes a node the node that it is, in heartbeat's state directory (`docs/wire.md`, section 4).
+const STATE: &str = "lib/heartbeat";
+const UUID: &str = "hb_uuid";
+const GENERATION: &str = "hb_generation";
+/// What a host has that served for long: Locum has no use for it, and leaves it to the next heartbeat.
+const CACHES: [&str; 2] = ["hostcache", "delhostcache"];
+/// What a daemon says of a peer that is not whom it knew.
+const STRANGER: [&str; 3] = ["attempted replay attack", "changed its uuid", "uuid changed to"];
+/// Where, below a node's `/run`, Locum has links of heartbeat's names.
+const LINKS: &str = "names";
+
+/// What came of one replacement.
+#[derive(Clone, Debug)]
+pub struct Replaced {
+    /// What took heartbeat's place: heartbeat itself, for comparison, or Locum.
+    pub by: Daemon,
+    /// Its steps; the last one failed if any did.
+    pub stages: Vec<Stage>,
+    /// The ends of the logs, where one failed.
+    pub evidence: String,
+}
+
+impl Replaced {
+    /// The step that failed.
+    #[must_use]
+    pub fn failed(&self) -> Option<&Stage> {
+        self.stages.iter().find(|stage| !stage.audited.faults.is_empty())
+    }
+}
+
+/// A step, and what it cost the client.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Its name.
+    pub name: &'static str,
+    /// It moves the groups, as planned.
+    pub hands_over: bool,
+    /// What the nodes run after it.
+    pub pair: Pair,
+    /// The step and its audit.
+    pub audited: Audited,
+    /// Each time without a page of at least 50 ms, in a hand-over 20.
+    pub page_gaps: Vec<Duration>,
+    /// The same without an echo, for either address.
+    pub echo_gaps: [Vec<Duration>; 2],
+    /// The same for an address that does not move: then the machine had no time for the client.
+    pub machine_gaps: Vec<Duration>,
+    /// The longest gap, without what the machine's gaps explain of it.
+    pub unexplained: Duration,
+}
+
+/// A step before it is taken: its name, what is done, where the groups are then, whether it moves them.
+type Plan = (&'static str, Step, &'static str, bool);
+
+/// Both groups are on the first node when the replacement begins, so the second is the standby; nothing moves but by
+/// a command.
+fn plan(by: Daemon) -> Vec<Plan> {
+    let back = Daemon::Heartbeat;
+    vec![
+        ("begin", Start(Both), "12", true),
+        ("gather", Standby(Second, Local), "11", true),
+        ("stop-standby", Stop(Second), "11", false),
+        ("start-standby", Run(Second, by), "11", false),
+        ("hand-over", Standby(First, All), "22", true),
+        ("stop-other", Stop(First), "22", false),
+        ("start-other", Run(First, by), "22", false),
+        ("hand-back", Standby(Second, All), "11", true),
+        ("back-stop-standby", Stop(Second), "11", false),
+        ("back-start-standby", Run(Second, back), "11", false),
+        ("back-hand-over", Standby(First, All), "22", true),
+        ("back-stop-other", Stop(First), "22", false),
+        ("back-start-other", Run(First, back), "22", false),
+        ("back-hand-back", Standby(Second, All), "11", true),
+    ]
+}
+
+/// Two real heartbeats; each gives way to `by`, and comes back. `web_server` is the word by which the program is a web
+/// server. `tell` is given a line for each step.
+///
+/// # Errors
+/// [`Fault::Missing`] where no rack can be built; else what the kernel says.
+pub fn replace(
+    setup: &Setup,
+    web_server: &'static str,
+    by: Daemon,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Replaced, Fault> {
+    let settings = Settings { auto_failback: "off", web_server: Some(web_server), ..Settings::USUAL };
+    let mut cluster = Cluster::build(setup, Pair::ORACLE, settings, 1)?;
+    found_on_the_host(&cluster)?;
+    let mut replaced = Replaced { by, stages: Vec::new(), evidence: String::new() };
+    let mut identities = [0, 1].map(|node| Identity::read(&cluster, node));
+    for (name, step, owners, hands_over) in plan(by) {
+        let from = Moment::now();
+        let changes = changes(&cluster);
+        let mut audited = cluster.take(Planned { step, owners, hurry: None })?;
+        if audited.faults.is_empty() && !matches!(step, Stop(_)) {
+            after_start(&cluster, &mut audited.faults)?;
+        }
+        let window = Span::new(from, Moment::now());
+        // A gap ends with an answer.
+        let answered = |record: &Record| record.pages.last().is_some_and(|page| page.at > window.to);
+        let _ = await_some(LAST_ANSWER, || (cluster.rack.look(answered) == Some(true)).then_some(()));
+        let mut stage = Stage::seen(&cluster, window, name, hands_over, audited);
+        stage.judge(self::changes(&cluster) - changes);
+        for (node, identity) in identities.iter_mut().enumerate() {
+            let now = Identity::read(&cluster, node);
+            let begun = matches!(step, Start(who) | Run(who, _) if who.each().contains(&node));
+            let cared_for = cluster.pair.0[node] == Daemon::Locum;
+            identity.compare(&now, begun, cared_for, NODES[node], &mut stage.audited.faults);
+            *identity = now;
+        }
+        strangers(&cluster, &mut stage.audited.faults);
+        tell(&format!("{} {name}: {}{}", by.name(), stage.audited, stage.gaps_in_words()));
+        let failed = !stage.audited.faults.is_empty();
+        replaced.stages.push(stage);
+        if failed {
+            break;
+        }
+    }
+    let name = format!("replace.{}", by.name());
+    if replaced.failed().is_some() {
+        replaced.evidence = cluster.evidence(setup.keep.as_deref(), &name);
+    } else if let Some(keep) = &setup.keep {
+        cluster.evidence(Some(keep), &name);
+    }
+    Ok(replaced)
+}
+
+impl Stage {
+    /// What the client saw meanwhile.
+    fn seen(cluster: &Cluster, window: Span, name: &'static str, hands_over: bool, audited: Audited) -> Self {
+        let least = if hands_over { MOVE_GAP_LEAST } else { GAP_LEAST };
+        let [pages, first, second, machine] =
+            cluster.rack.look(|record| gaps(record, window, least)).unwrap_or_default();
+        let unexplained = |gap: &Span| {
+            let shared = machine.iter().filter_map(|pause| gap.meet(*pause)).map(Span::length).sum();
+            gap.length().saturating_sub(shared)
+        };
+        let longest = pages.iter().chain(&first).chain(&second).map(unexplained).max().unwrap_or_default();
+        let lengths = |gaps: &[Span]| gaps.iter().copied().map(Span::length).collect::<Vec<_>>();
+        Self {
+            name,
+            hands_over,
+            pair: cluster.pair,
+            audited,
+            page_gaps: lengths(&pages),
+            echo_gaps: [lengths(&first), lengths(&second)],
+            machine_gaps: lengths(&machine),
+            unexplained: longest,
+        }
+    }
+
+    /// Finds fault with it; `changes` is how often the kernels told of a service address.
+    fn judge(&mut self, changes: usize) {
+        let faults = &mut self.audited.faults;
+        if !self.hands_over && self.unexplained > QUIET_MAX {
+            faults.push(format!("the client had no answer for {} ms", self.unexplained.as_millis()));
+        }
+        if !self.hands_over && changes > 0 {
+            faults.push(format!("a service address came or went {changes} times"));
+        }
+    }
+
+    fn gaps_in_words(&self) -> String {
+        let words = |gaps: &[Duration]| {
+            gaps.iter().map(|gap| gap.as_millis().to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let all = [
+            ("pages", &self.page_gaps),
+            ("echoes of the first group", &self.echo_gaps[0]),
+            ("echoes of the second group", &self.echo_gaps[1]),
+            ("echoes of what does not move", &self.machine_gaps),
+        ];
+        let mut text = String::new();
+        for (of, gaps) in all.into_iter().filter(|(_, gaps)| !gaps.is_empty()) {
+            text += &format!("; without {of} for {} ms", words(gaps));
+        }
+        text
+    }
+}
+
+/// The times without a page, and without an echo of either group's address and of the one that does not move.
+fn gaps(record: &Record, window: Span, least: Duration) -> [Vec<Span>; 4] {
+    let gaps = |answers: &[Moment]| timeline::gaps(answers, window, least);
+    let echoes = |address| gaps(record.echoes.get(&address).map(Vec::as_slice).unwrap_or_default());
+    let pages: Vec<_> = record.pages.iter().map(|page| page.at).collect();
+    [gaps(&pages), echoes(GROUPS[0].0), echoes(GROUPS[1].0), echoes(STEADY)]
+}
+
+/// How often a service address came or went, on any node.
+fn changes(cluster: &Cluster) -> usize {
+    let ours = |ip: IpAddr| GROUPS.iter().any(|&(address, _)| ip == IpAddr::V4(address));
+    cluster.rack.look(|record| record.holds.iter().filter(|hold| ours(hold.ip)).count()).unwrap_or_default()
+}
+
+// ---- what the daemons say -------------------------------------------------
+
+/// The same command by name asks either daemon: the other node, where one runs, is active. And `locum check` finds
+/// nothing wrong with the files, beside whichever daemon runs.
+fn after_start(cluster: &Cluster, faults: &mut Vec<String>) -> Result<(), Fault> {
+    for (node, other) in [(0, 1), (1, 0)] {
+        let name = NODES[node];
+        let cl_status = match cluster.pair.0[node] {
+            Daemon::Heartbeat => "/usr/bin/cl_status".to_owned(),
+            Daemon::Locum => {
+                let directory = cluster.rack.volatile(name).join(LINKS);
+                fs::create_dir_all(&directory).doing(|| format!("make {}", directory.display()))?;
+                let links = format!("/run/{LINKS}");
+                complete(&cluster.rack, name, &["locum", "links", &links, "cl_status"])?;
+                format!("{links}/cl_status")
+            }
+        };
+        let mut said = Outcome { code: None, text: String::new() };
+        let active = await_some(ACTIVE_LIMIT, || {
+            said = run(cluster, name, &[&cl_status, "nodestatus", NODES[other]]).ok()?;
+            (said.code == Some(0) && said.text.trim() == "active").then_some(())
+        });
+        if active.is_none() {
+            let Outcome { code, text } = said;
+            faults.push(format!(
+                "{name}: cl_status nodestatus {} ends with {code:?}: {}",
+                NODES[other],
+                text.escape_debug()
+            ));
+        }
+        let check = run(cluster, name, &["locum", "--config", CONFIG, "check"])?;
+        if check.code != Some(0) {
+            faults.push(format!(
+                "{name}: locum check ends with {:?}: {}",
+                check.code,
+                check.text.escape_debug()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn run(cluster: &Cluster, node: &str, words: &[&str]) -> Result<Outcome, Fault> {
+    cluster.rack.run(node, &Program::new(words), PROGRAM_LIMIT)
+}
+
+/// A daemon took the other, or itself, for somebody else.
+fn strangers(cluster: &Cluster, faults: &mut Vec<String>) {
+    for (node, name) in NODES.iter().enumerate() {
+        let log = cluster.log(node);
+        let lines = log.lines().filter(|line| STRANGER.iter().any(|text| line.contains(text)));
+        faults.extend(lines.map(|line| format!("{name} says: {}", line.escape_debug())));
+    }
+}
+
+// ---- who the nodes are ----------------------------------------------------
+
+fn state(cluster: &Cluster, node: usize) -> PathBuf {
+    cluster.rack.disk(NODES[node]).join(STATE)
+}
+
+/// Gives both hosts the state directory of a cluster that has served for long.
+fn found_on_the_host(cluster: &Cluster) -> Result<(), Fault> {
+    // RFC 9562, version 4.
+    let uuids = [0x5a_u8, 0xc3].map(|byte| {
+        let mut uuid = [byte; 16];
+        (uuid[6], uuid[8]) = (0x45, 0x95);
+        uuid
+    });
+    let mut hostcache = String::new();
+    for (name, uuid) in NODES.iter().zip(uuids) {
+        let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+        hostcache += &format!("{name}\t{}\t100\theartbeat\n", parts.join("-"));
+    }
+    for (node, uuid) in uuids.iter().enumerate() {
+        let directory = state(cluster, node);
+        fs::create_dir_all(&directory)
+            .and_then(|()| fs::write(directory.join(UUID), uuid))
+            .and_then(|()| fs::write(directory.join(CACHES[0]), &hostcache))
+            .doing(|| format!("write the identity of {}", NODES[node]))?;
+    }
+    Ok(())
+}
+
+/// What lies in a state directory.
+struct Identity {
+    uuid: Option<Vec<u8>>,
+    generation: Option<u64>,
+    caches: BTreeMap<&'static str, Option<Vec<u8>>>,
+}
+
+impl Identity {
+    fn read(cluster: &Cluster, node: usize) -> Self {
+        let read = |name: &str| fs::read(state(cluster, node).join(name)).ok();
+        let generation = read(GENERATION).and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok());
+        Self { uuid: read(UUID), generation, caches: CACHES.map(|name| (name, read(name))).into() }
+    }
+
+    /// Finds fault with what has become of it: the same UUID always, a higher generation for each life and for nothing
+    /// else, and nothing of heartbeat's changed while Locum has the care of it.
+    fn compare(&self, now: &Self, begun: bool, cared_for: bool, node: &str, faults: &mut Vec<String>) {
+        if now.uuid != self.uuid {
+            faults.push(format!("{node} has another UUID: {:x?} was {:x?}", now.uuid, self.uuid));
+        }
+        let rightly =
+            if begun { now.generation > self.generation } else { now.generation == self.generation };
+        if !rightly {
+            faults.push(format!("{node} has generation {:?} after {:?}", now.generation, self.generation));
+        }
+        for (name, bytes) in
+            self.caches.iter().filter(|&(name, bytes)| cared_for && now.caches[name] != *bytes)
+        {
+            let text =
+                |bytes: &Option<Vec<u8>>| bytes.as_deref().map(|bytes| bytes.escape_ascii().to_string());
+            faults.push(format!("{node}: {name} is {:?} and was {:?}", text(&now.caches[name]), text(bytes)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(uuid: u8, generation: u64, cache: Option<&[u8]>) -> Identity {
+        let caches = CACHES.map(|name| (name, cache.map(<[u8]>::to_vec))).into();
+        Identity { uuid: Some(vec![uuid; 16]), generation: Some(generation), caches }
+    }
+
+    fn faults(now: &Identity, begun: bool, cared_for: bool) -> usize {
+        let mut faults = Vec::new();
+        identity(1, 7, Some(b"x")).compare(now, begun, cared_for, "a", &mut faults);
+        faults.len()
+    }
+
+    #[test]
+    fn an_identity_goes_on_or_is_found_fault_with() {
+        assert_eq!(faults(&identity(1, 8, Some(b"x")), true, true), 0);
+        assert_eq!(faults(&identity(1, 7, Some(b"x")), false, true), 0);
+        assert_eq!(faults(&identity(1, 7, Some(b"x")), true, true), 1, "a new life has a higher generation");
+        assert_eq!(faults(&identity(1, 8, Some(b"x")), false, true), 1, "and nothing else has");
+        assert_eq!(faults(&identity(2, 8, Some(b"x")), true, true), 1);
+        assert_eq!(faults(&identity(1, 8, None), true, true), CACHES.len());
+        assert_eq!(faults(&identity(1, 8, None), true, false), 0, "heartbeat may do what it likes");
+    }
+
+    #[test]
+    fn only_a_hand_over_may_cost_something() {
+        let faults = |hands_over, gap, changes| {
+            let audited = Audited {
+                step: String::new(),
+                limit: Duration::ZERO,
+                settled: Duration::ZERO,
+                asked: 0,
+                hurried: false,
+                owners: String::new(),
+                faults: Vec::new(),
+                note: None,
+            };
+            let mut stage = Stage {
+                name: "",
+                hands_over,
+                pair: Pair::ORACLE,
+                audited,
+                page_gaps: Vec::new(),
+                echo_gaps: [Vec::new(), Vec::new()],
+                machine_gaps: Vec::new(),
+                unexplained: Duration::from_millis(gap),
+            };
+            stage.judge(changes);
+            stage.audited.faults.len()
+        };
+        assert_eq!((faults(true, 5000, 4), faults(false, 60, 0)), (0, 0));
+        assert_eq!((faults(false, 501, 0), faults(false, 60, 2)), (1, 1));
+    }
+}

@@ -1,0 +1,104 @@
+//! `locum lab replace`: two real heartbeats become two Locums, node by node, while a client asks the service; and back.
+//! Beside it, heartbeat takes its own place in the same order.
+//!
+//! Exit code: 0 when Locum's replacement passed every audit, 1 when it did not.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args;
+use locum_lab::{
+    Daemon,
+    mixed::{self, Pair, Replaced, Stage},
+};
+use serde_json::{Value, json};
+
+use super::{
+    bench::millis,
+    mixed::{Common, setup},
+};
+use crate::cli::demo_httpd;
+
+/// `locum lab replace`
+#[derive(Debug, Args)]
+pub struct Replace {
+    #[command(flatten)]
+    common: Common,
+    /// Without heartbeat in its own place, for comparison
+    #[arg(long)]
+    alone: bool,
+}
+
+/// Plays one replacement after the other: what one costs is not to disturb what the other costs.
+///
+/// # Errors
+/// No rack, no heartbeat, or what the kernel says.
+pub fn replace(options: &Replace) -> anyhow::Result<ExitCode> {
+    let setup = setup(&options.common, &[Pair::ORACLE])?;
+    let by: &[Daemon] = if options.alone { &[Daemon::Locum] } else { &[Daemon::Locum, Daemon::Heartbeat] };
+    let mut all = Vec::new();
+    for &by in by {
+        all.push(mixed::replace(&setup, demo_httpd::COMMAND, by, &mut |line| eprintln!("{line}"))?);
+    }
+    if options.common.json {
+        println!("{:#}", json!({ "replacements": all.iter().map(to_json).collect::<Vec<_>>() }));
+    } else {
+        table(&all);
+    }
+    Ok(if all[0].failed().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn table(all: &[Replaced]) {
+    println!(
+        "ms without a page of the first group | an echo of the first | the second address | one that does not move"
+    );
+    println!(
+        "(of 50 ms and more, 20 where the groups move; the last is what the machine itself did not give the client)"
+    );
+    for replaced in all {
+        println!("\nheartbeat replaced by {}", replaced.by.name());
+        for stage in &replaced.stages {
+            let planned = if stage.hands_over { "moves" } else { "" };
+            println!("{:20} {planned:6} {}", stage.name, cells(stage).join(" | "));
+        }
+    }
+    for replaced in all {
+        if let Some(stage) = replaced.failed() {
+            println!("\n{}, {}\n  {}", replaced.by.name(), stage.name, stage.audited);
+            print!("{}", replaced.evidence);
+        }
+    }
+}
+
+/// Gaps of pages, of echoes of both addresses, of the machine.
+fn cells(stage: &Stage) -> [String; 4] {
+    let [first, second] = &stage.echo_gaps;
+    [&stage.page_gaps, first, second, &stage.machine_gaps].map(|gaps| match gaps.as_slice() {
+        [] => "-".to_owned(),
+        gaps => gaps.iter().map(|gap| gap.as_millis().to_string()).collect::<Vec<_>>().join(" "),
+    })
+}
+
+fn to_json(replaced: &Replaced) -> Value {
+    let all = |gaps: &[Duration]| gaps.iter().copied().map(millis).collect::<Vec<_>>();
+    let stage = |stage: &Stage| {
+        json!({
+            "name": stage.name,
+            "step": stage.audited.step,
+            "hands_over": stage.hands_over,
+            "runs": stage.pair.0.map(Daemon::name),
+            "limit_ms": millis(stage.audited.limit),
+            "settled_ms": millis(stage.audited.settled),
+            "asked": stage.audited.asked,
+            "page_gaps_ms": all(&stage.page_gaps),
+            "machine_gaps_ms": all(&stage.machine_gaps),
+            "unexplained_ms": millis(stage.unexplained),
+            "echo_gaps_ms": stage.echo_gaps.each_ref().map(|gaps| all(gaps)),
+            "faults": stage.audited.faults,
+        })
+    };
+    json!({
+        "by": replaced.by.name(),
+        "passed": replaced.failed().is_none(),
+        "stages": replaced.stages.iter().map(stage).collect::<Vec<_>>(),
+    })
+}
