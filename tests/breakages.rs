@@ -14,13 +14,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("NumbersConfused", "loss", "locum+heartbeat"),
     ("NoAcknowledgement", "loss", "locum+heartbeat"),
     ("NewestAskedAgain", "power", "heartbeat+locum"),
+    ("PeerDeadtimeIgnored", "slow-beats", "locum+heartbeat"),
     ("HoldingNotMirrored", "power", "locum+heartbeat"),
     ("GenerationFalls", "power", "locum+heartbeat"),
     ("NoAnswerToStarting", "first-first", "locum+heartbeat"),
     ("NoAgreement", "words", "heartbeat+locum"),
     ("NetstringOnSerial", "serial", "heartbeat+locum"),
     ("NoNodeList", "first-first", "locum+heartbeat"),
-    ("TakeoverUnfenced", "stonith-fails", "locum+heartbeat"),
 ];
 
 /// Plays one life; the answer of the lab, or nothing where there can be none.

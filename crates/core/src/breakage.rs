@@ -73,7 +73,7 @@ pub enum Breakage {
 
 impl Breakage {
     /// Those that only a real peer shows, for the mixed suite.
-    pub const BESIDE_A_REAL_PEER: [Self; 11] = [
+    pub const BESIDE_A_REAL_PEER: [Self; 10] = [
         Self::NumbersConfused,
         Self::NoAcknowledgement,
         Self::NewestAskedAgain,
@@ -84,7 +84,6 @@ impl Breakage {
         Self::NoAgreement,
         Self::NetstringOnSerial,
         Self::NoNodeList,
-        Self::TakeoverUnfenced,
     ];
 }
 

@@ -51,7 +51,10 @@ const WEB_PORT: u16 = 80;
 const LOG_LINES: usize = 40;
 /// Lines that no daemon may write. The first may be said of a partition, which no R1 cluster can prevent.
 const BOTH_OWN: &str = "Both machines own";
-const FORBIDDEN: [&str; 2] = ["No one owns", "panicked"];
+const FORBIDDEN: [&str; 4] =
+    ["No one owns", "panicked", "hist queue is filling up", "packet(s) were not sent again"];
+/// Where no frame is lost, nobody asks for one in vain.
+const CANNOT_SEND_AGAIN: &str = "Cannot rexmit";
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +128,9 @@ impl Cluster {
             page: settings.web_server.map(|_| SocketAddrV4::new(GROUPS[0].0, WEB_PORT)),
             ask: false,
         })?;
-        for (node, daemon) in NODES.iter().zip(pair.0) {
+        for (place, (node, daemon)) in NODES.iter().zip(pair.0).enumerate() {
             let disk = rack.disk(node);
-            files::write(&disk, daemon, layer, &settings)
+            files::write(&disk, place, daemon, layer, &settings)
                 .and_then(|()| match &setup.breakage {
                     Some(name) => fs::write(disk.join("ha.d/breakage"), name),
                     None => Ok(()),
@@ -519,7 +522,9 @@ impl Cluster {
             let news = log.get(self.logs_read[node]..).unwrap_or_default();
             self.logs_read[node] = log.len();
             let is_bad = |line: &&str| {
-                FORBIDDEN.iter().any(|text| line.contains(text)) || (line.contains(BOTH_OWN) && !self.rough)
+                FORBIDDEN.iter().any(|text| line.contains(text))
+                    || (line.contains(BOTH_OWN) && !self.rough)
+                    || (line.contains(CANNOT_SEND_AGAIN) && !self.rough && self.settings.loss.is_none())
             };
             found.extend(news.lines().filter(is_bad).map(|line| format!("{name} says: {line}")));
         }

@@ -36,6 +36,8 @@ pub(super) const KEEPALIVE: Duration = Duration::from_millis(200);
 pub(super) const DEADTIME: Duration = Duration::from_secs(2);
 /// Heartbeat warns of less.
 pub(super) const INITDEAD: Duration = Duration::from_secs(10);
+/// The beats of a node that beats seldom which may be lost.
+const PATIENCE: u32 = 3;
 
 /// A line of `ha.cf` that carries frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,9 @@ pub struct Settings {
     pub auto_failback: &'static str,
     /// Further lines of `ha.cf`.
     pub more: &'static str,
+    /// The second node beats this seldom, and wants to be given up after [`PATIENCE`] times that; else both nodes beat
+    /// alike.
+    pub second_beats: Option<Duration>,
     /// How long a service takes to start, and to stop.
     pub slow: Duration,
     /// Frames can be lost by chance, and so many of a hundred are from the start.
@@ -124,18 +129,23 @@ impl Settings {
         key: "sha1 together",
         auto_failback: "on",
         more: "",
+        second_beats: None,
         slow: Duration::ZERO,
         loss: None,
         web_server: None,
     };
 
-    fn ha_cf(&self) -> String {
+    fn ha_cf(&self, node: usize) -> String {
         let ms = |length: Duration| format!("{}ms", length.as_millis());
+        let (keepalive, deadtime) = match self.second_beats {
+            Some(keepalive) if node == 1 => (keepalive, keepalive * PATIENCE),
+            _ => (KEEPALIVE, DEADTIME),
+        };
         let mut lines = vec![
             format!("logfile {LOG}"),
-            format!("keepalive {}", ms(KEEPALIVE)),
-            format!("warntime {}", ms(DEADTIME / 2)),
-            format!("deadtime {}", ms(DEADTIME)),
+            format!("keepalive {}", ms(keepalive)),
+            format!("warntime {}", ms(deadtime / 2)),
+            format!("deadtime {}", ms(deadtime)),
             format!("initdead {}", ms(INITDEAD)),
             "udpport 694".into(),
         ];
@@ -174,13 +184,14 @@ pub(super) fn description(
 /// Writes the files of a node.
 pub(super) fn write(
     disk: &Path,
+    node: usize,
     daemon: Daemon,
     layer: Option<&Path>,
     settings: &Settings,
 ) -> io::Result<()> {
     let directory = disk.join("ha.d");
     daemon.unpack(&directory, layer)?;
-    fs::write(directory.join("ha.cf"), settings.ha_cf())?;
+    fs::write(directory.join("ha.cf"), settings.ha_cf(node))?;
     write_key(disk, settings.key)?;
     let mut haresources = String::new();
     // One node has one web server.
@@ -228,7 +239,7 @@ mod tests {
     #[test]
     fn links_come_after_the_port_and_the_nodes_last() {
         let settings = Settings { media: &[Medium::Ucast, Medium::Serial], ..Settings::USUAL };
-        let text = settings.ha_cf();
+        let text = settings.ha_cf(0);
         let at = |line: &str| text.lines().position(|one| one == line).unwrap_or_else(|| panic!("{line}"));
         assert!(at("udpport 694") < at("ucast eth1 10.0.0.1"));
         assert!(at("ucast eth1 10.0.0.2") < at("baud 115200") && at("baud 115200") < at("serial /run/ttyHA"));

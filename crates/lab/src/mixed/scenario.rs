@@ -65,11 +65,13 @@ pub enum Scenario {
     Stonith,
     /// The second has just taken everything when the first comes, and is killed; the second stops before it notices.
     Hasty,
+    /// The second beats more seldom than the first would wait for.
+    SlowBeats,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Power,
         Self::FirstFirst,
         Self::SecondFirst,
@@ -91,6 +93,7 @@ impl Scenario {
         Self::Ipfail,
         Self::Stonith,
         Self::Hasty,
+        Self::SlowBeats,
     ];
 
     /// Its name.
@@ -118,6 +121,7 @@ impl Scenario {
             Self::Ipfail => "ipfail",
             Self::Stonith => "stonith",
             Self::Hasty => "hasty",
+            Self::SlowBeats => "slow-beats",
         }
     }
 
@@ -129,6 +133,7 @@ impl Scenario {
         let usual = Settings::USUAL;
         match self {
             Self::Power | Self::FirstFirst | Self::SecondFirst | Self::Kill => usual,
+            Self::SlowBeats => Settings { second_beats: Some(Duration::from_secs(3)), ..usual },
             Self::Legacy => Settings { auto_failback: "legacy", ..usual },
             Self::Words | Self::NoFailback | Self::Hasty => Settings { auto_failback: "off", ..usual },
             Self::Links | Self::Partition => Settings { media: CABLE_AND_LINE, ..usual },
@@ -257,6 +262,13 @@ impl Scenario {
                 (Kill(First), "22"),
                 (Start(First), "12"),
                 (Kill(Second), "11"),
+                (Start(Second), "12"),
+            ],
+            Self::SlowBeats => vec![
+                (Start(Both), "12"),
+                (Standby(First, Local), "22"),
+                (Takeover(First, Local), "12"),
+                (PowerOff(Second), "11"),
                 (Start(Second), "12"),
             ],
             Self::Freeze => {
