@@ -277,6 +277,9 @@ impl Play {
                     "the daemon of {node} is {}",
                     if frozen.is_none() { "frozen" } else { "thawed" }
                 ));
+                if frozen.is_none() {
+                    self.say("  its kernel keeps the address: both hold it until f thaws the daemon");
+                }
             }
             'l' | 'c' | 's' => {
                 let (link, name) = match key {
@@ -294,7 +297,7 @@ impl Play {
                 }
                 if link == LAN && pulled {
                     self.say("  nothing moves: the crossover still beats, so no node is dead");
-                    self.say("  the cure was ipfail with a `ping` node (to come); now: m moves it");
+                    self.say("  the cure: a `ping` node and `respawn … ipfail` in ha.cf; now: m moves it");
                 }
             }
             'm' => {
