@@ -794,7 +794,9 @@ impl R1 {
             (AskStep::Done, Handover::Given { set: given, .. }) if set == given => self.given_away(view, set),
             (step, handover) => {
                 let text = format!("standby message [{step:?}] from {} ignored.", view.name());
-                self.note(Level::Warning, text);
+                // The peer's `done` may come after its `stable` has told the same.
+                let is_late = step == AskStep::Done && handover == Handover::Idle;
+                self.note(if is_late { Level::Debug } else { Level::Warning }, text);
                 if handover == Handover::Idle && self.state == State::Stable && view.peer_locum {
                     // The peer waits for something that we do not know of: what we hold tells it how it ended.
                     self.say_holdings(self.settled(), None);

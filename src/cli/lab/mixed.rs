@@ -137,7 +137,7 @@ pub fn mixed(options: Mixed) -> anyhow::Result<ExitCode> {
 /// Plays what a seed chooses, and prints what came of it.
 ///
 /// # Errors
-/// As [`mixed`].
+/// As [`mixed()`].
 pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
     let Named(pair) = options.pair;
     let setup = setup(&options.common, &[pair])?;

@@ -1,5 +1,5 @@
 //! Clients: the programs that `respawn` and `failfast` name. They run while this node takes part, as the user that the
-//! line names, and are started again when they end; one that asks not to be (exit code [`ENOUGH`]) is not, and one that
+//! line names, and are started again when they end; one that asks not to be (exit code 100) is not, and one that
 //! ends again and again at once is given up. When one of `failfast` dies, the machine is rebooted.
 //!
 //! Source: `docs/heartbeat.md`, sections 2, 9 and 10. Unlike the original there is a pause before a program that ended at

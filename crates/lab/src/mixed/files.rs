@@ -96,7 +96,7 @@ pub struct Settings {
     pub auto_failback: &'static str,
     /// Further lines of `ha.cf`.
     pub more: &'static str,
-    /// The second node beats this seldom, and wants to be given up after [`PATIENCE`] times that; else both nodes beat
+    /// The second node beats this seldom, and wants to be given up after three times that; else both nodes beat
     /// alike.
     pub second_beats: Option<Duration>,
     /// How long a service takes to start, and to stop.

@@ -3,7 +3,7 @@
 //!
 //! * [`scenarios`] plays named lives of a cluster ([`Scenario`]) for several [`Pair`]s, several racks side by side;
 //! * [`random`] plays steps chosen by a seed;
-//! * [`replace`] makes two real heartbeats two Locums, node by node, and back, under the eyes of a client.
+//! * [`replace()`] makes two real heartbeats two Locums, node by node, and back, under the eyes of a client.
 //!
 //! **The audit** after each step waits, at most for a printed limit, until this has been so for two seconds (for nine
 //! where a real heartbeat may be about to restart itself): the address and the service of each group are on the same
