@@ -51,8 +51,11 @@ const WEB_PORT: u16 = 80;
 const LOG_LINES: usize = 40;
 /// Lines that no daemon may write.
 const FORBIDDEN: [&str; 3] = ["No one owns", "panicked", "hist queue is filling up"];
-/// These may be said where nodes could not hear each other, which no R1 cluster can prevent.
-const CALM_FORBIDDEN: [&str; 2] = ["Both machines own", "packet(s) were not sent again"];
+/// This may be said where nodes could not hear each other, which no R1 cluster can prevent.
+const BOTH_OWN: &str = "Both machines own";
+/// This may be said of the last frames of a node that leaves or starts again; so it counts only while both run, and not
+/// where chance restarts them.
+const NOT_SENT_AGAIN: &str = "packet(s) were not sent again";
 /// Where no frame is lost, nobody asks for one in vain.
 const CANNOT_SEND_AGAIN: &str = "Cannot rexmit";
 
@@ -517,15 +520,18 @@ impl Cluster {
     /// What the daemons have written since the last audit and must not.
     fn forbidden_lines(&mut self) -> Vec<String> {
         let mut found = Vec::new();
+        let both_run = self.lives == [Life::Running; 2];
         for (node, name) in NODES.iter().enumerate() {
             let log = self.log(node);
             let news = log.get(self.logs_read[node]..).unwrap_or_default();
             self.logs_read[node] = log.len();
             let is_bad = |line: &&str| {
-                let has = |text: &&str| line.contains(*text);
-                FORBIDDEN.iter().any(has)
-                    || !self.rough && CALM_FORBIDDEN.iter().any(has)
-                    || !self.rough && self.settings.loss.is_none() && line.contains(CANNOT_SEND_AGAIN)
+                let is_bad_in_calm = || {
+                    line.contains(BOTH_OWN)
+                        || line.contains(NOT_SENT_AGAIN) && both_run && self.settings.loss == Some(0)
+                        || line.contains(CANNOT_SEND_AGAIN) && self.settings.loss.is_none()
+                };
+                FORBIDDEN.iter().any(|text| line.contains(text)) || !self.rough && is_bad_in_calm()
             };
             found.extend(news.lines().filter(is_bad).map(|line| format!("{name} says: {line}")));
         }
