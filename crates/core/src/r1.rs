@@ -15,7 +15,7 @@
 //! What silence of the peer is worth, and how it is proved, is in `fencing`; the older language of heartbeat's legacy
 //! mode in `legacy`.
 //!
-//! Beside it runs the three-step handshake by which a set is handed over (`Handover`). Between two nodes of Locum
+//! Beside it runs the three-step handshake by which a set is handed over (`handover`). Between two nodes of Locum
 //! the same messages are spoken, but nobody waits for timers, and a healed partition ends with the owner from before
 //! the split still owning (invariant 5).
 
@@ -48,10 +48,12 @@ pub const HEAL_RESTART: Duration = Duration::from_secs(2);
 mod contest;
 mod doubt;
 mod fencing;
+mod handover;
 mod legacy;
 
 pub use fencing::FENCE_PAUSE;
 use fencing::Fence;
+use handover::Handover;
 use legacy::Legacy;
 
 /// Where the dialect is.
@@ -72,23 +74,6 @@ pub enum State {
     Leaving,
     /// Holds nothing and has said so.
     Left,
-}
-
-/// A hand-over of a set between two living nodes. Sets are named from the giver's view, as on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Handover {
-    /// None.
-    Idle,
-    /// We offered the set and wait for the peer to agree.
-    Offered { set: Holding, until: Instant },
-    /// The peer agreed; we are stopping the set, of which we held this.
-    Giving { set: Holding, held: Holding },
-    /// We stopped it and wait for the peer to have started it.
-    Given { set: Holding, held: Holding, until: Instant },
-    /// The peer offered, we agreed, it is stopping.
-    Awaiting { set: Holding, until: Instant },
-    /// It has stopped; we are starting.
-    Taking { set: Holding },
 }
 
 /// Something to be said once groups have come to rest.
@@ -453,60 +438,6 @@ impl R1 {
         }
     }
 
-    /// A person asks us to give a set to the peer.
-    pub fn order_standby(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
-        if set.and(self.mine).is_none() {
-            let done = Answer::Done("nothing of that set is here".into());
-            return self.answer(order, self.moving(view).map_or(done, Answer::Refused));
-        }
-        if let Err(why) = self.offer(view, set, Some(order)) {
-            self.answer(order, Answer::Refused(why));
-        }
-    }
-
-    /// Offers a set to the peer, without a person who waits for the answer.
-    ///
-    /// # Errors
-    /// Why not now, in words.
-    pub fn give_away(&mut self, view: &View<'_>, set: Holding) -> Result<(), String> {
-        if set.and(self.mine).is_none() { Ok(()) } else { self.offer(view, set, None) }
-    }
-
-    /// A script asks us to give a set to the peer, as `hb_standby` does; the log has what came of it.
-    pub fn wish_standby(&mut self, view: &View<'_>, set: Holding) {
-        if let Err(why) = self.give_away(view, set) {
-            self.note(Level::Warning, format!("not handed over: {why}"));
-        }
-    }
-
-    /// A script asks us to get a set from the peer, as `hb_takeover` does.
-    pub fn wish_takeover(&mut self, view: &View<'_>, set: Holding) {
-        let why =
-            if set.minus(self.mine).is_none() { Some("already here".into()) } else { self.in_flux(view) };
-        match why {
-            Some(why) => self.note(Level::Warning, format!("not asked for: {why}")),
-            None => self.say(Body::Takeover { hold: set }),
-        }
-    }
-
-    /// A person asks us to get a set from the peer.
-    pub fn order_takeover(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
-        if set.minus(self.mine).is_none() {
-            let done = Answer::Done("already here".into());
-            return self.answer(order, self.moving(view).map_or(done, Answer::Refused));
-        }
-        match self.in_flux(view) {
-            Some(why) => self.answer(order, Answer::Refused(why)),
-            None if self.takeover.is_some() => {
-                self.answer(order, Answer::Refused("another takeover is under way".into()));
-            }
-            None => {
-                self.takeover = Some((order, set, view.now + WAIT));
-                self.say(Body::Takeover { hold: set });
-            }
-        }
-    }
-
     /// Leave gracefully: at once, or when what moves has come to rest.
     pub fn order_leave(&mut self, view: &View<'_>, order: Option<OrderId>) {
         self.restart_at = None;
@@ -695,207 +626,6 @@ impl R1 {
         match self.offer(view, Holding::Foreign, None) {
             Ok(()) => self.failback_due = false,
             Err(why) => self.note(Level::Debug, format!("no failback yet: {why}")),
-        }
-    }
-
-    // ---- hand-over ----------------------------------------------------------------------------------------------
-
-    /// Why nothing can be handed over now.
-    fn in_flux(&self, view: &View<'_>) -> Option<String> {
-        if self.state != State::Stable {
-            return Some("this node has not settled yet".into());
-        }
-        if !view.peer_up {
-            return Some(format!("{} is not there", view.name()));
-        }
-        if self.leave.is_some() {
-            return Some("this node is leaving".into());
-        }
-        if self.legacy.speaks {
-            let text = "a real heartbeat with `auto_failback legacy` knows no hand-over; write `on` or `off` on both \
-                        nodes";
-            return Some(text.into());
-        }
-        if !self.contested().is_none() {
-            return Some("both nodes claim the same resources".into());
-        }
-        self.moving(view)
-    }
-
-    /// What is under way: a set counts as held from the moment it is taken, before its groups run or have stopped.
-    fn moving(&self, view: &View<'_>) -> Option<String> {
-        match self.transition() {
-            Some(what) => Some(format!("resources are in transition ({what})")),
-            None => (!view.groups.at_rest(Holding::All)).then(|| "resources are in transition".into()),
-        }
-    }
-
-    fn offer(&mut self, view: &View<'_>, set: Holding, order: Option<OrderId>) -> Result<(), String> {
-        if let Some(why) = self.in_flux(view) {
-            return Err(why);
-        }
-        if !self.other_stable {
-            return Err(format!("{} has not settled yet", view.name()));
-        }
-        self.handover = Handover::Offered { set, until: view.now + WAIT };
-        self.order = order;
-        self.other_stable = false;
-        self.say(Body::AskResources { hold: set, step: AskStep::Me });
-        if breakage::is(Breakage::StartBeforeDone) {
-            self.say(Body::AskResources { hold: set, step: AskStep::Done });
-        }
-        Ok(())
-    }
-
-    fn heard_ask(&mut self, view: &View<'_>, set: Holding, step: AskStep) {
-        if step == AskStep::Me && !view.is_first && view.peer_locum {
-            self.withdraw_offer(view);
-        }
-        match (step, self.handover) {
-            (AskStep::Me, _) if breakage::is(Breakage::NoAgreement) => {}
-            (AskStep::Me, Handover::Idle) => match self.in_flux(view) {
-                None => {
-                    self.note(Level::Info, format!("{} wants to go standby [{}]", view.name(), set.word()));
-                    self.other_stable = false;
-                    self.handover = Handover::Awaiting { set, until: view.now + HANDOVER_MAX };
-                    let here = self.mine.plus(set.mirrored());
-                    if let Some((order, ..)) = self.takeover.take_if(|(_, set, _)| set.minus(here).is_none())
-                    {
-                        self.order = Some(order);
-                    }
-                    self.say(Body::AskResources { hold: set, step: AskStep::Other });
-                }
-                Some(why) => {
-                    let text = format!(
-                        "standby message [me] from {} ignored.  local resources in flux. ({why})",
-                        view.name()
-                    );
-                    self.note(Level::Warning, text);
-                }
-            },
-            (AskStep::Other, Handover::Offered { set: offered, .. }) if set == offered => {
-                let text = format!("standby: {} can take our {} resources", view.name(), set.word());
-                self.note(Level::Info, text);
-                self.note(Level::Info, format!("give up {} HA resources (standby).", set.word()));
-                self.handover = Handover::Giving { set, held: set.and(self.mine) };
-                self.mine = self.mine.minus(set);
-                self.say_holdings(false, Some("standby"));
-                self.steps.push_back(Step::Want(set, false));
-            }
-            (AskStep::Done, Handover::Awaiting { set: awaited, .. }) if set == awaited => {
-                let taken = set.mirrored();
-                let text = format!("standby: acquire [{}] resources from {}", set.word(), view.name());
-                self.note(Level::Info, text);
-                self.note(Level::Info, format!("acquire {} HA resources (standby).", taken.word()));
-                self.handover = Handover::Taking { set };
-                self.mine = self.mine.plus(taken);
-                self.steps.push_back(Step::Want(taken, true));
-            }
-            (AskStep::Done, Handover::Given { set: given, .. }) if set == given => self.given_away(view, set),
-            (step, handover) => {
-                let text = format!("standby message [{step:?}] from {} ignored.", view.name());
-                // The peer's `done` may come after its `stable` has told the same.
-                let is_late = step == AskStep::Done && handover == Handover::Idle;
-                self.note(if is_late { Level::Debug } else { Level::Warning }, text);
-                if handover == Handover::Idle && self.state == State::Stable && view.peer_locum {
-                    // The peer waits for something that we do not know of: what we hold tells it how it ended.
-                    self.say_holdings(self.settled(), None);
-                }
-            }
-        }
-    }
-
-    /// Two offers have crossed, and the peer's goes first. (Two real heartbeats both wait for 10 s, and nothing moves.)
-    fn withdraw_offer(&mut self, view: &View<'_>) {
-        if let Handover::Offered { set, .. } = self.handover {
-            self.failback_due |= self.order.is_none() && set == Holding::Foreign;
-            let text = format!("{} asked for a hand-over at the same moment and goes first", view.name());
-            self.end_handover(Answer::Refused(text));
-        }
-    }
-
-    fn given_away(&mut self, view: &View<'_>, set: Holding) {
-        let text = format!("Other node completed standby takeover of {} resources.", set.word());
-        self.note(Level::Info, text);
-        self.end_handover(if view.groups.of(set).any(|group| view.peer_failed.contains(&group)) {
-            Answer::Refused(format!("a resource could not be started on {}", view.name()))
-        } else {
-            Answer::Done(format!("{} runs on {} now", words(set), view.name()))
-        });
-        self.end_doubt();
-        self.say_holdings(true, None);
-    }
-
-    /// The peer says that nothing moves there, and what it holds (in its view): a hand-over that waits for it is
-    /// done, or will never be (one of us may have been taken for dead meanwhile).
-    fn peer_rests(&mut self, view: &View<'_>, hold: Holding) {
-        match self.handover {
-            Handover::Awaiting { set, .. } if view.peer_locum || !set.and(hold).is_none() => {
-                let text = format!("{} keeps its {} resources.", view.name(), set.word());
-                self.note(Level::Warning, text.clone());
-                self.end_handover(Answer::Refused(text));
-            }
-            Handover::Given { set, .. } if set.mirrored().minus(hold).is_none() => self.given_away(view, set),
-            Handover::Giving { held, .. } | Handover::Given { held, .. } if view.peer_locum => {
-                let text = format!("{} has not taken {}; it runs here again", view.name(), words(held));
-                self.note(Level::Warning, text.clone());
-                self.keep(held, text);
-            }
-            _ => {}
-        }
-    }
-
-    /// A hand-over failed: what we held of it stays here.
-    fn keep(&mut self, held: Holding, why: String) {
-        self.mine = self.mine.plus(held);
-        self.steps.push_back(Step::Want(held, true));
-        self.end_handover(Answer::Refused(why));
-        self.say_holdings(true, None);
-    }
-
-    fn handover_goes_on(&mut self, view: &View<'_>) {
-        match self.handover {
-            Handover::Giving { set, held } if view.groups.released(set) => {
-                let text = format!("{} HA resource release completed (standby).", set.word());
-                self.note(Level::Info, text);
-                self.note(Level::Info, format!("Local standby process completed [{}].", set.word()));
-                self.handover = Handover::Given { set, held, until: view.now + HANDOVER_MAX };
-                self.say(Body::AskResources { hold: set, step: AskStep::Done });
-            }
-            Handover::Giving { set, held } if view.groups.stuck(set) && view.groups.at_rest(set) => {
-                self.keep(held, "a resource cannot be stopped; the set stays here".into());
-            }
-            Handover::Taking { set } if view.groups.acquired(set.mirrored()) => {
-                let taken = set.mirrored();
-                let text = format!("{} HA resource acquisition completed (standby).", taken.word());
-                self.note(Level::Info, text);
-                self.note(Level::Info, format!("Standby resource acquisition done [{}].", set.word()));
-                self.handover = Handover::Idle;
-                self.say(Body::AskResources { hold: set, step: AskStep::Done });
-                self.say_holdings(true, None);
-                let failed = view.groups.of(taken).any(|group| view.groups.failure(group).is_some());
-                self.end_order(if failed {
-                    Answer::Refused("a resource could not be started here".into())
-                } else {
-                    Answer::Done(format!("{} runs here now", words(taken)))
-                });
-            }
-            _ => {}
-        }
-    }
-
-    fn hand_back_now(&mut self, view: &View<'_>, set: Holding) {
-        let failed = view.groups.of(set.and(self.mine)).any(|group| view.groups.failure(group).is_some());
-        if failed && self.offer(view, set, None).is_err() {
-            self.hand_back = Some((set, view.now + HAND_BACK));
-        }
-    }
-
-    /// The set that we are giving away, as long as the peer has not finished taking it.
-    const fn given(&self) -> Holding {
-        match self.handover {
-            Handover::Giving { held, .. } | Handover::Given { held, .. } => held,
-            _ => Holding::None,
         }
     }
 
