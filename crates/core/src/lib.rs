@@ -9,6 +9,7 @@
 //! * [`director`] is the front room: an [`event::Event`] goes in, [`action::Action`]s come out. It composes
 //!   [`sequence`] (numbering, retransmission, acknowledgement), [`liveness`] (who is alive, on which link), [`r1`]
 //!   (who holds which resources: Linux-HA heartbeat's two-node dialect) and [`group`] (ordered start and stop);
+//! * [`native`] is the other dialect, of `locum.toml`: claims and leases;
 //! * [`status`] is what a person may see of it.
 #![no_std]
 
@@ -23,6 +24,7 @@ pub mod event;
 pub mod group;
 mod holding;
 pub mod liveness;
+pub mod native;
 pub mod note;
 pub mod plan;
 pub mod r1;

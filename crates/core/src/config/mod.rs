@@ -18,6 +18,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 pub use changes::restart_needed;
 pub use diag::{Diag, Explained, FileName, Place, Severity};
+pub(crate) use value::Written;
 
 use crate::{
     auth::Keys,

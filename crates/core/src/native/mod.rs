@@ -1,0 +1,9 @@
+//! The native dialect: two to 32 nodes, claims and leases, configured by one file, `locum.toml`.
+//!
+//! * [`plan`] is that file, checked, as plain values ([`crate::config::locum_toml`] makes it);
+//! * [`timing`] derives every time from the one number that the file gives;
+//! * [`meaning`] writes a plan as short lines, by which nodes compare what their files say.
+
+pub mod meaning;
+pub mod plan;
+pub mod timing;

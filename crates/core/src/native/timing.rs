@@ -1,0 +1,235 @@
+//! One number sets the pace; every other time follows from it here, each with its formula and what it is for.
+
+use core::fmt;
+
+use crate::time::Duration;
+
+/// The shortest pace: below it a busy machine's own delays are of the lease's size.
+pub const PACE_MIN: Duration = Duration::from_millis(100);
+/// The longest.
+pub const PACE_MAX: Duration = Duration::from_secs(60);
+/// The pace when the file names none.
+pub const PACE: Duration = Duration::from_secs(1);
+
+/// All times of a native cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// For how long a voter's grant stands, from the receipt of the beat that it granted.
+    pub lease: Duration,
+    /// Between two beats.
+    pub beat: Duration,
+    /// What clocks may differ by in one lease.
+    pub margin: Duration,
+    /// For how long an owner may act on a grant, from the *sending* of that beat: also the gate's deadline.
+    pub hold: Duration,
+    /// Silence after which a node is late: a warning.
+    pub late: Duration,
+    /// Silence after which a node, or one link to it, is silent.
+    pub silent: Duration,
+    /// For how long a voter that started grants nothing.
+    pub mute: Duration,
+    /// How much later each further candidate claims.
+    pub rank_step: Duration,
+    /// After which an unanswered prepare or propose is sent again.
+    pub retry: Duration,
+    /// The first wait after a collision, at most; it doubles with each further one.
+    pub collision: Duration,
+    /// The longest wait after a collision.
+    pub collision_max: Duration,
+    /// How long a link must carry beats both ways before it counts.
+    pub link_test: Duration,
+    /// Between two monitors of a resource whose file says nothing.
+    pub monitor_every: Duration,
+}
+
+/// One time, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// What it is called.
+    pub name: &'static str,
+    /// How long it is.
+    pub value: Duration,
+    /// How it follows from the pace.
+    pub formula: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {:?} ({})", self.name, self.value, self.formula)
+    }
+}
+
+impl Timing {
+    /// The times for a pace. Any pace gives times that can be calculated with; the check admits [`PACE_MIN`] to
+    /// [`PACE_MAX`].
+    #[must_use]
+    pub fn of(pace: Duration) -> Self {
+        let lease = pace.clamp(PACE_MIN, PACE_MAX);
+        let beat = lease * 3 / 10;
+        let margin = lease / 100 + Duration::from_millis(1);
+        let rank_step = lease / 20;
+        Self {
+            lease,
+            beat,
+            margin,
+            hold: lease - margin,
+            late: beat * 2,
+            silent: lease,
+            mute: lease + margin,
+            rank_step,
+            retry: (lease / 10).max(Duration::from_millis(20)),
+            collision: rank_step * 4,
+            collision_max: lease * 2,
+            link_test: beat * 2,
+            monitor_every: (lease * 10).clamp(Duration::from_secs(5), Duration::from_secs(60)),
+        }
+    }
+
+    /// The time from an owner's death to the claim of its group by another of so many candidates, if a majority of the
+    /// voters lives, no more than one frame of each kind is lost and no more than one collision happens.
+    #[must_use]
+    pub fn claim_bound(&self, candidates: usize) -> Duration {
+        let ranks = u32::try_from(candidates.saturating_sub(1)).unwrap_or(u32::MAX);
+        let waits = self.rank_step.saturating_mul(ranks);
+        self.lease + self.margin + waits.saturating_add(self.retry * 4 + self.collision)
+    }
+
+    /// All times with their formulas, in the order in which a takeover meets them. `candidates` is for the last one.
+    #[must_use]
+    pub fn rows(&self, candidates: usize) -> [Row; 14] {
+        let row = |name, value, formula, purpose| Row { name, value, formula, purpose };
+        [
+            row(
+                "lease",
+                self.lease,
+                "pace",
+                "for so long a voter grants nobody else what it granted, from the receipt of the beat it granted",
+            ),
+            row(
+                "beat",
+                self.beat,
+                "pace × 3/10",
+                "between two beats: 3.33 beats to a lease, so that one may be lost",
+            ),
+            row("margin", self.margin, "pace / 100 + 1 ms", "what two clocks may differ by in one lease"),
+            row(
+                "hold",
+                self.hold,
+                "lease − margin",
+                "for so long an owner and its gate act on a grant, from the sending of the beat: it ends first",
+            ),
+            row("late", self.late, "2 × beat", "a node silent for so long is late: a warning"),
+            row("silent", self.silent, "lease", "a node silent for so long is silent: others may claim"),
+            row(
+                "mute",
+                self.mute,
+                "lease + margin",
+                "for so long a voter that started grants nothing: what it may have granted before has ended by then",
+            ),
+            row(
+                "rank step",
+                self.rank_step,
+                "pace / 20",
+                "each further candidate claims so much later, so that the best one is alone",
+            ),
+            row(
+                "retry",
+                self.retry,
+                "pace / 10, at least 20 ms",
+                "after so long an unanswered prepare or propose is sent again",
+            ),
+            row(
+                "collision",
+                self.collision,
+                "4 × rank step",
+                "the longest first wait after a collision; random, doubled with each further one",
+            ),
+            row("longest collision", self.collision_max, "2 × lease", "where that doubling ends"),
+            row(
+                "link test",
+                self.link_test,
+                "2 × beat",
+                "for so long a link must carry beats both ways before it counts",
+            ),
+            row(
+                "monitor",
+                self.monitor_every,
+                "10 × pace, 5 s to 60 s",
+                "between two monitors of a resource that has no `monitor-every`",
+            ),
+            row(
+                "takeover",
+                self.claim_bound(candidates),
+                "lease + margin + (candidates − 1) × rank step + 4 × retry + collision",
+                "so long after its owner's death a group is claimed at the latest, if a majority of the voters lives and \
+                 hears the candidate both ways; its resources' starts come on top",
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paces() -> impl Iterator<Item = Timing> {
+        [100, 101, 250, 300, 999, 1000, 5000, 59_999, 60_000]
+            .into_iter()
+            .map(|millis| Timing::of(Duration::from_millis(millis)))
+    }
+
+    #[test]
+    fn an_owner_stops_before_its_voters_forget_it_and_survives_one_lost_beat() {
+        for timing in paces() {
+            // Both clocks may be off by half the margin; what is left of the lease is the owner's.
+            assert!(timing.hold + timing.margin <= timing.lease, "{timing:?}");
+            // A beat, one that is lost, and the wait for the echo in the beat after: renewed before the hold ends.
+            assert!(timing.beat * 3 < timing.hold, "{timing:?}");
+            assert!(timing.late < timing.silent && timing.mute > timing.lease, "{timing:?}");
+            assert!(timing.collision <= timing.collision_max, "{timing:?}");
+        }
+    }
+
+    #[test]
+    fn detection_is_no_slower_than_keepalived_at_equal_intervals() {
+        for timing in paces() {
+            // keepalived's backup takes over after 3 intervals and a skew of up to one more (RFC 9568, section 6.1).
+            assert!(timing.silent < timing.beat * 4, "{timing:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_has_round_numbers() {
+        let timing = Timing::of(Duration::from_secs(1));
+        let millis = timing.rows(3).map(|row| (row.name, row.value.as_millis()));
+        assert_eq!(
+            millis,
+            [
+                ("lease", 1000),
+                ("beat", 300),
+                ("margin", 11),
+                ("hold", 989),
+                ("late", 600),
+                ("silent", 1000),
+                ("mute", 1011),
+                ("rank step", 50),
+                ("retry", 100),
+                ("collision", 200),
+                ("longest collision", 2000),
+                ("link test", 600),
+                ("monitor", 10_000),
+                ("takeover", 1711),
+            ]
+        );
+    }
+
+    #[test]
+    fn no_pace_overflows() {
+        for pace in [Duration::ZERO, Duration::MAX] {
+            let timing = Timing::of(pace);
+            assert!(timing.claim_bound(usize::MAX) >= timing.lease);
+        }
+    }
+}
