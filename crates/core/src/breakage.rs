@@ -69,6 +69,34 @@ pub enum Breakage {
     NetstringOnSerial,
     /// A node that asks for the list of nodes has no answer.
     NoNodeList,
+    /// Claims: only the newest reported claim is accounted for, not all since the last confirmed one.
+    NewestClaimOnly,
+    /// Claims: a voter votes at once after its restart.
+    NoMuteness,
+    /// Claims: a voter promises although another owner's grant still runs.
+    RunningGrantIgnored,
+    /// Claims: a group is released before it was stopped.
+    ReleaseBeforeStop,
+    /// Claims: for a holder, a release proves that its owner runs nothing, whatever ballot it belongs to.
+    ReleaseProvesAnyBallot,
+    /// Claims: for a voter, a release ends whatever claim of that owner it holds.
+    ReleaseEndsAnyBallot,
+    /// Claims: a fence proves that its target runs nothing, whatever life of it the fence was begun against.
+    FenceProvesAnyGeneration,
+    /// Claims: an accept that must be durable counts from the end of its write.
+    AcceptedAtSync,
+    /// Claims: what must be durable is kept in memory only.
+    DurableInMemory,
+    /// Claims: an owner's new promise ends the grant of its old one.
+    PromiseEndsOwnGrant,
+    /// Claims: an echo extends claims that were added after the beat it echoes.
+    EchoExtendsLaterClaims,
+    /// Claims: no ceiling is kept, so a new life begins with rounds that an earlier one used.
+    NoCeiling,
+    /// Claims: votes of another voter set count.
+    VotesAcrossSets,
+    /// Claims: a voter whose file is gone votes at once.
+    BlankVotes,
 }
 
 impl Breakage {

@@ -18,6 +18,7 @@ extern crate alloc;
 pub mod action;
 pub mod auth;
 pub mod breakage;
+pub mod claims;
 pub mod config;
 pub mod director;
 pub mod event;

@@ -1,0 +1,619 @@
+//! One node's side of its own claims: asking for groups, counting votes, renewing by beats, striking what is proved,
+//! releasing. Whether a group should be claimed, started or given up is decided above; here is only what is true.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use super::{
+    Ballot, ByGroup, Claim, Digest, Echo, GroupId, Lease, Ledger, MemberIndex, Proof, Refusal, Report,
+    Voters, union,
+};
+use crate::{
+    breakage::{self, Breakage},
+    time::{Duration, Instant},
+};
+
+/// How many beats an echo may be late: older ones extend nothing.
+const BEATS_KEPT: usize = 16;
+/// How often a release is said: whoever misses all of them waits for the lease.
+const RELEASES: u32 = 3;
+
+/// What became of a group, for the layer above.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum News {
+    /// It is ours, under this epoch.
+    Gained(GroupId, Ballot),
+    /// An earlier owner was struck from the claim; the number of those that are left.
+    Struck(GroupId, usize),
+    /// Our lease has ended: whatever runs must be stopped, and [`Claimant::release`]d then.
+    Lost(GroupId),
+    /// Our ballot failed. Another owner's grant runs for at least so long yet; zero if a higher ballot stood against it,
+    /// or nobody answered.
+    Refused(GroupId, Duration),
+}
+
+/// A claim that is ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// As a majority accepted it.
+    pub claim: Claim,
+    /// The ballot under which the group was gained; it stays when the claim is made again under a higher one.
+    pub epoch: Ballot,
+    /// The end of the lease, by our own clock.
+    pub until: Instant,
+    /// The first beat in whose list it is, without a gap since then.
+    listed_since: Option<u64>,
+    /// Being written at the same ballot: confirmed, or with entries struck.
+    write: Option<Write>,
+    /// Proofs that came while something was being written.
+    proofs: Vec<Proof>,
+}
+
+/// A proposal under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Write {
+    claim: Claim,
+    /// When it was first sent: from then on it counts.
+    sent: Instant,
+    again: Instant,
+    accepted: Vec<MemberIndex>,
+    refused: Vec<(MemberIndex, Duration)>,
+}
+
+impl Write {
+    const fn new(claim: Claim, now: Instant, again: Instant) -> Self {
+        Self { claim, sent: now, again, accepted: Vec::new(), refused: Vec::new() }
+    }
+}
+
+/// A ballot on its way to a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Attempt {
+    /// Given up then, a lease after it began: a voter that lost its file forgets what it promised, and is mute for no less
+    /// than a lease; no ballot may count its old word together with what was said after that.
+    until: Instant,
+    stage: Stage,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    Prepare {
+        ballot: Ballot,
+        again: Instant,
+        promises: BTreeMap<MemberIndex, Report>,
+        refused: Vec<(MemberIndex, Duration)>,
+    },
+    Propose(Write),
+}
+
+impl Attempt {
+    /// What voters may have accepted of it.
+    fn into_claim(self) -> Option<Claim> {
+        match self.stage {
+            Stage::Propose(write) => Some(write.claim),
+            Stage::Prepare { .. } => None,
+        }
+    }
+}
+
+/// A release that is being said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Leaving {
+    claim: Claim,
+    successor: Option<MemberIndex>,
+    again: Instant,
+    left: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Seat {
+    held: Option<Held>,
+    attempt: Option<Attempt>,
+    /// To be claimed as soon as the ledger admits a round; whether durably.
+    wanted: Option<bool>,
+    /// What was ours when the lease ended: nothing new is claimed before it was stopped and released.
+    lapsed: Option<Claim>,
+    /// The highest round seen or used.
+    round: u64,
+    /// We have said that we start nothing below this.
+    barred: Option<Ballot>,
+    leaving: Option<Leaving>,
+}
+
+/// What is to be said to all voters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Call {
+    Prepare(GroupId, Ballot),
+    Propose(GroupId, Claim),
+    Release(GroupId, Claim, Option<MemberIndex>),
+}
+
+/// A beat that was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Sent {
+    sequence: u64,
+    at: Instant,
+}
+
+/// The claimant's state. See the module's text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claimant {
+    me: MemberIndex,
+    generation: u64,
+    lease: Lease,
+    /// After which an unanswered call is sent again.
+    retry: Duration,
+    /// Rounds of earlier lives lie below.
+    base: u64,
+    seats: ByGroup<Seat>,
+    beats: VecDeque<Sent>,
+    /// The newest of our beats that each voter granted.
+    echoed: BTreeMap<MemberIndex, u64>,
+    calls: Vec<Call>,
+    news: VecDeque<News>,
+}
+
+impl Claimant {
+    /// A new life: it holds nothing.
+    #[must_use]
+    pub fn new(me: MemberIndex, generation: u64, lease: Lease, retry: Duration, ledger: &Ledger) -> Self {
+        let base = if breakage::is(Breakage::NoCeiling) { 0 } else { ledger.synced().ceiling };
+        Self {
+            me,
+            generation,
+            lease,
+            retry,
+            base,
+            seats: BTreeMap::new(),
+            beats: VecDeque::new(),
+            echoed: BTreeMap::new(),
+            calls: Vec::new(),
+            news: VecDeque::new(),
+        }
+    }
+
+    /// Rounds up to this one were perhaps used by an earlier life.
+    pub(super) fn start_above(&mut self, round: u64) {
+        self.base = self.base.max(round);
+    }
+
+    /// What happened, oldest first.
+    pub fn poll(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    pub(super) fn take_calls(&mut self) -> Vec<Call> {
+        core::mem::take(&mut self.calls)
+    }
+
+    /// Our claim of a group, if we have one whose lease runs.
+    #[must_use]
+    pub fn held(&self, now: Instant, group: GroupId) -> Option<&Held> {
+        self.seats.get(&group)?.held.as_ref().filter(|held| held.until > now)
+    }
+
+    /// Whether a ballot for this group is under way, or waits for the disk.
+    #[must_use]
+    pub fn is_claiming(&self, group: GroupId) -> bool {
+        self.seats.get(&group).is_some_and(|seat| seat.attempt.is_some() || seat.wanted.is_some())
+    }
+
+    /// All that we hold, in order.
+    pub fn holds(&self, now: Instant) -> impl Iterator<Item = (GroupId, &Held)> {
+        self.seats.iter().filter_map(move |(group, seat)| {
+            Some((*group, seat.held.as_ref().filter(|held| held.until > now)?))
+        })
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let of = |seat: &Seat| {
+            let attempt = seat.attempt.as_ref().map(|attempt| match attempt.stage {
+                Stage::Prepare { again, .. } | Stage::Propose(Write { again, .. }) => again,
+            });
+            let held = seat.held.as_ref().map(|held| held.until);
+            let write = seat.held.as_ref().and_then(|held| held.write.as_ref()).map(|write| write.again);
+            let leaving = seat.leaving.as_ref().map(|leaving| leaving.again);
+            [attempt, held, write, leaving].into_iter().flatten().min()
+        };
+        self.seats.values().filter_map(of).min()
+    }
+
+    // ---- asking ----------------------------------------------------------
+
+    /// Begins to claim a group; also one that we hold, under a higher ballot. Nothing happens while what a lapsed claim
+    /// left is not released, or a ballot is under way.
+    pub fn claim(&mut self, now: Instant, ledger: &mut Ledger, group: GroupId, durable: bool) {
+        let seat = self.seats.entry(group).or_default();
+        if seat.lapsed.is_none() && seat.attempt.is_none() {
+            seat.wanted = Some(durable);
+            self.begin(now, ledger, group);
+        }
+    }
+
+    /// Sends the prepare if the ledger admits its round; else [`Self::tick`] tries again.
+    fn begin(&mut self, now: Instant, ledger: &mut Ledger, group: GroupId) {
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        let round = seat.round.max(self.base) + 1;
+        if seat.wanted.is_none() || seat.attempt.is_some() || !ledger.admits_round(round) {
+            return;
+        }
+        seat.round = round;
+        let ballot = Ballot { round, node: self.me };
+        let stage = Stage::Prepare {
+            ballot,
+            again: now + self.retry,
+            promises: BTreeMap::new(),
+            refused: Vec::new(),
+        };
+        seat.attempt = Some(Attempt { until: now + self.lease.owner(), stage });
+        // A claim that is made again is not renewed by beats meanwhile: what is promised to a higher ballot is granted to
+        // no lower one.
+        if let Some(held) = &mut seat.held {
+            held.listed_since = None;
+        }
+        self.calls.push(Call::Prepare(group, ballot));
+    }
+
+    /// Somebody uses this ballot for the group: the next of ours will be higher.
+    pub(super) fn saw(&mut self, group: GroupId, ballot: Ballot) {
+        let seat = self.seats.entry(group).or_default();
+        seat.round = seat.round.max(ballot.round);
+    }
+
+    /// Gives up claiming a group that we do not hold yet.
+    pub fn abandon(&mut self, now: Instant, group: GroupId) {
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        seat.wanted = None;
+        let proposed = seat.attempt.take().and_then(Attempt::into_claim);
+        if seat.held.is_none()
+            && let Some(claim) = proposed
+        {
+            self.say_release(now, group, claim, None);
+        }
+    }
+
+    /// `promise`
+    pub fn promised(
+        &mut self,
+        now: Instant,
+        voters: &Voters,
+        from: MemberIndex,
+        group: GroupId,
+        ballot: Ballot,
+        report: Report,
+    ) {
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        let Some(attempt) = &mut seat.attempt else { return };
+        let Stage::Prepare { ballot: ours, promises, .. } = &mut attempt.stage else { return };
+        if *ours != ballot || !voters.contains(from) {
+            return;
+        }
+        promises.insert(from, report);
+        if promises.len() < voters.majority() {
+            return;
+        }
+        let claim = Claim {
+            ballot,
+            generation: self.generation,
+            version: 0,
+            durable: seat.wanted.unwrap_or_default(),
+            unproved: union(promises.values(), self.me),
+        };
+        attempt.stage = Stage::Propose(Write::new(claim.clone(), now, now + self.retry));
+        self.calls.push(Call::Propose(group, claim));
+    }
+
+    /// A refusal of a prepare or of a proposal.
+    pub fn refused(&mut self, now: Instant, voters: &Voters, from: MemberIndex, refusal: &Refusal) {
+        let Refusal { group, ballot, promised, wait } = *refusal;
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        if !voters.contains(from) {
+            return;
+        }
+        seat.round = seat.round.max(promised.round);
+        if let Some(held) = seat.held.as_mut().filter(|held| held.claim.ballot == ballot) {
+            // A write of ours at a ballot that somebody has outbid: claim again above it, while the lease runs.
+            if held.write.take().is_some() && seat.attempt.is_none() {
+                seat.wanted = Some(held.claim.durable);
+            }
+            return;
+        }
+        let refused = match seat.attempt.as_mut().map(|attempt| &mut attempt.stage) {
+            Some(Stage::Prepare { ballot: ours, refused, .. }) if *ours == ballot => refused,
+            Some(Stage::Propose(write)) if write.claim.ballot == ballot => &mut write.refused,
+            _ => return,
+        };
+        refused.retain(|(voter, _)| *voter != from);
+        refused.push((from, wait));
+        if voters.members.len() - refused.len() < voters.majority() {
+            let wait = refused.iter().map(|(_, wait)| *wait).min().unwrap_or_default();
+            self.fail(now, group, wait);
+        }
+    }
+
+    /// The ballot will not be ours. While we hold the group under a lower one, it is claimed again.
+    fn fail(&mut self, now: Instant, group: GroupId, wait: Duration) {
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        let proposed = seat.attempt.take().and_then(Attempt::into_claim);
+        if seat.held.is_some() {
+            return;
+        }
+        seat.wanted = None;
+        if let Some(claim) = proposed {
+            self.say_release(now, group, claim, None);
+        }
+        self.news.push_back(News::Refused(group, wait));
+    }
+
+    /// `accept`
+    pub fn accepted(
+        &mut self,
+        now: Instant,
+        voters: &Voters,
+        from: MemberIndex,
+        group: GroupId,
+        ballot: Ballot,
+        version: u32,
+    ) {
+        let owner_lease = self.lease.owner();
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        let counts = |write: &mut Write| {
+            if write.claim.ballot == ballot
+                && write.claim.version == version
+                && voters.contains(from)
+                && !write.accepted.contains(&from)
+            {
+                write.accepted.push(from);
+            }
+            write.accepted.len() >= voters.majority()
+        };
+        if let Some(Attempt { stage: Stage::Propose(write), until }) = &mut seat.attempt
+            && counts(write)
+            && *until > now
+        {
+            return self.gain(now, group);
+        }
+        let Some(held) = &mut seat.held else { return };
+        if held.write.as_mut().is_some_and(counts)
+            && let Some(write) = held.write.take()
+        {
+            held.until = held.until.max(write.sent + owner_lease);
+            let was_confirmed = held.claim.is_confirmed();
+            held.claim = write.claim;
+            if was_confirmed {
+                self.news.push_back(News::Struck(group, held.claim.unproved.len()));
+            }
+            self.strike(now, group);
+        }
+    }
+
+    /// A majority has accepted our proposal.
+    fn gain(&mut self, now: Instant, group: GroupId) {
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        let Some(Attempt { stage: Stage::Propose(write), .. }) = seat.attempt.take() else { return };
+        let until = write.sent + self.lease.owner();
+        let held_before = seat.held.take().filter(|held| held.until > now);
+        let barred = seat.barred.is_some_and(|barred| write.claim.ballot < barred);
+        if held_before.is_none() && (until <= now || barred) {
+            // Too late, or we have promised somebody not to start under it.
+            seat.wanted = None;
+            self.say_release(now, group, write.claim, None);
+            self.news.push_back(News::Refused(group, Duration::ZERO));
+            return;
+        }
+        seat.wanted = None;
+        seat.leaving = None;
+        let epoch = held_before.as_ref().map_or(write.claim.ballot, |held| held.epoch);
+        let is_new = held_before.is_none();
+        let until = held_before.as_ref().map_or(until, |held| held.until.max(until));
+        let proofs = held_before.map(|held| held.proofs).unwrap_or_default();
+        let confirmed = Claim { version: 1, ..write.claim.clone() };
+        let confirm = Write::new(confirmed.clone(), now, now + self.retry);
+        if let Some(seat) = self.seats.get_mut(&group) {
+            seat.held = Some(Held {
+                claim: write.claim,
+                epoch,
+                until,
+                listed_since: None,
+                write: Some(confirm),
+                proofs,
+            });
+        }
+        self.calls.push(Call::Propose(group, confirmed));
+        if is_new {
+            self.news.push_back(News::Gained(group, epoch));
+        }
+    }
+
+    // ---- renewing --------------------------------------------------------
+
+    /// A beat goes out now: the digest of the list that it stands for.
+    pub fn beat(&mut self, now: Instant, sequence: u64) -> Digest {
+        for seat in self.seats.values_mut() {
+            let again = seat.attempt.is_some() || seat.wanted.is_some();
+            if let Some(held) = seat.held.as_mut().filter(|held| held.claim.is_confirmed() && !again) {
+                held.listed_since.get_or_insert(sequence);
+            }
+        }
+        self.beats.push_back(Sent { sequence, at: now });
+        if self.beats.len() > BEATS_KEPT {
+            self.beats.pop_front();
+        }
+        Digest::of(self.list().map(|(group, claim)| (group, claim.ballot)))
+    }
+
+    /// What is in the list now.
+    pub fn list(&self) -> impl Iterator<Item = (GroupId, &Claim)> {
+        self.seats.iter().filter_map(|(group, seat)| {
+            let held = seat.held.as_ref().filter(|held| held.listed_since.is_some())?;
+            Some((*group, &held.claim))
+        })
+    }
+
+    /// A voter's echo of a beat of ours.
+    pub fn echoed(
+        &mut self,
+        now: Instant,
+        ledger: &mut Ledger,
+        voters: &Voters,
+        from: MemberIndex,
+        echo: &Echo,
+    ) {
+        if !voters.contains(from) {
+            return;
+        }
+        if echo.granted {
+            let newest = self.echoed.entry(from).or_default();
+            *newest = echo.sequence.max(*newest);
+            self.extend(voters);
+        }
+        for (group, promised) in &echo.disputed {
+            let Some(seat) = self.seats.get_mut(group) else { continue };
+            seat.round = seat.round.max(promised.round);
+            let Some(held) = seat.held.as_mut().filter(|held| held.until > now) else { continue };
+            if held.claim.ballot < *promised && seat.attempt.is_none() {
+                held.listed_since = None;
+                seat.wanted = Some(held.claim.durable);
+                self.begin(now, ledger, *group);
+            }
+        }
+    }
+
+    /// The newest beat that a majority granted extends what was in its list, from the moment it was sent.
+    fn extend(&mut self, voters: &Voters) {
+        let mut newest: Vec<u64> =
+            self.echoed.iter().filter(|(voter, _)| voters.contains(**voter)).map(|(_, n)| *n).collect();
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        let Some(&granted) = newest.get(voters.majority() - 1) else { return };
+        let Some(sent) = self.beats.iter().find(|beat| beat.sequence == granted) else { return };
+        let until = sent.at + self.lease.owner();
+        let later = breakage::is(Breakage::EchoExtendsLaterClaims);
+        for held in self.seats.values_mut().filter_map(|seat| seat.held.as_mut()) {
+            if held.listed_since.is_some_and(|since| since <= granted) || later {
+                held.until = held.until.max(until);
+            }
+        }
+    }
+
+    // ---- proofs ----------------------------------------------------------
+
+    /// Something is proved of an earlier owner: what it covers is struck by one more write.
+    pub fn prove(&mut self, now: Instant, group: GroupId, proof: Proof) {
+        if let Some(held) = self.seats.get_mut(&group).and_then(|seat| seat.held.as_mut()) {
+            held.proofs.push(proof);
+            self.strike(now, group);
+        }
+    }
+
+    fn strike(&mut self, now: Instant, group: GroupId) {
+        let Some(held) = self.seats.get_mut(&group).and_then(|seat| seat.held.as_mut()) else { return };
+        if held.write.is_some() {
+            return;
+        }
+        let proofs = core::mem::take(&mut held.proofs);
+        let mut claim = held.claim.clone();
+        claim.unproved.retain(|entry| !proofs.iter().any(|proof| proof.covers(entry)));
+        if claim.unproved.len() == held.claim.unproved.len() {
+            return;
+        }
+        claim.version += 1;
+        self.calls.push(Call::Propose(group, claim.clone()));
+        let write = Write::new(claim, now, now + self.retry);
+        if let Some(held) = self.seats.get_mut(&group).and_then(|seat| seat.held.as_mut()) {
+            held.write = Some(write);
+        }
+    }
+
+    /// Somebody who holds the group under `ballot` asks whether we may be forgotten. `running`: something of the group may
+    /// run here. If the answer is yes, nothing will be started here under a lower ballot.
+    pub fn answer(&mut self, now: Instant, group: GroupId, ballot: Ballot, running: bool) -> bool {
+        let seat = self.seats.entry(group).or_default();
+        let holds = seat.held.as_ref().is_some_and(|held| held.until > now);
+        if running || holds || ballot.node == self.me {
+            return false;
+        }
+        seat.barred = seat.barred.max(Some(ballot));
+        seat.round = seat.round.max(ballot.round);
+        true
+    }
+
+    // ---- ending ----------------------------------------------------------
+
+    /// Everything that ran of the group is stopped, and its gate is shut: the claim, held or lapsed, is given back.
+    pub fn release(&mut self, now: Instant, group: GroupId, successor: Option<MemberIndex>) {
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        seat.wanted = None;
+        let proposed = seat.attempt.take().and_then(Attempt::into_claim);
+        let held = seat.held.take().map(|held| held.write.map_or(held.claim, |write| write.claim));
+        let lapsed = seat.lapsed.take();
+        // The highest of them covers the others.
+        if let Some(claim) = [proposed, held, lapsed].into_iter().flatten().max_by_key(|claim| claim.ballot) {
+            self.say_release(now, group, claim, successor);
+        }
+    }
+
+    fn say_release(&mut self, now: Instant, group: GroupId, claim: Claim, successor: Option<MemberIndex>) {
+        self.calls.push(Call::Release(group, claim.clone(), successor));
+        let leaving = Leaving { claim, successor, again: now + self.retry, left: RELEASES - 1 };
+        self.seats.entry(group).or_default().leaving = Some(leaving);
+    }
+
+    /// Time has passed: leases end, what was not answered is said again.
+    pub fn tick(&mut self, now: Instant, ledger: &mut Ledger) {
+        let groups: Vec<GroupId> = self.seats.keys().copied().collect();
+        for group in groups {
+            self.expire(now, group);
+            self.begin(now, ledger, group);
+            self.repeat(now, group);
+        }
+    }
+
+    fn expire(&mut self, now: Instant, group: GroupId) {
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        let Some(held) = seat.held.take_if(|held| held.until <= now) else { return };
+        seat.wanted = None;
+        let proposed = seat.attempt.take().and_then(Attempt::into_claim);
+        seat.lapsed = Some(proposed.unwrap_or_else(|| held.write.map_or(held.claim, |write| write.claim)));
+        self.news.push_back(News::Lost(group));
+    }
+
+    fn repeat(&mut self, now: Instant, group: GroupId) {
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        let retry = self.retry;
+        let due = |again: &mut Instant| {
+            let due = *again <= now;
+            if due {
+                *again = now + retry;
+            }
+            due
+        };
+        let give_up = seat.attempt.as_ref().is_some_and(|attempt| attempt.until <= now);
+        let attempt = seat.attempt.as_mut().map(|attempt| match &mut attempt.stage {
+            Stage::Prepare { ballot, again, .. } => (again, Call::Prepare(group, *ballot)),
+            Stage::Propose(Write { claim, again, .. }) => (again, Call::Propose(group, claim.clone())),
+        });
+        if let Some((again, call)) = attempt.filter(|_| !give_up)
+            && due(again)
+        {
+            self.calls.push(call);
+        }
+        if let Some(write) = seat.held.as_mut().and_then(|held| held.write.as_mut())
+            && due(&mut write.again)
+        {
+            self.calls.push(Call::Propose(group, write.claim.clone()));
+        }
+        if let Some(leaving) = seat.leaving.as_mut().filter(|leaving| leaving.again <= now) {
+            leaving.again = now + retry;
+            leaving.left -= 1;
+            self.calls.push(Call::Release(group, leaving.claim.clone(), leaving.successor));
+        }
+        seat.leaving.take_if(|leaving| leaving.left == 0);
+        if give_up {
+            self.fail(now, group, Duration::ZERO);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What a member must remember over a restart.
+
+use super::{ByGroup, Claim, GroupId, Report};
+use crate::{
+    breakage::{self, Breakage},
+    time::Duration,
+};
+
+/// By how many rounds the ceiling is moved ahead at once: so seldom is it written.
+pub const CEILING_STEP: u64 = 1024;
+
+/// The content of the file, as the hands write and read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Durable {
+    /// Above every round that this member promised or proposed.
+    pub ceiling: u64,
+    /// No lease that it granted was longer.
+    pub longest_lease: Duration,
+    /// The voter set it belongs to.
+    pub set: u32,
+    /// The claims that must be remembered, those of guards `watchdog` and `fence`.
+    pub claims: ByGroup<Report>,
+}
+
+/// The file and what is on its way to it. One write at a time; what changes meanwhile goes with the next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ledger {
+    /// What is surely on disk.
+    synced: Durable,
+    /// What should be.
+    wanted: Durable,
+    /// What is being written.
+    writing: Option<Durable>,
+    /// A write failed: nothing that this member says may be relied on any more.
+    failed: bool,
+    /// There is no file, and none is made before [`Self::adopt`]: the next life must not take it for a memory.
+    blank: bool,
+}
+
+impl Ledger {
+    /// As read from disk. The ceiling is moved ahead at once: this life's rounds lie above what the last one may have used.
+    #[must_use]
+    pub fn new(read: Durable) -> Self {
+        let ceiling = read.ceiling.saturating_add(CEILING_STEP);
+        let wanted = Durable { ceiling, ..read.clone() };
+        Self { wanted, synced: read, writing: None, failed: false, blank: false }
+    }
+
+    /// There is no file.
+    #[must_use]
+    pub fn blank() -> Self {
+        Self { blank: true, ..Self::new(Durable::default()) }
+    }
+
+    /// What is surely on disk.
+    #[must_use]
+    pub const fn synced(&self) -> &Durable {
+        &self.synced
+    }
+
+    /// Whether all that should be on disk is.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced == self.wanted
+    }
+
+    /// Whether a write has failed.
+    #[must_use]
+    pub const fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Whether this round may be promised or proposed. If not, the ceiling will be moved, and whoever asked asks again.
+    pub fn admits_round(&mut self, round: u64) -> bool {
+        // In time, so that seldom anybody has to wait for it.
+        if round.saturating_add(CEILING_STEP / 2) > self.wanted.ceiling {
+            self.wanted.ceiling = round.saturating_add(CEILING_STEP);
+        }
+        round <= self.synced.ceiling || breakage::is(Breakage::NoCeiling)
+    }
+
+    /// Whether a lease of this length may be granted. If not, it will be written, and whoever asked asks again.
+    pub fn admits_lease(&mut self, lease: Duration) -> bool {
+        self.wanted.longest_lease = self.wanted.longest_lease.max(lease);
+        lease <= self.synced.longest_lease
+    }
+
+    /// Remembers what a voter accepted. Whether it is on disk is told by [`Self::has`].
+    pub fn keep(&mut self, group: GroupId, report: Report) {
+        self.wanted.claims.insert(group, report);
+    }
+
+    /// Whether this claim of the group, or a newer version of it, is on disk.
+    #[must_use]
+    pub fn has(&self, group: GroupId, claim: &Claim) -> bool {
+        let kept = self.synced.claims.get(&group).and_then(|report| report.accepted.as_ref());
+        kept.is_some_and(|kept| kept.ballot == claim.ballot && kept.version >= claim.version)
+    }
+
+    /// Takes over what a majority of the others remembers.
+    pub fn adopt(&mut self, copied: Durable) {
+        self.blank = false;
+        self.wanted.ceiling = self.wanted.ceiling.max(copied.ceiling.saturating_add(CEILING_STEP));
+        self.wanted.longest_lease = self.wanted.longest_lease.max(copied.longest_lease);
+        self.wanted.set = copied.set;
+        self.wanted.claims = copied.claims;
+    }
+
+    /// What to write now, if anything: to be answered by [`Self::written`].
+    pub fn poll(&mut self) -> Option<Durable> {
+        if self.failed || self.blank || self.writing.is_some() || self.wanted == self.synced {
+            return None;
+        }
+        self.writing = Some(self.wanted.clone());
+        self.writing.clone()
+    }
+
+    /// The write that [`Self::poll`] gave has ended: it is on disk, or nobody knows.
+    pub fn written(&mut self, ok: bool) {
+        let Some(written) = self.writing.take() else { return };
+        if ok {
+            self.synced = written;
+        } else {
+            self.failed = true;
+        }
+    }
+}

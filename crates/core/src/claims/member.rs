@@ -1,0 +1,694 @@
+//! One member of the cluster as far as claims go: a node that claims, a voter, or both. Messages come in, messages go
+//! out; what must be on disk is handed to the hands and comes back as an event. What the member says to all it says to
+//! itself, too: its own vote is a vote like any other.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec,
+    vec::Vec,
+};
+
+use super::{
+    Ballot, ByGroup, Claim, Claimant, Digest, Durable, GroupId, Lease, Ledger, MemberIndex, News, Proof,
+    Report, Standing, Verdict, Voter, Voters,
+    claimant::Call,
+    message::{Beat, Copied, Echo, Envelope, Message, Refusal, To, Word},
+};
+use crate::{
+    breakage::{self, Breakage},
+    time::{Duration, Instant},
+};
+
+/// What a member is born with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// Which member it is.
+    pub me: MemberIndex,
+    /// Which of its lives.
+    pub generation: u64,
+    /// Who votes.
+    pub voters: Voters,
+    /// For how long ownership is granted.
+    pub lease: Lease,
+    /// After which an unanswered message is said again.
+    pub retry: Duration,
+    /// Whether it may claim: a witness may not.
+    pub claims: bool,
+}
+
+/// What the layer above must know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// Of our own claims.
+    Own(News),
+    /// A group was released by its owner; perhaps for somebody.
+    Released(GroupId, Ballot, Option<MemberIndex>),
+}
+
+/// What is known of another member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Peer {
+    generation: u64,
+    sequence: u64,
+    word: Option<Word>,
+    /// Our newest beat that it has heard.
+    echoed: u64,
+    /// What it says that it owns, as of `list_digest`.
+    list: ByGroup<Claim>,
+    list_digest: Digest,
+    copied: Option<Copied>,
+}
+
+/// Whether we know what our earlier lives promised and proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Memory {
+    /// There is no file.
+    Lost,
+    /// Nor has any voter: every other one was heard to be blank in this life of ours. The cluster is new.
+    Founding,
+    /// A copy is on its way to the disk; up to this round anything may have been promised or proposed.
+    Adopting(u64),
+    /// We do.
+    Good,
+}
+
+/// The member's state. See the module's text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Member {
+    settings: Settings,
+    ledger: Ledger,
+    voter: Option<Voter>,
+    claimant: Option<Claimant>,
+    peers: BTreeMap<MemberIndex, Peer>,
+    sequence: u64,
+    /// When our newest beats were sent, for [`Self::is_heard`].
+    sent: VecDeque<(u64, Instant)>,
+    /// What may run here; told by the layer above.
+    running: BTreeSet<GroupId>,
+    memory: Memory,
+    out: Vec<Envelope>,
+    notices: VecDeque<Notice>,
+}
+
+impl Member {
+    /// A new life. `read`: what the file says; `None` if there is none, or none that belongs to this cluster.
+    #[must_use]
+    pub fn new(now: Instant, settings: Settings, read: Option<Durable>) -> Self {
+        let blank = read.is_none() && !breakage::is(Breakage::BlankVotes);
+        let ledger = if blank { Ledger::blank() } else { Ledger::new(read.unwrap_or_default()) };
+        let votes = settings.voters.contains(settings.me);
+        let voter = votes.then(|| Voter::new(now, &ledger, settings.lease.margin, blank));
+        let claimant = settings.claims.then(|| {
+            Claimant::new(settings.me, settings.generation, settings.lease, settings.retry, &ledger)
+        });
+        let mut member = Self {
+            settings,
+            ledger,
+            voter,
+            claimant,
+            peers: BTreeMap::new(),
+            sequence: 0,
+            sent: VecDeque::new(),
+            running: BTreeSet::new(),
+            memory: if blank { Memory::Lost } else { Memory::Good },
+            out: Vec::new(),
+            notices: VecDeque::new(),
+        };
+        if member.claimant.is_some() {
+            member.say(To::All, Message::Swept);
+        }
+        member
+    }
+
+    // ---- what comes out --------------------------------------------------
+
+    /// What is to be sent, oldest first.
+    pub fn take_out(&mut self) -> Vec<Envelope> {
+        core::mem::take(&mut self.out)
+    }
+
+    /// What happened, oldest first.
+    pub fn poll(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// What is to be written now, if anything; answered by [`Self::written`].
+    pub fn write(&mut self) -> Option<Durable> {
+        self.ledger.poll()
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.claimant.as_ref().and_then(Claimant::deadline)
+    }
+
+    /// What it is born with.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What is on its way to the disk and on it.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Its standing as a voter; `None` if it is none.
+    #[must_use]
+    pub fn standing(&self, now: Instant) -> Option<Standing> {
+        self.voter.as_ref().map(|voter| voter.standing(now))
+    }
+
+    /// Its voter's memory, if it votes.
+    #[must_use]
+    pub const fn voter(&self) -> Option<&Voter> {
+        self.voter.as_ref()
+    }
+
+    /// Its claims, if it may claim.
+    #[must_use]
+    pub const fn claimant(&self) -> Option<&Claimant> {
+        self.claimant.as_ref()
+    }
+
+    /// Who said last that it owns this group: the newest of the claims in the lists of the others.
+    #[must_use]
+    pub fn owner_elsewhere(&self, group: GroupId) -> Option<&Claim> {
+        self.peers.values().filter_map(|peer| peer.list.get(&group)).max_by_key(|claim| claim.ballot)
+    }
+
+    /// Whether a majority of voters has heard a beat of ours that is younger than a lease. Who is not heard has no
+    /// business to claim.
+    #[must_use]
+    pub fn is_heard(&self, now: Instant) -> bool {
+        let oldest = self.sent.iter().find(|(_, at)| now.since(*at) < self.settings.lease.length);
+        let Some((oldest, _)) = oldest else { return false };
+        let heard = |voter: &&MemberIndex| {
+            **voter == self.settings.me
+                || self.peers.get(voter).is_some_and(|peer| peer.echoed >= *oldest && peer.echoed > 0)
+        };
+        self.settings.voters.members.iter().filter(heard).count() >= self.settings.voters.majority()
+    }
+
+    // ---- what is asked of it ---------------------------------------------
+
+    /// Claims a group; see [`Claimant::claim`]. A member without memory claims nothing: it might use a ballot twice.
+    pub fn claim(&mut self, now: Instant, group: GroupId, durable: bool) {
+        if let Some(claimant) = self.claimant.as_mut().filter(|_| self.memory == Memory::Good) {
+            claimant.claim(now, &mut self.ledger, group, durable);
+        }
+        self.settle(now);
+    }
+
+    /// Gives up claiming a group.
+    pub fn abandon(&mut self, now: Instant, group: GroupId) {
+        self.with_claimant(now, |claimant| claimant.abandon(now, group));
+    }
+
+    /// Gives back a group that was stopped.
+    pub fn release(&mut self, now: Instant, group: GroupId, successor: Option<MemberIndex>) {
+        self.with_claimant(now, |claimant| claimant.release(now, group, successor));
+    }
+
+    /// Something is proved of an earlier owner.
+    pub fn prove(&mut self, now: Instant, group: GroupId, proof: Proof) {
+        self.with_claimant(now, |claimant| claimant.prove(now, group, proof));
+    }
+
+    /// Whether anything of a group may run here.
+    pub fn set_running(&mut self, group: GroupId, runs: bool) {
+        if runs {
+            self.running.insert(group);
+        } else {
+            self.running.remove(&group);
+        }
+    }
+
+    fn with_claimant(&mut self, now: Instant, change: impl FnOnce(&mut Claimant)) {
+        if let Some(claimant) = &mut self.claimant {
+            change(claimant);
+        }
+        self.settle(now);
+    }
+
+    /// The next beat, to be sent to all right now.
+    pub fn beat(&mut self, now: Instant) -> Beat {
+        self.tick(now);
+        self.sequence += 1;
+        let sequence = self.sequence;
+        self.sent.push_back((sequence, now));
+        self.sent.retain(|(_, at)| now.since(*at) < self.settings.lease.length);
+        let digest = self.claimant.as_mut().map(|claimant| claimant.beat(now, sequence));
+        let mut beat = Beat {
+            sequence,
+            digest: digest.unwrap_or_default(),
+            lease: self.settings.lease.length,
+            word: self.word(),
+            echoes: Vec::new(),
+        };
+        self.hear_own_beat(now, &beat);
+        self.ask_the_unproved();
+        if matches!(self.memory, Memory::Lost | Memory::Founding) {
+            self.say(To::All, Message::AskCopy);
+        }
+        self.settle(now);
+        beat.echoes = self.peers.keys().filter_map(|peer| Some((*peer, self.echo(*peer)?))).collect();
+        beat
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant) {
+        if let Some(claimant) = &mut self.claimant {
+            claimant.tick(now, &mut self.ledger);
+        }
+        self.settle(now);
+    }
+
+    /// The write that [`Self::write`] gave has ended.
+    pub fn written(&mut self, now: Instant, ok: bool) {
+        self.ledger.written(ok);
+        let adopted = match self.memory {
+            Memory::Adopting(round) if self.ledger.is_synced() => Some(round),
+            _ => None,
+        };
+        if let Some(round) = adopted {
+            self.memory = Memory::Good;
+            if let Some(claimant) = &mut self.claimant {
+                claimant.start_above(round);
+            }
+        }
+        if let Some(voter) = &mut self.voter {
+            let answers = voter.written(now, &self.ledger);
+            if let Some(round) = adopted {
+                voter.copied(now, self.ledger.synced(), round, self.settings.lease.margin);
+            }
+            for (group, ballot, version) in answers {
+                self.reply(now, ballot.node, Message::Accept(vec![(group, ballot, version)]));
+            }
+        }
+        self.tick(now);
+    }
+
+    // ---- what it hears ---------------------------------------------------
+
+    /// A message came from another member in this life of it, with this number of its voter set.
+    pub fn heard(&mut self, now: Instant, from: MemberIndex, generation: u64, set: u32, message: Message) {
+        self.tick(now);
+        let peer = self.peers.entry(from).or_default();
+        if generation < peer.generation {
+            return;
+        }
+        if generation > peer.generation {
+            *peer = Peer { generation, ..Peer::default() };
+        }
+        self.take(now, from, generation, set, message);
+        self.settle(now);
+    }
+
+    fn take(&mut self, now: Instant, from: MemberIndex, generation: u64, set: u32, message: Message) {
+        let counts = set == self.settings.voters.number || breakage::is(Breakage::VotesAcrossSets);
+        match message {
+            Message::Beat(beat) => self.heard_beat(now, from, generation, counts, beat),
+            Message::Prepare(list) if counts => self.heard_prepare(now, from, &list),
+            Message::Propose(lease, list) if counts => self.heard_propose(now, from, lease, &list),
+            Message::Promise(list) if counts => {
+                if let Some(claimant) = &mut self.claimant {
+                    for (group, ballot, report) in list {
+                        claimant.promised(now, &self.settings.voters, from, group, ballot, report);
+                    }
+                }
+            }
+            Message::Refuse(list) if counts => {
+                if let Some(claimant) = &mut self.claimant {
+                    for refusal in list {
+                        claimant.refused(now, &self.settings.voters, from, &refusal);
+                    }
+                }
+            }
+            Message::Accept(list) if counts => {
+                if let Some(claimant) = &mut self.claimant {
+                    for (group, ballot, version) in list {
+                        claimant.accepted(now, &self.settings.voters, from, group, ballot, version);
+                    }
+                }
+            }
+            // Votes of another set are no votes.
+            Message::Prepare(_)
+            | Message::Propose(..)
+            | Message::Promise(_)
+            | Message::Refuse(_)
+            | Message::Accept(_) => {}
+            Message::Release(list) => self.heard_release(now, from, list),
+            Message::Swept => self.heard_swept(now, from, generation),
+            Message::AskList => {
+                let list = self.own_list();
+                self.say(To::One(from), Message::List(list));
+            }
+            Message::List(list) => self.heard_list(now, from, generation, list),
+            Message::Ask(list) => self.heard_ask(now, from, &list),
+            Message::Clear(list) => {
+                for (group, ballot) in list {
+                    self.prove_own(now, group, Proof::Answered { node: from, ballot });
+                }
+            }
+            Message::AskCopy => {
+                if let Some(groups) = self.voter.as_mut().and_then(|voter| voter.copy(now)) {
+                    let Durable { ceiling, longest_lease, .. } = *self.ledger.synced();
+                    self.say(To::One(from), Message::Copy(Copied { ceiling, longest_lease, groups }));
+                }
+            }
+            Message::Copy(copied) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.copied = Some(copied);
+                }
+            }
+        }
+    }
+
+    fn heard_beat(&mut self, now: Instant, from: MemberIndex, generation: u64, counts: bool, beat: Beat) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if beat.sequence <= peer.sequence {
+            return;
+        }
+        peer.sequence = beat.sequence;
+        peer.word = Some(beat.word);
+        let mut ask = beat.digest != peer.list_digest;
+        if let Some(voter) = self.voter.as_mut().filter(|_| counts) {
+            ask |= voter.beat(now, &mut self.ledger, from, generation, &beat);
+        }
+        if ask {
+            self.say(To::One(from), Message::AskList);
+        }
+        let me = self.settings.me;
+        for (_, echo) in beat.echoes.into_iter().filter(|(of, _)| *of == me) {
+            self.heard_echo(now, from, counts, &echo);
+        }
+    }
+
+    fn heard_echo(&mut self, now: Instant, from: MemberIndex, counts: bool, echo: &Echo) {
+        if echo.generation != self.settings.generation {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.echoed = peer.echoed.max(echo.sequence);
+        }
+        if let Some(claimant) = self.claimant.as_mut().filter(|_| counts) {
+            claimant.echoed(now, &mut self.ledger, &self.settings.voters, from, echo);
+        }
+    }
+
+    fn hear_own_beat(&mut self, now: Instant, beat: &Beat) {
+        let Settings { me, generation, .. } = self.settings;
+        let list = self.own_list();
+        let Some(voter) = &mut self.voter else { return };
+        if voter.beat(now, &mut self.ledger, me, generation, beat) {
+            voter.list(now, &mut self.ledger, me, generation, &list);
+        }
+        if let (Some(echo), Some(claimant)) = (voter.echo(me), &mut self.claimant) {
+            claimant.echoed(now, &mut self.ledger, &self.settings.voters, me, &echo);
+        }
+    }
+
+    /// What we tell a member of its newest beat. Who does not vote tells that it was heard.
+    fn echo(&self, of: MemberIndex) -> Option<Echo> {
+        let peer = self.peers.get(&of).filter(|peer| peer.sequence > 0)?;
+        let Peer { generation, sequence, .. } = *peer;
+        let voted = self.voter.as_ref().and_then(|voter| voter.echo(of));
+        let heard = Echo { generation, sequence, granted: false, disputed: Vec::new() };
+        Some(voted.filter(|echo| (echo.generation, echo.sequence) == (generation, sequence)).unwrap_or(heard))
+    }
+
+    /// Somebody uses this ballot: ours will be higher.
+    fn saw(&mut self, group: GroupId, ballot: Ballot) {
+        if let Some(claimant) = &mut self.claimant {
+            claimant.saw(group, ballot);
+        }
+    }
+
+    fn heard_prepare(&mut self, now: Instant, from: MemberIndex, list: &[(GroupId, Ballot)]) {
+        list.iter().for_each(|(group, ballot)| self.saw(*group, *ballot));
+        let Some(voter) = &mut self.voter else { return };
+        let (mut promises, mut refusals) = (Vec::new(), Vec::new());
+        for &(group, ballot) in list.iter().filter(|(_, ballot)| ballot.node == from) {
+            match voter.prepare(now, &mut self.ledger, group, ballot) {
+                Some(Verdict::Promise(report)) => promises.push((group, ballot, report)),
+                Some(Verdict::Refuse { promised, wait }) => {
+                    refusals.push(Refusal { group, ballot, promised, wait });
+                }
+                Some(Verdict::Accept) | None => {}
+            }
+        }
+        self.reply_lists(now, from, Message::Promise(promises), Message::Refuse(refusals));
+    }
+
+    fn heard_propose(&mut self, now: Instant, from: MemberIndex, lease: Duration, list: &[(GroupId, Claim)]) {
+        let Some(voter) = &mut self.voter else { return };
+        let (mut accepts, mut refusals) = (Vec::new(), Vec::new());
+        for (group, claim) in list.iter().filter(|(_, claim)| claim.owner() == from) {
+            match voter.propose(now, &mut self.ledger, *group, claim, lease) {
+                Some(Verdict::Accept) => accepts.push((*group, claim.ballot, claim.version)),
+                Some(Verdict::Refuse { promised, wait }) => {
+                    refusals.push(Refusal { group: *group, ballot: claim.ballot, promised, wait });
+                }
+                Some(Verdict::Promise(_)) | None => {}
+            }
+        }
+        self.reply_lists(now, from, Message::Accept(accepts), Message::Refuse(refusals));
+    }
+
+    fn heard_release(
+        &mut self,
+        now: Instant,
+        from: MemberIndex,
+        list: Vec<(GroupId, Claim, Option<MemberIndex>)>,
+    ) {
+        for (group, claim, successor) in list {
+            if claim.owner() != from {
+                continue;
+            }
+            self.saw(group, claim.ballot);
+            if let Some(voter) = &mut self.voter {
+                voter.release(&mut self.ledger, group, &claim);
+            }
+            self.prove_own(now, group, Proof::Released(claim.ballot));
+            if let Some(peer) = self.peers.get_mut(&from)
+                && peer.list.get(&group).is_some_and(|listed| listed.ballot <= claim.ballot)
+            {
+                peer.list.remove(&group);
+            }
+            if from != self.settings.me {
+                self.notices.push_back(Notice::Released(group, claim.ballot, successor));
+            }
+        }
+    }
+
+    fn heard_swept(&mut self, now: Instant, from: MemberIndex, generation: u64) {
+        if let Some(voter) = &mut self.voter {
+            voter.swept(&mut self.ledger, from, generation);
+        }
+        let groups: Vec<GroupId> =
+            self.claimant.iter().flat_map(|claimant| claimant.holds(now)).map(|(group, _)| group).collect();
+        for group in groups {
+            self.prove_own(now, group, Proof::Swept { node: from, generation });
+        }
+    }
+
+    fn heard_list(&mut self, now: Instant, from: MemberIndex, generation: u64, list: Vec<(GroupId, Claim)>) {
+        if let Some(voter) = &mut self.voter {
+            voter.list(now, &mut self.ledger, from, generation, &list);
+        }
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.list_digest = Digest::of(list.iter().map(|(group, claim)| (*group, claim.ballot)));
+            peer.list = list.into_iter().collect();
+        }
+    }
+
+    fn heard_ask(&mut self, now: Instant, from: MemberIndex, list: &[(GroupId, Ballot)]) {
+        let Some(claimant) = &mut self.claimant else { return };
+        let running = &self.running;
+        let clear: Vec<(GroupId, Ballot)> = list
+            .iter()
+            .copied()
+            .filter(|(group, ballot)| {
+                ballot.node == from && claimant.answer(now, *group, *ballot, running.contains(group))
+            })
+            .collect();
+        if !clear.is_empty() {
+            self.say(To::One(from), Message::Clear(clear));
+        }
+    }
+
+    // ---- small things ----------------------------------------------------
+
+    fn prove_own(&mut self, now: Instant, group: GroupId, proof: Proof) {
+        if let Some(claimant) = &mut self.claimant {
+            claimant.prove(now, group, proof);
+        }
+    }
+
+    fn own_list(&self) -> Vec<(GroupId, Claim)> {
+        let list = self.claimant.iter().flat_map(Claimant::list);
+        list.map(|(group, claim)| (group, claim.clone())).collect()
+    }
+
+    /// Every earlier owner that may still run something is asked, with each beat, before anybody thinks of fencing it.
+    fn ask_the_unproved(&mut self) {
+        let mut questions: BTreeMap<MemberIndex, Vec<(GroupId, Ballot)>> = BTreeMap::new();
+        for (group, claim) in self.claimant.iter().flat_map(Claimant::list) {
+            for entry in &claim.unproved {
+                questions.entry(entry.node).or_default().push((group, claim.ballot));
+            }
+        }
+        for (node, list) in questions {
+            self.say(To::One(node), Message::Ask(list));
+        }
+    }
+
+    /// What our word is worth.
+    const fn word(&self) -> Word {
+        match self.memory {
+            Memory::Lost => Word::Blank,
+            Memory::Founding => Word::AllBlank,
+            // Nothing was promised before the copy is on disk, and others need not wait for that.
+            Memory::Adopting(_) | Memory::Good => Word::Good,
+        }
+    }
+
+    /// A member without memory copies from a majority of the other voters. In a cluster where no voter has one, there is
+    /// nothing to copy.
+    fn copy(&mut self) {
+        if !matches!(self.memory, Memory::Lost | Memory::Founding) {
+            return;
+        }
+        let me = self.settings.me;
+        let others: Vec<&Peer> = self
+            .settings
+            .voters
+            .members
+            .iter()
+            .filter(|voter| **voter != me)
+            .filter_map(|voter| self.peers.get(voter))
+            .collect();
+        let all = others.len() + 1 == self.settings.voters.members.len();
+        let is = |peer: &Peer, least: Word| peer.word.is_some_and(|word| word >= least);
+        let votes = self.voter.is_some();
+        let all_blank =
+            all && votes && others.iter().all(|peer| is(peer, Word::Blank) && !is(peer, Word::Good));
+        // Who has been blank with all others, and meets one that has a file now, knows that it was founded by them all.
+        let founded = (all_blank && others.iter().all(|peer| is(peer, Word::AllBlank)))
+            || (self.memory == Memory::Founding && others.iter().any(|peer| is(peer, Word::Good)));
+        let copies: Vec<&Copied> = others.iter().filter_map(|peer| peer.copied.as_ref()).collect();
+        let copied = copies.len() >= self.settings.voters.majority();
+        if !copied && !founded {
+            if all_blank {
+                self.memory = Memory::Founding;
+            }
+            return;
+        }
+        let mut durable = Durable {
+            longest_lease: self.settings.lease.length,
+            set: self.settings.voters.number,
+            ..Durable::default()
+        };
+        for copy in copies {
+            durable.longest_lease = durable.longest_lease.max(copy.longest_lease);
+            durable.ceiling = durable.ceiling.max(copy.ceiling);
+            for (group, promised, report) in &copy.groups {
+                durable.ceiling = durable.ceiling.max(promised.round);
+                merge(durable.claims.entry(*group).or_default(), report);
+            }
+        }
+        self.memory = Memory::Adopting(durable.ceiling);
+        self.ledger.adopt(durable);
+    }
+
+    fn reply_lists(&mut self, now: Instant, to: MemberIndex, yes: Message, no: Message) {
+        for message in [yes, no] {
+            let is_empty = match &message {
+                Message::Promise(list) => list.is_empty(),
+                Message::Refuse(list) => list.is_empty(),
+                Message::Accept(list) => list.is_empty(),
+                _ => false,
+            };
+            if !is_empty {
+                self.reply(now, to, message);
+            }
+        }
+    }
+
+    /// Says something to one member, which may be ourselves.
+    fn reply(&mut self, now: Instant, to: MemberIndex, message: Message) {
+        if to == self.settings.me {
+            self.take(now, to, self.settings.generation, self.settings.voters.number, message);
+        } else {
+            self.say(To::One(to), message);
+        }
+    }
+
+    fn say(&mut self, to: To, message: Message) {
+        self.out.push(Envelope { to, message });
+    }
+
+    /// Carries what the claimant wants said to all voters, our own included, many groups in one message.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            let calls = self.claimant.as_mut().map(Claimant::take_calls).unwrap_or_default();
+            if calls.is_empty() {
+                break;
+            }
+            let (mut prepares, mut proposes, mut releases) = (Vec::new(), Vec::new(), Vec::new());
+            for call in calls {
+                match call {
+                    Call::Prepare(group, ballot) => prepares.push((group, ballot)),
+                    Call::Propose(group, claim) => proposes.push((group, claim)),
+                    Call::Release(group, claim, successor) => releases.push((group, claim, successor)),
+                }
+            }
+            let Settings { me, generation, lease, .. } = self.settings;
+            let set = self.settings.voters.number;
+            let both = |member: &mut Self, message: Message| {
+                member.say(To::All, message.clone());
+                member.take(now, me, generation, set, message);
+            };
+            if !releases.is_empty() {
+                both(self, Message::Release(releases));
+            }
+            if !prepares.is_empty() {
+                both(self, Message::Prepare(prepares));
+            }
+            if !proposes.is_empty() {
+                both(self, Message::Propose(lease.length, proposes));
+            }
+        }
+        if let Some(claimant) = &mut self.claimant {
+            while let Some(news) = claimant.poll() {
+                self.notices.push_back(Notice::Own(news));
+            }
+        }
+        self.copy();
+    }
+}
+
+/// Of two reports of a group, what a majority's memory comes to: the newer claim, in its newest version, released if one
+/// knows so.
+fn merge(into: &mut Report, other: &Report) {
+    let Some(claim) = &other.accepted else { return };
+    match &mut into.accepted {
+        Some(ours) if ours.ballot > claim.ballot => {}
+        Some(ours) if ours.ballot == claim.ballot => {
+            into.released |= other.released;
+            if claim.version > ours.version {
+                *ours = claim.clone();
+            }
+        }
+        ours => {
+            *ours = Some(claim.clone());
+            into.released = other.released;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

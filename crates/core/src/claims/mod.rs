@@ -1,0 +1,236 @@
+//! Claims: who may run a group, in the native dialect. Each group is a register that voters keep; owning the group is
+//! a *claim* that a majority of them accepted and whose *lease* has not ended. Nobody needs a synchronized clock, and a
+//! renewal costs no packet and no write. The published base is PaxosLease (Trencseni, Gazso, Reinhardt, 2012); what is
+//! added to it, and why, is in `docs/claims.md`.
+//!
+//! ```text
+//!             prepare                promise (what it accepted)         propose               accept
+//!  claimant ───────────► voters ────────────────────────────► claimant ─────────► voters ─────────────► claimant: owns
+//!           beat (digest of its claims) ───────────► voters ── echo in their own beats ───────────────► longer lease
+//! ```
+//!
+//! * [`Voter`] promises, accepts and grants; it never decides who should own.
+//! * [`Claimant`] is one node's side of its own claims: it asks, counts, renews, releases.
+//! * [`Ledger`] is what must survive a restart: rounds that were used, leases that may run, claims that fencing needs.
+//! * [`Member`] composes the three for one member of the cluster: messages in, messages out. It is what the daemon, the
+//!   simulator and the model checker run.
+//!
+//! Time is each member's own monotonic clock. A voter counts a lease from the moment it *received* what it grants, the
+//! owner from the moment it *sent* it, less a margin for clocks that drift ([`Lease`]).
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use crate::time::Duration;
+
+mod claimant;
+mod ledger;
+mod member;
+mod message;
+mod union;
+mod voter;
+
+pub use claimant::{Claimant, Held, News};
+pub use ledger::{CEILING_STEP, Durable, Ledger};
+pub use member::{Member, Notice, Settings};
+pub use message::{Beat, Copied, Echo, Envelope, Message, Refusal, To, Word};
+pub use union::union;
+pub use voter::{GROUPS_MAX, Standing, Verdict, Voter};
+
+/// Which member of the cluster: nodes in the order of the configuration, then witnesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberIndex(pub u8);
+
+impl MemberIndex {
+    /// Above every member: a promise to it is a promise to nobody.
+    pub const NOBODY: Self = Self(u8::MAX);
+}
+
+/// Which group, for all members alike, whatever their configuration says: a hash of its name, see
+/// [`crate::native`]. A voter needs to know no more of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u64);
+
+/// Totally ordered, and never used twice. The ballot under which a group was claimed is the *epoch* of that ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ballot {
+    /// Grows.
+    pub round: u64,
+    /// Who uses it: nobody else can make this ballot.
+    pub node: MemberIndex,
+}
+
+impl Ballot {
+    /// Below every ballot that is used.
+    pub const ZERO: Self = Self { round: 0, node: MemberIndex(0) };
+}
+
+/// One ownership of a group, as voters keep it. Its owner is the node of the ballot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The epoch.
+    pub ballot: Ballot,
+    /// The owner's generation: which of its lives.
+    pub generation: u64,
+    /// 0 as proposed; 1 once the owner has said that a majority accepted it; one more with each write that struck
+    /// entries of `unproved`.
+    pub version: u32,
+    /// Whether an accept of it must be on disk before it is answered: the group's guard is `watchdog` or `fence`.
+    pub durable: bool,
+    /// The earlier owners that may still run something of the group, in order, one for each life of a node.
+    pub unproved: Vec<Earlier>,
+}
+
+impl Claim {
+    /// Who owns.
+    #[must_use]
+    pub const fn owner(&self) -> MemberIndex {
+        self.ballot.node
+    }
+
+    /// Whether its owner has said that a majority accepted it.
+    #[must_use]
+    pub const fn is_confirmed(&self) -> bool {
+        self.version > 0
+    }
+}
+
+/// An earlier owner that is not yet proved to have stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Earlier {
+    /// Which node.
+    pub node: MemberIndex,
+    /// In which of its lives.
+    pub generation: u64,
+    /// The highest ballot under which it may run the group.
+    pub ballot: Ballot,
+}
+
+/// Why an earlier owner surely runs nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// It released this ballot after it had stopped.
+    Released(Ballot),
+    /// It was fenced; the fence was begun against this generation.
+    Fenced {
+        /// Who.
+        node: MemberIndex,
+        /// Its generation when the fence began.
+        generation: u64,
+    },
+    /// It answered that it runs nothing and will start nothing below this ballot, which is its asker's.
+    Answered {
+        /// Who.
+        node: MemberIndex,
+        /// The asker's ballot.
+        ballot: Ballot,
+    },
+    /// Whatever ran under a ballot up to this one has been stopped by its node's own watchdog.
+    Waited(Ballot),
+    /// It lives in this generation now, and has swept what earlier ones left.
+    Swept {
+        /// Who.
+        node: MemberIndex,
+        /// Its new life.
+        generation: u64,
+    },
+}
+
+impl Proof {
+    /// Whether this entry is accounted for by it. A proof that is older than the entry proves nothing of it.
+    #[must_use]
+    pub fn covers(&self, entry: &Earlier) -> bool {
+        use crate::breakage::{Breakage, is};
+        match *self {
+            Self::Released(ballot) => {
+                ballot.node == entry.node && (ballot >= entry.ballot || is(Breakage::ReleaseProvesAnyBallot))
+            }
+            Self::Fenced { node, generation } => {
+                node == entry.node
+                    && (generation >= entry.generation || is(Breakage::FenceProvesAnyGeneration))
+            }
+            Self::Answered { node, ballot } => node == entry.node && ballot > entry.ballot,
+            Self::Waited(ballot) => ballot >= entry.ballot,
+            Self::Swept { node, generation } => node == entry.node && generation > entry.generation,
+        }
+    }
+}
+
+/// What a voter tells of a group when it promises.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Report {
+    /// The claim it accepted last.
+    pub accepted: Option<Claim>,
+    /// That claim was released.
+    pub released: bool,
+}
+
+/// For how long ownership is granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// As voters count it.
+    pub length: Duration,
+    /// By how much less the owner counts it: more than two clocks drift apart within a lease.
+    pub margin: Duration,
+}
+
+impl Lease {
+    /// As the owner counts it.
+    #[must_use]
+    pub const fn owner(&self) -> Duration {
+        self.length.saturating_sub(self.margin)
+    }
+}
+
+/// Who votes. A change of voters makes a set of the next number; votes of another set do not count.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Voters {
+    /// Counts the sets, from 1.
+    pub number: u32,
+    /// At most [`VOTERS_MAX`], in order, each once.
+    pub members: Vec<MemberIndex>,
+}
+
+/// Most voters of a cluster.
+pub const VOTERS_MAX: usize = 7;
+
+impl Voters {
+    /// How many of them are more than half.
+    #[must_use]
+    pub const fn majority(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    /// Whether this one votes.
+    #[must_use]
+    pub fn contains(&self, member: MemberIndex) -> bool {
+        self.members.contains(&member)
+    }
+}
+
+/// What a list of claims comes to, for beats: members whose lists have the same digest have the same list. Versions are
+/// left out of it: a strike must not disturb a renewal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Digest(pub u64);
+
+impl Digest {
+    /// Of this list; the order does not matter. Frames are authenticated, so chance is the only adversary.
+    #[must_use]
+    pub fn of(list: impl IntoIterator<Item = (GroupId, Ballot)>) -> Self {
+        let sum = list.into_iter().fold(0_u64, |sum, (group, ballot)| {
+            let one = mix(mix(mix(group.0) ^ ballot.round) ^ u64::from(ballot.node.0));
+            sum.wrapping_add(one)
+        });
+        Self(sum)
+    }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014): every bit of the input moves every bit of the output.
+const fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// By group.
+type ByGroup<T> = BTreeMap<GroupId, T>;

@@ -1,0 +1,456 @@
+//! One voter: what it has promised, accepted and granted, group by group. It decides nothing; it only never goes back
+//! on its word. What it cannot stand by (muteness after a restart, a round or a lease that is not on disk yet) it does
+//! not say at all: whoever asked asks again.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::{Ballot, Beat, ByGroup, Claim, Digest, Durable, Echo, GroupId, Ledger, MemberIndex, Report};
+use crate::{
+    breakage::{self, Breakage},
+    time::{Duration, Instant},
+};
+
+/// Most groups that one voter keeps: what a stranger's cluster may cost a witness is bounded.
+pub const GROUPS_MAX: usize = 4096;
+
+/// Whether this voter may vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It has no file: it would not know what it has promised. First it copies from a majority of the others.
+    Blank,
+    /// Its last life may have granted leases that run until then.
+    Mute(Instant),
+    /// It votes.
+    Voting,
+    /// A write failed: for the rest of this life it says nothing.
+    Broken,
+}
+
+/// What the voter keeps of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Slot {
+    /// No ballot below this one is granted any more. Not below the floor, either.
+    promised: Option<Ballot>,
+    accepted: Option<Claim>,
+    /// `accepted` was released, exactly this ballot: it is never granted or adopted again.
+    released: bool,
+    /// Until then nobody but the owner of `accepted` is promised anything.
+    until: Instant,
+    /// The owner does not list it (or not yet), so its beats do not renew it.
+    unlisted: bool,
+}
+
+/// The newest beat of an owner.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Heard {
+    generation: u64,
+    sequence: u64,
+    digest: Digest,
+    lease: Duration,
+    granted: bool,
+    /// What of its list we cannot grant, with the ballot that stands against it.
+    disputed: Vec<(GroupId, Ballot)>,
+}
+
+/// What a voter answers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// To a prepare: promised; this is what was accepted before.
+    Promise(Report),
+    /// To a prepare or a propose: no.
+    Refuse {
+        /// This much is promised.
+        promised: Ballot,
+        /// Another owner's grant runs for so long yet.
+        wait: Duration,
+    },
+    /// To a propose: accepted, and on disk where it must be.
+    Accept,
+}
+
+/// The voter's state. See the module's text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Voter {
+    standing: Standing,
+    /// The promise of every group: above all that an earlier life promised.
+    floor: Ballot,
+    slots: ByGroup<Slot>,
+    heard: BTreeMap<MemberIndex, Heard>,
+    /// Accepts that wait for the disk.
+    unanswered: Vec<(GroupId, Ballot, u32)>,
+    /// Only for a planted breakage: claims that count from the end of their write.
+    late: Vec<(GroupId, Claim, Duration)>,
+}
+
+impl Voter {
+    /// The voter of a new life. `margin`: by how much its clock may run ahead of an owner's within the longest lease.
+    /// Without a ledger from an earlier life (`blank`) it has to copy first.
+    #[must_use]
+    pub fn new(now: Instant, ledger: &Ledger, margin: Duration, blank: bool) -> Self {
+        let durable = ledger.synced();
+        let standing = match blank {
+            true => Standing::Blank,
+            false if breakage::is(Breakage::NoMuteness) => Standing::Voting,
+            false => Standing::Mute(now + durable.longest_lease + margin),
+        };
+        let mut voter = Self {
+            standing,
+            floor: Ballot::ZERO,
+            slots: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            unanswered: Vec::new(),
+            late: Vec::new(),
+        };
+        voter.restore(durable, durable.ceiling);
+        voter
+    }
+
+    /// Takes over what the file says; up to this round anything may have been promised.
+    fn restore(&mut self, durable: &Durable, round: u64) {
+        if round > 0 && !breakage::is(Breakage::NoCeiling) {
+            self.floor = Ballot { round, node: MemberIndex::NOBODY };
+        }
+        for (group, report) in &durable.claims {
+            let slot =
+                Slot { accepted: report.accepted.clone(), released: report.released, ..Slot::default() };
+            self.slots.insert(*group, slot);
+        }
+    }
+
+    /// Its standing now.
+    #[must_use]
+    pub fn standing(&self, now: Instant) -> Standing {
+        match self.standing {
+            Standing::Mute(until) if now >= until => Standing::Voting,
+            standing => standing,
+        }
+    }
+
+    /// When its muteness ends, for as long as it lasts.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        match self.standing {
+            Standing::Mute(until) => Some(until),
+            Standing::Blank | Standing::Voting | Standing::Broken => None,
+        }
+    }
+
+    /// A majority of the others has told what it remembers, and it is on disk now: from here on as after a restart.
+    /// Up to this round anything may have been promised.
+    pub fn copied(&mut self, now: Instant, durable: &Durable, round: u64, margin: Duration) {
+        self.restore(durable, round);
+        self.standing = Standing::Mute(now + durable.longest_lease + margin);
+    }
+
+    fn votes(&mut self, now: Instant) -> bool {
+        self.standing = self.standing(now);
+        self.standing == Standing::Voting
+    }
+
+    fn promised(&self, slot: &Slot) -> Ballot {
+        slot.promised.map_or(self.floor, |promised| promised.max(self.floor))
+    }
+
+    /// The slot of a group, unless there are too many.
+    fn slot(&mut self, group: GroupId) -> Option<&mut Slot> {
+        if self.slots.len() >= GROUPS_MAX && !self.slots.contains_key(&group) {
+            return None;
+        }
+        Some(self.slots.entry(group).or_default())
+    }
+
+    /// `prepare`: may this ballot be proposed?
+    pub fn prepare(
+        &mut self,
+        now: Instant,
+        ledger: &mut Ledger,
+        group: GroupId,
+        ballot: Ballot,
+    ) -> Option<Verdict> {
+        if !self.votes(now) || !ledger.admits_round(ballot.round) {
+            return None;
+        }
+        let slot = self.slot(group)?.clone();
+        let promised = self.promised(&slot);
+        let report = Report { accepted: slot.accepted.clone(), released: slot.released };
+        if slot.promised == Some(ballot) {
+            // A duplicate: answered again, changing nothing.
+            return Some(Verdict::Promise(report));
+        }
+        if ballot <= promised {
+            return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
+        }
+        let others = slot.accepted.as_ref().is_some_and(|claim| claim.owner() != ballot.node);
+        let runs = slot.until > now && !slot.released;
+        if others && runs && !breakage::is(Breakage::RunningGrantIgnored) {
+            return Some(Verdict::Refuse { promised, wait: slot.until.since(now) });
+        }
+        let slot = self.slot(group)?;
+        slot.promised = Some(ballot);
+        if breakage::is(Breakage::PromiseEndsOwnGrant) && !others {
+            slot.until = Instant::ZERO;
+        }
+        Some(Verdict::Promise(report))
+    }
+
+    /// `propose`: this claim, for a lease of this length from now on.
+    pub fn propose(
+        &mut self,
+        now: Instant,
+        ledger: &mut Ledger,
+        group: GroupId,
+        claim: &Claim,
+        lease: Duration,
+    ) -> Option<Verdict> {
+        let admitted = ledger.admits_round(claim.ballot.round) & ledger.admits_lease(lease);
+        if !self.votes(now) || !admitted {
+            return None;
+        }
+        let slot = self.slot(group)?.clone();
+        let promised = self.promised(&slot);
+        if claim.ballot < promised {
+            return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
+        }
+        let same = slot.accepted.as_ref().filter(|accepted| accepted.ballot == claim.ballot);
+        if same.is_some() && slot.released {
+            return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
+        }
+        let must_sync = claim.durable && !breakage::is(Breakage::DurableInMemory);
+        if must_sync && breakage::is(Breakage::AcceptedAtSync) {
+            ledger.keep(group, Report { accepted: Some(claim.clone()), released: false });
+            self.late.push((group, claim.clone(), lease));
+            return None;
+        }
+        if same.is_none_or(|same| same.version < claim.version) {
+            self.accept(now, group, claim, lease);
+            if must_sync {
+                ledger.keep(group, Report { accepted: Some(claim.clone()), released: false });
+            }
+        }
+        if must_sync && !ledger.has(group, claim) {
+            self.unanswered.push((group, claim.ballot, claim.version));
+            return None;
+        }
+        Some(Verdict::Accept)
+    }
+
+    /// From this moment on the claim blocks rivals and is reported, be it on disk or not.
+    fn accept(&mut self, now: Instant, group: GroupId, claim: &Claim, lease: Duration) {
+        let Some(slot) = self.slot(group) else { return };
+        slot.promised = slot.promised.max(Some(claim.ballot));
+        slot.accepted = Some(claim.clone());
+        slot.released = false;
+        slot.unlisted = false;
+        slot.until = slot.until.max(now + lease);
+    }
+
+    /// A write of the ledger has ended: the accepts that it made durable, to be answered now. Only those whose ballot is
+    /// still the promise.
+    pub fn written(&mut self, now: Instant, ledger: &Ledger) -> Vec<(GroupId, Ballot, u32)> {
+        if ledger.has_failed() {
+            self.standing = Standing::Broken;
+            self.unanswered.clear();
+            return Vec::new();
+        }
+        for (group, claim, lease) in core::mem::take(&mut self.late) {
+            self.accept(now, group, &claim, lease);
+            self.unanswered.push((group, claim.ballot, claim.version));
+        }
+        let (ready, waiting): (Vec<_>, Vec<_>) =
+            core::mem::take(&mut self.unanswered).into_iter().partition(|(group, ballot, version)| {
+                let accepted = self.slots.get(group).and_then(|slot| slot.accepted.as_ref());
+                accepted.is_none_or(|claim| {
+                    claim.ballot != *ballot || claim.version > *version || ledger.has(*group, claim)
+                })
+            });
+        self.unanswered = waiting;
+        let late = breakage::is(Breakage::AcceptedAtSync);
+        ready
+            .into_iter()
+            .filter(|(group, ballot, _)| {
+                self.slots.get(group).is_some_and(|slot| slot.promised == Some(*ballot) || late)
+            })
+            .collect()
+    }
+
+    /// `release`: the owner has stopped what it ran under this claim. Recorded even by a voter that missed the accept;
+    /// it belongs to this ballot alone.
+    pub fn release(&mut self, ledger: &mut Ledger, group: GroupId, claim: &Claim) {
+        if matches!(self.standing, Standing::Blank | Standing::Broken) {
+            return;
+        }
+        let Some(slot) = self.slot(group) else { return };
+        let unbound = breakage::is(Breakage::ReleaseEndsAnyBallot);
+        match &mut slot.accepted {
+            Some(accepted) if accepted.ballot == claim.ballot => {
+                if claim.version > accepted.version {
+                    *accepted = claim.clone();
+                }
+            }
+            Some(accepted) if accepted.ballot > claim.ballot => {
+                if !(unbound && accepted.owner() == claim.owner()) {
+                    return;
+                }
+            }
+            accepted => *accepted = Some(claim.clone()),
+        }
+        slot.released = true;
+        // What is released is newer than what was promised, or the promise is: either way nothing older comes after.
+        slot.promised = slot.promised.max(Some(claim.ballot));
+        if claim.durable {
+            let report = Report { accepted: slot.accepted.clone(), released: true };
+            ledger.keep(group, report);
+        }
+    }
+
+    /// A node lives in this generation, and has swept what its earlier lives left: their claims are released, each
+    /// exactly as it stands here.
+    pub fn swept(&mut self, ledger: &mut Ledger, owner: MemberIndex, generation: u64) {
+        for (group, slot) in &mut self.slots {
+            let Some(claim) = &slot.accepted else { continue };
+            if claim.owner() == owner && claim.generation < generation && !slot.released {
+                slot.released = true;
+                if claim.durable {
+                    ledger.keep(*group, Report { accepted: Some(claim.clone()), released: true });
+                }
+            }
+        }
+    }
+
+    /// The groups of which this voter holds a confirmed, unreleased claim of this life of the node, with no higher
+    /// promise, as the node lists them.
+    fn list_of(&self, owner: MemberIndex, generation: u64) -> impl Iterator<Item = (GroupId, &Slot, &Claim)> {
+        self.slots.iter().filter_map(move |(group, slot)| {
+            let claim = slot.accepted.as_ref()?;
+            let its = claim.owner() == owner && claim.generation == generation && claim.is_confirmed();
+            let grantable = !slot.released && self.promised(slot) <= claim.ballot;
+            (its && grantable && !slot.unlisted).then_some((*group, slot, claim))
+        })
+    }
+
+    /// A beat of an owner: if its list is ours, every claim in it is granted for another lease. Tells whether the list
+    /// must be asked for.
+    pub fn beat(
+        &mut self,
+        now: Instant,
+        ledger: &mut Ledger,
+        owner: MemberIndex,
+        generation: u64,
+        beat: &Beat,
+    ) -> bool {
+        let Beat { sequence, digest, lease, .. } = *beat;
+        let old = self.heard.get(&owner);
+        if old.is_some_and(|old| (old.generation, old.sequence) >= (generation, sequence)) {
+            return false;
+        }
+        let disputed = old.filter(|old| old.generation == generation && old.digest == digest);
+        let disputed = disputed.map(|old| old.disputed.clone()).unwrap_or_default();
+        self.heard.insert(owner, Heard { generation, sequence, digest, lease, granted: false, disputed });
+        if !self.votes(now) || !ledger.admits_lease(lease) {
+            return false;
+        }
+        !self.grant(now, ledger, owner)
+    }
+
+    /// Grants the newest beat of this owner if its list is ours.
+    fn grant(&mut self, now: Instant, ledger: &Ledger, owner: MemberIndex) -> bool {
+        let Some(heard) = self.heard.get(&owner) else { return false };
+        let (generation, digest, lease) = (heard.generation, heard.digest, heard.lease);
+        let list: Vec<GroupId> = self
+            .list_of(owner, generation)
+            .filter(|(group, _, claim)| !claim.durable || ledger.has(*group, claim))
+            .map(|(group, ..)| group)
+            .collect();
+        let ours = Digest::of(
+            list.iter().filter_map(|group| Some((*group, self.slots.get(group)?.accepted.as_ref()?.ballot))),
+        );
+        if ours != digest {
+            return false;
+        }
+        for group in list {
+            if let Some(slot) = self.slots.get_mut(&group) {
+                slot.until = slot.until.max(now + lease);
+            }
+        }
+        if let Some(heard) = self.heard.get_mut(&owner) {
+            heard.granted = true;
+            heard.disputed.clear();
+        }
+        true
+    }
+
+    /// An owner's whole list, asked for because its beat's digest was not ours. What we missed is adopted, what we
+    /// cannot grant is disputed, what is not in it is not renewed by the owner's beats, but not ended by it either.
+    pub fn list(
+        &mut self,
+        now: Instant,
+        ledger: &mut Ledger,
+        owner: MemberIndex,
+        generation: u64,
+        entries: &[(GroupId, Claim)],
+    ) {
+        if !self.votes(now) || self.heard.get(&owner).is_none_or(|heard| heard.generation != generation) {
+            return;
+        }
+        let listed: BTreeMap<GroupId, Ballot> =
+            entries.iter().map(|(group, claim)| (*group, claim.ballot)).collect();
+        for (group, slot) in &mut self.slots {
+            if let Some(claim) = slot.accepted.as_ref().filter(|claim| claim.owner() == owner) {
+                slot.unlisted = listed.get(group) != Some(&claim.ballot);
+            }
+        }
+        let mut disputed = Vec::new();
+        for (group, claim) in entries {
+            if claim.owner() != owner || claim.generation != generation || !claim.is_confirmed() {
+                continue;
+            }
+            let admitted = ledger.admits_round(claim.ballot.round);
+            let Some(slot) = self.slot(*group).map(|slot| slot.clone()) else { continue };
+            let promised = self.promised(&slot);
+            let accepted = slot.accepted.as_ref();
+            let is_same = accepted.is_some_and(|accepted| accepted.ballot == claim.ballot);
+            if !admitted || promised > claim.ballot || (is_same && slot.released) {
+                disputed.push((*group, promised));
+            } else if accepted.is_none_or(|accepted| {
+                accepted.ballot < claim.ballot || (is_same && accepted.version < claim.version)
+            }) {
+                self.accept(now, *group, claim, Duration::ZERO);
+                if claim.durable {
+                    ledger.keep(*group, Report { accepted: Some(claim.clone()), released: false });
+                }
+            }
+        }
+        if let Some(heard) = self.heard.get_mut(&owner) {
+            heard.disputed = disputed;
+        }
+        if !self.heard.get(&owner).is_some_and(|heard| heard.granted) {
+            self.grant(now, ledger, owner);
+        }
+    }
+
+    /// What is to be echoed to an owner of its newest beat.
+    #[must_use]
+    pub fn echo(&self, owner: MemberIndex) -> Option<Echo> {
+        let Heard { generation, sequence, granted, ref disputed, .. } = *self.heard.get(&owner)?;
+        Some(Echo { generation, sequence, granted, disputed: disputed.clone() })
+    }
+
+    /// All that it remembers, for a voter that has lost its file. Nothing while its own word is worth nothing.
+    pub fn copy(&mut self, now: Instant) -> Option<Vec<(GroupId, Ballot, Report)>> {
+        let standing = self.standing(now);
+        if !matches!(standing, Standing::Voting | Standing::Mute(_)) {
+            return None;
+        }
+        let of = |slot: &Slot| Report { accepted: slot.accepted.clone(), released: slot.released };
+        let copies = self.slots.iter().map(|(group, slot)| (*group, self.promised(slot), of(slot)));
+        Some(copies.collect())
+    }
+
+    /// Who is known to hold this group: the newest claim that this voter accepted and that was not released, and
+    /// until when it keeps others away.
+    #[must_use]
+    pub fn holder(&self, group: GroupId) -> Option<(&Claim, Instant)> {
+        let slot = self.slots.get(&group).filter(|slot| !slot.released)?;
+        Some((slot.accepted.as_ref()?, slot.until))
+    }
+}
