@@ -128,6 +128,19 @@ pub enum Sign {
     HangUp,
 }
 
+impl Sign {
+    /// What the kernel calls it.
+    pub(crate) const fn signal(self) -> Signal {
+        match self {
+            Self::Kill => Signal::KILL,
+            Self::Stop => Signal::STOP,
+            Self::Continue => Signal::CONT,
+            Self::Terminate => Signal::TERM,
+            Self::HangUp => Signal::HUP,
+        }
+    }
+}
+
 /// A running program; killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -167,16 +180,9 @@ impl Process {
         if self.ended().is_some() {
             return Ok(());
         }
-        let signal = match sign {
-            Sign::Kill => Signal::KILL,
-            Sign::Stop => Signal::STOP,
-            Sign::Continue => Signal::CONT,
-            Sign::Terminate => Signal::TERM,
-            Sign::HangUp => Signal::HUP,
-        };
         // Not yet waited for, so the number is still this process's.
         let pid = Pid::from_raw(self.id().cast_signed()).ok_or(io::ErrorKind::NotFound)?;
-        rustix::process::kill_process(pid, signal).map_err(Into::into)
+        rustix::process::kill_process(pid, sign.signal()).map_err(Into::into)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
 
 use super::{Scenario, Setup, figures::Sample, peer::Peer};
 use crate::{
@@ -235,20 +235,13 @@ impl Cluster {
 
     /// Sends a signal to all processes of the first node's daemon.
     pub(super) fn sign_daemon(&mut self, sign: Sign) -> Result<(), Fault> {
-        let signal = match sign {
-            Sign::Kill => Signal::KILL,
-            Sign::Stop => Signal::STOP,
-            Sign::Continue => Signal::CONT,
-            Sign::Terminate => Signal::TERM,
-            Sign::HangUp => Signal::HUP,
-        };
         let daemon = self.daemon(FIRST)?;
         if daemon.is_empty() {
             return Err(self.fault("has no daemon any more"));
         }
         for process in daemon.into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
             // One that ended by itself just now has what it needs.
-            let _ = kill_process(process, signal);
+            let _ = kill_process(process, sign.signal());
         }
         Ok(())
     }

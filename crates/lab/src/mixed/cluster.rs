@@ -8,7 +8,7 @@ use std::{
 };
 
 use locum_sys::icmp::Pinger;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
 
 use super::{
     Pair, Setup,
@@ -20,7 +20,7 @@ use crate::{
     clock::{Moment, await_some, pause},
     daemon::{Daemon, LOG_NAME},
     fault::{Doing, Fault},
-    process::Process,
+    process::{Process, Sign},
     rack::Rack,
     relay::{Impairment, Way},
     watch::Sight,
@@ -216,15 +216,15 @@ impl Cluster {
             Step::PowerOff(who) => who.each().iter().try_for_each(|&node| self.power_off(node))?,
             Step::Kill(who) => {
                 for &node in who.each() {
-                    self.sign(node, Signal::KILL)?;
+                    self.sign(node, Sign::Kill)?;
                     self.daemons[node] = None;
                     self.lives[node] = Life::Killed;
                 }
             }
             Step::Freeze(who, time) => {
-                who.each().iter().try_for_each(|&node| self.sign(node, Signal::STOP))?;
+                who.each().iter().try_for_each(|&node| self.sign(node, Sign::Stop))?;
                 pause(time);
-                who.each().iter().try_for_each(|&node| self.sign(node, Signal::CONT))?;
+                who.each().iter().try_for_each(|&node| self.sign(node, Sign::Continue))?;
             }
             Step::Standby(..) | Step::Takeover(..) => {}
             Step::Cut(link) => self.connect(link, false)?,
@@ -315,11 +315,11 @@ impl Cluster {
     }
 
     /// Sends a signal to all processes of a node's daemon.
-    fn sign(&self, node: usize, signal: Signal) -> Result<(), Fault> {
+    fn sign(&self, node: usize, sign: Sign) -> Result<(), Fault> {
         for process in self.daemon(node)? {
             if let Some(pid) = Pid::from_raw(process.cast_signed()) {
                 // One that ended by itself just now needs none.
-                let _ = kill_process(pid, signal);
+                let _ = kill_process(pid, sign.signal());
             }
         }
         Ok(())
