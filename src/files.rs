@@ -44,9 +44,9 @@ impl Files {
         if ha_cf.is_none() && dir.join(NATIVE).exists() {
             faults.push(native_dialect());
         }
+        let mut options = Options { is_named: node.is_some(), ..Options::default() };
         let node = node.map_or_else(|| node_name(dir), str::to_lowercase);
         let udp_port = fs::read("/etc/services").ok().and_then(|text| service_port(&text));
-        let mut options = Options::default();
         options.udp_port = udp_port.unwrap_or(options.udp_port);
         Self { dir: dir.to_path_buf(), node, ha_cf, authkeys, haresources, options, faults }
     }

@@ -170,7 +170,7 @@ fn summary(files: &Files, checked: &Checked, verdict: Verdict) -> String {
     let node = locum_core::note::Escaped(files.node.as_bytes());
     let verdict = match verdict {
         Verdict::Good => format!("good: a daemon would start here as {node}"),
-        Verdict::NotHere => format!("the files are good, but not on this host ({node})"),
+        Verdict::NotHere => format!("the files are good, but a daemon would not start here as {node}"),
         Verdict::Wrong => "the files are wrong".to_owned(),
     };
     if counts.is_empty() { format!("{verdict}\n") } else { format!("{verdict}; {counts}\n") }

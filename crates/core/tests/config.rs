@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path};
 
-use locum_core::config::{Checked, Files, Options, check, keys, plan, restart_needed};
+use locum_core::config::{Checked, Files, Options, Severity, check, keys, plan, restart_needed};
 use proptest::prelude::*;
 
 /// What is said about the files of one directory.
@@ -94,6 +94,61 @@ fn a_host_that_is_no_node_is_told_both_names() {
         ]
     );
     assert!(checked(HA_CF, "db").diags.iter().all(|diag| diag.host == diag.message.contains("this host")));
+}
+
+#[test]
+fn a_name_that_a_person_chose_is_not_this_hosts() {
+    let files = Files { ha_cf: Some(HA_CF.as_bytes()), authkeys: None, haresources: None };
+    let options = Options { is_named: true, ..Options::default() };
+    for (node, said) in [
+        (
+            "web1.example.org",
+            "ha.cf has no node `web1.example.org`, only `web1` and `web2` (check as `web1`)",
+        ),
+        (
+            "db",
+            "ha.cf has no node `db`, only `web1` and `web2` (check as one of these, or add a `node` line)",
+        ),
+    ] {
+        let diags = check(&files, node, &options).diags;
+        let text = diags.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert!(text.contains(said) && !text.contains("this host"), "{text}");
+    }
+}
+
+#[test]
+fn a_spoiled_line_is_told_once() {
+    let told = |lines: &str| {
+        let checked = checked(&format!("{HA_CF}{lines}"), "web1");
+        let errors = checked.diags.iter().map(|diag| (diag.severity, diag.message.clone()));
+        let errors = errors.filter(|(severity, _)| *severity != Severity::Info);
+        let explained = checked.explained.iter().filter(|line| line.text.contains("is not set"));
+        (
+            errors.map(|(_, message)| message).collect::<Vec<_>>(),
+            explained.map(|line| line.text.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>(),
+        )
+    };
+    let without = |name: &str| {
+        let all = ["keepalive", "deadtime", "warntime", "initdead", "auto_failback"];
+        all.into_iter().filter(|known| *known != name).collect::<Vec<_>>()
+    };
+    assert_eq!(told(""), (vec![], without("").into_iter().map(String::from).collect()));
+    for line in ["keepalive abc", "deadtime", "warntime \u{1}", "initdead 0", "auto_failback maybe"] {
+        let (errors, unset) = told(&format!("{line}\n"));
+        assert_eq!(errors.len(), 1, "{line}: {errors:?}");
+        assert_eq!(unset, without(line.split(' ').next().unwrap()), "{line}");
+    }
+    // Nor is what can be compared with nothing.
+    assert_eq!(told("keepalive abc\ndeadtime 1\n").0.len(), 1);
+    assert_eq!(told("deadtime abc\ninitdead 10\nwarntime 40\n").0.len(), 1);
+    assert_eq!(told("auto_failback off\nping nowhere\nrespawn root /usr/lib/heartbeat/ipfail\n").0.len(), 1);
+    assert_eq!(told("keepalive 1\ndeadtime 2\n").0, ["deadtime is 2 s, not above two keepalives (2 s)"]);
+    // Spoiled lines of nodes and media are not missing.
+    for text in [String::from("bcast\nnode web1 web2\n"), format!("bcast eth1\nnode {}\n", "x".repeat(100))] {
+        let diags = checked(&text, "web1").diags;
+        let of_cf = diags.iter().filter(|diag| diag.file.name() == "ha.cf").collect::<Vec<_>>();
+        assert_eq!(of_cf.len(), 1, "{text}: {of_cf:?}");
+    }
 }
 
 #[test]

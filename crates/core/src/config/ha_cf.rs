@@ -59,8 +59,8 @@ pub(super) struct Settings {
 
 /// Reads the file. `me` is this node's name, for the explanations.
 pub(super) fn read(text: &[u8], me: &str, options: &Options, report: &mut Report) -> Settings {
-    let entries = entries(text, report);
     let mut draft = Draft::new(me, options);
+    let entries = entries(text, &mut draft.spoiled, report);
     for entry in &entries {
         draft.entry(entry, report);
     }
@@ -74,12 +74,12 @@ struct Entry {
     values: Vec<Word>,
 }
 
-/// The first stage: lines become directives with values, or errors.
-fn entries(text: &[u8], report: &mut Report) -> Vec<Entry> {
+/// The first stage: lines become directives with values, or errors; the directives of these are `spoiled`.
+fn entries(text: &[u8], spoiled: &mut Vec<&'static Directive>, report: &mut Report) -> Vec<Entry> {
     let mut old_words: Vec<&str> = Vec::new();
     let mut found = Vec::new();
     for line in lines(text, report) {
-        let Some(entry) = entry(line.uncommented(), report) else { continue };
+        let Some(entry) = entry(line.uncommented(), spoiled, report) else { continue };
         if let Status::Old { modern } = entry.row.status
             && !old_words.contains(&entry.row.name)
         {
@@ -96,7 +96,7 @@ fn entries(text: &[u8], report: &mut Report) -> Vec<Entry> {
     found
 }
 
-fn entry(line: Line<'_>, report: &mut Report) -> Option<Entry> {
+fn entry(line: Line<'_>, spoiled: &mut Vec<&'static Directive>, report: &mut Report) -> Option<Entry> {
     let first = line.parts(is_blank).into_iter().next()?;
     let directive = line.word(first.clone(), report).map_err(|diag| report.add(diag)).ok()?;
     let Some(row) = Directive::named(&directive.text) else {
@@ -107,7 +107,14 @@ fn entry(line: Line<'_>, report: &mut Report) -> Option<Entry> {
     let is_separator = if matches!(row.form, Form::Line { .. }) { is_blank } else { is_blank_or_comma };
     let mut values = Vec::new();
     for part in line.parts(is_separator).into_iter().filter(|part| part.start >= first.end) {
-        values.push(line.word(part, report).map_err(|diag| report.add(diag)).ok()?);
+        match line.word(part, report) {
+            Ok(word) => values.push(word),
+            Err(diag) => {
+                report.add(diag);
+                spoiled.push(row);
+                return None;
+            }
+        }
     }
     let least = match row.form {
         Form::Fields { min, .. } | Form::Line { min, .. } => min,
@@ -117,6 +124,7 @@ fn entry(line: Line<'_>, report: &mut Report) -> Option<Entry> {
         let message = if values.is_empty() { "says nothing" } else { "says too little" };
         let cure = format!("write `{} {}`", row.name, usage_example(row));
         report.add(report.error(format!("`{}` {message}", row.name)).at(&line.whole()).cure(cure));
+        spoiled.push(row);
         return None;
     }
     Some(Entry { row, directive, values })
@@ -169,8 +177,6 @@ struct Draft<'a> {
     default_port: u16,
     baud: Said<u32>,
     media: Vec<(Medium, Place)>,
-    /// There is a line for a medium, perhaps a wrong one.
-    media_tried: bool,
     links: Vec<Link>,
     media_places: Vec<Vec<Place>>,
     pings: Vec<Ping>,
@@ -189,6 +195,9 @@ struct Draft<'a> {
     clients: Vec<Client>,
     watchdog: Said<String>,
     parameters: BTreeMap<String, String>,
+    /// Of these a line could not be used. That was said once: what is missing or does not fit for that reason alone is
+    /// not said, too.
+    spoiled: Vec<&'static Directive>,
 }
 
 /// Programs that sign on to heartbeat's programming interface and end at once without it.
@@ -201,6 +210,14 @@ const DEADTIME: usize = 1;
 const WARNTIME: usize = 2;
 const INITDEAD: usize = 3;
 const DEADPING: usize = 4;
+const TIMES: [(Id, &str); 5] = [
+    (Id::Keepalive, "keepalive"),
+    (Id::Deadtime, "deadtime"),
+    (Id::Warntime, "warntime"),
+    (Id::Initdead, "initdead"),
+    (Id::Deadping, "deadping"),
+];
+const FAILBACK: [Id; 2] = [Id::AutoFailback, Id::NiceFailback];
 const LOGFILE: usize = 0;
 const DEBUGFILE: usize = 1;
 const FACILITY: usize = 2;
@@ -230,7 +247,6 @@ impl<'a> Draft<'a> {
             default_port: options.udp_port,
             baud: None,
             media: Vec::new(),
-            media_tried: false,
             links: Vec::new(),
             media_places: Vec::new(),
             pings: Vec::new(),
@@ -249,13 +265,13 @@ impl<'a> Draft<'a> {
             clients: Vec::new(),
             watchdog: None,
             parameters: literal_defaults(),
+            spoiled: Vec::new(),
         }
     }
 
     /// One line: its values are checked for their form, applied in order and explained.
     fn entry(&mut self, entry: &Entry, report: &mut Report) {
         let Entry { row, directive, values } = entry;
-        self.media_tried |= row.meaning.starts_with("medium");
         let mut values = values.as_slice();
         if matches!(row.form, Form::Fields { .. } | Form::Line { .. }) {
             values = &values[..1]; // taken together; the first stands for all
@@ -273,6 +289,7 @@ impl<'a> Draft<'a> {
                     let mut diag = report.error(message).word(field.as_ref().unwrap_or(word));
                     diag.cure = cure;
                     report.add(diag);
+                    self.spoiled.push(row);
                 }
             }
         }
@@ -657,6 +674,11 @@ impl<'a> Draft<'a> {
         Ok(meaning)
     }
 
+    /// Whether a line of one of these could not be used.
+    fn is_spoiled(&self, ids: &[Id]) -> bool {
+        self.spoiled.iter().any(|row| ids.contains(&row.id))
+    }
+
     /// Checks what the lines mean together.
     fn settle(mut self, report: &mut Report) -> Settings {
         let timing = self.timing(report);
@@ -669,7 +691,7 @@ impl<'a> Draft<'a> {
         self.check_media(report);
         self.check_ipfail(report);
         let fallback = value(&self.auto_failback, AutoFailback::Legacy);
-        if self.auto_failback.is_none() {
+        if self.auto_failback.is_none() && !self.is_spoiled(&FAILBACK) {
             report.explain(0, format!("auto_failback is not set, so legacy: {}", failback_meaning(fallback)));
         }
         let node_count = u32::try_from(self.nodes.len() + self.pings.len()).unwrap_or(u32::MAX);
@@ -719,15 +741,16 @@ impl<'a> Draft<'a> {
             initdead: said(INITDEAD).unwrap_or(default_initdead(deadtime)),
             deadping: said(DEADPING).unwrap_or(deadtime),
         };
-        for (which, name, why, time) in [
-            (KEEPALIVE, "keepalive", "heartbeat's default", timing.keepalive),
-            (DEADTIME, "deadtime", "heartbeat's default", timing.deadtime),
-            (WARNTIME, "warntime", "half of deadtime", timing.warntime),
-            (INITDEAD, "initdead", "it follows from deadtime", timing.initdead),
-            (DEADPING, "deadping", "as deadtime", timing.deadping),
+        for (which, why, time) in [
+            (KEEPALIVE, "heartbeat's default", timing.keepalive),
+            (DEADTIME, "heartbeat's default", timing.deadtime),
+            (WARNTIME, "half of deadtime", timing.warntime),
+            (INITDEAD, "it follows from deadtime", timing.initdead),
+            (DEADPING, "as deadtime", timing.deadping),
         ] {
+            let (id, name) = TIMES[which];
             let matters = which != DEADPING || !self.pings.is_empty();
-            if self.times[which].is_none() && matters {
+            if self.times[which].is_none() && matters && !self.is_spoiled(&[id]) {
                 report.explain(0, format!("{name} is not set, so {}: {why}", Shown(time)));
             }
         }
@@ -738,6 +761,8 @@ impl<'a> Draft<'a> {
     fn check_timing(&self, timing: &Timing, report: &mut Report) {
         let Timing { keepalive, warntime, deadtime, initdead, deadping } = *timing;
         let two = Shown(keepalive * 2).to_string();
+        // What a spoiled line would have said is not known.
+        let comparable = |which: usize, other: usize| !self.is_spoiled(&[TIMES[which].0, TIMES[other].0]);
         // At the line that says so, or at the other one that makes it wrong.
         let place = |which: usize, other: usize| {
             let said = self.times[which].as_ref().or(self.times[other].as_ref());
@@ -745,14 +770,14 @@ impl<'a> Draft<'a> {
         };
         for (which, name, time) in [(DEADTIME, "deadtime", deadtime), (DEADPING, "deadping", deadping)] {
             let is_copy = which == DEADPING && self.times[DEADPING].is_none();
-            if time <= keepalive * 2 && !is_copy {
+            if time <= keepalive * 2 && !is_copy && comparable(which, KEEPALIVE) {
                 let message = format!("{name} is {}, not above two keepalives ({two})", Shown(time));
                 let cure =
                     format!("a lost beat must not kill: set {name} to {} or more", Shown(keepalive * 4));
                 report.add(report.error(message).at(&place(which, KEEPALIVE)).cure(cure));
             }
         }
-        if initdead < deadtime {
+        if initdead < deadtime && comparable(INITDEAD, DEADTIME) {
             let message = format!("initdead is {}, below deadtime ({})", Shown(initdead), Shown(deadtime));
             let cure =
                 format!("set initdead to {} or more, or leave it out", Shown(default_initdead(deadtime)));
@@ -764,7 +789,7 @@ impl<'a> Draft<'a> {
             );
             report.add(report.warning(message).at(&place(INITDEAD, DEADTIME)).cure("10 s or more is usual"));
         }
-        if warntime >= deadtime {
+        if warntime >= deadtime && comparable(WARNTIME, DEADTIME) {
             let message = format!(
                 "warntime is {}, not below deadtime ({}): nobody is warned before a node counts as dead",
                 Shown(warntime),
@@ -773,7 +798,7 @@ impl<'a> Draft<'a> {
             let cure = format!("set it to {}, or leave it out", Shown(deadtime / 2));
             report.add(report.warning(message).at(&place(WARNTIME, DEADTIME)).cure(cure));
         }
-        if warntime <= keepalive && self.times[WARNTIME].is_some() {
+        if warntime <= keepalive && self.times[WARNTIME].is_some() && comparable(WARNTIME, KEEPALIVE) {
             let message = format!("warntime is {}, not above keepalive: every beat is late", Shown(warntime));
             let cure = format!("set it above {}", Shown(keepalive));
             report.add(report.warning(message).at(&place(WARNTIME, KEEPALIVE)).cure(cure));
@@ -790,6 +815,7 @@ impl<'a> Draft<'a> {
 
     fn check_nodes(&self, report: &mut Report) {
         match self.nodes.as_slice() {
+            [] | [_] if self.is_spoiled(&[Id::Node]) => {}
             [] => {
                 let message = "there is no `node` line";
                 let cure = match self.me {
@@ -828,13 +854,15 @@ impl<'a> Draft<'a> {
 
     fn check_ipfail(&self, report: &mut Report) {
         let Some(((), place)) = &self.ipfail else { return };
-        if value(&self.auto_failback, AutoFailback::Legacy) == AutoFailback::Legacy {
+        if value(&self.auto_failback, AutoFailback::Legacy) == AutoFailback::Legacy
+            && !self.is_spoiled(&FAILBACK)
+        {
             let message = "ipfail does nothing with `auto_failback legacy`, as in heartbeat";
             report.add(
                 report.warning(message).at(place).cure("write `auto_failback on` or `auto_failback off`"),
             );
         }
-        if self.pings.is_empty() {
+        if self.pings.is_empty() && !self.is_spoiled(&[Id::Ping, Id::PingGroup]) {
             let message = "ipfail has no ping nodes to compare, and does nothing";
             report.add(
                 report.warning(message).at(place).cure("add a `ping` line with the address of a router"),
@@ -843,8 +871,10 @@ impl<'a> Draft<'a> {
     }
 
     fn check_media(&self, report: &mut Report) {
+        let is_spoiled = self.spoiled.iter().any(|row| row.meaning.starts_with("medium"));
         match self.links.as_slice() {
-            [] if !self.media_tried => {
+            _ if is_spoiled => {}
+            [] => {
                 let cure = "add at least one, better two: `bcast eth1`, `serial /dev/ttyS0`";
                 report.add(report.error("there is no medium: the nodes cannot hear each other").cure(cure));
             }
@@ -869,7 +899,12 @@ fn is_ipfail(entry: &Entry) -> bool {
 }
 
 /// This node's place in the list of nodes; it must be there.
-pub(super) fn find_me(me: &str, settings: &Settings, report: &mut Report) -> Option<usize> {
+pub(super) fn find_me(
+    me: &str,
+    settings: &Settings,
+    options: &Options,
+    report: &mut Report,
+) -> Option<usize> {
     if let Some(place) = settings.nodes.iter().position(|node| node == me) {
         return Some(place);
     }
@@ -882,11 +917,14 @@ pub(super) fn find_me(me: &str, settings: &Settings, report: &mut Report) -> Opt
     let similar = settings.nodes.iter().position(|node| is_same_host(node, me));
     let at = similar.unwrap_or(0);
     let message = match similar {
+        _ if options.is_named => format!("ha.cf has no node `{me_shown}`, only {all}"),
         Some(at) => format!("this host is `{me_shown}`, but ha.cf has `{}`", shown(&settings.nodes[at])),
         None => format!("this host is `{me_shown}`, but ha.cf has {all}"),
     };
     let name = shown(&settings.nodes[at]);
     let cure = match similar {
+        Some(_) if options.is_named => format!("check as `{name}`"),
+        None if options.is_named => "check as one of these, or add a `node` line".into(),
         Some(_) => format!("write `node {me_shown}` (here and in haresources, on both nodes), or put `{name}` \
              into the file nodeinfo"),
         None => "is this the right host and file? A node is named as `uname -n` prints it, or as the file nodeinfo says".into(),

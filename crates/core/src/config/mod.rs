@@ -44,11 +44,13 @@ pub struct Options {
     pub udp_port: u16,
     /// Limits of the agents' operations.
     pub limits: Limits,
+    /// A person chose the node's name; otherwise it is this host's.
+    pub is_named: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { udp_port: 694, limits: Limits::default() }
+        Self { udp_port: 694, limits: Limits::default(), is_named: false }
     }
 }
 
@@ -108,7 +110,7 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
     if settings.is_none() {
         cf.add(cf.error("the file is missing").cure("it names the nodes and the links"));
     }
-    let me = settings.as_ref().and_then(|settings| ha_cf::find_me(&me, settings, &mut cf));
+    let me = settings.as_ref().and_then(|settings| ha_cf::find_me(&me, settings, options, &mut cf));
     let nodes = settings.as_ref().map(|settings| settings.nodes.as_slice()).unwrap_or_default();
     let groups = files.haresources.map(|text| haresources::read(text, nodes, &mut resources));
     if groups.is_none() {
