@@ -4,13 +4,14 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
 use locum_core::{
     auth::Keys,
     config::{self, Checked, Diag, FileName, Options, Severity, authkeys},
+    note::Escaped,
 };
 
 /// Where it lies, the directory speaks the native dialect.
@@ -118,9 +119,10 @@ pub fn read_for_testing(dir: &Path) -> Option<io::Result<String>> {
 
 /// The text of a file; `None` without a fault when it is not there.
 fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u8>> {
-    match read_text(&dir.join(name.name())) {
+    let path = dir.join(name.name());
+    match read_text(&path) {
         Ok((text, mode)) => {
-            faults.extend(check_mode(name, mode));
+            faults.extend(check_mode(name, &path, mode));
             Some(text)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -143,11 +145,13 @@ fn native_dialect() -> Diag {
     Diag::new(Severity::Error, FileName::HaCf, text).cure("write ha.cf, authkeys and haresources there")
 }
 
-fn check_mode(name: FileName, mode: u32) -> Option<Diag> {
+/// The cure names the file as it was opened: it can be copied into a shell.
+fn check_mode(name: FileName, path: &Path, mode: u32) -> Option<Diag> {
+    let cure = |mode: &str| format!("chmod {mode} {}", Escaped(path.as_os_str().as_bytes()));
     if name == FileName::Authkeys
         && let Err(diag) = authkeys::check_mode(mode)
     {
-        return Some(diag);
+        return Some(diag.cure(cure("600")));
     }
     // heartbeat lets the group write authkeys; what others can write is another matter.
     let writers = if name == FileName::Authkeys { 0o002 } else { 0o022 };
@@ -156,11 +160,7 @@ fn check_mode(name: FileName, mode: u32) -> Option<Diag> {
             "others than the owner can write it (mode {:04o}): they decide what root runs",
             mode & 0o7777
         );
-        let cure = if name == FileName::Authkeys {
-            "chmod 600 authkeys".into()
-        } else {
-            format!("chmod 644 {name}")
-        };
+        let cure = cure(if name == FileName::Authkeys { "600" } else { "644" });
         Diag::new(Severity::Warning, name, message).cure(cure).about_host()
     })
 }
@@ -249,23 +249,24 @@ mod tests {
     #[test]
     fn keys_that_others_can_read_are_refused() {
         let dir = directory(&[HA_CF, HARESOURCES, ("authkeys", AUTHKEYS.1, 0o640)]);
-        let text =
-            "authkeys: error: others than the owner can read the keys (mode 0640) (chmod 600 authkeys)";
-        assert_eq!(said(dir.path()), [text]);
+        let text = format!(
+            "authkeys: error: others than the owner can read the keys (mode 0640) (chmod 600 {}/authkeys)",
+            dir.path().display()
+        );
+        assert_eq!(said(dir.path()), [text.as_str()]);
         let (keys, diags) = read_keys(dir.path());
-        assert_eq!((keys, diags[0].to_string().as_str()), (None, text));
+        assert_eq!((keys, diags[0].to_string()), (None, text));
     }
 
     #[test]
     fn files_that_others_can_write_are_warned_of() {
         let dir = directory(&[HA_CF, ("haresources", HARESOURCES.1, 0o666), ("authkeys", AUTHKEYS.1, 0o620)]);
-        assert_eq!(
-            said(dir.path()),
-            [
-                "haresources: warning: others than the owner can write it (mode 0666): they decide what root runs (chmod \
-                 644 haresources)"
-            ]
+        let text = format!(
+            "haresources: warning: others than the owner can write it (mode 0666): they decide what root runs (chmod \
+             644 {}/haresources)",
+            dir.path().display()
         );
+        assert_eq!(said(dir.path()), [text]);
     }
 
     #[test]

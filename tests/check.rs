@@ -199,7 +199,7 @@ fn files_that_others_can_read_or_write_are_told() {
     let (code, text) = check(dir.path(), &["--as", "web1"]);
     assert!(
         text.contains(
-            "error: others than the owner can read the keys (mode 0644)\n--> DIR/authkeys\n = help: chmod 600 authkeys\n"
+            "error: others than the owner can read the keys (mode 0644)\n--> DIR/authkeys\n = help: chmod 600 DIR/authkeys\n"
         ),
         "{text}"
     );

@@ -160,13 +160,13 @@ fn remarks(signing: u8, keys: &[(Key, Place)], report: &mut Report) {
 /// Whether a file with these permission bits may be used: heartbeat refuses one that group or others can read.
 ///
 /// # Errors
-/// The diagnostic.
+/// The diagnostic; where the file lies, and so the cure, is the caller's knowledge.
 pub fn check_mode(mode: u32) -> Result<(), Diag> {
     if mode & 0o044 == 0 {
         return Ok(());
     }
     let message = format!("others than the owner can read the keys (mode {:04o})", mode & 0o7777);
-    Err(Diag::new(Severity::Error, FileName::Authkeys, message).cure("chmod 600 authkeys").about_host())
+    Err(Diag::new(Severity::Error, FileName::Authkeys, message).about_host())
 }
 
 #[cfg(test)]
