@@ -127,13 +127,17 @@ impl State {
     /// When another daemon holds one of them, or the system refuses something.
     pub fn open(state_dir: &Path, run_dir: &Path) -> Result<Self, Fault> {
         let mut locks = Vec::new();
-        for directory in [run_dir, state_dir] {
+        // What is there is locked before anything is made: who cannot start leaves nothing behind.
+        let (there, missing): (Vec<_>, Vec<_>) = [run_dir, state_dir].into_iter().partition(|it| it.is_dir());
+        let mut held = Vec::new();
+        for directory in there.into_iter().chain(missing) {
             let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(directory);
-            made.map_err(|fault| Fault::File { path: directory.to_path_buf(), fault })?;
-        }
-        let same = fs::canonicalize(run_dir).ok() == fs::canonicalize(state_dir).ok();
-        let directories = if same { vec![run_dir] } else { vec![run_dir, state_dir] };
-        for directory in directories {
+            let real = made.and_then(|()| fs::canonicalize(directory));
+            let real = real.map_err(|fault| Fault::File { path: directory.to_path_buf(), fault })?;
+            if held.contains(&real) {
+                continue;
+            }
+            held.push(real);
             match lock_directory(directory) {
                 Ok(Some(lock)) => locks.push(lock),
                 Ok(None) => {
@@ -461,6 +465,9 @@ mod tests {
         // The same state with another run directory: still in use, still named.
         let other = State::open(&dirs.path(""), &dirs.0.path().join("run2")).unwrap_err();
         assert!(matches!(other, Fault::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{other}");
+        assert!(!dirs.0.path().join("run2").exists(), "who cannot start leaves nothing behind");
+        State::open(&dirs.0.path().join("state2/deep"), &dirs.0.path().join("run")).unwrap_err();
+        assert!(!dirs.0.path().join("state2").exists());
         drop(first);
         assert_eq!(running(&dirs.0.path().join("run")), None);
         dirs.open().unwrap();
