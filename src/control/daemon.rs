@@ -269,7 +269,10 @@ impl Daemon {
             Up::Active => self.take_part(),
             Up::Fence { ticket, node } => self.fence(ticket, node),
             Up::EventScript { kind, fields } => self.run_event_script(kind, fields),
-            Up::Reply { order, answer } => self.reply(life, order, answer),
+            // Whoever asked may have gone meanwhile: the log has what came of it.
+            Up::Reply { order, answer } => {
+                life.orders.remove(&order).map(|asker| asker.send(answer));
+            }
             Up::Remember { node, heard } => self.remember(node, heard),
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
             Up::Status { status, heart, .. } => self.status(life, *status, *heart),
@@ -379,18 +382,6 @@ impl Daemon {
         }
         life.send(Down::Order { id, order });
         id
-    }
-
-    fn reply(&self, life: &mut Life, order: OrderId, answer: Answer) {
-        match life.orders.remove(&order) {
-            // Gone away meanwhile: the log has what came of it.
-            Some(asker) => drop(asker.send(answer)),
-            None => {
-                if let Answer::Refused(why) | Answer::TimedOut(why) = answer {
-                    self.say(Level::Warning, why);
-                }
-            }
-        }
     }
 
     fn signal(&mut self, life: &mut Life, signal: Sign) {

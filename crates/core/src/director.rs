@@ -675,6 +675,12 @@ impl Director {
     }
 
     fn reply(&mut self, order: OrderId, answer: Answer) {
+        // Whoever asked may be a script that looks at nothing. (A leave is never refused.)
+        match &answer {
+            Answer::Done(_) => {}
+            Answer::Refused(why) => self.note(Level::Warning, format!("switchover refused: {why}")),
+            Answer::TimedOut(why) => self.note(Level::Warning, format!("switchover not finished: {why}")),
+        }
         self.out.push_back(Action::Reply { order, answer });
     }
 
