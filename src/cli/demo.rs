@@ -103,6 +103,7 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
         news: Vec::new(),
         rows: Vec::new(),
         hands_on: options.hands_on,
+        ready: false,
         deed: String::new(),
     };
     let result = if options.hands_on { play.hands_on() } else { play.by_itself() };
@@ -163,6 +164,9 @@ struct Play {
     news: Vec<String>,
     rows: Vec<Row>,
     hands_on: bool,
+    /// The keys of `--hands-on` work now. What is pressed before is not kept, and the picture says so: it would be done
+    /// to a cluster that the person has not seen.
+    ready: bool,
     /// What was done last.
     deed: String,
 }
@@ -206,6 +210,7 @@ impl Play {
     fn hands_on(&mut self) -> anyhow::Result<()> {
         self.show_files()?;
         self.open()?;
+        self.ready = true;
         self.say("it is yours: see the keys below");
         let mut told = Moment::now();
         loop {
@@ -310,7 +315,10 @@ impl Play {
                 self.say(&format!("{node}: locum standby"));
                 self.deed = format!("moved from {node}");
                 let mut order = self.stage.stand_by(node)?;
-                self.until("the end of `locum standby`", SLACK, |_| order.ended().is_some())?;
+                self.ready = false;
+                let moved = self.until("the end of `locum standby`", SLACK, |_| order.ended().is_some());
+                self.ready = true;
+                return moved;
             }
             _ => {}
         }
@@ -447,7 +455,9 @@ impl Play {
             crossover: !stage.is_cut(CROSSOVER),
             strip: stage.rack.look(|record| picture::recent_strip(&record.pages, now)).unwrap_or_default(),
             news: self.news.clone(),
-            keys: if self.hands_on {
+            keys: if self.hands_on && !self.ready {
+                " q quit   (the other keys do nothing yet: a moment)".into()
+            } else if self.hands_on {
                 " 1 2 power   f freeze   l LAN   c crossover   s serial   m move   q quit".into()
             } else {
                 " q quit   (with --hands-on the keys are yours)".into()

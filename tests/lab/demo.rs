@@ -80,13 +80,15 @@ fn nobody_sees_the_demo_too() {
 /// `demo --hands-on` in a terminal of that size: what it prints until it ends by itself, or after the last key, each of
 /// which is pressed when the text before it has come.
 fn hands_on(columns: u16, rows: u16, script: &[(&str, &str)]) -> Option<(Output, String)> {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&terminal, size).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
-    let open = || File::from(rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap());
+    // What another test starts meanwhile must not hold it open.
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let open = || File::from(rustix::fs::open(&name, flags, Mode::empty()).unwrap());
     let mut command = Command::new("setsid");
     command.args(["--ctty", "--wait", LOCUM, "demo", "--hands-on"]).env("TERM", "xterm");
     command.stdin(open()).stdout(open()).stderr(std::process::Stdio::piped());
@@ -120,10 +122,11 @@ fn hands_on(columns: u16, rows: u16, script: &[(&str, &str)]) -> Option<(Output,
 #[test]
 fn keys_do_it_hands_on() {
     // The picture sends what changed, so words that stand apart may come apart.
-    let script = [("yours:", "l"), ("beats,", "l"), ("outage:", "q")];
+    let script = [("moment)", "1"), ("yours:", "l"), ("beats,", "l"), ("outage:", "q")];
     let Some((output, text)) = hands_on(80, 24, &script) else { return };
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("outage seen by the client"), "{text}");
+    assert!(!text.contains("loses"), "a key before its time does nothing: {text}");
 }
 
 #[test]
