@@ -69,6 +69,10 @@ pub struct Cts {
     /// Let steps follow before others have ended, which real heartbeats do not survive
     #[arg(long)]
     hurry: bool,
+    /// Where an audit fails, play the same steps up to it with two real heartbeats: what fails for them, too, is not
+    /// held against Locum
+    #[arg(long)]
+    oracle: bool,
 }
 
 /// What has its name in the lab, as a word of the command line.
@@ -140,21 +144,33 @@ pub fn mixed(options: Mixed) -> anyhow::Result<ExitCode> {
 /// As [`mixed()`].
 pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
     let Named(pair) = options.pair;
-    let setup = setup(&options.common, &[pair])?;
+    if options.oracle && pair == Pair::ORACLE {
+        bail!(
+            "--oracle plays the steps again with two real heartbeats: these are two already (leave it out)"
+        );
+    }
+    let pairs = if options.oracle { vec![pair, Pair::ORACLE] } else { vec![pair] };
+    let setup = setup(&options.common, &pairs)?;
     let seed = options.seed.unwrap_or_else(|| locum_sys::clock::unix_nanos() / 1_000_000);
     eprintln!("{pair}: {} steps, seed {seed}", options.steps);
     let mut tell = |line: &str| eprintln!("{line}");
-    let played = mixed::random(&setup, pair, options.steps as usize, seed, options.hurry, &mut tell)?;
-    let all = [played];
-    let [played] = &all;
+    let mut play = |pair, steps| mixed::random(&setup, pair, steps, seed, options.hurry, &mut tell);
+    let steps = options.steps as usize;
+    let mut all = vec![play(pair, steps)?];
+    if options.oracle && all[0].failed().is_some() {
+        all.push(play(Pair::ORACLE, all[0].steps.len())?);
+    }
     if options.common.json {
-        let mut value = life_json(played, &all);
+        let mut value = life_json(&all[0], &all);
         value["seed"] = seed.into();
+        value["oracle"] = all.get(1).map_or(Value::Null, |oracle| life_json(oracle, &all));
         println!("{value:#}");
     } else {
-        let passed = played.steps.len() - usize::from(played.failed().is_some());
-        println!("{pair}, seed {seed}: {passed} of {} audits passed", options.steps);
-        failure(played, &all);
+        for (played, asked) in all.iter().zip([steps, all[0].steps.len()]) {
+            let passed = played.steps.len() - usize::from(played.failed().is_some());
+            println!("{}, seed {seed}: {passed} of {asked} audits passed", played.pair);
+            failure(played, &all);
+        }
     }
     Ok(verdict(&all))
 }
@@ -231,4 +247,45 @@ fn life_json(played: &Played, all: &[Played]) -> Value {
         "shared_with_two_real_nodes": is_shared(played, all),
         "steps": played.steps.iter().map(step).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A life of so many steps, of which the last one failed.
+    fn failed(pair: Pair, steps: usize) -> Played {
+        let step = |faults| Audited {
+            step: "split".into(),
+            limit: Duration::from_secs(60),
+            settled: Duration::ZERO,
+            asked: 0,
+            hurried: false,
+            owners: "12".into(),
+            faults,
+            note: None,
+        };
+        let mut audits = vec![step(Vec::new()); steps - 1];
+        audits.push(step(vec!["x".into()]));
+        Played { pair, name: "seed-1".into(), steps: audits, evidence: String::new() }
+    }
+
+    #[test]
+    fn two_real_nodes_excuse_what_fails_for_them_at_the_same_step_alone() {
+        let ours = || failed(Pair::ALL[1], 3);
+        let mut passed = failed(Pair::ORACLE, 3);
+        passed.steps[2].faults.clear();
+        for (oracle, shared) in [
+            (Some(failed(Pair::ORACLE, 3)), true),
+            (Some(failed(Pair::ORACLE, 2)), false),
+            (Some(Played { name: "seed-2".into(), ..failed(Pair::ORACLE, 3) }), false),
+            (Some(passed), false),
+            (None, false),
+        ] {
+            let all: Vec<_> = [ours()].into_iter().chain(oracle).collect();
+            assert_eq!(is_shared(&all[0], &all), shared, "{all:?}");
+            assert_eq!(life_json(&all[0], &all)["shared_with_two_real_nodes"], shared);
+            assert_eq!(verdict(&all) == ExitCode::SUCCESS, shared);
+        }
+    }
 }
