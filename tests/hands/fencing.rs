@@ -14,6 +14,17 @@ echo "the device does not answer" >&2
 exit 1
 "#;
 
+/// A layer over the nodes' system that has one program.
+fn layer(name: &str, program: &str) -> tempfile::TempDir {
+    let layer = tempfile::tempdir().unwrap();
+    let programs = layer.path().join("usr/sbin");
+    fs::create_dir_all(&programs).unwrap();
+    fs::set_permissions(layer.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(programs.join(name), program).unwrap();
+    fs::set_permissions(programs.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    layer
+}
+
 /// Two stable nodes with a device, and the first one has lost its power.
 fn bereaved(layer: &Path, device: &str) -> Option<Pair> {
     let mut pair = Pair::build(Some(layer))?;
@@ -39,12 +50,7 @@ fn owner(pair: &Pair, node: usize) -> Option<String> {
 
 #[test]
 fn a_fence_agent_is_asked_until_it_has_reset_the_peer_and_nothing_is_taken_before() {
-    let layer = tempfile::tempdir().unwrap();
-    let programs = layer.path().join("usr/sbin");
-    fs::create_dir_all(&programs).unwrap();
-    fs::set_permissions(layer.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(programs.join("fence_pretend"), AGENT).unwrap();
-    fs::set_permissions(programs.join("fence_pretend"), fs::Permissions::from_mode(0o755)).unwrap();
+    let layer = layer("fence_pretend", AGENT);
     let Some(pair) = bereaved(layer.path(), "fence_pretend ip=10.0.0.9 password=secret") else { return };
     pair.wait("asked in vain", |pair| pair.log_has(1, "WARN: STONITH of clustnode1 failed.  Retrying..."));
     assert!(pair.log_has(1, "info: Resetting node clustnode1 with [fence_pretend]"));
@@ -73,4 +79,33 @@ fn the_null_device_of_cluster_glue_resets_the_peer() {
         assert!(pair.log_has(1, words), "{words}\n{}", pair.text(1, "ha-log"));
     }
     assert!(!pair.log_has(1, "ERROR:") && !pair.log_has(1, "CRIT:"), "{}", pair.text(1, "ha-log"));
+}
+
+#[test]
+fn a_device_that_does_not_work_is_told_before_it_is_needed() {
+    let layer = layer(
+        "fence_broken",
+        "#!/bin/sh\ncat > /run/disk/asked\necho 'no route to the device' >&2\nexit 1\n",
+    );
+    let Some(mut pair) = Pair::build(Some(layer.path())) else { return };
+    for node in [0, 1] {
+        pair.start(node, "stonith_host * fence_broken ip=10.0.0.9\n");
+    }
+    let told = [
+        "info: Checking status of STONITH device [fence_broken]",
+        "ERROR: STONITH device fence_broken not operational! (exit code 1: no route to the device)",
+        "ERROR: STONITH status operation failed.",
+        "ERROR: This may mean that the STONITH device has failed! Nothing is taken over from a node that it cannot reset.",
+    ];
+    for node in [0, 1] {
+        for words in told {
+            pair.wait(words, |pair| pair.log_has(node, words));
+        }
+        assert_eq!(pair.text(node, "asked"), "ip=10.0.0.9\naction=monitor\n");
+    }
+    // The cluster serves all the same.
+    pair.wait("both settle", |pair| {
+        [0, 1].iter().all(|&node| pair.is_stable(node)) && owner(pair, 1).as_deref() == Some(NODES[0])
+    });
+    assert!(!pair.log_has(1, "Resetting node"), "nobody is reset");
 }
