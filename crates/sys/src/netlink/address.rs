@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo},
 };
 
 use super::Netlink;
@@ -106,6 +106,17 @@ pub struct NewAddress {
     pub no_prefix_route: bool,
 }
 
+/// For how long an address stands by itself, in seconds. The kernel looks now and then: it takes an address away up to
+/// a second late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Until it goes; above zero. `u32::MAX`: for ever.
+    pub valid: u32,
+    /// Until no new connection of the machine itself takes it for its source; what is longer than `valid` counts as
+    /// `valid`.
+    pub preferred: u32,
+}
+
 impl NewAddress {
     fn message(&self) -> AddressMessage {
         let mut message = AddressMessage::default();
@@ -135,6 +146,33 @@ impl Netlink {
     /// # Errors
     /// `AlreadyExists` when it stands there with this prefix; else what the kernel says.
     pub fn add_address(&mut self, new: &NewAddress) -> io::Result<()> {
+        self.put_address(new, None, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// As [`add_address`](Self::add_address), but the kernel takes the address away by itself when its lifetime is
+    /// over, unless that is renewed.
+    ///
+    /// # Errors
+    /// As [`add_address`](Self::add_address); `InvalidInput` for no time at all.
+    pub fn add_address_for(&mut self, new: &NewAddress, lifetime: Lifetime) -> io::Result<()> {
+        self.put_address(new, Some(lifetime), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Lets the lifetime of an address that stands there, as it was put, begin anew; one that has gone is not put
+    /// back. All who listen to addresses are told.
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` when it does not stand there; `InvalidInput` for no time at all; else
+    /// what the kernel says.
+    pub fn renew_address(&mut self, new: &NewAddress, lifetime: Lifetime) -> io::Result<()> {
+        // The kernel would make an IPv4 address anew.
+        if !self.addresses()?.iter().any(|there| (there.ip, there.interface) == (new.ip, new.interface)) {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        self.put_address(new, Some(lifetime), NLM_F_REPLACE)
+    }
+
+    fn put_address(&mut self, new: &NewAddress, lifetime: Option<Lifetime>, mode: u16) -> io::Result<()> {
         let mut message = new.message();
         let mut flags = AddressFlags::empty();
         if new.ip.is_ipv6() {
@@ -148,7 +186,16 @@ impl Netlink {
             message.attributes.extend(new.label.clone().map(AddressAttribute::Label));
             message.attributes.extend(new.broadcast.map(AddressAttribute::Broadcast));
         }
-        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+        if let Some(lifetime) = lifetime {
+            if lifetime.valid == 0 {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            let mut cache = CacheInfo::default();
+            cache.ifa_valid = lifetime.valid;
+            cache.ifa_preferred = lifetime.preferred.min(lifetime.valid);
+            message.attributes.push(AddressAttribute::CacheInfo(cache));
+        }
+        self.request(RouteNetlinkMessage::NewAddress(message), mode)
     }
 
     /// Takes an address from an interface.
@@ -250,7 +297,7 @@ pub fn choose_interface(addresses: &[InterfaceAddress], ip: IpAddr) -> Option<&I
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{in_namespace, veth_pair};
+    use crate::testing::{in_namespace, patience, veth_pair};
 
     fn address(interface: u32, text: &str, prefix: u8) -> InterfaceAddress {
         InterfaceAddress {
@@ -367,6 +414,43 @@ mod tests {
                 left.iter().any(|a| a.ip.to_string() == "172.23.2.1"),
                 "the administrator's address stays: {left:?}"
             );
+        });
+    }
+
+    #[test]
+    fn an_address_goes_when_its_lifetime_is_over() {
+        in_namespace(|| {
+            let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
+            let mut netlink = Netlink::open().unwrap();
+            let lifetime = Lifetime { valid: 1, preferred: u32::MAX };
+            let nothing = Lifetime { valid: 0, preferred: 0 };
+            let all = [new(eth.index, "172.23.2.14", 24), new(eth.index, "fd00::14", 64)];
+            for address in &all {
+                let none = netlink.add_address_for(address, nothing).unwrap_err();
+                assert_eq!(none.kind(), io::ErrorKind::InvalidInput);
+                netlink.add_address_for(address, lifetime).unwrap();
+            }
+            let standing = |netlink: &mut Netlink| {
+                let there = netlink.addresses().unwrap();
+                all.each_ref().map(|address| there.iter().any(|a| a.ip == address.ip))
+            };
+            // Renewed for longer than it would have stood by itself.
+            for _ in 0..8 {
+                crate::clock::sleep_until(crate::clock::monotonic_nanos() + 300_000_000);
+                for address in &all {
+                    netlink.renew_address(address, lifetime).unwrap();
+                }
+            }
+            assert_eq!(standing(&mut netlink), [true; 2]);
+            let deadline = patience();
+            while standing(&mut netlink) != [false; 2] {
+                assert!(deadline(), "{:?} stand for ever", standing(&mut netlink));
+            }
+            for address in &all {
+                let gone = netlink.renew_address(address, lifetime).unwrap_err();
+                assert_eq!(gone.kind(), io::ErrorKind::AddrNotAvailable);
+            }
+            assert_eq!(standing(&mut netlink), [false; 2]);
         });
     }
 }

@@ -8,6 +8,8 @@ use netlink_packet_route::{
     link::{LinkHeader, LinkMessage},
 };
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+
 use super::Netlink;
 
 // linux/if_link.h; linux/rtnetlink.h; linux/if_arp.h
@@ -90,6 +92,15 @@ impl Interface {
             resolves: kind == ARPHRD_ETHER && !has(IFF_NOARP) && !has(IFF_LOOPBACK),
         })
     }
+}
+
+/// The name of the interface with that number, in the calling thread's network namespace.
+///
+/// # Errors
+/// `ENODEV` or `ENXIO` when there is none.
+pub fn interface_name(index: u32) -> io::Result<String> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    Ok(netdevice::index_to_name(&socket, index)?)
 }
 
 impl Netlink {

@@ -21,9 +21,9 @@ mod create;
 mod interface;
 mod monitor;
 
-pub use address::{InterfaceAddress, NewAddress, choose_interface, same_network};
+pub use address::{InterfaceAddress, Lifetime, NewAddress, choose_interface, same_network};
 pub use create::{LinkChange, VethEnd};
-pub use interface::Interface;
+pub use interface::{Interface, interface_name};
 pub use monitor::{Change, Monitor};
 
 /// A request is answered by messages of at most this size: the kernel fills dumps up to 32 KiB.
@@ -160,7 +160,7 @@ fn route_socket(flags: SocketFlags, groups: u32) -> io::Result<OwnedFd> {
 }
 
 /// One datagram; `None` when it was not the kernel's (any process may write to a netlink socket that it can name).
-fn receive_from_kernel(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+pub(crate) fn receive_from_kernel(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     let (filled, whole, from) = loop {
         match rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::TRUNC) {
             Err(rustix::io::Errno::INTR) => {}
@@ -180,7 +180,7 @@ fn receive_from_kernel(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option
 }
 
 /// Cuts a datagram into messages. A message that breaks the format ends the datagram: nothing after it can be found.
-fn for_each_message(
+pub(crate) fn for_each_message(
     mut bytes: &[u8],
     mut each: impl FnMut(&Header, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
@@ -197,14 +197,15 @@ fn for_each_message(
     Ok(())
 }
 
-struct Header {
-    message_type: u16,
-    flags: u16,
-    sequence_number: u32,
+/// What a message says of itself.
+pub(crate) struct Header {
+    pub(crate) message_type: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence_number: u32,
 }
 
 /// The payload of an error message begins with a negative errno; 0 is an acknowledgement.
-fn error_code(payload: &[u8]) -> io::Result<()> {
+pub(crate) fn error_code(payload: &[u8]) -> io::Result<()> {
     let Some(code) = payload.first_chunk::<4>() else {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a netlink error message without a code"));
     };
