@@ -3,6 +3,7 @@
 //!
 //! * [`netlink`]: interfaces and addresses, read, changed and watched;
 //! * [`announce`]: tell a segment where an address lives now;
+//! * [`gate`]: lets a service address answer only while an unexpired lease stands in the kernel;
 //! * [`udp`], [`serial`], [`icmp`], [`checksum`]: what links and pings are made of;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
 //! * [`child`], [`process`], [`user`]: what a child must not inherit; ending it with all it started; as whom it runs;
@@ -17,6 +18,7 @@ pub mod checksum;
 pub mod child;
 pub mod clock;
 pub mod file;
+pub mod gate;
 pub mod icmp;
 pub mod machine;
 pub mod mount;

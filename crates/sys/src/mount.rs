@@ -67,6 +67,15 @@ pub fn processes(target: &Path) -> io::Result<()> {
     rustix::mount::mount("proc", target, "proc", flags, None).map_err(Into::into)
 }
 
+/// A bpf file system at `target`, for its owner alone.
+///
+/// # Errors
+/// What the kernel says.
+pub fn bpf(target: &Path) -> io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount("bpf", target, "bpf", flags, c"mode=700").map_err(Into::into)
+}
+
 /// A fresh set of pseudo terminals at `target`, with its own `ptmx` that everybody may open.
 ///
 /// # Errors

@@ -41,7 +41,8 @@ pub(crate) fn inside<T: Send>(network: &OwnedFd, body: impl FnOnce() -> T + Send
     })
 }
 
-fn aside<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+/// Does something in a thread of its own, whose surroundings may be changed.
+pub(crate) fn aside<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(body).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 

@@ -1,0 +1,239 @@
+//! A small assembler for eBPF (RFC 9669): instructions with labels, no more of the language than the gate speaks.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+// Classes, sources, sizes, modes and operations: RFC 9669, sections 3 to 5.
+const LD: u8 = 0x00;
+const LDX: u8 = 0x01;
+const ST: u8 = 0x02;
+const STX: u8 = 0x03;
+const ALU: u8 = 0x04;
+const JMP: u8 = 0x05;
+const ALU64: u8 = 0x07;
+const FROM_REGISTER: u8 = 0x08;
+const MEMORY: u8 = 0x60;
+const MOVE: u8 = 0xb0;
+const ADD: u8 = 0x00;
+const TO_BIG_ENDIAN: u8 = 0xd8;
+const JUMP: u8 = 0x00;
+const CALL: u8 = 0x80;
+const EXIT: u8 = 0x90;
+/// In a 64-bit constant's source register: the constant is a map's descriptor …
+const MAP: u8 = 1;
+/// … or one, and an offset into the value of its first entry.
+const MAP_VALUE: u8 = 2;
+
+/// A register. `R0`: results; `R1` to `R5`: arguments, lost in a call; `R6` to `R9`: kept; `R10`: the stack's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reg {
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R6,
+    R7,
+    R8,
+    R9,
+    R10,
+}
+
+/// How much is loaded or stored.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum Size {
+    /// 4 bytes.
+    Word = 0x00,
+    /// 2 bytes.
+    Half = 0x08,
+    /// 1 byte.
+    Byte = 0x10,
+    /// 8 bytes.
+    Double = 0x18,
+}
+
+/// When a jump is made; all comparisons are of 64 bits, without sign.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum If {
+    Equal = 0x10,
+    Greater = 0x20,
+    NotLess = 0x30,
+    AnyBitOf = 0x40,
+    NotEqual = 0x50,
+    NotGreater = 0xb0,
+}
+
+/// A place in the program that is jumped to; see [`Assembler::label`] and [`Assembler::here`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Label(usize);
+
+/// A program in the making.
+#[derive(Default)]
+pub(super) struct Assembler {
+    instructions: Vec<[u8; 8]>,
+    places: Vec<Option<usize>>,
+    /// Instructions whose offset waits for the label's place.
+    jumps: Vec<(usize, Label)>,
+}
+
+impl Assembler {
+    /// A label without a place yet.
+    pub(super) fn label(&mut self) -> Label {
+        self.places.push(None);
+        Label(self.places.len() - 1)
+    }
+
+    /// The label's place is here, before the next instruction.
+    pub(super) fn here(&mut self, label: Label) {
+        self.places[label.0] = Some(self.instructions.len());
+    }
+
+    /// `to = from`
+    pub(super) fn copy(&mut self, to: Reg, from: Reg) {
+        self.push(ALU64 | MOVE | FROM_REGISTER, to as u8, from as u8, 0, 0);
+    }
+
+    /// `to = value`, the sign extended
+    pub(super) fn set(&mut self, to: Reg, value: i32) {
+        self.push(ALU64 | MOVE, to as u8, 0, 0, value);
+    }
+
+    /// `to = value`
+    pub(super) fn set_wide(&mut self, to: Reg, value: u64) {
+        let [low, high] = halves(value);
+        self.wide(to, 0, low, high);
+    }
+
+    /// `to += value`
+    pub(super) fn add(&mut self, to: Reg, value: i32) {
+        self.push(ALU64 | ADD, to as u8, 0, 0, value);
+    }
+
+    /// `to = map`
+    pub(super) fn map(&mut self, to: Reg, map: BorrowedFd<'_>) {
+        self.wide(to, MAP, map.as_raw_fd(), 0);
+    }
+
+    /// `to =` the address of the value of an array map's first entry
+    pub(super) fn map_value(&mut self, to: Reg, map: BorrowedFd<'_>) {
+        self.wide(to, MAP_VALUE, map.as_raw_fd(), 0);
+    }
+
+    /// `to = big endian (to)`, of 8 or 4 bytes
+    pub(super) fn big_endian(&mut self, to: Reg, size: Size) {
+        let bits = if matches!(size, Size::Double) { 64 } else { 32 };
+        self.push(ALU | TO_BIG_ENDIAN, to as u8, 0, 0, bits);
+    }
+
+    /// `to = *(from + offset)`
+    pub(super) fn load(&mut self, size: Size, to: Reg, from: Reg, offset: i16) {
+        self.push(LDX | MEMORY | size as u8, to as u8, from as u8, offset, 0);
+    }
+
+    /// `*(to + offset) = from`
+    pub(super) fn store(&mut self, size: Size, to: Reg, offset: i16, from: Reg) {
+        self.push(STX | MEMORY | size as u8, to as u8, from as u8, offset, 0);
+    }
+
+    /// `*(to + offset) = value`
+    pub(super) fn store_value(&mut self, size: Size, to: Reg, offset: i16, value: i32) {
+        self.push(ST | MEMORY | size as u8, to as u8, 0, offset, value);
+    }
+
+    /// Goes to the label if register and value compare so; the value's sign is extended.
+    pub(super) fn jump_if(&mut self, left: Reg, condition: If, value: i32, label: Label) {
+        self.jumps.push((self.instructions.len(), label));
+        self.push(JMP | condition as u8, left as u8, 0, 0, value);
+    }
+
+    /// Goes to the label if the registers compare so.
+    pub(super) fn jump_if_register(&mut self, left: Reg, condition: If, right: Reg, label: Label) {
+        self.jumps.push((self.instructions.len(), label));
+        self.push(JMP | FROM_REGISTER | condition as u8, left as u8, right as u8, 0, 0);
+    }
+
+    /// Goes to the label.
+    pub(super) fn jump(&mut self, label: Label) {
+        self.jumps.push((self.instructions.len(), label));
+        self.push(JMP | JUMP, 0, 0, 0, 0);
+    }
+
+    /// `R0 = helper(R1, …)`
+    pub(super) fn call(&mut self, helper: i32) {
+        self.push(JMP | CALL, 0, 0, 0, helper);
+    }
+
+    /// Ends the program with `R0`.
+    pub(super) fn exit(&mut self) {
+        self.push(JMP | EXIT, 0, 0, 0, 0);
+    }
+
+    /// The finished program, eight bytes an instruction.
+    ///
+    /// # Panics
+    /// A label has no place, or is too far away: a fault of the program's text, which every test finds.
+    pub(super) fn assemble(mut self) -> Vec<[u8; 8]> {
+        for (at, label) in self.jumps {
+            let place = self.places[label.0].expect("a label that is jumped to has a place");
+            // Counted from the instruction after the jump.
+            let distance = place.cast_signed() - at.cast_signed() - 1;
+            let distance = i16::try_from(distance).expect("a gate's program is short");
+            self.instructions[at][2..4].copy_from_slice(&distance.to_ne_bytes());
+        }
+        self.instructions
+    }
+
+    fn wide(&mut self, to: Reg, kind: u8, low: i32, high: i32) {
+        self.push(LD | Size::Double as u8, to as u8, kind, 0, low);
+        self.push(0, 0, 0, 0, high);
+    }
+
+    fn push(&mut self, code: u8, to: u8, from: u8, offset: i16, value: i32) {
+        // The two registers share a byte, in an order that follows the machine's.
+        let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
+        let mut bytes = [code, registers, 0, 0, 0, 0, 0, 0];
+        bytes[2..4].copy_from_slice(&offset.to_ne_bytes());
+        bytes[4..].copy_from_slice(&value.to_ne_bytes());
+        self.instructions.push(bytes);
+    }
+}
+
+/// The low and the high half.
+fn halves(value: u64) -> [i32; 2] {
+    let half = |shift: u32| ((value >> shift) & u64::from(u32::MAX)) as u32;
+    [half(0).cast_signed(), half(32).cast_signed()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn bytes_as_in_the_standard() {
+        let mut a = Assembler::default();
+        let (back, end) = (a.label(), a.label());
+        a.here(back);
+        a.set(Reg::R0, -1);
+        a.load(Size::Word, Reg::R1, Reg::R6, 16);
+        a.jump_if(Reg::R1, If::Equal, 8, end);
+        a.jump(back);
+        a.set_wide(Reg::R2, 0x0102_0304_8586_8788);
+        a.here(end);
+        a.exit();
+        assert_eq!(
+            a.assemble(),
+            [
+                [0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
+                [0x61, 0x61, 16, 0, 0, 0, 0, 0],
+                [0x15, 1, 3, 0, 8, 0, 0, 0],
+                [0x05, 0, 0xfc, 0xff, 0, 0, 0, 0],
+                [0x18, 2, 0, 0, 0x88, 0x87, 0x86, 0x85],
+                [0, 0, 0, 0, 4, 3, 2, 1],
+                [0x95, 0, 0, 0, 0, 0, 0, 0],
+            ]
+        );
+    }
+}

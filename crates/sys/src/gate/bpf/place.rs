@@ -1,0 +1,181 @@
+//! Where gates are pinned: `locum/CLUSTER/GROUP` below a bpf file system.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStringExt as _, fs::DirBuilderExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use super::syscall;
+use crate::gate::{Name, ROOT, hook::Hook, said};
+
+/// A gate's directory.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    bpffs: PathBuf,
+    directory: PathBuf,
+}
+
+impl Place {
+    pub(super) fn of(bpffs: &Path, name: &Name) -> Self {
+        Self { bpffs: bpffs.into(), directory: bpffs.join(name.path()) }
+    }
+
+    /// All gates that are pinned.
+    pub(super) fn all(bpffs: &Path) -> io::Result<Vec<Name>> {
+        let mut all = Vec::new();
+        for cluster in names(&bpffs.join(ROOT))? {
+            for group in names(&bpffs.join(ROOT).join(&cluster))? {
+                all.extend(Name::from_parts(&cluster, &group));
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    pub(super) fn exists(&self) -> bool {
+        self.directory.is_dir()
+    }
+
+    pub(super) fn make(&self) -> io::Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.directory)
+            .map_err(|error| self.said(error))
+    }
+
+    pub(super) fn path(&self, pin: &str) -> PathBuf {
+        self.directory.join(pin)
+    }
+
+    /// The hooks that are pinned.
+    pub(super) fn hooks(&self) -> io::Result<Vec<Hook>> {
+        Ok(names(&self.directory)?.iter().filter_map(|name| Hook::parse(name)).collect())
+    }
+
+    /// Takes away one pin; one that is not there is away already. A link is off its interface when this returns.
+    pub(super) fn unpin(&self, pin: &str) -> io::Result<()> {
+        if let (Some(_), Ok(Some(link))) = (Hook::parse(pin), self.get(pin)) {
+            // Refused if its interface has gone, and it was off before.
+            let _ = syscall::detach(&link);
+        }
+        match fs::remove_file(self.path(pin)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.said(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes away all pins, the hooks last, and the directories that are empty then.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        let mut pins = names(&self.directory)?;
+        pins.sort_by_key(|pin| Hook::parse(pin).is_some());
+        for pin in pins {
+            self.unpin(&pin)?;
+        }
+        for directory in self.directory.ancestors().take_while(|ancestor| *ancestor != self.bpffs) {
+            match fs::remove_dir(directory) {
+                // Other gates are there.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => break,
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.said(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn said(&self, error: io::Error) -> io::Error {
+        said(&error, &format!("{}", self.directory.display()))
+    }
+
+    /// The object pinned there; `None` when there is none.
+    pub(super) fn get(&self, pin: &str) -> io::Result<Option<OwnedFd>> {
+        match syscall::get(&self.path(pin)) {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.said(error)),
+        }
+    }
+}
+
+/// The names in a directory; none when it does not exist.
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(said(&error, &format!("{}", directory.display()))),
+    };
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+}
+
+/// Where a bpf file system is mounted, as the calling thread sees it: the customary place, else the first there is.
+///
+/// # Errors
+/// The mount table cannot be read.
+pub fn find_bpffs() -> io::Result<Option<PathBuf>> {
+    let table = fs::read_to_string("/proc/thread-self/mountinfo")?;
+    let mut places: Vec<_> = table.lines().filter_map(bpf_mount).collect();
+    places.sort_by_key(|place| place != Path::new(CUSTOMARY));
+    Ok(places.into_iter().next())
+}
+
+/// Where systemd and others mount it.
+pub const CUSTOMARY: &str = "/sys/fs/bpf";
+
+/// Where a bpf file system is mounted; if there is none, one is mounted at `directory`, which is made if it is not
+/// there.
+///
+/// # Errors
+/// What the kernel says: `EPERM` without the right to mount.
+pub fn ensure_bpffs(directory: &Path) -> io::Result<PathBuf> {
+    if let Some(place) = find_bpffs()? {
+        return Ok(place);
+    }
+    let doing = |error| said(&error, &format!("mount a bpf file system at {}", directory.display()));
+    fs::create_dir_all(directory).map_err(doing)?;
+    crate::mount::bpf(directory).map_err(doing)?;
+    Ok(directory.into())
+}
+
+/// The place of a mount of type `bpf` from a line of `mountinfo` (proc_pid_mountinfo(5)).
+fn bpf_mount(line: &str) -> Option<PathBuf> {
+    let (mount, rest) = line.split_once(" - ")?;
+    let kind = rest.split(' ').next()?;
+    let place = mount.split(' ').nth(4)?;
+    (kind == "bpf").then(|| plain(place))
+}
+
+/// Blanks and the like are written as a backslash and three octal digits.
+fn plain(text: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let octal = after
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &after[3..] } else { after };
+    }
+    OsString::from_vec(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_table_is_read_as_it_is_written() {
+        let line = "36 35 0:31 / /sys/fs/bpf rw,nosuid shared:10 - bpf bpf rw,mode=700";
+        assert_eq!(bpf_mount(line), Some("/sys/fs/bpf".into()));
+        let blank = r"36 35 0:31 / /a\040b\134c\0 rw - bpf none rw";
+        assert_eq!(bpf_mount(blank), Some(r"/a b\c\0".into()));
+        for other in ["", " - ", "36 35 0:31 / /x rw - tmpfs bpf rw", "a b - bpf"] {
+            assert_eq!(bpf_mount(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The bpf system call, one small function for each of its commands that the gate uses. Facts: bpf(2), linux/bpf.h.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+const MAP_CREATE: libc::c_long = 0;
+const MAP_LOOKUP: libc::c_long = 1;
+const MAP_UPDATE: libc::c_long = 2;
+const MAP_DELETE: libc::c_long = 3;
+const MAP_NEXT_KEY: libc::c_long = 4;
+const PROGRAM_LOAD: libc::c_long = 5;
+const PIN: libc::c_long = 6;
+const GET: libc::c_long = 7;
+const TEST_RUN: libc::c_long = 10;
+const INFO: libc::c_long = 15;
+const LINK_CREATE: libc::c_long = 28;
+const LINK_UPDATE: libc::c_long = 29;
+const LINK_DETACH: libc::c_long = 34;
+
+/// What the verifier says of a program that it refuses.
+const LOG_BYTES: usize = 64 * 1024;
+/// The programs call no function that the kernel keeps for GPL alone.
+const LICENSE: &[u8] = b"Apache-2.0 OR MIT\0";
+/// `BPF_PROG_TYPE_SCHED_CLS`
+const TRAFFIC: u32 = 3;
+
+/// What a map is: `struct bpf_map_create`'s beginning, and that of `struct bpf_map_info` behind its type and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(super) struct MapShape {
+    /// `BPF_MAP_TYPE_…`
+    pub(super) kind: u32,
+    /// Bytes of a key.
+    pub(super) key: u32,
+    /// Bytes of a value.
+    pub(super) value: u32,
+    /// The number of entries, at most.
+    pub(super) entries: u32,
+    /// `BPF_F_…`
+    pub(super) flags: u32,
+}
+
+impl MapShape {
+    /// `BPF_MAP_TYPE_HASH`
+    pub(super) const HASH: u32 = 1;
+    /// `BPF_MAP_TYPE_ARRAY`
+    pub(super) const ARRAY: u32 = 2;
+    /// `BPF_F_MMAPABLE`
+    pub(super) const CAN_BE_MAPPED: u32 = 1 << 10;
+}
+
+/// `bpf_attr` for maps' entries.
+#[derive(IntoBytes, FromBytes)]
+#[repr(C)]
+struct Entry {
+    map: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `bpf_attr` for pins.
+#[derive(IntoBytes, FromBytes)]
+#[repr(C)]
+struct Pin {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+/// Makes a map.
+pub(super) fn create_map(shape: MapShape, name: &str) -> io::Result<OwnedFd> {
+    #[derive(IntoBytes, FromBytes)]
+    #[repr(C)]
+    struct Create {
+        shape: MapShape,
+        inner: u32,
+        numa_node: u32,
+        name: [u8; 16],
+    }
+    let mut create = Create { shape, inner: 0, numa_node: 0, name: object_name(name) };
+    // SAFETY: no pointers in it.
+    unsafe { call(MAP_CREATE, &mut create) }.and_then(descriptor)
+}
+
+/// What the map is; as it was made.
+pub(super) fn map_shape(map: impl AsFd) -> io::Result<MapShape> {
+    // struct bpf_map_info
+    #[derive(FromBytes, IntoBytes)]
+    #[repr(C)]
+    struct Info {
+        kind: u32,
+        number: u32,
+        key: u32,
+        value: u32,
+        entries: u32,
+        flags: u32,
+    }
+    let Info { kind, key, value, entries, flags, .. } = info(map)?;
+    Ok(MapShape { kind, key, value, entries, flags })
+}
+
+/// Sets an entry of a map of that shape.
+pub(super) fn set(map: impl AsFd, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let shape = map_shape(&map)?;
+    if (shape.key as usize, shape.value as usize) != (key.len(), value.len()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut entry = Entry { map: number(&map), pad: 0, key: address(key), value: address(value), flags: 0 };
+    // SAFETY: key and value are readable for as many bytes as the map says that it reads.
+    unsafe { call(MAP_UPDATE, &mut entry) }.map(drop)
+}
+
+/// The value of a key, of a map of that shape.
+pub(super) fn value<const BYTES: usize>(map: impl AsFd, key: &[u8]) -> io::Result<[u8; BYTES]> {
+    let shape = map_shape(&map)?;
+    if (shape.key as usize, shape.value as usize) != (key.len(), BYTES) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut value = [0; BYTES];
+    let mut entry =
+        Entry { map: number(&map), pad: 0, key: address(key), value: address_mut(&mut value), flags: 0 };
+    // SAFETY: the key is readable and the value writable for as many bytes as the map says.
+    unsafe { call(MAP_LOOKUP, &mut entry) }?;
+    Ok(value)
+}
+
+/// Removes an entry.
+pub(super) fn unset(map: impl AsFd, key: &[u8]) -> io::Result<()> {
+    if map_shape(&map)?.key as usize != key.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut entry = Entry { map: number(&map), pad: 0, key: address(key), value: 0, flags: 0 };
+    // SAFETY: key is readable for as many bytes as the map says that it reads.
+    unsafe { call(MAP_DELETE, &mut entry) }.map(drop)
+}
+
+/// All keys, of a map whose keys have that many bytes and that nobody else changes.
+pub(super) fn keys<const BYTES: usize>(map: impl AsFd) -> io::Result<Vec<[u8; BYTES]>> {
+    let shape = map_shape(&map)?;
+    if shape.key as usize != BYTES {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut keys: Vec<[u8; BYTES]> = Vec::new();
+    while keys.len() < shape.entries as usize {
+        let mut next = [0u8; BYTES];
+        let before = keys.last().map_or(0, |key| address(key));
+        let mut entry =
+            Entry { map: number(&map), pad: 0, key: before, value: address_mut(&mut next), flags: 0 };
+        // SAFETY: the key before is readable and the next one writable for as many bytes as the map's keys have.
+        match unsafe { call(MAP_NEXT_KEY, &mut entry) } {
+            Ok(_) => keys.push(next),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(keys)
+}
+
+/// Loads a traffic program. One that the kernel refuses as unsafe ends in an error that has the kernel's last words.
+pub(super) fn load(program: &[[u8; 8]], name: &str) -> io::Result<OwnedFd> {
+    #[derive(IntoBytes, FromBytes)]
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_bytes: u32,
+        log: u64,
+        kernel_version: u32,
+        flags: u32,
+        name: [u8; 16],
+    }
+    let load = |log_level: u32, log: &mut [u8]| {
+        let mut load = Load {
+            kind: TRAFFIC,
+            count: u32::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+            instructions: program.as_ptr().expose_provenance() as u64,
+            license: address(LICENSE),
+            log_level,
+            log_bytes: if log_level == 0 { 0 } else { log.len() as u32 },
+            log: if log_level == 0 { 0 } else { address_mut(log) },
+            kernel_version: 0,
+            flags: 0,
+            name: object_name(name),
+        };
+        // SAFETY: the instructions are readable for eight times their count, the license ends in a zero, and the log
+        // is writable for its length or not given.
+        unsafe { call(PROGRAM_LOAD, &mut load) }.and_then(descriptor)
+    };
+    load(0, &mut []).or_else(|error| {
+        if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EACCES)) {
+            return Err(error);
+        }
+        let mut log = vec![0; LOG_BYTES];
+        load(1, &mut log).map_err(|_| {
+            let text = String::from_utf8_lossy(log.split(|&byte| byte == 0).next().unwrap_or_default());
+            let tail: Vec<_> = text.lines().rev().take(4).collect();
+            let tail: Vec<_> = tail.into_iter().rev().collect();
+            io::Error::new(error.kind(), format!("{error} (the kernel's verifier: {})", tail.join("; ")))
+        })
+    })
+}
+
+/// Runs a program once on a packet that is nowhere; its answer, and the packet as it left it.
+pub(super) fn test_run(program: impl AsFd, packet: &mut [u8]) -> io::Result<i32> {
+    #[derive(IntoBytes, FromBytes)]
+    #[repr(C)]
+    struct Run {
+        program: u32,
+        answer: u32,
+        bytes_in: u32,
+        bytes_out: u32,
+        packet_in: u64,
+        packet_out: u64,
+        repeat: u32,
+        duration: u32,
+    }
+    let bytes = u32::try_from(packet.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let place = address_mut(packet);
+    let mut run = Run {
+        program: number(&program),
+        answer: 0,
+        bytes_in: bytes,
+        bytes_out: bytes,
+        packet_in: place,
+        packet_out: place,
+        repeat: 1,
+        duration: 0,
+    };
+    // SAFETY: the packet is readable and writable for its length; the kernel copies it before it runs the program.
+    unsafe { call(TEST_RUN, &mut run) }?;
+    Ok(run.answer.cast_signed())
+}
+
+/// Puts an object at a place in a bpf file system, where it outlives its descriptors.
+pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut pin = Pin { path: address(path.as_bytes_with_nul()), descriptor: number(&object), flags: 0 };
+    // SAFETY: the path ends in a zero.
+    unsafe { call(PIN, &mut pin) }.map(drop)
+}
+
+/// The object at a place in a bpf file system.
+pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut pin = Pin { path: address(path.as_bytes_with_nul()), descriptor: 0, flags: 0 };
+    // SAFETY: the path ends in a zero.
+    unsafe { call(GET, &mut pin) }.and_then(descriptor)
+}
+
+/// Which way of a packet through an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Way {
+    /// `BPF_TCX_INGRESS`
+    In = 46,
+    /// `BPF_TCX_EGRESS`
+    Out = 47,
+}
+
+/// Lets a program see what passes an interface, after those that see it already, as long as the link lives.
+pub(super) fn link(program: impl AsFd, interface: u32, way: Way) -> io::Result<OwnedFd> {
+    #[derive(IntoBytes, FromBytes)]
+    #[repr(C)]
+    struct Create {
+        program: u32,
+        interface: u32,
+        way: u32,
+        flags: u32,
+        relative: [u32; 2],
+        revision: u64,
+    }
+    let mut create = Create {
+        program: number(&program),
+        interface,
+        way: way as u32,
+        flags: 0,
+        relative: [0; 2],
+        revision: 0,
+    };
+    // SAFETY: no pointers in it.
+    unsafe { call(LINK_CREATE, &mut create) }.and_then(descriptor)
+}
+
+/// Puts another program in a link's place, without a packet in between.
+pub(super) fn replace(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    let mut update = [number(&link), number(&program), 0, 0];
+    // SAFETY: no pointers in it.
+    unsafe { call(LINK_UPDATE, &mut update) }.map(drop)
+}
+
+/// Takes a link off its interface now; when its last descriptor goes that happens too, but a little later.
+pub(super) fn detach(link: impl AsFd) -> io::Result<()> {
+    let mut detach = [number(&link), 0];
+    // SAFETY: no pointers in it.
+    unsafe { call(LINK_DETACH, &mut detach) }.map(drop)
+}
+
+/// A link as it is at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    /// Its number, never used twice.
+    pub(super) number: u32,
+    /// The interface; 0 when the interface is gone, or somebody took the link off.
+    pub(super) interface: u32,
+    /// `BPF_TCX_…`
+    pub(super) way: u32,
+}
+
+/// What a link is, if it is one of tcx.
+pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
+    // struct bpf_link_info
+    #[derive(FromBytes, IntoBytes)]
+    #[repr(C)]
+    struct Info {
+        kind: u32,
+        number: u32,
+        program: u32,
+        pad: u32,
+        interface: u32,
+        way: u32,
+    }
+    const TCX: u32 = 11;
+    match info(link)? {
+        Info { kind: TCX, number, interface, way, .. } => Ok(LinkInfo { number, interface, way }),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// The beginning of what the kernel says of an object.
+fn info<T: FromBytes + IntoBytes>(object: impl AsFd) -> io::Result<T> {
+    #[derive(IntoBytes, FromBytes)]
+    #[repr(C)]
+    struct Ask {
+        object: u32,
+        bytes: u32,
+        place: u64,
+    }
+    let mut info = T::new_zeroed();
+    let bytes = u32::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut ask = Ask { object: number(&object), bytes, place: address_mut(info.as_mut_bytes()) };
+    // SAFETY: info is writable for the bytes given, and any content of it is valid.
+    unsafe { call(INFO, &mut ask) }?;
+    Ok(info)
+}
+
+/// The system call. Fields that a command does not know must be zero, and those left out are.
+///
+/// # Safety
+/// Pointers in `attributes` are as the command needs them.
+unsafe fn call<T: IntoBytes + FromBytes>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
+    let bytes = attributes.as_mut_bytes();
+    // SAFETY: the attributes are readable and writable for the length given; what they point to is the caller's word.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, bytes.as_mut_ptr(), bytes.len()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(result).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+fn descriptor(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel has just given us this descriptor, close-on-exec, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number as RawFd) })
+}
+
+fn number(object: &impl AsFd) -> u32 {
+    let borrowed: BorrowedFd<'_> = object.as_fd();
+    borrowed.as_raw_fd().cast_unsigned()
+}
+
+fn address(bytes: &[u8]) -> u64 {
+    bytes.as_ptr().expose_provenance() as u64
+}
+
+fn address_mut(bytes: &mut [u8]) -> u64 {
+    bytes.as_mut_ptr().expose_provenance() as u64
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// At most 15 bytes and a zero.
+fn object_name(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (place, byte) in bytes.iter_mut().take(15).zip(name.bytes()) {
+        *place = byte;
+    }
+    bytes
+}

@@ -1,0 +1,401 @@
+//! **The gate**: lets the service addresses of a group answer only while an unexpired lease stands in the kernel,
+//! whatever becomes of the process that renews it (`docs/gate.md`).
+//!
+//! A gate that is shut drops, in and out, on each of its interfaces, silently: IPv4 and IPv6 packets from and to a
+//! service address, ARP packets that name one as sender or target, and neighbour solicitations and advertisements that
+//! are about one. All else passes. It is open as long as the boot-time clock is below its deadline, and, where rivals
+//! are listened to, the beat on which the last renewal rests was sent after a rival was heard last.
+//!
+//! Two engines do the same: `bpf`, a program on tcx that reads its deadline from memory shared with this process, and
+//! `nft`, rules of nf_tables. Both outlive the process shut, never open.
+
+use std::{fmt, io, net::IpAddr, path::PathBuf};
+
+mod bpf;
+mod claim;
+mod hook;
+mod name;
+mod nft;
+#[cfg(test)]
+mod tests;
+
+pub use bpf::{CUSTOMARY as BPFFS, ensure_bpffs, find_bpffs};
+pub use claim::{Ballot, Claim};
+pub use name::Name;
+pub use nft::Watch;
+
+/// What every name of ours in the kernel begins with.
+const ROOT: &str = "locum";
+/// Service addresses and peers of one gate, together.
+pub const ADDRESSES_MAX: usize = 1024;
+
+/// What does the work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// An eBPF program, pinned in this bpf file system.
+    Bpf {
+        /// Where it is mounted.
+        bpffs: PathBuf,
+    },
+    /// Rules of nf_tables.
+    Nft,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bpf { .. } => "bpf",
+            Self::Nft => "nft",
+        })
+    }
+}
+
+/// Whose claims shut this gate, heard in the packets' path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rivals {
+    /// The numbers of the interfaces on which they are heard.
+    pub interfaces: Vec<u32>,
+    /// Who is believed.
+    pub peers: Vec<IpAddr>,
+    /// The UDP port to which claims are announced.
+    pub port: u16,
+    /// The number that stands for the cluster in a [`Claim`].
+    pub cluster: u64,
+    /// The number that stands for the group.
+    pub group: u64,
+}
+
+/// What a gate is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whose it is.
+    pub name: Name,
+    /// What it shuts.
+    pub addresses: Vec<IpAddr>,
+    /// The numbers of the interfaces on which it stands.
+    pub interfaces: Vec<u32>,
+    /// Whose claims shut it, if anybody's.
+    pub rivals: Option<Rivals>,
+    /// Under which ballot this node owns: only claims above it shut the gate.
+    pub ballot: Ballot,
+}
+
+impl Settings {
+    fn check(&self) -> io::Result<()> {
+        let peers = self.rivals.as_ref().map_or(0, |rivals| rivals.peers.len());
+        let count = self.addresses.len() + peers;
+        if count > ADDRESSES_MAX {
+            let text = format!(
+                "a gate of {count} addresses and peers; {ADDRESSES_MAX} are possible: make two groups of it"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        Ok(())
+    }
+}
+
+/// A renewal, in nanoseconds of [`crate::clock::boot_nanos`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// Until then the gate is open.
+    pub deadline: u64,
+    /// When the beat was sent on which the renewal rests.
+    pub sent: u64,
+}
+
+/// What a renewal achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The gate is open until the deadline.
+    Open,
+    /// A rival was heard after the beat was sent: the gate stays shut until a renewal by a later beat.
+    Shut {
+        /// The boot time before which beats are of no use.
+        since: u64,
+        /// The rival's ballot, where the engine keeps it.
+        rival: Option<Ballot>,
+    },
+}
+
+/// A gate in the kernel. Dropping it changes nothing there: it stays, and shuts at its deadline.
+#[derive(Debug)]
+pub struct Gate {
+    settings: Settings,
+    engine: Engine,
+    hold: Hold,
+}
+
+#[derive(Debug)]
+enum Hold {
+    Bpf(bpf::Gate),
+    Nft(Box<nft::Gate>),
+}
+
+impl Gate {
+    /// Makes the gate stand, shut, in the calling thread's network namespace. What an earlier life left of it is used
+    /// and shut at once.
+    ///
+    /// # Errors
+    /// What the kernel says, and to what.
+    pub fn install(engine: &Engine, settings: Settings) -> io::Result<Self> {
+        Self::stand(engine, settings, true)
+    }
+
+    /// The gate as an earlier life left it, made to be as `settings` say without a hole, its lease running on; `None`
+    /// when nothing of it stands.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install).
+    pub fn adopt(engine: &Engine, settings: Settings) -> io::Result<Option<Self>> {
+        let stands = match engine {
+            Engine::Bpf { bpffs } => bpf::Gate::stands(bpffs, &settings.name),
+            Engine::Nft => nft::stands(&settings.name)?,
+        };
+        stands.then(|| Self::stand(engine, settings, false)).transpose()
+    }
+
+    fn stand(engine: &Engine, settings: Settings, closed: bool) -> io::Result<Self> {
+        settings.check()?;
+        let hold = match engine {
+            Engine::Bpf { bpffs } => Hold::Bpf(bpf::Gate::install(bpffs, &settings, closed)?),
+            Engine::Nft => Hold::Nft(Box::new(nft::Gate::install(&settings, closed)?)),
+        };
+        Ok(Self { settings, engine: engine.clone(), hold })
+    }
+
+    /// Which engine it is.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Opens the gate until the deadline, or shuts it then if that comes earlier than the last one. A deadline that
+    /// has passed opens nothing, however late the renewal reaches the kernel.
+    ///
+    /// `bpf` stores two numbers; `nft` makes two short requests and waits for no answer that is not there.
+    ///
+    /// # Errors
+    /// `nft`: what the kernel says, `NotFound` when the table is gone; see [`missing`](Self::missing).
+    pub fn renew(&mut self, renewal: Renewal) -> io::Result<Renewed> {
+        self.prepare(renewal).commit()
+    }
+
+    /// All of a renewal but what changes the kernel: whoever is frozen in between opens nothing.
+    pub fn prepare(&mut self, renewal: Renewal) -> Prepared<'_> {
+        if let Hold::Nft(gate) = &mut self.hold {
+            gate.prepare(renewal);
+        }
+        Prepared { gate: self, renewal }
+    }
+
+    /// Shuts the gate now.
+    ///
+    /// # Errors
+    /// As [`renew`](Self::renew).
+    pub fn close(&mut self) -> io::Result<()> {
+        match &mut self.hold {
+            Hold::Bpf(gate) => gate.close(),
+            Hold::Nft(gate) => gate.close()?,
+        }
+        Ok(())
+    }
+
+    /// Under which ballot this node owns from now on.
+    ///
+    /// # Errors
+    /// As [`renew`](Self::renew).
+    pub fn set_ballot(&mut self, ballot: Ballot) -> io::Result<()> {
+        self.settings.ballot = ballot;
+        match &mut self.hold {
+            Hold::Bpf(gate) => gate.set_ballot(ballot),
+            Hold::Nft(gate) => gate.set_ballot(&self.settings)?,
+        }
+        Ok(())
+    }
+
+    /// Puts the gate on one more interface, before the address comes there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn add_interface(&mut self, interface: u32) -> io::Result<()> {
+        if !self.settings.interfaces.contains(&interface) {
+            self.settings.interfaces.push(interface);
+        }
+        match &mut self.hold {
+            Hold::Bpf(gate) => gate.add_interface(interface),
+            Hold::Nft(gate) => gate.update(&self.settings),
+        }
+    }
+
+    /// Takes the gate from an interface, after the address.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove_interface(&mut self, interface: u32) -> io::Result<()> {
+        self.settings.interfaces.retain(|other| *other != interface);
+        match &mut self.hold {
+            Hold::Bpf(gate) => gate.remove_interface(interface),
+            Hold::Nft(gate) => gate.update(&self.settings),
+        }
+    }
+
+    /// What of the gate is not in the kernel, in words; nothing when it holds.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn missing(&mut self) -> io::Result<Vec<String>> {
+        match &mut self.hold {
+            Hold::Bpf(gate) => gate.missing(),
+            Hold::Nft(gate) => gate.missing(&self.settings),
+        }
+    }
+
+    /// Puts back what is missing. What has to be made anew is shut until it is renewed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn restore(&mut self) -> io::Result<()> {
+        match &mut self.hold {
+            Hold::Bpf(gate) => {
+                let Engine::Bpf { bpffs } = &self.engine else { return Ok(()) };
+                *gate = bpf::Gate::install(bpffs, &self.settings, false)?;
+                Ok(())
+            }
+            Hold::Nft(gate) => gate.update(&self.settings),
+        }
+    }
+
+    /// For tests: what a stranger's `flush ruleset` does where the kernel does not know tables' owners.
+    #[cfg(test)]
+    fn forget_table(&mut self) {
+        if let Hold::Nft(gate) = &mut self.hold {
+            gate.delete_table().unwrap();
+        }
+    }
+
+    /// Leaves nothing of the gate: the addresses answer from now on, wherever they stand.
+    ///
+    /// # Errors
+    /// What the kernel says; the gate stands then, all of it or what is listed.
+    pub fn remove(self) -> io::Result<()> {
+        match self.hold {
+            Hold::Bpf(gate) => {
+                drop(gate);
+                remove(&self.engine, &self.settings.name).map(drop)
+            }
+            Hold::Nft(mut gate) => gate.delete_table(),
+        }
+    }
+}
+
+/// A renewal that is ready.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    gate: &'a mut Gate,
+    renewal: Renewal,
+}
+
+impl Prepared<'_> {
+    /// Changes the kernel.
+    ///
+    /// # Errors
+    /// As [`Gate::renew`].
+    pub fn commit(self) -> io::Result<Renewed> {
+        match &mut self.gate.hold {
+            Hold::Bpf(gate) => Ok(gate.renew(self.renewal)),
+            Hold::Nft(gate) => gate.commit(self.renewal),
+        }
+    }
+}
+
+/// A gate that stands, whoever made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Whose it is.
+    pub name: Name,
+    /// What does the work.
+    pub engine: Engine,
+    /// What it shuts.
+    pub addresses: Vec<IpAddr>,
+    /// The numbers of the interfaces on which it stands.
+    pub interfaces: Vec<u32>,
+    /// Until when it is open, on the boot-time clock; `None`: it is shut.
+    pub deadline: Option<u64>,
+}
+
+/// All gates of the calling thread's network namespace (`nft`) and of that bpf file system, if any.
+///
+/// # Errors
+/// What the kernel says, also that this process may not ask.
+pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<Listed>> {
+    let mut all = match bpffs {
+        Some(bpffs) => bpf::list(&bpffs)?,
+        None => Vec::new(),
+    };
+    all.extend(nft::list()?);
+    Ok(all)
+}
+
+/// Leaves nothing of a gate, whoever made it. Returns whether there was something.
+///
+/// # Errors
+/// What the kernel says; `nft`: `PermissionDenied` while the process lives that made it.
+pub fn remove(engine: &Engine, name: &Name) -> io::Result<bool> {
+    match engine {
+        Engine::Bpf { bpffs } => bpf::remove(bpffs, name),
+        Engine::Nft => nft::remove(name),
+    }
+}
+
+/// What the kernel has for this process, or what is missing, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The file system for pins.
+    pub bpf: Result<PathBuf, String>,
+    /// Rules.
+    pub nft: Result<(), String>,
+}
+
+impl Probe {
+    /// The preferred engine of those that work.
+    ///
+    /// # Errors
+    /// Why none works.
+    pub fn choose(&self) -> Result<Engine, String> {
+        match (&self.bpf, &self.nft) {
+            (Ok(bpffs), _) => Ok(Engine::Bpf { bpffs: bpffs.clone() }),
+            (Err(_), Ok(())) => Ok(Engine::Nft),
+            (Err(bpf), Err(nft)) => Err(format!("no gate is possible: bpf: {bpf}; nft: {nft}")),
+        }
+    }
+}
+
+/// Tries both engines in the calling thread's namespaces, and leaves nothing behind.
+#[must_use]
+pub fn probe() -> Probe {
+    let bpffs = || match find_bpffs() {
+        Ok(Some(bpffs)) => Ok(bpffs),
+        Ok(None) => Err(format!("no bpf file system is mounted: mount -t bpf bpf {BPFFS}")),
+        Err(error) => Err(format!("the mount table cannot be read: {error}")),
+    };
+    Probe { bpf: bpf::probe().and_then(|()| bpffs()), nft: nft::probe() }
+}
+
+/// The error with what was being done.
+fn said(error: &io::Error, doing: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("{doing}: {error}"))
+}
+
+/// For messages: words, and the interface's name, if it has one.
+fn with_interface(words: &str, number: u32) -> String {
+    match crate::netlink::interface_name(number) {
+        Ok(name) => format!("{words} {name}"),
+        Err(_) => format!("{words} interface {number}, which is gone"),
+    }
+}

@@ -1,0 +1,170 @@
+//! A gate's name, made safe for a path in bpffs and for the name of a table.
+
+use std::fmt;
+
+/// Bytes of each escaped part. A table's name has at most 255 in all, a name in bpffs too.
+const PART_BYTES_MAX: usize = 96;
+/// Hexadecimal digits of the digest in which a part that is too long ends.
+const DIGEST_DIGITS: usize = 16;
+
+/// What gate it is: the cluster's name and the group's. Any text is allowed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name {
+    cluster: String,
+    group: String,
+}
+
+impl Name {
+    /// The gate of a group of a cluster.
+    #[must_use]
+    pub fn new(cluster: &str, group: &str) -> Self {
+        Self { cluster: escape(cluster), group: escape(group) }
+    }
+
+    /// From escaped parts, as they stand in the kernel; `None` for what is none of ours.
+    pub(super) fn from_parts(cluster: &str, group: &str) -> Option<Self> {
+        let ours = |part: &str| unescape(part).is_some() || shortened(part);
+        (ours(cluster) && ours(group)).then(|| Self { cluster: cluster.into(), group: group.into() })
+    }
+
+    /// From a name of the form `locum/CLUSTER/GROUP`.
+    pub(super) fn from_path(path: &str) -> Option<Self> {
+        let (cluster, group) = path.strip_prefix(super::ROOT)?.strip_prefix('/')?.split_once('/')?;
+        Self::from_parts(cluster, group)
+    }
+
+    /// `locum/CLUSTER/GROUP`, the parts escaped: at most 199 bytes of letters, digits, `-`, `_` and `/`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}/{}/{}", super::ROOT, self.cluster, self.group)
+    }
+
+    /// The cluster's name; one that had to be shortened, as it stands in the kernel.
+    #[must_use]
+    pub fn cluster(&self) -> String {
+        unescape(&self.cluster).unwrap_or_else(|| self.cluster.clone())
+    }
+
+    /// The group's name; one that had to be shortened, as it stands in the kernel.
+    #[must_use]
+    pub fn group(&self) -> String {
+        unescape(&self.group).unwrap_or_else(|| self.group.clone())
+    }
+
+    /// Whether this is the gate of that cluster.
+    #[must_use]
+    pub fn is_of(&self, cluster: &str) -> bool {
+        self.cluster == escape(cluster) || self.cluster == cluster
+    }
+
+    /// Whether this is the gate of a group of that name.
+    #[must_use]
+    pub fn is_group(&self, group: &str) -> bool {
+        self.group == escape(group) || self.group == group
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path())
+    }
+}
+
+/// Letters, digits and `-` as they are, every other byte as `_` and two hexadecimal digits (bpffs refuses the dot, nft
+/// cannot speak of other signs); nothing at all as `_`. Two names that differ never come out the same: one that is too
+/// long ends in a digest of the whole, behind a `__` that nothing else makes.
+fn escape(text: &str) -> String {
+    if text.is_empty() {
+        return "_".into();
+    }
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'-' {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    if escaped.len() > PART_BYTES_MAX {
+        escaped.truncate(PART_BYTES_MAX - DIGEST_DIGITS - 2);
+        escaped.push_str(&format!("__{:016x}", digest(text)));
+    }
+    escaped
+}
+
+/// `None` for what [`escape`] did not make, or had to shorten.
+fn unescape(escaped: &str) -> Option<String> {
+    if escaped == "_" {
+        return Some(String::new());
+    }
+    let mut bytes = Vec::new();
+    let mut rest = escaped.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = match first {
+            b'_' => {
+                let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+                bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                &after[2..]
+            }
+            _ => {
+                bytes.push(*first);
+                after
+            }
+        };
+    }
+    let text = String::from_utf8(bytes).ok()?;
+    (escape(&text) == escaped).then_some(text)
+}
+
+fn shortened(part: &str) -> bool {
+    let digest = part.rsplit_once("__").map(|(_, digest)| digest);
+    part.len() <= PART_BYTES_MAX
+        && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        && digest.is_some_and(|d| d.len() == DIGEST_DIGITS && d.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// FNV-1a, 64 bits: names of one cluster's file are no attack.
+fn digest(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_and_come_back() {
+        for text in
+            ["web", "172.23.2.14", "IPaddr::10.0.0.1/24/eth0", "", "_", "__", "..", "a b\n", "größe", "_2e"]
+        {
+            let name = Name::new(text, text);
+            let path = name.path();
+            assert!(path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_/".contains(&b)), "{path}");
+            assert_eq!(path.matches('/').count(), 2, "{path}");
+            assert_eq!((name.cluster().as_str(), name.group().as_str()), (text, text));
+            assert_eq!(Name::from_path(&path), Some(name));
+        }
+        assert_eq!(Name::new("prod", "172.23.2.14").path(), "locum/prod/172_2e23_2e2_2e14");
+    }
+
+    #[test]
+    fn long_names_stay_different_and_short() {
+        let long = |last: &str| Name::new("c", &("/".repeat(500) + last));
+        let (a, b) = (long("a"), long("b"));
+        assert_ne!(a, b);
+        assert!(a.path().len() < 200);
+        assert_eq!(Name::from_path(&a.path()), Some(a.clone()));
+        assert!(a.is_group(&("/".repeat(500) + "a")) && a.is_group(&a.group()) && !a.is_group("a"));
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_taken_for_it() {
+        for path in
+            ["", "locum", "locum/a", "other/a/b", "locum/a/_", "locum/a/_zz", "locum/a/_4", "locum/a/b.c"]
+        {
+            let taken = Name::from_path(path);
+            assert_eq!(taken.is_some(), path == "locum/a/_", "{path}: {taken:?}");
+        }
+    }
+}

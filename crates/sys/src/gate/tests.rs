@@ -1,0 +1,816 @@
+//! Both engines, through the same tests: a node and a client on one cable, each in a network namespace of its own.
+//!
+//! The client speaks in frames written by hand, so that no neighbour cache of its own decides what is asked; and the
+//! node is silent about an address exactly if no frame that reaches the client has the address's bytes in it.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    os::fd::OwnedFd,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use super::*;
+use crate::{
+    announce::{Announcer, Form},
+    checksum, clock, mount,
+    namespace::{self, Fresh},
+    netlink::{Interface, Netlink, NewAddress},
+    tap::Tap,
+    testing::{aside, inside, other_network, patience, set_up, veth_across},
+};
+
+const OWN4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+const SERVICE4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 14);
+const CLIENT4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
+const SERVICE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 0x14);
+const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2);
+/// Where the node's program listens; the checks of the other direction go to the same port of the client.
+const PORT: u16 = 4711;
+const CLAIMS_PORT: u16 = 4712;
+const SECOND: u64 = 1_000_000_000;
+const MILLI: u64 = 1_000_000;
+/// Long enough for an answer on a cable of the same machine, busy as it may be.
+const SILENCE: Duration = Duration::from_millis(60);
+/// The variable by which a test that is started as a child knows that it is the child, and with which engine.
+const CHILD: &str = "LOCUM_GATE_TEST_ENGINE";
+
+/// The variable by which a child knows that it is to probe.
+const PROBE: &str = "LOCUM_GATE_TEST_PROBE";
+
+macro_rules! both {
+    ($($name:ident)*) => {
+        mod with_bpf { $(#[test] fn $name() { super::run(true, super::$name); })* }
+        mod with_nft { $(#[test] fn $name() { super::run(false, super::$name); })* }
+    };
+}
+
+both! {
+    shut_it_is_silent_and_open_it_answers
+    other_addresses_are_untouched
+    it_ends_by_itself
+    a_renewal_loses_nothing
+    a_late_renewal_opens_nothing
+    a_killed_process_leaves_it_shut
+    what_somebody_takes_away_is_missed_and_put_back
+    removed_it_leaves_nothing
+    every_interface_has_it
+    a_rivals_claim_shuts_it
+    an_earlier_life_is_taken_over_without_a_hole
+    two_gates_do_not_meet
+}
+
+/// Runs a test in namespaces of its own, where that is possible; else it says so.
+fn run(bpf: bool, test: fn(&Engine)) {
+    let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
+    aside(|| match namespace::leave(fresh).map_err(|error| error.to_string()).and_then(|()| engine(bpf)) {
+        Ok(engine) => test(&engine),
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "skipped: {why}");
+        }
+    });
+}
+
+fn engine(bpf: bool) -> Result<Engine, String> {
+    if bpf {
+        mount::make_private().map_err(|error| error.to_string())?;
+        mount::memory(&std::env::temp_dir()).map_err(|error| error.to_string())?;
+        ensure_bpffs(&std::env::temp_dir().join("bpf")).map_err(|error| error.to_string())?;
+    }
+    let probe = probe();
+    if bpf {
+        return probe.bpf.map(|bpffs| Engine::Bpf { bpffs });
+    }
+    probe.nft.map(|()| Engine::Nft)
+}
+
+/// A node (the calling thread) and a client, on one cable.
+struct World {
+    eth: Interface,
+    client_mac: [u8; 6],
+    client: OwnedFd,
+    tap: Tap,
+}
+
+impl World {
+    fn new() -> Self {
+        let client = other_network();
+        let [eth, other] = veth_across("eth0", "peer0", &client).unwrap();
+        for ip in [OWN4.into(), SERVICE4.into(), OWN6.into(), SERVICE6.into()] {
+            put("eth0", ip);
+        }
+        inside(&client, || [CLIENT4.into(), CLIENT6.into()].map(|ip| put("peer0", ip)));
+        let tap = inside(&client, || Tap::open("peer0").unwrap());
+        let world = Self { eth, client_mac: other.mac.unwrap(), client, tap };
+        // Nothing is shut yet: the cable works, and the node knows the client from now on.
+        let deadline = patience();
+        while !(world.answers(OWN4) && world.answers(SERVICE4) && world.answers(OWN6)) {
+            assert!(deadline(), "the cable does not work");
+        }
+        world
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            name: Name::new("test.cluster", "10.9.0.14"),
+            addresses: vec![SERVICE4.into(), SERVICE6.into()],
+            interfaces: vec![self.eth.index],
+            rivals: None,
+            ballot: Ballot { round: 5, node: 1 },
+        }
+    }
+
+    /// Puts a frame to the node on the client's side of the cable.
+    fn say(&self, ethertype: u16, payload: &[u8]) {
+        let mac = self.eth.mac.unwrap();
+        self.tap.send(&[&mac[..], &self.client_mac, &ethertype.to_be_bytes(), payload].concat()).unwrap();
+    }
+
+    /// The next frame from the node that speaks of the address, within a time; with its stamp.
+    fn hear(&self, about: IpAddr, within: Duration) -> Option<(Vec<u8>, u64)> {
+        let end = clock::monotonic_nanos() + within.as_nanos() as u64;
+        let mut buffer = [0; 2048];
+        loop {
+            while let Some(got) = self.tap.receive(&mut buffer).unwrap() {
+                let frame = &buffer[..got.length];
+                if frame[6..12] == self.eth.mac.unwrap() && speaks_of(frame, about) {
+                    return Some((frame.to_vec(), got.arrived.unwrap().as_nanos() as u64));
+                }
+            }
+            if clock::monotonic_nanos() > end {
+                return None;
+            }
+            clock::sleep_until(clock::monotonic_nanos() + MILLI / 5);
+        }
+    }
+
+    /// Forgets what has arrived.
+    fn drain(&self) {
+        while self.tap.receive(&mut [0; 64]).unwrap().is_some() {}
+    }
+
+    /// Whether an echo is answered; nobody is believed to be silent before the third question.
+    fn answers(&self, ip: impl Into<IpAddr>) -> bool {
+        let ip = ip.into();
+        (0..3).any(|_| self.answers_once(ip))
+    }
+
+    fn answers_once(&self, ip: IpAddr) -> bool {
+        self.drain();
+        self.ask(ip);
+        let is_echo = |frame: &[u8]| match ip {
+            IpAddr::V4(_) => frame[12..14] == [8, 0] && frame[14 + 20] == 0,
+            IpAddr::V6(_) => frame[12..14] == [0x86, 0xdd] && frame[14 + 40] == 129,
+        };
+        let end = clock::monotonic_nanos() + SILENCE.as_nanos() as u64;
+        while clock::monotonic_nanos() < end {
+            if self.hear(ip, SILENCE).is_some_and(|(frame, _)| is_echo(&frame)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Asks for an echo.
+    fn ask(&self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(to) => {
+                let mut echo = [8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+                let sum = checksum::internet(&[&echo]);
+                echo[2..4].copy_from_slice(&sum);
+                self.say(0x0800, &ipv4(CLIENT4, to, 1, &echo));
+            }
+            IpAddr::V6(to) => self.say(0x86dd, &icmpv6(CLIENT6, to, 64, &[128, 0, 0, 0, 1, 2, 3, 4])),
+        }
+    }
+
+    /// Says by ARP: sender and target.
+    fn arp(&self, sender: Ipv4Addr, target: Ipv4Addr) {
+        let head = [0, 1, 8, 0, 6, 4, 0, 1];
+        let parts = [&head[..], &self.client_mac, &sender.octets(), &[0; 6], &target.octets()];
+        self.say(0x0806, &parts.concat());
+    }
+
+    /// Solicits the address's neighbour advertisement.
+    fn solicit(&self, target: Ipv6Addr) {
+        let own = [&[1, 1][..], &self.client_mac].concat();
+        let message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &own].concat();
+        self.say(0x86dd, &icmpv6(CLIENT6, target, 255, &message));
+    }
+
+    /// Each way of speaking with or about the service, by name, and whether it worked.
+    fn ways(&self) -> Vec<(&'static str, bool)> {
+        let heard = |about: IpAddr| self.hear(about, SILENCE).is_some();
+        let mut ways = vec![("echo", self.answers(SERVICE4)), ("echo6", self.answers(SERVICE6))];
+        self.drain();
+        self.arp(CLIENT4, SERVICE4);
+        ways.push(("arp", heard(SERVICE4.into())));
+        self.drain();
+        self.solicit(SERVICE6);
+        ways.push(("solicitation", heard(SERVICE6.into())));
+        let announcer = Announcer::open().unwrap();
+        for (name, form) in [("announcement", Form::Request), ("announced answer", Form::Reply)] {
+            self.drain();
+            announced(announcer.announce(&self.eth, SERVICE4.into(), form));
+            ways.push((name, heard(SERVICE4.into())));
+        }
+        self.drain();
+        announced(announcer.announce(&self.eth, SERVICE6.into(), Form::Request));
+        ways.push(("advertisement", heard(SERVICE6.into())));
+        // One way only: what a program in the node gets, …
+        for (name, service, client) in [
+            ("datagram in", IpAddr::from(SERVICE4), IpAddr::from(CLIENT4)),
+            ("datagram in, 6", SERVICE6.into(), CLIENT6.into()),
+        ] {
+            let ear = UdpSocket::bind((service, PORT)).unwrap();
+            ear.set_read_timeout(Some(SILENCE)).unwrap();
+            self.datagram(client, service, PORT, b"hello");
+            ways.push((name, ear.recv(&mut [0; 16]).is_ok()));
+        }
+        // … what it learns, …
+        let stranger = Ipv4Addr::new(10, 9, 0, 77);
+        self.arp(stranger, SERVICE4);
+        let known = fs::read_to_string("/proc/thread-self/net/arp").unwrap();
+        ways.push(("arp in", known.contains("10.9.0.77 ") && forget(stranger)));
+        // … and what it says, without being told that nobody hears it.
+        for (name, service, client) in [
+            ("datagram out", IpAddr::from(SERVICE4), IpAddr::from(CLIENT4)),
+            ("datagram out, 6", SERVICE6.into(), CLIENT6.into()),
+        ] {
+            self.drain();
+            let mouth = UdpSocket::bind((service, PORT + 1)).unwrap();
+            mouth.send_to(b"hello", (client, PORT)).expect("a program is told of no error");
+            ways.push((name, heard(service)));
+        }
+        ways
+    }
+
+    /// A datagram from the client's address, or that of somebody behind it.
+    fn datagram(&self, from: IpAddr, to: IpAddr, port: u16, payload: &[u8]) {
+        let length = (8 + payload.len()) as u16;
+        let mut udp =
+            [&port.to_be_bytes()[..], &port.to_be_bytes(), &length.to_be_bytes(), &[0; 2], payload].concat();
+        match (from, to) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => self.say(0x0800, &ipv4(from, to, 17, &udp)),
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let pseudo = [&u32::from(length).to_be_bytes()[..], &[0, 0, 0, 17]].concat();
+                let sum = checksum::internet(&[&from.octets(), &to.octets(), &pseudo, &udp]);
+                udp[6..8].copy_from_slice(&sum);
+                self.say(0x86dd, &ipv6(from, to, 17, 64, &udp));
+            }
+            _ => panic!("two families"),
+        }
+    }
+}
+
+/// Puts an address, with a network of 24 or 64 bits, on an interface of this network namespace.
+fn put(interface: &str, ip: IpAddr) {
+    let mut netlink = Netlink::open().unwrap();
+    let interface = netlink.interface(interface).unwrap().index;
+    let prefix = if ip.is_ipv4() { 24 } else { 64 };
+    let (label, broadcast, no_prefix_route) = (None, None, false);
+    netlink.add_address(&NewAddress { interface, ip, prefix, label, broadcast, no_prefix_route }).unwrap();
+}
+
+fn forget(_stranger: Ipv4Addr) -> bool {
+    // Down and up again: the interface forgets its neighbours. IPv6 addresses go with it and are put back.
+    set_up("eth0", false).unwrap();
+    set_up("eth0", true).unwrap();
+    for ip in [OWN6, SERVICE6] {
+        put("eth0", ip.into());
+    }
+    true
+}
+
+/// Whoever writes whole packets is told that one was dropped, as by a full queue.
+fn announced(result: io::Result<()>) {
+    if let Err(error) = result {
+        assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "{error}");
+    }
+}
+
+fn speaks_of(frame: &[u8], about: IpAddr) -> bool {
+    match about {
+        IpAddr::V4(ip) => frame.windows(4).any(|bytes| bytes == ip.octets()),
+        IpAddr::V6(ip) => frame.windows(16).any(|bytes| bytes == ip.octets()),
+    }
+}
+
+fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let length = (20 + payload.len()) as u16;
+    let mut header = [&[0x45, 0][..], &length.to_be_bytes(), &[0, 0, 0, 0, 64, protocol, 0, 0]].concat();
+    header.extend([from.octets(), to.octets()].concat());
+    let sum = checksum::internet(&[&header]);
+    header[10..12].copy_from_slice(&sum);
+    [header, payload.to_vec()].concat()
+}
+
+fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, hops: u8, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len() as u16;
+    let head = [&[0x60, 0, 0, 0][..], &length.to_be_bytes(), &[next, hops]].concat();
+    [&head[..], &from.octets(), &to.octets(), payload].concat()
+}
+
+fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, hops: u8, message: &[u8]) -> Vec<u8> {
+    let mut message = message.to_vec();
+    let pseudo = [&(message.len() as u32).to_be_bytes()[..], &[0, 0, 0, 58]].concat();
+    let sum = checksum::internet(&[&from.octets(), &to.octets(), &pseudo, &message]);
+    message[2..4].copy_from_slice(&sum);
+    ipv6(from, to, 58, hops, &message)
+}
+
+/// For so long from now, by a beat that is sent now.
+fn for_millis(millis: u64) -> Renewal {
+    let sent = clock::boot_nanos();
+    Renewal { deadline: sent + millis * MILLI, sent }
+}
+
+fn pause(millis: u64) {
+    clock::sleep_until(clock::monotonic_nanos() + millis * MILLI);
+}
+
+/// The boot time of a wall-clock stamp.
+fn boot_of(stamp: u64) -> u64 {
+    clock::boot_nanos() - (clock::unix_nanos() - stamp)
+}
+
+fn shut_it_is_silent_and_open_it_answers(engine: &Engine) {
+    let world = World::new();
+    for (name, works) in world.ways() {
+        assert!(works, "without a gate: {name}");
+    }
+    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+    for (name, works) in world.ways() {
+        assert!(!works, "installed, but not renewed: {name}");
+    }
+    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
+    for (name, works) in world.ways() {
+        assert!(works, "open: {name}");
+    }
+    gate.close().unwrap();
+    for (name, works) in world.ways() {
+        assert!(!works, "closed: {name}");
+    }
+    gate.renew(for_millis(60_000)).unwrap();
+    assert!(world.answers(SERVICE4));
+    drop(gate);
+    assert!(world.answers(SERVICE4), "nobody's dropping it closes it");
+    Gate::install(engine, world.settings()).unwrap();
+    assert!(!world.answers(SERVICE4), "a new life begins shut");
+}
+
+fn other_addresses_are_untouched(engine: &Engine) {
+    let world = World::new();
+    let _gate = Gate::install(engine, world.settings()).unwrap();
+    assert!(world.answers(OWN4) && world.answers(OWN6));
+    world.drain();
+    world.arp(CLIENT4, OWN4);
+    assert!(world.hear(OWN4.into(), SILENCE).is_some());
+    world.drain();
+    world.solicit(OWN6);
+    assert!(world.hear(OWN6.into(), SILENCE).is_some());
+    // What is no IP, too short for what it says it is, or in pieces: no harm to the node, and no word of the service.
+    for length in [0usize, 1, 4, 7, 19, 27, 39, 41, 47, 55] {
+        for ethertype in [0x0800, 0x0806, 0x86dd, 0x88cc, 0x8100] {
+            world.say(ethertype, &vec![0x45; length]);
+            world.say(ethertype, &vec![0x60; length]);
+        }
+    }
+    assert!(world.answers(OWN4) && !world.answers(SERVICE4) && !world.answers(SERVICE6));
+}
+
+fn it_ends_by_itself(engine: &Engine) {
+    let world = World::new();
+    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    let renewal = for_millis(300);
+    gate.renew(renewal).unwrap();
+    let mut last = 0;
+    while clock::boot_nanos() < renewal.deadline + 100 * MILLI {
+        world.ask(SERVICE4.into());
+        if let Some((_, stamp)) = world.hear(SERVICE4.into(), Duration::from_millis(1)) {
+            last = boot_of(stamp);
+        }
+    }
+    let early = renewal.deadline.saturating_sub(last) / MILLI;
+    // The answer to the last question that was let in takes its time to the client.
+    assert!(last < renewal.deadline + 5 * MILLI, "answered {} ms late", (last - renewal.deadline) / MILLI);
+    assert!(early < 100, "silent {early} ms too early");
+    for (name, works) in world.ways() {
+        assert!(!works, "expired: {name}");
+    }
+}
+
+fn a_renewal_loses_nothing(engine: &Engine) {
+    const QUESTIONS: u32 = 10_000;
+    let world = World::new();
+    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    gate.renew(for_millis(10_000)).unwrap();
+    world.drain();
+    let mut answers = 0;
+    let mut renewals = 0;
+    let mut buffer = [0; 2048];
+    let mut count = || {
+        let mut answers = 0;
+        while let Some(got) = world.tap.receive(&mut buffer).unwrap() {
+            let frame = &buffer[..got.length];
+            answers +=
+                u32::from(frame[12..14] == [8, 0] && frame[34] == 0 && speaks_of(frame, SERVICE4.into()));
+        }
+        answers
+    };
+    let begun = clock::monotonic_nanos();
+    std::thread::scope(|scope| {
+        // Asks ten thousand times a second while this thread renews.
+        let asking = scope.spawn(|| {
+            for question in 0..u64::from(QUESTIONS) {
+                clock::sleep_until(begun + question * SECOND / 10_000);
+                world.ask(SERVICE4.into());
+            }
+        });
+        while !asking.is_finished() {
+            gate.renew(for_millis(10_000)).unwrap();
+            renewals += 1;
+            answers += count();
+            pause(2);
+        }
+    });
+    pause(50);
+    answers += count();
+    assert_eq!(answers, QUESTIONS, "lost during {renewals} renewals");
+    assert!(renewals > 50, "{renewals}");
+}
+
+fn a_late_renewal_opens_nothing(engine: &Engine) {
+    let world = World::new();
+    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    let prepared = gate.prepare(for_millis(20));
+    pause(30);
+    prepared.commit().unwrap();
+    assert!(!world.answers(SERVICE4), "the deadline had passed before the kernel got it");
+    gate.renew(Renewal { deadline: clock::boot_nanos() - SECOND, sent: clock::boot_nanos() }).unwrap();
+    assert!(!world.answers(SERVICE4), "a deadline that has passed");
+    gate.renew(for_millis(10_000)).unwrap();
+    assert!(world.answers(SERVICE4));
+    gate.renew(for_millis(0)).unwrap();
+    assert!(!world.answers(SERVICE4), "an earlier deadline counts");
+}
+
+/// Not a test of its own: what [`a_killed_process_leaves_it_shut`] starts. It renews until it is killed.
+#[test]
+fn renews_until_it_is_killed() {
+    let Ok(bpffs) = std::env::var(CHILD) else { return };
+    let engine = if bpffs.is_empty() { Engine::Nft } else { Engine::Bpf { bpffs: bpffs.into() } };
+    let index = Netlink::open().unwrap().interface("eth0").unwrap().index;
+    let settings = Settings {
+        name: Name::new("test.cluster", "10.9.0.14"),
+        addresses: vec![SERVICE4.into(), SERVICE6.into()],
+        interfaces: vec![index],
+        rivals: None,
+        ballot: Ballot::HIGHEST,
+    };
+    let mut gate = Gate::install(&engine, settings).unwrap();
+    loop {
+        gate.renew(for_millis(300)).unwrap();
+        pause(20);
+    }
+}
+
+fn child(engine: &Engine) -> Child {
+    let bpffs = bpffs_of(engine).unwrap_or_default();
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "gate::tests::renews_until_it_is_killed", "--nocapture"])
+        .env(CHILD, bpffs)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn a_killed_process_leaves_it_shut(engine: &Engine) {
+    let world = World::new();
+    drop(Gate::install(engine, world.settings()).unwrap());
+    let mut renewing = child(engine);
+    let deadline = patience();
+    while !world.answers(SERVICE4) {
+        assert!(deadline(), "the child does not open it");
+    }
+    pause(400);
+    assert!(world.answers(SERVICE4), "it is renewed");
+    renewing.kill().unwrap();
+    renewing.wait().unwrap();
+    pause(320);
+    for (name, works) in world.ways() {
+        assert!(!works, "its process was killed: {name}");
+    }
+    let listed = list(bpffs_of(engine)).unwrap();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!((&listed[0].name, listed[0].deadline), (&world.settings().name, None));
+    assert!(remove(engine, &world.settings().name).unwrap(), "its heir may remove it");
+    assert!(world.answers(SERVICE4));
+}
+
+fn bpffs_of(engine: &Engine) -> Option<PathBuf> {
+    match engine {
+        Engine::Bpf { bpffs } => Some(bpffs.clone()),
+        Engine::Nft => None,
+    }
+}
+
+fn what_somebody_takes_away_is_missed_and_put_back(engine: &Engine) {
+    let world = World::new();
+    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    let mut watch = Watch::open().unwrap();
+    gate.renew(for_millis(60_000)).unwrap();
+    assert_eq!(watch.read().unwrap(), Some([].into()), "a renewal deletes nothing");
+    match engine {
+        Engine::Bpf { bpffs } => {
+            let pins = bpffs.join(world.settings().name.path());
+            let pin = pins.join(format!("out-{}", world.eth.index));
+            fs::remove_file(&pin).unwrap();
+            let missing = gate.missing().unwrap();
+            assert!(missing.len() == 1 && missing[0].contains("out-"), "{missing:?}");
+            gate.restore().unwrap();
+            assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+            assert!(world.answers(SERVICE4), "the lease runs on");
+            fs::remove_file(pins.join("state")).unwrap();
+            assert!(!gate.missing().unwrap().is_empty());
+        }
+        Engine::Nft => {
+            // A socket that is not the owner's: refused, where the kernel knows owners.
+            match remove(engine, &world.settings().name) {
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}"),
+                Ok(removed) => assert!(removed),
+            }
+            // As a kernel that knows none: the table is the next one's who takes it.
+            drop(gate);
+            assert!(remove(engine, &world.settings().name).unwrap() || watch.read().unwrap().is_some());
+            assert_eq!(watch.read().unwrap(), Some([world.settings().name].into()));
+            gate = Gate::install(engine, world.settings()).unwrap();
+            gate.forget_table();
+            let missing = gate.missing().unwrap();
+            assert!(missing.len() == 1 && missing[0].contains("the table"), "{missing:?}");
+            let refused = gate.renew(for_millis(60_000)).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+        }
+    }
+    gate.restore().unwrap();
+    assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+    assert!(!world.answers(SERVICE4), "what was made anew is shut");
+    gate.renew(for_millis(60_000)).unwrap();
+    assert!(world.answers(SERVICE4) && world.answers(SERVICE6));
+}
+
+fn removed_it_leaves_nothing(engine: &Engine) {
+    let world = World::new();
+    let before = list(bpffs_of(engine)).unwrap();
+    assert_eq!(before, []);
+    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    let renewal = for_millis(60_000);
+    gate.renew(renewal).unwrap();
+    let listed = list(bpffs_of(engine)).unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].addresses, world.settings().addresses);
+    assert_eq!(listed[0].interfaces, [world.eth.index]);
+    assert_eq!(&listed[0].engine, engine);
+    let deadline = listed[0].deadline.unwrap();
+    assert!(deadline.abs_diff(renewal.deadline) < 50 * MILLI, "{deadline} for {renewal:?}");
+    gate.remove().unwrap();
+    assert_eq!(list(bpffs_of(engine)).unwrap(), []);
+    assert!(!remove(engine, &world.settings().name).unwrap());
+    if let Engine::Bpf { bpffs } = engine {
+        assert!(!bpffs.join(ROOT).exists(), "no directory is left");
+    }
+    for (name, works) in world.ways() {
+        assert!(works, "without a gate: {name}");
+    }
+}
+
+fn every_interface_has_it(engine: &Engine) {
+    let world = World::new();
+    let other = other_network();
+    let [second, there] = veth_across("eth1", "peer1", &other).unwrap();
+    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    // The address answers on any interface; the gate must stand before traffic comes there.
+    let tap = inside(&other, || Tap::open("peer1").unwrap());
+    let second_world = World { eth: second.clone(), client_mac: there.mac.unwrap(), client: other, tap };
+    inside(&second_world.client, || put("peer1", Ipv4Addr::new(10, 10, 0, 2).into()));
+    put("eth1", Ipv4Addr::new(10, 10, 0, 1).into());
+    let arp_answered = |world: &World| {
+        world.drain();
+        world.arp(Ipv4Addr::new(10, 10, 0, 2), SERVICE4);
+        world.hear(SERVICE4.into(), SILENCE).is_some()
+    };
+    assert!(arp_answered(&second_world), "no gate there");
+    gate.add_interface(second.index).unwrap();
+    assert!(!arp_answered(&second_world) && !world.answers(SERVICE4));
+    assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+    gate.renew(for_millis(60_000)).unwrap();
+    assert!(arp_answered(&second_world) && world.answers(SERVICE4));
+    gate.close().unwrap();
+    gate.remove_interface(second.index).unwrap();
+    assert!(arp_answered(&second_world) && !world.answers(SERVICE4));
+    assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+    // An interface that goes takes its part of the gate with it; that is told, and the rest stands.
+    gate.add_interface(second.index).unwrap();
+    Netlink::open().unwrap().delete_interface(second.index).unwrap();
+    let deadline = patience();
+    while gate.missing().unwrap().is_empty() {
+        assert!(deadline(), "the interface is gone, and nothing is missing");
+    }
+    gate.remove_interface(second.index).unwrap();
+    assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+    let nowhere = gate.add_interface(9999).unwrap_err();
+    assert!(nowhere.to_string().contains("interface 9999"), "{nowhere}");
+    assert!(!world.answers(SERVICE4));
+}
+
+fn a_rivals_claim_shuts_it(engine: &Engine) {
+    let world = World::new();
+    let (cluster, group) = (0xc1, 0x97);
+    let peers = vec![CLIENT4.into(), CLIENT6.into()];
+    let rivals = Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, cluster, group };
+    let settings = Settings { rivals: Some(rivals), ..world.settings() };
+    let mut gate = Gate::install(engine, settings).unwrap();
+    assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+    gate.renew(for_millis(60_000)).unwrap();
+    let claim = |round, node| Claim { cluster, group, ballot: Ballot { round, node } };
+    let send = |payload: &[u8]| world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, payload);
+    // Not above our ballot (5, 1), not of this group or cluster, not to this port, not from a peer, no claim.
+    for harmless in [
+        claim(5, 1),
+        claim(5, 0),
+        claim(4, 9),
+        Claim { group: 0x98, ..claim(9, 9) },
+        Claim { cluster: 0xc2, ..claim(9, 9) },
+    ] {
+        send(&harmless.encode());
+    }
+    let higher = claim(5, 2);
+    let stranger = Ipv4Addr::new(10, 9, 0, 3);
+    world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT + 1, &higher.encode());
+    world.datagram(stranger.into(), OWN4.into(), CLAIMS_PORT, &higher.encode());
+    send(&higher.encode()[..39]);
+    for place in 0..8 {
+        let mut other = higher.encode();
+        other[place] ^= 1;
+        send(&other);
+    }
+    assert!(world.answers(SERVICE4), "nothing of that shuts it");
+    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
+
+    // One that does: no process of ours has to run for it.
+    let queued = for_millis(60_000);
+    send(&higher.encode());
+    assert!(!world.answers(SERVICE4) && !world.answers(SERVICE6));
+    let renewed = gate.renew(queued).unwrap();
+    let Renewed::Shut { since, rival } = renewed else { panic!("opened by a beat sent before") };
+    assert!(since > queued.sent && since <= clock::boot_nanos());
+    if matches!(engine, Engine::Bpf { .. }) {
+        assert_eq!(rival, Some(higher.ballot));
+    }
+    assert!(!world.answers(SERVICE4), "a renewal by a beat sent before");
+    assert!(matches!(gate.renew(queued), Ok(Renewed::Shut { .. })));
+    assert!(!world.answers(SERVICE4), "however often");
+    assert_eq!(list(bpffs_of(engine)).unwrap()[0].deadline, None);
+    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
+    assert!(world.answers(SERVICE4), "a renewal by a beat sent later");
+
+    // The same by IPv6, and with what other versions may append.
+    let more = [&claim(6, 0).encode()[..], b"an authenticator"].concat();
+    world.datagram(CLIENT6.into(), OWN6.into(), CLAIMS_PORT, &more);
+    assert!(!world.answers(SERVICE4));
+    assert!(matches!(gate.renew(for_millis(60_000)), Ok(Renewed::Open | Renewed::Shut { .. })));
+    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
+    assert!(world.answers(SERVICE4));
+
+    // Under a higher ballot of our own.
+    gate.set_ballot(Ballot { round: 7, node: 1 }).unwrap();
+    send(&claim(6, 9).encode());
+    send(&claim(7, 1).encode());
+    assert!(world.answers(SERVICE4), "both are not above");
+    send(&claim(7, 2).encode());
+    assert!(!world.answers(SERVICE4));
+}
+
+fn an_earlier_life_is_taken_over_without_a_hole(engine: &Engine) {
+    let world = World::new();
+    assert!(Gate::adopt(engine, world.settings()).unwrap().is_none(), "nothing stands");
+    let mut gate = Gate::install(engine, world.settings()).unwrap();
+    gate.renew(for_millis(60_000)).unwrap();
+    drop(gate);
+    // With other settings: one address less, one more.
+    let new: IpAddr = Ipv4Addr::new(10, 9, 0, 15).into();
+    put("eth0", new);
+    let settings = Settings { addresses: vec![new, SERVICE6.into()], ..world.settings() };
+    let mut gate = Gate::adopt(engine, settings).unwrap().expect("it stands");
+    assert!(world.answers(SERVICE4) && world.answers(SERVICE6) && world.answers(new), "the lease runs on");
+    assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+    gate.close().unwrap();
+    assert!(world.answers(SERVICE4), "none of it any more");
+    assert!(!world.answers(SERVICE6) && !world.answers(new));
+    assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
+    assert!(world.answers(new));
+    gate.remove().unwrap();
+}
+
+fn two_gates_do_not_meet(engine: &Engine) {
+    let world = World::new();
+    let first = Settings { addresses: vec![SERVICE4.into()], ..world.settings() };
+    let name = Name::new("test.cluster", "another group");
+    let second = Settings { name, addresses: vec![SERVICE6.into()], ..world.settings() };
+    let mut first = Gate::install(engine, first).unwrap();
+    let mut second = Gate::install(engine, second).unwrap();
+    assert!(!world.answers(SERVICE4) && !world.answers(SERVICE6));
+    first.renew(for_millis(60_000)).unwrap();
+    assert!(world.answers(SERVICE4) && !world.answers(SERVICE6));
+    second.renew(for_millis(60_000)).unwrap();
+    first.close().unwrap();
+    assert!(!world.answers(SERVICE4) && world.answers(SERVICE6));
+    assert_eq!(list(bpffs_of(engine)).unwrap().len(), 2);
+    first.remove().unwrap();
+    assert!(world.answers(SERVICE4));
+    assert_eq!(second.missing().unwrap(), Vec::<String>::new());
+    second.close().unwrap();
+    assert!(!world.answers(SERVICE6));
+}
+
+/// Not a test of its own: what [`a_shifted_clock_is_noticed`] starts.
+#[test]
+fn tells_why_there_is_no_bpf() {
+    if std::env::var_os(PROBE).is_some() {
+        println!("bpf: {:?}", probe().bpf);
+    }
+}
+
+#[test]
+fn a_shifted_clock_is_noticed() {
+    if bpf::probe().is_err() {
+        let _ = writeln!(io::stderr(), "skipped: no bpf here");
+        return;
+    }
+    for offset in ["1000", "-1000"] {
+        let Ok(output) = Command::new("unshare")
+            .args(["--time", "--fork", "--boottime", offset])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "gate::tests::tells_why_there_is_no_bpf", "--nocapture"])
+            .env(PROBE, "")
+            .output()
+        else {
+            let _ = writeln!(io::stderr(), "skipped: no unshare(1)");
+            return;
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (near, about) = (offset.parse::<i64>().unwrap() * 1000, "CLOCK_BOOTTIME of this process is ");
+        let told = text.split(about).nth(1).and_then(|rest| rest.split(' ').next()?.parse::<i64>().ok());
+        assert!(
+            told.is_some_and(|told| told.abs_diff(near) < 100) && text.contains("time namespace"),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn nft_needs_no_right_on_the_host() {
+    let test = "gate::tests::with_nft::shut_it_is_silent_and_open_it_answers";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "--mount"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .output();
+    match output {
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("running 1 test") => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && !errors.contains("skipped"), "{output:?}");
+        }
+        other => {
+            let _ = writeln!(io::stderr(), "skipped: no user namespaces here: {other:?}");
+        }
+    }
+}
+
+#[test]
+fn too_many_addresses_are_refused_in_words() {
+    let settings = Settings {
+        name: Name::new("a", "b"),
+        addresses: vec![SERVICE4.into(); ADDRESSES_MAX + 1],
+        interfaces: Vec::new(),
+        rivals: None,
+        ballot: Ballot::HIGHEST,
+    };
+    let error = settings.check().unwrap_err();
+    assert!(error.to_string().contains("two groups"), "{error}");
+}
+
+#[test]
+fn the_preferred_engine_that_works_is_chosen() {
+    let no = Err("because".to_owned());
+    let bpffs = PathBuf::from(BPFFS);
+    assert_eq!(Probe { bpf: Ok(bpffs.clone()), nft: Ok(()) }.choose(), Ok(Engine::Bpf { bpffs }));
+    assert_eq!(Probe { bpf: Err(String::new()), nft: Ok(()) }.choose(), Ok(Engine::Nft));
+    let why = Probe { bpf: Err("no bpf".into()), nft: no }.choose().unwrap_err();
+    assert!(why.contains("no bpf") && why.contains("because"));
+}
