@@ -5,5 +5,8 @@
 //! * [`meaning`] writes a plan as short lines, by which nodes compare what their files say.
 
 pub mod meaning;
+pub mod ownership;
+pub mod placement;
 pub mod plan;
 pub mod timing;
+pub mod word;

@@ -1,0 +1,569 @@
+//! The native dialect: which group this node should claim, keep, hand over or leave alone. Pure bookkeeping, as
+//! [`crate::r1`] is for heartbeat's: it is told what was granted and what came to rest, and answers with [`Step`]s.
+//! Who *may* own is the voters' affair ([`crate::claims`]); who *should* is decided here, by the same function on every
+//! node ([`placement`]).
+//!
+//! ```text
+//!  free ──my turn──► claiming ──granted──► ours: start ──► running
+//!   ▲                   │ refused: wait                       │ move, standby, failure, failback
+//!   │                   ▼                                     ▼
+//!   └────────────── released ◄──────stopped───────────── giving (or lapsed)
+//! ```
+//!
+//! A planned move names its successor in the release: it claims at once, and nobody waits for a lease.
+
+use alloc::{collections::VecDeque, format, string::String, vec::Vec};
+
+use super::{
+    placement::{self, Scene},
+    plan::{Failback, Plan},
+};
+use crate::{
+    action::Answer,
+    claims::{Ballot, GroupId, Member, MemberIndex, News, Notice},
+    event::OrderId,
+    group::Phase,
+    note::Level,
+    plan::{GroupIndex, NodeIndex},
+    time::{Duration, Instant},
+};
+
+/// After a failed start or too many failed monitors a node is not tried again for so long, unless a person says so.
+pub const UNABLE: Duration = Duration::from_secs(600);
+
+/// What the dialect wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Claim this group.
+    Claim(GroupIndex),
+    /// Give up claiming it.
+    Abandon(GroupIndex),
+    /// Nothing of it runs here: give its claim back, perhaps for somebody.
+    Release(GroupIndex, Option<NodeIndex>),
+    /// Start it under this epoch.
+    Start(GroupIndex, Ballot),
+    /// Stop it; its gate is shut before.
+    Stop(GroupIndex),
+    /// Answer a person.
+    Answer(OrderId, Answer),
+    /// A line for the log, about a group.
+    Note(Level, Option<GroupIndex>, String),
+}
+
+/// What is known of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Heard of within its lease; of ourselves: always.
+    pub up: bool,
+    /// Since when without a break.
+    pub since: Instant,
+    /// A person wants nothing to run there, or it is about to leave.
+    pub standby: bool,
+    /// What it could not run.
+    pub unable: Vec<GroupIndex>,
+}
+
+/// What the rest of the node knows and the dialect needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The configuration.
+    pub plan: &'a Plan,
+    /// This node.
+    pub me: NodeIndex,
+    /// The claims.
+    pub member: &'a Member,
+    /// The groups as the voters know them, in the order of the plan.
+    pub ids: &'a [GroupId],
+    /// By node.
+    pub nodes: &'a [NodeView],
+    /// Where each group is here.
+    pub phases: &'a [Phase],
+}
+
+/// Who owns a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// We do.
+    Us,
+    /// A living node says so.
+    Lives(NodeIndex),
+    /// Nobody says so any more, but our own vote is granted to it until then.
+    Granted(NodeIndex, Instant),
+}
+
+impl Owner {
+    const fn node(self, me: NodeIndex) -> NodeIndex {
+        match self {
+            Self::Us => me,
+            Self::Lives(node) | Self::Granted(node, _) => node,
+        }
+    }
+}
+
+impl View<'_> {
+    fn owner(&self, group: GroupIndex) -> Option<Owner> {
+        let id = self.ids[group.0];
+        if self.holds(group).is_some() {
+            return Some(Owner::Us);
+        }
+        let lives = |node: &NodeIndex| self.nodes.get(node.0).is_some_and(|node| node.up);
+        let says = self.member.owner_elsewhere(id).map(|claim| node(claim.owner())).filter(lives);
+        let granted = || {
+            let (claim, until) = self.member.voter()?.holder(id)?;
+            let granted = Owner::Granted(node(claim.owner()), until);
+            (until > self.now && claim.owner() != self.member.settings().me).then_some(granted)
+        };
+        says.map(Owner::Lives).or_else(granted)
+    }
+
+    fn holds(&self, group: GroupIndex) -> Option<Ballot> {
+        let held = self.member.claimant()?.held(self.now, self.ids[group.0])?;
+        Some(held.epoch)
+    }
+
+    fn at_rest(&self, group: GroupIndex) -> bool {
+        self.phases[group.0] == Phase::Stopped
+    }
+}
+
+const fn node(member: MemberIndex) -> NodeIndex {
+    NodeIndex(member.0 as usize)
+}
+
+/// A group on its way from us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Giving {
+    to: Option<NodeIndex>,
+    order: Option<OrderId>,
+}
+
+/// What is kept of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Desk {
+    /// Nobody is known to own it since then.
+    free_since: Option<Instant>,
+    /// It is not claimed before.
+    not_before: Instant,
+    /// Refusals in a row.
+    refusals: u32,
+    /// Our lease ended before it was stopped.
+    lapsed: bool,
+    giving: Option<Giving>,
+    /// It could not be run here, until then.
+    unable: Option<Instant>,
+    /// Released to us by name: the next turn is ours.
+    named: bool,
+    /// A person wants nothing to be done to it.
+    frozen: bool,
+}
+
+/// The dialect's state.
+#[derive(Debug)]
+pub struct Ownership {
+    desks: Vec<Desk>,
+    standby: bool,
+    maintenance: bool,
+    leaving: Option<Option<OrderId>>,
+    random: u64,
+    /// The last ranking, and what it was made of.
+    ranking: Option<(Scene, Vec<Vec<NodeIndex>>)>,
+    steps: VecDeque<Step>,
+}
+
+impl Ownership {
+    /// A node that owns nothing. `seed`: any number; spreads the waits after collisions.
+    #[must_use]
+    pub fn new(plan: &Plan, seed: u64) -> Self {
+        Self {
+            desks: plan.groups.iter().map(|_| Desk::default()).collect(),
+            standby: false,
+            maintenance: false,
+            leaving: None,
+            random: seed | 1,
+            ranking: None,
+            steps: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done next, oldest first.
+    pub fn poll(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    /// Whether this node wants to run nothing.
+    #[must_use]
+    pub const fn is_standby(&self) -> bool {
+        self.standby || self.leaving.is_some()
+    }
+
+    /// What could not be run here, and is not tried again yet.
+    pub fn unable(&self, now: Instant) -> impl Iterator<Item = GroupIndex> {
+        let desks = self.desks.iter().enumerate();
+        desks
+            .filter(move |(_, desk)| desk.unable.is_some_and(|until| until > now))
+            .map(|(index, _)| GroupIndex(index))
+    }
+
+    /// Whether everything is given up, after [`Self::leave`].
+    #[must_use]
+    pub fn has_left(&self, view: &View<'_>) -> bool {
+        let gone = |group| view.holds(group).is_none() && view.at_rest(group);
+        self.leaving.is_some() && (0..self.desks.len()).map(GroupIndex).all(gone)
+    }
+
+    /// When [`Self::tick`] has something to do.
+    #[must_use]
+    pub fn deadline(&self, view: &View<'_>) -> Option<Instant> {
+        let turns = (0..self.desks.len()).filter_map(|index| {
+            let desk = &self.desks[index];
+            view.holds(GroupIndex(index)).is_none().then_some(desk.not_before)
+        });
+        let unable = self.desks.iter().filter_map(|desk| desk.unable);
+        turns.chain(unable).filter(|at| *at > view.now).min()
+    }
+
+    // ---- what a person asks for ------------------------------------------
+
+    /// Everything is handed over, and nothing is taken, until [`Self::online`].
+    pub fn standby(&mut self, view: &View<'_>) {
+        self.standby = true;
+        self.tick(view);
+    }
+
+    /// Takes part again; what could not be run here is tried again.
+    pub fn online(&mut self, view: &View<'_>) {
+        self.standby = false;
+        self.desks.iter_mut().for_each(|desk| desk.unable = None);
+        self.tick(view);
+    }
+
+    /// Nothing is started, stopped or moved; everything is watched.
+    pub fn maintain(&mut self, view: &View<'_>, on: bool) {
+        self.maintenance = on;
+        self.tick(view);
+    }
+
+    /// Nothing is done to this group.
+    pub fn freeze(&mut self, view: &View<'_>, group: GroupIndex, on: bool) {
+        self.desks[group.0].frozen = on;
+        self.tick(view);
+    }
+
+    /// Hands everything over for good.
+    pub fn leave(&mut self, view: &View<'_>, order: Option<OrderId>) {
+        self.leaving = Some(order);
+        self.tick(view);
+    }
+
+    /// Hands a group of ours to a node, or to the best.
+    pub fn give(
+        &mut self,
+        view: &View<'_>,
+        group: GroupIndex,
+        to: Option<NodeIndex>,
+        order: Option<OrderId>,
+    ) {
+        self.rank(view);
+        let name = &view.plan.groups[group.0].name;
+        if let Err(reason) = self.may_give(view, group, to) {
+            if let Some(order) = order {
+                self.answer(order, Answer::Refused(format!("{name}: {reason}")));
+            }
+            return;
+        }
+        self.desks[group.0].giving = Some(Giving { to, order });
+        self.note(Level::Info, Some(group), "is being handed over".into());
+        self.steps.push_back(Step::Stop(group));
+    }
+
+    fn may_give(&self, view: &View<'_>, group: GroupIndex, to: Option<NodeIndex>) -> Result<(), String> {
+        if view.holds(group).is_none() {
+            return Err("it is not owned here".into());
+        }
+        if self.desks[group.0].giving.is_some() {
+            return Err("it is being handed over already".into());
+        }
+        let ranking = self.ranking(group);
+        match to {
+            Some(to) if to == view.me => Err("it is here already".into()),
+            Some(to) if !view.nodes.get(to.0).is_some_and(|node| node.up) => {
+                Err(format!("{} is not heard", view.plan.nodes[to.0].name))
+            }
+            Some(to) if !ranking.contains(&to) => {
+                Err(format!("it may not run on {}", view.plan.nodes[to.0].name))
+            }
+            None if ranking.iter().all(|node| *node == view.me) => Err("no other node may run it now".into()),
+            _ => Ok(()),
+        }
+    }
+
+    // ---- what happens ----------------------------------------------------
+
+    /// News of the claims.
+    pub fn noticed(&mut self, view: &View<'_>, notice: &Notice) {
+        let index = |id: &GroupId| view.ids.iter().position(|other| other == id).map(GroupIndex);
+        match notice {
+            Notice::Own(News::Gained(id, epoch)) => {
+                let Some(group) = index(id) else { return };
+                let desk = &mut self.desks[group.0];
+                *desk = Desk { unable: desk.unable, frozen: desk.frozen, ..Desk::default() };
+                let text = format!("is ours under epoch {}.{}", epoch.round, epoch.node.0);
+                self.note(Level::Info, Some(group), text);
+                self.start(view, group);
+            }
+            Notice::Own(News::Lost(id)) => {
+                let Some(group) = index(id) else { return };
+                self.desks[group.0].lapsed = true;
+                let text = "was lost: the lease ended before a majority renewed it; stopping it";
+                self.note(Level::Critical, Some(group), text.into());
+                if view.at_rest(group) {
+                    self.came_to_rest(view, group);
+                } else {
+                    self.steps.push_back(Step::Stop(group));
+                }
+            }
+            Notice::Own(News::Refused(id, wait)) => {
+                let Some(group) = index(id) else { return };
+                self.refused(view, group, *wait);
+            }
+            Notice::Own(News::Struck(..)) => {}
+            Notice::Released(id, _, successor) => {
+                let Some(group) = index(id) else { return };
+                let desk = &mut self.desks[group.0];
+                let named = successor.map(node);
+                desk.free_since = Some(view.now);
+                desk.named = named == Some(view.me);
+                desk.refusals = 0;
+                let others_turn = named.is_some_and(|named| named != view.me);
+                desk.not_before = if others_turn { view.now + view.plan.timing.rank_step } else { view.now };
+            }
+        }
+        self.tick(view);
+    }
+
+    /// The voters said no: not before the grant that stands against us ends, and not at the same moment as a rival.
+    fn refused(&mut self, view: &View<'_>, group: GroupIndex, wait: Duration) {
+        let timing = &view.plan.timing;
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let desk = &mut self.desks[group.0];
+        let most = (timing.collision * (1 << desk.refusals.min(8))).min(timing.collision_max);
+        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).max(1);
+        // Who was refused for a grant that runs has met no rival: its turn comes when the grant ends.
+        let random = if wait.is_zero() { Duration::from_nanos(self.random % most) } else { Duration::ZERO };
+        desk.refusals += u32::from(wait.is_zero());
+        desk.not_before = view.now + wait + random;
+        desk.named = false;
+    }
+
+    /// All of the group runs.
+    pub fn started(&mut self, view: &View<'_>, group: GroupIndex) {
+        self.note(Level::Info, Some(group), "runs here".into());
+        self.tick(view);
+    }
+
+    /// It could not be started, or failed too often, and was stopped or is being stopped: another node's turn.
+    pub fn failed(&mut self, view: &View<'_>, group: GroupIndex) {
+        self.desks[group.0].unable = Some(view.now + UNABLE);
+        let text = format!("could not be run here; not tried again on this node for {} s", UNABLE.as_secs());
+        self.note(Level::Error, Some(group), text);
+        if view.holds(group).is_some() && self.desks[group.0].giving.is_none() {
+            self.desks[group.0].giving = Some(Giving { to: None, order: None });
+            if !view.at_rest(group) {
+                self.steps.push_back(Step::Stop(group));
+            }
+        }
+        if view.at_rest(group) {
+            self.came_to_rest(view, group);
+        }
+        self.tick(view);
+    }
+
+    /// Nothing of it runs here any more.
+    pub fn stopped(&mut self, view: &View<'_>, group: GroupIndex) {
+        self.came_to_rest(view, group);
+        self.tick(view);
+    }
+
+    /// It cannot be stopped: what was to be handed over stays.
+    pub fn stuck(&mut self, view: &View<'_>, group: GroupIndex) {
+        if let Some(Giving { order: Some(order), .. }) = self.desks[group.0].giving.take() {
+            self.answer(order, Answer::Refused("a resource cannot be stopped; it stays here".into()));
+        }
+        if let Some(epoch) = view.holds(group) {
+            self.steps.push_back(Step::Start(group, epoch));
+        }
+    }
+
+    fn came_to_rest(&mut self, view: &View<'_>, group: GroupIndex) {
+        let desk = &mut self.desks[group.0];
+        let giving = desk.giving.take();
+        if giving.is_none() && !core::mem::take(&mut desk.lapsed) {
+            return;
+        }
+        desk.lapsed = false;
+        self.rank(view);
+        let best = self.ranking(group).iter().copied().find(|node| *node != view.me);
+        let successor = giving.as_ref().and_then(|giving| giving.to).or(best).filter(|_| giving.is_some());
+        self.steps.push_back(Step::Release(group, successor));
+        let desk = &mut self.desks[group.0];
+        desk.free_since = Some(view.now);
+        // Whoever it is for goes first; if it does not come, we are a candidate like any other.
+        desk.not_before = view.now + view.plan.timing.lease;
+        if let Some(Giving { order: Some(order), .. }) = giving {
+            let to = successor.map_or("nobody", |node| view.plan.nodes[node.0].name.as_str());
+            self.answer(
+                order,
+                Answer::Done(format!("{} is released to {to}", view.plan.groups[group.0].name)),
+            );
+        }
+    }
+
+    /// Time has passed, or something changed: whatever is due is done.
+    pub fn tick(&mut self, view: &View<'_>) {
+        self.rank(view);
+        for index in 0..self.desks.len() {
+            let group = GroupIndex(index);
+            self.desks[index].unable.take_if(|until| *until <= view.now);
+            if self.maintenance || self.desks[index].frozen {
+                continue;
+            }
+            if view.holds(group).is_some() {
+                self.look_at_own(view, group);
+            } else {
+                self.look_at_other(view, group);
+            }
+        }
+    }
+
+    /// A group of ours: does it run, and should it be here?
+    fn look_at_own(&mut self, view: &View<'_>, group: GroupIndex) {
+        if self.desks[group.0].giving.is_some() {
+            return;
+        }
+        if self.is_standby() {
+            // What nobody else may run stays where it is, unless we leave: then it must stop all the same.
+            if self.leaving.is_some() || self.may_give(view, group, None).is_ok() {
+                self.desks[group.0].giving = Some(Giving { to: None, order: None });
+                self.stop(view, group);
+            }
+            return;
+        }
+        if view.at_rest(group) && self.desks[group.0].unable.is_none() {
+            self.start(view, group);
+        }
+        if let Failback::After(healthy) = view.plan.groups[group.0].failback
+            && view.phases[group.0] == Phase::Running
+            && let Some(better) = self.better_place(view, group)
+            && view.now.since(view.nodes[better.0].since) >= healthy
+        {
+            self.give(view, group, Some(better), None);
+        }
+    }
+
+    /// A preferred node that is above us in the ranking.
+    fn better_place(&self, view: &View<'_>, group: GroupIndex) -> Option<NodeIndex> {
+        let best = self.ranking(group).first().copied()?;
+        let prefer = &view.plan.groups[group.0].prefer;
+        (best != view.me && prefer.contains(&best)).then_some(best)
+    }
+
+    fn start(&mut self, view: &View<'_>, group: GroupIndex) {
+        let runs = |other: GroupIndex| match view.owner(other) {
+            Some(Owner::Us) => view.phases[other.0] == Phase::Running,
+            owner => owner.is_some(),
+        };
+        if let Some(epoch) = view.holds(group)
+            && placement::waits_for(view.plan, group, runs).is_none()
+        {
+            self.steps.push_back(Step::Start(group, epoch));
+        }
+    }
+
+    fn stop(&mut self, view: &View<'_>, group: GroupIndex) {
+        if view.at_rest(group) {
+            self.came_to_rest(view, group);
+        } else {
+            self.steps.push_back(Step::Stop(group));
+        }
+    }
+
+    /// A group that is not ours: is it free, and is it our turn?
+    fn look_at_other(&mut self, view: &View<'_>, group: GroupIndex) {
+        let claiming = view.member.claimant().is_some_and(|claimant| claimant.is_claiming(view.ids[group.0]));
+        let owner = view.owner(group);
+        let desk = &mut self.desks[group.0];
+        if let Some(owner) = owner {
+            desk.named = false;
+            desk.free_since = None;
+            if let Owner::Granted(_, until) = owner {
+                // From that moment on it is free, and our turn is counted from it.
+                desk.not_before = until;
+            }
+            return;
+        }
+        let free_since = *desk.free_since.get_or_insert(view.now);
+        let named = desk.named;
+        let not_before = desk.not_before;
+        if claiming || desk.lapsed || desk.unable.is_some() || self.is_standby() || not_before > view.now {
+            return;
+        }
+        if !view.at_rest(group) || !view.member.is_heard(view.now) {
+            return;
+        }
+        let Some(rank) = self.ranking(group).iter().position(|node| *node == view.me) else { return };
+        let rank = if named { 0 } else { u32::try_from(rank).unwrap_or(u32::MAX) };
+        let turn = free_since + view.plan.timing.rank_step.saturating_mul(rank);
+        if turn > view.now {
+            let desk = &mut self.desks[group.0];
+            desk.not_before = turn;
+            return;
+        }
+        let waits = placement::waits_for(view.plan, group, |other| view.owner(other).is_some());
+        if waits.is_none() {
+            self.steps.push_back(Step::Claim(group));
+        }
+    }
+
+    /// Ranks all groups anew if anything changed that matters for it.
+    fn rank(&mut self, view: &View<'_>) {
+        let scene = self.scene(view);
+        if self.ranking.as_ref().is_none_or(|(old, _)| *old != scene) {
+            let ranks = placement::rank(view.plan, &scene);
+            self.ranking = Some((scene, ranks));
+        }
+    }
+
+    /// The nodes that should have a group, best first, as of the last [`Self::rank`].
+    fn ranking(&self, group: GroupIndex) -> &[NodeIndex] {
+        self.ranking.as_ref().map_or(&[], |(_, ranks)| &ranks[group.0])
+    }
+
+    fn scene(&self, view: &View<'_>) -> Scene {
+        let unable_here = self.unable(view.now).map(|group| (view.me, group));
+        let others = view.nodes.iter().enumerate().filter(|(node, _)| *node != view.me.0);
+        let unable_there =
+            others.flat_map(|(node, known)| known.unable.iter().map(move |group| (NodeIndex(node), *group)));
+        let available = view.nodes.iter().enumerate().map(|(index, node)| match index == view.me.0 {
+            true => !self.is_standby(),
+            false => node.up && !node.standby,
+        });
+        let owner = |group| Some(view.owner(group)?.node(view.me));
+        Scene {
+            available: available.collect(),
+            owners: (0..view.plan.groups.len()).map(|index| owner(GroupIndex(index))).collect(),
+            unable: unable_here.chain(unable_there).collect(),
+        }
+    }
+
+    fn answer(&mut self, order: OrderId, answer: Answer) {
+        self.steps.push_back(Step::Answer(order, answer));
+    }
+
+    fn note(&mut self, level: Level, group: Option<GroupIndex>, text: String) {
+        self.steps.push_back(Step::Note(level, group, text));
+    }
+}

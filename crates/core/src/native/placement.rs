@@ -1,0 +1,123 @@
+//! Where groups belong: the same answer on every node that sees the same. Every node ranks the nodes that may run a
+//! group; the first claims at once, each further one a step later, so that two seldom claim together. A wrong answer
+//! costs time, never safety: who owns is decided by the voters.
+
+use alloc::{vec, vec::Vec};
+
+use super::plan::{Plan, Relation};
+use crate::plan::{GroupIndex, NodeIndex};
+
+/// What a node sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scene {
+    /// By node: it lives, is told to run groups, and its file says what ours says.
+    pub available: Vec<bool>,
+    /// By group: its owner.
+    pub owners: Vec<Option<NodeIndex>>,
+    /// Groups that could not run on a node, and are not tried there again before a person or time says so.
+    pub unable: Vec<(NodeIndex, GroupIndex)>,
+}
+
+impl Scene {
+    fn may_run(&self, node: NodeIndex, group: GroupIndex) -> bool {
+        self.available[node.0] && !self.unable.contains(&(node, group))
+    }
+}
+
+/// The nodes that should claim a group, best first, by group. A group that is owned has the ranking that it would have
+/// if it were free: whether it should move is another question.
+///
+/// Groups are looked at in their order, and each that is free is thought of as where its first candidate is: so groups
+/// that must not meet, or want to be spread, part although none of them is owned yet.
+#[must_use]
+pub fn rank(plan: &Plan, scene: &Scene) -> Vec<Vec<NodeIndex>> {
+    let mut places = scene.owners.clone();
+    let mut ranks = vec![Vec::new(); plan.groups.len()];
+    let relations = related(plan);
+    for index in 0..plan.groups.len() {
+        let own = places[index].take();
+        ranks[index] = rank_one(plan, &relations, scene, &places, GroupIndex(index));
+        places[index] = own.or_else(|| ranks[index].first().copied());
+    }
+    ranks
+}
+
+/// The relations of each group.
+fn related(plan: &Plan) -> Vec<Vec<&Relation>> {
+    let mut related = vec![Vec::new(); plan.groups.len()];
+    for relation in &plan.relations {
+        let groups: &[GroupIndex] = match relation {
+            Relation::Together(groups) | Relation::Spread { groups, .. } => groups,
+            Relation::Apart(one, other) => &[*one, *other],
+            Relation::After { .. } => &[],
+        };
+        groups.iter().for_each(|group| related[group.0].push(relation));
+    }
+    related
+}
+
+/// Whether a group has to wait for another that it comes after.
+#[must_use]
+pub fn waits_for(plan: &Plan, group: GroupIndex, runs: impl Fn(GroupIndex) -> bool) -> Option<GroupIndex> {
+    plan.relations.iter().find_map(|relation| match relation {
+        Relation::After { group: waiting, first } if *waiting == group && !runs(*first) => Some(*first),
+        _ => None,
+    })
+}
+
+fn rank_one(
+    plan: &Plan,
+    relations: &[Vec<&Relation>],
+    scene: &Scene,
+    places: &[Option<NodeIndex>],
+    group: GroupIndex,
+) -> Vec<NodeIndex> {
+    let together = relations[group.0].iter().find_map(|relation| match relation {
+        Relation::Together(groups) => Some(groups.as_slice()),
+        _ => None,
+    });
+    let family = together.unwrap_or(core::slice::from_ref(&group));
+    // All of a family follow the wishes of its first member.
+    let wishes = &plan.groups[family[0].0];
+    let fits = |node: NodeIndex| {
+        family.iter().all(|member| {
+            let is_candidate = plan.groups[member.0].candidates.contains(&node);
+            let with_it = places[member.0].is_none_or(|place| place == node || !scene.available[place.0]);
+            let others = &relations[member.0];
+            is_candidate
+                && with_it
+                && scene.may_run(node, *member)
+                && !is_kept_away(others, places, *member, node)
+        })
+    };
+    let mut ranking: Vec<NodeIndex> = wishes.candidates.iter().copied().filter(|node| fits(*node)).collect();
+    // A preferred node is worth more than an even spread; among the others the emptier one is better. The sort is stable.
+    ranking.sort_by_key(|node| match wishes.prefer.contains(node) {
+        true => (false, 0),
+        false => (true, crowd(&relations[group.0], places, group, *node)),
+    });
+    ranking
+}
+
+/// Whether a group that must not meet this one is on that node.
+fn is_kept_away(
+    relations: &[&Relation],
+    places: &[Option<NodeIndex>],
+    group: GroupIndex,
+    node: NodeIndex,
+) -> bool {
+    relations.iter().any(|relation| match **relation {
+        Relation::Apart(one, other) if one == group => places[other.0] == Some(node),
+        Relation::Apart(other, _) => places[other.0] == Some(node),
+        _ => false,
+    })
+}
+
+/// How many groups that want to be spread with this one are on that node.
+fn crowd(relations: &[&Relation], places: &[Option<NodeIndex>], group: GroupIndex, node: NodeIndex) -> usize {
+    let spreads = relations.iter().filter_map(|relation| match relation {
+        Relation::Spread { groups, .. } => Some(groups),
+        _ => None,
+    });
+    spreads.flatten().filter(|other| **other != group && places[other.0] == Some(node)).count()
+}

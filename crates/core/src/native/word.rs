@@ -1,0 +1,55 @@
+//! What members of a native cluster say to each other, as values: claims and what belongs to them, and what people and
+//! `status` need beside it. The bytes are the codec's affair.
+
+use alloc::{string::String, vec::Vec};
+
+use crate::claims::{self, GroupId, MemberIndex};
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The periodic word of a member, to all.
+    Beat(Beat),
+    /// Of claims; never a beat.
+    Claims(claims::Message),
+    /// A person wants this group, which you own, to move: to this node, or to the best.
+    AskMove {
+        /// Returned with the answer.
+        order: u64,
+        /// Which.
+        group: GroupId,
+        /// Where to.
+        to: Option<MemberIndex>,
+    },
+    /// What came of [`Self::AskMove`].
+    MoveAnswer {
+        /// As asked.
+        order: u64,
+        /// Whether it is done.
+        done: bool,
+        /// In words.
+        text: String,
+    },
+    /// Your file says something else than mine: in which lines?
+    AskMeaning,
+    /// What my file means, see [`super::meaning`].
+    Meaning(Vec<String>),
+}
+
+/// The periodic word of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// Renewals, echoes.
+    pub claims: claims::Beat,
+    /// The digest of what its file means, shortened.
+    pub config: u64,
+    /// Nothing shall run there: a person said so, or it is about to leave.
+    pub standby: bool,
+    /// Groups that it owns and that do not run yet, or any more: others that come after them wait.
+    pub starting: Vec<GroupId>,
+    /// Groups that could not be run there.
+    pub unable: Vec<GroupId>,
+}
+
+/// Most groups in a list of a beat: a beat stays one small frame. What does not fit is told by the next one.
+pub const BEAT_LIST_MAX: usize = 16;
