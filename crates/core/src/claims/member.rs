@@ -19,6 +19,9 @@ use crate::{
     time::{Duration, Instant},
 };
 
+/// With so many beats a new life says that it has swept. Who misses all of them waits for the leases of the old one.
+const SWEPT_BEATS: u64 = 3;
+
 /// What a member is born with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -101,7 +104,7 @@ impl Member {
         let claimant = settings.claims.then(|| {
             Claimant::new(settings.me, settings.generation, settings.lease, settings.retry, &ledger)
         });
-        let mut member = Self {
+        Self {
             settings,
             ledger,
             voter,
@@ -113,11 +116,7 @@ impl Member {
             memory: if blank { Memory::Lost } else { Memory::Good },
             out: Vec::new(),
             notices: VecDeque::new(),
-        };
-        if member.claimant.is_some() {
-            member.say(To::All, Message::Swept);
         }
-        member
     }
 
     // ---- what comes out --------------------------------------------------
@@ -250,6 +249,9 @@ impl Member {
         };
         self.hear_own_beat(now, &beat);
         self.ask_the_unproved();
+        if self.claimant.is_some() && !self.is_known_to_all_voters() {
+            self.say(To::All, Message::Swept);
+        }
         if matches!(self.memory, Memory::Lost | Memory::Founding) {
             self.say(To::All, Message::AskCopy);
         }
@@ -531,6 +533,14 @@ impl Member {
     fn own_list(&self) -> Vec<(GroupId, Claim)> {
         let list = self.claimant.iter().flat_map(Claimant::list);
         list.map(|(group, claim)| (group, claim.clone())).collect()
+    }
+
+    /// Whether every voter has heard so much of this life that it will have heard that we swept.
+    fn is_known_to_all_voters(&self) -> bool {
+        let known = |voter: &MemberIndex| {
+            *voter == self.settings.me || self.peers.get(voter).is_some_and(|peer| peer.echoed >= SWEPT_BEATS)
+        };
+        self.settings.voters.members.iter().all(known)
     }
 
     /// Every earlier owner that may still run something is asked, with each beat, before anybody thinks of fencing it.

@@ -303,6 +303,7 @@ fn a_restarted_node_sweeps_and_its_old_claim_is_released() {
     cluster.run(2);
     cluster.kill(0);
     cluster.start(0);
+    cluster.beats();
     cluster.claim(1);
     assert_eq!((cluster.owner(), cluster.held(1).claim.unproved), (vec![1], vec![]));
 }
