@@ -25,7 +25,7 @@ use crate::{
     auth::Keys,
     breakage::{self, Breakage},
     event::{Carrier, Event, FenceOutcome, Order, OrderId, Source, Ticket},
-    group::{Groups, News, Phase},
+    group::{News, Phase, Sets},
     liveness::{Liveness, Sign, Watch},
     note::{Escaped, Level, Note},
     plan::{AutoFailback, GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
@@ -97,7 +97,7 @@ pub struct Director {
     links: Vec<LinkView>,
     pings: Vec<Watch>,
     peer: Option<Peer>,
-    groups: Groups,
+    groups: Sets,
     books: Vec<Book>,
     labels: Vec<Label>,
     r1: R1,
@@ -207,7 +207,7 @@ impl Director {
             links,
             pings,
             peer,
-            groups: Groups::new(Arc::clone(&plan), &identity.stuck),
+            groups: Sets::new(&plan, &identity.stuck),
             books: plan.groups.iter().map(|_| Book::default()).collect(),
             labels: plan.nodes.iter().map(|_| Label { weight: WEIGHT, site: String::new() }).collect(),
             r1: R1::new(plan.auto_failback),
@@ -315,7 +315,7 @@ impl Director {
 
     /// The addresses that this node should carry right now; for the driver's own comparison with the kernel.
     pub fn addresses(&self) -> impl Iterator<Item = ResourceId> + use<'_> {
-        self.groups.addresses(Holding::All)
+        self.groups.addresses_of(Holding::All)
     }
 
     // ---- time ------------------------------------------------------------
@@ -625,10 +625,10 @@ impl Director {
                 self.out.push_back(Action::Fence { ticket, node });
             }
             Step::SayToPeer(body) => self.say_to_peer(body),
-            Step::WantGroup(group, run) => self.groups.want_group(group, run, &mut self.out),
-            Step::Want(set, run) => self.groups.want(set, run, &mut self.out),
+            Step::WantGroup(group, run) => self.groups.want(group, run, &mut self.out),
+            Step::Want(set, run) => self.groups.want_set(set, run, &mut self.out),
             Step::Announce(set) => {
-                let addresses: Vec<ResourceId> = self.groups.addresses(set).collect();
+                let addresses: Vec<ResourceId> = self.groups.addresses_of(set).collect();
                 self.out.extend(addresses.into_iter().map(Action::Announce));
             }
             Step::Answer(order, answer) => self.reply(order, answer),

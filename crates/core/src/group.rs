@@ -15,12 +15,13 @@
 //!
 //! Before a start the agent is asked for the status: what runs already is not started again (behaviour reference,
 //! section 4). Different groups move at the same time.
+//!
+//! Nothing here knows a dialect: what a group is stands in its [`Spec`], and who may run it is decided above.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
     format,
     string::String,
-    sync::Arc,
     vec::Vec,
 };
 
@@ -31,10 +32,15 @@ use crate::{
     breakage::{self, Breakage},
     event::{Outcome, Ticket},
     note::{Level, Note},
-    plan::{Agent, Group, GroupIndex, Plan, Resource, ResourceId},
+    plan::{GroupIndex, ResourceId},
     time::{Duration, Instant},
-    wire::message::Holding,
 };
+
+mod sets;
+mod spec;
+
+pub use sets::Sets;
+pub use spec::{Limits, Member, Spec};
 
 /// A failed stop is tried again this often, as heartbeat's HA_STOPRETRYMAX.
 pub const STOP_TRIES: u32 = 10;
@@ -59,7 +65,7 @@ pub enum Phase {
     Stuck(usize),
 }
 
-/// What the rest of the director must know of a group that came to rest.
+/// What the layer above must know of a group that came to rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// All of it runs.
@@ -98,12 +104,14 @@ enum Purpose {
     Step,
     /// Put back an address that somebody took away.
     Repair,
+    /// Look at an address that an earlier life put there.
+    Look,
 }
 
-/// All groups of the plan, and the operations that are under way.
+/// All groups of this node's plan, and the operations that are under way.
 #[derive(Debug)]
 pub struct Groups {
-    plan: Arc<Plan>,
+    specs: Vec<Spec>,
     states: Vec<State>,
     running: BTreeMap<Ticket, (ResourceId, Operation, Purpose)>,
     repairs: Vec<(ResourceId, Instant)>,
@@ -114,7 +122,7 @@ pub struct Groups {
 impl Groups {
     /// All stopped, but for these members, which an earlier life left running and which could not be stopped.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, stuck: &[ResourceId]) -> Self {
+    pub fn new(specs: Vec<Spec>, stuck: &[ResourceId]) -> Self {
         let stopped = |_: &_| State {
             wanted: false,
             phase: Phase::Stopped,
@@ -126,7 +134,7 @@ impl Groups {
             taken_away: 0,
             repair_failure: None,
         };
-        let mut states: Vec<State> = plan.groups.iter().map(stopped).collect();
+        let mut states: Vec<State> = specs.iter().map(stopped).collect();
         // The last of them is the first to be stopped, should that be tried again.
         for id in stuck {
             if let Some(state) = states.get_mut(id.group.0) {
@@ -134,24 +142,13 @@ impl Groups {
             }
         }
         Self {
-            plan,
+            specs,
             states,
             running: BTreeMap::new(),
             repairs: Vec::new(),
             last_ticket: 0,
             news: VecDeque::new(),
         }
-    }
-
-    /// The groups of a set, as seen from this node.
-    pub fn of(&self, set: Holding) -> impl Iterator<Item = GroupIndex> + use<'_> {
-        let me = self.plan.me;
-        self.plan
-            .groups
-            .iter()
-            .enumerate()
-            .filter(move |(_, group)| if group.node == me { set.has_local() } else { set.has_foreign() })
-            .map(|(index, _)| GroupIndex(index))
     }
 
     /// Where a group is.
@@ -163,13 +160,19 @@ impl Groups {
     /// A group's key.
     #[must_use]
     pub fn key(&self, group: GroupIndex) -> &str {
-        &self.plan.groups[group.0].key
+        &self.specs[group.0].key
     }
 
     /// The group of that key.
     #[must_use]
     pub fn named(&self, key: &str) -> Option<GroupIndex> {
-        self.plan.groups.iter().position(|group| group.key == key).map(GroupIndex)
+        self.specs.iter().position(|spec| spec.key == key).map(GroupIndex)
+    }
+
+    /// Whether all of a group runs here.
+    #[must_use]
+    pub fn is_acquired(&self, group: GroupIndex) -> bool {
+        self.states[group.0].phase == Phase::Running
     }
 
     /// Whether nothing of a group runs here.
@@ -196,55 +199,38 @@ impl Groups {
         self.states[group.0].taken_away
     }
 
-    /// Whether every group of the set has come to rest: it runs, or its start failed.
+    /// Whether a group has come to rest after it was wanted: it runs, or its start failed.
     #[must_use]
-    pub fn acquired(&self, set: Holding) -> bool {
-        self.of(set).all(|group| match self.states[group.0].phase {
+    pub fn has_settled(&self, group: GroupIndex) -> bool {
+        match self.states[group.0].phase {
             Phase::Running => true,
             Phase::Stopped | Phase::Stuck(_) => !self.states[group.0].wanted,
             Phase::Starting(_) | Phase::Stopping(_) => false,
-        })
-    }
-
-    /// Whether nothing of the set runs here any more.
-    #[must_use]
-    pub fn released(&self, set: Holding) -> bool {
-        self.of(set).all(|group| self.states[group.0].phase == Phase::Stopped)
-    }
-
-    /// Whether something of the set cannot be stopped.
-    #[must_use]
-    pub fn stuck(&self, set: Holding) -> bool {
-        self.of(set).any(|group| matches!(self.states[group.0].phase, Phase::Stuck(_)))
-    }
-
-    /// Whether every group of the set is at rest, wherever.
-    #[must_use]
-    pub fn at_rest(&self, set: Holding) -> bool {
-        self.of(set)
-            .all(|group| !matches!(self.states[group.0].phase, Phase::Starting(_) | Phase::Stopping(_)))
-    }
-
-    /// The addresses of the groups of a set that run here.
-    pub fn addresses(&self, set: Holding) -> impl Iterator<Item = ResourceId> + use<'_> {
-        self.of(set).filter(|g| self.states[g.0].phase == Phase::Running).flat_map(move |group| {
-            let members = self.plan.groups[group.0].resources.iter().enumerate();
-            members
-                .filter(|(_, resource)| matches!(resource.agent, Agent::Address(_)))
-                .map(move |(member, _)| ResourceId { group, member })
-        })
-    }
-
-    /// Says what is wanted of the groups of a set: that they run here (`true`) or that nothing of them does.
-    pub fn want(&mut self, set: Holding, run: bool, out: &mut VecDeque<Action>) {
-        let groups: Vec<GroupIndex> = self.of(set).collect();
-        for group in groups {
-            self.want_group(group, run, out);
         }
     }
 
-    /// The same for one group.
-    pub fn want_group(&mut self, group: GroupIndex, run: bool, out: &mut VecDeque<Action>) {
+    /// Whether something of a group cannot be stopped.
+    #[must_use]
+    pub fn is_stuck(&self, group: GroupIndex) -> bool {
+        matches!(self.states[group.0].phase, Phase::Stuck(_))
+    }
+
+    /// Whether a group is at rest, wherever.
+    #[must_use]
+    pub fn rests(&self, group: GroupIndex) -> bool {
+        !matches!(self.states[group.0].phase, Phase::Starting(_) | Phase::Stopping(_))
+    }
+
+    /// The addresses of a group, if it runs here.
+    pub fn addresses(&self, group: GroupIndex) -> impl Iterator<Item = ResourceId> + use<'_> {
+        let members = self.specs[group.0].members.iter().enumerate();
+        members
+            .filter(move |(_, member)| member.is_address && self.is_acquired(group))
+            .map(move |(member, _)| ResourceId { group, member })
+    }
+
+    /// Says what is wanted of a group: that it runs here (`true`) or that nothing of it does.
+    pub fn want(&mut self, group: GroupIndex, run: bool, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         state.wanted = run;
         if run {
@@ -267,11 +253,22 @@ impl Groups {
         }
     }
 
+    /// A group runs, from an earlier life of this daemon. Nothing is started; only the addresses are looked at, so that
+    /// whoever carries them knows that they are ours.
+    pub fn keep(&mut self, group: GroupIndex, out: &mut VecDeque<Action>) {
+        let state = &mut self.states[group.0];
+        state.wanted = true;
+        state.phase = Phase::Running;
+        self.look(ResourceId { group, member: 0 }, out);
+    }
+
     /// An operation has ended. Answers of operations that were never asked for are ignored.
     pub fn done(&mut self, now: Instant, ticket: Ticket, outcome: &Outcome, out: &mut VecDeque<Action>) {
         let Some((resource, operation, purpose)) = self.running.remove(&ticket) else { return };
-        if purpose == Purpose::Repair {
-            return self.repaired(now, resource, outcome, out);
+        match purpose {
+            Purpose::Step => {}
+            Purpose::Repair => return self.repaired(now, resource, outcome, out),
+            Purpose::Look => return self.looked(resource, outcome, out),
         }
         match self.states[resource.group.0].phase {
             Phase::Starting(_) => self.start_goes_on(resource, operation, outcome, out),
@@ -283,19 +280,18 @@ impl Groups {
 
     /// Somebody took an address from its interface. It is put back if it is ours.
     pub fn address_gone(&mut self, resource: ResourceId, out: &mut VecDeque<Action>) {
-        let known =
-            self.plan.groups.get(resource.group.0).is_some_and(|g| resource.member < g.resources.len());
+        let known = self.specs.get(resource.group.0).is_some_and(|spec| resource.member < spec.members.len());
         if !known || !self.carries(resource) {
             return;
         }
         let state = &mut self.states[resource.group.0];
         state.taken_away += 1;
-        let text = format!(
-            "{} was taken from its interface by somebody else ({} times so far); putting it back",
-            self.plan.resource(resource).text,
-            state.taken_away
-        );
-        if is_worth_a_line(self.states[resource.group.0].taken_away) {
+        let times = state.taken_away;
+        if is_worth_a_line(times) {
+            let name = &self.member(resource).text;
+            let text = format!(
+                "{name} was taken from its interface by somebody else ({times} times so far); putting it back"
+            );
             self.note(resource.group, Level::Warning, text, out);
         }
         self.repairs.retain(|(waiting, _)| *waiting != resource);
@@ -342,7 +338,11 @@ impl Groups {
     }
 
     fn members(&self, group: GroupIndex) -> usize {
-        self.plan.groups[group.0].resources.len()
+        self.specs[group.0].members.len()
+    }
+
+    fn member(&self, resource: ResourceId) -> &Member {
+        &self.specs[resource.group.0].members[resource.member]
     }
 
     fn run(
@@ -354,7 +354,7 @@ impl Groups {
     ) {
         let ticket = self.new_ticket();
         self.running.insert(ticket, (resource, operation, purpose));
-        let limits = &self.plan.limits;
+        let Member { limits, command, .. } = self.member(resource);
         let limit = match operation {
             Operation::Start => limits.start,
             Operation::Stop => limits.stop,
@@ -367,24 +367,19 @@ impl Groups {
         };
         // A repair may be tried for ever.
         if !verb.is_empty() && purpose == Purpose::Step {
-            let Resource { script, args, .. } = self.plan.resource(resource);
-            let words: Vec<&str> = [script].into_iter().chain(args).map(String::as_str).collect();
-            self.note(resource.group, Level::Info, format!("Running {} {verb}", words.join(" ")), out);
+            self.note(resource.group, Level::Info, format!("Running {command} {verb}"), out);
         }
         out.push_back(Action::Run { ticket, resource, operation, limit });
     }
 
-    /// As the original's scripts say it: the node that is preferred, then all resources of the line.
+    /// As the original's scripts say it.
     fn say_line(&self, group: GroupIndex, what: &str, out: &mut VecDeque<Action>) {
-        let Group { node, resources, .. } = &self.plan.groups[group.0];
-        let resources: Vec<&str> = resources.iter().map(|resource| resource.text.as_str()).collect();
-        let node = &self.plan.nodes[node.0];
-        let text = format!("{what} resource group: {node} {}", resources.join(" "));
+        let text = format!("{what} resource group: {}", self.specs[group.0].line);
         self.note(group, Level::Info, text, out);
     }
 
     fn note(&self, group: GroupIndex, level: Level, text: String, out: &mut VecDeque<Action>) {
-        out.push_back(Action::Note(Note { level, group: Some(self.plan.groups[group.0].key.clone()), text }));
+        out.push_back(Action::Note(Note { level, group: Some(self.specs[group.0].key.clone()), text }));
     }
 
     /// Which member is the `step`th to be started, counted from 0.
@@ -409,7 +404,7 @@ impl Groups {
         state.tries = 0;
         state.pause = None;
         // A repair that ended after the stop would leave the address here.
-        if !self.repairing(group) {
+        if !self.is_repairing(group) {
             let member = self.in_stop_order(group, step);
             self.run(ResourceId { group, member }, Operation::Stop, Purpose::Step, out);
         }
@@ -426,9 +421,10 @@ impl Groups {
         }
     }
 
-    fn repairing(&self, group: GroupIndex) -> bool {
+    /// Whether an address of the group is being put back or looked at.
+    fn is_repairing(&self, group: GroupIndex) -> bool {
         let mut running = self.running.values();
-        running.any(|(resource, _, purpose)| resource.group == group && *purpose == Purpose::Repair)
+        running.any(|(resource, _, purpose)| resource.group == group && *purpose != Purpose::Step)
     }
 
     /// Puts an address back, unless that is being done.
@@ -437,6 +433,29 @@ impl Groups {
         if !self.running.values().any(|running| *running == repair) {
             self.run(resource, Operation::Start, Purpose::Repair, out);
         }
+    }
+
+    /// Looks at this member, or at the next one that is an address.
+    fn look(&mut self, from: ResourceId, out: &mut VecDeque<Action>) {
+        let members = self.specs[from.group.0].members.iter().skip(from.member);
+        if let Some(further) = members.map(|member| member.is_carried).position(|carried| carried) {
+            let member = from.member + further;
+            self.run(ResourceId { member, ..from }, Operation::Status, Purpose::Look, out);
+        }
+    }
+
+    fn looked(&mut self, resource: ResourceId, outcome: &Outcome, out: &mut VecDeque<Action>) {
+        match self.states[resource.group.0].phase {
+            Phase::Stopping(step) if !self.is_repairing(resource.group) => {
+                return self.stop(resource.group, step, out);
+            }
+            _ if !self.carries(resource) => return,
+            _ => {}
+        }
+        if *outcome != Outcome::Running {
+            self.repair(resource, out);
+        }
+        self.look(ResourceId { member: resource.member + 1, ..resource }, out);
     }
 
     fn start_goes_on(
@@ -464,7 +483,7 @@ impl Groups {
             }
             (Operation::Status, _) => self.run(resource, Operation::Start, Purpose::Step, out),
             (_, failed) => {
-                let name = &self.plan.resource(resource).text;
+                let name = &self.member(resource).text;
                 let text = format!("Giving up resources due to failure of {name}: {failed}");
                 self.note(group, Level::Critical, text, out);
                 self.states[group.0].failure = Some(format!("{name}: {failed}"));
@@ -489,7 +508,7 @@ impl Groups {
     ) {
         let group = resource.group;
         let Phase::Stopping(step) = self.states[group.0].phase else { return };
-        let name = self.plan.resource(resource).text.clone();
+        let name = self.member(resource).text.clone();
         match (operation, outcome) {
             (Operation::Stop, Outcome::Ok) => self.member_stopped(group, step, out),
             (Operation::Stop, failed) => {
@@ -540,11 +559,11 @@ impl Groups {
     ) {
         let group = resource.group;
         match self.states[group.0].phase {
-            Phase::Stopping(step) if !self.repairing(group) => return self.stop(group, step, out),
+            Phase::Stopping(step) if !self.is_repairing(group) => return self.stop(group, step, out),
             _ if !self.carries(resource) => return,
             _ => {}
         }
-        let name = self.plan.resource(resource).text.clone();
+        let name = self.member(resource).text.clone();
         let state = &mut self.states[group.0];
         if *outcome == Outcome::Ok {
             let failed = state.repair_failure.take().is_some();

@@ -27,7 +27,7 @@ use crate::{
     action::Answer,
     breakage::{self, Breakage},
     event::{FenceOutcome, OrderId},
-    group::Groups,
+    group::Sets,
     note::Level,
     plan::{AutoFailback, GroupIndex},
     time::{Duration, Instant},
@@ -137,7 +137,7 @@ pub struct View<'a> {
     /// How long a contested set may stay so before the tie is broken.
     pub deadtime: Duration,
     /// Where the groups are.
-    pub groups: &'a Groups,
+    pub groups: &'a Sets,
 }
 
 impl View<'_> {

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 use locum_core::{
     action::{Action, Operation},
     event::{Outcome, Ticket},
-    group::{Groups, Phase, REPAIR_PAUSE, STOP_PAUSE, STOP_TRIES},
+    group::{Phase, REPAIR_PAUSE, STOP_PAUSE, STOP_TRIES, Sets},
     plan::{Address, Agent, AutoFailback, GroupIndex, Plan, ResourceId},
     time::{Duration, Instant},
     wire::message::Holding,
@@ -18,8 +18,8 @@ const GROUP: GroupIndex = GroupIndex(1);
 const ADDRESS: ResourceId = ResourceId { group: GROUP, member: 0 };
 
 /// Node b's groups: its own has one member, an address.
-fn groups() -> (Groups, VecDeque<Action>) {
-    (Groups::new(plan(), &[]), VecDeque::new())
+fn groups() -> (Sets, VecDeque<Action>) {
+    (Sets::new(&plan(), &[]), VecDeque::new())
 }
 
 fn plan() -> Arc<Plan> {
@@ -49,9 +49,9 @@ fn only(out: &mut VecDeque<Action>, expected: Operation) -> Ticket {
     runs[0].0
 }
 
-fn running() -> (Groups, VecDeque<Action>) {
+fn running() -> (Sets, VecDeque<Action>) {
     let (mut groups, mut out) = groups();
-    groups.want(Holding::Local, true, &mut out);
+    groups.want_set(Holding::Local, true, &mut out);
     let ticket = only(&mut out, Operation::Status);
     groups.done(T, ticket, &Outcome::Running, &mut out);
     assert_eq!(groups.phase(GROUP), Phase::Running);
@@ -64,7 +64,7 @@ fn an_address_is_not_stopped_while_it_is_being_put_back() {
     let (mut groups, mut out) = running();
     groups.address_gone(ADDRESS, &mut out);
     let repair = only(&mut out, Operation::Start);
-    groups.want(Holding::Local, false, &mut out);
+    groups.want_set(Holding::Local, false, &mut out);
     assert_eq!(runs(&mut out), [], "a start that ends after the stop would leave the address here");
     groups.done(T, repair, &Outcome::Ok, &mut out);
     let stop = only(&mut out, Operation::Stop);
@@ -128,7 +128,7 @@ fn an_address_that_cannot_be_put_back_for_an_hour_is_told_in_a_few_lines() {
 #[test]
 fn wanted_again_after_it_could_not_be_stopped_it_is_started_again() {
     let (mut groups, mut out) = running();
-    groups.want(Holding::Local, false, &mut out);
+    groups.want_set(Holding::Local, false, &mut out);
     for try_ in 1..=STOP_TRIES {
         let ticket = only(&mut out, Operation::Stop);
         groups.done(T, ticket, &Outcome::Failed("busy".into()), &mut out);
@@ -137,7 +137,7 @@ fn wanted_again_after_it_could_not_be_stopped_it_is_started_again() {
         }
     }
     // The peer has died meanwhile: everything is wanted here.
-    groups.want(Holding::Local, true, &mut out);
+    groups.want_set(Holding::Local, true, &mut out);
     let status = only(&mut out, Operation::Status);
     groups.done(T, status, &Outcome::Running, &mut out);
     let status = only(&mut out, Operation::Status);
@@ -150,8 +150,8 @@ fn an_address_taken_away_while_the_rest_of_its_group_starts_is_put_back() {
     let mut plan = Arc::unwrap_or_clone(common::pair::plan(1, AutoFailback::On));
     let slow = plan.groups[0].resources[0].clone();
     plan.groups[1].resources.push(slow);
-    let (mut groups, mut out) = (Groups::new(Arc::new(plan), &[]), VecDeque::new());
-    groups.want(Holding::Local, true, &mut out);
+    let (mut groups, mut out) = (Sets::new(&plan, &[]), VecDeque::new());
+    groups.want_set(Holding::Local, true, &mut out);
     let status = only(&mut out, Operation::Status);
     groups.address_gone(ADDRESS, &mut out);
     assert_eq!(runs(&mut out), [], "it is not here yet");
@@ -175,18 +175,18 @@ fn an_address_taken_away_while_the_rest_of_its_group_starts_is_put_back() {
 #[test]
 fn what_an_earlier_life_left_stuck_is_stuck() {
     let mut out = VecDeque::new();
-    let mut groups = Groups::new(plan(), &[ADDRESS]);
+    let mut groups = Sets::new(&plan(), &[ADDRESS]);
     assert_eq!(groups.phase(GROUP), Phase::Stuck(0));
     assert!(groups.at_rest(Holding::All) && groups.stuck(Holding::Local));
     assert!(!groups.released(Holding::Local), "nobody may be told that it is released");
     // A stop is tried again...
-    groups.want(Holding::Local, false, &mut out);
+    groups.want_set(Holding::Local, false, &mut out);
     let ticket = only(&mut out, Operation::Stop);
     groups.done(T, ticket, &Outcome::Ok, &mut out);
     assert!(groups.released(Holding::Local));
     // ... and a start finds it running.
-    let mut groups = Groups::new(plan(), &[ADDRESS]);
-    groups.want(Holding::Local, true, &mut out);
+    let mut groups = Sets::new(&plan(), &[ADDRESS]);
+    groups.want_set(Holding::Local, true, &mut out);
     let ticket = only(&mut out, Operation::Status);
     groups.done(T, ticket, &Outcome::Running, &mut out);
     assert_eq!(groups.phase(GROUP), Phase::Running);
@@ -205,11 +205,11 @@ fn a_start_that_is_given_up_stops_what_could_not_be_stopped_before() {
         });
         run.expect("an operation")
     };
-    let mut groups = Groups::new(plan, &[right]);
-    groups.want(Holding::Local, true, &mut out);
+    let mut groups = Sets::new(&plan, &[right]);
+    groups.want_set(Holding::Local, true, &mut out);
     let (ticket, resource, operation) = asked(&mut out);
     assert_eq!((resource, operation), (left, Operation::Status));
-    groups.want(Holding::Local, false, &mut out);
+    groups.want_set(Holding::Local, false, &mut out);
     groups.done(T, ticket, &Outcome::Stopped, &mut out);
     for member in [right, left] {
         let (ticket, resource, operation) = asked(&mut out);
@@ -217,5 +217,28 @@ fn a_start_that_is_given_up_stops_what_could_not_be_stopped_before() {
         assert!(!groups.released(Holding::Local));
         groups.done(T, ticket, &Outcome::Ok, &mut out);
     }
+    assert!(groups.released(Holding::Local));
+}
+
+#[test]
+fn what_an_earlier_life_left_running_is_not_started_again() {
+    let (mut groups, mut out) = groups();
+    groups.keep_set(Holding::Local, &mut out);
+    assert!(groups.is_acquired(GROUP) && groups.acquired(Holding::Local));
+    let look = only(&mut out, Operation::Status);
+    // An address that is gone meanwhile is put back.
+    groups.done(T, look, &Outcome::Stopped, &mut out);
+    let repair = only(&mut out, Operation::Start);
+    groups.done(T, repair, &Outcome::Ok, &mut out);
+    assert_eq!((runs(&mut out), groups.phase(GROUP)), (vec![], Phase::Running));
+    // Stopped while it is looked at: the stop waits, as it does for a repair.
+    let (mut groups, mut out) = self::groups();
+    groups.keep_set(Holding::Local, &mut out);
+    let look = only(&mut out, Operation::Status);
+    groups.want_set(Holding::Local, false, &mut out);
+    assert_eq!(runs(&mut out), []);
+    groups.done(T, look, &Outcome::Running, &mut out);
+    let stop = only(&mut out, Operation::Stop);
+    groups.done(T, stop, &Outcome::Ok, &mut out);
     assert!(groups.released(Holding::Local));
 }
