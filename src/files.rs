@@ -10,12 +10,13 @@ use std::{
 
 use locum_core::{
     auth::Keys,
-    config::{self, Checked, Diag, FileName, Options, Severity, authkeys},
+    config::{self, Checked, Diag, FileName, Options, Severity, authkeys, locum_key, locum_toml},
+    native::plan::KEY_FILE,
     note::Escaped,
 };
 
 /// Where it lies, the directory speaks the native dialect.
-pub const NATIVE: &str = "locum.toml";
+pub const NATIVE: &str = FileName::LocumToml.name();
 /// More than any of the files may have: the core says so of a file that reaches it.
 const BYTES_MAX: u64 = 2 << 20;
 
@@ -85,8 +86,92 @@ impl Files {
             FileName::HaCf => self.ha_cf.as_deref(),
             FileName::Authkeys => self.authkeys.as_deref(),
             FileName::Haresources => self.haresources.as_deref(),
+            FileName::LocumToml | FileName::LocumKey => None,
         }
     }
+}
+
+/// The files of a configuration directory of the native dialect.
+#[derive(Clone, Debug)]
+pub struct NativeFiles {
+    /// Where they lie.
+    pub dir: PathBuf,
+    /// This member: the host's name, lower case.
+    pub node: String,
+    text: Option<Vec<u8>>,
+    /// What is wrong with the file as a file.
+    faults: Vec<Diag>,
+}
+
+/// Everything that can be said about a native configuration.
+#[derive(Clone, Debug)]
+pub struct NativeChecked {
+    /// About `locum.toml`, and all diagnostics.
+    pub file: locum_toml::Checked,
+    /// The keys, when nothing is wrong with their file.
+    pub keys: Option<Keys>,
+}
+
+impl NativeFiles {
+    /// Reads the directory; with `node`, as that member instead of this host. `None` when it is not of this dialect:
+    /// with a `ha.cf` it is heartbeat's.
+    #[must_use]
+    pub fn read(dir: &Path, node: Option<&str>) -> Option<Self> {
+        if dir.join(FileName::HaCf.name()).exists() || !dir.join(NATIVE).exists() {
+            return None;
+        }
+        let mut faults = Vec::new();
+        let text = read_file(dir, FileName::LocumToml, &mut faults);
+        let node = node.map_or_else(host_name, ToOwned::to_owned).to_lowercase();
+        Some(Self { dir: dir.to_path_buf(), node, text, faults })
+    }
+
+    /// What the files say, and everything that is wrong with them.
+    #[must_use]
+    pub fn check(&self) -> NativeChecked {
+        let mut file = locum_toml::check(self.text().unwrap_or_default(), &self.node);
+        if self.text.is_none() {
+            file.diags.clear(); // what is wrong is that it cannot be read
+        }
+        file.diags.extend(self.faults.iter().cloned());
+        let name = file.draft.as_ref().map_or(KEY_FILE, |plan| plan.local.key_file.as_str());
+        let (keys, diags) = read_native_keys(&self.dir, name);
+        file.diags.extend(diags);
+        file.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
+        NativeChecked { keys, file }
+    }
+
+    /// The text of `locum.toml`.
+    #[must_use]
+    pub fn text(&self) -> Option<&[u8]> {
+        self.text.as_deref()
+    }
+}
+
+/// The native cluster's keys; `name` as the configuration has it. `None` when they are not to be used.
+#[must_use]
+pub fn read_native_keys(dir: &Path, name: &str) -> (Option<Keys>, Vec<Diag>) {
+    let path = dir.join(name);
+    let error = |message: String| Diag::new(Severity::Error, FileName::LocumKey, message);
+    let (text, mode) = match read_text(&path) {
+        Ok(read) => read,
+        Err(fault) => {
+            let diag = error(format!("the file {} cannot be read: {fault}", path.display()));
+            let cure = match fault.kind() {
+                io::ErrorKind::NotFound => "make it with `locum keygen`, and copy it to all nodes".to_owned(),
+                io::ErrorKind::PermissionDenied => "run this as root".to_owned(),
+                _ => "look after it".to_owned(),
+            };
+            // The keys of other hosts may well be there.
+            return (None, vec![diag.cure(cure).about_host()]);
+        }
+    };
+    let (keys, mut diags) = locum_key::read(&text);
+    if mode & 0o077 != 0 {
+        let message = format!("others than the owner can read the keys (mode {:04o})", mode & 0o7777);
+        diags.push(error(message).cure(format!("chmod 600 {}", path.display())));
+    }
+    (keys.filter(|_| !config::failed(&diags)), diags)
 }
 
 /// `authkeys` alone, as it is read again while the daemon runs; `None` when it is not to be used.

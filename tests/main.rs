@@ -9,6 +9,7 @@ use std::{
 mod agents;
 mod bench;
 mod check;
+mod check_native;
 mod cli;
 mod commands;
 mod directives;

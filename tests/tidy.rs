@@ -69,8 +69,10 @@ fn lines_are_short_enough_to_read_side_by_side() {
     let mut faults = Vec::new();
     for (path, text) in files().iter().filter(|(path, _)| is(path, "rs")) {
         for (line, content) in text.lines().enumerate() {
-            // One row per directive: that file is a table.
-            if content.chars().count() > 132 && !path.ends_with("config/directives.rs") {
+            // One row per directive, one row per key: these files are tables.
+            let is_table =
+                path.ends_with("config/directives.rs") || path.ends_with("config/locum_toml/keys.rs");
+            if content.chars().count() > 132 && !is_table {
                 faults.push(format!("{}:{}: over 132 columns: break the line", path.display(), line + 1));
             }
         }

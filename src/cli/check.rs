@@ -14,12 +14,12 @@ use std::{
 };
 
 use clap::Args;
-use locum_core::config::{Checked, Diag, Explained, FileName, Severity};
+use locum_core::config::{Checked, Diag, Explained, FileName, Severity, locum_toml};
 use serde::Serialize;
 
 use crate::{
     cli::Common,
-    files::Files,
+    files::{Files, NativeFiles},
     voice::diagnostics::{draw, one_line},
 };
 
@@ -43,21 +43,30 @@ pub struct Options {
 /// When nothing can be printed.
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let dir = common.config_dir();
+    let host = host::Host::here(&dir, options.prefer_scripts);
+    if let Some(files) = NativeFiles::read(&dir, options.node.as_deref()) {
+        let mut checked = files.check().file;
+        host.check_native(&mut checked);
+        return print(options, &Subject::of_native(&files, &checked));
+    }
     let files = Files::read(&dir, options.node.as_deref());
     let mut checked = files.check();
-    host::Host::here(&dir, options.prefer_scripts).check(&mut checked);
-    let verdict = Verdict::of(&checked.diags);
+    host.check(&mut checked);
+    print(options, &Subject::of(&files, &checked))
+}
+
+fn print(options: &Options, subject: &Subject<'_>) -> anyhow::Result<ExitCode> {
+    let verdict = Verdict::of(subject.diags);
     let mut out = io::stdout().lock();
     if options.json {
-        let (config, node) = (dir.display().to_string(), &files.node);
-        let Checked { diags, explained, .. } = &checked;
-        let exit = verdict.exit_code();
+        let (config, exit) = (subject.dir.display().to_string(), verdict.exit_code());
+        let Subject { node, explained, diags, .. } = *subject;
         serde_json::to_writer_pretty(&mut out, &Json { config, node, verdict, exit, explained, diags })?;
         writeln!(out)?;
     } else {
         let color =
             io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        out.write_all(page(&files, &checked, verdict, color).as_bytes())?;
+        out.write_all(page(subject, verdict, color).as_bytes())?;
     }
     Ok(ExitCode::from(verdict.exit_code()))
 }
@@ -116,26 +125,68 @@ impl Verdict {
 /// Widest line of a file that has its meaning beside it.
 const SOURCE_WIDTH: usize = 32;
 
-/// Everything for people: each file with its lines and their meaning, then what is wrong, then the verdict.
-fn page(files: &Files, checked: &Checked, verdict: Verdict, color: bool) -> String {
-    let mut page = String::new();
-    for name in [FileName::HaCf, FileName::Authkeys, FileName::Haresources] {
-        let lines = checked.explained.iter().filter(|line| line.file == name).collect::<Vec<_>>();
-        if !lines.is_empty() {
-            page +=
-                &format!("{}\n{}\n", files.dir.join(name.name()).display(), meanings(files, name, &lines));
-        }
-    }
-    for diag in &checked.diags {
-        page += &draw(diag, &files.dir, files.text(diag.file), color);
-        page.push('\n');
-    }
-    page + &summary(files, checked, verdict)
+/// What is being checked.
+struct Subject<'a> {
+    dir: &'a Path,
+    node: &'a str,
+    /// The files whose lines have a meaning, with their texts.
+    texts: Vec<(FileName, Option<&'a [u8]>)>,
+    explained: &'a [Explained],
+    diags: &'a [Diag],
+    /// What it means that nothing is wrong.
+    good: &'static str,
 }
 
-fn meanings(files: &Files, name: FileName, lines: &[&Explained]) -> String {
+impl<'a> Subject<'a> {
+    fn of(files: &'a Files, checked: &'a Checked) -> Self {
+        let names = [FileName::HaCf, FileName::Authkeys, FileName::Haresources];
+        Self {
+            dir: &files.dir,
+            node: &files.node,
+            texts: names.map(|name| (name, files.text(name))).into(),
+            explained: &checked.explained,
+            diags: &checked.diags,
+            good: "a daemon would start here as",
+        }
+    }
+
+    fn of_native(files: &'a NativeFiles, checked: &'a locum_toml::Checked) -> Self {
+        Self {
+            dir: &files.dir,
+            node: &files.node,
+            texts: vec![(FileName::LocumToml, files.text())],
+            explained: &checked.explained,
+            diags: &checked.diags,
+            good: "nothing is wrong with the configuration as",
+        }
+    }
+
+    /// The text of a file; never that of the keys of a native cluster, of which nothing can be shown.
+    fn text(&self, name: FileName) -> Option<&'a [u8]> {
+        self.texts.iter().find(|(other, _)| *other == name).and_then(|(_, text)| *text)
+    }
+}
+
+/// Everything for people: each file with its lines and their meaning, then what is wrong, then the verdict.
+fn page(subject: &Subject<'_>, verdict: Verdict, color: bool) -> String {
+    let mut page = String::new();
+    for (name, text) in &subject.texts {
+        let lines = subject.explained.iter().filter(|line| line.file == *name).collect::<Vec<_>>();
+        if !lines.is_empty() {
+            let path = subject.dir.join(name.name());
+            page += &format!("{}\n{}\n", path.display(), meanings(*name, *text, &lines));
+        }
+    }
+    for diag in subject.diags {
+        page += &draw(diag, subject.dir, subject.text(diag.file), color);
+        page.push('\n');
+    }
+    page + &summary(subject, verdict)
+}
+
+fn meanings(name: FileName, text: Option<&[u8]>, lines: &[&Explained]) -> String {
+    let source = text.unwrap_or_default().split(|&byte| byte == b'\n').collect::<Vec<_>>();
     let mut text = String::new();
-    let source = files.text(name).unwrap_or_default().split(|&byte| byte == b'\n').collect::<Vec<_>>();
     let mut last = 0;
     for Explained { line, text: meaning, .. } in lines {
         let shown = match line.checked_sub(1).and_then(|line| source.get(line)) {
@@ -154,8 +205,8 @@ fn meanings(files: &Files, name: FileName, lines: &[&Explained]) -> String {
     text
 }
 
-fn summary(files: &Files, checked: &Checked, verdict: Verdict) -> String {
-    let count = |severity: Severity, word: &str| match checked
+fn summary(subject: &Subject<'_>, verdict: Verdict) -> String {
+    let count = |severity: Severity, word: &str| match subject
         .diags
         .iter()
         .filter(|d| d.severity == severity)
@@ -167,9 +218,9 @@ fn summary(files: &Files, checked: &Checked, verdict: Verdict) -> String {
     };
     let counts = [count(Severity::Error, "error"), count(Severity::Warning, "warning")];
     let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let node = locum_core::note::Escaped(files.node.as_bytes());
+    let node = locum_core::note::Escaped(subject.node.as_bytes());
     let verdict = match verdict {
-        Verdict::Good => format!("good: a daemon would start here as {node}"),
+        Verdict::Good => format!("good: {} {node}", subject.good),
         Verdict::NotHere => format!("the files are good, but a daemon would not start here as {node}"),
         Verdict::Wrong => "the files are wrong".to_owned(),
     };

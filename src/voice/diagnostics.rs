@@ -21,6 +21,9 @@ pub fn draw(diag: &Diag, dir: &Path, text: Option<&[u8]>, color: bool) -> String
     let title = level.primary_title(diag.message.as_str());
     let group = match line_of(diag, text) {
         Some(line) => title.element(snippet(diag, &line, path)),
+        None if diag.place.line > 0 => {
+            title.element(Origin::path(path).line(diag.place.line).char_column(diag.place.column))
+        }
         None => title.element(Origin::path(path)),
     };
     let group = add_cure(group, diag);
@@ -66,14 +69,32 @@ fn line_of(diag: &Diag, text: Option<&[u8]>) -> Option<Shown> {
     let mut lines = text.split(|&byte| byte == b'\n');
     let start = lines.by_ref().take(number).map(|line| line.len() + 1).sum();
     let line = lines.next()?;
-    Some(if diag.file == FileName::Authkeys { masked(line, start) } else { printable(line, start) })
+    Some(drawable(diag.file, line, start))
+}
+
+/// A line without the secrets that such a file may hold.
+fn drawable(file: FileName, line: &[u8], start: usize) -> Shown {
+    match file {
+        FileName::Authkeys => masked(line, start),
+        FileName::LocumToml | FileName::LocumKey => printable(&without_keys(line), start),
+        FileName::HaCf | FileName::Haresources => printable(line, start),
+    }
+}
+
+/// The same line with stars for what may be a key: many hex digits in a row.
+fn without_keys(line: &[u8]) -> Vec<u8> {
+    const DIGITS_MIN: usize = 33; // an IPv6 address without colons has fewer
+    let mut line = line.to_vec();
+    for run in line.split_mut(|byte| !byte.is_ascii_hexdigit()).filter(|run| run.len() >= DIGITS_MIN) {
+        run.fill(b'*');
+    }
+    line
 }
 
 /// A line of a file as one line of text, for lists.
 #[must_use]
 pub fn one_line(file: FileName, line: &[u8]) -> String {
-    let shown = if file == FileName::Authkeys { masked(line, 0) } else { printable(line, 0) };
-    shown.text.replace('\t', " ").trim().to_owned()
+    drawable(file, line, 0).text.replace('\t', " ").trim().to_owned()
 }
 
 /// Letters, digits, what ASCII can print and tabs as they are; the rest as `\xHH` or `\u{…}`.
@@ -150,6 +171,7 @@ mod tests {
             FileName::HaCf => ha_cf,
             FileName::Authkeys => authkeys,
             FileName::Haresources => haresources,
+            FileName::LocumToml | FileName::LocumKey => panic!("not of this dialect"),
         };
         diags.iter().map(|diag| draw(diag, Path::new("/etc/ha.d"), Some(text(diag)), false)).collect()
     }
@@ -197,6 +219,23 @@ mod tests {
         assert!(text.contains("3 | 2  crc  *** ***\n  | ^^^^^^^^^^^^^^^\n"), "{text}");
         assert!(text.contains("2 | 1 *** ***\n"), "{text}");
         assert!(text.contains("4 | ***\n"), "{text}");
+    }
+
+    #[test]
+    fn keys_of_the_native_dialect_are_not_drawn() {
+        let key = "0123456789abcdef".repeat(4);
+        let text = format!("cluster = \"c\"\nwitnesses.w = {{ address = \"x\", key = \"{key}\" }}\n");
+        let checked = locum_core::config::locum_toml::check(text.as_bytes(), "web1");
+        let all = checked
+            .diags
+            .iter()
+            .map(|diag| draw(diag, Path::new("/etc/locum"), Some(text.as_bytes()), false));
+        let all = all.collect::<String>();
+        assert!(all.contains("`x` is no address") && all.contains("key = \"****"), "{all}");
+        assert!(!all.contains("0123"), "{all}");
+        let (_, diags) = locum_core::config::locum_key::read(b"# one\n0123\n");
+        let drawn = draw(&diags[0], Path::new("/etc/locum"), None, false);
+        assert!(drawn.contains("--> /etc/locum/locum.key:2:1\n"), "{drawn}");
     }
 
     #[test]

@@ -4,14 +4,19 @@
 
 use std::{
     fs,
+    net::IpAddr,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 use locum_core::{
-    config::{Checked, Diag, Explained, FileName, Place, Severity},
+    config::{Checked, Diag, Explained, FileName, Place, Severity, locum_toml},
+    native::{
+        self,
+        plan::{End, Member},
+    },
     note::Escaped,
-    plan::{Address, Agent, Fencing, Medium, Plan, Resource},
+    plan::{Address, Agent, Fencing, Medium, NodeIndex, Plan, Resource},
 };
 use locum_sys::{
     netlink::{Interface, InterfaceAddress, Netlink, choose_interface, same_network},
@@ -50,7 +55,7 @@ impl Host {
     /// Adds to what was said of the files what there is to say of this host.
     pub(super) fn check(&self, checked: &mut Checked) {
         let Some(plan) = checked.draft.take() else { return };
-        let mut found = Findings::default();
+        let mut found = Findings::of(FileName::Haresources);
         self.links(&plan, &checked.places.media, &mut found);
         for (group, places) in plan.groups.iter().zip(&checked.places.resources) {
             for (resource, place) in group.resources.iter().zip(places) {
@@ -60,10 +65,67 @@ impl Host {
         found.diags.extend(event_scripts(&self.roots.config));
         self.companions(&plan, &mut found);
         checked.draft = Some(plan);
-        checked.diags.append(&mut found.diags);
-        checked.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
-        checked.explained.append(&mut found.explained);
-        checked.explained.sort_by_key(|line| (line.file, line.line));
+        found.go_to(&mut checked.diags, &mut checked.explained);
+    }
+
+    /// The same for a native configuration.
+    pub(super) fn check_native(&self, checked: &mut locum_toml::Checked) {
+        let Some(plan) = &checked.draft else { return };
+        let mut found = Findings::of(FileName::LocumToml);
+        if let Member::Node(NodeIndex(node)) = plan.me {
+            let ends = plan.links.iter().zip(&checked.places.ends);
+            for (link, places) in ends {
+                if let (Some(end), Some(place)) = (&link.ends[node], &places[node]) {
+                    self.end(end, &link.medium, place, &mut found);
+                }
+            }
+            for (group, places) in plan.groups.iter().zip(&checked.places.resources) {
+                let runs_here = group.candidates.contains(&NodeIndex(node));
+                for (resource, place) in group.resources.iter().zip(places).filter(|_| runs_here) {
+                    self.resource(&resource.runs, place, &mut found);
+                }
+            }
+        }
+        if let Some(diag) =
+            plan.local.watchdog.as_deref().and_then(|device| watchdog(FileName::LocumToml, device))
+        {
+            found.diags.push(diag);
+        }
+        found.go_to(&mut checked.diags, &mut checked.explained);
+    }
+
+    /// This node's end of a link.
+    fn end(&self, end: &End, medium: &native::plan::Medium, place: &Place, found: &mut Findings) {
+        let is_v4 = !matches!(medium, native::plan::Medium::Multicast { group, .. } if group.is_ipv6());
+        let (text, fault) = match end {
+            End::Device(path) => (path.clone(), serial_fault(path)),
+            End::Interface(name) => (name.clone(), self.interface_fault(name, is_v4)),
+            End::Address { ip, interface } => {
+                (ip.to_string(), self.own_address_fault(*ip, interface.as_deref()))
+            }
+        };
+        if let Some(fault) = fault {
+            let cure = "the daemon starts all the same, and uses the link when it comes";
+            let diag = Diag::new(Severity::Warning, found.file, fault).cure(cure);
+            found.diags.push(diag.at(place).offending(&text).about_host());
+        }
+    }
+
+    /// Why an address of this node cannot be its end of a link.
+    fn own_address_fault(&self, ip: IpAddr, interface: Option<&str>) -> Option<String> {
+        let network = self.network.as_ref()?;
+        let carries = |interface: &Interface| network.of(interface).any(|address| address.ip == ip);
+        let Some(carrier) =
+            network.interfaces.iter().find(|it| carries(it) && interface.is_none_or(|name| it.name == name))
+        else {
+            return Some(match interface {
+                Some(name) => {
+                    format!("the interface {} does not have the address {ip}", Escaped(name.as_bytes()))
+                }
+                None => format!("this host does not have the address {ip}"),
+            });
+        };
+        carrier.trouble().map(|fault| format!("the interface {} {fault}", Escaped(carrier.name.as_bytes())))
     }
 
     fn links(&self, plan: &Plan, places: &[Vec<Place>], found: &mut Findings) {
@@ -138,10 +200,7 @@ impl Host {
                 );
             }
         }
-        if let Some(device) = plan.watchdog.as_ref().filter(|device| !Path::new(device).exists()) {
-            let message = format!("the watchdog {} is not there", Escaped(device.as_bytes()));
-            say(Severity::Warning, message, "the daemon starts without it; load its driver, or softdog");
-        }
+        found.diags.extend(plan.watchdog.as_deref().and_then(|device| watchdog(FileName::HaCf, device)));
     }
 
     fn resource(&self, resource: &Resource, place: &Place, found: &mut Findings) {
@@ -281,6 +340,14 @@ fn readable_parameters(file: &Path, at: &mut Spot<'_>) {
     }
 }
 
+/// The watchdog that is not there.
+fn watchdog(file: FileName, device: &str) -> Option<Diag> {
+    let message = || format!("the watchdog {} is not there", Escaped(device.as_bytes()));
+    let cure = "the daemon starts without it; load its driver, or softdog";
+    let diag = || Diag::new(Severity::Warning, file, message()).cure(cure).about_host();
+    (!Path::new(device).exists()).then(diag)
+}
+
 fn serial_fault(device: &str) -> Option<String> {
     let shown = Escaped(device.as_bytes());
     match fs::metadata(device) {
@@ -290,11 +357,26 @@ fn serial_fault(device: &str) -> Option<String> {
     }
 }
 
-/// What was found.
-#[derive(Default)]
+/// What was found about the resources and links of one file.
 struct Findings {
+    /// Where the resources stand.
+    file: FileName,
     diags: Vec<Diag>,
     explained: Vec<Explained>,
+}
+
+impl Findings {
+    const fn of(file: FileName) -> Self {
+        Self { file, diags: Vec::new(), explained: Vec::new() }
+    }
+
+    /// Adds them to what was said before.
+    fn go_to(mut self, diags: &mut Vec<Diag>, explained: &mut Vec<Explained>) {
+        diags.append(&mut self.diags);
+        diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
+        explained.append(&mut self.explained);
+        explained.sort_by_key(|line| (line.file, line.line));
+    }
 }
 
 /// A resource, where it stands, and where to put what is found about it.
@@ -306,14 +388,14 @@ struct Spot<'a> {
 
 impl Spot<'_> {
     fn say(&mut self, severity: Severity, message: String, cure: Option<String>) {
-        let mut diag = Diag::new(severity, FileName::Haresources, message).at(self.place);
+        let mut diag = Diag::new(severity, self.found.file, message).at(self.place);
         diag.cure = cure;
         self.found.diags.push(diag.offending(&self.resource.text).about_host());
     }
 
     fn explain(&mut self, text: String) {
         let text = format!("{}: {text}", Escaped(self.resource.text.as_bytes()));
-        self.found.explained.push(Explained { file: FileName::Haresources, line: self.place.line, text });
+        self.found.explained.push(Explained { file: self.found.file, line: self.place.line, text });
     }
 }
 

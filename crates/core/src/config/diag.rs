@@ -108,7 +108,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// The three files of the configuration directory.
+/// The files of the configuration directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum FileName {
     /// The cluster.
@@ -120,6 +120,12 @@ pub enum FileName {
     /// The groups.
     #[serde(rename = "haresources")]
     Haresources,
+    /// All of a native cluster but its keys.
+    #[serde(rename = "locum.toml")]
+    LocumToml,
+    /// The keys of a native cluster.
+    #[serde(rename = "locum.key")]
+    LocumKey,
 }
 
 impl FileName {
@@ -130,6 +136,8 @@ impl FileName {
             Self::HaCf => "ha.cf",
             Self::Authkeys => "authkeys",
             Self::Haresources => "haresources",
+            Self::LocumToml => "locum.toml",
+            Self::LocumKey => "locum.key",
         }
     }
 }

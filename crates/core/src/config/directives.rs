@@ -151,7 +151,7 @@ pub fn table() -> String {
 pub(super) const BAUDS: &[&str] = &["9600", "19200", "38400", "57600", "115200", "230400", "460800"];
 
 /// Facilities of syslog, and the word that turns it off.
-const FACILITIES: &[&str] = &[
+pub(super) const FACILITIES: &[&str] = &[
     "none", "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user",
     "uucp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];

@@ -16,6 +16,7 @@ use super::{
     directives::{Directive, Form, Id, ROWS, Status},
     haresources::is_same_host,
     lines::{Line, Word, is_blank, is_blank_or_comma, lines},
+    slips::meant,
     value::{Shown, boolean, time},
 };
 use crate::{
@@ -142,24 +143,11 @@ fn usage_example(row: &Directive) -> String {
     }
 }
 
-/// A directive that may have been meant: the same but for case and dashes, or one letter apart.
+/// What to do about a directive that is none.
 fn nearest(name: &str) -> String {
-    let plain = name.to_ascii_lowercase().replace('-', "_");
-    match ROWS.iter().find(|row| row.name == plain || is_one_slip(row.name.as_bytes(), plain.as_bytes())) {
-        Some(row) => format!("is `{}` meant?", row.name),
+    match meant(name, ROWS.iter().map(|row| row.name)) {
+        Some(name) => format!("is `{name}` meant?"),
         None => "remove the line, or see the list of directives in docs/ha.cf.md".into(),
-    }
-}
-
-/// Whether one letter too many, too few or wrong makes the difference, or two that changed places.
-fn is_one_slip(a: &[u8], b: &[u8]) -> bool {
-    let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    let (a, b) = (&a[same..], &b[same..]);
-    match (a, b) {
-        ([_, x @ ..], [_, y @ ..]) if x == y => true,
-        ([_, x @ ..], y) | (y, [_, x @ ..]) if x == y => true,
-        ([a1, a2, x @ ..], [b1, b2, y @ ..]) => a1 == b2 && a2 == b1 && x == y,
-        _ => false,
     }
 }
 

@@ -163,7 +163,7 @@ pub(super) fn is_same_host(a: &str, b: &str) -> bool {
 ///
 /// # Errors
 /// What is wrong with it.
-fn resource(text: &str) -> Result<Resource, Fault> {
+pub(super) fn resource(text: &str) -> Result<Resource, Fault> {
     let (script, rest) = match is_bare(text) {
         Some(Family::V6) => ("IPv6addr", Some(text)),
         Some(Family::V4 | Family::Any) => ("IPaddr", Some(text)),
@@ -186,7 +186,7 @@ fn arguments<'a>(script: &str, rest: &'a str) -> Vec<&'a str> {
     }
 }
 
-fn agent(script: &str, args: &[&str]) -> Result<Agent, Fault> {
+pub(super) fn agent(script: &str, args: &[&str]) -> Result<Agent, Fault> {
     if script == "ocf" || script.starts_with("ocf:") {
         return ocf(script, args);
     }
@@ -332,7 +332,7 @@ fn ocf(script: &str, args: &[&str]) -> Result<Agent, Fault> {
 }
 
 /// What a resource is, in words.
-fn describe(resource: &Resource) -> String {
+pub(super) fn describe(resource: &Resource) -> String {
     let args = resource.args.iter().map(|arg| shown(arg)).collect::<Vec<_>>().join(" ");
     match &resource.agent {
         Agent::Address(it) => {

@@ -12,6 +12,9 @@ pub mod directives;
 mod ha_cf;
 mod haresources;
 mod lines;
+pub mod locum_key;
+pub mod locum_toml;
+mod slips;
 mod value;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};

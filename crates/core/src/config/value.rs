@@ -37,19 +37,55 @@ pub(super) fn time(text: &str) -> Result<Duration, (String, Option<String>)> {
             ));
         }
     };
-    // u64::MAX seconds still fit into 128 bits of nanoseconds.
-    let whole = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(u64::MAX) };
-    let fraction = decimals.bytes().take(9).fold((0_u128, 1_000_000_000_u128), |(sum, place), digit| {
-        let place = place / 10;
-        (sum + u128::from(digit - b'0') * place, place)
-    });
-    let nanos = u128::from(whole) * unit_nanos + fraction.0 * unit_nanos / 1_000_000_000;
+    let nanos = scaled(whole, decimals, unit_nanos);
     match u64::try_from((nanos + 500_000) / 1_000_000).map(Duration::from_millis) {
         Ok(time) if time <= TIME_MAX => Ok(time),
         _ => Err((
             format!("this is longer than {}", Shown(TIME_MAX)),
             Some("write a shorter time; without a unit it is in seconds".into()),
         )),
+    }
+}
+
+/// A decimal number of units, in nanoseconds; both parts are digits, and may be empty.
+fn scaled(whole: &str, decimals: &str, unit_nanos: u128) -> u128 {
+    // u64::MAX hours still fit into 128 bits of nanoseconds.
+    let whole = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(u64::MAX) };
+    let fraction = decimals.bytes().take(9).fold((0_u128, 1_000_000_000_u128), |(sum, place), digit| {
+        let place = place / 10;
+        (sum + u128::from(digit - b'0') * place, place)
+    });
+    u128::from(whole) * unit_nanos + fraction.0 * unit_nanos / 1_000_000_000
+}
+
+/// A time of `locum.toml`: a number with optional decimals and its unit, `300ms`, `1.5s`, `5min`, `1h`.
+///
+/// # Errors
+/// In words, with the cure if there is one.
+pub(super) fn united_time(text: &str) -> Result<Duration, (String, Option<String>)> {
+    let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(number_end);
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && decimals.is_empty()) || decimals.contains('.') {
+        let cure = r#"write a number with its unit: `"300ms"`, `"1s"`, `"5min"`"#;
+        return Err(("this is not a time".into(), Some(cure.into())));
+    }
+    let unit = unit.trim();
+    let Some((_, size)) = UNITS.into_iter().find(|(name, _)| *name == unit) else {
+        let message = if unit.is_empty() { "the unit is missing" } else { "this is no unit of time" };
+        let meant = match unit {
+            "m" | "mins" | "minute" | "minutes" => "min",
+            "msec" => "ms",
+            "usec" => "us",
+            "hour" | "hours" => "h",
+            _ => "s",
+        };
+        let cure = format!(r#"is `"{number}{meant}"` meant? Units are `ms`, `s`, `min` and `h`"#);
+        return Err((message.into(), Some(cure)));
+    };
+    match u64::try_from(scaled(whole, decimals, size)).map(Duration::from_nanos) {
+        Ok(time) if time <= TIME_MAX => Ok(time),
+        _ => Err((format!("this is longer than {}", Written(TIME_MAX)), Some("write a shorter time".into()))),
     }
 }
 
@@ -158,6 +194,49 @@ mod tests {
         ] {
             assert_eq!(time(text), Err((message.into(), cure.map(Into::into))), "{text}");
         }
+    }
+
+    #[test]
+    fn times_with_units_are_read_and_written_back() {
+        for (text, nanos, written) in [
+            ("300ms", 300_000_000, "300ms"),
+            ("1s", 1_000_000_000, "1s"),
+            ("1.5s", 1_500_000_000, "1500ms"),
+            ("1.5 s", 1_500_000_000, "1500ms"),
+            ("5min", 300_000_000_000, "5min"),
+            ("60min", 3_600_000_000_000, "1h"),
+            ("90s", 90_000_000_000, "90s"),
+            (".5h", 1_800_000_000_000, "30min"),
+            ("7us", 7_000, "7us"),
+            ("1ns", 1, "1ns"),
+            ("0s", 0, "0s"),
+            ("168h", 604_800_000_000_000, "168h"),
+        ] {
+            let time = united_time(text).unwrap();
+            assert_eq!(time.as_nanos(), nanos, "{text}");
+            assert_eq!(Written(time).to_string(), written);
+            assert_eq!(united_time(written), Ok(time));
+        }
+    }
+
+    #[test]
+    fn times_without_a_known_unit_are_refused_with_a_cure() {
+        for (text, message) in [
+            ("10", "the unit is missing"),
+            ("10m", "this is no unit of time"),
+            ("10S", "this is no unit of time"),
+            ("s", "this is not a time"),
+            ("", "this is not a time"),
+            ("-1s", "this is not a time"),
+            ("1.2.3s", "this is not a time"),
+            ("169h", "this is longer than 168h"),
+            ("99999999999999999999999999h", "this is longer than 168h"),
+        ] {
+            let (said, cure) = united_time(text).unwrap_err();
+            assert!(said == message && cure.is_some(), "{text}: {said}");
+        }
+        let (_, cure) = united_time("10m").unwrap_err();
+        assert_eq!(cure.as_deref(), Some(r#"is `"10min"` meant? Units are `ms`, `s`, `min` and `h`"#));
     }
 
     #[test]

@@ -144,18 +144,6 @@ impl Plan {
     pub fn has_third_voter(&self) -> bool {
         self.voters.len() > 2
     }
-
-    /// The time within which a group runs again after its owner's death, if a majority of the voters lives and the first
-    /// living node starts it: the claim, then one start after another.
-    ///
-    /// # Panics
-    /// When the index was not made from this plan.
-    #[must_use]
-    pub fn takeover_bound(&self, group: GroupIndex) -> Duration {
-        let group = &self.groups[group.0];
-        let starts = group.resources.iter().map(|resource| resource.limits.start);
-        starts.fold(self.timing.claim_bound(group.candidates.len()), Duration::saturating_add)
-    }
 }
 
 /// A machine that may run groups.
@@ -265,6 +253,16 @@ pub struct Group {
     pub hold_down: HoldDown,
     /// The person's own words for a group whose guard does not protect its data.
     pub i_know: Option<String>,
+}
+
+impl Group {
+    /// The time within which it runs again after its owner's death, if a majority of the voters lives and the first
+    /// living candidate starts it: the claim, then one start after another.
+    #[must_use]
+    pub fn takeover_bound(&self, timing: &Timing) -> Duration {
+        let starts = self.resources.iter().map(|resource| resource.limits.start);
+        starts.fold(timing.claim_bound(self.candidates.len()), Duration::saturating_add)
+    }
 }
 
 /// One thing to start, stop and monitor.

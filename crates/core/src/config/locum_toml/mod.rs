@@ -1,0 +1,232 @@
+//! `locum.toml`: text in, a checked [`Plan`] out, and a [`Diag`] for everything that is wrong or worth a word, all at once.
+//!
+//! Nodes first, since all else names them; then links, witnesses, voters; then groups and what they are to each other.
+//! What the file means does not depend on the order of its tables.
+
+mod groups;
+pub mod keys;
+mod members;
+mod reader;
+mod relations;
+#[cfg(test)]
+mod tests;
+
+use alloc::{format, vec::Vec};
+
+use toml::de::{DeTable, Error as Broken};
+
+use keys::Table;
+use reader::{Lines, Reader, Text};
+
+use super::{
+    diag::{Diag, Explained, FileName, Place, Report, shown},
+    lines::FILE_BYTES_MAX,
+    value::Shown,
+};
+use crate::{
+    native::{
+        plan::{KEY_FILE, Local, Plan},
+        timing::{PACE, PACE_MAX, PACE_MIN, Timing},
+    },
+    plan::Logging,
+};
+
+/// Everything that can be said about the file.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The plan, when nothing is wrong.
+    pub plan: Option<Plan>,
+    /// The plan as far as it could be read, however much is wrong: to look at the host by it, never to start with.
+    pub draft: Option<Plan>,
+    /// What is wrong or worth a word, by line.
+    pub diags: Vec<Diag>,
+    /// What the lines mean, by line.
+    pub explained: Vec<Explained>,
+    /// Where the parts of the plan stand.
+    pub places: Places,
+}
+
+/// Where the parts of a plan stand in the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// For each link each node's end.
+    pub ends: Vec<Vec<Option<Place>>>,
+    /// For each group each resource.
+    pub resources: Vec<Vec<Place>>,
+}
+
+/// Reads the file as the node or witness of that name.
+#[must_use]
+pub fn check(text: &[u8], me: &str) -> Checked {
+    let mut report = Report::new(FileName::LocumToml);
+    let read = as_text(text, &mut report).and_then(|text| read(text, &me.to_lowercase(), &mut report));
+    let (draft, places) = read.unzip();
+    let plan = draft.clone().filter(|_| !report.failed());
+    let Report { mut diags, mut explained, .. } = report;
+    diags.sort_by_key(|diag| (diag.place.line, diag.place.span.start));
+    explained.sort_by_key(|line| line.line);
+    Checked { plan, draft, diags, explained, places: places.unwrap_or_default() }
+}
+
+fn as_text<'t>(text: &'t [u8], report: &mut Report) -> Option<&'t str> {
+    if text.len() > FILE_BYTES_MAX {
+        report.add(
+            report.error(format!("the file is larger than {FILE_BYTES_MAX} bytes")).cure("make it shorter"),
+        );
+        return None;
+    }
+    match core::str::from_utf8(text) {
+        Ok(text) if text.starts_with('\u{feff}') => {
+            let diag = report.error("there is a byte order mark, as editors of other systems write it");
+            report.add(diag.at(&Lines::of(text).place(0..3)).cure("save the file as UTF-8 without it"));
+            None
+        }
+        Ok(text) => Some(text),
+        Err(error) => {
+            let good = core::str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default();
+            let place = Lines::of(good).place(good.len()..good.len());
+            report.add(report.error("this is not UTF-8").at(&place).cure("save the file as UTF-8"));
+            None
+        }
+    }
+}
+
+fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places)> {
+    let (document, broken) = DeTable::parse_recoverable(text);
+    let lines = Lines::of(text);
+    let mut broken_from: Option<usize> = None;
+    for error in &broken {
+        let span = error.span().unwrap_or_default();
+        let place = lines.place(span.clone());
+        if !is_local(error) {
+            broken_from = Some(broken_from.map_or(place.line, |line| line.min(place.line)));
+        }
+        let wrong = text.get(span).unwrap_or_default();
+        let (message, cure) = broken_form(error.message(), wrong);
+        report.add(report.error(message).at(&place).cure(cure));
+    }
+    let mut reader = Reader { lines, report, broken_from };
+    let top = document.get_ref();
+    reader.keys(top, &[Table::Top]);
+    let cluster = match top.get("cluster") {
+        Some(item) => reader.name(item, r#"the cluster's name, such as `"shop"`"#),
+        None => {
+            reader.absent_from_file("the cluster has no name", r#"begin with `cluster = "NAME"`"#);
+            None
+        }
+    };
+    if let Some(cluster) = &cluster {
+        reader.explain(&cluster.span, format!("the cluster is {}", shown(cluster.text)));
+    }
+    let timing = timing(top, &mut reader);
+    let members = members::read(top, me, &mut reader);
+    let mut groups = groups::read(top, &members, &timing, &mut reader);
+    let relations = relations::read(&mut groups, &mut reader);
+    let local = local(top, &mut reader);
+    let places = Places {
+        ends: members.end_places,
+        resources: groups.iter().map(|group| group.resource_places.clone()).collect(),
+    };
+    let plan = Plan {
+        cluster: cluster.map(|cluster| cluster.text.into()).unwrap_or_default(),
+        me: members.me?,
+        timing,
+        nodes: members.nodes,
+        witnesses: members.witnesses,
+        voters: members.voters,
+        links: members.links,
+        groups: groups.into_iter().map(|found| found.group).collect(),
+        relations,
+        local,
+    };
+    Some((plan, places))
+}
+
+/// Whether an error leaves the lines after it in their tables.
+fn is_local(error: &Broken) -> bool {
+    ["string values must be quoted", "missing comma", "duplicate key"]
+        .iter()
+        .any(|start| error.message().starts_with(start))
+}
+
+/// What is wrong with the file's form, and its cure.
+fn broken_form(message: &str, wrong: &str) -> (alloc::string::String, alloc::string::String) {
+    let name = shown(wrong);
+    if message.starts_with("string values must be quoted") {
+        return match wrong {
+            "" => (
+                "the value is missing".into(),
+                "write it behind the `=`; texts and times stand in quotes".into(),
+            ),
+            _ => ("texts and times stand in quotes".into(), format!(r#"write `"{name}"`"#)),
+        };
+    }
+    if message.starts_with("duplicate key") {
+        return (format!("`{name}` is there already"), "leave one of them".into());
+    }
+    (message.into(), "see docs/locum-toml.md for the file's form".into())
+}
+
+fn timing(top: &DeTable<'_>, reader: &mut Reader<'_>) -> Timing {
+    let pace = top.get("pace").and_then(|item| reader.time(item, PACE_MIN..=PACE_MAX));
+    let timing = Timing::of(pace.unwrap_or(PACE));
+    let text = format!(
+        "a silent node has lost its groups after {}; a beat every {} (see `locum explain timing`)",
+        Shown(timing.lease),
+        Shown(timing.beat)
+    );
+    match top.get("pace") {
+        Some(item) => reader.explain(&item.span(), text),
+        None => reader.report.explain(0, text),
+    }
+    timing
+}
+
+fn local(top: &DeTable<'_>, reader: &mut Reader<'_>) -> Local {
+    let key_file = top.get("key-file").and_then(|item| reader.text(item, r#"`"locum.key"`"#));
+    let mut local = Local {
+        key_file: key_file.map_or(KEY_FILE, |file| file.text).into(),
+        realtime: Some(1),
+        logging: Logging { bad_packets: true, ..Logging::default() },
+        watchdog: None,
+    };
+    if local.key_file.is_empty() || local.key_file.ends_with('/') {
+        let text = Text {
+            text: &local.key_file,
+            span: top.get("key-file").map(toml::Spanned::span).unwrap_or_default(),
+        };
+        reader.error(&text, "this is no file's name", r#"write `"locum.key"`"#);
+    }
+    let Some(table) = top.get("local").and_then(|item| reader.table(item, "`[local]` and keys below it"))
+    else {
+        return local;
+    };
+    reader.keys(table, &[Table::Local]);
+    let mut path = |name: &str| {
+        let text = reader.text(table.get(name)?, "an absolute path")?;
+        if !text.text.starts_with('/') {
+            reader.error(&text, format!("`{}` is no absolute path", shown(text.text)), "begin it with `/`");
+            return None;
+        }
+        Some(text.text.into())
+    };
+    local.watchdog = path("watchdog");
+    local.logging.logfile = path("log-file");
+    local.logging.debugfile = path("debug-file");
+    if let Some(item) = table.get("log-facility") {
+        local.logging.facility = reader.text(item, r#"`"daemon"`"#).and_then(|text| {
+            let is_known = super::directives::FACILITIES.contains(&text.text);
+            if !is_known {
+                reader.unknown(&text, "syslog facility", super::directives::FACILITIES.iter().copied());
+            }
+            (is_known && text.text != "none").then(|| text.text.into())
+        });
+    }
+    let debug = table.get("debug").and_then(|item| reader.whole(item, 0..=255));
+    local.logging.debug = debug.and_then(|debug| u8::try_from(debug).ok()).unwrap_or(0);
+    let priority = table.get("realtime-priority").and_then(|item| reader.whole(item, 1..=99));
+    let priority = priority.and_then(|priority| u8::try_from(priority).ok()).unwrap_or(1);
+    let realtime = table.get("realtime").and_then(|item| reader.truth(item)).unwrap_or(true);
+    local.realtime = realtime.then_some(priority);
+    local
+}

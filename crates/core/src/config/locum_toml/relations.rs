@@ -1,0 +1,197 @@
+//! What groups are to each other: `after`, `together`, `apart`, `spread`.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+
+use super::{
+    groups::Found,
+    reader::{Reader, Text},
+};
+use crate::{native::plan::Relation, plan::GroupIndex};
+
+/// Named groups: who names whom, and where.
+struct Said<'t> {
+    by: usize,
+    other: usize,
+    at: Text<'t>,
+}
+
+/// Reads what all groups say of each other. Groups that are together get the first one's preferences, so that one order
+/// decides for all.
+pub(super) fn read<'t>(found: &mut [Found<'t>], reader: &mut Reader<'_>) -> Vec<Relation> {
+    let after = pairs("after", found, reader);
+    let together = pairs("together", found, reader);
+    let apart = pairs("apart", found, reader);
+    let set_of = sets(found.len(), &together);
+    for Said { by, other, at } in &apart {
+        if set_of[*by] == set_of[*other] {
+            let message =
+                format!("`{}` and `{}` are together and apart", name(found, *by), name(found, *other));
+            reader.error(at, message, "leave one of the two");
+        }
+    }
+    circles(found, &after, reader);
+    let mut relations = Vec::new();
+    for first in 0..found.len() {
+        let set = (first..found.len()).filter(|&group| set_of[group] == first).collect::<Vec<_>>();
+        if set_of[first] == first && set.len() > 1 {
+            one_order(found, &set, reader);
+            relations.push(Relation::Together(set.into_iter().map(GroupIndex).collect()));
+        }
+    }
+    let ordered =
+        |Said { by, other, .. }: &Said<'_>| (GroupIndex(*by.min(other)), GroupIndex(*by.max(other)));
+    let apart_pairs = apart.iter().map(ordered).collect::<BTreeSet<_>>();
+    for (said, (a, b)) in apart.iter().map(|said| (said, ordered(said))) {
+        let (one, other) = (&found[a.0].group.candidates, &found[b.0].group.candidates);
+        if one.len() == 1 && one == other {
+            let message = format!(
+                "`{}` and `{}` may run on one node only, the same",
+                name(found, a.0),
+                name(found, b.0)
+            );
+            reader.error(&said.at, message, "give one of them more `nodes`, or do not write `apart`");
+        }
+    }
+    relations.extend(apart_pairs.into_iter().map(|(a, b)| Relation::Apart(a, b)));
+    let after = after.iter().map(|said| (said.by, said.other)).collect::<BTreeSet<_>>();
+    let after = after.into_iter().map(|(group, first)| (GroupIndex(group), GroupIndex(first)));
+    relations.extend(after.map(|(group, first)| Relation::After { group, first }));
+    relations.extend(spreads(found, reader));
+    relations
+}
+
+fn name<'a>(found: &'a [Found<'_>], index: usize) -> &'a str {
+    &found[index].group.name
+}
+
+fn pairs<'t>(key: &str, found: &[Found<'t>], reader: &mut Reader<'_>) -> Vec<Said<'t>> {
+    let mut said = Vec::new();
+    for (by, it) in found.iter().enumerate() {
+        let Some(item) = it.table.get(key) else { continue };
+        let names = found.iter().map(|it| it.name.text);
+        for (other, at) in reader.choices(item, "group", names) {
+            if other == by {
+                reader.error(&at, format!("the group is `{key}` itself"), "name another group, or remove it");
+                continue;
+            }
+            reader.explain(&at.span, format!("group {}: {key} {}", it.group.name, name(found, other)));
+            said.push(Said { by, other, at });
+        }
+    }
+    said
+}
+
+/// For each group the smallest group that it is together with, however indirectly.
+fn sets(groups: usize, together: &[Said<'_>]) -> Vec<usize> {
+    let mut neighbours = vec![Vec::new(); groups];
+    for Said { by, other, .. } in together {
+        neighbours[*by].push(*other);
+        neighbours[*other].push(*by);
+    }
+    let mut set_of = vec![usize::MAX; groups];
+    for first in 0..groups {
+        if set_of[first] != usize::MAX {
+            continue;
+        }
+        set_of[first] = first;
+        let mut open = vec![first];
+        while let Some(group) = open.pop() {
+            for &other in &neighbours[group] {
+                if set_of[other] == usize::MAX {
+                    set_of[other] = first;
+                    open.push(other);
+                }
+            }
+        }
+    }
+    set_of
+}
+
+/// Groups that wait for each other in a circle never start: takes away, again and again, what waits for nothing left.
+fn circles(found: &[Found<'_>], after: &[Said<'_>], reader: &mut Reader<'_>) {
+    let mut waits = vec![0_usize; found.len()];
+    let mut waiting_for = vec![Vec::new(); found.len()];
+    for Said { by, other, .. } in after {
+        waits[*by] += 1;
+        waiting_for[*other].push(*by);
+    }
+    let mut free = (0..found.len()).filter(|&group| waits[group] == 0).collect::<Vec<_>>();
+    while let Some(group) = free.pop() {
+        for &other in &waiting_for[group] {
+            waits[other] -= 1;
+            if waits[other] == 0 {
+                free.push(other);
+            }
+        }
+    }
+    let Some(said) = after.iter().find(|said| waits[said.by] > 0 && waits[said.other] > 0) else { return };
+    // Whoever still waits, waits for one that waits: following them leads into the circle, and round.
+    let mut path = vec![said.by];
+    loop {
+        let last = path[path.len() - 1];
+        let next = after.iter().find(|said| said.by == last && waits[said.other] > 0).map(|said| said.other);
+        let Some(next) = next else { return };
+        if let Some(start) = path.iter().position(|&group| group == next) {
+            path.drain(..start);
+            path.push(next);
+            break;
+        }
+        path.push(next);
+    }
+    let circle = path.iter().take(8).map(|&group| name(found, group)).collect::<Vec<_>>().join(" after ");
+    let at = after.iter().find(|said| said.by == path[0] && said.other == path[1]).unwrap_or(said);
+    reader.error(
+        &at.at,
+        format!("the groups wait for each other: {circle}"),
+        "take one of these `after` away",
+    );
+}
+
+/// Groups that are together go where all of them may, in the order of those of them that say one.
+fn one_order(found: &mut [Found<'_>], set: &[usize], reader: &mut Reader<'_>) {
+    let allowed = |node: &_| set.iter().all(|&group| found[group].group.candidates.contains(node));
+    let leader = set.iter().copied().find(|&group| !found[group].group.prefer.is_empty()).unwrap_or(set[0]);
+    let order = found[leader].group.candidates.iter().copied().filter(allowed).collect::<Vec<_>>();
+    let prefer = found[leader].group.prefer.iter().copied().filter(allowed).collect::<Vec<_>>();
+    if order.is_empty() {
+        let names =
+            set.iter().map(|&group| format!("`{}`", name(found, group))).collect::<Vec<_>>().join(" and ");
+        let at = found[leader].name.clone();
+        let cure = "let their `nodes` have one in common";
+        reader.error(&at, format!("{names} are together, and no node may run all of them"), cure);
+        return;
+    }
+    for &group in set {
+        let own = &found[group].group.prefer;
+        if !own.is_empty() && *own != found[leader].group.prefer {
+            let message = format!(
+                "`{}` is together with `{}`, whose preference counts for both",
+                name(found, group),
+                name(found, leader)
+            );
+            let span = found[group].table.get("prefer").map(toml::Spanned::span).unwrap_or_default();
+            reader.warning(&span, message, "write the same `prefer` in both, or leave one out");
+        }
+    }
+    for &group in set {
+        found[group].group.candidates.clone_from(&order);
+        found[group].group.prefer.clone_from(&prefer);
+    }
+}
+
+fn spreads<'t>(found: &[Found<'t>], reader: &mut Reader<'_>) -> Vec<Relation> {
+    let mut spreads: BTreeMap<String, Vec<GroupIndex>> = BTreeMap::new();
+    for (index, it) in found.iter().enumerate() {
+        let Some(item) = it.table.get("spread") else { continue };
+        if let Some(word) = reader.name(item, r#"a word that its groups share, such as `"workers"`"#) {
+            spreads.entry(word.text.to_string()).or_default().push(GroupIndex(index));
+        }
+    }
+    spreads.into_iter().map(|(name, groups)| Relation::Spread { name, groups }).collect()
+}
