@@ -3,10 +3,10 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
-        net::UnixDatagram,
+        net::{UnixDatagram, UnixStream},
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -250,13 +250,58 @@ fn hup_takes_good_keys_and_keeps_the_old_ones_otherwise() {
             until("it is reread", || node.log().matches("authkeys reread").count() > before);
         }
     }
-    let ha_cf = a1.place.join("etc/ha.cf");
-    let text = fs::read_to_string(&ha_cf).unwrap().replace("deadtime 2", "deadtime 3");
-    fs::write(ha_cf, text).unwrap();
-    a1.signal("HUP");
-    until("what needs a restart is said", || a1.log().contains("a restart is needed for"));
     assert!(a1.is_well() && a2.is_well());
     assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
+}
+
+/// The holder first, then the other: a new life with new times and a new log, in the same process, and nothing moves.
+#[test]
+fn hup_with_a_changed_ha_cf_begins_a_new_life_that_keeps_what_runs() {
+    let cluster = tempfile::tempdir().unwrap();
+    let (a1, a2) = pair(cluster.path(), 16_951);
+    let change = |node: &Node, from: &str, to: &str| {
+        for file in ["ha.cf", "haresources"] {
+            let path = node.place.join("etc").join(file);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(path, text.replace(from, to)).unwrap();
+        }
+        node.signal("HUP");
+    };
+    let generation = |node: &Node| node.status().map(|status| status["generation"].as_u64().unwrap());
+    for (node, other) in [(&a1, &a2), (&a2, &a1)] {
+        let (pid, born) = (node.status().unwrap()["daemon"]["pid"].clone(), generation(node));
+        change(node, "deadtime 2", "deadtime 3");
+        until("a new life", || generation(node).is_some_and(|now| Some(now) > born) && node.is_well());
+        until("the other knows", || other.is_well());
+        let status = node.status().unwrap();
+        assert_eq!(status["daemon"]["pid"], pid);
+        assert_eq!(status["state"], "stable", "{status:#}");
+        let client = UnixStream::connect(node.place.join("run/control"));
+        assert!(parameters(client.unwrap()).contains(r#""deadtime":"3""#));
+        assert!(
+            node.log().contains("new in the files: deadtime: 2 s runs, the file says 3 s"),
+            "{}",
+            node.log()
+        );
+    }
+    assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
+    // What would move is named, and files with an error change nothing.
+    let born = generation(&a1);
+    change(&a1, "deadtime 3", "deadtime soon");
+    until("it is refused", || a1.log().contains("the old one stays"));
+    change(&a1, "deadtime soon", "deadtime 3");
+    change(&a1, "a1 service", "a2 service");
+    until("what needs a restart is said", || a1.log().contains("a restart is needed for: group"));
+    assert_eq!(generation(&a1), born);
+    assert!(a1.is_well() && a2.is_well());
+    assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
+}
+
+fn parameters(mut control: UnixStream) -> String {
+    control.write_all(b"GET /parameters HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    control.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// A checksum keeps nobody out, and nobody can overlook that.

@@ -200,7 +200,8 @@ impl Node {
         let secret = "s".into();
         let keys = Keys::new(1, vec![Key { number: 1, method: Method::Sha1, secret }]).unwrap();
         let uuid = Uuid([u8::try_from(me).unwrap() + 1; 16]);
-        let identity = Identity { uuid, generation, peer_heard: None, stuck: Vec::new(), seed: me as u64 };
+        let identity =
+            Identity { uuid, generation, peer_heard: None, stuck: Vec::new(), keeps: None, seed: me as u64 };
         let handle = world.at(me, || {
             let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());
             heart::spawn(director, plan, Options::default()).unwrap()

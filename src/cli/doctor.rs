@@ -350,6 +350,7 @@ fn start_heart(node: u8, network: &OwnedFd) -> anyhow::Result<Handle> {
         generation: 1,
         peer_heard: None,
         stuck: Vec::new(),
+        keeps: None,
         seed: node.into(),
     };
     aside(|| {

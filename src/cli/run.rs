@@ -1,5 +1,5 @@
-//! `locum run`: the daemon, in the foreground. TERM and INT are a graceful leave; HUP rereads `authkeys` and checks the
-//! rest.
+//! `locum run`: the daemon, in the foreground. TERM and INT are a graceful leave; HUP rereads the files, and goes on with
+//! new ones while everything runs.
 //!
 //! Exit code: 0 after a clean leave, 1 when it cannot start or runs already, 2 when the configuration is wrong, 3 when
 //! it left but something here could not be stopped.
@@ -23,13 +23,13 @@ use locum_core::{
     note::Level,
     plan::{Limits, Plan},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     cli::{Common, LogLevel, check},
     control::{
         agents::{self, Agents, client::Reboot, event::EventScripts},
-        daemon::{Daemon, End, Parts, Reread},
+        daemon::{Config, Daemon, End, Equipment, Parts, Reread},
         fifo,
         state::{self, State},
     },
@@ -76,6 +76,21 @@ pub struct Options {
     pub reboot_program: Option<PathBuf>,
 }
 
+impl Options {
+    /// The plan, with what `ha.cf` has no word for.
+    fn complete(&self, mut plan: Plan) -> Plan {
+        plan.limits = Limits { start: self.start_limit, stop: self.stop_limit, status: self.status_limit };
+        if self.no_realtime {
+            plan.realtime = None;
+        }
+        let log = &mut plan.logging;
+        if self.background && log.logfile.is_none() && log.debugfile.is_none() {
+            log.facility.get_or_insert_with(|| FACILITY.to_owned());
+        }
+        plan
+    }
+}
+
 /// The end of what a daemon in the background says before it lets go of its standard error.
 pub(crate) const READY: &[u8] = b"\0";
 
@@ -115,19 +130,10 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     let files = Files::read(&common.config_dir(), None);
     let mut checked = files.check();
     let misfits = check::misfits(&files.dir, options.prefer_scripts, checked.clone());
-    let (Some(mut plan), Some(keys), false) = (checked.plan.take(), checked.keys.take(), checked.failed())
-    else {
+    let (Some(plan), Some(keys), false) = (checked.plan.take(), checked.keys.take(), checked.failed()) else {
         return Ok(refuse(&files, &checked));
     };
-    plan.limits =
-        Limits { start: options.start_limit, stop: options.stop_limit, status: options.status_limit };
-    if options.no_realtime {
-        plan.realtime = None;
-    }
-    let log = &mut plan.logging;
-    if options.background && log.logfile.is_none() && log.debugfile.is_none() {
-        log.facility.get_or_insert_with(|| FACILITY.to_owned());
-    }
+    let plan = options.complete(plan);
 
     let mut state = State::open(&common.state_dir(), &common.run_dir())?;
     state.take_the_place_of_heartbeat(&common.heartbeat_pid())?;
@@ -185,18 +191,21 @@ fn let_go() -> io::Result<()> {
 }
 
 fn open_log(common: &Common, plan: &Plan) -> anyhow::Result<Journal> {
-    let asked = common.log.map(|level| match level {
+    let journal = Journal::start(log_targets(common.log, plan)).context("the log cannot be started")?;
+    journal.install();
+    journal.catch_panics();
+    Ok(journal)
+}
+
+fn log_targets(asked: Option<LogLevel>, plan: &Plan) -> Targets {
+    let asked = asked.map(|level| match level {
         LogLevel::Error => Level::Error,
         LogLevel::Warning => Level::Warning,
         LogLevel::Info => Level::Info,
         LogLevel::Debug => Level::Debug,
     });
     let level = asked.unwrap_or(if plan.logging.debug > 0 { Level::Debug } else { Level::Info });
-    let targets = Targets::new(&plan.nodes[plan.me.0], level, &plan.logging);
-    let journal = Journal::start(targets).context("the log cannot be started")?;
-    journal.install();
-    journal.catch_panics();
-    Ok(journal)
+    Targets::new(&plan.nodes[plan.me.0], level, &plan.logging)
 }
 
 /// The first lines of the log: who, with what, and what is weak about it.
@@ -266,37 +275,34 @@ async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
             format!("{}: scripts cannot say anything to the cluster: {fault}", common.fifo().display()),
         ),
     }
-    tokio::spawn(socket::serve(listener, asking, checked.parameters.clone()));
+    let (parameters, shown) = watch::channel(checked.parameters.clone());
+    tokio::spawn(socket::serve(listener, asking, shown));
 
-    let teller = journal.clone();
-    let mut agent_options = agents::Options::new(&config_dir, Arc::new(move |note| teller.tell(&note)));
-    agent_options.prefer_scripts = options.prefer_scripts;
-    agent_options.parameters = checked.parameters;
-    agent_options.fifo = Some(common.fifo());
-    agent_options.notes = Some(run_dir.join(agents::orphans::DIRECTORY));
-    let agents = Agents::new(Arc::clone(&plan), agent_options);
-
-    let heart = heart::Options {
-        prefer_scripts: options.prefer_scripts,
-        losses: losses(&config_dir, journal),
-        watchdog: plan.watchdog.as_ref().map(PathBuf::from),
+    let equip = {
+        let (common, journal, prefer_scripts) = (common.clone(), journal.clone(), options.prefer_scripts);
+        move |config: &Config| equip(&common, &journal, prefer_scripts, config)
     };
+    let config = Config { plan, parameters: checked.parameters, diags: checked.diags };
+    let Equipment { agents, events, mut heart, .. } = equip(&config);
+    heart.losses = losses(&config_dir, journal);
     let reread = {
-        let (config_dir, journal, limits, known) =
-            (config_dir.clone(), journal.clone(), plan.limits, checked.diags);
-        Box::new(move || reread(&config_dir, limits, &known, &journal))
+        let (config_dir, journal, options) = (config_dir.clone(), journal.clone(), options.clone());
+        Box::new(move |known: &[Diag]| reread(&config_dir, &options, known, &journal))
     };
     let parts = Parts {
-        plan,
+        plan: config.plan,
         config_dir,
         journal: journal.clone(),
         notify,
-        events: EventScripts::start(agents.clone()),
+        events,
         agents,
         state,
         questions,
         heart,
+        parameters,
+        known: config.diags,
         reread,
+        equip: Box::new(equip),
         reboot: reboot(options.reboot_program, journal.clone()),
         begin_life,
     };
@@ -308,6 +314,27 @@ async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
     // Who connects from now on finds nobody.
     let _ = std::fs::remove_file(run_dir.join(socket::NAME));
     end
+}
+
+/// What a configuration needs. A heart that it is made for drops nothing on purpose.
+fn equip(common: &Common, journal: &Journal, prefer_scripts: bool, config: &Config) -> Equipment {
+    let teller = journal.clone();
+    let mut options = agents::Options::new(&common.config_dir(), Arc::new(move |note| teller.tell(&note)));
+    options.prefer_scripts = prefer_scripts;
+    options.parameters.clone_from(&config.parameters);
+    options.fifo = Some(common.fifo());
+    options.notes = Some(common.run_dir().join(agents::orphans::DIRECTORY));
+    let agents = Agents::new(Arc::clone(&config.plan), options);
+    Equipment {
+        events: EventScripts::start(agents.clone()),
+        agents,
+        heart: heart::Options {
+            prefer_scripts,
+            losses: None,
+            watchdog: config.plan.watchdog.as_ref().map(PathBuf::from),
+        },
+        log: log_targets(common.log, &config.plan),
+    }
 }
 
 /// The machine's reboot, or what was asked for instead.
@@ -347,6 +374,7 @@ fn begin_life(state: &State, plan: &Plan) -> Result<Identity, state::Fault> {
         },
         peer_heard: plan.peer().and_then(|peer| state.heard_of(&plan.nodes[peer.0])),
         stuck: Vec::new(),
+        keeps: None,
         // Without randomness the clock is spread enough: it only keeps two nodes from answering in step.
         seed: getrandom::u64().unwrap_or_else(|_| locum_sys::clock::unix_nanos()),
     })
@@ -354,7 +382,7 @@ fn begin_life(state: &State, plan: &Plan) -> Result<Identity, state::Fault> {
 
 /// HUP. Says what is wrong and was not known at the start; a fault in one file does not keep the others from being
 /// used.
-fn reread(config_dir: &Path, limits: Limits, known: &[Diag], journal: &Journal) -> Reread {
+fn reread(config_dir: &Path, options: &Options, known: &[Diag], journal: &Journal) -> Reread {
     let (keys, mut diags) = files::read_keys(config_dir);
     let checked = Files::read(config_dir, None).check();
     let good = !checked.failed();
@@ -364,8 +392,12 @@ fn reread(config_dir: &Path, limits: Limits, known: &[Diag], journal: &Journal) 
         let level = if diag.severity == Severity::Error { Level::Error } else { Level::Warning };
         journal.say(level, diag.to_string());
     }
-    let plan = checked.plan.filter(|_| good).map(|plan| Plan { limits, ..plan });
-    Reread { keys, plan, losses: losses(config_dir, journal) }
+    let config = checked.plan.filter(|_| good).map(|plan| Config {
+        plan: Arc::new(options.complete(plan)),
+        parameters: checked.parameters,
+        diags: checked.diags,
+    });
+    Reread { keys, config, losses: losses(config_dir, journal) }
 }
 
 /// Frames that are to be dropped on purpose: loud, because nobody wants that on a machine that serves.

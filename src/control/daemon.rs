@@ -14,17 +14,18 @@ use axum::body::Bytes;
 use locum_core::{
     action::{Answer, Operation},
     auth::Keys,
-    config::restart_needed,
+    config::{Changes, Diag},
     director::{Director, Identity},
     event::{Order, OrderId, Outcome, Ticket},
     note::Level,
     plan::{NodeIndex, Plan, ResourceId},
     sequence::Heard,
     status::Status,
+    wire::message::Holding,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout},
 };
@@ -41,7 +42,7 @@ use crate::{
     },
     heart::{self, Down, HeartStats, Up},
     voice::{
-        journal::Journal,
+        journal::{Journal, Targets},
         notify::Notify,
         report::{self, Report},
         socket::{Question, Told},
@@ -61,6 +62,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(5);
 
 /// What is to be kept of the peer is waited for so long at the end.
 const REMEMBER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Reads the files; what was known to be wrong with them is not said again.
+pub type ReadAgain = Box<dyn Fn(&[Diag]) -> Reread>;
 
 /// What a daemon is made of.
 pub struct Parts {
@@ -82,8 +86,15 @@ pub struct Parts {
     pub questions: mpsc::Receiver<Question>,
     /// How the heart is set up.
     pub heart: heart::Options,
-    /// Reads the configuration again: the new keys and plan, each unless something is wrong with it, having said so.
-    pub reread: Box<dyn Fn() -> Reread>,
+    /// The parameters of `ha.cf` as people and scripts see them.
+    pub parameters: watch::Sender<BTreeMap<String, String>>,
+    /// What the files were found to be weak in.
+    pub known: Vec<Diag>,
+    /// Reads the configuration again: the new keys and plan, each unless something is wrong with it, having said so if
+    /// that was not known.
+    pub reread: ReadAgain,
+    /// Makes what a life needs.
+    pub equip: Box<dyn Fn(&Config) -> Equipment>,
     /// What is done when a client of `failfast` dies.
     pub reboot: Reboot,
     /// Who this node is in a new life.
@@ -95,10 +106,40 @@ pub struct Parts {
 pub struct Reread {
     /// Good keys.
     pub keys: Option<Keys>,
-    /// A good plan.
-    pub plan: Option<Plan>,
+    /// A good configuration.
+    pub config: Option<Config>,
     /// Frames that are to be dropped on purpose.
     pub losses: Option<heart::Losses>,
+}
+
+/// The files, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What is to be done.
+    pub plan: Arc<Plan>,
+    /// The parameters of `ha.cf` as people and scripts see them.
+    pub parameters: BTreeMap<String, String>,
+    /// What is weak about them.
+    pub diags: Vec<Diag>,
+}
+
+/// What belongs to a configuration, and is made anew with it.
+pub struct Equipment {
+    /// What runs the resources.
+    pub agents: Agents,
+    /// What runs the scripts of `rc.d`.
+    pub events: EventScripts,
+    /// How the heart is set up.
+    pub heart: heart::Options,
+    /// Where the log goes.
+    pub log: Targets,
+}
+
+/// A life that is to follow the present one without a pause, made ready so that nothing has to be waited for.
+struct Next {
+    config: Config,
+    equipment: Equipment,
+    identity: Identity,
 }
 
 /// How the daemon's life ended.
@@ -115,6 +156,8 @@ enum LifeEnd {
     Final(End),
     /// A new life is to begin after this.
     Again(Duration),
+    /// A new life is to begin at once, and goes on with this.
+    Renewed(Holding),
 }
 
 /// The control plane.
@@ -127,6 +170,8 @@ pub struct Daemon {
     done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
     /// The programs of `respawn` and `failfast`, while this node takes part.
     clients: Option<Clients>,
+    /// Those of an earlier configuration have ended.
+    room: watch::Receiver<bool>,
     /// What looks after the fencing device meanwhile.
     device_checks: Option<JoinHandle<()>>,
     life: u64,
@@ -137,6 +182,14 @@ pub struct Daemon {
     events_dropped: bool,
     /// What was heard of the peer, on its way to the disk.
     remembering: Option<JoinHandle<()>>,
+    /// The newest of it.
+    heard: Option<Heard>,
+    /// The life that is to follow this one, and the order that ends this one for it.
+    next: Option<(OrderId, Box<Next>)>,
+    /// HUP came when no heart lived.
+    reread_due: bool,
+    /// Who waits for the status of a life that has ended.
+    askers: Vec<oneshot::Sender<Told>>,
 }
 
 /// The answer to an errand that ended, and in which life it was asked for: tickets begin anew with each.
@@ -157,6 +210,7 @@ impl Daemon {
             watchdog: every(watch_every),
             done: mpsc::unbounded_channel(),
             clients: None,
+            room: watch::channel(true).1,
             device_checks: None,
             life: 0,
             next_order: 0,
@@ -164,6 +218,10 @@ impl Daemon {
             ready: false,
             events_dropped: false,
             remembering: None,
+            heard: None,
+            next: None,
+            reread_due: false,
+            askers: Vec::new(),
         })
     }
 
@@ -174,21 +232,59 @@ impl Daemon {
     pub async fn run(&mut self) -> anyhow::Result<End> {
         let sweep = sweep(self.parts.agents.clone(), self.parts.journal.clone());
         let swept = self.attend(sweep, "this node is stopping what an earlier life left").await;
-        let Some(mut stuck) = swept else { return Ok(End::Clean) };
+        let Some(stuck) = swept else { return Ok(End::Clean) };
+        let identity = (self.parts.begin_life)(&self.parts.state, &self.parts.plan)?;
+        // A later life begins after the one before has stopped everything, or has said that it cannot, or kept it.
+        let mut identity = Identity { stuck, ..identity };
         loop {
-            let identity = (self.parts.begin_life)(&self.parts.state, &self.parts.plan)?;
-            // A later life begins after the one before has stopped everything, or has said that it cannot.
-            let identity = Identity { stuck: mem::take(&mut stuck), ..identity };
             match self.live(identity).await? {
                 LifeEnd::Final(end) => return Ok(end),
+                LifeEnd::Renewed(kept) => identity = self.change(kept)?,
                 LifeEnd::Again(pause) => {
                     self.say(Level::Warning, format!("a new life begins in {:.1} s", pause.as_secs_f64()));
                     if self.attend(sleep(pause), "this node is about to begin a new life").await.is_none() {
                         return Ok(End::Clean);
                     }
+                    identity = (self.parts.begin_life)(&self.parts.state, &self.parts.plan)?;
                 }
             }
         }
+    }
+
+    /// From one configuration to the next, between two lives.
+    fn change(&mut self, kept: Holding) -> Result<Identity, state::Fault> {
+        let keeps = Some(kept);
+        let Some((_, next)) = self.next.take() else {
+            let identity = (self.parts.begin_life)(&self.parts.state, &self.parts.plan)?;
+            return Ok(Identity { keeps, ..identity });
+        };
+        let Next { config, equipment, identity } = *next;
+        let Equipment { agents, events, heart, log } = equipment;
+        if !self.parts.journal.redirect(log) {
+            self.say(Level::Warning, "the log goes on where it went before: too many lines wait".to_owned());
+        }
+        if let Some(checks) = self.device_checks.take() {
+            checks.abort();
+        }
+        if config.plan.clients != self.parts.plan.clients
+            && let Some(clients) = self.clients.take()
+        {
+            let (free, room) = watch::channel(false);
+            self.room = room;
+            let journal = self.parts.journal.clone();
+            tokio::spawn(async move {
+                clients.stop(|note| journal.tell(&note)).await;
+                free.send_replace(true);
+            });
+        }
+        self.parts.parameters.send_replace(config.parameters);
+        self.parts.known = config.diags;
+        self.parts.plan = config.plan;
+        (self.parts.agents, self.parts.events, self.parts.heart) = (agents, events, heart);
+        self.ready = false;
+        // What was heard since the identity was made.
+        let peer_heard = identity.peer_heard.max(self.heard);
+        Ok(Identity { keeps, peer_heard, ..identity })
     }
 
     /// One life: from the first beat to the exit.
@@ -197,7 +293,11 @@ impl Daemon {
         let director = Director::new(Arc::clone(&plan), self.keys.clone(), identity, heart::now());
         let mut life = Life::new(heart::spawn(director, plan, self.parts.heart.clone())?);
         self.life += 1;
+        life.askers.append(&mut self.askers);
         life.ask();
+        if mem::take(&mut self.reread_due) {
+            self.hang_up(&mut life);
+        }
         self.tell_load(&mut life);
         let end = loop {
             let blocked = !life.backlog.is_empty();
@@ -216,6 +316,16 @@ impl Daemon {
                 () = sleep(RETRY_AFTER), if blocked => life.send_again(),
             }
         };
+        if let LifeEnd::Renewed(_) = end {
+            // The peer hears nothing until the next life beats: nothing is waited for that can wait.
+            self.askers.append(&mut life.askers);
+            for (_, asker) in mem::take(&mut life.orders) {
+                let why = "this node has begun a new life with other files; ask again";
+                let _ = asker.send(Answer::Refused(why.to_owned()));
+            }
+            life.end().await;
+            return Ok(end);
+        }
         self.take_leave().await;
         life.end().await;
         if let Some(remembering) = self.remembering.take() {
@@ -249,7 +359,8 @@ impl Daemon {
                         self.say(Level::Info, format!("{name} received while {why}"));
                         return None;
                     }
-                    Sign::Reload => drop(self.reload()),
+                    // The life that follows hears of it.
+                    Sign::Reload => self.reread_due = true,
                     Sign::Debug(everything) => self.debug(everything),
                 },
                 _ = self.watchdog.tick() => self.parts.notify.alive(),
@@ -269,14 +380,12 @@ impl Daemon {
             Up::Active => self.take_part(),
             Up::Fence { ticket, node } => self.fence(ticket, node),
             Up::EventScript { kind, fields } => self.run_event_script(kind, fields),
-            // Whoever asked may have gone meanwhile: the log has what came of it.
-            Up::Reply { order, answer } => {
-                life.orders.remove(&order).map(|asker| asker.send(answer));
-            }
+            Up::Reply { order, answer } => self.reply(life, order, answer),
             Up::Remember { node, heard } => self.remember(node, heard),
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
             Up::Status { status, heart, .. } => self.status(life, *status, *heart),
-            Up::Exit { clean, restart: None } => {
+            Up::Exit { keeps: Some(kept), .. } => return Some(LifeEnd::Renewed(kept)),
+            Up::Exit { clean, restart: None, .. } => {
                 return Some(LifeEnd::Final(if clean { End::Clean } else { End::Unclean }));
             }
             Up::Exit { restart: Some(pause), .. } => return Some(LifeEnd::Again(pause)),
@@ -307,7 +416,9 @@ impl Daemon {
         if self.parts.plan.ipfail {
             self.say(Level::Info, "ipfail is built in: the program of that name is not started".to_owned());
         }
-        self.clients = Some(Clients::start(&self.parts.agents, &self.parts.reboot));
+        if self.clients.is_none() {
+            self.clients = Some(Clients::start(&self.parts.agents, &self.parts.reboot, &self.room));
+        }
         let agents = self.parts.agents.clone();
         self.device_checks = Some(tokio::spawn(async move {
             let mut checks = every(DEVICE_CHECK_EVERY);
@@ -349,6 +460,7 @@ impl Daemon {
     }
 
     fn remember(&mut self, node: NodeIndex, heard: Heard) {
+        self.heard = Some(heard);
         let (state, name) = (Arc::clone(&self.parts.state), self.parts.plan.nodes[node.0].clone());
         let journal = self.parts.journal.clone();
         self.remembering = Some(tokio::task::spawn_blocking(move || {
@@ -384,6 +496,17 @@ impl Daemon {
         id
     }
 
+    fn reply(&mut self, life: &mut Life, order: OrderId, answer: Answer) {
+        let refused = matches!(answer, Answer::Refused(_) | Answer::TimedOut(_));
+        if refused && self.next.take_if(|(renewal, _)| *renewal == order).is_some() {
+            let text = "the old configuration stays: HUP asks again for the new one";
+            self.say(Level::Warning, text.to_owned());
+            self.parts.notify.ready("the old configuration stays");
+        }
+        // Whoever asked may have gone meanwhile: the log has what came of it.
+        life.orders.remove(&order).map(|asker| asker.send(answer));
+    }
+
     fn signal(&mut self, life: &mut Life, signal: Sign) {
         match signal {
             Sign::End(name) if self.leaving => {
@@ -394,12 +517,7 @@ impl Daemon {
                 self.order(life, Order::Leave);
             }
             Sign::Debug(everything) => self.debug(everything),
-            Sign::Reload => {
-                if let Some(keys) = self.reload() {
-                    life.send(Down::Keys(keys));
-                }
-                life.send(Down::Losses(self.parts.heart.losses.clone()));
-            }
+            Sign::Reload => self.hang_up(life),
         }
     }
 
@@ -411,36 +529,74 @@ impl Daemon {
         self.say(Level::Info, format!("the log has from now on {now}"));
     }
 
-    /// HUP: new keys are used at once, everything else is compared and named.
-    fn reload(&mut self) -> Option<Keys> {
+    /// HUP: new keys are used at once; for what else is new, a new life of the heart begins as soon as nothing moves, and
+    /// everything runs on meanwhile. What changes what runs where is named, and nothing is done.
+    fn hang_up(&mut self, life: &mut Life) {
         self.parts.notify.reloading();
-        let Reread { keys, plan, losses } = (self.parts.reread)();
-        self.parts.heart.losses = losses;
+        let Reread { keys, config, losses } = (self.parts.reread)(&self.parts.known);
+        self.parts.heart.losses.clone_from(&losses);
+        life.send(Down::Losses(losses));
         let same_keys = keys.as_ref() == Some(&self.keys);
-        match &keys {
-            Some(keys) => self.keys = keys.clone(),
+        match keys {
+            Some(keys) => {
+                self.keys = keys.clone();
+                life.send(Down::Keys(keys));
+            }
             None => self.say(Level::Error, "authkeys is not good: the old keys stay".to_owned()),
         }
-        match plan {
-            None => self.say(Level::Error, "the configuration is not good: a restart would fail".to_owned()),
-            Some(plan) => {
-                let changes = restart_needed(&self.parts.plan, &plan);
-                for change in &changes {
-                    self.say(Level::Warning, format!("a restart is needed for: {change}"));
-                }
-                if changes.is_empty() {
-                    let text = match same_keys {
-                        true => "Configuration unchanged.",
-                        false => "ha.cf and haresources: nothing that needs a restart",
-                    };
-                    self.say(Level::Info, text.to_owned());
-                }
+        let changes = match config {
+            Some(config) => self.compare(life, config, same_keys),
+            None => {
+                let text = "the configuration is not good: the old one stays, and a restart would fail";
+                self.say(Level::Error, text.to_owned());
+                false
             }
-        }
-        if self.ready {
+        };
+        if self.ready && !changes {
             self.parts.notify.ready("configuration reread");
         }
-        keys
+    }
+
+    /// Whether a new life is to begin.
+    fn compare(&mut self, life: &mut Life, config: Config, same_keys: bool) -> bool {
+        let mut changes = Changes::between(&self.parts.plan, &config.plan);
+        if changes == Changes::default() && *self.parts.parameters.borrow() != config.parameters {
+            changes.renewal.push("what scripts see of ha.cf".to_owned());
+        }
+        for change in &changes.restart {
+            self.say(Level::Warning, format!("a restart is needed for: {change}"));
+        }
+        if !changes.restart.is_empty() {
+            return false;
+        }
+        // A change that was taken back before it was taken over leaves nothing to do, but another order may be on its way.
+        if changes.renewal.is_empty() && self.next.is_none() {
+            let text = match same_keys {
+                true => "Configuration unchanged.",
+                false => "ha.cf and haresources: nothing new",
+            };
+            self.say(Level::Info, text.to_owned());
+            return false;
+        }
+        for change in &changes.renewal {
+            self.say(Level::Info, format!("new in the files: {change}"));
+        }
+        let identity = match (self.parts.begin_life)(&self.parts.state, &config.plan) {
+            Ok(identity) => identity,
+            Err(error) => {
+                self.say(
+                    Level::Error,
+                    format!("no new life can begin: {error}; the old configuration stays"),
+                );
+                return false;
+            }
+        };
+        let mut equipment = (self.parts.equip)(&config);
+        equipment.heart.losses.clone_from(&self.parts.heart.losses);
+        self.say(Level::Info, "Heartbeat restart triggered.".to_owned());
+        let order = self.order(life, Order::Renew);
+        self.next = Some((order, Box::new(Next { config, equipment, identity })));
+        true
     }
 
     // ---- status -------------------------------------------------------------------------------------------------
@@ -673,6 +829,7 @@ fn in_words(order: Order) -> String {
         Order::Standby(set) => format!("standby {}", set.word()),
         Order::Takeover(set) => format!("takeover {}", set.word()),
         Order::Leave => "stop".to_owned(),
+        Order::Renew => "renewal".to_owned(),
     }
 }
 

@@ -38,6 +38,7 @@ use locum_core::{
     sequence::Heard,
     status::Status,
     time::{Instant, Now},
+    wire::message::Holding,
 };
 use locum_sys::clock;
 
@@ -127,6 +128,8 @@ pub enum Up {
         clean: bool,
         /// Begin a new life after this long instead of ending.
         restart: Option<Duration>,
+        /// What the new life goes on with. Until it begins, this one goes on beating.
+        keeps: Option<Holding>,
     },
 }
 

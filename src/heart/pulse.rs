@@ -407,11 +407,11 @@ impl Pulse {
                 Action::Reply { order, answer } => self.send_up(Up::Reply { order, answer }),
                 Action::Remember { node, heard } => self.send_up(Up::Remember { node, heard }),
                 Action::Note(note) => self.send_note(note),
-                Action::Exit { clean, restart } => {
+                Action::Exit { clean, restart, keeps } => {
                     if let Some((level, text)) = self.dog.take().map(|dog| dog.leave(clean)) {
                         self.note(level, text);
                     }
-                    self.send_up(Up::Exit { clean, restart });
+                    self.send_up(Up::Exit { clean, restart, keeps });
                 }
             }
         }

@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
         mpsc::{self, Receiver, SyncSender, TrySendError},
     },
     thread,
@@ -54,7 +54,8 @@ const SYSLOG_SOCKET: &str = "/dev/log";
 pub struct Journal {
     queue: SyncSender<Job>,
     lost: Arc<AtomicU64>,
-    level: Level,
+    /// The quietest level that is written.
+    level: Arc<AtomicU8>,
     /// A signal asked for everything.
     debugging: Arc<AtomicBool>,
 }
@@ -107,8 +108,8 @@ impl Journal {
     pub fn start(targets: Targets) -> io::Result<Self> {
         let (queue, jobs) = mpsc::sync_channel(WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        let journal =
-            Self { queue, lost: Arc::clone(&lost), level: targets.level, debugging: Arc::default() };
+        let level = Arc::new(AtomicU8::new(targets.level as u8));
+        let journal = Self { queue, lost: Arc::clone(&lost), level, debugging: Arc::default() };
         thread::Builder::new()
             .name("journal".to_owned())
             .stack_size(256 * 1024)
@@ -143,12 +144,23 @@ impl Journal {
 
     /// Whether lines of this level are written.
     fn takes(&self, level: Level) -> bool {
-        level >= self.level || self.debugging.load(Ordering::Relaxed)
+        level as u8 >= self.level.load(Ordering::Relaxed) || self.debugging.load(Ordering::Relaxed)
     }
 
     /// Writes everything from now on, whatever was asked for at the start; or again what was asked for.
     pub fn debug(&self, everything: bool) {
         self.debugging.store(everything, Ordering::Relaxed);
+    }
+
+    /// Writes to these from now on. False when so much waits to be written that it was not heard.
+    #[must_use]
+    pub fn redirect(&self, targets: Targets) -> bool {
+        let level = targets.level as u8;
+        let heard = self.queue.try_send(Job::Redirect(Box::new(targets))).is_ok();
+        if heard {
+            self.level.store(level, Ordering::Relaxed);
+        }
+        heard
     }
 
     /// Waits until everything said so far is written, at most this long. Whether it was.
@@ -211,6 +223,7 @@ fn printable(mut text: String) -> String {
 enum Job {
     Line(Line),
     Flush(SyncSender<()>),
+    Redirect(Box<Targets>),
 }
 
 #[derive(Debug)]
@@ -236,6 +249,7 @@ fn write_all(mut targets: Targets, jobs: &Receiver<Job>, lost: &AtomicU64) {
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Line(line) => targets.write(&line),
+            Job::Redirect(to) => targets = *to,
             // Nobody waits any more: nothing is lost by that.
             Job::Flush(done) => drop(done.send(())),
         }

@@ -49,7 +49,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{UnixListener, UnixStream},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 
@@ -249,11 +249,11 @@ fn group_in(file: &str, name: &str) -> Option<u32> {
 }
 
 /// Answers until it is dropped. What is asked comes out of the other end of `questions`; `parameters` are told as they
-/// are.
+/// are at that moment.
 pub async fn serve(
     listener: UnixListener,
     questions: mpsc::Sender<Question>,
-    parameters: BTreeMap<String, String>,
+    parameters: watch::Receiver<BTreeMap<String, String>>,
 ) {
     let listener = Bounded { listener, readers: Arc::default(), owners: Arc::default() };
     let make = router(questions, parameters).into_make_service_with_connect_info::<Caller>();
@@ -261,10 +261,12 @@ pub async fn serve(
     let _ = axum::serve(listener, make).await;
 }
 
-fn router(questions: mpsc::Sender<Question>, parameters: BTreeMap<String, String>) -> Router {
-    let parameters = Arc::new(parameters);
+fn router(
+    questions: mpsc::Sender<Question>,
+    parameters: watch::Receiver<BTreeMap<String, String>>,
+) -> Router {
     Router::new()
-        .route("/parameters", get(async move || Json(parameters.as_ref().clone())))
+        .route("/parameters", get(async move || Json(parameters.borrow().clone())))
         .route("/status", get(status))
         .route("/status/watch", get(watch))
         .route("/standby", post(standby))
@@ -699,7 +701,7 @@ mod tests {
                 let listener = open(&run_dir).unwrap();
                 let (sender, mut questions) = mpsc::channel(8);
                 let parameters = BTreeMap::from([("deadtime".to_owned(), "10".to_owned())]);
-                tokio::spawn(serve(listener, sender, parameters));
+                tokio::spawn(serve(listener, sender, watch::channel(parameters).1));
                 ready.send(()).unwrap();
                 let answering = async {
                     let mut turn = 0;

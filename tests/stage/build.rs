@@ -115,7 +115,7 @@ pub(super) fn write_files(rack: &Rack, story: &Story, node: NodeRef) -> io::Resu
     let config = place.join("ha.d");
     fs::create_dir_all(config.join("resource.d"))?;
     fs::create_dir_all(place.join("conduct"))?;
-    fs::write(config.join("ha.cf"), story.ha_cf(node.cluster, |name| format!("/run/{name}")))?;
+    write_ha_cf(&place, story, node)?;
     fs::write(config.join("haresources"), cluster.haresources())?;
     write_keys(&place, &cluster.keys)?;
     let resources = cluster.groups.iter().flat_map(|words| &words[1..]);
@@ -130,6 +130,11 @@ pub(super) fn write_files(rack: &Rack, story: &Story, node: NodeRef) -> io::Resu
         }
     }
     Ok(())
+}
+
+/// Writes `ha.cf`.
+pub(super) fn write_ha_cf(place: &Path, story: &Story, node: NodeRef) -> io::Result<()> {
+    fs::write(place.join("ha.d/ha.cf"), story.ha_cf(node.cluster, |name| format!("/run/{name}")))
 }
 
 /// Writes `authkeys` as a careful person does: whole, and never readable by others.

@@ -340,6 +340,12 @@ impl<'a> RackStage<'a> {
                 build::write_keys(&build::place(&self.rack, self.story, *node), text).map_err(words)?;
                 self.signal(*node, Sign::HangUp)?;
             }
+            Command::Renew { node, directives } => {
+                let changed = self.story.with(node.cluster, directives);
+                build::write_ha_cf(&build::place(&self.rack, self.story, *node), &changed, *node)
+                    .map_err(words)?;
+                self.signal(*node, Sign::HangUp)?;
+            }
             Command::Script { cluster, conduct } => {
                 let of_cluster = self.story.nodes().filter(|node| node.cluster == *cluster);
                 for node in of_cluster {

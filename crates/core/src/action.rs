@@ -8,6 +8,7 @@ use crate::{
     plan::{LinkIndex, NodeIndex, PingIndex, ResourceId},
     sequence::Heard,
     time::Duration,
+    wire::message::Holding,
 };
 
 /// One thing to do.
@@ -81,6 +82,8 @@ pub enum Action {
         /// Do not end but begin a new life, with a new generation, after this long (what a real peer expects after a
         /// healed partition).
         restart: Option<Duration>,
+        /// What runs and goes on running: the next life is to be told ([`crate::director::Identity::keeps`]).
+        keeps: Option<Holding>,
     },
 }
 

@@ -97,6 +97,8 @@ pub enum Breakage {
     VotesAcrossSets,
     /// Claims: a voter whose file is gone votes at once.
     BlankVotes,
+    /// A peer that is renewed is taken for one that has lost what it held.
+    RenewalIsLoss,
 }
 
 impl Breakage {

@@ -77,6 +77,8 @@ pub struct Identity {
     pub peer_heard: Option<Heard>,
     /// What an earlier life left running and could not be stopped, in the order of the plan.
     pub stuck: Vec<ResourceId>,
+    /// What the life before this one held and left running, for this one to go on with; `None` for a fresh start.
+    pub keeps: Option<Holding>,
     /// Any number; spreads acknowledgements and requests.
     pub seed: u64,
 }
@@ -126,6 +128,8 @@ struct Peer {
     received: Received,
     uuid: Option<Uuid>,
     locum: Option<bool>,
+    /// It began this life with what it held before, and this is what it was.
+    keeps: Option<Holding>,
     /// The groups that it says it could not start.
     failed: Vec<GroupIndex>,
     /// What it last called itself in the life we know.
@@ -187,6 +191,7 @@ impl Director {
             received: Received::new(identity.peer_heard, identity.seed),
             uuid: None,
             locum: None,
+            keeps: None,
             failed: Vec::new(),
             state: None,
             left: false,
@@ -210,7 +215,7 @@ impl Director {
             groups: Sets::new(&plan, &identity.stuck),
             books: plan.groups.iter().map(|_| Book::default()).collect(),
             labels: plan.nodes.iter().map(|_| Label { weight: WEIGHT, site: String::new() }).collect(),
-            r1: R1::new(plan.auto_failback),
+            r1: R1::new(plan.auto_failback, identity.keeps),
             ipfail: Ipfail::new(&plan),
             fencing: None,
             left: None,
@@ -569,6 +574,7 @@ impl Director {
                 self.note(Level::Info, "Heartbeat shutdown in progress.".to_string());
                 self.with_r1(|r1, view| r1.order_leave(view, Some(id)));
             }
+            Order::Renew => self.with_r1(|r1, view| r1.order_renew(view, id)),
         }
     }
 
@@ -579,6 +585,7 @@ impl Director {
             now: self.now.instant,
             peer: self.peer.as_ref().map(|peer| peer.name.as_str()),
             peer_up: self.peer.as_ref().is_some_and(|peer| peer.watch.state().is_up() && !peer.left),
+            peer_keeps: self.peer.as_ref().and_then(|peer| peer.keeps),
             peer_failed: self.peer.as_ref().map_or(&[], |peer| &peer.failed),
             peer_locum: self.peer.as_ref().is_some_and(|peer| peer.locum == Some(true)),
             is_first: self.peer.as_ref().is_some_and(|peer| self.plan.me < peer.node),
@@ -606,8 +613,9 @@ impl Director {
                 self.with_r1(|r1, view| r1.groups_changed(view));
                 continue;
             }
-            // What a leave waits for may also end by a word of the peer.
+            // What a leave or a renewal waits for may also end by a word of the peer.
             self.with_r1(|r1, view| r1.leaving_goes_on(view));
+            self.with_r1(|r1, view| r1.renewal_goes_on(view));
             if self.r1.rests() {
                 break;
             }
@@ -627,12 +635,19 @@ impl Director {
             Step::SayToPeer(body) => self.say_to_peer(body),
             Step::WantGroup(group, run) => self.groups.want(group, run, &mut self.out),
             Step::Want(set, run) => self.groups.want_set(set, run, &mut self.out),
+            Step::Keep(set) => self.groups.keep_set(set, &mut self.out),
             Step::Announce(set) => {
                 let addresses: Vec<ResourceId> = self.groups.addresses_of(set).collect();
                 self.out.extend(addresses.into_iter().map(Action::Announce));
             }
             Step::Answer(order, answer) => self.reply(order, answer),
             Step::Note(level, text) => self.note(level, text),
+            Step::Renewed(kept) => {
+                self.remember();
+                self.note(Level::Info, "Restarting heartbeat.".to_string());
+                let restart = Some(Duration::ZERO);
+                self.out.push_back(Action::Exit { clean: true, restart, keeps: Some(kept) });
+            }
             Step::Left { restart, clean } => {
                 let peer_up = self.peer.as_ref().is_some_and(|p| p.watch.state().is_up() && !p.left);
                 let linger = if peer_up { LINGER } else { Duration::ZERO };
@@ -666,7 +681,7 @@ impl Director {
             let me = &self.plan.nodes[self.plan.me.0];
             self.note(Level::Info, format!("{me} Heartbeat shutdown complete."));
             let restart = leaving.restart.then(|| self.plan.timing.deadtime + Duration::from_secs(1));
-            self.out.push_back(Action::Exit { clean: leaving.clean, restart });
+            self.out.push_back(Action::Exit { clean: leaving.clean, restart, keeps: None });
         }
     }
 
@@ -678,7 +693,7 @@ impl Director {
         // Whoever asked may be a script that looks at nothing. (A leave is never refused.)
         match &answer {
             Answer::Done(_) => {}
-            Answer::Refused(why) => self.note(Level::Warning, format!("switchover refused: {why}")),
+            Answer::Refused(why) => self.note(Level::Warning, format!("refused: {why}")),
             Answer::TimedOut(why) => self.note(Level::Warning, format!("switchover not finished: {why}")),
         }
         self.out.push_back(Action::Reply { order, answer });

@@ -162,4 +162,7 @@ pub enum Order {
     Takeover(Holding),
     /// `locum stop`, TERM: leave the cluster gracefully.
     Leave,
+    /// HUP with changed files: end this life and keep what runs, for the next one to go on with. Done at once, or
+    /// refused.
+    Renew,
 }

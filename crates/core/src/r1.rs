@@ -50,6 +50,7 @@ mod doubt;
 mod fencing;
 mod handover;
 mod legacy;
+mod renewal;
 
 pub use fencing::FENCE_PAUSE;
 use fencing::Fence;
@@ -102,12 +103,16 @@ pub enum Step {
     Fence,
     /// Start (`true`) or stop the groups of a set.
     Want(Holding, bool),
+    /// The groups of a set run, from the life before this one.
+    Keep(Holding),
     /// Announce the addresses of the running groups of a set again.
     Announce(Holding),
     /// Answer a person.
     Answer(OrderId, Answer),
     /// A line for the log.
     Note(Level, String),
+    /// This life ends and nothing is stopped: the next one goes on with this.
+    Renewed(Holding),
     /// Everything is released and said; `restart`: begin a new life (a real peer after a healed partition).
     Left {
         /// Come back with a new generation.
@@ -126,6 +131,8 @@ pub struct View<'a> {
     pub peer: Option<&'a str>,
     /// Whether the peer is heard.
     pub peer_up: bool,
+    /// What the peer has kept through a restart, if its life began so.
+    pub peer_keeps: Option<Holding>,
     /// The groups that the peer says it could not start.
     pub peer_failed: &'a [GroupIndex],
     /// Whether the peer is a node of Locum (it said so in its status).
@@ -180,6 +187,12 @@ pub struct R1 {
     hand_back: Option<(Holding, Instant)>,
     leave: Option<Leave>,
     restart_at: Option<Instant>,
+    /// A person waits for the next life, and until then.
+    renewal: Option<(OrderId, Instant)>,
+    /// This life began with what the one before it held.
+    is_renewed: bool,
+    /// A real peer has restarted: whether it still holds our local set is known when it speaks.
+    home_due: bool,
     legacy: Legacy,
     /// The proof of the peer's death.
     fence: Fence,
@@ -195,10 +208,10 @@ struct Leave {
 }
 
 impl R1 {
-    /// Holding nothing, before the links came up.
+    /// Before the links came up, holding what the life before this one left running: usually nothing.
     #[must_use]
-    pub const fn new(failback: AutoFailback) -> Self {
-        Self {
+    pub fn new(failback: AutoFailback, keeps: Option<Holding>) -> Self {
+        let mut new = Self {
             failback,
             state: State::Init,
             mine: Holding::None,
@@ -218,11 +231,18 @@ impl R1 {
             hand_back: None,
             leave: None,
             restart_at: None,
+            renewal: None,
+            is_renewed: false,
+            home_due: false,
             legacy: Legacy::new(),
             fence: Fence::Idle,
             peer_may_hold: true,
             steps: VecDeque::new(),
+        };
+        if let Some(kept) = keeps {
+            new.go_on_with(kept);
         }
+        new
     }
 
     /// What is to be done next, oldest first.
@@ -299,6 +319,7 @@ impl R1 {
             self.takeover.map(|(_, _, until)| until),
             self.hand_back.map(|(_, at)| at),
             self.restart_at,
+            self.renewal.map(|(_, until)| until),
             match self.fence {
                 Fence::Failed { again, .. } => Some(again),
                 Fence::Idle | Fence::Asked { .. } => None,
@@ -317,7 +338,7 @@ impl R1 {
             return;
         }
         self.state = State::Starting;
-        self.say(Body::Starting);
+        self.say_starting();
         if view.peer_up && self.legacy.speaks {
             self.ask_for_groups(view);
         } else if view.peer_up {
@@ -342,26 +363,27 @@ impl R1 {
         self.abandon_orders(view, "has left");
     }
 
-    /// The peer has begun a new life: whatever it held it has swept.
+    /// The peer has begun a new life: whatever it held it has swept, or it says what it has kept.
     pub fn peer_restarted(&mut self, view: &View<'_>) {
         self.peer_may_hold = true;
         self.end_fencing(view);
-        self.theirs = Some(Holding::None);
         self.other_stable = false;
         self.seized = Holding::None;
         self.contested = None;
+        self.begin_anew(view, false);
         self.end_doubt();
-        self.failback_due = true;
         if self.state != State::Stable {
             return self.ask_again(view);
         }
         if matches!(self.handover, Handover::Giving { .. } | Handover::Given { .. }) {
-            self.mine = self.mine.plus(self.given());
+            self.mine = self.mine.plus(self.given().minus(self.theirs()));
             self.steps.push_back(Step::Want(self.mine, true));
         }
         self.handover = Handover::Idle;
         self.abandon_orders(view, "has restarted");
-        if !self.mine.has_local() && self.leave.is_none() {
+        if !view.peer_locum {
+            self.home_due = true;
+        } else if !self.mine.has_local() && !self.theirs().has_local() && self.leave.is_none() {
             self.acquire_local();
         }
     }
@@ -481,7 +503,7 @@ impl R1 {
             if self.state == State::Received {
                 self.settle();
             } else if matches!(self.state, State::Starting | State::BothStarting) {
-                self.say(Body::Starting);
+                self.say_starting();
                 self.settle_at = Some(now + WAIT);
             }
         }
@@ -518,10 +540,9 @@ impl R1 {
     // ---- settling -----------------------------------------------------------------------------------------------
 
     fn heard_starting(&mut self, view: &View<'_>) {
-        self.theirs = Some(Holding::None);
         self.peer_may_hold = true;
         self.other_stable = false;
-        self.failback_due = true;
+        self.begin_anew(view, true);
         match self.state {
             State::Init | State::Leaving | State::Left => {}
             _ if breakage::is(Breakage::NoAnswerToStarting) => {}
@@ -559,6 +580,7 @@ impl R1 {
             }
             State::Starting | State::BothStarting => self.received(view),
             State::Stable => {
+                self.go_home(view);
                 let became_stable = self.other_stable && !was_stable;
                 self.withdraw_claim();
                 self.compare(view);
@@ -656,7 +678,7 @@ impl R1 {
         if self.state != State::Init && (moving || !view.groups.at_rest(Holding::All)) {
             return false;
         }
-        let spoke = self.state != State::Init;
+        let spoke = self.state != State::Init || self.is_renewed;
         self.state = State::Leaving;
         self.mine = Holding::None;
         self.fence = Fence::Idle;

@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path};
 
-use locum_core::config::{Checked, Files, Options, Severity, check, keys, plan, restart_needed};
+use locum_core::config::{Changes, Checked, Files, Options, Severity, check, keys, plan};
 use proptest::prelude::*;
 
 /// What is said about the files of one directory.
@@ -277,20 +277,31 @@ fn what_needs_a_restart_is_said() {
         plan(&files, "web1", &Options::default()).0.expect("a good configuration")
     };
     let old = plan("bcast eth1\nserial /dev/ttyS0\nnode web1 web2\n", "web1 10.0.0.1\nweb2 nfs\n");
-    assert_eq!(restart_needed(&old, &old), Vec::<String>::new());
+    assert_eq!(Changes::between(&old, &old), Changes::default());
     let comments =
         plan("# c\nbcast eth1\nserial /dev/ttyS0\nnode web1,web2\n", "web1 \\\n 10.0.0.1\nweb2 nfs\n");
-    assert_eq!(restart_needed(&old, &comments), Vec::<String>::new());
+    assert_eq!(Changes::between(&old, &comments), Changes::default());
     let swapped = plan("bcast eth1\nserial /dev/ttyS0\nnode web1 web2\n", "web2 nfs\nweb1 10.0.0.1\n");
-    assert_eq!(restart_needed(&old, &swapped), ["haresources: the lines are in another order"]);
+    let changes = Changes::between(&old, &swapped);
+    assert!(changes.renewal.is_empty());
+    assert_eq!(changes.restart, ["haresources: the lines are in another order"]);
     let new = plan(
         "udpport 700\nbcast eth1 eth2\nnode web1 web3\ndeadtime 10\nauto_failback off\nlogfile /l\nping 10.0.0.9\n",
         "web1 10.0.0.1 httpd\nweb3 ldap\n",
     );
+    let changes = Changes::between(&old, &new);
     assert_eq!(
-        restart_needed(&old, &new),
+        changes.restart,
         [
             "node: web1 web2 runs, the file says web1 web3",
+            "group 10.0.0.1: the file says something else now",
+            "group nfs: runs, but is no longer in the file",
+            "group ldap: is new in the file",
+        ]
+    );
+    assert_eq!(
+        changes.renewal,
+        [
             "warntime: 15 s runs, the file says 5 s",
             "deadtime: 30 s runs, the file says 10 s",
             "initdead: 30 s runs, the file says 20 s",
@@ -300,9 +311,6 @@ fn what_needs_a_restart_is_said() {
             "link /dev/ttyS0: runs, but is no longer in the file",
             "link eth2: is new in the file",
             "ping node 10.0.0.9: is new in the file",
-            "group 10.0.0.1: the file says something else now",
-            "group nfs: runs, but is no longer in the file",
-            "group ldap: is new in the file",
             "log settings of ha.cf",
         ]
     );

@@ -39,7 +39,8 @@ struct Node {
 impl Node {
     fn new(plan: Plan) -> Self {
         let (plan, at) = (Arc::new(plan), Instant::from_millis(1000));
-        let identity = Identity { uuid: uuid(0), generation: 10, peer_heard: None, seed: 3, stuck: vec![] };
+        let identity =
+            Identity { uuid: uuid(0), generation: 10, peer_heard: None, seed: 3, stuck: vec![], keeps: None };
         let director = Director::new(Arc::clone(&plan), keys(), identity, now(at));
         let mut node = Self {
             director,

@@ -365,8 +365,14 @@ fn log_badpack_off_silences_wrong_keys_alone() {
     for bad_packets in [true, false] {
         let logging = Logging { bad_packets, ..Logging::default() };
         let plan = Plan { logging, ..Plan::clone(&plan(0, AutoFailback::On)) };
-        let identity =
-            Identity { uuid: uuid(0), generation: 7, peer_heard: None, stuck: Vec::new(), seed: 1 };
+        let identity = Identity {
+            uuid: uuid(0),
+            generation: 7,
+            peer_heard: None,
+            stuck: Vec::new(),
+            keeps: None,
+            seed: 1,
+        };
         let mut director = Director::new(Arc::new(plan), keys(), identity, start);
         for bytes in [frame.as_slice(), b"noise"] {
             let from = Source::Udp(([10, 0, 0, if bytes == b"noise" { 8 } else { 9 }], 694).into());

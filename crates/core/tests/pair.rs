@@ -83,7 +83,7 @@ fn a_set_that_did_not_start_there_was_not_moved() {
     pair.failing.insert((1, Operation::Start, "two".into()));
     let refused = Answer::Refused("a resource could not be started on b".into());
     assert_eq!(pair.order(0, Order::Standby(Holding::Local)), Some(refused));
-    let logged = "switchover refused: a resource could not be started on b";
+    let logged = "refused: a resource could not be started on b";
     assert_eq!(
         pair.nodes[0].notes.iter().filter(|note| note.ends_with(logged)).count(),
         1,

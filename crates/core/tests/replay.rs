@@ -469,7 +469,7 @@ fn replay(life: &Life) -> Vec<Compared> {
     let begin = |part: usize| captures[part][0].at + micros(life.parts[part].window.0.max(0.0));
     let own = captures[0].iter().find(|heard| heard.message.src == me && heard.at >= begin(0)).unwrap();
     let (uuid, generation) = (own.message.src_uuid.unwrap(), own.message.generation.unwrap());
-    let identity = Identity { uuid, generation, peer_heard: None, stuck: Vec::new(), seed: 7 };
+    let identity = Identity { uuid, generation, peer_heard: None, stuck: Vec::new(), keeps: None, seed: 7 };
 
     let mut node = if life.start == Start::Seen {
         Node::new(plan, keys, identity, own.at)

@@ -89,6 +89,15 @@ impl Daemon {
         rack.start(node, &Program::new(words).output(LOG))
     }
 
+    /// What makes the node's daemon read its files again.
+    pub(crate) fn reread(self, rack: &Rack, node: &str) -> Result<(), Fault> {
+        let hang_up = "kill -HUP $(head -n 1 /run/locum/locum.pid)";
+        match self {
+            Self::Locum => complete(rack, node, &["/bin/sh", "-c", hang_up]),
+            Self::Heartbeat => complete(rack, node, &[HEARTBEAT, "-r"]),
+        }
+    }
+
     /// Asks a node to give (`standby`) or to get (`takeover`) a set. Heartbeat's commands do not wait for the outcome.
     pub(crate) fn ask_to_move(
         self,

@@ -183,7 +183,7 @@ fn step(rng: &mut Rng, head: &str) -> String {
         .chain(["all", "all"])
         .collect();
     let link = rng.pick(&links);
-    match rng.below(23) {
+    match rng.below(25) {
         0 | 1 => format!("power-off {node}"),
         2..=4 => format!("power-on {node}"),
         5 => format!("kill {node}"),
@@ -197,6 +197,7 @@ fn step(rng: &mut Rng, head: &str) -> String {
         16 => format!("stop {node}"),
         17 | 18 => "settle".to_owned(),
         19 | 20 => format!("standby {node} {}", rng.pick(&["all", "foreign", "local", "failback"])),
+        21 | 22 => format!("renew {node} keepalive {}ms", rng.pick(&[80, 120, 150])),
         _ => format!("takeover {node} {}", rng.pick(&["all", "foreign", "local", "failback"])),
     }
 }

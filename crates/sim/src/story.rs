@@ -48,7 +48,8 @@
 //! **The commands**, one a line: `start NODE…`, `stop NODE` (graceful, waits for the end), `power-off NODE…`,
 //! `power-on NODE…`, `kill NODE` (the daemon alone; kernel and services stay), `freeze NODE`, `thaw NODE`,
 //! `cut LINK… [from NODE]`, `heal LINK…`, `lose PERCENT% LINK…|all`, `standby|takeover NODE all|foreign|local|failback` (waits
-//! for the answer), `keys NODE LINE; LINE…` (new `authkeys`, then HUP), `replay NODE TIME` (everybody on its links
+//! for the answer), `keys NODE LINE; LINE…` (new `authkeys`, then HUP), `renew NODE LINE; LINE…` (these directives of
+//! `ha.cf` changed, then HUP), `replay NODE TIME` (everybody on its links
 //! hears for so long, over and over, what NODE sent in its life before the present or last one), `device works|fails`,
 //! `wait TIME`, `settle [within TIME]` (until nothing changes any more).
 //!
@@ -286,6 +287,13 @@ pub enum Command {
         /// The file's text.
         text: String,
     },
+    /// Other directives in `ha.cf`, then HUP.
+    Renew {
+        /// Whose.
+        node: NodeRef,
+        /// The directives that are changed.
+        directives: Vec<(String, String)>,
+    },
     /// A script behaves otherwise from now on.
     Script {
         /// In which cluster.
@@ -496,6 +504,16 @@ impl Story {
         let links = self.links();
         let third = links.iter().position(|l| l.name == link.name).unwrap_or(0) + 1;
         IpAddr::from([10, 77, u8::try_from(third).unwrap_or(u8::MAX), last])
+    }
+
+    /// The same story with other directives in a cluster.
+    #[must_use]
+    pub fn with(&self, cluster: usize, directives: &[(String, String)]) -> Self {
+        let mut changed = self.clone();
+        let known = &mut changed.clusters[cluster].directives;
+        known.retain(|(name, _)| directives.iter().all(|(other, _)| other != name));
+        known.extend_from_slice(directives);
+        changed
     }
 
     /// The text of `ha.cf`, the same for all nodes of a cluster. A serial line's device is what `device` makes of
@@ -962,6 +980,10 @@ fn command(story: &Story, text: &str) -> Result<Command, String> {
             let lines = text.splitn(3, ' ').nth(2).unwrap_or_default();
             Command::Keys { node: node_ref(story, name)?, text: keys_text(lines) }
         }
+        ["renew", name, _, ..] => {
+            let lines = text.splitn(3, ' ').nth(2).unwrap_or_default();
+            Command::Renew { node: node_ref(story, name)?, directives: directives(lines)? }
+        }
         ["script", said @ ..] => Command::Script { cluster: 0, conduct: conduct(said, &story.clusters[0])? },
         ["device", manner] => Command::Device { works: device(manner)? },
         ["replay", name, time] => Command::Replay { node: node_ref(story, name)?, time: parse_time(time)? },
@@ -971,10 +993,19 @@ fn command(story: &Story, text: &str) -> Result<Command, String> {
         _ => {
             return Err(format!(
                 "`{text}` is not a command; known are: start, stop, power-off, power-on, kill, freeze, thaw, cut, \
-                 heal, lose, standby, takeover, keys, script, device, replay, wait, settle"
+                 heal, lose, standby, takeover, keys, renew, script, device, replay, wait, settle"
             ));
         }
     })
+}
+
+/// Directives of `ha.cf`, with a semicolon between two.
+fn directives(text: &str) -> Result<Vec<(String, String)>, String> {
+    let directive = |line: &str| match line.trim().split_once(' ') {
+        Some((name, value)) if DIRECTIVES.contains(&name) => Ok((name.to_owned(), value.trim().to_owned())),
+        _ => Err(format!("`{line}` is no directive with a value; known are: {}", DIRECTIVES.join(", "))),
+    };
+    text.split(';').map(directive).collect()
 }
 
 #[cfg(test)]

@@ -230,6 +230,11 @@ impl<'a> Theatre<'a> {
                 let daemon = self.daemon(*node);
                 self.world.rekey(daemon, keys);
             }
+            Command::Renew { node, directives } => {
+                let plan = Arc::new(plan(&self.story.with(node.cluster, directives), *node)?);
+                let daemon = self.daemon(*node);
+                self.waiting.extend(self.world.renew(daemon, plan));
+            }
             Command::Script { cluster, conduct } => self.conduct(*cluster, conduct),
             Command::Device { works } => {
                 for daemon in &mut self.world.daemons {

@@ -23,7 +23,7 @@ use locum_core::{
     sequence::Heard,
     status::Status,
     time::{Instant, Now},
-    wire::message::Uuid,
+    wire::message::{Holding, Uuid},
 };
 
 use crate::{
@@ -46,6 +46,8 @@ const ADDRESS_TIME: Duration = Duration::from_millis(1);
 const STATUS_TIME: Duration = Duration::from_millis(5);
 /// What a device needs to reset a node, or to find that it cannot.
 const DEVICE_TIME: Duration = Duration::from_millis(100);
+/// What a daemon needs to go from one life to the next.
+const RENEWAL_TIME: Duration = Duration::from_millis(20);
 /// What the answer of a ping node needs.
 const ECHO_TIME: Duration = Duration::from_micros(300);
 /// The wall clock when the world begins: 2002-04-01.
@@ -85,6 +87,8 @@ pub struct Host {
 pub struct Daemon {
     /// What it was made from; keys and conducts as they are now.
     pub setup: Setup,
+    /// What its files say, if they were changed since it began its life.
+    pub written: Option<Arc<Plan>>,
     /// Which resources run on its host, as the kernel and the scripts know it.
     pub held: BTreeSet<ResourceId>,
     /// Its process.
@@ -111,6 +115,8 @@ pub enum Life {
     Down,
     /// It looks for leftovers before its first beat; these are left to look at.
     Sweeping(Vec<ResourceId>),
+    /// It has ended one life of its mind and is about to begin the next, while everything runs on.
+    Between,
     /// It runs.
     Up(Box<Up>),
 }
@@ -152,6 +158,7 @@ enum Happening {
     Echo { daemon: usize, life: u64, ping: PingIndex, bytes: Arc<[u8]> },
     Sweep { daemon: usize, life: u64 },
     Return { daemon: usize, life: u64 },
+    Renewed { daemon: usize, life: u64, keeps: Holding },
     Replay { daemon: usize, at: usize, until: u64 },
 }
 
@@ -244,6 +251,7 @@ impl World {
     pub fn add(&mut self, setup: Setup) {
         self.daemons.push(Daemon {
             setup,
+            written: None,
             held: BTreeSet::new(),
             life: Life::Down,
             lives: 0,
@@ -262,6 +270,7 @@ impl World {
         }
         d.lives += 1;
         d.generation += 1;
+        d.read_files();
         let groups = d.setup.plan.groups.iter().enumerate();
         let all = groups.flat_map(|(g, group)| {
             (0..group.resources.len())
@@ -355,6 +364,12 @@ impl World {
         self.feed(daemon, Input::Keys(keys));
     }
 
+    /// Other files, and HUP.
+    pub fn renew(&mut self, daemon: usize, plan: Arc<Plan>) -> Option<OrderId> {
+        self.daemons[daemon].written = Some(plan);
+        self.order(daemon, Order::Renew)
+    }
+
     /// Puts bytes on a segment, as if sent by `from`; all daemons there hear them.
     pub fn inject(&mut self, segment: usize, from: Source, bytes: &[u8]) {
         let bytes: Arc<[u8]> = bytes.into();
@@ -400,7 +415,7 @@ impl World {
     pub fn status(&self, daemon: usize) -> Option<Status> {
         match &self.daemons[daemon].life {
             Life::Up(up) => Some(up.director.status(moment(self.now, up.clock_zero))),
-            Life::Down | Life::Sweeping(_) => None,
+            Life::Down | Life::Sweeping(_) | Life::Between => None,
         }
     }
 
@@ -452,6 +467,11 @@ impl World {
             Happening::Return { daemon, life } => {
                 if self.daemons[daemon].lives == life {
                     self.start(daemon);
+                }
+            }
+            Happening::Renewed { daemon, life, keeps } => {
+                if self.daemons[daemon].lives == life {
+                    self.first_beat(daemon, Some(keeps));
                 }
             }
             Happening::Replay { daemon, at, until } => self.replay_frame(daemon, at, until),
@@ -600,7 +620,8 @@ impl World {
                 }
             }
             Action::Note(note) => self.notes.push(Noted { at: self.now, daemon, note }),
-            Action::Exit { clean, restart } => {
+            Action::Exit { keeps: Some(keeps), .. } => self.renewed(daemon, keeps),
+            Action::Exit { clean, restart, keeps: None } => {
                 if clean {
                     self.check_exit(daemon);
                 } else {
@@ -842,7 +863,7 @@ impl World {
                 let job = Job { ticket: None, resource, operation: Operation::Status, outcome };
                 self.begin(daemon, took, job);
             }
-            _ => self.first_beat(daemon),
+            _ => self.first_beat(daemon, None),
         }
     }
 
@@ -860,7 +881,18 @@ impl World {
         self.sweep(daemon);
     }
 
-    fn first_beat(&mut self, daemon: usize) {
+    /// A life has ended and stopped nothing: the next one begins with the new files.
+    fn renewed(&mut self, daemon: usize, keeps: Holding) {
+        self.end(daemon);
+        let d = &mut self.daemons[daemon];
+        d.life = Life::Between;
+        d.generation += 1;
+        d.read_files();
+        let life = d.lives;
+        self.at(self.now + nanos(RENEWAL_TIME), Happening::Renewed { daemon, life, keeps });
+    }
+
+    fn first_beat(&mut self, daemon: usize, keeps: Option<Holding>) {
         let seed = self.rng.bits();
         // Every start finds the monotonic clock somewhere else.
         let clock_zero = self.rng.below(1 << 50);
@@ -870,7 +902,7 @@ impl World {
         uuid[0] = u8::try_from(daemon).unwrap_or(u8::MAX);
         let peer = d.setup.plan.peer();
         // What was swept and still runs could not be stopped.
-        let is_swept = peer.is_some() && !crate::planted_no_sweep();
+        let is_swept = keeps.is_none() && peer.is_some() && !crate::planted_no_sweep();
         let stuck = if is_swept { d.held.iter().copied().collect() } else { Vec::new() };
         if !stuck.is_empty() {
             self.checks.doubt();
@@ -880,6 +912,7 @@ impl World {
             generation: d.generation,
             seed,
             stuck,
+            keeps,
             peer_heard: peer.and_then(|peer| d.remembered.get(&peer).copied()),
         };
         let director =
@@ -917,6 +950,12 @@ impl World {
 }
 
 impl Daemon {
+    fn read_files(&mut self) {
+        if let Some(plan) = self.written.take() {
+            self.setup.plan = plan;
+        }
+    }
+
     /// The generation of its present or last life.
     #[must_use]
     pub fn generation(&self) -> u64 {

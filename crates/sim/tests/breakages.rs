@@ -34,6 +34,7 @@ const TABLE: &[(Breakage, &str, &str)] = &[
     (NoWaitBeforeYield, "ipfail-both", ""),
     (TakeoverUnfenced, "fence-fails", ""),
     (NoAnnouncementAfterHeal, "partition", "+ client: 172.23.2.14 none"),
+    (RenewalIsLoss, "renew-all", "runs on two hosts"),
 ];
 
 fn run(name: &str) -> Result<(), String> {

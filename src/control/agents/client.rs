@@ -50,9 +50,10 @@ struct Running {
 }
 
 impl Clients {
-    /// Starts all of them, in the order of `ha.cf`. Needs a runtime around it.
+    /// Starts all of them, in the order of `ha.cf`, as soon as there is `room`: those before them have ended. Needs a
+    /// runtime around it.
     #[must_use]
-    pub fn start(agents: &Agents, reboot: &Reboot) -> Self {
+    pub fn start(agents: &Agents, reboot: &Reboot, room: &watch::Receiver<bool>) -> Self {
         let start = |client: &Client| {
             let (end, ended) = watch::channel(false);
             let keeper = Keeper {
@@ -60,6 +61,7 @@ impl Clients {
                 client: client.clone(),
                 name: client.command.join(" "),
                 end: ended,
+                room: room.clone(),
                 reboot: Arc::clone(reboot),
             };
             Running { name: keeper.name.clone(), end, task: tokio::spawn(keeper.keep()) }
@@ -86,6 +88,7 @@ struct Keeper {
     client: Client,
     name: String,
     end: watch::Receiver<bool>,
+    room: watch::Receiver<bool>,
     reboot: Reboot,
 }
 
@@ -98,7 +101,13 @@ enum Next {
 }
 
 impl Keeper {
-    async fn keep(self) {
+    async fn keep(mut self) {
+        let mut ended = self.end.clone();
+        tokio::select! {
+            _ = ended.wait_for(|&end| end) => return,
+            // An error means that whoever made room is gone, and with it what it ended.
+            _ = self.room.wait_for(|&free| free) => {}
+        }
         let user = self.client.user.clone();
         let user = match spawn_blocking(move || User::named(&user)).await.map_err(io::Error::other).flatten()
         {

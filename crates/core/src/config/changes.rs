@@ -1,4 +1,4 @@
-//! What a running daemon cannot take over from changed files.
+//! What a running daemon can and cannot take over from changed files.
 
 use alloc::{
     format,
@@ -10,10 +10,42 @@ use super::diag::shown;
 use super::value::Shown;
 use crate::plan::{Group, Plan};
 
-/// What differs between the plan that runs and the one that the files say now, one line each; all of it needs a
-/// restart of the daemon.
-#[must_use]
-pub fn restart_needed(old: &Plan, new: &Plan) -> Vec<String> {
+/// What differs between the plan that runs and the one that the files say now, one line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// A new life of the daemon takes these over while everything runs on ([`crate::event::Order::Renew`]).
+    pub renewal: Vec<String>,
+    /// These change what runs where: the daemon has to leave the cluster and come back.
+    pub restart: Vec<String>,
+}
+
+impl Changes {
+    /// Between two plans.
+    #[must_use]
+    pub fn between(old: &Plan, new: &Plan) -> Self {
+        Self { renewal: renewal(old, new), restart: restart(old, new) }
+    }
+}
+
+fn restart(old: &Plan, new: &Plan) -> Vec<String> {
+    let mut changes = Vec::new();
+    let mut differs = |old: String, new: String| {
+        if old != new {
+            changes.push(format!("node: {old} runs, the file says {new}"));
+        }
+    };
+    differs(names(&old.nodes), names(&new.nodes));
+    differs(shown(&old.nodes[old.me.0]), shown(&new.nodes[new.me.0]));
+    lists("group", &old.groups, &new.groups, |group| shown(&group.key), &mut changes);
+    // The order of the groups is the order in which they are started; moved lines are a change too.
+    let order = |groups: &[Group]| groups.iter().map(|group| group.key.clone()).collect::<Vec<_>>();
+    if changes.is_empty() && order(&old.groups) != order(&new.groups) {
+        changes.push("haresources: the lines are in another order".into());
+    }
+    changes
+}
+
+fn renewal(old: &Plan, new: &Plan) -> Vec<String> {
     let mut changes = Vec::new();
     let mut differs = |what: &str, old: String, new: String| {
         if old != new {
@@ -21,7 +53,6 @@ pub fn restart_needed(old: &Plan, new: &Plan) -> Vec<String> {
         }
     };
     differs("cluster", shown(&old.cluster), shown(&new.cluster));
-    differs("node", names(&old.nodes), names(&new.nodes));
     for (what, old, new) in [
         ("keepalive", old.timing.keepalive, new.timing.keepalive),
         ("warntime", old.timing.warntime, new.timing.warntime),
@@ -47,12 +78,6 @@ pub fn restart_needed(old: &Plan, new: &Plan) -> Vec<String> {
     differs("realtime", realtime(old), realtime(new));
     lists("link", &old.links, &new.links, |link| shown(&link.name), &mut changes);
     lists("ping node", &old.pings, &new.pings, |ping| shown(&ping.name), &mut changes);
-    lists("group", &old.groups, &new.groups, |group| shown(&group.key), &mut changes);
-    // The order of the groups is the order in which they are started; moved lines are a change too.
-    let order = |groups: &[Group]| groups.iter().map(|group| group.key.clone()).collect::<Vec<_>>();
-    if changes.is_empty() && order(&old.groups) != order(&new.groups) {
-        changes.push("haresources: the lines are in another order".into());
-    }
     for (what, differ) in [
         ("stonith", old.fencing != new.fencing),
         ("respawn and failfast", old.clients != new.clients || old.ipfail != new.ipfail),

@@ -19,7 +19,7 @@ mod value;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
-pub use changes::restart_needed;
+pub use changes::Changes;
 pub use diag::{Diag, Explained, FileName, Place, Severity};
 pub(crate) use value::Written;
 

@@ -109,7 +109,7 @@ impl Director {
                 // again.
                 return self.count_refusal("before-status");
             }
-            Life::First | Life::Restarted => self.begin_life(generation, life),
+            Life::First | Life::Restarted => self.begin_life(generation, life, message.keeps),
             Life::Same if is_status && peer.watch.state().is_down() && seq <= peer.last_status => {
                 return self.refuse(from, "replayed", &"an old status of a dead node");
             }
@@ -324,7 +324,7 @@ impl Director {
         (timing.warntime.min(dead), dead)
     }
 
-    fn begin_life(&mut self, generation: u64, life: Life) {
+    fn begin_life(&mut self, generation: u64, life: Life, keeps: Option<Holding>) {
         let Some(peer) = &mut self.peer else { return };
         let known = peer.received.generation();
         peer.received.begin(generation);
@@ -333,6 +333,8 @@ impl Director {
         peer.waiting.clear();
         peer.failed.clear();
         peer.left = false;
+        peer.keeps = keeps.filter(|_| !breakage::is(Breakage::RenewalIsLoss));
+        let is_renewed = peer.keeps.is_some();
         self.ipfail.iter_mut().for_each(Ipfail::forget_peer);
         let was = peer.watch.state();
         if was.is_down() {
@@ -346,7 +348,9 @@ impl Director {
         self.say_status();
         if life == Life::Restarted {
             self.note(Level::Info, format!("Heartbeat restart on node {name}"));
-            self.keep_books_of_loss();
+            if !is_renewed {
+                self.keep_books_of_loss();
+            }
             self.with_r1(R1::peer_restarted);
         }
     }

@@ -39,6 +39,8 @@ impl Director {
         message.unix_seconds = self.now.unix_seconds.max(1);
         message.ttl = Some(self.plan.framing.ttl);
         message.locum = is_status.then_some(LOCUM_VERSION);
+        let tells = is_status || matches!(message.body, Body::Starting);
+        message.keeps = tells.then(|| self.r1.keeps()).flatten();
         message.failed = is_status.then(|| self.failed_keys()).filter(|keys| !keys.is_empty());
         if numbered {
             message.seq = Some(self.sent.next());

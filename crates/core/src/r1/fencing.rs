@@ -117,7 +117,7 @@ impl R1 {
         if matches!(self.state, State::Starting | State::BothStarting | State::Received) {
             self.state = State::Starting;
             self.settle_at = Some(view.now + WAIT);
-            self.say(Body::Starting);
+            self.say_starting();
         }
     }
 

@@ -67,8 +67,14 @@ impl R1 {
 
     /// We begin beside a living real peer, which has its own groups.
     pub(super) fn ask_for_groups(&mut self, view: &View<'_>) {
-        self.theirs = Some(Holding::Local);
         self.other_stable = true;
+        if self.is_renewed {
+            // Neither of us asks for anything: it stays as it was.
+            self.theirs = Some(Holding::All.minus(self.mine).mirrored());
+            self.state = State::Stable;
+            return;
+        }
+        self.theirs = Some(Holding::Local);
         self.legacy.asked = view.groups.of(Holding::Local).collect();
         self.ask_again(view);
         if self.legacy.asked.is_empty() {

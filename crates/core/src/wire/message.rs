@@ -51,6 +51,9 @@ pub struct Message {
     /// In a status of Locum: the keys of the groups that the sender could not start, blank separated. Another extra
     /// field.
     pub failed: Option<String>,
+    /// In a status of Locum, and in its `starting`: what the sender has kept through a restart, until it has settled.
+    /// Another extra field; in the sender's view.
+    pub keeps: Option<Holding>,
     /// Fields that we do not know (or that were not in the form we know), and where each field stood.
     pub layout: Layout,
 }
@@ -72,6 +75,7 @@ impl Message {
             ttl: None,
             locum: None,
             failed: None,
+            keeps: None,
             layout: Layout::default(),
         }
     }
@@ -102,6 +106,7 @@ impl Message {
             ttl: fields.dec("ttl"),
             locum: fields.dec("locum"),
             failed: fields.text("locum_failed").map(String::from),
+            keeps: fields.text("locum_keeps").and_then(Holding::from_word),
             layout: Layout::default(),
         };
         message.layout = Layout::of(frame.framing(), fields.0, &message.known());
@@ -213,6 +218,7 @@ impl Message {
         self.body.write(dest, &mut known);
         known.extend(self.locum.map(|version| Known::text("locum", dec(version.into()))));
         known.extend(self.failed.as_deref().map(|failed| Known::text("locum_failed", failed)));
+        known.extend(self.keeps.map(|keeps| Known::text("locum_keeps", keeps.word())));
         known.extend(self.dest_uuid.as_ref().map(|uuid| Known::uuid("destuuid", uuid)));
         known.push(Known::text("src", self.src.as_str()));
         known.extend(self.src_uuid.as_ref().map(|uuid| Known::uuid("srcuuid", uuid)));
@@ -742,11 +748,12 @@ mod tests {
             (seq, generation, unix_seconds) in (any::<Option<u64>>(), any::<Option<u64>>(), 1..u64::MAX),
             (load, failed) in (option::of(words()), option::of(words())),
             (ttl, locum) in any::<(Option<u32>, Option<u32>)>(),
+            keeps in option::of(holding()),
         ) -> Message {
             let layout = Layout::default();
             Message {
                 body, dest, dest_uuid, src, src_uuid, seq, generation, unix_seconds, load, ttl, locum, failed,
-                layout
+                keeps, layout
             }
         }
     }

@@ -154,6 +154,7 @@ impl Pair {
             generation: at.as_millis(),
             peer_heard: remembered,
             stuck: Vec::new(),
+            keeps: None,
             seed: n as u64,
         };
         let director = Director::new(Arc::clone(plan), keys(), identity, now(at));

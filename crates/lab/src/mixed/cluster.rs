@@ -1,6 +1,7 @@
 //! Two nodes, each with a daemon of its own kind, the steps that are done to them, and the audit after each.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddrV4},
     path::Path,
@@ -45,6 +46,10 @@ const MOVE_LIMIT: Duration = Duration::from_secs(20);
 const MOVE_TRIES: u32 = 4;
 /// A daemon has ended by then.
 const STOP_LIMIT: Duration = Duration::from_secs(90);
+/// Each life of a daemon says this once.
+const LIFE_BEGINS: &str = "Heartbeat generation:";
+/// A renewed daemon has settled by then: a real one waits for its peer for 10 s.
+const RENEWAL: Duration = Duration::from_secs(15);
 /// Where the first group's web server listens.
 const WEB_PORT: u16 = 80;
 /// How much of a daemon's log goes with a failure.
@@ -99,6 +104,8 @@ pub(super) struct Cluster {
     pub(super) lives: [Life; 2],
     /// Which node has another key than the cluster's.
     other_key: [bool; 2],
+    /// How often nodes got other times.
+    renewals: u32,
     /// No link carries anything.
     pub(super) split: bool,
     /// Since the last audit the nodes could not hear each other, or one was killed or stood still: two may have owned
@@ -145,6 +152,7 @@ impl Cluster {
             settings,
             lives: [Life::Idle; 2],
             other_key: [false; 2],
+            renewals: 0,
             split: false,
             rough: false,
             journals_read: [0; 2],
@@ -184,7 +192,7 @@ impl Cluster {
             (Step::Standby(who, set) | Step::Takeover(who, set), None) => {
                 self.moved(who, matches!(step, Step::Standby(..)), set, &owners, &mut audited)?;
             }
-            _ => audited.faults = self.act(step, &mut audited.note)?,
+            _ => audited.faults = self.act(step, &owners, &mut audited.note)?,
         }
         if let Some(time) = hurry {
             pause(time);
@@ -205,7 +213,7 @@ impl Cluster {
 
     // ---- steps ------------------------------------------------------------
 
-    fn act(&mut self, step: Step, note: &mut Option<String>) -> Result<Vec<String>, Fault> {
+    fn act(&mut self, step: Step, owners: &[usize], note: &mut Option<String>) -> Result<Vec<String>, Fault> {
         match step {
             Step::Start(who) => self.start(who)?,
             Step::Run(who, daemon) => {
@@ -247,6 +255,7 @@ impl Cluster {
             Step::Lose(percent) => self.lose(percent)?,
             Step::LoseNothing => return self.lose_nothing(note),
             Step::Rest(time) => pause(time),
+            Step::Renew(who) => return self.renew(who, owners),
             Step::OtherKey(who) | Step::RightKey(who) => {
                 let other = matches!(step, Step::OtherKey(_));
                 for &node in who.each() {
@@ -376,6 +385,44 @@ impl Cluster {
             }
         }
         *note = Some(words.join(", "));
+        Ok(faults)
+    }
+
+    /// New files and HUP: the daemon begins anew, and nothing else happens.
+    fn renew(&mut self, who: Who, owners: &[usize]) -> Result<Vec<String>, Fault> {
+        let begun = |cluster: &Self, node| {
+            // What Locum logs is there twice: by its logfile, and by its standard error.
+            let log = cluster.log(node);
+            let generations = log.lines().filter_map(|line| line.split_once(LIFE_BEGINS));
+            generations.map(|(_, generation)| generation.to_owned()).collect::<BTreeSet<_>>().len()
+        };
+        let before = [0, 1].map(|node| (begun(self, node), self.journal(node)));
+        for &node in who.each() {
+            self.renewals += 1;
+            files::renew(&self.rack.disk(NODES[node]), node, self.renewals, &self.settings)
+                .doing(|| format!("write the configuration of {}", NODES[node]))?;
+            self.pair.0[node].reread(&self.rack, NODES[node])?;
+        }
+        let mut faults = Vec::new();
+        let began = Moment::now();
+        while Moment::now().since(began) < RENEWAL && faults.is_empty() {
+            self.look(owners, &mut faults)?;
+            pause(LOOK_EVERY);
+        }
+        for (node, (lives, journal)) in before.into_iter().enumerate() {
+            let expected = lives + usize::from(who.each().contains(&node));
+            if begun(self, node) != expected {
+                faults.push(format!(
+                    "{}: {} lives have begun, not {expected}",
+                    NODES[node],
+                    begun(self, node)
+                ));
+            }
+            let (journal, now) = (journal?, self.journal(node)?);
+            if journal != now {
+                faults.push(format!("{}: services moved: {}", NODES[node], now[journal.len()..].trim()));
+            }
+        }
         Ok(faults)
     }
 
@@ -543,13 +590,8 @@ impl Cluster {
     /// clock is the same for both nodes.
     fn overlaps(&mut self) -> Result<Vec<String>, Fault> {
         let mut entries: Vec<(f64, usize, usize, bool)> = Vec::new();
-        for (node, name) in NODES.iter().enumerate() {
-            let path = self.rack.disk(name).join("journal");
-            let text = if path.exists() {
-                fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?
-            } else {
-                String::new()
-            };
+        for node in 0..NODES.len() {
+            let text = self.journal(node)?;
             let lines: Vec<_> = text.lines().collect();
             entries.extend(lines[self.journals_read[node]..].iter().filter_map(|line| entry(node, line)));
             self.journals_read[node] = lines.len();
@@ -568,6 +610,15 @@ impl Cluster {
             self.serving[service] = [0, 1].map(|node| self.serves(node, name));
         }
         Ok(found)
+    }
+
+    /// What the services of a node have noted of their starts and stops.
+    fn journal(&self, node: usize) -> Result<String, Fault> {
+        let path = self.rack.disk(NODES[node]).join("journal");
+        if !path.exists() {
+            return Ok(String::new());
+        }
+        fs::read_to_string(&path).doing(|| format!("read {}", path.display()))
     }
 
     pub(super) fn log(&self, node: usize) -> String {
@@ -624,7 +675,8 @@ fn is_rough(step: Step) -> bool {
         | Step::LoseNothing
         | Step::Rest(_)
         | Step::OtherKey(_)
-        | Step::RightKey(_) => false,
+        | Step::RightKey(_)
+        | Step::Renew(_) => false,
     }
 }
 

@@ -34,6 +34,8 @@ const CABLE_ADDRESSES: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 /// Heartbeat looks at its frames when a timer of its fires, every 500 ms at the latest.
 pub(super) const KEEPALIVE: Duration = Duration::from_millis(200);
 pub(super) const DEADTIME: Duration = Duration::from_secs(2);
+/// A renewed node has so much more of both, each time.
+const RENEWED: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 /// Heartbeat warns of less.
 pub(super) const INITDEAD: Duration = Duration::from_secs(10);
 /// The beats of a node that beats seldom which may be lost.
@@ -135,11 +137,11 @@ impl Settings {
         web_server: None,
     };
 
-    fn ha_cf(&self, node: usize) -> String {
+    fn ha_cf(&self, node: usize, renewals: u32) -> String {
         let ms = |length: Duration| format!("{}ms", length.as_millis());
         let (keepalive, deadtime) = match self.second_beats {
             Some(keepalive) if node == 1 => (keepalive, keepalive * PATIENCE),
-            _ => (KEEPALIVE, DEADTIME),
+            _ => (KEEPALIVE + RENEWED[0] * renewals, DEADTIME + RENEWED[1] * renewals),
         };
         let mut lines = vec![
             format!("logfile {LOG}"),
@@ -191,7 +193,7 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let directory = disk.join("ha.d");
     daemon.unpack(&directory, layer)?;
-    fs::write(directory.join("ha.cf"), settings.ha_cf(node))?;
+    fs::write(directory.join("ha.cf"), settings.ha_cf(node, 0))?;
     write_key(disk, settings.key)?;
     let mut haresources = String::new();
     // One node has one web server.
@@ -205,6 +207,11 @@ pub(super) fn write(
         fs::set_permissions(script, fs::Permissions::from_mode(0o755))?;
     }
     fs::write(directory.join("haresources"), haresources)
+}
+
+/// Writes `ha.cf` with other times: each number of `renewals` has its own.
+pub(super) fn renew(disk: &Path, node: usize, renewals: u32, settings: &Settings) -> io::Result<()> {
+    fs::write(disk.join("ha.d/ha.cf"), settings.ha_cf(node, renewals))
 }
 
 /// Writes `authkeys` with this key.
@@ -239,7 +246,7 @@ mod tests {
     #[test]
     fn links_come_after_the_port_and_the_nodes_last() {
         let settings = Settings { media: &[Medium::Ucast, Medium::Serial], ..Settings::USUAL };
-        let text = settings.ha_cf(0);
+        let text = settings.ha_cf(0, 0);
         let at = |line: &str| text.lines().position(|one| one == line).unwrap_or_else(|| panic!("{line}"));
         assert!(at("udpport 694") < at("ucast eth1 10.0.0.1"));
         assert!(at("ucast eth1 10.0.0.2") < at("baud 115200") && at("baud 115200") < at("serial /run/ttyHA"));

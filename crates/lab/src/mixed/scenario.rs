@@ -67,11 +67,13 @@ pub enum Scenario {
     Hasty,
     /// The second beats more seldom than the first would wait for.
     SlowBeats,
+    /// Each gets other times, and HUP; then the first loses its power, and the second is renewed while it holds all.
+    Renew,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Power,
         Self::FirstFirst,
         Self::SecondFirst,
@@ -94,6 +96,7 @@ impl Scenario {
         Self::Stonith,
         Self::Hasty,
         Self::SlowBeats,
+        Self::Renew,
     ];
 
     /// Its name.
@@ -122,6 +125,7 @@ impl Scenario {
             Self::Stonith => "stonith",
             Self::Hasty => "hasty",
             Self::SlowBeats => "slow-beats",
+            Self::Renew => "renew",
         }
     }
 
@@ -132,7 +136,7 @@ impl Scenario {
         const CABLE_AND_LINE: &[Medium] = &[Medium::Bcast, Medium::Serial];
         let usual = Settings::USUAL;
         match self {
-            Self::Power | Self::FirstFirst | Self::SecondFirst | Self::Kill => usual,
+            Self::Power | Self::FirstFirst | Self::SecondFirst | Self::Kill | Self::Renew => usual,
             Self::SlowBeats => Settings { second_beats: Some(Duration::from_secs(3)), ..usual },
             Self::Legacy => Settings { auto_failback: "legacy", ..usual },
             Self::Words | Self::NoFailback | Self::Hasty => Settings { auto_failback: "off", ..usual },
@@ -156,8 +160,8 @@ impl Scenario {
     #[must_use]
     pub fn steps(self, loss: Duration) -> Vec<Planned> {
         use Step::{
-            Cut, Freeze, Heal, Isolate, Kill, Lose, LoseNothing, Mend, OtherKey, PowerOff, Rejoin, Rest,
-            RightKey, Split, Standby, Start, Stop, Takeover,
+            Cut, Freeze, Heal, Isolate, Kill, Lose, LoseNothing, Mend, OtherKey, PowerOff, Rejoin, Renew,
+            Rest, RightKey, Split, Standby, Start, Stop, Takeover,
         };
         const FROZEN: Duration = Duration::from_secs(5);
         let steps: Vec<(Step, &'static str)> = match self {
@@ -270,6 +274,17 @@ impl Scenario {
                 (Takeover(First, Local), "12"),
                 (PowerOff(Second), "11"),
                 (Start(Second), "12"),
+            ],
+            Self::Renew => vec![
+                (Start(Both), "12"),
+                (Renew(First), "12"),
+                (Renew(Second), "12"),
+                (Standby(First, Local), "22"),
+                (Renew(Second), "22"),
+                (Takeover(First, Local), "12"),
+                (PowerOff(First), "22"),
+                (Renew(Second), "22"),
+                (Start(First), "12"),
             ],
             Self::Freeze => {
                 vec![(Start(Both), "12"), (Freeze(First, FROZEN), "12"), (Freeze(Second, FROZEN), "12")]

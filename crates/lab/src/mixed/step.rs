@@ -108,6 +108,8 @@ pub enum Step {
     OtherKey(Who),
     /// And the right one again.
     RightKey(Who),
+    /// A node's files get other times, and its daemon HUP: no group may be stopped or started by that.
+    Renew(Who),
 }
 
 impl fmt::Display for Step {
@@ -132,6 +134,7 @@ impl fmt::Display for Step {
             Self::Rest(time) => write!(f, "rest {} s", time.as_secs()),
             Self::OtherKey(who) => write!(f, "other key on {who}"),
             Self::RightKey(who) => write!(f, "right key on {who}"),
+            Self::Renew(who) => write!(f, "renew {who}"),
         }
     }
 }

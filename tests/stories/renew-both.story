@@ -1,0 +1,47 @@
+# HUP on both nodes at the same moment.
+cluster
+    nodes clustnode1 clustnode2
+    keepalive 200ms
+    deadtime 2
+    initdead 4
+    auto_failback on
+    keys auth 1; 1 crc
+    link eth1 crossover
+    group clustnode1 172.23.2.14 httpd
+    group clustnode2 172.23.2.15 mysql
+
+start clustnode1 clustnode2
+settle
+standby clustnode1 local
+settle
+renew clustnode1 keepalive 100ms; deadtime 1
+renew clustnode2 keepalive 100ms; deadtime 1
+wait 4s
+settle
+----
+> start clustnode1 clustnode2
+clustnode1: + 172.23.2.14
+clustnode1: start httpd
+clustnode2: + 172.23.2.15
+clustnode2: start mysql
+owner: 172.23.2.14 clustnode1
+owner: 172.23.2.15 clustnode2
+client: 172.23.2.14 clustnode1
+client: 172.23.2.15 clustnode2
+> standby clustnode1 local
+answer: done
+clustnode1: stop httpd
+clustnode1: - 172.23.2.14
+clustnode2: + 172.23.2.14
+clustnode2: start httpd
+owner: 172.23.2.14 clustnode2
+owner: 172.23.2.15 clustnode2
+client: 172.23.2.14 clustnode2
+client: 172.23.2.15 clustnode2
+> renew clustnode1 keepalive 100ms; deadtime 1
+> renew clustnode2 keepalive 100ms; deadtime 1
+> wait 4s
+owner: 172.23.2.14 clustnode2
+owner: 172.23.2.15 clustnode2
+client: 172.23.2.14 clustnode2
+client: 172.23.2.15 clustnode2

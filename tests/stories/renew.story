@@ -1,0 +1,43 @@
+# HUP with a changed ha.cf on one node after the other, both of which hold a group: each begins a new life with the new
+# times, and nothing is stopped, started or moved.
+cluster
+    nodes clustnode1 clustnode2
+    keepalive 200ms
+    deadtime 2
+    initdead 4
+    auto_failback on
+    keys auth 1; 1 crc
+    link eth1 crossover
+    link ttyS0 serial
+    group clustnode1 172.23.2.14 httpd
+    group clustnode2 172.23.2.15 mysql
+
+start clustnode1 clustnode2
+settle
+renew clustnode1 keepalive 100ms; deadtime 1
+wait 3s
+renew clustnode2 keepalive 100ms; deadtime 1
+wait 3s
+power-off clustnode1
+settle
+----
+> start clustnode1 clustnode2
+clustnode1: + 172.23.2.14
+clustnode1: start httpd
+clustnode2: + 172.23.2.15
+clustnode2: start mysql
+owner: 172.23.2.14 clustnode1
+owner: 172.23.2.15 clustnode2
+client: 172.23.2.14 clustnode1
+client: 172.23.2.15 clustnode2
+> renew clustnode1 keepalive 100ms; deadtime 1
+> wait 3s
+> renew clustnode2 keepalive 100ms; deadtime 1
+> wait 3s
+> power-off clustnode1
+clustnode2: + 172.23.2.14
+clustnode2: start httpd
+owner: 172.23.2.14 clustnode2
+owner: 172.23.2.15 clustnode2
+client: 172.23.2.14 clustnode2
+client: 172.23.2.15 clustnode2
