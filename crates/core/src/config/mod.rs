@@ -11,6 +11,7 @@ pub mod diag;
 pub mod directives;
 mod ha_cf;
 mod haresources;
+pub mod import;
 mod lines;
 pub mod locum_key;
 pub mod locum_toml;

@@ -456,7 +456,8 @@ const DATA: [&str; 12] = [
     "rawdevice",
 ];
 
-fn holds_data(resource: &plan::Resource) -> bool {
+/// Whether two nodes must not run a resource at once for the sake of its data.
+pub(in crate::config) fn holds_data(resource: &plan::Resource) -> bool {
     match &resource.agent {
         Agent::Filesystem { .. } => true,
         Agent::Ocf { kind, .. } | Agent::OcfFile { kind, .. } => DATA.contains(&kind.as_str()),

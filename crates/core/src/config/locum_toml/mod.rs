@@ -11,17 +11,18 @@ mod relations;
 #[cfg(test)]
 mod tests;
 
-use alloc::{format, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 
 use toml::de::{DeTable, Error as Broken};
 
+pub(super) use groups::holds_data;
 use keys::Table;
 use reader::{Lines, Reader, Text};
 
 use super::{
     diag::{Diag, Explained, FileName, Place, Report, shown},
     lines::FILE_BYTES_MAX,
-    value::Shown,
+    value::{Shown, Written, united_time},
 };
 use crate::{
     native::{
@@ -29,6 +30,7 @@ use crate::{
         timing::{PACE, PACE_MAX, PACE_MIN, Timing},
     },
     plan::Logging,
+    time::Duration,
 };
 
 /// Everything that can be said about the file.
@@ -66,6 +68,35 @@ pub fn check(text: &[u8], me: &str) -> Checked {
     diags.sort_by_key(|diag| (diag.place.line, diag.place.span.start));
     explained.sort_by_key(|line| line.line);
     Checked { plan, draft, diags, explained, places: places.unwrap_or_default() }
+}
+
+/// A text as the file writes it.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
+}
+
+/// A pace as a person writes it on a command line.
+///
+/// # Errors
+/// What is wrong with it, with its cure.
+pub fn pace(text: &str) -> Result<Duration, String> {
+    let pace = united_time(text).map_err(|(message, cure)| match cure {
+        Some(cure) => format!("{message}: {cure}"),
+        None => message,
+    })?;
+    match (PACE_MIN..=PACE_MAX).contains(&pace) {
+        true => Ok(pace),
+        false => Err(format!("a pace is {} to {}", Written(PACE_MIN), Written(PACE_MAX))),
+    }
 }
 
 fn as_text<'t>(text: &'t [u8], report: &mut Report) -> Option<&'t str> {
@@ -150,7 +181,7 @@ fn is_local(error: &Broken) -> bool {
 }
 
 /// What is wrong with the file's form, and its cure.
-fn broken_form(message: &str, wrong: &str) -> (alloc::string::String, alloc::string::String) {
+fn broken_form(message: &str, wrong: &str) -> (String, String) {
     let name = shown(wrong);
     if message.starts_with("string values must be quoted") {
         return match wrong {
