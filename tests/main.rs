@@ -18,6 +18,7 @@ mod heart;
 mod hostile;
 mod lab;
 mod mixed;
+mod native_cli;
 mod tidy;
 
 /// Says that something was not tried here, and why. Past the harness, which keeps what a passed test prints to itself;

@@ -5,6 +5,10 @@ pub mod check;
 pub mod demo;
 pub mod demo_httpd;
 pub mod doctor;
+pub mod explain;
+pub mod import;
+pub mod init;
+pub mod keygen;
 pub mod lab;
 pub mod resources;
 pub mod run;
@@ -41,6 +45,15 @@ pub enum Command {
     Demo(demo::Options),
     /// Say what each line of the configuration means, and everything that is wrong with it
     Check(check::Options),
+    /// Say how things follow: all times from one number
+    #[command(subcommand)]
+    Explain(explain::Command),
+    /// Ask a few questions, and write locum.toml
+    Init(init::Options),
+    /// Write locum.toml from ha.cf and haresources
+    Import(import::Options),
+    /// Make the key of a native cluster, or change it
+    Keygen(keygen::Options),
     /// Examine this machine: how punctual is the heart?
     Doctor(doctor::Options),
     /// Run the daemon in the foreground
@@ -94,6 +107,12 @@ impl Common {
     #[must_use]
     pub fn config_dir(&self) -> PathBuf {
         self.config.as_deref().map_or_else(|| default_config(Path::new("/etc")), absolute)
+    }
+
+    /// Where `locum.toml` and its keys are made.
+    #[must_use]
+    pub fn native_dir(&self) -> PathBuf {
+        self.config.as_deref().map_or_else(|| Path::new("/etc/locum").into(), absolute)
     }
 
     /// Where the node's identity lies: with heartbeat's files in heartbeat's own place, so that an installed
@@ -183,6 +202,10 @@ fn dispatch(cli: Cli) -> ExitCode {
     let common = &cli.common;
     let result: anyhow::Result<ExitCode> = match cli.command {
         Command::Check(options) => check::run(common, &options),
+        Command::Explain(command) => explain::run(common, &command),
+        Command::Init(options) => init::run(common, options),
+        Command::Import(options) => import::run(common, &options),
+        Command::Keygen(options) => keygen::run(common, &options),
         Command::Doctor(options) => doctor::run(common, options),
         Command::Run(options) => run::run(common, options),
         Command::Status(options) => status::run(common, options),

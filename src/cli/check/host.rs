@@ -72,7 +72,7 @@ impl Host {
     pub(super) fn check_native(&self, checked: &mut locum_toml::Checked) {
         let Some(plan) = &checked.draft else { return };
         let mut found = Findings::of(FileName::LocumToml);
-        if let Member::Node(NodeIndex(node)) = plan.me {
+        if let Some(Member::Node(NodeIndex(node))) = checked.me {
             let ends = plan.links.iter().zip(&checked.places.ends);
             for (link, places) in ends {
                 if let (Some(end), Some(place)) = (&link.ends[node], &places[node]) {

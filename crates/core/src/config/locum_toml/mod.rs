@@ -26,10 +26,10 @@ use super::{
 };
 use crate::{
     native::{
-        plan::{KEY_FILE, Local, Plan},
+        plan::{KEY_FILE, Local, Member, Plan},
         timing::{PACE, PACE_MAX, PACE_MIN, Timing},
     },
-    plan::Logging,
+    plan::{Logging, NodeIndex},
     time::Duration,
 };
 
@@ -40,6 +40,8 @@ pub struct Checked {
     pub plan: Option<Plan>,
     /// The plan as far as it could be read, however much is wrong: to look at the host by it, never to start with.
     pub draft: Option<Plan>,
+    /// Who reads the file; `None` when it names nobody of that name, and the draft's `me` is the first node.
+    pub me: Option<Member>,
     /// What is wrong or worth a word, by line.
     pub diags: Vec<Diag>,
     /// What the lines mean, by line.
@@ -62,12 +64,15 @@ pub struct Places {
 pub fn check(text: &[u8], me: &str) -> Checked {
     let mut report = Report::new(FileName::LocumToml);
     let read = as_text(text, &mut report).and_then(|text| read(text, &me.to_lowercase(), &mut report));
-    let (draft, places) = read.unzip();
-    let plan = draft.clone().filter(|_| !report.failed());
+    let (draft, places, me) = match read {
+        Some((draft, places, me)) => (Some(draft), places, me),
+        None => (None, Places::default(), None),
+    };
+    let plan = draft.clone().filter(|_| me.is_some() && !report.failed());
     let Report { mut diags, mut explained, .. } = report;
     diags.sort_by_key(|diag| (diag.place.line, diag.place.span.start));
     explained.sort_by_key(|line| line.line);
-    Checked { plan, draft, diags, explained, places: places.unwrap_or_default() }
+    Checked { plan, draft, me, diags, explained, places }
 }
 
 /// A text as the file writes it.
@@ -122,7 +127,7 @@ fn as_text<'t>(text: &'t [u8], report: &mut Report) -> Option<&'t str> {
     }
 }
 
-fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places)> {
+fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places, Option<Member>)> {
     let (document, broken) = DeTable::parse_recoverable(text);
     let lines = Lines::of(text);
     let mut broken_from: Option<usize> = None;
@@ -160,7 +165,7 @@ fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places)> {
     };
     let plan = Plan {
         cluster: cluster.map(|cluster| cluster.text.into()).unwrap_or_default(),
-        me: members.me?,
+        me: members.me.unwrap_or(Member::Node(NodeIndex(0))),
         timing,
         nodes: members.nodes,
         witnesses: members.witnesses,
@@ -170,7 +175,7 @@ fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places)> {
         relations,
         local,
     };
-    Some((plan, places))
+    Some((plan, places, members.me))
 }
 
 /// Whether an error leaves the lines after it in their tables.

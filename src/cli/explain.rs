@@ -1,0 +1,157 @@
+//! `locum explain timing`: every time of a native cluster, with its formula and what it is for.
+//!
+//! Exit code: 0, or 2 when the configuration is wrong.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use locum_core::{
+    config::locum_toml,
+    native::{
+        plan::Plan,
+        timing::{PACE, Row, Timing},
+    },
+};
+use serde::Serialize;
+
+use crate::{cli::Common, files::NativeFiles};
+
+/// What is explained.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// All times of locum.toml: they follow from its pace
+    Timing(Options),
+}
+
+/// For which pace, and how to say it.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// For this pace instead of the configuration's, such as 300ms
+    #[arg(long, value_parser = locum_toml::pace)]
+    pub pace: Option<Duration>,
+    /// Print everything as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Candidates of a group when there is no configuration to count them in.
+const CANDIDATES: usize = 2;
+
+/// Prints the times.
+///
+/// # Errors
+/// When nothing can be printed, or the configuration is not to be read.
+pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
+    let Command::Timing(options) = command;
+    let dir = common.config_dir();
+    let plan = match NativeFiles::read(&dir, None) {
+        // Whether this host is a member, and the keys are here, is no matter of timing.
+        Some(files) => {
+            let checked = files.check();
+            let wrong = checked
+                .file
+                .diags
+                .iter()
+                .any(|diag| diag.severity == locum_core::config::Severity::Error && !diag.host);
+            match checked.file.draft.filter(|_| !wrong) {
+                Some(plan) => Some(plan),
+                None => {
+                    eprintln!("locum: the configuration is wrong: see `locum check`");
+                    return Ok(ExitCode::from(2));
+                }
+            }
+        }
+        None if common.config.is_some() && options.pace.is_none() => {
+            bail!(
+                "there is no locum.toml in {}: give a pace, `locum explain timing --pace 1s`",
+                dir.display()
+            )
+        }
+        None => None,
+    };
+    let pace = options.pace.or(plan.as_ref().map(|plan| plan.timing.lease)).unwrap_or(PACE);
+    let timing = Timing::of(pace);
+    let nodes = plan.as_ref().map_or(CANDIDATES, |plan| plan.nodes.len());
+    let rows = timing.rows(nodes);
+    let bounds = plan.as_ref().map(|plan| bounds(plan, &timing)).unwrap_or_default();
+    let mut out = io::stdout().lock();
+    if options.json {
+        serde_json::to_writer_pretty(&mut out, &Json::of(&rows, &bounds, nodes))?;
+        writeln!(out)?;
+    } else {
+        out.write_all(page(pace, nodes, &rows, &bounds).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// For each group the time within which it runs again.
+fn bounds(plan: &Plan, timing: &Timing) -> Vec<(String, Duration)> {
+    plan.groups.iter().map(|group| (group.name.clone(), group.takeover_bound(timing))).collect()
+}
+
+/// Widest formula that has its purpose beside it.
+const FORMULA_WIDTH: usize = 26;
+
+fn page(pace: Duration, nodes: usize, rows: &[Row], bounds: &[(String, Duration)]) -> String {
+    let mut page = format!("pace {pace:?}, {nodes} nodes\n\n");
+    for Row { name, value, formula, purpose } in rows {
+        let value = format!("{value:?}");
+        let head = format!("{name:<16}{value:>10}  {formula}");
+        if formula.chars().count() > FORMULA_WIDTH {
+            let _ = writeln!(page, "{head}");
+            let _ = writeln!(page, "{:28}{:FORMULA_WIDTH$}  {purpose}", "", "");
+        } else {
+            let pad = FORMULA_WIDTH - formula.chars().count();
+            let _ = writeln!(page, "{head}{:pad$}  {purpose}", "");
+        }
+    }
+    if !bounds.is_empty() {
+        page += "\nafter its owner's death each group runs again within: takeover + the start limits of its resources\n\n";
+        for (group, bound) in bounds {
+            let _ = writeln!(page, "{group:<32}{:>10}", format!("{bound:?}"));
+        }
+    }
+    page
+}
+
+/// What `--json` prints; times in milliseconds.
+#[derive(Serialize)]
+struct Json<'a> {
+    nodes: usize,
+    times: Vec<Time<'a>>,
+    groups: Vec<Bound<'a>>,
+}
+
+#[derive(Serialize)]
+struct Time<'a> {
+    name: &'a str,
+    milliseconds: f64,
+    formula: &'a str,
+    purpose: &'a str,
+}
+
+#[derive(Serialize)]
+struct Bound<'a> {
+    group: &'a str,
+    milliseconds: f64,
+}
+
+impl<'a> Json<'a> {
+    fn of(rows: &'a [Row], bounds: &'a [(String, Duration)], nodes: usize) -> Self {
+        let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
+        let time = |row: &'a Row| Time {
+            name: row.name,
+            milliseconds: millis(&row.value),
+            formula: row.formula,
+            purpose: row.purpose,
+        };
+        let bound = |(group, bound): &'a (String, Duration)| Bound { group, milliseconds: millis(bound) };
+        Self { nodes, times: rows.iter().map(time).collect(), groups: bounds.iter().map(bound).collect() }
+    }
+}

@@ -1,0 +1,83 @@
+//! `locum import`: writes `locum.toml` from `ha.cf` and `haresources`, with a comment wherever the meaning changes.
+//!
+//! Exit code: 0 the file is written, or printed, and passes the check; 1 it could not be made; 2 heartbeat's files are
+//! wrong; 3 it leaves something open that a person must decide, and the check says so.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use locum_core::config::{
+    FileName, Severity,
+    import::{OwnAddress, import},
+    locum_toml,
+};
+use locum_sys::netlink::Netlink;
+
+use crate::{
+    cli::{Common, init},
+    files::{Files, NATIVE},
+    voice::diagnostics::draw,
+};
+
+/// From where to where.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// The directory of ha.cf and haresources
+    #[arg(long, value_name = "DIR", default_value = "/etc/ha.d")]
+    pub from: PathBuf,
+    /// As this node of the cluster, instead of the one named like this host
+    #[arg(long = "as", value_name = "NODE")]
+    pub node: Option<String>,
+    /// Print the file instead of writing it
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Reads the one and writes the other.
+///
+/// # Errors
+/// Why the file cannot be written.
+pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+    let files = Files::read(&options.from, options.node.as_deref());
+    let checked = files.check();
+    // The keys are not imported: a plan is there without them.
+    let Some(plan) = &checked.plan else {
+        let errors = checked.diags.iter().filter(|diag| diag.severity == Severity::Error);
+        for diag in errors.filter(|diag| diag.file != FileName::Authkeys) {
+            eprintln!("{}", draw(diag, &options.from, files.text(diag.file), false));
+        }
+        return Ok(ExitCode::from(2));
+    };
+    let imported = import(plan, &own_addresses());
+    let good = locum_toml::check(imported.text.as_bytes(), &files.node).plan.is_some();
+    if options.print {
+        print!("{}", imported.text);
+    } else {
+        let path = common.native_dir().join(NATIVE);
+        init::write(&path, &imported.text)?;
+        println!(
+            "{} is written; {} things mean something else: look for CHANGED.",
+            path.display(),
+            imported.changes.len()
+        );
+        println!("Then: `locum keygen`, the same two files on all nodes, `locum check`.");
+    }
+    for open in &imported.open {
+        eprintln!("locum: to be decided: {open}");
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+/// What this host's interfaces carry; nothing when the kernel does not tell.
+fn own_addresses() -> Vec<OwnAddress> {
+    let Ok(mut netlink) = Netlink::open() else { return Vec::new() };
+    let (Ok(interfaces), Ok(addresses)) = (netlink.interfaces(), netlink.addresses()) else {
+        return Vec::new();
+    };
+    let named = addresses.into_iter().filter_map(|address| {
+        let interface = interfaces.iter().find(|interface| interface.index == address.interface)?;
+        // A service address is another node's tomorrow; secondary ones may be.
+        (!address.secondary).then(|| OwnAddress { interface: interface.name.clone(), ip: address.ip })
+    });
+    named.collect()
+}

@@ -1,0 +1,179 @@
+//! `locum keygen`: makes the key file of a native cluster, and rolls its key over, one step a call, so that at every
+//! moment all nodes understand each other: the new key is added for reading, then signs, then the old one goes.
+//!
+//! Exit code: 0 the file is written, 1 it is not.
+
+use std::{
+    fmt::Write as _,
+    fs::OpenOptions,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use locum_core::{config::locum_key::KEY_BYTES, native::plan::KEY_FILE};
+use locum_sys::file::write_atomically;
+
+use crate::{
+    cli::Common,
+    files::{NativeFiles, read_native_keys},
+};
+
+/// Which file, and which step.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// The key file [default: the one that locum.toml names, or locum.key, in the configuration directory]
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Change the key of a running cluster: `add`, `switch`, `drop`, each followed by a copy to all nodes
+    #[arg(long, value_name = "STEP")]
+    pub roll: Option<Step>,
+}
+
+/// A step of a roll-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Step {
+    /// A new key comes second: it is understood, and the old one signs
+    Add,
+    /// The second key comes first: it signs, and the old one is understood
+    Switch,
+    /// The second key goes
+    Drop,
+}
+
+const MODE: u32 = 0o600;
+
+/// Makes the file, or takes a step.
+///
+/// # Errors
+/// Why nothing was written.
+pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+    let path = options.file.clone().unwrap_or_else(|| default_file(common));
+    let text = match options.roll {
+        None => {
+            make(&path, &file(&[new_key()?]))?;
+            format!(
+                "{} is written. Copy it to all nodes and witnesses that share it, mode 0600.",
+                path.display()
+            )
+        }
+        Some(step) => roll(&path, step)?,
+    };
+    println!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn default_file(common: &Common) -> PathBuf {
+    let dir = common.native_dir();
+    let plan = NativeFiles::read(&dir, None).and_then(|files| files.check().file.draft);
+    dir.join(plan.map_or_else(|| KEY_FILE.into(), |plan| plan.local.key_file))
+}
+
+fn new_key() -> anyhow::Result<Vec<u8>> {
+    let mut key = [0; KEY_BYTES];
+    getrandom::fill(&mut key).context("the system gives no random bytes")?;
+    Ok(key.into())
+}
+
+fn file(keys: &[Vec<u8>]) -> String {
+    let mut text =
+        String::from("# The first key signs, all are understood. `locum keygen --roll` changes them.\n");
+    for key in keys {
+        for byte in key {
+            let _ = write!(text, "{byte:02x}"); // writing into a String cannot fail
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Writes a file that is not there yet, readable by its owner from the first moment.
+fn make(path: &Path, text: &str) -> anyhow::Result<()> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
+    let mut file = made.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => anyhow::anyhow!(
+            "{} is there already: to change the key of a running cluster use `--roll add`, to begin anew remove the file",
+            path.display()
+        ),
+        _ => anyhow::Error::new(error).context(format!("{} cannot be made", path.display())),
+    })?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    written.with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn roll(path: &Path, step: Step) -> anyhow::Result<String> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let (keys, diags) = read_native_keys(dir, &path.file_name().unwrap_or_default().to_string_lossy());
+    let Some(keys) = keys else {
+        let said = diags.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        bail!("{}: {said}", path.display());
+    };
+    let keys = keys.all().iter().map(|key| key.secret.clone()).collect::<Vec<_>>();
+    let (new, next) = match (step, keys.as_slice()) {
+        (Step::Add, [old]) => (vec![old.clone(), new_key()?], "`locum keygen --roll switch`"),
+        (Step::Switch, [old, new]) => (vec![new.clone(), old.clone()], "`locum keygen --roll drop`"),
+        (Step::Drop, [new, _]) => (vec![new.clone()], "nothing: the key is changed"),
+        (Step::Add, _) => {
+            bail!("{} has two keys already: the next step is `switch`, or `drop`", path.display())
+        }
+        (Step::Switch | Step::Drop, _) => bail!("{} has one key: begin with `--roll add`", path.display()),
+    };
+    write_atomically(path, file(&new).as_bytes(), MODE)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(format!(
+        "{} is written. Copy it to all nodes and let their daemons read it again. When all have, the next step is {next}.",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt};
+
+    use super::*;
+
+    fn lines(path: &Path) -> Vec<String> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().filter(|line| !line.starts_with('#')).map(Into::into).collect()
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_rolled_over_in_three_steps() {
+        let dir = tempfile::tempdir().unwrap();
+        let common = Common { config: Some(dir.path().into()), ..Common::default() };
+        let step = |roll| run(&common, &Options { file: None, roll });
+        assert!(step(Some(Step::Add)).unwrap_err().to_string().contains("cannot be read"));
+        step(None).unwrap();
+        let path = dir.path().join("locum.key");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        let [old] = <[String; 1]>::try_from(lines(&path)).unwrap();
+        assert!(old.len() == 64 && old.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert!(step(None).unwrap_err().to_string().contains("is there already"));
+        assert!(step(Some(Step::Switch)).unwrap_err().to_string().contains("begin with `--roll add`"));
+        step(Some(Step::Add)).unwrap();
+        let [first, new] = <[String; 2]>::try_from(lines(&path)).unwrap();
+        assert!(first == old && new != old);
+        assert!(step(Some(Step::Add)).unwrap_err().to_string().contains("has two keys already"));
+        step(Some(Step::Switch)).unwrap();
+        assert_eq!(lines(&path), [new.clone(), old]);
+        step(Some(Step::Drop)).unwrap();
+        assert_eq!(lines(&path), [new]);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn the_file_that_locum_toml_names_is_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(
+            dir.path().join("locum.toml"),
+            "cluster = 'c'\nkey-file = 'other.key'\nnodes.a.links.x = 'lo'\nnodes.b.links.x = 'lo'\n\
+             witnesses.w.address = '10.0.0.1'\n",
+        )
+        .unwrap();
+        let common = Common { config: Some(dir.path().into()), ..Common::default() };
+        assert_eq!(default_file(&common), dir.path().join("other.key"), "though this host is no member");
+    }
+}
