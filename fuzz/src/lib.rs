@@ -4,4 +4,5 @@ pub mod authkeys;
 pub mod frame;
 pub mod ha_cf;
 pub mod haresources;
+pub mod native_frame;
 pub mod serial_cutter;

@@ -42,6 +42,11 @@ fn haresources() {
 }
 
 #[test]
+fn native_frame() {
+    replay("native_frame", targets::native_frame::check);
+}
+
+#[test]
 fn serial_cutter() {
     replay("serial_cutter", targets::serial_cutter::check);
 }

@@ -20,6 +20,8 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::time::Duration;
 
 mod claimant;
@@ -45,10 +47,18 @@ impl MemberIndex {
     pub const NOBODY: Self = Self(u8::MAX);
 }
 
-/// Which group, for all members alike, whatever their configuration says: a hash of its name, see
-/// [`crate::native`]. A voter needs to know no more of it.
+/// Which group, for all members alike, whatever their configuration says: a hash of its name. A voter needs to know no
+/// more of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub u64);
+
+impl GroupId {
+    /// Of the group of that name: the first eight bytes of the name's SHA-256, the most significant first.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self(Sha256::digest(name.as_bytes())[..8].iter().fold(0, |id, &byte| id << 8 | u64::from(byte)))
+    }
+}
 
 /// Totally ordered, and never used twice. The ballot under which a group was claimed is the *epoch* of that ownership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,11 +2,13 @@
 //!
 //! * [`plan`] is that file, checked, as plain values ([`crate::config::locum_toml`] makes it);
 //! * [`timing`] derives every time from the one number that the file gives;
-//! * [`meaning`] writes a plan as short lines, by which nodes compare what their files say.
+//! * [`meaning`] writes a plan as short lines, by which nodes compare what their files say;
+//! * [`wire`] writes and reads frames.
 
 pub mod meaning;
 pub mod ownership;
 pub mod placement;
 pub mod plan;
 pub mod timing;
+pub mod wire;
 pub mod word;

@@ -280,7 +280,7 @@ pub(super) fn name(value: &[u8]) -> Option<String> {
 }
 
 /// Printable ASCII, which is all that the fields we know ever hold.
-pub(super) fn text(value: &[u8]) -> Option<&str> {
+pub(crate) fn text(value: &[u8]) -> Option<&str> {
     let good = !value.is_empty() && value.iter().all(|byte| matches!(byte, b' '..=b'~'));
     core::str::from_utf8(value).ok().filter(|_| good)
 }
@@ -289,16 +289,16 @@ pub(super) fn uuid(value: &[u8]) -> Option<Uuid> {
     value.try_into().ok().map(Uuid)
 }
 
-pub(super) fn hex(number: u64) -> String {
+pub(crate) fn hex(number: u64) -> String {
     format!("{number:x}")
 }
 
-pub(super) fn dec(number: u64) -> String {
+pub(crate) fn dec(number: u64) -> String {
     format!("{number}")
 }
 
 /// A hexadecimal number in its one form: lower case, without sign, prefix or leading zeros.
-pub(super) fn number_hex(value: &[u8]) -> Option<u64> {
+pub(crate) fn number_hex(value: &[u8]) -> Option<u64> {
     let number = u64::from_str_radix(core::str::from_utf8(value).ok()?, 16).ok()?;
     (hex(number).as_bytes() == value).then_some(number)
 }

@@ -1,7 +1,7 @@
 //! The view layer: finds the bounds of a frame, judges its stamp, and only then looks at its fields. Nothing here
 //! knows what a field means. Facts: `docs/wire.md`, sections 1 and 2.
 
-use alloc::{borrow::Cow, vec::Vec};
+use alloc::{borrow::Cow, string::ToString as _, vec::Vec};
 
 use super::{classic, netstring};
 use crate::auth::{Keys, StampFault};
@@ -44,6 +44,42 @@ pub fn authenticate<'a>(bytes: &'a [u8], keys: &Keys) -> Result<AuthenticFrame<'
         return Err(Refusal::NoFrame);
     };
     Ok(AuthenticFrame { framing, body, key })
+}
+
+/// Appends a frame of these fields to `out`, signed.
+pub(crate) fn seal<'a>(
+    framing: Framing,
+    fields: impl Iterator<Item = Field<'a>>,
+    keys: &Keys,
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    match framing {
+        Framing::Netstring => {
+            out.extend_from_slice(netstring::OPEN);
+            fields.for_each(|field| netstring::put_field(out, &field));
+            netstring::close(out, start, keys);
+        }
+        Framing::Classic => {
+            out.extend_from_slice(classic::OPEN);
+            fields.for_each(|field| classic::put_field(out, &field));
+            let stamp = keys.sign([&out[start + classic::OPEN.len()..]]).to_string();
+            let auth = Field { kind: Kind::Text, name: "auth", value: Cow::Borrowed(stamp.as_bytes()) };
+            classic::put_field(out, &auth);
+            out.extend_from_slice(classic::CLOSE);
+        }
+    }
+}
+
+/// The first field of a frame that nobody has authenticated, if it is a text field of this name: for telling a foreign
+/// cluster from a wrong key, and for nothing else.
+pub(crate) fn first_field<'a>(bytes: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
+    let (field, _) = match (bytes.strip_prefix(netstring::OPEN), bytes.strip_prefix(classic::OPEN)) {
+        (Some(body), _) => netstring::cut_field(body).ok()?,
+        (_, Some(body)) => classic::cut_field(body).ok()?,
+        _ => return None,
+    };
+    (field.name == name && field.kind == Kind::Text).then_some(field.value)
 }
 
 /// A frame that one of our keys has signed.

@@ -10,4 +10,4 @@ pub mod frame;
 pub mod message;
 pub mod netstring;
 
-mod body;
+pub(crate) mod body;

@@ -1,0 +1,434 @@
+//! What a frame says, and how each kind is written and read. The fields of every kind are in `docs/wire.md`, section 12.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+use super::item::{Fault, MEMBER_DIGITS, Reader, Sender, Writer, digits, hex, nanos};
+use crate::{
+    claims::{self, Copied, Digest, Echo, GroupId, MemberIndex, Message, Refusal, Word as Memory},
+    native::word::{Beat, Word},
+    time::Duration,
+    wire::body as form,
+};
+
+/// The protocol that this program speaks.
+pub const PROTOCOL: u32 = 1;
+/// Longest text of an answer, in characters; what is more is cut off.
+pub const ANSWER_MAX: usize = 200;
+
+const STANDBY: &str = "standby";
+const STARTING: &str = "starting";
+const UNABLE: &str = "unable";
+
+/// What a beat tells those who look after the links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Which protocols the sender speaks.
+    pub versions: Versions,
+    /// On which links it hears whom at present: bits in the order of its configuration's links. They mean something only
+    /// to a member of the same configuration. Members that it does not hear are left out.
+    pub hears: BTreeMap<MemberIndex, u32>,
+}
+
+impl Default for Reach {
+    /// This program, which hears nobody.
+    fn default() -> Self {
+        Self { versions: Versions { lowest: PROTOCOL, highest: PROTOCOL }, hears: BTreeMap::new() }
+    }
+}
+
+/// The protocols that a member speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest.
+    pub lowest: u32,
+    /// The newest.
+    pub highest: u32,
+}
+
+impl Versions {
+    /// The newest that both speak.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u32> {
+        let newest = self.highest.min(other.highest);
+        (newest >= self.lowest.max(other.lowest)).then_some(newest)
+    }
+}
+
+/// A message as fields and a list, before it is cut into frames.
+pub(super) struct Parcel {
+    pub kind: &'static str,
+    pub fields: Vec<(&'static str, String)>,
+    pub items: Vec<String>,
+    /// The list means nothing in pieces.
+    pub whole: bool,
+}
+
+/// Kinds whose list means nothing in pieces.
+pub(super) const WHOLE: [&str; 4] = ["beat", "list", "copy", "meaning"];
+
+/// `t`; none of a beat that is not whole.
+const fn kind(word: &Word) -> Option<&'static str> {
+    Some(match word {
+        Word::Beat(_) => "beat",
+        Word::Claims(Message::Beat(_)) => return None,
+        Word::Claims(Message::Prepare(_)) => "prepare",
+        Word::Claims(Message::Promise(_)) => "promise",
+        Word::Claims(Message::Refuse(_)) => "refuse",
+        Word::Claims(Message::Propose(..)) => "propose",
+        Word::Claims(Message::Accept(_)) => "accept",
+        Word::Claims(Message::Release(_)) => "release",
+        Word::Claims(Message::Swept) => "swept",
+        Word::Claims(Message::AskList) => "ask-list",
+        Word::Claims(Message::List(_)) => "list",
+        Word::Claims(Message::Ask(_)) => "ask",
+        Word::Claims(Message::Clear(_)) => "clear",
+        Word::Claims(Message::AskCopy) => "ask-copy",
+        Word::Claims(Message::Copy(_)) => "copy",
+        Word::AskMove { .. } => "ask-move",
+        Word::MoveAnswer { .. } => "move-answer",
+        Word::AskMeaning => "ask-meaning",
+        Word::Meaning(_) => "meaning",
+    })
+}
+
+/// A message as fields and a list. `reach` goes with beats alone.
+pub(super) fn write(word: &Word, reach: &Reach, sender: Sender<'_>) -> Option<Parcel> {
+    let kind = kind(word)?;
+    let mut parcel = Parcel { kind, fields: Vec::new(), items: Vec::new(), whole: WHOLE.contains(&kind) };
+    match word {
+        Word::Beat(beat) => write_beat(beat, reach, sender, &mut parcel),
+        Word::Claims(message) => write_claims(message, sender, &mut parcel),
+        Word::AskMove { order, group, to } => {
+            parcel.fields.extend([("id", form::hex(*order)), ("group", digest(group.0))]);
+            let to = to.and_then(|to| sender.members.name(to));
+            parcel.fields.extend(to.map(|name| ("to", name.into())));
+        }
+        Word::MoveAnswer { order, done, text } => {
+            let done = if *done { "yes" } else { "no" };
+            parcel.fields.extend([("id", form::hex(*order)), ("done", done.into())]);
+            let text: String = shown(text).take(ANSWER_MAX).collect();
+            parcel.fields.extend(Some(("text", text)).filter(|(_, text)| !text.is_empty()));
+        }
+        Word::Meaning(lines) => {
+            parcel.items = lines
+                .iter()
+                .map(|line| shown(line).collect())
+                .filter(|line: &String| !line.is_empty())
+                .collect();
+        }
+        Word::AskMeaning => {}
+    }
+    Some(parcel)
+}
+
+/// Text without control characters.
+fn shown(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+}
+
+/// What a frame, or the frames of a list, say; `None` is a kind that this version does not know. A beat comes with its
+/// [`Reach`].
+pub(super) fn read<'a>(
+    kind: &str,
+    fields: &Fields<'_>,
+    list: &'a str,
+    sender: Sender<'a>,
+) -> Result<Option<(Word, Option<Reach>)>, Fault> {
+    let lines = || list.split('\n').filter(|_| !list.is_empty());
+    let word = match kind {
+        "beat" => {
+            let (beat, reach) = read_beat(fields, lines(), sender)?;
+            return Ok(Some((Word::Beat(beat), Some(reach))));
+        }
+        "ask-move" => {
+            let named = |name| sender.members.named(name).ok_or(Fault::Member);
+            Word::AskMove {
+                order: fields.hex("id")?,
+                group: GroupId(digits(fields.must("group")?, 16)?),
+                to: fields.get("to").map(named).transpose()?,
+            }
+        }
+        "move-answer" => {
+            let text = fields.get("text").unwrap_or_default();
+            let done = match fields.must("done")? {
+                "yes" => true,
+                "no" => false,
+                _ => return Err(Fault::Form),
+            };
+            if text.chars().any(char::is_control) || text.chars().count() > ANSWER_MAX {
+                return Err(Fault::Form);
+            }
+            Word::MoveAnswer { order: fields.hex("id")?, done, text: text.into() }
+        }
+        "ask-meaning" => Word::AskMeaning,
+        "meaning" => {
+            if list.chars().any(|c| c.is_control() && c != '\n') || lines().any(str::is_empty) {
+                return Err(Fault::Form);
+            }
+            Word::Meaning(lines().map(String::from).collect())
+        }
+        _ => {
+            return Ok(
+                read_claims(kind, fields, lines(), sender)?.map(|message| (Word::Claims(message), None))
+            );
+        }
+    };
+    Ok(Some((word, None)))
+}
+
+/// The fields of a frame or of a list that was put together, by name.
+pub(super) struct Fields<'a>(pub &'a BTreeMap<String, String>);
+
+impl Fields<'_> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    pub(super) fn must(&self, name: &str) -> Result<&str, Fault> {
+        self.get(name).ok_or(Fault::Form)
+    }
+
+    pub(super) fn hex(&self, name: &str) -> Result<u64, Fault> {
+        hex(self.must(name)?)
+    }
+
+    fn time(&self, name: &str) -> Result<Duration, Fault> {
+        self.hex(name).map(Duration::from_nanos)
+    }
+}
+
+/// A digest, with all its digits.
+pub(super) fn digest(number: u64) -> String {
+    alloc::format!("{number:016x}")
+}
+
+// ---- beats -----------------------------------------------------------------
+
+fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parcel) {
+    let Beat { claims, config, standby, starting, unable } = beat;
+    let Reach { versions, hears } = reach;
+    let mut field = |name, value| parcel.fields.push((name, value));
+    field("v", alloc::format!("{:x}-{:x}", versions.lowest, versions.highest));
+    field("cfg", digest(*config));
+    field("beat", form::hex(claims.sequence));
+    field("claims", digest(claims.digest.0));
+    field("lease", form::hex(nanos(claims.lease)));
+    field("word", memory_text(claims.word).into());
+    if *standby {
+        field("is", STANDBY.into());
+    }
+    for (of, echo) in &claims.echoes {
+        let Echo { generation, sequence, granted, disputed } = echo;
+        let granted = if *granted { '+' } else { '-' };
+        let links = hears.get(of).map(|links| form::hex((*links).into())).unwrap_or_default();
+        let heard = alloc::format!("{sequence:x}{granted}{links}");
+        parcel.items.push(Writer::new(sender).member(Some(*of)).hex(*generation).word(&heard).end());
+        for (group, ballot) in disputed {
+            let item = Writer::new(sender).word("!").member(Some(*of)).group(*group).ballot(*ballot);
+            parcel.items.push(item.end());
+        }
+    }
+    let not_echoed = hears.iter().filter(|(of, _)| claims.echoes.iter().all(|(echoed, _)| echoed != *of));
+    for (of, links) in not_echoed {
+        parcel.items.push(Writer::new(sender).member(Some(*of)).hex((*links).into()).end());
+    }
+    for (word, groups) in [(STARTING, starting), (UNABLE, unable)] {
+        if !groups.is_empty() {
+            let item = Writer::new(sender).word(word);
+            parcel.items.push(groups.iter().fold(item, |item, group| item.group(*group)).end());
+        }
+    }
+}
+
+fn read_beat<'a>(
+    fields: &Fields<'_>,
+    items: impl Iterator<Item = &'a str>,
+    sender: Sender<'_>,
+) -> Result<(Beat, Reach), Fault> {
+    let (lowest, highest) = fields.must("v")?.split_once('-').ok_or(Fault::Form)?;
+    let version = |word| u32::try_from(hex(word)?).map_err(|_| Fault::Form);
+    let versions = Versions { lowest: version(lowest)?, highest: version(highest)? };
+    let mut reach = Reach { versions, hears: BTreeMap::new() };
+    let mut beat = Beat {
+        claims: claims::Beat {
+            sequence: fields.hex("beat")?,
+            digest: Digest(digits(fields.must("claims")?, 16)?),
+            lease: fields.time("lease")?,
+            word: read_memory(fields.must("word")?)?,
+            echoes: Vec::new(),
+        },
+        config: digits(fields.must("cfg")?, 16)?,
+        // Flags that are not known are of a later version.
+        standby: fields.get("is").is_some_and(|flags| flags.split(' ').any(|flag| flag == STANDBY)),
+        starting: Vec::new(),
+        unable: Vec::new(),
+    };
+    for line in items {
+        match read_beat_item(line, sender, &mut beat, &mut reach) {
+            // The sender's configuration has a member that ours has not: what it heard of it is not for us.
+            Ok(()) | Err(Fault::Member) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok((beat, reach))
+}
+
+fn read_beat_item(line: &str, sender: Sender<'_>, beat: &mut Beat, reach: &mut Reach) -> Result<(), Fault> {
+    let (first, rest) = line.split_once(' ').ok_or(Fault::Form)?;
+    match first {
+        STARTING => return read_groups(rest, sender, &mut beat.starting),
+        UNABLE => return read_groups(rest, sender, &mut beat.unable),
+        "!" => return read_dispute(rest, sender, &mut beat.claims.echoes),
+        // Not an id: a word of a later version.
+        _ if first.len() != MEMBER_DIGITS && first.bytes().all(|byte| byte.is_ascii_lowercase()) => {
+            return Ok(());
+        }
+        _ => {}
+    }
+    let mut item = Reader::new(sender, line);
+    let of = item.member()?.ok_or(Fault::Form)?;
+    let first = item.hex()?;
+    let mut hears = |links: u64| u32::try_from(links).map(|links| reach.hears.insert(of, links));
+    let Some(heard) = item.next() else {
+        hears(first).map_err(|_| Fault::Form)?;
+        return Ok(());
+    };
+    let at = heard.find(['+', '-']).ok_or(Fault::Form)?;
+    let (sequence, granted, links) = (&heard[..at], heard[at..].starts_with('+'), &heard[at + 1..]);
+    if !links.is_empty() {
+        hears(hex(links)?).map_err(|_| Fault::Form)?;
+    }
+    let (generation, sequence) = (first, hex(sequence)?);
+    beat.claims.echoes.push((of, Echo { generation, sequence, granted, disputed: Vec::new() }));
+    item.end(())
+}
+
+fn read_groups(words: &str, sender: Sender<'_>, groups: &mut Vec<GroupId>) -> Result<(), Fault> {
+    for word in words.split(' ') {
+        groups.push(Reader::new(sender, word).group()?);
+    }
+    Ok(())
+}
+
+fn read_dispute(words: &str, sender: Sender<'_>, echoes: &mut [(MemberIndex, Echo)]) -> Result<(), Fault> {
+    let mut item = Reader::new(sender, words);
+    let of = item.member()?.ok_or(Fault::Form)?;
+    let disputed = (item.group()?, item.ballot()?);
+    match echoes.last_mut() {
+        Some((echoed, echo)) if *echoed == of => echo.disputed.push(disputed),
+        _ => return Err(Fault::Form),
+    }
+    item.end(())
+}
+
+const fn memory_text(word: Memory) -> &'static str {
+    match word {
+        Memory::Blank => "blank",
+        Memory::AllBlank => "all-blank",
+        Memory::Good => "good",
+    }
+}
+
+fn read_memory(text: &str) -> Result<Memory, Fault> {
+    let words = [Memory::Blank, Memory::AllBlank, Memory::Good];
+    words.into_iter().find(|word| memory_text(*word) == text).ok_or(Fault::Form)
+}
+
+// ---- claims ----------------------------------------------------------------
+
+fn write_claims(message: &Message, sender: Sender<'_>, parcel: &mut Parcel) {
+    let new = || Writer::new(sender);
+    let mut time = |name, time| parcel.fields.push((name, form::hex(nanos(time))));
+    parcel.items = match message {
+        Message::Prepare(list) | Message::Ask(list) | Message::Clear(list) => {
+            list.iter().map(|(group, ballot)| new().group(*group).ballot(*ballot).end()).collect()
+        }
+        Message::Promise(list) => list
+            .iter()
+            .map(|(group, ballot, report)| new().group(*group).ballot(*ballot).report(report).end())
+            .collect(),
+        Message::Refuse(list) => list
+            .iter()
+            .map(|Refusal { group, ballot, promised, wait }| {
+                new().group(*group).ballot(*ballot).ballot(*promised).time(*wait).end()
+            })
+            .collect(),
+        Message::Propose(lease, list) => {
+            time("lease", *lease);
+            list.iter().map(|(group, claim)| new().group(*group).claim(claim).end()).collect()
+        }
+        Message::Accept(list) => list
+            .iter()
+            .map(|(group, ballot, version)| new().group(*group).ballot(*ballot).hex((*version).into()).end())
+            .collect(),
+        Message::Release(list) => list
+            .iter()
+            .map(|(group, claim, successor)| new().group(*group).member(*successor).claim(claim).end())
+            .collect(),
+        Message::List(list) => {
+            list.iter().map(|(group, claim)| new().group(*group).claim(claim).end()).collect()
+        }
+        Message::Copy(Copied { ceiling, longest_lease, groups }) => {
+            time("lease", *longest_lease);
+            parcel.fields.push(("ceiling", form::hex(*ceiling)));
+            groups
+                .iter()
+                .map(|(group, promised, report)| new().group(*group).ballot(*promised).report(report).end())
+                .collect()
+        }
+        Message::Beat(_) | Message::Swept | Message::AskList | Message::AskCopy => Vec::new(),
+    };
+}
+
+fn read_claims<'a>(
+    kind: &str,
+    fields: &Fields<'_>,
+    lines: impl Iterator<Item = &'a str>,
+    sender: Sender<'a>,
+) -> Result<Option<Message>, Fault> {
+    /// Reads each item to its end.
+    fn list<'a, T>(
+        lines: impl Iterator<Item = &'a str>,
+        sender: Sender<'a>,
+        read: impl Fn(&mut Reader<'a>) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
+        let one = |line| {
+            let mut item = Reader::new(sender, line);
+            let value = read(&mut item)?;
+            item.end(value)
+        };
+        lines.map(one).collect()
+    }
+    let ballots = |item: &mut Reader<'_>| Ok((item.group()?, item.ballot()?));
+    let reports = |item: &mut Reader<'_>| Ok((item.group()?, item.ballot()?, item.report()?));
+    let claims = |item: &mut Reader<'_>| Ok((item.group()?, item.claim()?));
+    Ok(Some(match kind {
+        "prepare" => Message::Prepare(list(lines, sender, ballots)?),
+        "promise" => Message::Promise(list(lines, sender, reports)?),
+        "refuse" => Message::Refuse(list(lines, sender, |item| {
+            let (group, ballot, promised) = (item.group()?, item.ballot()?, item.ballot()?);
+            Ok(Refusal { group, ballot, promised, wait: item.time()? })
+        })?),
+        "propose" => Message::Propose(fields.time("lease")?, list(lines, sender, claims)?),
+        "accept" => Message::Accept(list(lines, sender, |item| {
+            let (group, ballot, version) = (item.group()?, item.ballot()?, item.hex()?);
+            Ok((group, ballot, u32::try_from(version).map_err(|_| Fault::Form)?))
+        })?),
+        "release" => Message::Release(list(lines, sender, |item| {
+            let (group, successor) = (item.group()?, item.member()?);
+            Ok((group, item.claim()?, successor))
+        })?),
+        "swept" => Message::Swept,
+        "ask-list" => Message::AskList,
+        "list" => Message::List(list(lines, sender, claims)?),
+        "ask" => Message::Ask(list(lines, sender, ballots)?),
+        "clear" => Message::Clear(list(lines, sender, ballots)?),
+        "ask-copy" => Message::AskCopy,
+        "copy" => Message::Copy(Copied {
+            ceiling: fields.hex("ceiling")?,
+            longest_lease: fields.time("lease")?,
+            groups: list(lines, sender, reports)?,
+        }),
+        _ => return Ok(None),
+    }))
+}

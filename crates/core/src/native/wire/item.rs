@@ -1,0 +1,250 @@
+//! The items of lists: words between blanks. One form a value: hexadecimal numbers without leading zeros, ids with all
+//! their digits.
+
+use alloc::string::{String, ToString as _};
+use core::fmt::Write as _;
+
+use super::members::{MemberId, Members};
+use crate::{
+    claims::{Ballot, Claim, Earlier, GroupId, MemberIndex, Report},
+    time::Duration,
+    wire::body::number_hex,
+};
+
+/// Most earlier owners of one claim that are read.
+const UNPROVED_MAX: usize = 1024;
+/// Digits of a member's id.
+pub(super) const MEMBER_DIGITS: usize = 8;
+/// Stands for the member whose ballot is nobody's.
+const NOBODY: &str = "-";
+/// Stands for the generation of the frame's sender.
+const SAME: &str = "=";
+
+/// Who sends a frame, in which life: what items need not say.
+#[derive(Clone, Copy)]
+pub(super) struct Sender<'a> {
+    pub members: &'a Members,
+    pub member: MemberIndex,
+    pub generation: u64,
+}
+
+/// Why an item is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is not in its form.
+    Form,
+    /// It names a member that is none of ours.
+    Member,
+}
+
+/// An item on its way out.
+pub(super) struct Writer<'a> {
+    sender: Sender<'a>,
+    text: String,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) const fn new(sender: Sender<'a>) -> Self {
+        Self { sender, text: String::new() }
+    }
+
+    pub(super) fn end(self) -> String {
+        self.text
+    }
+
+    pub(super) fn word(mut self, word: &str) -> Self {
+        if !self.text.is_empty() {
+            self.text.push(' ');
+        }
+        self.text.push_str(word);
+        self
+    }
+
+    fn put(&mut self, word: core::fmt::Arguments<'_>) {
+        self.text.write_fmt(word).expect("a string takes all that is written to it");
+    }
+
+    pub(super) fn hex(self, number: u64) -> Self {
+        let mut this = self.word("");
+        this.put(format_args!("{number:x}"));
+        this
+    }
+
+    pub(super) fn time(self, time: Duration) -> Self {
+        self.hex(nanos(time))
+    }
+
+    pub(super) fn group(self, group: GroupId) -> Self {
+        let mut this = self.word("");
+        this.put(format_args!("{:016x}", group.0));
+        this
+    }
+
+    pub(super) fn member(self, member: Option<MemberIndex>) -> Self {
+        let id = id(self.sender.members, member.unwrap_or(MemberIndex::NOBODY));
+        self.word(&id)
+    }
+
+    /// `ROUND` if it is the sender's, else `ROUND.MEMBER`.
+    pub(super) fn ballot(self, ballot: Ballot) -> Self {
+        let default = self.sender.member;
+        let mut this = self.word("");
+        this.put_ballot(ballot, default);
+        this
+    }
+
+    fn put_ballot(&mut self, ballot: Ballot, default: MemberIndex) {
+        self.put(format_args!("{:x}", ballot.round));
+        if ballot.node != default {
+            let id = id(self.sender.members, ballot.node);
+            self.put(format_args!(".{id}"));
+        }
+    }
+
+    /// `BALLOT GENERATION VERSION EARLIER...`; ends the item.
+    pub(super) fn claim(self, claim: &Claim) -> Self {
+        let generation = match claim.generation == self.sender.generation {
+            true => SAME.to_string(),
+            false => crate::wire::body::hex(claim.generation),
+        };
+        let mut this = self.ballot(claim.ballot).word(&generation).hex(claim.version.into());
+        if claim.durable {
+            this.text.push('+');
+        }
+        for Earlier { node, generation, ballot } in &claim.unproved {
+            this = this.member(Some(*node));
+            this.put(format_args!(".{generation:x}."));
+            this.put_ballot(*ballot, *node);
+        }
+        this
+    }
+
+    /// `held` or `released`, and the claim if there is one; ends the item.
+    pub(super) fn report(self, report: &Report) -> Self {
+        let this = self.word(if report.released { "released" } else { "held" });
+        match &report.accepted {
+            Some(claim) => this.claim(claim),
+            None => this,
+        }
+    }
+}
+
+/// As the wire counts time.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn id(members: &Members, member: MemberIndex) -> String {
+    members.id(member).map_or_else(|| NOBODY.into(), |id| id.to_string())
+}
+
+/// An item that came in.
+pub(super) struct Reader<'a> {
+    sender: Sender<'a>,
+    words: core::str::Split<'a, char>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(sender: Sender<'a>, item: &'a str) -> Self {
+        Self { sender, words: item.split(' ') }
+    }
+
+    /// Nothing may follow.
+    pub(super) fn end<T>(mut self, value: T) -> Result<T, Fault> {
+        self.words.next().map_or(Ok(value), |_| Err(Fault::Form))
+    }
+
+    pub(super) fn next(&mut self) -> Option<&'a str> {
+        self.words.next()
+    }
+
+    pub(super) fn word(&mut self) -> Result<&'a str, Fault> {
+        self.next().ok_or(Fault::Form)
+    }
+
+    pub(super) fn hex(&mut self) -> Result<u64, Fault> {
+        hex(self.word()?)
+    }
+
+    pub(super) fn time(&mut self) -> Result<Duration, Fault> {
+        self.hex().map(Duration::from_nanos)
+    }
+
+    pub(super) fn group(&mut self) -> Result<GroupId, Fault> {
+        digits(self.word()?, 16).map(GroupId)
+    }
+
+    /// A member, or nobody.
+    pub(super) fn member(&mut self) -> Result<Option<MemberIndex>, Fault> {
+        let member = read_member(self.sender.members, self.word()?)?;
+        Ok((member != MemberIndex::NOBODY).then_some(member))
+    }
+
+    pub(super) fn ballot(&mut self) -> Result<Ballot, Fault> {
+        read_ballot(self.sender.members, self.word()?, self.sender.member)
+    }
+
+    /// All that is left.
+    pub(super) fn claim(&mut self) -> Result<Claim, Fault> {
+        let ballot = self.ballot()?;
+        let generation = match self.word()? {
+            SAME => self.sender.generation,
+            word => hex(word)?,
+        };
+        let word = self.word()?;
+        let version = word.strip_suffix('+');
+        let durable = version.is_some();
+        let version = u32::try_from(hex(version.unwrap_or(word))?).map_err(|_| Fault::Form)?;
+        let mut claim = Claim { ballot, generation, version, durable, unproved: alloc::vec![] };
+        for word in self.words.by_ref().take(UNPROVED_MAX) {
+            let members = self.sender.members;
+            let (id, rest) = word.split_once('.').ok_or(Fault::Form)?;
+            let (generation, rest) = rest.split_once('.').ok_or(Fault::Form)?;
+            let (node, generation) = (read_member(members, id)?, hex(generation)?);
+            claim.unproved.push(Earlier { node, generation, ballot: read_ballot(members, rest, node)? });
+        }
+        Ok(claim)
+    }
+
+    /// All that is left.
+    pub(super) fn report(&mut self) -> Result<Report, Fault> {
+        let released = match self.word()? {
+            "held" => false,
+            "released" => true,
+            _ => return Err(Fault::Form),
+        };
+        let accepted = match self.words.clone().next() {
+            Some(_) => Some(self.claim()?),
+            None => None,
+        };
+        Ok(Report { accepted, released })
+    }
+}
+
+/// A number in its one form.
+pub(super) fn hex(word: &str) -> Result<u64, Fault> {
+    number_hex(word.as_bytes()).ok_or(Fault::Form)
+}
+
+/// A number of exactly so many digits.
+pub(super) fn digits(word: &str, digits: usize) -> Result<u64, Fault> {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_good = word.len() == digits && word.bytes().all(is_digit);
+    u64::from_str_radix(word, 16).ok().filter(|_| is_good).ok_or(Fault::Form)
+}
+
+fn read_ballot(members: &Members, word: &str, default: MemberIndex) -> Result<Ballot, Fault> {
+    let (round, node) = match word.split_once('.') {
+        Some((round, id)) => (round, read_member(members, id)?),
+        None => (word, default),
+    };
+    Ok(Ballot { round: hex(round)?, node })
+}
+
+fn read_member(members: &Members, word: &str) -> Result<MemberIndex, Fault> {
+    if word == NOBODY {
+        return Ok(MemberIndex::NOBODY);
+    }
+    let id = u32::try_from(digits(word, MEMBER_DIGITS)?).map_err(|_| Fault::Form)?;
+    members.by_id(MemberId(id)).ok_or(Fault::Member)
+}

@@ -1,0 +1,81 @@
+//! Lists that came in several frames, put together again: all of a list or nothing of it, within bounds.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+use super::{
+    body::WHOLE,
+    frame::{Opened, PARTS_MAX},
+};
+use crate::time::{Duration, Instant};
+
+/// Most bytes of incomplete lists that are kept of one member.
+pub const PARTS_BYTES_MAX: usize = 1 << 20;
+
+/// The incomplete lists of one member in one of its lives: one of each kind, the newest.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parts {
+    lists: BTreeMap<&'static str, List>,
+}
+
+#[derive(Clone, Debug)]
+struct List {
+    /// The number of its first frame: the frames of a list have numbers in a row.
+    first: u64,
+    since: Instant,
+    lists: BTreeMap<usize, String>,
+    parts: usize,
+    bytes: usize,
+}
+
+/// Why a part is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Its kind has no parts, or its place does not fit its number or the parts that came before.
+    Place,
+    /// The lists of this member would be too long.
+    TooMuch,
+}
+
+impl Parts {
+    /// Forgets what was not completed in time.
+    pub(super) fn expire(&mut self, now: Instant, patience: Duration) {
+        self.lists.retain(|_, list| now.since(list.since) < patience);
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.lists.values().map(|list| list.bytes).sum()
+    }
+
+    /// Keeps a part, or gives the whole list with which it is complete.
+    pub(super) fn take(&mut self, now: Instant, opened: &mut Opened) -> Result<Option<String>, Fault> {
+        let Some((index, parts)) = opened.part else { return Ok(Some(core::mem::take(&mut opened.list))) };
+        let kind = WHOLE.into_iter().find(|kind| *kind == opened.kind).ok_or(Fault::Place)?;
+        let before = u64::try_from(index - 1).map_err(|_| Fault::Place)?;
+        let first = opened.number.checked_sub(before).ok_or(Fault::Place)?;
+        if self.lists.get(kind).is_some_and(|list| list.first > first) {
+            return Ok(None); // a newer one is on its way
+        }
+        if self.lists.get(kind).is_some_and(|list| list.first < first) {
+            self.lists.remove(kind);
+        }
+        let bytes = opened.list.len();
+        if self.bytes() + bytes > PARTS_BYTES_MAX {
+            self.lists.remove(kind);
+            return Err(Fault::TooMuch);
+        }
+        debug_assert!(parts <= PARTS_MAX, "the head was read with that bound");
+        let new = || List { first, since: now, lists: BTreeMap::new(), parts, bytes: 0 };
+        let list = self.lists.entry(kind).or_insert_with(new);
+        if list.parts != parts {
+            return Err(Fault::Place);
+        }
+        list.bytes += bytes;
+        list.lists.insert(index, core::mem::take(&mut opened.list));
+        if list.lists.len() < parts {
+            return Ok(None);
+        }
+        let lists = self.lists.remove(kind).map(|list| list.lists).unwrap_or_default();
+        Ok(Some(lists.into_values().collect::<Vec<_>>().join("\n")))
+    }
+}
