@@ -81,6 +81,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Without the interfaces that are gone.
+    fn present(&self) -> Self {
+        let mut present = self.clone();
+        let lists = present.rivals.iter_mut().map(|rivals| &mut rivals.interfaces);
+        for list in lists.chain([&mut present.interfaces]) {
+            list.retain(|interface| exists(*interface).is_ok());
+        }
+        present
+    }
+
     fn check(&self) -> io::Result<()> {
         let peers = self.rivals.as_ref().map_or(0, |rivals| rivals.peers.len());
         let count = self.addresses.len() + peers;
@@ -90,7 +100,8 @@ impl Settings {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        Ok(())
+        let heard = self.rivals.iter().flat_map(|rivals| &rivals.interfaces);
+        self.interfaces.iter().chain(heard).try_for_each(|interface| exists(*interface))
     }
 }
 
@@ -224,12 +235,13 @@ impl Gate {
     /// # Errors
     /// What the kernel says.
     pub fn add_interface(&mut self, interface: u32) -> io::Result<()> {
+        exists(interface)?;
         if !self.settings.interfaces.contains(&interface) {
             self.settings.interfaces.push(interface);
         }
         match &mut self.hold {
             Hold::Bpf(gate) => gate.add_interface(interface),
-            Hold::Nft(gate) => gate.update(&self.settings),
+            Hold::Nft(gate) => gate.update(&self.settings.present()),
         }
     }
 
@@ -241,7 +253,7 @@ impl Gate {
         self.settings.interfaces.retain(|other| *other != interface);
         match &mut self.hold {
             Hold::Bpf(gate) => gate.remove_interface(interface),
-            Hold::Nft(gate) => gate.update(&self.settings),
+            Hold::Nft(gate) => gate.update(&self.settings.present()),
         }
     }
 
@@ -251,24 +263,24 @@ impl Gate {
     /// What the kernel says.
     pub fn missing(&mut self) -> io::Result<Vec<String>> {
         match &mut self.hold {
-            Hold::Bpf(gate) => gate.missing(),
+            Hold::Bpf(gate) => gate.missing(&self.settings),
             Hold::Nft(gate) => gate.missing(&self.settings),
         }
     }
 
-    /// Puts back what is missing. What has to be made anew is shut until it is renewed.
+    /// Puts back what is missing, except on interfaces that are gone. What has to be made anew is shut until it is
+    /// renewed.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn restore(&mut self) -> io::Result<()> {
-        match &mut self.hold {
-            Hold::Bpf(gate) => {
-                let Engine::Bpf { bpffs } = &self.engine else { return Ok(()) };
-                *gate = bpf::Gate::install(bpffs, &self.settings, false)?;
-                Ok(())
-            }
-            Hold::Nft(gate) => gate.update(&self.settings),
+        let present = self.settings.present();
+        match (&mut self.hold, &self.engine) {
+            (Hold::Bpf(gate), Engine::Bpf { bpffs }) => *gate = bpf::Gate::install(bpffs, &present, false)?,
+            (Hold::Nft(gate), _) => gate.update(&present)?,
+            (Hold::Bpf(_), Engine::Nft) => {}
         }
+        Ok(())
     }
 
     /// For tests: what a stranger's `flush ruleset` does where the kernel does not know tables' owners.
@@ -345,7 +357,7 @@ pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<Listed>> {
 /// Leaves nothing of a gate, whoever made it. Returns whether there was something.
 ///
 /// # Errors
-/// What the kernel says; `nft`: `PermissionDenied` while the process lives that made it.
+/// What the kernel says; `nft`: `ResourceBusy` while the process lives that made it.
 pub fn remove(engine: &Engine, name: &Name) -> io::Result<bool> {
     match engine {
         Engine::Bpf { bpffs } => bpf::remove(bpffs, name),
@@ -376,20 +388,33 @@ impl Probe {
     }
 }
 
-/// Tries both engines in the calling thread's namespaces, and leaves nothing behind.
+/// Tries both engines in the calling thread's namespaces, and leaves nothing behind. The bpf file system is the one that
+/// is mounted there.
 #[must_use]
 pub fn probe() -> Probe {
-    let bpffs = || match find_bpffs() {
+    let bpffs = match find_bpffs() {
         Ok(Some(bpffs)) => Ok(bpffs),
         Ok(None) => Err(format!("no bpf file system is mounted: mount -t bpf bpf {BPFFS}")),
         Err(error) => Err(format!("the mount table cannot be read: {error}")),
     };
-    Probe { bpf: bpf::probe().and_then(|()| bpffs()), nft: nft::probe() }
+    Probe { bpf: bpf::probe().and(bpffs), nft: nft::probe() }
+}
+
+/// As [`probe`], with a bpf file system that the caller has mounted.
+#[must_use]
+pub fn probe_with(bpffs: PathBuf) -> Probe {
+    Probe { bpf: bpf::probe().map(|()| bpffs), nft: nft::probe() }
 }
 
 /// The error with what was being done.
 fn said(error: &io::Error, doing: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{doing}: {error}"))
+}
+
+/// An interface that is not there is a mistake where a gate is made.
+fn exists(interface: u32) -> io::Result<()> {
+    let named = crate::netlink::interface_name(interface);
+    named.map(drop).map_err(|error| said(&error, &format!("interface {interface}")))
 }
 
 /// For messages: words, and the interface's name, if it has one.

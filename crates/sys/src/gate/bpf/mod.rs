@@ -42,6 +42,8 @@ const ADDRESSES: MapShape = MapShape {
     entries: super::ADDRESSES_MAX as u32,
     flags: 0,
 };
+/// The name of the program that shows the kernel's clock.
+const CLOCK: &str = "locum_clock";
 /// So often the clock is compared before a comparison that was interrupted each time is believed.
 const CLOCK_TRIES: usize = 10;
 
@@ -59,6 +61,10 @@ impl Gate {
     /// Makes the gate stand as `settings` say, whatever of it stands already. A lease that runs goes on, unless it is
     /// to be closed first.
     pub(super) fn install(bpffs: &Path, settings: &Settings, closed: bool) -> io::Result<Self> {
+        // A deadline on another clock than the kernel's would be none.
+        let clock =
+            syscall::load(&program::clock(), CLOCK).map_err(|error| said(&error, "load a program"))?;
+        compare_clock(&clock).map_err(io::Error::other)?;
         let place = Place::of(bpffs, &settings.name);
         place.make()?;
         let state_map = map(&place, STATE_PIN, STATE)?;
@@ -126,23 +132,25 @@ impl Gate {
     }
 
     /// What of the gate is not in the kernel any more.
-    pub(super) fn missing(&self) -> io::Result<Vec<String>> {
+    pub(super) fn missing(&self, settings: &Settings) -> io::Result<Vec<String>> {
         let mut missing = Vec::new();
         for pin in [STATE_PIN, ADDRESSES_PIN] {
             if self.place.get(pin)?.is_none() {
                 missing.push(format!("the pin {}", self.place.path(pin).display()));
             }
         }
-        for (&hook, link) in &self.links {
-            let pin = hook.name();
-            match self.place.get(&pin)?.map(syscall::link_info).transpose()? {
-                Some(pinned) if pinned.number != syscall::link_info(link)?.number => {
-                    missing
-                        .push(format!("the link at {}: another is there", self.place.path(&pin).display()));
+        for hook in Hook::wanted(settings) {
+            let path = self.place.path(&hook.name());
+            let own = self.links.get(&hook).map(syscall::link_info).transpose()?.map(|info| info.number);
+            match self.place.get(&hook.name())?.map(syscall::link_info).transpose()? {
+                Some(pinned) if pinned.interface != hook.interface() => {
+                    missing.push(with_interface("the program on", hook.interface()));
                 }
-                Some(pinned) if pinned.interface == hook.interface() => {}
-                Some(_) => missing.push(with_interface("the program on", hook.interface())),
-                None => missing.push(format!("the pin {}", self.place.path(&pin).display())),
+                Some(pinned) if Some(pinned.number) != own => {
+                    missing.push(format!("the link at {}: another is there", path.display()));
+                }
+                Some(_) => {}
+                None => missing.push(format!("the pin {}", path.display())),
             }
         }
         Ok(missing)
@@ -263,14 +271,13 @@ pub(super) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
 
 /// Why this engine does not work for the calling thread; all but the file system for its pins.
 pub(super) fn probe() -> Result<(), String> {
-    let clock =
-        syscall::load(&program::clock(), "locum_clock").map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM) => {
-                "no right to load programs (CAP_BPF and CAP_NET_ADMIN, outside of user namespaces)".to_owned()
-            }
-            Some(libc::ENOSYS) => "the kernel has no bpf system call (CONFIG_BPF_SYSCALL)".to_owned(),
-            _ => format!("the kernel refuses the program: {error}"),
-        })?;
+    let clock = syscall::load(&program::clock(), CLOCK).map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            "no right to load programs (CAP_BPF and CAP_NET_ADMIN, outside of user namespaces)".to_owned()
+        }
+        Some(libc::ENOSYS) => "the kernel has no bpf system call (CONFIG_BPF_SYSCALL)".to_owned(),
+        _ => format!("the kernel refuses the program: {error}"),
+    })?;
     compare_clock(&clock)?;
     let loopback = 1;
     for way in [Way::In, Way::Out] {

@@ -255,7 +255,8 @@ pub(super) fn remove(name: &Name) -> io::Result<bool> {
     });
     deleted.map(|()| true).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => {
-            said(&error, &format!("the table {table} belongs to a process that still lives"))
+            let text = format!("the table {table} belongs to a process that still lives: stop that first");
+            io::Error::new(io::ErrorKind::ResourceBusy, text)
         }
         _ => said(&error, &format!("delete the table {table}")),
     })
