@@ -11,6 +11,7 @@ use clap::Subcommand;
 use locum_lab::Fault;
 
 pub mod bench;
+pub mod gate;
 pub mod mixed;
 pub mod replace;
 
@@ -33,6 +34,8 @@ pub enum Command {
     Cts(mixed::Cts),
     /// Replace two real heartbeats by Locum, node by node, while a client asks the service; and go back
     Replace(replace::Replace),
+    /// Freeze the process that renews a gate, and look whether the address falls silent in time
+    Gate(gate::Gate),
     /// Run a command as root of a user namespace, which may build racks (for tests by anybody but root)
     Enter {
         /// The command and its arguments
@@ -50,6 +53,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Mixed(options) => mixed::mixed(options),
         Command::Cts(options) => mixed::cts(&options),
         Command::Replace(options) => replace::replace(&options),
+        Command::Gate(options) => gate::gate(&options),
         Command::Enter { words } => enter(&words),
     };
     without_rack(result)

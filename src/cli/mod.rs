@@ -6,6 +6,7 @@ pub mod demo;
 pub mod demo_httpd;
 pub mod doctor;
 pub mod explain;
+pub mod gate;
 pub mod import;
 pub mod init;
 pub mod keygen;
@@ -68,6 +69,8 @@ pub enum Command {
     Stop(stop::Options),
     /// What groups there are; ask, start and stop them by hand where no daemon runs
     Resources(resources::Options),
+    /// List the gates that stand in the kernel, or remove what a daemon left there
+    Gate(gate::Options),
     /// Make links by heartbeat's names (heartbeat, cl_status, hb_standby …) to this program
     Links(by_name::Options),
     /// Measure and try on a rack of nodes in namespaces of this machine
@@ -76,6 +79,13 @@ pub enum Command {
     /// The first process of a rack's node
     #[command(name = locum_lab::holder::COMMAND, hide = true)]
     LabNode,
+    /// The process that the lab freezes
+    #[command(name = locum_lab::gate::COMMAND, hide = true)]
+    GateRenewer {
+        /// Its order
+        #[arg(trailing_var_arg = true)]
+        words: Vec<String>,
+    },
     /// The demo's web server
     #[command(name = demo_httpd::COMMAND, hide = true)]
     DemoHttpd(demo_httpd::Options),
@@ -213,10 +223,14 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Takeover(options) => standby::takeover(common, options),
         Command::Stop(options) => stop::run(common, options),
         Command::Resources(options) => resources::run(common, &options),
+        Command::Gate(options) => gate::run(common, &options),
         Command::Links(options) => by_name::links(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Lab(command) => lab::run(command),
         Command::LabNode => locum_lab::holder::hold().map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Command::GateRenewer { words } => {
+            locum_lab::gate::renew(&words).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
         Command::DemoHttpd(options) => demo_httpd::run(&options),
     };
     result.unwrap_or_else(|error| {

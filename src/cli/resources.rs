@@ -34,6 +34,9 @@ const STOP_TRIES: u32 = 10;
 const STOP_PAUSE: Duration = Duration::from_secs(1);
 /// For so long an address that was put up is announced: a lost frame or two do not matter then.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(1);
+/// What a living daemon does, and what to use instead.
+const DECIDES: &str = "decides what runs";
+const CURE: &str = "use `locum standby` and `locum takeover`, or stop it first";
 const USAGE: &str = "usage: ResourceManager listkeys machine | allkeys | ourkeys | otherkeys | status resource | takegroup \
                      key | givegroup key | statgroup key | verifyallidle";
 
@@ -150,12 +153,12 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         }
         Verb::Takegroup { key } => {
             let group = group(&plan, key)?;
-            let _alone = alone(common)?;
+            let _alone = alone(common, DECIDES, CURE)?;
             return by_hand(common, &plan, checked.parameters, async |mut hands| hands.take(group).await);
         }
         Verb::Givegroup { key } => {
             let group = group(&plan, key)?;
-            let _alone = alone(common)?;
+            let _alone = alone(common, DECIDES, CURE)?;
             return by_hand(common, &plan, checked.parameters, async |mut hands| hands.give(group).await);
         }
         Verb::Verifyallidle => {
@@ -243,8 +246,9 @@ impl Pattern {
 
 // ---- what the hands do -----------------------------------------------------------------------------------------------
 
-/// Keeps the daemon from starting as long as it is held.
-fn alone(common: &Common) -> anyhow::Result<Vec<File>> {
+/// Keeps the daemon from starting as long as it is held. Where one runs that is an error, which says what that daemon
+/// does and what to do about it.
+pub(super) fn alone(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
     let (run_dir, state_dir) = (common.run_dir(), common.state_dir());
     let mut locks = Vec::new();
     for directory in [&run_dir, &state_dir] {
@@ -255,15 +259,12 @@ fn alone(common: &Common) -> anyhow::Result<Vec<File>> {
             Some(lock) => locks.push(lock),
             None => {
                 let who = state::living(&run_dir).map_or_else(String::new, |pid| format!(" (process {pid})"));
-                bail!(
-                    "a daemon runs here{who} and decides what runs: use `locum standby` and `locum takeover`, or stop it \
-                     first"
-                );
+                bail!("a daemon runs here{who} and {why}: {cure}");
             }
         }
     }
     if let Some(pid) = state::heartbeat(&common.heartbeat_pid()) {
-        bail!("heartbeat itself runs here (process {pid}) and decides what runs: stop it first");
+        bail!("heartbeat itself runs here (process {pid}) and {why}: stop it first");
     }
     Ok(locks)
 }

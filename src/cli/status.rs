@@ -248,7 +248,7 @@ fn word(liveness: Liveness) -> String {
 
 /// Text of others on a terminal: what could move the cursor, change colours or turn the writing direction is shown as
 /// its number.
-struct Safe<'a>(&'a str);
+pub(super) struct Safe<'a>(pub(super) &'a str);
 
 impl fmt::Display for Safe<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

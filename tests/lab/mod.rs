@@ -18,6 +18,7 @@ use locum_sys::netlink::Netlink;
 
 mod commands;
 mod demo;
+mod gate;
 mod unprivileged;
 
 /// The program under test.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use locum_sys::clock::{monotonic_nanos, unix_nanos};
+use locum_sys::clock::{boot_nanos, monotonic_nanos, unix_nanos};
 
 /// A moment of the lab's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -54,6 +54,26 @@ impl std::ops::Sub<Duration> for Moment {
     fn sub(self, length: Duration) -> Self {
         Self(self.0.saturating_sub(length))
     }
+}
+
+/// The boot time, in nanoseconds, of a kernel's wall-clock stamp, which lies in the recent past; exact to 50 µs where
+/// the machine allows it.
+#[must_use]
+pub fn boot_of_stamp(stamp: Duration) -> u64 {
+    // A reading of one clock between two of the other; the closest pair of some counts.
+    let pairs = (0..10).map(|_| (boot_nanos(), unix_nanos(), boot_nanos()));
+    let mut best = (u64::MAX, 0, 0);
+    for (before, wall, after) in pairs {
+        if after - before < best.0 {
+            best = (after - before, wall, before);
+        }
+        if best.0 < 50_000 {
+            break;
+        }
+    }
+    let (_, wall, boot) = best;
+    let stamp = u64::try_from(stamp.as_nanos()).unwrap_or(u64::MAX);
+    boot.saturating_sub(wall.saturating_sub(stamp))
 }
 
 /// Does nothing until the moment has come.

@@ -8,10 +8,11 @@
 //! * [`Sight`] and [`Record`] watch a service: its answers to the client, who holds its address, who answers for it;
 //! * [`timeline`] reckons outages and overlaps from that;
 //! * [`mod@bench`] does the same to Locum and to its peers, and compares;
+//! * [`gate`] freezes the process that renews a gate, and looks whether the address falls silent in time;
 //! * [`mixed`] puts Locum and the real heartbeat into one cluster, and audits it after every step.
 //!
 //! Whoever uses it calls [`enter`] at the start of the process, while it has one thread, and gives its program the
-//! hidden command [`holder::COMMAND`], which calls [`holder::hold`].
+//! hidden commands [`holder::COMMAND`], which calls [`holder::hold`], and [`gate::COMMAND`], which calls [`gate::renew`].
 
 pub mod bench;
 pub mod clock;
@@ -19,6 +20,7 @@ mod daemon;
 mod description;
 mod dice;
 mod fault;
+pub mod gate;
 pub mod holder;
 mod line;
 pub mod mixed;

@@ -46,6 +46,12 @@ impl Program {
         self
     }
 
+    /// The program and its arguments.
+    #[cfg(test)]
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
+    }
+
     fn command(&self) -> Command {
         let (name, arguments) =
             self.words.split_first().map_or(("", [].as_slice()), |(name, rest)| (name, rest));

@@ -63,7 +63,7 @@ pub(super) fn echo_request(pair: &Pair, service: Ipv4Addr, identifier: u16, sequ
 }
 
 /// The ICMP part of an echo request.
-pub(super) fn icmp_echo(identifier: u16, sequence: u16) -> Vec<u8> {
+pub(crate) fn icmp_echo(identifier: u16, sequence: u16) -> Vec<u8> {
     let mut icmp = vec![ICMP_ECHO, 0, 0, 0];
     icmp.extend(identifier.to_be_bytes());
     icmp.extend(sequence.to_be_bytes());
@@ -73,7 +73,7 @@ pub(super) fn icmp_echo(identifier: u16, sequence: u16) -> Vec<u8> {
 }
 
 /// The source and identifier of an echo reply, from a whole IPv4 packet.
-pub(super) fn echo_reply(packet: &[u8]) -> Option<(Ipv4Addr, u16)> {
+pub(crate) fn echo_reply(packet: &[u8]) -> Option<(Ipv4Addr, u16)> {
     let (source, protocol, payload) = ipv4(packet)?;
     let is_reply = protocol == PROTOCOL_ICMP && payload.first() == Some(&ICMP_ECHO_REPLY);
     is_reply.then(|| Some((source, u16::from_be_bytes(*payload.get(4..)?.first_chunk()?))))?

@@ -27,7 +27,7 @@ use crate::{
 
 mod answers;
 mod echo;
-mod frames;
+pub(crate) mod frames;
 mod holds;
 mod pages;
 

@@ -1,0 +1,244 @@
+//! Trials of the gate alone: a process that renews is frozen, with a renewal in flight or at any moment, and thaws long
+//! after its lease. Does the address ever answer later than the lease?
+
+use std::{
+    io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use locum_sys::{
+    clock::{boot_nanos, monotonic_nanos},
+    gate::{self, Engine, Gate, Renewal},
+    mount,
+};
+
+use crate::{
+    description::Description,
+    dice::Dice,
+    fault::{Doing, Fault},
+    rack::Rack,
+};
+
+mod renewer;
+mod trial;
+
+use renewer::Order;
+pub use renewer::{COMMAND, renew};
+pub use trial::Trial;
+
+const CLIENT: &str = "client";
+const INTERFACE: &str = "eth0";
+/// Where the node has a bpf file system of its own: what is pinned there goes with the rack.
+const BPFFS: &str = "/run/bpf";
+/// So much later than the deadline the client may have got the last answer: it was let out before, and then waited
+/// for a processor.
+pub const TOLERANCE: Duration = Duration::from_millis(20);
+/// A process that freezes itself lets the client find the address first: it asks for it by ARP once a second.
+const OPEN_MIN: Duration = Duration::from_millis(1500);
+/// After that it freezes in one of so many renewals.
+const RENEWALS: u32 = 20;
+/// So often a trial is begun anew that the machine has spoilt.
+const TRIES: u32 = 10;
+/// So often a gate is renewed to know what it costs.
+const COUNTED: u32 = 2_000;
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The eBPF program.
+    Bpf,
+    /// Rules of nf_tables.
+    Nft,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Bpf, Self::Nft];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bpf => "bpf",
+            Self::Nft => "nft",
+        }
+    }
+
+    fn engine(self) -> Engine {
+        match self {
+            Self::Bpf => Engine::Bpf { bpffs: BPFFS.into() },
+            Self::Nft => Engine::Nft,
+        }
+    }
+}
+
+/// Where the process is frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreezePoint {
+    /// A renewal is prepared, and not committed.
+    InFlight,
+    /// At whatever moment.
+    Anywhere,
+}
+
+/// What is tried.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The program, with its hidden commands.
+    pub program: PathBuf,
+    /// How many trials: the odd ones freeze in flight, the even ones anywhere.
+    pub runs: u32,
+    /// The lease.
+    pub lease: Duration,
+    /// A renewal is made so often.
+    pub every: Duration,
+    /// So long the process is frozen.
+    pub freeze: Duration,
+    /// So many trials run side by side, at most 100, each on a node of its own.
+    pub parallel: u8,
+    /// The seed of all chance.
+    pub seed: u64,
+    /// The control: the thawed process goes on with fresh renewals, which the trials must see.
+    pub goes_on: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// All trials, in the order in which they ended.
+    pub trials: Vec<Trial>,
+    /// What one renewal takes.
+    pub renewal: Duration,
+}
+
+impl Report {
+    /// The trials in which the address answered after the deadline, beyond the client's own tolerance.
+    pub fn violations(&self) -> impl Iterator<Item = &Trial> {
+        self.trials.iter().filter(|trial| trial.late > TOLERANCE)
+    }
+}
+
+/// Plays all trials of one engine in one rack.
+///
+/// # Errors
+/// No rack; [`Fault::Missing`] also where the engine does not work; else what the kernel says.
+pub fn play(kind: Kind, options: &Options, tell: &(dyn Fn(u32) + Sync)) -> Result<Report, Fault> {
+    let rack = build(options)?;
+    let engine = kind.engine();
+    for slot in 0..options.parallel {
+        let ready = rack.inside(&node(slot), move || prepare(kind))?;
+        ready.map_err(|why| Fault::missing(&format!("a gate by {}", kind.name()), &io::Error::other(why)))?;
+    }
+    let order = |slot: u8| Order {
+        engine: engine.clone(),
+        interface: INTERFACE.into(),
+        address: address(slot).into(),
+        lease: options.lease,
+        every: options.every,
+        freezes_in: 0,
+        goes_on: options.goes_on,
+        notes: "/run/notes".into(),
+    };
+    let probe = order(0);
+    let renewal = rack.inside(&node(0), move || cost(&probe))?.doing(|| "renew a gate".into())?;
+    let next = AtomicU32::new(0);
+    let ended = Mutex::new((Vec::new(), None));
+    std::thread::scope(|scope| {
+        for slot in 0..options.parallel {
+            let (rack, order, next, ended) = (&rack, &order, &next, &ended);
+            scope.spawn(move || {
+                loop {
+                    let run = next.fetch_add(1, Relaxed);
+                    let lock = || ended.lock().unwrap_or_else(PoisonError::into_inner);
+                    if run >= options.runs || lock().1.is_some() {
+                        return;
+                    }
+                    let result = one(rack, &node(slot), order(slot), options, run);
+                    let mut ended = lock();
+                    match result {
+                        Ok(trial) => ended.0.push(trial),
+                        Err(fault) => ended.1 = Some(fault),
+                    }
+                    tell(u32::try_from(ended.0.len()).unwrap_or(u32::MAX));
+                }
+            });
+        }
+    });
+    match ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        (_, Some(fault)) => Err(fault),
+        (trials, None) => Ok(Report { trials, renewal }),
+    }
+}
+
+fn one(rack: &Rack, node: &str, order: Order, options: &Options, run: u32) -> Result<Trial, Fault> {
+    let chance = Dice::new(options.seed, run.into()).fraction();
+    let in_flight = run % 2 == 1;
+    let first = OPEN_MIN.as_nanos().div_ceil(options.every.as_nanos().max(1));
+    let first = u32::try_from(first).unwrap_or(u32::MAX - RENEWALS);
+    let freezes_in = if in_flight { first + run / 2 % RENEWALS } else { 0 };
+    let point = if in_flight { FreezePoint::InFlight } else { FreezePoint::Anywhere };
+    let plan = trial::Plan { point, freeze: options.freeze, delay: options.lease.mul_f64(chance) };
+    let notes = order.notes.strip_prefix("/run").unwrap_or(&order.notes);
+    let notes = rack.volatile(node).join(notes);
+    // Those of the trial before.
+    let _ = std::fs::remove_file(&notes);
+    let order = Order { freezes_in, ..order };
+    for _ in 0..TRIES {
+        if let Some(trial) = trial::play(rack, node, &order, &plan, &notes)? {
+            return Ok(trial);
+        }
+    }
+    Err(Fault::Description("this machine freezes by itself for longer than a lease: try a longer one".into()))
+}
+
+/// A node for each trial that runs at a time: changes of rules in one network namespace wait for each other, and for
+/// what a process leaves there that ends.
+fn build(options: &Options) -> Result<Rack, Fault> {
+    let slots = 0..options.parallel;
+    let nodes: Vec<_> =
+        slots.map(|slot| (node(slot), format!("10.40.0.{}/16 {}/16", slot + 3, address(slot)))).collect();
+    let mut ports = vec![(CLIENT, INTERFACE, "10.40.0.2/16")];
+    ports.extend(nodes.iter().map(|(node, addresses)| (node.as_str(), INTERFACE, addresses.as_str())));
+    let description = Description::new(&options.program).node(CLIENT);
+    let description = nodes.iter().fold(description, |description, (node, _)| description.node(node));
+    Rack::build(description.segment("lan", &ports))
+}
+
+fn node(slot: u8) -> String {
+    format!("node{slot}")
+}
+
+/// What the node's gate is for.
+fn address(slot: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 40, 1, slot + 1)
+}
+
+/// In the node: what the engine needs, and whether it works there.
+fn prepare(kind: Kind) -> Result<(), String> {
+    let doing = |error: io::Error| format!("mount a bpf file system: {error}");
+    std::fs::create_dir_all(BPFFS).map_err(doing)?;
+    mount::bpf(Path::new(BPFFS)).map_err(doing)?;
+    let probe = gate::probe_with(BPFFS.into());
+    match kind {
+        Kind::Bpf => probe.bpf.map(drop),
+        Kind::Nft => probe.nft,
+    }
+}
+
+/// In the node: what one renewal takes, of many in a row.
+fn cost(order: &Order) -> io::Result<Duration> {
+    let mut gate = Gate::install(&order.engine, order.settings()?)?;
+    let begun = monotonic_nanos();
+    for _ in 0..COUNTED {
+        let sent = boot_nanos();
+        gate.renew(Renewal { deadline: sent + 1_000_000_000, sent })?;
+    }
+    let took = Duration::from_nanos(monotonic_nanos() - begun) / COUNTED;
+    gate.remove().map(|()| took)
+}

@@ -1,0 +1,182 @@
+//! One trial: a process renews a gate, is frozen, thaws; a client asks the address all the time.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::OwnedFd,
+    path::Path,
+    time::Duration,
+};
+
+use locum_sys::{clock::boot_nanos, stamp};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto};
+
+use super::{
+    CLIENT, FreezePoint,
+    renewer::{Notes, Order},
+};
+use crate::{
+    clock::{Moment, await_some, boot_of_stamp, pause},
+    fault::{Doing, Fault},
+    process::Sign,
+    rack::Rack,
+    watch::frames,
+};
+
+/// Within this time everything that is waited for comes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the client asks: near the deadline and after the thaw, and in the long silence between.
+const OFTEN: Duration = Duration::from_millis(1);
+const SELDOM: Duration = Duration::from_millis(20);
+/// For so long it asks often after the deadline, and after the thaw.
+const NEAR: Duration = Duration::from_millis(150);
+const AFTER: Duration = Duration::from_millis(400);
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Where the process was frozen.
+    pub point: FreezePoint,
+    /// The last answer came that much after the deadline …
+    pub late: Duration,
+    /// … or that much before it.
+    pub early: Duration,
+}
+
+/// What a trial needs to know beside the order.
+pub(super) struct Plan {
+    pub(super) point: FreezePoint,
+    pub(super) freeze: Duration,
+    /// With [`FreezePoint::Anywhere`]: so long after the first answer.
+    pub(super) delay: Duration,
+}
+
+/// `None` when the machine itself froze everything for a lease, before the trial did.
+pub(super) fn play(
+    rack: &Rack,
+    node: &str,
+    order: &Order,
+    plan: &Plan,
+    notes: &Path,
+) -> Result<Option<Trial>, Fault> {
+    let std::net::IpAddr::V4(address) = order.address else {
+        return Err(Fault::Description("a trial's address is IPv4".into()));
+    };
+    let mut client = Client::open(rack, address)?;
+    let mut process = rack.start(node, &order.program())?;
+    let pid = process.id();
+    // Before the gate stands the address answers too.
+    let renewed = || Notes::read(notes).ok().filter(|notes| notes.committed > 0);
+    await_some(PATIENCE, renewed).ok_or_else(|| Fault::Description("the gate is not renewed".into()))?;
+    client.last = None;
+    let lost = || Notes::read(notes).is_ok_and(|notes| notes.late > 0);
+    let opened = await_some(PATIENCE, || {
+        client.ask_for(SELDOM);
+        (client.last.is_some() || lost()).then_some(())
+    });
+    opened.ok_or_else(|| Fault::Description(format!("the gate of {address} does not open")))?;
+    if plan.point == FreezePoint::Anywhere {
+        pause(plan.delay);
+        process.signal(Sign::Stop).doing(|| "freeze the renewing process".into())?;
+    }
+    let frozen = await_some(PATIENCE, || {
+        client.ask_for(OFTEN);
+        (is_stopped(pid) || lost()).then(Moment::now)
+    });
+    let frozen = frozen.ok_or_else(|| Fault::Description("the renewing process does not freeze".into()))?;
+    let noted = Notes::read(notes).doing(|| "read the process's notes".into())?;
+    if noted.late > 0 {
+        return Ok(None);
+    }
+    let deadline = match plan.point {
+        // What is in flight is not in the kernel: the one before it counts.
+        FreezePoint::InFlight => noted.committed,
+        FreezePoint::Anywhere => noted.prepared,
+    };
+    client.ask_for(Duration::from_nanos(deadline.saturating_sub(boot_nanos())) + NEAR);
+    while !(frozen + plan.freeze).remaining().is_zero() {
+        client.ask_once();
+        pause(SELDOM);
+    }
+    client.hear();
+    process.signal(Sign::Continue).doing(|| "thaw the renewing process".into())?;
+    client.ask_for(AFTER);
+    let late = await_some(PATIENCE, || Notes::read(notes).ok().filter(|notes| notes.late > 0));
+    late.ok_or_else(|| Fault::Description("the thawed process has noticed nothing".into()))?;
+    client.ask_for(AFTER);
+    let last = client.last.unwrap_or(0);
+    Ok(Some(Trial {
+        point: plan.point,
+        late: Duration::from_nanos(last.saturating_sub(deadline)),
+        early: Duration::from_nanos(deadline.saturating_sub(last)),
+    }))
+}
+
+/// Asks one address for echoes through the client's kernel.
+struct Client {
+    socket: OwnedFd,
+    address: Ipv4Addr,
+    sequence: u16,
+    /// The boot time at which the last answer reached the client.
+    last: Option<u64>,
+}
+
+impl Client {
+    fn open(rack: &Rack, address: Ipv4Addr) -> Result<Self, Fault> {
+        let socket = rack.inside(CLIENT, move || {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let (family, kind) = (AddressFamily::INET, SocketType::RAW);
+            let socket = rustix::net::socket_with(family, kind, flags, Some(ipproto::ICMP))?;
+            // Connected, it hears this address alone.
+            rustix::net::connect(&socket, &SocketAddrV4::new(address, 0))?;
+            stamp::enable(&socket)?;
+            std::io::Result::Ok(socket)
+        })?;
+        let socket = socket.doing(|| "open the client's socket".into())?;
+        Ok(Self { socket, address, sequence: 0, last: None })
+    }
+
+    fn ask_for(&mut self, time: Duration) {
+        let end = Moment::now() + time;
+        loop {
+            self.ask_once();
+            pause(OFTEN);
+            self.hear();
+            if end.remaining().is_zero() {
+                return;
+            }
+        }
+    }
+
+    fn ask_once(&mut self) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let question = frames::icmp_echo(1, self.sequence);
+        // Nobody there is what is waited for.
+        let _ = rustix::net::send(&self.socket, &question, SendFlags::DONTWAIT);
+    }
+
+    fn hear(&mut self) {
+        let mut buffer = [0; 256];
+        loop {
+            match stamp::receive(&self.socket, &mut buffer) {
+                Ok(Some(got)) => {
+                    let from = frames::echo_reply(&buffer[..got.length]);
+                    if let (Some((source, _)), Some(arrived)) = (from, got.arrived)
+                        && source == self.address
+                    {
+                        self.last = self.last.max(Some(boot_of_stamp(arrived)));
+                    }
+                }
+                Ok(None) => return,
+                // "No such host" is told here too.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// The third word of the process's `stat`, behind its name in brackets.
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}

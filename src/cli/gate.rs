@@ -1,0 +1,157 @@
+//! `locum gate`: what gates stand in the kernel, and removing those that a daemon left.
+//!
+//! A gate outlives its daemon, shut. Where Locum is not to run any more, its addresses would stay silent for ever:
+//! `--remove` leaves nothing of them. Not while a daemon runs: it would put them back.
+//!
+//! Exit code: 0 done, 1 not (a daemon runs, or there is no such gate), 4 no permission.
+
+use std::{io, net::IpAddr, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+use locum_sys::{
+    clock,
+    gate::{self, Listed, Probe},
+    netlink::interface_name,
+};
+use serde_json::{Value, json};
+
+use super::{Common, resources::alone, status::Safe};
+
+/// Exit code where root is wanted.
+const NO_PERMISSION: u8 = 4;
+
+/// What is asked.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// List all gates, and which engines this machine allows (also without this option)
+    #[arg(long, conflicts_with = "remove")]
+    list: bool,
+    /// Remove them, all or those chosen: their addresses answer from then on, wherever they stand
+    #[arg(long)]
+    remove: bool,
+    /// Only those of this cluster
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// Only that of this group
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Options {
+    fn chooses(&self, gate: &Listed) -> bool {
+        self.cluster.as_ref().is_none_or(|cluster| gate.name.is_of(cluster))
+            && self.group.as_ref().is_none_or(|group| gate.name.is_group(group))
+    }
+}
+
+/// Lists or removes.
+///
+/// # Errors
+/// A daemon runs where none may, there is no such gate, or what the kernel says.
+pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+    let result = if options.remove { remove(common, options) } else { list(options) };
+    result.or_else(|error| {
+        let refused = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if refused != Some(io::ErrorKind::PermissionDenied) {
+            return Err(error);
+        }
+        eprintln!("locum: {error:#}: only root sees and removes gates");
+        Ok(ExitCode::from(NO_PERMISSION))
+    })
+}
+
+fn list(options: &Options) -> anyhow::Result<ExitCode> {
+    let gates = chosen(options)?;
+    let probe = gate::probe();
+    if options.json {
+        println!(
+            "{:#}",
+            json!({ "gates": gates.iter().map(to_json).collect::<Vec<_>>(), "engines": engines(&probe) })
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    for gate in &gates {
+        println!("{}", line(gate));
+    }
+    if gates.is_empty() {
+        println!("no gate stands here");
+    }
+    for (name, missing) in [("bpf", probe.bpf.map(drop)), ("nft", probe.nft)] {
+        println!("engine {name}: {}", missing.err().unwrap_or_else(|| "works".into()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
+    let _alone = alone(common, "renews its gates", "stop it first, with `locum stop`")?;
+    let gates = chosen(options)?;
+    let named = options.cluster.is_some() || options.group.is_some();
+    anyhow::ensure!(!(named && gates.is_empty()), "there is no such gate; `locum gate` lists all");
+    let mut removed = Vec::new();
+    for gate in gates {
+        gate::remove(&gate.engine, &gate.name)?;
+        if !options.json {
+            println!("removed: {}", line(&gate));
+        }
+        removed.push(gate);
+    }
+    if options.json {
+        println!("{:#}", json!({ "removed": removed.iter().map(to_json).collect::<Vec<_>>() }));
+    } else if removed.is_empty() {
+        println!("no gate stands here");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn chosen(options: &Options) -> anyhow::Result<Vec<Listed>> {
+    let bpffs = gate::find_bpffs().context("the mount table cannot be read")?;
+    let mut gates = gate::list(bpffs)?;
+    gates.retain(|gate| options.chooses(gate));
+    Ok(gates)
+}
+
+fn line(gate: &Listed) -> String {
+    let state = match open_millis(gate) {
+        Some(millis) => format!("open for {millis} ms"),
+        None => "shut".into(),
+    };
+    let addresses: Vec<_> = gate.addresses.iter().map(IpAddr::to_string).collect();
+    let (cluster, group) = (gate.name.cluster(), gate.name.group());
+    format!(
+        "cluster {}, group {}: {state}, by {}: {} on {}",
+        Safe(&cluster),
+        Safe(&group),
+        gate.engine,
+        addresses.join(" "),
+        interfaces(gate).join(" "),
+    )
+}
+
+fn interfaces(gate: &Listed) -> Vec<String> {
+    let name = |number: &u32| interface_name(*number).unwrap_or_else(|_| format!("interface {number}"));
+    gate.interfaces.iter().map(name).collect()
+}
+
+fn open_millis(gate: &Listed) -> Option<u64> {
+    gate.deadline.map(|deadline| deadline.saturating_sub(clock::boot_nanos()) / 1_000_000)
+}
+
+fn to_json(gate: &Listed) -> Value {
+    json!({
+        "cluster": gate.name.cluster(),
+        "group": gate.name.group(),
+        "engine": gate.engine.to_string(),
+        "open_ms": open_millis(gate),
+        "addresses": gate.addresses,
+        "interfaces": interfaces(gate),
+    })
+}
+
+/// `null`: it works; else what is missing.
+fn engines(probe: &Probe) -> Value {
+    json!({ "bpf": probe.bpf.as_ref().err(), "nft": probe.nft.as_ref().err() })
+}

@@ -1,0 +1,162 @@
+//! `locum lab gate`: does a gate fall silent in time, whatever its daemon is frozen in?
+//!
+//! Exit code: 0 when no address answered after its lease, 1 when one did.
+
+use std::{io::Write as _, process::ExitCode, time::Duration};
+
+use clap::{Args, ValueEnum, builder::PossibleValue};
+use locum_lab::gate::{self, FreezePoint, Kind, Report, Trial};
+use serde_json::{Value, json};
+
+use super::bench::millis;
+use crate::cli::run::duration;
+
+/// `locum lab gate`
+#[derive(Debug, Args)]
+pub struct Gate {
+    /// How many trials of each engine: half are frozen with a renewal in flight, half at any moment
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    runs: u32,
+    /// Which engine [default: both]
+    #[arg(long, value_name = "NAME")]
+    engine: Option<Named>,
+    /// The lease; it is renewed five times in it
+    #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = duration)]
+    lease: Duration,
+    /// How long the renewing process is frozen; longer than the lease
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
+    freeze: Duration,
+    /// How many trials run side by side
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
+    parallel: u8,
+    /// The seed of all chance
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// The control: a thawed process goes on with fresh renewals, and the trials must see it
+    #[arg(long)]
+    control: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Named(Kind);
+
+impl ValueEnum for Named {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(Kind::Bpf), Self(Kind::Nft)]
+    }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(self.0.name().into())
+    }
+}
+
+/// Plays the trials of one engine after those of the other, and prints what was seen.
+///
+/// # Errors
+/// No rack, an engine that does not work here, or what the kernel says.
+pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(options.freeze > options.lease * 2, "--freeze must be longer than two leases");
+    anyhow::ensure!(options.lease >= Duration::from_millis(50), "--lease must be at least 50ms");
+    let plan = gate::Options {
+        program: std::env::current_exe()?,
+        runs: options.runs,
+        lease: options.lease,
+        every: options.lease / 5,
+        freeze: options.freeze,
+        parallel: options.parallel,
+        seed: options.seed,
+        goes_on: options.control,
+    };
+    locum_lab::enter()?;
+    let kinds = options.engine.map_or(Kind::ALL.to_vec(), |Named(kind)| vec![kind]);
+    let mut all = Vec::new();
+    for kind in kinds {
+        let tell = |done: u32| {
+            // Where nobody looks, nothing is to be done about it.
+            let _ = write!(std::io::stderr(), "\r{}: {done} of {}", kind.name(), options.runs);
+        };
+        let report = gate::play(kind, &plan, &tell)?;
+        eprintln!();
+        all.push((kind, report));
+    }
+    if options.json {
+        println!("{:#}", json!({ "engines": all.iter().map(to_json).collect::<Vec<_>>() }));
+    } else {
+        table(&all);
+    }
+    let violated = all.iter().any(|(_, report)| report.violations().next().is_some());
+    Ok(if violated { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn table(all: &[(Kind, Report)]) {
+    println!("last answer against the deadline, worst of all runs");
+    println!("engine  frozen     runs  after      before     too late  a renewal costs");
+    for (kind, report) in all {
+        for point in [FreezePoint::InFlight, FreezePoint::Anywhere] {
+            let Some(figures) = Figures::of(report, point) else { continue };
+            println!(
+                "{:6}  {:9}  {:4}  {:6} ms  {:6} ms  {:8}  {:.1} us",
+                kind.name(),
+                word(point),
+                figures.runs,
+                millis(figures.late),
+                millis(figures.early),
+                figures.violations,
+                report.renewal.as_secs_f64() * 1e6,
+            );
+        }
+    }
+    println!(
+        "too late: by more than {} ms, for which the client may have waited for a processor",
+        TOLERANCE_MS
+    );
+}
+
+const TOLERANCE_MS: u128 = gate::TOLERANCE.as_millis();
+
+/// Of all trials that were frozen at that point.
+struct Figures {
+    runs: usize,
+    late: Duration,
+    early: Duration,
+    violations: usize,
+}
+
+impl Figures {
+    fn of(report: &Report, point: FreezePoint) -> Option<Self> {
+        let trials: Vec<&Trial> = report.trials.iter().filter(|trial| trial.point == point).collect();
+        Some(Self {
+            runs: trials.len(),
+            late: trials.iter().map(|trial| trial.late).max()?,
+            early: trials.iter().map(|trial| trial.early).max()?,
+            violations: report.violations().filter(|trial| trial.point == point).count(),
+        })
+    }
+}
+
+fn word(point: FreezePoint) -> &'static str {
+    match point {
+        FreezePoint::InFlight => "in flight",
+        FreezePoint::Anywhere => "anywhere",
+    }
+}
+
+fn to_json((kind, report): &(Kind, Report)) -> Value {
+    let points = [FreezePoint::InFlight, FreezePoint::Anywhere].into_iter().filter_map(|point| {
+        let figures = Figures::of(report, point)?;
+        Some(json!({
+            "frozen": word(point),
+            "runs": figures.runs,
+            "latest_after_deadline_ms": millis(figures.late),
+            "earliest_before_deadline_ms": millis(figures.early),
+            "too_late": figures.violations,
+        }))
+    });
+    json!({
+        "engine": kind.name(),
+        "renewal_us": report.renewal.as_secs_f64() * 1e6,
+        "points": points.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,82 @@
+//! The gate alone: frozen daemons, and the command that lists and removes what they left.
+
+use std::{fs, process::Command, time::Duration};
+
+use locum_lab::{Program, Rack, Sign, clock::await_some};
+
+use super::{LOCUM, build, pair, text};
+
+const RENEWER: [&str; 10] =
+    ["locum", "gate-renewer", "nft", "eth0", "172.23.2.14", "300", "60", "0", "false", "/run/notes"];
+
+/// Twenty-five trials of each engine; and a thawed process that goes on, which is what they are there to see.
+#[test]
+fn no_frozen_renewal_outlives_its_lease() {
+    let control = ["lab", "gate", "--runs", "4", "--lease", "1s", "--engine", "nft", "--control"];
+    play(&control, Some(1), "nft     anywhere      2");
+    for engine in ["bpf", "nft"] {
+        let trials = ["lab", "gate", "--runs", "25", "--parallel", "25", "--engine", engine];
+        play(&trials, Some(0), "too late");
+    }
+}
+
+fn play(words: &[&str], code: Option<i32>, says: &str) {
+    let output = Command::new(LOCUM).args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    if output.status.code() == Some(77) {
+        return crate::skipped(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    assert!(output.status.code() == code && said.contains(says), "{words:?}: {output:?}");
+}
+
+#[test]
+fn what_a_daemon_left_is_listed_and_removed() {
+    let Some(rack) = build(pair()) else { return };
+    let node = "clustnode1";
+    let gate = |words: &[&str]| {
+        let words = [&["locum", "gate"], words].concat();
+        rack.run(node, &Program::new(&words), Duration::from_secs(20)).unwrap()
+    };
+    assert!(gate(&[]).text.contains("no gate stands here\nengine bpf: "));
+    let mut renewer = rack.start(node, &Program::new(&RENEWER)).unwrap();
+    let open = || gate(&[]).text.contains("cluster lab, group 172.23.2.14: open for ").then_some(());
+    if gate(&["--json"]).text.contains("\"nft\": \"") {
+        return crate::skipped("no nft engine here");
+    }
+    await_some(Duration::from_secs(10), open).expect("the gate is listed");
+    assert!(gate(&["--list", "--json"]).text.contains("\"interfaces\": [\n        \"eth0\"\n      ]"));
+
+    // As long as a daemon runs, or the process that made the gate lives, nobody takes it away.
+    let _daemon = lock(&rack, node);
+    let refused = gate(&["--remove"]);
+    assert_eq!(refused.code, Some(1), "{}", refused.text);
+    assert!(
+        refused.text.contains("a daemon runs here") && refused.text.contains("locum stop"),
+        "{}",
+        refused.text
+    );
+    drop(_daemon);
+    let refused = gate(&["--remove"]);
+    // Linux before 6.9 does not know whose it is.
+    if refused.code != Some(0) {
+        assert!(refused.code == Some(1) && refused.text.contains("still lives"), "{}", refused.text);
+    }
+
+    renewer.signal(Sign::Kill).unwrap();
+    assert!(renewer.wait(Duration::from_secs(10)).is_some());
+    if refused.code != Some(0) {
+        let shut = || gate(&[]).text.contains("172.23.2.14: shut, by nft: 172.23.2.14 on eth0").then_some(());
+        await_some(Duration::from_secs(10), shut).expect("a killed process leaves it shut");
+        let other = gate(&["--remove", "--group", "another"]);
+        assert!(other.code == Some(1) && other.text.contains("no such gate"), "{}", other.text);
+        text(&rack, node, &["locum", "gate", "--remove", "--cluster", "lab", "--group", "172.23.2.14"]);
+    }
+    assert!(gate(&[]).text.contains("no gate stands here"));
+}
+
+/// Holds what a running daemon holds.
+fn lock(rack: &Rack, node: &str) -> fs::File {
+    let run = rack.volatile(node).join("locum");
+    fs::create_dir_all(&run).unwrap();
+    locum_sys::file::lock_directory(&run).unwrap().expect("nobody else runs there")
+}
