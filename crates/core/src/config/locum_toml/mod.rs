@@ -28,6 +28,7 @@ use crate::{
     native::{
         plan::{KEY_FILE, Local, Member, Plan},
         timing::{PACE, PACE_MAX, PACE_MIN, Timing},
+        wire::members::{Twins, check_groups, check_members},
     },
     plan::{Logging, NodeIndex},
     time::Duration,
@@ -104,6 +105,22 @@ pub fn pace(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// In frames names stand as digests: by chance two of them may be one.
+fn told_apart(members: &members::Members, groups: &[groups::Found<'_>], reader: &mut Reader<'_>) {
+    let nodes = members.nodes.iter().map(|node| node.name.as_str());
+    let names = nodes.chain(members.witnesses.iter().map(|witness| witness.name.as_str()));
+    let members = check_members(names);
+    let groups = check_groups(groups.iter().map(|group| group.group.name.as_str()));
+    for Twins(first, second) in [members, groups].into_iter().filter_map(Result::err) {
+        // One name twice has been said.
+        if first != second {
+            let message =
+                format!("`{first}` and `{second}` cannot be told apart in frames: their digests are equal");
+            reader.absent_from_file(message, "give one of them another name");
+        }
+    }
+}
+
 fn as_text<'t>(text: &'t [u8], report: &mut Report) -> Option<&'t str> {
     if text.len() > FILE_BYTES_MAX {
         report.add(
@@ -157,6 +174,7 @@ fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places, Opti
     let timing = timing(top, &mut reader);
     let members = members::read(top, me, &mut reader);
     let mut groups = groups::read(top, &members, &timing, &mut reader);
+    told_apart(&members, &groups, &mut reader);
     let relations = relations::read(&mut groups, &mut reader);
     let local = local(top, &mut reader);
     let places = Places {

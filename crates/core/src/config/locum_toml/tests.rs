@@ -452,6 +452,12 @@ fn nodes_and_links_are_checked_against_each_other() {
             "cluster = 'c'\nnodes.alpha.links.a = 'eth0'\nnodes.Alpha.links.a = 'eth0'\nnodes.b.links.a = 'eth0'\n",
             "the node `alpha` is there twice",
         ),
+        (
+            // printf node13192 | sha256sum | cut -c1-8
+            "cluster = 'c'\nnodes.alpha.links.a = 'eth0'\nnodes.node13192.links.a = 'eth0'\n\
+                nodes.node26341.links.a = 'eth0'\n",
+            "`node13192` and `node26341` cannot be told apart in frames",
+        ),
     ] {
         let said = said(lines);
         assert!(said.iter().any(|line| line.contains(&format!("error: {expected}"))), "{lines}: {said:?}");
