@@ -42,6 +42,9 @@ pub const HANDOVER_MAX: Duration = Duration::from_secs(3600);
 pub const HAND_BACK: Duration = Duration::from_secs(30);
 /// See [`HAND_BACK`].
 pub const HAND_BACK_MAX: Duration = Duration::from_secs(3600);
+/// A set goes back to a real heartbeat so long after it could: twice heartbeat's own `max_rexmit_delay`. What we told it
+/// just before may have been lost; heard again after our offer, it would be taken for news.
+pub const CATCH_UP: Duration = Duration::from_millis(500);
 /// A real heartbeat that meets a healed partition restarts after this long.
 pub const HEAL_RESTART: Duration = Duration::from_secs(2);
 
@@ -177,6 +180,8 @@ pub struct R1 {
     told: Option<Instant>,
     /// The peer has just come (back): its set is returned once it is stable.
     failback_due: bool,
+    /// Not before this moment.
+    failback_at: Option<Instant>,
     /// What we claim and do not start: something may be under way of which our last life knew.
     doubt: Holding,
     /// A person waits for this hand-over.
@@ -225,6 +230,7 @@ impl R1 {
             announce_due: Holding::None,
             told: None,
             failback_due: false,
+            failback_at: None,
             doubt: Holding::None,
             order: None,
             takeover: None,
@@ -318,6 +324,7 @@ impl R1 {
             handover,
             self.takeover.map(|(_, _, until)| until),
             self.hand_back.map(|(_, at)| at),
+            self.failback_at,
             self.restart_at,
             self.renewal.map(|(_, until)| until),
             match self.fence {
@@ -528,6 +535,10 @@ impl R1 {
         if let Some((set, _)) = self.hand_back.take_if(|(_, at)| now >= *at) {
             self.hand_back_now(view, set);
         }
+        if self.failback_at.take_if(|at| now >= *at).is_some() {
+            self.failback_at = Some(now);
+            self.fail_back(view);
+        }
         self.fencing_goes_on(view);
         self.break_tie(view);
         self.tell_again(view);
@@ -643,8 +654,14 @@ impl R1 {
         let homeless = self.mine.has_foreign() && !self.theirs().has_foreign();
         if !homeless || !allowed {
             self.failback_due = false;
+            self.failback_at = None;
             return;
         }
+        let at = *self.failback_at.get_or_insert(view.now + CATCH_UP);
+        if view.now < at && !view.peer_locum {
+            return;
+        }
+        self.failback_at = None;
         match self.offer(view, Holding::Foreign, None) {
             Ok(()) => self.failback_due = false,
             Err(why) => self.note(Level::Debug, format!("no failback yet: {why}")),
