@@ -225,8 +225,9 @@ fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u
 }
 
 fn native_dialect() -> Diag {
-    let text =
-        format!("the directory holds {NATIVE} and no ha.cf, and this version reads heartbeat's files only");
+    let text = format!(
+        "the directory holds {NATIVE} and no ha.cf, and the daemon of this version speaks heartbeat's dialect only"
+    );
     Diag::new(Severity::Error, FileName::HaCf, text).cure("write ha.cf, authkeys and haresources there")
 }
 

@@ -4,5 +4,6 @@ pub mod authkeys;
 pub mod frame;
 pub mod ha_cf;
 pub mod haresources;
+pub mod locum_toml;
 pub mod native_frame;
 pub mod serial_cutter;

@@ -47,6 +47,11 @@ fn native_frame() {
 }
 
 #[test]
+fn locum_toml() {
+    replay("locum_toml", targets::locum_toml::check);
+}
+
+#[test]
 fn serial_cutter() {
     replay("serial_cutter", targets::serial_cutter::check);
 }

@@ -1,5 +1,6 @@
 //! One number sets the pace; every other time follows from it here, each with its formula and what it is for.
 
+use alloc::{format, string::String};
 use core::fmt;
 
 use crate::time::Duration;
@@ -168,6 +169,21 @@ impl Timing {
             ),
         ]
     }
+}
+
+/// The rows as the table of `docs/timing.md`, with the values of three paces and three candidates.
+#[must_use]
+pub fn page() -> String {
+    let paces = [300, 1000, 5000].map(|millis| Timing::of(Duration::from_millis(millis)).rows(3));
+    let mut page = String::from(
+        "\n| time | follows from | 300 ms | 1 s | 5 s | what it is for |\n|---|---|---|---|---|---|\n",
+    );
+    for (index, row) in paces[0].iter().enumerate() {
+        let [fast, usual, slow] = [0, 1, 2].map(|pace: usize| paces[pace][index].value);
+        let Row { name, formula, purpose, .. } = row;
+        page += &format!("| {name} | {formula} | {fast:?} | {usual:?} | {slow:?} | {purpose} |\n");
+    }
+    page + "\n"
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Every key of `locum.toml`, one row each. The parser, its "did you mean" and the table in `docs/locum-toml.md` all read
 //! these rows.
 
+use alloc::{format, string::String};
+
 /// One key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -133,3 +135,26 @@ pub static KEYS: &[Key] = &[
     key(Table::Local, "log-facility", "a syslog facility", "none", "messages go to syslog as this facility too", r#"log-facility = "local0""#),
     key(Table::Local, "debug", "0 to 255", "0", "0 is quiet", "debug = 1"),
 ];
+
+/// The keys as the tables of `docs/locum-toml.md`, one for each table of the file.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::new();
+    let mut last = None;
+    for key in KEYS {
+        if last != Some(key.table) {
+            let title = match key.table {
+                Table::Top => "Above all tables".into(),
+                Table::Resource => "A resource's table".into(),
+                table => format!("`{}`", table.header().replace(" or ", "` or `")),
+            };
+            page += &format!(
+                "\n### {title}\n\n| key | takes | default | what it is for | example |\n|---|---|---|---|---|\n"
+            );
+            last = Some(key.table);
+        }
+        let Key { name, takes, default, meaning, example, .. } = key;
+        page += &format!("| `{name}` | {takes} | {default} | {meaning} | `{example}` |\n");
+    }
+    page + "\n"
+}
