@@ -69,7 +69,7 @@ pub enum Breakage {
     NetstringOnSerial,
     /// A node that asks for the list of nodes has no answer.
     NoNodeList,
-    /// Claims: only the newest reported claim is accounted for, not all since the last confirmed one.
+    /// Claims: only the owner of the newest reported claim is accounted for, not those that it had to account for itself.
     NewestClaimOnly,
     /// Claims: a voter votes at once after its restart.
     NoMuteness,
@@ -99,6 +99,18 @@ pub enum Breakage {
     BlankVotes,
     /// A peer that is renewed is taken for one that has lost what it held.
     RenewalIsLoss,
+    /// Claims: an owner counts its lease from the answer of a majority, not from the asking.
+    LeaseFromAnswer,
+    /// Claims: an owner counts the whole lease, without a margin for clocks that drift.
+    NoMargin,
+    /// Claims: a voter accepts a ballot below its promise.
+    AcceptBelowPromise,
+    /// Claims: an accept counts for whatever is being written at its ballot.
+    AnyVersionCounts,
+    /// Claims: a new accept does not end the release of what was accepted before.
+    ReleaseStays,
+    /// Claims: an echo counts in whatever life its beat was said.
+    EchoOfAnyLife,
 }
 
 impl Breakage {

@@ -363,7 +363,7 @@ impl Claimant {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let counts = |write: &mut Write| {
             if write.claim.ballot == ballot
-                && write.claim.version == version
+                && (write.claim.version == version || breakage::is(Breakage::AnyVersionCounts))
                 && voters.contains(from)
                 && !write.accepted.contains(&from)
             {
@@ -395,7 +395,8 @@ impl Claimant {
     fn gain(&mut self, now: Instant, group: GroupId) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let Some(Attempt { stage: Stage::Propose(write), .. }) = seat.attempt.take() else { return };
-        let until = write.sent + self.lease.owner();
+        let since = if breakage::is(Breakage::LeaseFromAnswer) { now } else { write.sent };
+        let until = since + self.lease.owner();
         let held_before = seat.held.take().filter(|held| held.until > now);
         let barred = seat.barred.is_some_and(|barred| write.claim.ballot < barred);
         if held_before.is_none() && (until <= now || barred) {

@@ -22,7 +22,10 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::time::Duration;
+use crate::{
+    breakage::{self, Breakage},
+    time::Duration,
+};
 
 mod claimant;
 mod ledger;
@@ -149,14 +152,14 @@ impl Proof {
     /// Whether this entry is accounted for by it. A proof that is older than the entry proves nothing of it.
     #[must_use]
     pub fn covers(&self, entry: &Earlier) -> bool {
-        use crate::breakage::{Breakage, is};
         match *self {
             Self::Released(ballot) => {
-                ballot.node == entry.node && (ballot >= entry.ballot || is(Breakage::ReleaseProvesAnyBallot))
+                ballot.node == entry.node
+                    && (ballot >= entry.ballot || breakage::is(Breakage::ReleaseProvesAnyBallot))
             }
             Self::Fenced { node, generation } => {
                 node == entry.node
-                    && (generation >= entry.generation || is(Breakage::FenceProvesAnyGeneration))
+                    && (generation >= entry.generation || breakage::is(Breakage::FenceProvesAnyGeneration))
             }
             Self::Answered { node, ballot } => node == entry.node && ballot > entry.ballot,
             Self::Waited(ballot) => ballot >= entry.ballot,
@@ -186,8 +189,9 @@ pub struct Lease {
 impl Lease {
     /// As the owner counts it.
     #[must_use]
-    pub const fn owner(&self) -> Duration {
-        self.length.saturating_sub(self.margin)
+    pub fn owner(&self) -> Duration {
+        let margin = if breakage::is(Breakage::NoMargin) { Duration::ZERO } else { self.margin };
+        self.length.saturating_sub(margin)
     }
 }
 

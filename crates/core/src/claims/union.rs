@@ -31,7 +31,8 @@ pub fn union<'a>(reports: impl Iterator<Item = &'a Report> + Clone, proposer: Me
             *newest = claim;
         }
     }
-    if breakage::is(Breakage::NewestClaimOnly) {
+    let newest_only = breakage::is(Breakage::NewestClaimOnly);
+    if newest_only {
         let newest = claims.keys().next_back().copied();
         claims.retain(|ballot, _| Some(*ballot) == newest);
     }
@@ -43,7 +44,7 @@ pub fn union<'a>(reports: impl Iterator<Item = &'a Report> + Clone, proposer: Me
         }
     };
     for (ballot, (claim, released)) in claims {
-        claim.unproved.iter().copied().for_each(&mut add);
+        claim.unproved.iter().filter(|_| !newest_only).copied().for_each(&mut add);
         if !released {
             add(Earlier { node: claim.owner(), generation: claim.generation, ballot });
         }

@@ -208,7 +208,7 @@ impl Voter {
         }
         let slot = self.slot(group)?.clone();
         let promised = self.promised(&slot);
-        if claim.ballot < promised {
+        if claim.ballot < promised && !breakage::is(Breakage::AcceptBelowPromise) {
             return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
         }
         let same = slot.accepted.as_ref().filter(|accepted| accepted.ballot == claim.ballot);
@@ -239,7 +239,7 @@ impl Voter {
         let Some(slot) = self.slot(group) else { return };
         slot.promised = slot.promised.max(Some(claim.ballot));
         slot.accepted = Some(claim.clone());
-        slot.released = false;
+        slot.released &= breakage::is(Breakage::ReleaseStays);
         slot.unlisted = false;
         slot.until = slot.until.max(now + lease);
     }

@@ -1,0 +1,555 @@
+//! Where searches begin, and how much may happen in them. Each is one question; together they cover the rules.
+
+use locum_core::claims::{MemberIndex, Message, Voters};
+
+use crate::{
+    search::Sight,
+    world::{Act, Budget, Guard, MEMBERS_MAX, Rules, World, all_vote},
+};
+
+/// A search.
+#[derive(Debug)]
+pub struct Scenario {
+    /// How it is called.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// Who, and what may happen.
+    pub rules: Rules,
+    /// The first world.
+    pub begin: fn(&Rules) -> World,
+    /// What it must see, if it is exhausted.
+    pub sees: &'static [Sight],
+    /// Too large for a test, which ends after so many states.
+    pub ends: Option<usize>,
+}
+
+const NONE: [u8; MEMBERS_MAX] = [0; MEMBERS_MAX];
+
+const NOTHING: Budget = Budget {
+    claims: NONE,
+    reclaims: NONE,
+    releases: NONE,
+    stops: NONE,
+    beats: NONE,
+    crashes: NONE,
+    losses: NONE,
+    failures: NONE,
+    duplicates: 0,
+    drifts: NONE,
+    fences: 0,
+};
+
+/// Two nodes and a witness.
+const TWO: Rules = Rules {
+    nodes: 2,
+    members: 3,
+    voters: all_vote,
+    lease: 2,
+    margin: 0,
+    guard: Guard::Lease,
+    horizon: 4,
+    budget: NOTHING,
+    prompt_disks: true,
+    lost: chatter,
+    doubled: all,
+    prunes: true,
+};
+
+/// What only speeds things up: lists, copies and the word of a new life.
+const fn chatter(message: &Message, _: u8) -> bool {
+    matches!(
+        message,
+        Message::AskList
+            | Message::List(_)
+            | Message::AskCopy
+            | Message::Copy(_)
+            | Message::Swept
+            | Message::Refuse(_)
+    )
+}
+
+/// The two nodes do not hear each other; the witness hears both.
+const fn apart(message: &Message, to: u8) -> bool {
+    let asks = matches!(message, Message::Prepare(_) | Message::Propose(..) | Message::Release(_));
+    chatter(message, to) || (asks && to < 2)
+}
+
+const fn all(_: &Message) -> bool {
+    true
+}
+
+fn settled(rules: &Rules) -> World {
+    // Far enough apart that nobody has to learn rounds first, near enough that the voters admit them.
+    World::settled(rules, &[1600, 2200, 1000, 1000, 1000])
+}
+
+/// All have used the same rounds.
+fn level(rules: &Rules) -> World {
+    World::settled(rules, &[1024; MEMBERS_MAX])
+}
+
+/// Node 1 has used far more rounds than all others, so that it need not learn them first.
+fn one_ahead(rules: &Rules) -> World {
+    World::settled(rules, &[1600, 2700, 1000, 1000, 1000])
+}
+
+/// Node 0 owns by its own vote and the witness's; node 1 missed all of it.
+fn owned(rules: &Rules, mut world: World) -> World {
+    let heard = heard(rules);
+    world.act(&heard, &Act::Claim(0));
+    world.exchange(&heard, &[0, 2]);
+    world.lose(|_| false);
+    world.begin(rules)
+}
+
+const fn of(node: usize, times: u8) -> [u8; MEMBERS_MAX] {
+    let mut each = NONE;
+    each[node] = times;
+    each
+}
+
+const fn first(one: u8, two: u8, three: u8) -> [u8; MEMBERS_MAX] {
+    [one, two, three, 0, 0]
+}
+
+/// All scenarios.
+pub static SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "claims",
+        about: "two nodes claim; nothing is held at first",
+        rules: Rules { horizon: 3, budget: Budget { claims: first(1, 1, 0), ..NOTHING }, ..TWO },
+        begin: settled,
+        sees: &[Sight::Followed],
+        ends: Some(300_000),
+    },
+    Scenario {
+        name: "doubled",
+        about: "an owner, a rival; a frame arrives twice",
+        rules: Rules {
+            horizon: 3,
+            budget: Budget { claims: first(1, 1, 0), duplicates: 1, ..NOTHING },
+            prunes: false,
+            ..TWO
+        },
+        begin: settled,
+        sees: &[Sight::Followed],
+        ends: Some(300_000),
+    },
+    Scenario {
+        name: "drift",
+        about: "an owner, a rival; the witness's clock gets ahead by the margin",
+        rules: Rules {
+            margin: 1,
+            lease: 2,
+            horizon: 3,
+            budget: Budget { claims: first(0, 1, 0), drifts: first(0, 0, 1), ..NOTHING },
+            ..TWO
+        },
+        begin: |rules| owned(rules, settled(rules)),
+        sees: &[Sight::Followed],
+        ends: None,
+    },
+    Scenario {
+        name: "again",
+        about: "an owner claims again while its lease runs, or gives back; a rival claims",
+        rules: Rules {
+            horizon: 3,
+            budget: Budget { claims: first(1, 1, 0), reclaims: of(0, 1), releases: of(0, 1), ..NOTHING },
+            lost: apart,
+            ..TWO
+        },
+        begin: |rules| owned(rules, settled(rules)),
+        sees: &[Sight::Followed, Sight::ClaimedAgain],
+        ends: None,
+    },
+    Scenario {
+        name: "released",
+        about: "an old release of what is owned again is still on its way",
+        rules: Rules { horizon: 3, budget: Budget { claims: first(0, 1, 0), ..NOTHING }, ..TWO },
+        begin: owned_again_after_a_release,
+        sees: &[Sight::Followed],
+        ends: None,
+    },
+    Scenario {
+        name: "given-back",
+        about: "what was owned has been given back; both claim",
+        rules: Rules { horizon: 3, budget: Budget { claims: first(1, 1, 0), ..NOTHING }, lost: apart, ..TWO },
+        begin: |rules| {
+            let mut world = owned(rules, settled(rules));
+            world.act(&heard(rules), &Act::Release(0));
+            world.exchange(&heard(rules), &[0, 1, 2]);
+            world.begin(rules)
+        },
+        sees: &[Sight::Followed],
+        ends: None,
+    },
+    Scenario {
+        name: "witness",
+        about: "an owner, a rival; the witness restarts, its writes take time",
+        rules: Rules {
+            horizon: 3,
+            budget: Budget { claims: first(0, 1, 0), crashes: of(2, 1), ..NOTHING },
+            prompt_disks: false,
+            ..TWO
+        },
+        begin: |rules| owned(rules, one_ahead(rules)),
+        sees: &[Sight::Followed],
+        ends: None,
+    },
+    Scenario {
+        name: "owner-dies",
+        about: "an owner's daemon dies, its gate stands; it lives again and claims, as does the other",
+        rules: Rules {
+            horizon: 3,
+            budget: Budget { claims: first(1, 1, 0), crashes: of(0, 1), ..NOTHING },
+            lost: |message, to| apart(message, to) && !matches!(message, Message::Swept),
+            ..TWO
+        },
+        begin: |rules| owned(rules, settled(rules)),
+        sees: &[Sight::Followed, Sight::Outlived],
+        ends: None,
+    },
+    Scenario {
+        name: "beats",
+        about: "an owner renews by beats and echoes; a rival claims",
+        rules: Rules {
+            horizon: 4,
+            budget: Budget { claims: first(0, 1, 0), beats: first(2, 0, 2), ..NOTHING },
+            lost: |message, to| match message {
+                Message::Beat(_) => to == 1,
+                _ => apart(message, to),
+            },
+            ..TWO
+        },
+        begin: |rules| owned(rules, settled(rules)),
+        sees: &[Sight::Followed, Sight::Renewed],
+        ends: Some(300_000),
+    },
+    Scenario {
+        name: "lists",
+        about: "a voter that missed the confirmation is told the list",
+        rules: Rules {
+            horizon: 3,
+            budget: Budget { claims: first(0, 1, 0), beats: first(1, 0, 1), ..NOTHING },
+            lost: |message, to| match message {
+                Message::Beat(_) | Message::AskList | Message::List(_) => to == 1,
+                _ => apart(message, to),
+            },
+            ..TWO
+        },
+        begin: unconfirmed,
+        sees: &[Sight::Followed],
+        ends: None,
+    },
+    Scenario {
+        name: "old-echo",
+        about: "an owner in its second life; an echo of a beat of its first one comes late",
+        rules: Rules {
+            horizon: 4,
+            budget: Budget { claims: first(0, 1, 0), beats: first(2, 0, 0), ..NOTHING },
+            lost: |message, to| apart(message, to) || matches!(message, Message::Beat(_)),
+            ..TWO
+        },
+        begin: old_echo,
+        sees: &[Sight::Followed],
+        ends: None,
+    },
+    Scenario {
+        name: "proposed",
+        about: "a proposal is on its way, its answers may come late and twice; a rival claims",
+        rules: Rules {
+            horizon: 3,
+            budget: Budget { claims: first(0, 1, 0), duplicates: 1, ..NOTHING },
+            doubled: |message| matches!(message, Message::Accept(_)),
+            prunes: false,
+            ..TWO
+        },
+        begin: proposed,
+        sees: &[Sight::Followed],
+        ends: Some(300_000),
+    },
+    Scenario {
+        name: "beats-before",
+        about: "beats are said before the claim is confirmed",
+        rules: Rules {
+            horizon: 4,
+            budget: Budget { claims: first(0, 1, 0), beats: first(1, 0, 1), ..NOTHING },
+            lost: |message, to| apart(message, to) || (to == 1 && matches!(message, Message::Beat(_))),
+            ..TWO
+        },
+        begin: unconfirmed,
+        sees: &[Sight::Followed],
+        ends: None,
+    },
+    Scenario {
+        name: "disks",
+        about: "a durable proposal is on its way, a rival claims; writes take time, the nodes do not hear each other",
+        rules: Rules {
+            horizon: 3,
+            guard: Guard::Fence,
+            budget: Budget { claims: first(0, 1, 0), ..NOTHING },
+            prompt_disks: false,
+            lost: apart,
+            ..TWO
+        },
+        begin: proposed,
+        sees: &[Sight::Followed],
+        ends: None,
+    },
+    Scenario {
+        name: "fence",
+        about: "an owner stops late, or is fenced, lives again, or releases; both claim again",
+        rules: Rules {
+            horizon: 3,
+            guard: Guard::Fence,
+            budget: Budget {
+                claims: first(1, 1, 0),
+                stops: of(0, 1),
+                releases: first(1, 0, 0),
+                fences: 1,
+                ..NOTHING
+            },
+            lost: apart,
+            ..TWO
+        },
+        begin: |rules| owned(rules, settled(rules)),
+        sees: &[Sight::Followed, Sight::Waits, Sight::Struck, Sight::RunsOn],
+        ends: None,
+    },
+    Scenario {
+        name: "third",
+        about: "an owner of which nobody is sure, a second one that died waiting, and who comes then",
+        rules: Rules {
+            horizon: 3,
+            guard: Guard::Fence,
+            budget: Budget { claims: first(0, 1, 0), ..NOTHING },
+            ..TWO
+        },
+        begin: second_died_waiting,
+        sees: &[Sight::Waits, Sight::RunsOn],
+        ends: None,
+    },
+    Scenario {
+        name: "late-fence",
+        about: "a fence of an earlier life is answered late",
+        rules: Rules {
+            horizon: 3,
+            guard: Guard::Fence,
+            budget: Budget { claims: first(0, 1, 0), ..NOTHING },
+            ..TWO
+        },
+        begin: fence_unanswered,
+        sees: &[Sight::Waits, Sight::RunsOn],
+        ends: None,
+    },
+    Scenario {
+        name: "late-release",
+        about: "a release of an earlier claim arrives at the holder that waits",
+        rules: Rules {
+            horizon: 3,
+            guard: Guard::Fence,
+            budget: Budget { claims: first(0, 1, 0), ..NOTHING },
+            ..TWO
+        },
+        begin: owned_again_after_a_release,
+        sees: &[Sight::Waits, Sight::RunsOn],
+        ends: None,
+    },
+    Scenario {
+        name: "forgetful",
+        about: "durable claims; the witness restarts, the owner's daemon is dead and its service runs",
+        rules: Rules {
+            horizon: 4,
+            guard: Guard::Fence,
+            budget: Budget { claims: first(0, 1, 0), crashes: first(1, 0, 1), ..NOTHING },
+            ..TWO
+        },
+        begin: |rules| owned(rules, one_ahead(rules)),
+        sees: &[Sight::Waits, Sight::RunsOn, Sight::Outlived],
+        ends: None,
+    },
+    Scenario {
+        name: "file-lost",
+        about: "the witness loses its file, copies from the others, and votes again",
+        rules: Rules {
+            horizon: 4,
+            budget: Budget {
+                claims: first(0, 1, 0),
+                beats: first(0, 0, 1),
+                crashes: of(2, 1),
+                losses: of(2, 1),
+                duplicates: 1,
+                ..NOTHING
+            },
+            lost: |message, to| match message {
+                Message::AskCopy | Message::Copy(_) => false,
+                Message::Beat(_) => to != 2,
+                _ => apart(message, to),
+            },
+            doubled: |message| matches!(message, Message::Propose(..)),
+            ..TWO
+        },
+        begin: |rules| owned(rules, World::settled(rules, &[500; MEMBERS_MAX])),
+        sees: &[Sight::Followed, Sight::Copied],
+        ends: None,
+    },
+    Scenario {
+        name: "ballots",
+        about: "a node claims, dies, lives again and claims; its writes take time",
+        rules: Rules {
+            horizon: 2,
+            budget: Budget { claims: first(2, 0, 0), crashes: of(0, 2), ..NOTHING },
+            prompt_disks: false,
+            ..TWO
+        },
+        begin: settled,
+        sees: &[],
+        ends: None,
+    },
+    Scenario {
+        name: "sets",
+        about: "the witness (2) has been replaced by 3; a node that does not know it yet claims beside one that does",
+        rules: Rules {
+            nodes: 3,
+            members: 4,
+            voters: one_replaced,
+            horizon: 1,
+            budget: Budget { claims: first(0, 1, 1), ..NOTHING },
+            ..TWO
+        },
+        begin: level,
+        sees: &[],
+        ends: None,
+    },
+    Scenario {
+        name: "watchdog",
+        about: "an owner is stopped by its own watchdog; the next waits for that",
+        rules: Rules {
+            horizon: 4,
+            guard: Guard::Watchdog(1),
+            budget: Budget { beats: first(0, 1, 1), ..NOTHING },
+            lost: |message, to| match message {
+                Message::Beat(_) => to == 0,
+                _ => apart(message, to),
+            },
+            ..TWO
+        },
+        begin: |rules| one_waits(rules).begin(rules),
+        sees: &[Sight::Waits, Sight::RunsOn, Sight::Struck],
+        ends: None,
+    },
+    Scenario {
+        name: "three",
+        about: "three nodes claim",
+        rules: Rules { nodes: 3, horizon: 2, budget: Budget { claims: first(1, 1, 1), ..NOTHING }, ..TWO },
+        begin: level,
+        sees: &[Sight::Followed],
+        ends: Some(300_000),
+    },
+];
+
+/// Those of which this name is known.
+///
+/// # Panics
+/// There is none of this name.
+#[must_use]
+pub fn named(name: &str) -> &'static Scenario {
+    SCENARIOS.iter().find(|scenario| scenario.name == name).expect("a scenario of this name")
+}
+
+/// Every frame arrives, but between these only.
+fn heard(rules: &Rules) -> Rules {
+    Rules { lost: |_, _| false, ..rules.clone() }
+}
+
+/// Node 0 has claimed, given back and claimed again and owns. Its release is still on its way to all, although the witness
+/// has heard it once.
+fn owned_again_after_a_release(rules: &Rules) -> World {
+    let heard = heard(rules);
+    let mut world = owned(rules, settled(rules));
+    world.act(&heard, &Act::Release(0));
+    let releases = world.on_its_way();
+    world.exchange(&heard, &[0, 2]);
+    let mut world = owned(rules, world);
+    world.still_on_its_way(&releases);
+    world
+}
+
+/// Node 0 has sent its proposal to the witness.
+fn proposed(rules: &Rules) -> World {
+    let mut world = settled(rules);
+    world.act(rules, &Act::Claim(0));
+    world.arrive(rules, |message| matches!(message, Message::Prepare(_)), 2);
+    world.arrive(rules, |message| matches!(message, Message::Promise(_)), 0);
+    world.lose(|packet| packet.to == 2);
+    world.begin(rules)
+}
+
+/// Node 0 owns and has not said so yet: its claim is not confirmed.
+fn unconfirmed(rules: &Rules) -> World {
+    let mut world = proposed(rules);
+    world.arrive(rules, |message| matches!(message, Message::Propose(..)), 2);
+    world.arrive(rules, |message| matches!(message, Message::Accept(_)), 0);
+    world.begin(rules)
+}
+
+/// Node 0 started the group and has lost it; node 1 holds it, and may not start it.
+fn one_waits(rules: &Rules) -> World {
+    let heard = heard(rules);
+    let mut world = owned(rules, settled(rules));
+    world.pass(rules, rules.lease);
+    world.act(&heard, &Act::Claim(1));
+    world.exchange(&heard, &[1, 2]);
+    world.lose(|_| false);
+    world
+}
+
+/// And then it died.
+fn second_died_waiting(rules: &Rules) -> World {
+    let mut world = one_waits(rules);
+    world.act(rules, &Act::Crash(1, false));
+    world.begin(rules)
+}
+
+/// Node 1 waited, had node 0 fenced and gave up before it had the device's answer; node 0 lives again, has claimed the
+/// group and runs it.
+fn fence_unanswered(rules: &Rules) -> World {
+    let heard = heard(rules);
+    let mut world = one_waits(rules);
+    let entry = world.held(1).expect("it holds").claim.unproved[0];
+    world.act(rules, &Act::Fence(1, entry));
+    world.act(rules, &Act::FenceFires(0));
+    world.act(&heard, &Act::Release(1));
+    world.exchange(&heard, &[1, 2]);
+    world.act(rules, &Act::Restart(0));
+    world.act(&heard, &Act::Claim(0));
+    world.exchange(&heard, &[0, 1, 2]);
+    world.lose(|_| false);
+    world.begin(rules)
+}
+
+/// Node 0 lives for the second time and owns. The witness's echo of the second beat of its first life is on its way.
+fn old_echo(rules: &Rules) -> World {
+    let heard = heard(rules);
+    let mut world = World::settled(rules, &[999, 2100, 1000, 1000, 1000]);
+    for _ in 0..2 {
+        world.act(&heard, &Act::Beat(0));
+        world.exchange(&heard, &[0, 2]);
+    }
+    world.act(&heard, &Act::Beat(2));
+    let echoes = world.on_its_way();
+    world.act(rules, &Act::Crash(0, false));
+    world.lose(|_| false);
+    world.act(rules, &Act::Restart(0));
+    world.pass(rules, rules.lease);
+    let mut world = owned(rules, world);
+    world.still_on_its_way(&echoes);
+    world
+}
+
+/// Members 0, 1 and 3 know a newer set than 2, which it has left.
+fn one_replaced(_: u8, me: u8) -> Voters {
+    let (number, members) = if me == 2 { (1, [0, 1, 2]) } else { (2, [0, 1, 3]) };
+    Voters { number, members: members.into_iter().map(MemberIndex).collect() }
+}
