@@ -127,7 +127,7 @@ fn unsafe_stays_in_its_room_and_the_arrows_point_one_way() {
         }
         let forbidden: &[&str] = match name.as_ref() {
             "crates/core/Cargo.toml" | "crates/sys/Cargo.toml" => &["locum-"],
-            "crates/sim/Cargo.toml" => &["locum-sys", "locum-lab"],
+            "crates/sim/Cargo.toml" | "crates/model/Cargo.toml" => &["locum-sys", "locum-lab"],
             "crates/lab/Cargo.toml" => &["locum-core", "locum-sim"],
             _ => &[],
         };

@@ -280,6 +280,7 @@ impl World {
         for index in 0..rules.members {
             world.restart(&heard, index);
             world.finish_writes(&heard, index);
+            world.act(&heard, &Act::Beat(index));
         }
         let all: Vec<u8> = world.indices().collect();
         world.exchange(&heard, &all);
