@@ -6,6 +6,7 @@
 //! * [`wire`] writes and reads frames.
 
 pub mod meaning;
+pub mod node;
 pub mod ownership;
 pub mod placement;
 pub mod plan;

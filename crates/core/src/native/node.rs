@@ -1,0 +1,708 @@
+//! The mind of one member of a native cluster, a node or a witness: an event goes in, actions come out, as with
+//! [`crate::director`]. It composes [`crate::claims`] (what is true), [`super::ownership`] (what should be) and
+//! [`crate::group`] (start and stop), and speaks [`Word`]s: whoever drives it turns them into authentic frames and back.
+//!
+//! The driver's contract: feed one event with [`Node::handle`], then perform everything that [`Node::poll`] gives, oldest
+//! first, before the next event; wake it with [`Event::Tick`] no later than [`Node::deadline`].
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format,
+    string::String,
+    sync::Arc,
+    vec,
+    vec::Vec,
+};
+
+use super::{
+    meaning,
+    ownership::{NodeView, Ownership, Step, View},
+    plan::{self, Plan},
+    word::{BEAT_LIST_MAX, Beat, Word},
+};
+use crate::{
+    action::{self, Answer},
+    claims::{Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Settings, To, Voters},
+    event::{OrderId, Outcome, Ticket},
+    group::{Groups, Limits, News, Phase, Spec},
+    liveness::{Sign, Watch},
+    note::{Level, Note},
+    plan::{Agent, GroupIndex, NodeIndex, ResourceId},
+    time::{Duration, Instant},
+};
+
+/// How long an owner may take to hand over a group that a person asked it for, before the person is told to look.
+pub const MOVE_MAX: Duration = Duration::from_secs(600);
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Nothing but that the time has come.
+    Tick,
+    /// A member said something: authentic, of this cluster, and new.
+    Heard {
+        /// Who.
+        from: MemberIndex,
+        /// In which of its lives.
+        generation: u64,
+        /// The number of its voter set.
+        set: u32,
+        /// What.
+        word: Word,
+    },
+    /// An operation has ended.
+    Done {
+        /// As given with the action.
+        ticket: Ticket,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// What [`Action::Write`] asked for is on disk, or nobody knows.
+    Written {
+        /// It is on disk.
+        ok: bool,
+    },
+    /// Somebody else took a service address of ours from its interface.
+    AddressGone(ResourceId),
+    /// A person asks for something.
+    Order {
+        /// Returned with the answer.
+        id: OrderId,
+        /// What.
+        order: Order,
+    },
+}
+
+/// What a person may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Hand over this group, wherever it is: to this node, or to the best.
+    Move(GroupIndex, Option<NodeIndex>),
+    /// Hand over everything, and take nothing.
+    Standby,
+    /// Take part again.
+    Online,
+    /// Watch everything, and start, stop and move nothing; or no longer so.
+    Maintenance(bool),
+    /// The same for one group.
+    Freeze(GroupIndex, bool),
+    /// Leave the cluster.
+    Leave,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Say this over every link.
+    Send {
+        /// To whom.
+        to: To,
+        /// What.
+        word: Word,
+    },
+    /// Write this to the ledger's file and sync it; answered by [`Event::Written`], always, once, in order.
+    Write(Durable),
+    /// The group's addresses may answer until then, and not longer; `None` shuts them at once.
+    Gate {
+        /// Whose.
+        group: GroupIndex,
+        /// The end of the lease, by our own clock.
+        until: Option<Instant>,
+    },
+    /// What both dialects ask of the hands.
+    Hands(action::Action),
+}
+
+/// What a member is born with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// This start's generation; larger than any before.
+    pub generation: u64,
+    /// The ledger's content; `None` if there is no file of this cluster.
+    pub ledger: Option<Durable>,
+    /// Any number.
+    pub seed: u64,
+}
+
+#[derive(Debug)]
+struct Peer {
+    watch: Watch,
+    generation: u64,
+    /// Since when it has been heard without a break.
+    since: Instant,
+    standby: bool,
+    unable: Vec<GroupIndex>,
+    config: Option<u64>,
+    /// Its lease is not ours: nothing that it says of claims counts.
+    refused: bool,
+    /// In what its file differs from ours.
+    differences: Vec<meaning::Difference>,
+}
+
+/// The state. See the module's text.
+#[derive(Debug)]
+pub struct Node {
+    plan: Arc<Plan>,
+    me: MemberIndex,
+    config: u64,
+    now: Instant,
+    ids: Vec<GroupId>,
+    member: Member,
+    /// By member; ours is never heard.
+    peers: Vec<Peer>,
+    ownership: Ownership,
+    groups: Groups,
+    /// By group: the gate is meant to be open, and the deadline that it was told.
+    gates: Vec<(bool, Option<Instant>)>,
+    next_beat: Instant,
+    /// Something changed that matters for who should own what.
+    stirred: bool,
+    /// Orders that another node's person gave, by the id that we gave them.
+    asked: BTreeMap<OrderId, (MemberIndex, u64)>,
+    /// Orders that we passed on, and until when they are waited for.
+    passed: BTreeMap<OrderId, Instant>,
+    left: bool,
+    out: VecDeque<Action>,
+    hands: VecDeque<action::Action>,
+}
+
+impl Node {
+    /// A member that has just started, has swept what an earlier life left, and has heard nobody.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, identity: Identity, now: Instant) -> Self {
+        let index = |member: plan::Member| index_of(&plan, member);
+        let me = index(plan.me);
+        let timing = plan.timing;
+        let settings = Settings {
+            me,
+            generation: identity.generation,
+            voters: Voters { number: 1, members: plan.voters.iter().map(|voter| index(*voter)).collect() },
+            lease: Lease { length: timing.lease, margin: timing.margin },
+            retry: timing.retry,
+            claims: matches!(plan.me, plan::Member::Node(_)),
+        };
+        let peer = || Peer {
+            watch: Watch::new(now, timing.silent),
+            generation: 0,
+            since: now,
+            standby: false,
+            unable: Vec::new(),
+            config: None,
+            refused: false,
+            differences: Vec::new(),
+        };
+        let mut node = Self {
+            me,
+            config: plan.digest().short(),
+            now,
+            ids: plan.groups.iter().map(|group| GroupId::of(&group.name)).collect(),
+            member: Member::new(now, settings, identity.ledger),
+            peers: (0..plan.nodes.len() + plan.witnesses.len()).map(|_| peer()).collect(),
+            ownership: Ownership::new(&plan, identity.seed),
+            groups: Groups::new(plan.groups.iter().map(spec).collect(), &[]),
+            gates: vec![(false, None); plan.groups.len()],
+            next_beat: now,
+            stirred: true,
+            asked: BTreeMap::new(),
+            passed: BTreeMap::new(),
+            left: false,
+            out: VecDeque::new(),
+            hands: VecDeque::new(),
+            plan,
+        };
+        node.tick();
+        node.settle();
+        node
+    }
+
+    /// Something happened. Call [`Self::poll`] until it is empty before the next event.
+    pub fn handle(&mut self, now: Instant, event: Event) {
+        let due = self.deadline().max(self.now);
+        self.now = now.max(self.now);
+        self.forgive_own_pause(due);
+        match event {
+            Event::Tick => {}
+            Event::Heard { from, generation, set, word } => self.heard(from, generation, set, word),
+            Event::Done { ticket, outcome } => {
+                self.groups.done(self.now, ticket, &outcome, &mut self.hands);
+            }
+            Event::Written { ok } => self.member.written(self.now, ok),
+            Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.hands),
+            Event::Order { id, order } => self.order(id, order),
+        }
+        self.tick();
+        self.settle();
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.out.pop_front()
+    }
+
+    /// When to wake it with [`Event::Tick`] at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let watches = self.peers.iter().filter_map(|peer| peer.watch.deadline());
+        let ownership = self.with_view(|ownership, view| ownership.deadline(view));
+        let others = [self.member.deadline(), self.groups.deadline(), ownership];
+        let passed = self.passed.values().copied();
+        watches.chain(others.into_iter().flatten()).chain(passed).fold(self.next_beat, Instant::min)
+    }
+
+    /// Where a group is here.
+    #[must_use]
+    pub fn phase(&self, group: GroupIndex) -> Phase {
+        self.groups.phase(group)
+    }
+
+    /// The claims.
+    #[must_use]
+    pub const fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// The group as the voters know it.
+    #[must_use]
+    pub fn id(&self, group: GroupIndex) -> GroupId {
+        self.ids[group.0]
+    }
+
+    /// Whether another member is heard.
+    #[must_use]
+    pub fn hears(&self, member: MemberIndex) -> bool {
+        self.peers.get(usize::from(member.0)).is_some_and(|peer| peer.watch.state().is_up())
+    }
+
+    /// In what another member's file differs from ours, as far as it is known.
+    #[must_use]
+    pub fn differences(&self, member: MemberIndex) -> &[meaning::Difference] {
+        self.peers.get(usize::from(member.0)).map_or(&[], |peer| &peer.differences)
+    }
+
+    // ---- time ------------------------------------------------------------
+
+    /// When we ourselves did not run for long, the silence in that time was ours.
+    fn forgive_own_pause(&mut self, due: Instant) {
+        let late = self.now.since(due);
+        if late < self.plan.timing.silent / 2 {
+            return;
+        }
+        let text = format!(
+            "this node did not run for {:.1} s; silence of others in that time is not held against them",
+            late.as_secs_f64()
+        );
+        self.note(Level::Warning, None, text);
+        let now = self.now;
+        self.peers.iter_mut().for_each(|peer| peer.watch.forgive(now, late));
+    }
+
+    fn tick(&mut self) {
+        let now = self.now;
+        self.member.tick(now);
+        self.groups.tick(now, &mut self.hands);
+        self.watch_peers();
+        let overdue: Vec<OrderId> =
+            self.passed.extract_if(.., |_, until| *until <= now).map(|(id, _)| id).collect();
+        for id in overdue {
+            let text = "the owner has not answered; `locum status` shows where the group is";
+            self.hands.push_back(action::Action::Reply { order: id, answer: Answer::TimedOut(text.into()) });
+        }
+        if now >= self.next_beat {
+            self.beat();
+        }
+        let due = self.with_view(|ownership, view| ownership.deadline(view)).is_some_and(|at| at <= now);
+        if due || core::mem::take(&mut self.stirred) {
+            self.change_ownership(Ownership::tick);
+        }
+    }
+
+    fn watch_peers(&mut self) {
+        let now = self.now;
+        for index in 0..self.peers.len() {
+            if index == usize::from(self.me.0) {
+                continue;
+            }
+            let silence = now.since(self.peers[index].watch.heard());
+            match self.peers[index].watch.elapse(now) {
+                Some(Sign::DeadElapsed) => {
+                    self.stirred = true;
+                    let text = format!("{} is silent", self.name(index));
+                    self.note(Level::Warning, None, text);
+                }
+                Some(Sign::WarnElapsed) => {
+                    let text = format!("{} is late: {} ms", self.name(index), silence.as_millis());
+                    self.note(Level::Warning, None, text);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        let every = self.plan.timing.beat;
+        self.next_beat = self.next_beat + every;
+        if self.next_beat <= self.now {
+            self.next_beat = self.now + every;
+        }
+        let claims = self.member.beat(self.now);
+        let now = self.now;
+        let starting = |group: &GroupIndex| {
+            let held = self.member.claimant().and_then(|claimant| claimant.held(now, self.ids[group.0]));
+            held.is_some() && self.groups.phase(*group) != Phase::Running
+        };
+        let id = |group: GroupIndex| self.ids[group.0];
+        let groups = (0..self.plan.groups.len()).map(GroupIndex);
+        let beat = Beat {
+            claims,
+            config: self.config,
+            standby: self.ownership.is_standby(),
+            starting: groups.filter(starting).map(id).take(BEAT_LIST_MAX).collect(),
+            unable: self.ownership.unable(now).map(id).take(BEAT_LIST_MAX).collect(),
+        };
+        self.send(To::All, Word::Beat(beat));
+    }
+
+    // ---- what others say -------------------------------------------------
+
+    fn heard(&mut self, from: MemberIndex, generation: u64, set: u32, word: Word) {
+        let now = self.now;
+        let timing = self.plan.timing;
+        let Some(peer) = self.peers.get_mut(usize::from(from.0)).filter(|_| from != self.me) else { return };
+        if generation < peer.generation {
+            return;
+        }
+        if generation > peer.generation || !peer.watch.state().is_up() {
+            peer.since = now;
+            self.stirred = true;
+        }
+        peer.generation = generation;
+        peer.watch.hear(now, timing.late, timing.silent);
+        peer.watch.note(Sign::Settled);
+        let refused = peer.refused;
+        match word {
+            Word::Beat(beat) => self.heard_beat(from, generation, set, beat),
+            Word::Claims(_) if refused => {}
+            Word::Claims(message) => {
+                let changes = matches!(message, Message::List(_) | Message::Release(_));
+                self.stirred |= changes;
+                self.member.heard(now, from, generation, set, message);
+            }
+            Word::AskMove { order, group, to } => self.asked_to_move(from, order, group, to),
+            Word::MoveAnswer { order, done, text } => {
+                if self.passed.remove(&OrderId(order)).is_some() {
+                    let answer = if done { Answer::Done(text) } else { Answer::Refused(text) };
+                    self.hands.push_back(action::Action::Reply { order: OrderId(order), answer });
+                }
+            }
+            Word::AskMeaning => self.send(To::One(from), Word::Meaning(self.plan.meaning())),
+            Word::Meaning(lines) => {
+                let differences = meaning::differences(&self.plan.meaning(), &lines);
+                if let Some(peer) = self.peers.get_mut(usize::from(from.0)) {
+                    peer.differences = differences;
+                }
+            }
+        }
+    }
+
+    fn heard_beat(&mut self, from: MemberIndex, generation: u64, set: u32, beat: Beat) {
+        let name = self.name(usize::from(from.0)).into_owned();
+        let unable: Vec<GroupIndex> = beat.unable.iter().filter_map(|id| self.index(*id)).collect();
+        let ours = self.plan.timing.lease;
+        let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
+        self.stirred |= peer.standby != beat.standby || peer.unable != unable;
+        peer.standby = beat.standby;
+        peer.unable = unable;
+        let is_new = peer.config.replace(beat.config) != Some(beat.config);
+        let theirs = beat.claims.lease;
+        let was_refused = core::mem::replace(&mut peer.refused, theirs != ours);
+        let refused = peer.refused;
+        // A witness has no configuration of the cluster, and no pace of its own.
+        let is_node = usize::from(from.0) < self.plan.nodes.len();
+        if is_new && is_node && beat.config != self.config {
+            self.note(
+                Level::Warning,
+                None,
+                format!("{name} has another configuration; `locum status` shows in what"),
+            );
+            self.send(To::One(from), Word::AskMeaning);
+        } else if is_new && let Some(peer) = self.peers.get_mut(usize::from(from.0)) {
+            peer.differences.clear();
+        }
+        if refused && !was_refused {
+            let text = format!(
+                "{name} is refused: its pace is {theirs:?}, ours is {ours:?} (`locum explain timing`); give both one pace"
+            );
+            self.note(Level::Error, None, text);
+        }
+        if !refused {
+            self.member.heard(self.now, from, generation, set, Message::Beat(beat.claims));
+        }
+    }
+
+    fn asked_to_move(&mut self, from: MemberIndex, order: u64, group: GroupId, to: Option<MemberIndex>) {
+        // Ids of our own people are counted from below.
+        let id = OrderId(u64::MAX - u64::try_from(self.asked.len()).unwrap_or(0));
+        self.asked.insert(id, (from, order));
+        match self.index(group) {
+            Some(group) => {
+                let to = to.map(|to| NodeIndex(usize::from(to.0))).filter(|to| to.0 < self.plan.nodes.len());
+                self.change_ownership(|ownership, view| ownership.give(view, group, to, Some(id)));
+            }
+            None => self.answer(id, Answer::Refused("this node does not know the group".into())),
+        }
+    }
+
+    // ---- what people ask for ---------------------------------------------
+
+    fn order(&mut self, id: OrderId, order: Order) {
+        let done = |text: &str| Answer::Done(text.into());
+        match order {
+            Order::Move(group, to) => self.order_move(id, group, to),
+            Order::Standby => {
+                self.change_ownership(Ownership::standby);
+                self.answer(id, done("everything that another node may run is handed over"));
+            }
+            Order::Online => {
+                self.change_ownership(Ownership::online);
+                self.answer(id, done("this node takes part again"));
+            }
+            Order::Maintenance(on) => {
+                self.change_ownership(|ownership, view| ownership.maintain(view, on));
+                self.answer(id, done(if on { "nothing is moved any more" } else { "maintenance is over" }));
+            }
+            Order::Freeze(group, on) => {
+                self.change_ownership(|ownership, view| ownership.freeze(view, group, on));
+                self.answer(id, done(if on { "the group is frozen" } else { "the group is free again" }));
+            }
+            Order::Leave => self.change_ownership(|ownership, view| ownership.leave(view, Some(id))),
+        }
+    }
+
+    fn order_move(&mut self, id: OrderId, group: GroupIndex, to: Option<NodeIndex>) {
+        let group_id = self.ids[group.0];
+        let owns = self.member.claimant().is_some_and(|claimant| claimant.held(self.now, group_id).is_some());
+        if owns {
+            return self.change_ownership(|ownership, view| ownership.give(view, group, to, Some(id)));
+        }
+        let owner = self.member.owner_elsewhere(group_id).map(|claim| claim.owner());
+        match owner.filter(|owner| self.hears(*owner)) {
+            Some(owner) => {
+                let to = to.map(|to| member_of(to));
+                self.passed.insert(id, self.now + MOVE_MAX);
+                self.send(To::One(owner), Word::AskMove { order: id.0, group: group_id, to });
+            }
+            None => self.answer(id, Answer::Refused("nobody owns the group now".into())),
+        }
+    }
+
+    fn answer(&mut self, id: OrderId, answer: Answer) {
+        let Some((to, order)) = self.asked.remove(&id) else {
+            self.hands.push_back(action::Action::Reply { order: id, answer });
+            return;
+        };
+        let (done, text) = match answer {
+            Answer::Done(text) => (true, text),
+            Answer::Refused(text) | Answer::TimedOut(text) => (false, text),
+        };
+        self.send(To::One(to), Word::MoveAnswer { order, done, text });
+    }
+
+    // ---- what follows ----------------------------------------------------
+
+    fn change_ownership(&mut self, change: impl FnOnce(&mut Ownership, &View<'_>)) {
+        let Some(me) = self.node() else { return };
+        let nodes = self.node_views();
+        let phases = self.phases();
+        let view = View {
+            now: self.now,
+            plan: &self.plan,
+            me,
+            member: &self.member,
+            ids: &self.ids,
+            nodes: &nodes,
+            phases: &phases,
+        };
+        change(&mut self.ownership, &view);
+    }
+
+    fn with_view<T>(&self, look: impl FnOnce(&Ownership, &View<'_>) -> Option<T>) -> Option<T> {
+        let me = self.node()?;
+        let view = View {
+            now: self.now,
+            plan: &self.plan,
+            me,
+            member: &self.member,
+            ids: &self.ids,
+            nodes: &[],
+            phases: &[],
+        };
+        look(&self.ownership, &view)
+    }
+
+    fn node(&self) -> Option<NodeIndex> {
+        match self.plan.me {
+            plan::Member::Node(node) => Some(node),
+            plan::Member::Witness(_) => None,
+        }
+    }
+
+    fn node_views(&self) -> Vec<NodeView> {
+        let view = |(index, peer): (usize, &Peer)| NodeView {
+            up: index == usize::from(self.me.0) || peer.watch.state().is_up(),
+            since: peer.since,
+            standby: peer.standby,
+            unable: peer.unable.clone(),
+        };
+        self.peers[..self.plan.nodes.len()].iter().enumerate().map(view).collect()
+    }
+
+    fn phases(&self) -> Vec<Phase> {
+        (0..self.plan.groups.len()).map(|group| self.groups.phase(GroupIndex(group))).collect()
+    }
+
+    /// Carries what one part said to the others until all of them rest.
+    fn settle(&mut self) {
+        loop {
+            let notice = self.member.poll();
+            let news = self.groups.news();
+            let step = self.ownership.poll();
+            if notice.is_none() && news.is_none() && step.is_none() {
+                break;
+            }
+            if let Some(notice) = notice {
+                self.change_ownership(|ownership, view| ownership.noticed(view, &notice));
+            }
+            if let Some(news) = news {
+                self.change_ownership(|ownership, view| match news {
+                    News::Started(group) => ownership.started(view, group),
+                    News::StartFailed(group) => ownership.failed(view, group),
+                    News::Stopped(group) => ownership.stopped(view, group),
+                    News::Stuck(group) => ownership.stuck(view, group),
+                });
+            }
+            if let Some(step) = step {
+                self.perform(step);
+            }
+        }
+        self.tell_running();
+        self.tell_gates();
+        for Envelope { to, message } in self.member.take_out() {
+            self.send(to, Word::Claims(message));
+        }
+        if let Some(durable) = self.member.write() {
+            self.out.push_back(Action::Write(durable));
+        }
+        self.out.extend(self.hands.drain(..).map(Action::Hands));
+        let has_left = self.with_view(|ownership, view| {
+            let phases = self.phases();
+            Some(ownership.has_left(&View { phases: &phases, ..*view }))
+        });
+        if has_left == Some(true) && !self.left {
+            self.left = true;
+            self.out.push_back(Action::Hands(action::Action::Exit { clean: true, restart: None }));
+        }
+    }
+
+    fn perform(&mut self, step: Step) {
+        let now = self.now;
+        match step {
+            Step::Claim(group) => self.member.claim(now, self.ids[group.0], false),
+            Step::Abandon(group) => self.member.abandon(now, self.ids[group.0]),
+            Step::Release(group, successor) => {
+                self.member.release(now, self.ids[group.0], successor.map(member_of));
+                self.stirred = true;
+            }
+            Step::Start(group, _) => {
+                self.gates[group.0].0 = true;
+                self.tell_gates();
+                self.groups.want(group, true, &mut self.hands);
+            }
+            Step::Stop(group) => {
+                // Shut before anything stops: nobody is answered by half a service.
+                self.gates[group.0].0 = false;
+                self.tell_gates();
+                self.groups.want(group, false, &mut self.hands);
+            }
+            Step::Answer(order, answer) => self.answer(order, answer),
+            Step::Note(level, group, text) => self.note(level, group, text),
+        }
+    }
+
+    fn tell_running(&mut self) {
+        for group in (0..self.ids.len()).map(GroupIndex) {
+            let runs = self.groups.phase(group) != Phase::Stopped;
+            self.member.set_running(self.ids[group.0], runs);
+        }
+    }
+
+    /// The gates follow the leases, as long as the groups are meant to run.
+    fn tell_gates(&mut self) {
+        for (index, (open, told)) in self.gates.iter_mut().enumerate() {
+            let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[index]));
+            let until = held.map(|held| held.until).filter(|_| *open);
+            if until != *told {
+                *told = until;
+                self.hands.drain(..).for_each(|action| self.out.push_back(Action::Hands(action)));
+                self.out.push_back(Action::Gate { group: GroupIndex(index), until });
+            }
+        }
+    }
+
+    // ---- small things ----------------------------------------------------
+
+    fn index(&self, id: GroupId) -> Option<GroupIndex> {
+        self.ids.iter().position(|other| *other == id).map(GroupIndex)
+    }
+
+    fn name(&self, member: usize) -> alloc::borrow::Cow<'_, str> {
+        let nodes = self.plan.nodes.len();
+        match member < nodes {
+            true => self.plan.nodes[member].name.as_str().into(),
+            false => self.plan.witnesses[member - nodes].name.as_str().into(),
+        }
+    }
+
+    fn send(&mut self, to: To, word: Word) {
+        self.out.push_back(Action::Send { to, word });
+    }
+
+    fn note(&mut self, level: Level, group: Option<GroupIndex>, text: String) {
+        let group = group.map(|group| self.plan.groups[group.0].name.clone());
+        self.hands.push_back(action::Action::Note(Note { level, group, text }));
+    }
+}
+
+/// Nodes come first, then witnesses.
+fn index_of(plan: &Plan, member: plan::Member) -> MemberIndex {
+    match member {
+        plan::Member::Node(node) => member_of(node),
+        plan::Member::Witness(witness) => member_of(NodeIndex(plan.nodes.len() + witness.0)),
+    }
+}
+
+fn member_of(node: NodeIndex) -> MemberIndex {
+    MemberIndex(u8::try_from(node.0).expect("at most 39 members"))
+}
+
+fn spec(group: &plan::Group) -> Spec {
+    let member = |resource: &plan::Resource| {
+        let runs = &resource.runs;
+        let words: Vec<&str> = [&runs.script].into_iter().chain(&runs.args).map(String::as_str).collect();
+        crate::group::Member {
+            text: runs.text.clone(),
+            command: words.join(" "),
+            is_address: matches!(runs.agent, Agent::Address(_)),
+            is_carried: matches!(runs.agent, Agent::Address(_) | Agent::SendArp(_)),
+            limits: Limits {
+                start: resource.limits.start,
+                stop: resource.limits.stop,
+                status: resource.limits.monitor,
+            },
+        }
+    };
+    Spec {
+        key: group.name.clone(),
+        line: group.name.clone(),
+        members: group.resources.iter().map(member).collect(),
+    }
+}
