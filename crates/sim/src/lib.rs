@@ -9,6 +9,7 @@
 
 pub mod checks;
 pub mod hostile;
+pub mod native;
 pub mod net;
 pub mod rng;
 pub mod seeds;

@@ -242,7 +242,8 @@ impl Node {
     /// When to wake it with [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let watches = self.peers.iter().filter_map(|peer| peer.watch.deadline());
+        let peers = self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0));
+        let watches = peers.filter_map(|(_, peer)| peer.watch.deadline());
         let ownership = self.with_view(|ownership, view| ownership.deadline(view));
         let others = [self.member.deadline(), self.groups.deadline(), ownership];
         let passed = self.passed.values().copied();
@@ -357,9 +358,16 @@ impl Node {
             config: self.config,
             standby: self.ownership.is_standby(),
             starting: groups.filter(starting).map(id).take(BEAT_LIST_MAX).collect(),
-            unable: self.ownership.unable(now).map(id).take(BEAT_LIST_MAX).collect(),
+            unable: self.unable().map(id).take(BEAT_LIST_MAX).collect(),
         };
         self.send(To::All, Word::Beat(beat));
+    }
+
+    /// What must not be given to this node now: it could not be run here, or what an earlier ownership left here cannot be
+    /// stopped.
+    fn unable(&self) -> impl Iterator<Item = GroupIndex> {
+        let stuck = (0..self.ids.len()).map(GroupIndex).filter(|group| self.groups.is_stuck(*group));
+        self.ownership.unable(self.now).chain(stuck)
     }
 
     // ---- what others say -------------------------------------------------
@@ -563,25 +571,20 @@ impl Node {
     /// Carries what one part said to the others until all of them rest.
     fn settle(&mut self) {
         loop {
-            let notice = self.member.poll();
-            let news = self.groups.news();
-            let step = self.ownership.poll();
-            if notice.is_none() && news.is_none() && step.is_none() {
-                break;
-            }
-            if let Some(notice) = notice {
+            // What was decided is done before anything else is decided.
+            if let Some(step) = self.ownership.poll() {
+                self.perform(step);
+            } else if let Some(notice) = self.member.poll() {
                 self.change_ownership(|ownership, view| ownership.noticed(view, &notice));
-            }
-            if let Some(news) = news {
+            } else if let Some(news) = self.groups.news() {
                 self.change_ownership(|ownership, view| match news {
                     News::Started(group) => ownership.started(view, group),
                     News::StartFailed(group) => ownership.failed(view, group),
                     News::Stopped(group) => ownership.stopped(view, group),
                     News::Stuck(group) => ownership.stuck(view, group),
                 });
-            }
-            if let Some(step) = step {
-                self.perform(step);
+            } else {
+                break;
             }
         }
         self.tell_running();

@@ -151,6 +151,8 @@ struct Desk {
     /// Our lease ended before it was stopped.
     lapsed: bool,
     giving: Option<Giving>,
+    /// Its claim is being given back.
+    released: bool,
     /// It could not be run here, until then.
     unable: Option<Instant>,
     /// Released to us by name: the next turn is ours.
@@ -311,7 +313,6 @@ impl Ownership {
                 *desk = Desk { unable: desk.unable, frozen: desk.frozen, ..Desk::default() };
                 let text = format!("is ours under epoch {}.{}", epoch.round, epoch.node.0);
                 self.note(Level::Info, Some(group), text);
-                self.start(view, group);
             }
             Notice::Own(News::Lost(id)) => {
                 let Some(group) = index(id) else { return };
@@ -410,6 +411,7 @@ impl Ownership {
         let successor = giving.as_ref().and_then(|giving| giving.to).or(best).filter(|_| giving.is_some());
         self.steps.push_back(Step::Release(group, successor));
         let desk = &mut self.desks[group.0];
+        desk.released = true;
         desk.free_since = Some(view.now);
         // Whoever it is for goes first; if it does not come, we are a candidate like any other.
         desk.not_before = view.now + view.plan.timing.lease;
@@ -441,7 +443,7 @@ impl Ownership {
 
     /// A group of ours: does it run, and should it be here?
     fn look_at_own(&mut self, view: &View<'_>, group: GroupIndex) {
-        if self.desks[group.0].giving.is_some() {
+        if self.desks[group.0].giving.is_some() || self.desks[group.0].released {
             return;
         }
         if self.is_standby() {
@@ -496,6 +498,7 @@ impl Ownership {
         let claiming = view.member.claimant().is_some_and(|claimant| claimant.is_claiming(view.ids[group.0]));
         let owner = view.owner(group);
         let desk = &mut self.desks[group.0];
+        desk.released = false;
         if let Some(owner) = owner {
             desk.named = false;
             desk.free_since = None;

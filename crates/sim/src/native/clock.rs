@@ -1,0 +1,81 @@
+//! A machine's clock: it starts anywhere, runs a little fast or slow, and stands still while the machine does.
+
+use locum_core::time::Instant;
+
+/// One clock. True time is the world's, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// What it showed at true time `since`.
+    shown: u64,
+    since: u64,
+    /// How much faster than true time, in billionths.
+    drift: i64,
+    stands: bool,
+}
+
+impl Clock {
+    /// A clock that shows `shown` at true time 0.
+    #[must_use]
+    pub const fn new(shown: u64, drift: i64) -> Self {
+        Self { shown, since: 0, drift, stands: false }
+    }
+
+    /// What it shows at a true time.
+    #[must_use]
+    pub fn at(&self, now: u64) -> Instant {
+        if self.stands {
+            return Instant::from_nanos(self.shown);
+        }
+        let passed = i128::from(now.saturating_sub(self.since));
+        let shown = passed + passed * i128::from(self.drift) / 1_000_000_000;
+        Instant::from_nanos(self.shown + u64::try_from(shown).unwrap_or(0))
+    }
+
+    /// The first true time at which it shows so much or more, if it goes on as it does.
+    #[must_use]
+    pub fn when(&self, shows: Instant) -> u64 {
+        let Some(left) = shows.as_nanos().checked_sub(self.shown) else { return self.since };
+        if self.stands {
+            return u64::MAX;
+        }
+        let passed = i128::from(left) * 1_000_000_000 / (1_000_000_000 + i128::from(self.drift));
+        let mut when = self.since.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX));
+        while self.at(when) < shows {
+            when += 1;
+        }
+        when
+    }
+
+    /// It stands still, or goes on.
+    pub fn stand(&mut self, now: u64, stands: bool) {
+        self.shown = self.at(now).as_nanos();
+        self.since = now;
+        self.stands = stands;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_is_the_first_moment_that_shows_it() {
+        for drift in [-4_000_000, -1, 0, 1, 4_000_000] {
+            let clock = Clock::new(77, drift);
+            for shows in [77, 78, 1_000_077, 5_000_000_000] {
+                let when = clock.when(Instant::from_nanos(shows));
+                assert!(clock.at(when).as_nanos() >= shows);
+                assert!(when == 0 || clock.at(when - 1).as_nanos() < shows, "{drift} {shows}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_goes_on_where_it_stood() {
+        let mut clock = Clock::new(0, 0);
+        clock.stand(10, true);
+        assert_eq!((clock.at(50).as_nanos(), clock.when(Instant::from_nanos(11))), (10, u64::MAX));
+        clock.stand(50, false);
+        assert_eq!((clock.at(60).as_nanos(), clock.when(Instant::from_nanos(20))), (20, 60));
+    }
+}

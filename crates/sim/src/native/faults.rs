@@ -1,0 +1,121 @@
+//! What can happen to a cluster, as steps of a story.
+
+use std::fmt;
+
+/// One step. Members and groups are numbers in the order of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// So many milliseconds pass.
+    Wait(u64),
+    /// A machine loses its power.
+    PowerOff(usize),
+    /// It gets it back, and its daemon starts. Also starts a daemon that was killed.
+    Start(usize),
+    /// Its daemon is killed; everything else of the machine goes on.
+    Kill(usize),
+    /// Its daemon is stopped (SIGSTOP), or goes on.
+    Freeze(usize, bool),
+    /// The whole machine stands still, its clock, too; or goes on.
+    Pause(usize, bool),
+    /// Nothing goes from the first to the second any more.
+    Cut(usize, usize),
+    /// The members of this set (a bit each) hear each other only.
+    Split(u32),
+    /// Every cable is whole, nothing is lost.
+    Heal,
+    /// So many frames of a hundred are lost.
+    Lose(u8),
+    /// A member's file is gone; it is off meanwhile, and starts again.
+    LoseFile(usize),
+    /// A member's disk fails from now on; or a new life gets one that works.
+    BreakDisk(usize, bool),
+    /// What agents on a member do with a group.
+    Agents(usize, usize, Agents),
+    /// A person moves a group, asked of a member.
+    Move(usize, usize, Option<usize>),
+    /// A person wants a node to run nothing; or something again.
+    Standby(usize, bool),
+    /// A person ends a node's part in the cluster.
+    Leave(usize),
+}
+
+/// How agents behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agents {
+    /// They do what they should.
+    Work,
+    /// Starts fail.
+    FailToStart,
+    /// Starts take longer than they may.
+    HangAtStart,
+    /// Stops fail.
+    FailToStop,
+}
+
+/// The kinds of faults, for counting.
+pub const KINDS: [&str; 13] = [
+    "power off",
+    "kill",
+    "freeze",
+    "pause",
+    "cut",
+    "split",
+    "loss",
+    "file lost",
+    "disk",
+    "agents",
+    "move",
+    "standby",
+    "leave",
+];
+
+impl Step {
+    /// Which kind of fault it is; `None` if none.
+    #[must_use]
+    pub const fn kind(&self) -> Option<usize> {
+        Some(match self {
+            Self::PowerOff(_) => 0,
+            Self::Kill(_) => 1,
+            Self::Freeze(_, true) => 2,
+            Self::Pause(_, true) => 3,
+            Self::Cut(..) => 4,
+            Self::Split(_) => 5,
+            Self::Lose(1..) => 6,
+            Self::LoseFile(_) => 7,
+            Self::BreakDisk(_, true) => 8,
+            Self::Agents(_, _, Agents::FailToStart | Agents::HangAtStart | Agents::FailToStop) => 9,
+            Self::Move(..) => 10,
+            Self::Standby(_, true) => 11,
+            Self::Leave(_) => 12,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Wait(millis) => write!(f, "wait {millis}ms"),
+            Self::PowerOff(member) => write!(f, "power-off {member}"),
+            Self::Start(member) => write!(f, "start {member}"),
+            Self::Kill(member) => write!(f, "kill {member}"),
+            Self::Freeze(member, true) => write!(f, "freeze {member}"),
+            Self::Freeze(member, false) => write!(f, "thaw {member}"),
+            Self::Pause(member, true) => write!(f, "pause {member}"),
+            Self::Pause(member, false) => write!(f, "resume {member}"),
+            Self::Cut(from, to) => write!(f, "cut {from} to {to}"),
+            Self::Split(set) => write!(f, "split {set:b}"),
+            Self::Heal => write!(f, "heal"),
+            Self::Lose(percent) => write!(f, "lose {percent}%"),
+            Self::LoseFile(member) => write!(f, "lose-file {member}"),
+            Self::BreakDisk(member, true) => write!(f, "break-disk {member}"),
+            Self::BreakDisk(member, false) => write!(f, "new-disk {member}"),
+            Self::Agents(member, group, agents) => write!(f, "agents {member} group {group} {agents:?}"),
+            Self::Move(asked, group, Some(to)) => write!(f, "move group {group} to {to}, asked of {asked}"),
+            Self::Move(asked, group, None) => write!(f, "move group {group}, asked of {asked}"),
+            Self::Standby(member, true) => write!(f, "standby {member}"),
+            Self::Standby(member, false) => write!(f, "online {member}"),
+            Self::Leave(member) => write!(f, "leave {member}"),
+        }
+    }
+}

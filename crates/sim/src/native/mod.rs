@@ -1,0 +1,12 @@
+//! A world for native clusters: nodes and witnesses with clocks that drift, disks that take time and fail, links that
+//! lose, double and cut one way, agents that fail and hang, machines that stand still. Gates and processes outlive the
+//! daemon, as in a kernel.
+//!
+//! * [`world`] is that world; after everything that happens it looks whether two machines could answer for one group,
+//!   whether an epoch fell, whether a ballot was used twice.
+//! * [`tale`] makes a story from a seed, plays it, and makes one that fails shorter.
+
+pub mod clock;
+pub mod faults;
+pub mod tale;
+pub mod world;

@@ -1,0 +1,257 @@
+//! Stories made by chance. First the cluster is hurt, under the eyes of the world; then everything is healed and
+//! started, and every group that can run must run exactly once within a stated time. A seed that fails is made shorter
+//! and printed.
+
+use std::{fmt::Write as _, panic};
+
+use super::{
+    faults::{Agents, KINDS, Step},
+    world::World,
+};
+use crate::rng::Rng;
+
+/// A cluster and what happens to it.
+#[derive(Clone, Debug)]
+pub struct Tale {
+    seed: u64,
+    toml: String,
+    members: usize,
+    pace: u64,
+    founded: bool,
+    is_unruly: bool,
+    steps: Vec<Step>,
+}
+
+/// What was counted in tales that were played.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Tales.
+    pub tales: u64,
+    /// Simulated milliseconds.
+    pub millis: u64,
+    /// Tales in which a group came to another owner.
+    pub with_takeover: u64,
+    /// Tales with each kind of fault, see [`KINDS`].
+    pub kinds: [u64; KINDS.len()],
+}
+
+impl Counts {
+    /// Adds what another one counted.
+    pub fn add(&mut self, other: &Self) {
+        self.tales += other.tales;
+        self.millis += other.millis;
+        self.with_takeover += other.with_takeover;
+        self.kinds.iter_mut().zip(other.kinds).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+impl Tale {
+    /// The tale of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let (nodes, witness) =
+            *rng.pick(&[(2, true), (2, true), (3, false), (3, false), (4, true), (5, false)]);
+        let pace = *rng.pick(&[300, 1000, 1000, 1000]);
+        let groups = 1 + usize::try_from(rng.below(4)).unwrap_or(0);
+        let toml = cluster(&mut rng, nodes, witness, pace, groups);
+        let members = nodes + usize::from(witness);
+        let founded = rng.chance(90);
+        let mut steps = vec![Step::Wait(pace * 8)];
+        let mut scars = Scars { file_lost: false, members, nodes, groups };
+        for _ in 0..3 + rng.below(15) {
+            steps.extend(scars.step(&mut rng));
+            if rng.chance(80) {
+                let longest = if rng.chance(50) { pace / 2 } else { pace * 6 };
+                steps.push(Step::Wait(1 + rng.below(longest)));
+            }
+        }
+        Self { seed, toml, members, pace, founded, is_unruly: rng.chance(30), steps }
+    }
+
+    /// Everything is whole again.
+    fn heal(&self) -> Vec<Step> {
+        let members = 0..self.members;
+        let groups = 0..self.toml.matches("[groups.").count();
+        let works = move |member| groups.clone().map(move |group| Step::Agents(member, group, Agents::Work));
+        let whole = members.clone().flat_map(move |member| {
+            let step =
+                [Step::Freeze(member, false), Step::Pause(member, false), Step::BreakDisk(member, false)];
+            step.into_iter().chain(works(member))
+        });
+        // A daemon whose disk failed says nothing more in its life; a person starts it again.
+        let again = members.clone().flat_map(|member| [Step::Kill(member), Step::Start(member)]);
+        let online = members.map(|member| Step::Standby(member, false));
+        let mut steps: Vec<Step> = [Step::Heal].into_iter().chain(whole).collect();
+        steps.push(Step::Wait(self.pace * 4));
+        if self.steps.iter().any(|step| matches!(step, Step::BreakDisk(_, true))) {
+            steps.extend(again);
+        } else {
+            steps.extend((0..self.members).map(Step::Start));
+        }
+        steps.push(Step::Wait(self.pace * 8 + 2000));
+        steps.extend(online);
+        steps.push(Step::Wait(self.pace * 8 + 12_000));
+        steps
+    }
+
+    /// Plays it.
+    ///
+    /// # Errors
+    /// What must never be, or that at the end some group does not run exactly once; with the last lines of the log.
+    pub fn play(&self) -> Result<Counts, String> {
+        // A mind that panics is a fault like any other, and wants its seed printed, too.
+        panic::catch_unwind(|| self.try_play()).unwrap_or_else(|_| Err("a panic (see above)".into()))
+    }
+
+    fn try_play(&self) -> Result<Counts, String> {
+        let mut world = World::new(&self.toml, self.seed, self.founded, self.is_unruly);
+        let mut counts = Counts { tales: 1, ..Counts::default() };
+        for step in self.steps.iter().copied().chain(self.heal()) {
+            if let Step::Wait(millis) = step {
+                counts.millis += millis;
+            }
+            if let Some(kind) = step.kind() {
+                counts.kinds[kind] = 1;
+            }
+            world.play(step).map_err(|fault| format!("{fault}\nthe log:\n{}", world.log()))?;
+        }
+        for group in 0..world.groups() {
+            let holders = world.holders(group);
+            if holders.len() != 1 {
+                let seen = world.describe(group);
+                return Err(format!(
+                    "at the end group {group} runs on {holders:?}\n{seen}\nthe log:\n{}",
+                    world.log()
+                ));
+            }
+        }
+        counts.with_takeover = u64::from(world.takeovers > 0);
+        Ok(counts)
+    }
+
+    /// The shortest tale found that fails too: first the tail is cut, then single steps are left out.
+    #[must_use]
+    pub fn shortened(&self) -> Self {
+        let with = |steps: &[Step]| Self { steps: steps.to_vec(), ..self.clone() };
+        let fails = |steps: &[Step]| with(steps).play().is_err();
+        let mut steps = self.steps.clone();
+        if let Some(len) = (1..steps.len()).find(|len| fails(&steps[..*len])) {
+            steps.truncate(len);
+        }
+        let mut at = steps.len();
+        while at > 0 {
+            at -= 1;
+            let mut fewer = steps.clone();
+            fewer.remove(at);
+            if fails(&fewer) {
+                steps = fewer;
+            }
+        }
+        with(&steps)
+    }
+
+    /// The tale for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "# seed {}, founded {}, unruly {}\n{}",
+            self.seed, self.founded, self.is_unruly, self.toml
+        );
+        for step in &self.steps {
+            let _ = writeln!(text, "{step}");
+        }
+        text
+    }
+}
+
+/// Plays the tale of a seed; on failure, the report with the shortened tale.
+///
+/// # Errors
+/// The report.
+pub fn check(seed: u64) -> Result<Counts, String> {
+    let tale = Tale::of(seed);
+    let Err(first) = tale.play() else { return tale.play() };
+    let short = tale.shortened();
+    let text = short.play().err().unwrap_or(first);
+    Err(format!("seed {seed} fails: {text}\n--- shortened:\n{}", short.text()))
+}
+
+/// What was done to the cluster so far, as far as later steps depend on it.
+struct Scars {
+    /// More than one lost memory is a person's affair.
+    file_lost: bool,
+    members: usize,
+    nodes: usize,
+    groups: usize,
+}
+
+impl Scars {
+    fn step(&mut self, rng: &mut Rng) -> Vec<Step> {
+        let any = |rng: &mut Rng, end: usize| usize::try_from(rng.below(end as u64)).unwrap_or(0);
+        let member = any(rng, self.members);
+        let node = any(rng, self.nodes);
+        let group = any(rng, self.groups);
+        match rng.below(30) {
+            0..=2 => vec![Step::PowerOff(member)],
+            3..=6 => vec![Step::Start(member)],
+            7 | 8 => vec![Step::Kill(member)],
+            9 | 10 => vec![Step::Freeze(member, true)],
+            11 => vec![Step::Freeze(member, false)],
+            12 => {
+                vec![Step::Pause(member, true), Step::Wait(1 + rng.below(5000)), Step::Pause(member, false)]
+            }
+            13 | 14 => vec![Step::Cut(member, (member + 1 + any(rng, self.members - 1)) % self.members)],
+            15 => vec![Step::Split(u32::try_from(1 + rng.below((1 << self.members) - 2)).unwrap_or(1))],
+            16..=18 => vec![Step::Heal],
+            19 => vec![Step::Lose(*rng.pick(&[5, 10, 20, 40]))],
+            20 if !self.file_lost => {
+                self.file_lost = true;
+                vec![Step::LoseFile(member)]
+            }
+            21 if rng.chance(30) => vec![Step::BreakDisk(member, true)],
+            22 => vec![Step::Agents(
+                node,
+                group,
+                *rng.pick(&[Agents::FailToStart, Agents::HangAtStart, Agents::FailToStop]),
+            )],
+            23 => vec![Step::Agents(node, group, Agents::Work)],
+            24 | 25 => {
+                let to = rng.chance(50).then(|| any(rng, self.nodes));
+                vec![Step::Move(node, group, to)]
+            }
+            26 => vec![Step::Standby(node, true)],
+            27 => vec![Step::Standby(node, false)],
+            28 => vec![Step::Leave(node)],
+            _ => vec![],
+        }
+    }
+}
+
+fn cluster(rng: &mut Rng, nodes: usize, witness: bool, pace: u64, groups: usize) -> String {
+    let names = ["a", "b", "c", "d", "e"];
+    let mut text = format!("cluster = \"seed\"\npace = \"{pace}ms\"\n");
+    for (index, name) in names[..nodes].iter().enumerate() {
+        let _ = write!(text, "[nodes.{name}]\nlinks = {{ lan = \"10.0.0.{}\" }}\n", index + 1);
+    }
+    if witness {
+        text.push_str("[witnesses.w]\naddress = \"10.0.0.9\"\n");
+    }
+    for group in 0..groups {
+        let _ =
+            write!(text, "[groups.g{group}]\nresources = [\"10.0.0.{}\", \"daemon{group}\"]\n", 100 + group);
+        text.push_str("guard = \"lease\"\n");
+        if rng.chance(40) {
+            let _ = writeln!(text, "prefer = \"{}\"", rng.pick(&names[..nodes]));
+            if rng.chance(50) {
+                text.push_str("failback = \"5s\"\n");
+            }
+        }
+        if group > 0 && rng.chance(20) {
+            let relation =
+                rng.pick(&["together = [\"g0\"]", "apart = [\"g0\"]", "after = \"g0\"", "spread = \"s\""]);
+            let _ = writeln!(text, "{relation}");
+        }
+    }
+    text
+}

@@ -1,0 +1,677 @@
+//! The world: machines, cables, disks, and the eyes that look for two owners.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    fmt::Write as _,
+    rc::Rc,
+    sync::Arc,
+};
+
+use locum_core::{
+    action::{self, Operation},
+    claims::{Ballot, Durable, GroupId, MemberIndex, Message, To},
+    config::locum_toml,
+    event::{OrderId, Outcome, Ticket},
+    group::Phase,
+    native::{
+        node::{Action, Event, Identity, Node, Order},
+        plan::Plan,
+        word::Word,
+    },
+    plan::{GroupIndex, NodeIndex, ResourceId},
+    time::{Duration, Instant},
+};
+
+use super::{
+    clock::Clock,
+    faults::{Agents, Step},
+};
+use crate::rng::Rng;
+
+/// Frames that a frozen daemon's sockets keep.
+const BACKLOG_MAX: usize = 400;
+/// Lines of the log that a failing seed shows.
+const LOG_MAX: usize = 400;
+
+#[derive(Debug)]
+enum What {
+    Wake,
+    Deliver(Rc<Frame>),
+    Done {
+        ticket: Ticket,
+        resource: ResourceId,
+        operation: Operation,
+        outcome: Outcome,
+    },
+    Written {
+        durable: Box<Durable>,
+        ok: bool,
+    },
+    /// The daemon has been started and has swept.
+    Begin,
+}
+
+#[derive(Debug)]
+struct Frame {
+    from: usize,
+    generation: u64,
+    word: Word,
+}
+
+/// What happens to a member, in one of its lives, at a true time.
+#[derive(Debug)]
+struct Happening {
+    at: u64,
+    serial: u64,
+    member: usize,
+    life: u64,
+    what: What,
+}
+
+impl PartialEq for Happening {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Happening {}
+
+impl PartialOrd for Happening {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Happening {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.serial).cmp(&(other.at, other.serial))
+    }
+}
+
+/// A machine. What is not the daemon's outlives it.
+#[derive(Debug)]
+struct Machine {
+    plan: Arc<Plan>,
+    name: String,
+    clock: Clock,
+    /// The daemon, if it runs.
+    node: Option<Node>,
+    /// Counts the daemon's lives.
+    life: u64,
+    has_power: bool,
+    is_frozen: bool,
+    is_paused: bool,
+    backlog: VecDeque<What>,
+    /// The next wake-up that counts.
+    wake: u64,
+    file: Option<Durable>,
+    disk_works: bool,
+    /// The write that is under way.
+    writing: Option<Durable>,
+    /// By group: the gate's deadline, by this machine's clock.
+    gates: Vec<Option<Instant>>,
+    /// The machine stood still: its gates may answer for the rest of their leases, until this true time at most.
+    excused_until: u64,
+    /// What runs, whoever started it.
+    running: BTreeSet<ResourceId>,
+    agents: BTreeMap<usize, Agents>,
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct World {
+    now: u64,
+    serial: u64,
+    rng: Rng,
+    machines: Vec<Machine>,
+    groups: usize,
+    nodes: usize,
+    lease: Duration,
+    heap: BinaryHeap<Reverse<Happening>>,
+    /// Nothing goes from the first to the second.
+    cuts: BTreeSet<(usize, usize)>,
+    loss: u8,
+    /// Frames are sometimes doubled and late.
+    is_unruly: bool,
+    /// By group: the highest epoch under which a gate was opened, and by whom.
+    epochs: Vec<Option<(Ballot, usize)>>,
+    /// By group and member: the highest ballot that was ever prepared, and in which life.
+    ballots: BTreeMap<(GroupId, usize), (Ballot, u64)>,
+    /// How often another machine came to own a group.
+    pub takeovers: u64,
+    orders: u64,
+    log: VecDeque<String>,
+    fault: Option<String>,
+}
+
+impl World {
+    /// A cluster that has just been switched on. `founded`: its members have files.
+    ///
+    /// # Panics
+    /// When the configuration is not good.
+    #[must_use]
+    pub fn new(toml: &str, seed: u64, founded: bool, is_unruly: bool) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5eed);
+        let draft = checked(toml, "a");
+        let nodes = draft.nodes.len();
+        let members = draft.nodes.iter().map(|node| node.name.clone());
+        let names: Vec<String> =
+            members.chain(draft.witnesses.iter().map(|witness| witness.name.clone())).collect();
+        let groups = draft.groups.len();
+        let lease = draft.timing.lease;
+        // Two clocks may differ by the margin in one lease; each gets less than half of it.
+        let drift_max = draft.timing.margin.as_nanos() * 1_000_000_000 / lease.as_nanos() * 2 / 5;
+        let drift_max = u64::try_from(drift_max).expect("a small part of a billion");
+        let machine = |name: &String| Machine {
+            plan: Arc::new(checked(toml, name)),
+            name: name.clone(),
+            clock: Clock::new(
+                1_000_000_000 + rng.below(1_000_000_000_000),
+                i64::try_from(rng.below(2 * drift_max)).unwrap_or(0) - i64::try_from(drift_max).unwrap_or(0),
+            ),
+            node: None,
+            life: 0,
+            has_power: true,
+            is_frozen: false,
+            is_paused: false,
+            backlog: VecDeque::new(),
+            wake: u64::MAX,
+            file: founded.then(|| Durable { ceiling: 1, longest_lease: lease, set: 1, ..Durable::default() }),
+            disk_works: true,
+            writing: None,
+            gates: vec![None; groups],
+            excused_until: 0,
+            running: BTreeSet::new(),
+            agents: BTreeMap::new(),
+        };
+        let machines = names.iter().map(machine).collect();
+        let mut world = Self {
+            now: 0,
+            serial: 0,
+            rng,
+            machines,
+            groups,
+            nodes,
+            lease,
+            heap: BinaryHeap::new(),
+            cuts: BTreeSet::new(),
+            loss: 0,
+            is_unruly,
+            epochs: vec![None; groups],
+            ballots: BTreeMap::new(),
+            takeovers: 0,
+            orders: 0,
+            log: VecDeque::new(),
+            fault: None,
+        };
+        (0..world.machines.len()).for_each(|member| world.start(member));
+        world
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// How many of them are nodes.
+    #[must_use]
+    pub const fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// How many groups there are.
+    #[must_use]
+    pub const fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// What was logged last, oldest first.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.iter().fold(String::new(), |mut text, line| {
+            let _ = writeln!(text, "{line}");
+            text
+        })
+    }
+
+    /// Does one step of a story.
+    ///
+    /// # Errors
+    /// What must never be.
+    pub fn play(&mut self, step: Step) -> Result<(), String> {
+        self.say(usize::MAX, &format!("--- {step}"));
+        match step {
+            Step::Wait(millis) => self.pass(Duration::from_millis(millis)),
+            Step::PowerOff(member) => self.power_off(member),
+            Step::Start(member) => self.start(member),
+            Step::Kill(member) => self.kill(member),
+            Step::Freeze(member, freeze) => self.freeze(member, freeze),
+            Step::Pause(member, pause) => self.pause(member, pause),
+            Step::Cut(from, to) => {
+                self.cuts.insert((from, to));
+            }
+            Step::Split(set) => {
+                let inside = |member: usize| set >> member & 1;
+                for from in 0..self.members() {
+                    for to in (0..self.members()).filter(|to| inside(*to) != inside(from)) {
+                        self.cuts.insert((from, to));
+                    }
+                }
+            }
+            Step::Heal => {
+                self.cuts.clear();
+                self.loss = 0;
+            }
+            Step::Lose(percent) => self.loss = percent,
+            Step::LoseFile(member) => {
+                self.power_off(member);
+                self.machines[member].file = None;
+                self.start(member);
+            }
+            Step::BreakDisk(member, breaks) => self.machines[member].disk_works = !breaks,
+            Step::Agents(member, group, agents) => {
+                self.machines[member].agents.insert(group, agents);
+            }
+            Step::Move(asked, group, to) => {
+                self.order(asked, Order::Move(GroupIndex(group), to.map(NodeIndex)));
+            }
+            Step::Standby(member, true) => self.order(member, Order::Standby),
+            Step::Standby(member, false) => self.order(member, Order::Online),
+            Step::Leave(member) => self.order(member, Order::Leave),
+        }
+        self.fault.take().map_or(Ok(()), Err)
+    }
+
+    /// The nodes on which all of a group runs under an open gate.
+    #[must_use]
+    pub fn holders(&self, group: usize) -> Vec<usize> {
+        let holds = |machine: &Machine| {
+            let open = machine.gates[group].is_some_and(|until| machine.clock.at(self.now) < until);
+            let members = machine.plan.groups[group].resources.len();
+            let all = (0..members)
+                .all(|member| machine.running.contains(&ResourceId { group: GroupIndex(group), member }));
+            machine.has_power && open && all
+        };
+        (0..self.nodes).filter(|node| holds(&self.machines[*node])).collect()
+    }
+
+    /// What a person would see of a group, for a report.
+    #[must_use]
+    pub fn describe(&self, group: usize) -> String {
+        let of = |machine: &Machine| {
+            let phase = machine.node.as_ref().map(|node| node.phase(GroupIndex(group)));
+            let held = machine.node.as_ref().is_some_and(|node| {
+                let claimant = node.member().claimant();
+                claimant.is_some_and(|claimant| {
+                    claimant.held(machine.clock.at(self.now), node.id(GroupIndex(group))).is_some()
+                })
+            });
+            format!("{}: {phase:?} held {held} gate {:?}", machine.name, machine.gates[group])
+        };
+        self.machines[..self.nodes].iter().map(of).collect::<Vec<_>>().join("; ")
+    }
+
+    // ---- what happens to machines ----------------------------------------
+
+    fn start(&mut self, member: usize) {
+        let machine = &mut self.machines[member];
+        if machine.node.is_some() || machine.is_paused {
+            return;
+        }
+        machine.has_power = true;
+        machine.life += 1;
+        machine.is_frozen = false;
+        machine.backlog.clear();
+        // The sweep, before the first beat: gates are shut, then what runs is stopped.
+        machine.gates.iter_mut().for_each(|gate| *gate = None);
+        machine.running.clear();
+        let sweep = 1_000_000 + self.rng.below(50_000_000);
+        self.schedule(member, sweep, What::Begin);
+    }
+
+    fn begin(&mut self, member: usize) {
+        let seed = self.rng.bits();
+        let machine = &mut self.machines[member];
+        let identity = Identity { generation: machine.life, ledger: machine.file.clone(), seed };
+        let now = machine.clock.at(self.now);
+        machine.node = Some(Node::new(Arc::clone(&machine.plan), identity, now));
+        self.perform(member);
+    }
+
+    fn power_off(&mut self, member: usize) {
+        self.kill(member);
+        let machine = &mut self.machines[member];
+        machine.has_power = false;
+        machine.gates.iter_mut().for_each(|gate| *gate = None);
+        machine.running.clear();
+        if machine.is_paused {
+            machine.is_paused = false;
+            machine.clock.stand(self.now, false);
+        }
+    }
+
+    fn kill(&mut self, member: usize) {
+        let torn = self.rng.chance(50);
+        let machine = &mut self.machines[member];
+        machine.node = None;
+        machine.life += 1;
+        machine.wake = u64::MAX;
+        machine.backlog.clear();
+        // Two slots: a write that was cut short is there, or the one before it is.
+        if let Some(durable) = machine.writing.take().filter(|_| torn && machine.disk_works) {
+            machine.file = Some(durable);
+        }
+    }
+
+    fn freeze(&mut self, member: usize, freeze: bool) {
+        let machine = &mut self.machines[member];
+        if machine.node.is_none() || machine.is_frozen == freeze {
+            return;
+        }
+        machine.is_frozen = freeze;
+        self.go_on(member);
+    }
+
+    fn pause(&mut self, member: usize, pause: bool) {
+        let now = self.now;
+        let machine = &mut self.machines[member];
+        if !machine.has_power || machine.is_paused == pause {
+            return;
+        }
+        machine.is_paused = pause;
+        machine.clock.stand(now, pause);
+        if !pause {
+            machine.excused_until = machine.clock.when(machine.clock.at(now) + self.lease);
+            self.go_on(member);
+        }
+    }
+
+    /// What waited for a daemon that stood still.
+    fn go_on(&mut self, member: usize) {
+        let machine = &mut self.machines[member];
+        if machine.is_frozen || machine.is_paused {
+            return;
+        }
+        let backlog: Vec<What> = machine.backlog.drain(..).collect();
+        for what in backlog {
+            self.schedule(member, 1000, what);
+        }
+        self.schedule(member, 2000, What::Wake);
+        self.machines[member].wake = self.now + 2000;
+    }
+
+    fn order(&mut self, member: usize, order: Order) {
+        self.orders += 1;
+        let id = OrderId(self.orders);
+        if !self.machines[member].is_frozen && !self.machines[member].is_paused {
+            self.handle(member, Event::Order { id, order });
+        }
+    }
+
+    // ---- time ------------------------------------------------------------
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        while self.fault.is_none() {
+            let Some(Reverse(next)) = self.heap.peek() else { break };
+            if next.at > end {
+                break;
+            }
+            let Some(Reverse(happening)) = self.heap.pop() else { break };
+            self.now = happening.at;
+            self.happen(happening);
+        }
+        self.now = end;
+    }
+
+    fn schedule(&mut self, member: usize, after: u64, what: What) {
+        self.serial += 1;
+        let life = self.machines[member].life;
+        let happening = Happening { at: self.now + after, serial: self.serial, member, life, what };
+        self.heap.push(Reverse(happening));
+    }
+
+    fn happen(&mut self, Happening { at, member, life, what, .. }: Happening) {
+        let machine = &mut self.machines[member];
+        if let What::Deliver(_) = what {
+        } else if life != machine.life {
+            return;
+        }
+        if machine.is_paused || (machine.is_frozen && !matches!(what, What::Begin)) {
+            if machine.backlog.len() < BACKLOG_MAX && !matches!(what, What::Wake) {
+                machine.backlog.push_back(what);
+            }
+            return;
+        }
+        match what {
+            What::Begin => self.begin(member),
+            What::Wake if at != machine.wake => {}
+            What::Wake => self.handle(member, Event::Tick),
+            What::Deliver(frame) => {
+                let word = frame.word.clone();
+                let from = MemberIndex(u8::try_from(frame.from).unwrap_or(u8::MAX));
+                self.handle(member, Event::Heard { from, generation: frame.generation, set: 1, word });
+            }
+            What::Done { ticket, resource, operation, outcome } => {
+                match (operation, &outcome) {
+                    (Operation::Start, Outcome::Ok | Outcome::TimedOut) => {
+                        machine.running.insert(resource);
+                    }
+                    (Operation::Stop, Outcome::Ok) => {
+                        machine.running.remove(&resource);
+                    }
+                    _ => {}
+                }
+                self.handle(member, Event::Done { ticket, outcome });
+            }
+            What::Written { durable, ok } => {
+                machine.writing = None;
+                if ok {
+                    machine.file = Some(*durable);
+                }
+                self.handle(member, Event::Written { ok });
+            }
+        }
+    }
+
+    fn handle(&mut self, member: usize, event: Event) {
+        let machine = &mut self.machines[member];
+        let now = machine.clock.at(self.now);
+        let Some(node) = &mut machine.node else { return };
+        node.handle(now, event);
+        self.perform(member);
+    }
+
+    // ---- what daemons want -----------------------------------------------
+
+    fn perform(&mut self, member: usize) {
+        while let Some(action) = self.machines[member].node.as_mut().and_then(Node::poll) {
+            match action {
+                Action::Send { to, word } => self.send(member, to, word),
+                Action::Write(durable) => {
+                    let ok = self.machines[member].disk_works;
+                    self.machines[member].writing = Some(durable.clone());
+                    let takes = 200_000 + self.rng.below(20_000_000);
+                    self.schedule(member, takes, What::Written { durable: Box::new(durable), ok });
+                }
+                Action::Gate { group, until } => self.gate(member, group, until),
+                Action::Hands(action) => self.hands(member, action),
+            }
+        }
+        let machine = &self.machines[member];
+        if let Some(node) = &machine.node {
+            let wake = machine.clock.when(node.deadline()).max(self.now + 1000);
+            if wake != machine.wake {
+                self.schedule(member, wake - self.now, What::Wake);
+                self.machines[member].wake = wake;
+            }
+        }
+    }
+
+    fn hands(&mut self, member: usize, action: action::Action) {
+        match action {
+            action::Action::Run { ticket, resource, operation, limit, .. } => {
+                self.run(member, ticket, resource, operation, limit);
+            }
+            action::Action::Note(note) => {
+                let group = note.group.unwrap_or_default();
+                self.say(member, &format!("{group} {}", note.text));
+            }
+            action::Action::Reply { answer, .. } => self.say(member, &format!("answer: {answer:?}")),
+            action::Action::Exit { .. } => {
+                self.kill(member);
+                self.say(member, "has left");
+            }
+            _ => {}
+        }
+    }
+
+    fn run(
+        &mut self,
+        member: usize,
+        ticket: Ticket,
+        resource: ResourceId,
+        operation: Operation,
+        limit: Duration,
+    ) {
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let takes = 1_000_000 + self.rng.below(100_000_000);
+        let machine = &self.machines[member];
+        let agents = machine.agents.get(&resource.group.0).copied().unwrap_or(Agents::Work);
+        let runs = machine.running.contains(&resource);
+        let (takes, outcome) = match (operation, agents) {
+            (Operation::Start, Agents::FailToStart) => (takes, Outcome::Failed("it says no".into())),
+            (Operation::Start, Agents::HangAtStart) => (limit, Outcome::TimedOut),
+            (Operation::Stop, Agents::FailToStop) => (takes, Outcome::Failed("it says no".into())),
+            (Operation::Start | Operation::Stop, _) => (takes, Outcome::Ok),
+            (_, _) if runs => (takes / 10, Outcome::Running),
+            _ => (takes / 10, Outcome::Stopped),
+        };
+        self.schedule(member, takes, What::Done { ticket, resource, operation, outcome });
+    }
+
+    fn send(&mut self, from: usize, to: To, word: Word) {
+        self.look_at_ballots(from, &word);
+        let generation = self.machines[from].life;
+        let frame = Rc::new(Frame { from, generation, word });
+        let targets: Vec<usize> = match to {
+            To::All => (0..self.members()).filter(|other| *other != from).collect(),
+            To::One(member) => vec![usize::from(member.0)],
+        };
+        for target in targets {
+            if target == from || target >= self.members() || self.cuts.contains(&(from, target)) {
+                continue;
+            }
+            if self.loss > 0 && self.rng.chance(self.loss) {
+                continue;
+            }
+            let mut delay = 50_000 + self.rng.below(200_000);
+            if self.is_unruly && self.rng.chance(10) {
+                delay += self.rng.below(400_000_000);
+                if self.rng.chance(50) {
+                    let late = delay + self.rng.below(200_000_000);
+                    self.deliver(target, late, &frame);
+                }
+            }
+            self.deliver(target, delay, &frame);
+        }
+    }
+
+    fn deliver(&mut self, target: usize, delay: u64, frame: &Rc<Frame>) {
+        if self.machines[target].has_power {
+            self.schedule(target, delay, What::Deliver(Rc::clone(frame)));
+        }
+    }
+
+    // ---- the eyes --------------------------------------------------------
+
+    /// A gate was told its deadline: from now on until then no other may be open.
+    fn gate(&mut self, member: usize, group: GroupIndex, until: Option<Instant>) {
+        self.machines[member].gates[group.0] = until;
+        let Some(until) = until else { return };
+        let now = self.now;
+        let machine = &self.machines[member];
+        if until > machine.clock.at(now) + self.lease {
+            self.fail(format!(
+                "{} opens the gate of group {} for longer than a lease",
+                machine.name, group.0
+            ));
+            return;
+        }
+        for (index, other) in self.machines.iter().enumerate() {
+            let open = other.gates[group.0].is_some_and(|until| other.clock.at(now) < until);
+            let stood_still = other.is_paused || now < other.excused_until || now < machine.excused_until;
+            if index != member && open && other.has_power && !stood_still {
+                let text = format!(
+                    "two open gates of group {}: {} opens it while that of {} is open",
+                    group.0, machine.name, other.name
+                );
+                return self.fail(text);
+            }
+        }
+        let id = machine.node.as_ref().map(|node| node.id(group));
+        let held = id.and_then(|id| {
+            machine.node.as_ref()?.member().claimant()?.held(machine.clock.at(now), id).map(|held| held.epoch)
+        });
+        let Some(epoch) = held else {
+            let text = format!("{} opens the gate of group {} without a claim", machine.name, group.0);
+            return self.fail(text);
+        };
+        match self.epochs[group.0] {
+            // What stood still may go on for a while under what has been overtaken.
+            Some((old, _)) if epoch < old && now < machine.excused_until => {}
+            Some((old, _)) if epoch < old => {
+                let text = format!("the epoch of group {} falls from {old:?} to {epoch:?}", group.0);
+                self.fail(text);
+            }
+            Some((old, _)) if epoch == old => {}
+            Some((_, owner)) => {
+                self.takeovers += u64::from(owner != member);
+                self.epochs[group.0] = Some((epoch, member));
+            }
+            None => self.epochs[group.0] = Some((epoch, member)),
+        }
+    }
+
+    /// A ballot belongs to one life of one node, and grows.
+    fn look_at_ballots(&mut self, from: usize, word: &Word) {
+        let Word::Claims(Message::Prepare(list)) = word else { return };
+        let life = self.machines[from].life;
+        for (group, ballot) in list {
+            let last = self.ballots.entry((*group, from)).or_insert((*ballot, life));
+            let is_again = *last == (*ballot, life);
+            if usize::from(ballot.node.0) != from || (!is_again && *ballot <= last.0) {
+                let text = format!("{} uses {ballot:?} after {:?}", self.machines[from].name, last.0);
+                return self.fail(text);
+            }
+            *last = (*ballot, life);
+        }
+    }
+
+    fn fail(&mut self, text: String) {
+        self.say(usize::MAX, &text);
+        self.fault.get_or_insert(text);
+    }
+
+    fn say(&mut self, member: usize, text: &str) {
+        if self.log.len() >= LOG_MAX {
+            self.log.pop_front();
+        }
+        let name = self.machines.get(member).map_or("", |machine| machine.name.as_str());
+        self.log.push_back(format!("{:9.3} {name:>2} {text}", self.now as f64 / 1e9));
+    }
+
+    /// Whether a group has come to rest: nothing is being started or stopped.
+    #[must_use]
+    pub fn rests(&self, group: usize) -> bool {
+        let rests = |node: &Node| matches!(node.phase(GroupIndex(group)), Phase::Running | Phase::Stopped);
+        self.machines.iter().filter_map(|machine| machine.node.as_ref()).all(rests)
+    }
+}
+
+fn checked(toml: &str, name: &str) -> Plan {
+    let checked = locum_toml::check(toml.as_bytes(), name);
+    checked.plan.unwrap_or_else(|| panic!("{toml}\n{:#?}", checked.diags))
+}
