@@ -495,7 +495,7 @@ impl Node {
         let owner = self.member.owner_elsewhere(group_id).map(|claim| claim.owner());
         match owner.filter(|owner| self.hears(*owner)) {
             Some(owner) => {
-                let to = to.map(|to| member_of(to));
+                let to = to.map(member_of);
                 self.passed.insert(id, self.now + MOVE_MAX);
                 self.send(To::One(owner), Word::AskMove { order: id.0, group: group_id, to });
             }
@@ -602,7 +602,11 @@ impl Node {
         });
         if has_left == Some(true) && !self.left {
             self.left = true;
-            self.out.push_back(Action::Hands(action::Action::Exit { clean: true, restart: None }));
+            self.out.push_back(Action::Hands(action::Action::Exit {
+                clean: true,
+                restart: None,
+                keeps: None,
+            }));
         }
     }
 
