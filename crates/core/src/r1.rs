@@ -182,6 +182,10 @@ pub struct R1 {
     failback_due: bool,
     /// Not before this moment.
     failback_at: Option<Instant>,
+    /// The peer was silent for its deadtime, or said goodbye, and has not begun a life since.
+    peer_was_gone: bool,
+    /// The peer has asked who holds what: its life began while ours did.
+    peer_has_asked: bool,
     /// What we claim and do not start: something may be under way of which our last life knew.
     doubt: Holding,
     /// A person waits for this hand-over.
@@ -231,6 +235,8 @@ impl R1 {
             told: None,
             failback_due: false,
             failback_at: None,
+            peer_was_gone: false,
+            peer_has_asked: false,
             doubt: Holding::None,
             order: None,
             takeover: None,
@@ -358,6 +364,7 @@ impl R1 {
     /// The peer says that it has released everything and goes.
     pub fn peer_left(&mut self, view: &View<'_>) {
         self.note(Level::Info, format!("Received shutdown notice from '{}'.", view.name()));
+        self.peer_was_gone = true;
         self.peer_may_hold = false;
         self.end_fencing(view);
         let missing = Holding::All.minus(self.mine);
@@ -377,7 +384,9 @@ impl R1 {
         self.other_stable = false;
         self.seized = Holding::None;
         self.contested = None;
-        self.begin_anew(view, false);
+        // What was on its way to the peer's node did not get there.
+        self.failback_due |= self.is_giving_foreign();
+        self.begin_anew(view);
         self.end_doubt();
         if self.state != State::Stable {
             return self.ask_again(view);
@@ -402,6 +411,7 @@ impl R1 {
         }
         let text = format!("Cluster node {} returning after partition.", view.name());
         self.note(Level::Critical, text);
+        self.peer_was_gone = false;
         self.theirs = None;
         self.peer_may_hold = true;
         self.other_stable = false;
@@ -491,6 +501,10 @@ impl R1 {
         self.handover_goes_on(view);
         self.leaving_goes_on(view);
         self.adopt_orphans(view);
+        // A real peer that settled while something moved here tells its holdings no second time.
+        if !view.peer_locum && self.failback_due && self.settled() && view.groups.at_rest(Holding::All) {
+            self.fail_back(view);
+        }
     }
 
     /// A group of this set could not be started here, for the `failures`th time in a row.
@@ -553,7 +567,8 @@ impl R1 {
     fn heard_starting(&mut self, view: &View<'_>) {
         self.peer_may_hold = true;
         self.other_stable = false;
-        self.begin_anew(view, true);
+        self.peer_has_asked = true;
+        self.begin_anew(view);
         match self.state {
             State::Init | State::Leaving | State::Left => {}
             _ if breakage::is(Breakage::NoAnswerToStarting) => {}

@@ -16,7 +16,7 @@ impl R1 {
     /// Whether the holdings that a settled peer has told leave that doubt. A peer that starts as we do holds nothing at
     /// first.
     pub(super) fn doubts(&self, view: &View<'_>) -> bool {
-        let was_there = self.state == State::Starting && !self.failback_due;
+        let was_there = self.state == State::Starting && !self.peer_has_asked;
         was_there && !view.peer_locum && !self.free().is_none()
     }
 

@@ -37,6 +37,7 @@ impl R1 {
 
     /// The peer is silent beyond its deadtime. Where there is no device, that is all the proof that is asked for.
     pub fn peer_dead(&mut self, view: &View<'_>) {
+        self.peer_was_gone = true;
         if matches!(self.state, State::Init | State::Leaving | State::Left) {
             self.theirs = None;
             return;

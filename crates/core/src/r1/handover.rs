@@ -271,6 +271,16 @@ impl R1 {
         }
     }
 
+    /// Whether the peer's own groups are on their way to it, or offered to it.
+    pub(super) fn is_giving_foreign(&self) -> bool {
+        match self.handover {
+            Handover::Offered { set, .. } | Handover::Giving { set, .. } | Handover::Given { set, .. } => {
+                set.has_foreign()
+            }
+            Handover::Idle | Handover::Awaiting { .. } | Handover::Taking { .. } => false,
+        }
+    }
+
     /// The set that we are giving away, as long as the peer has not finished taking it.
     pub(super) const fn given(&self) -> Holding {
         match self.handover {

@@ -94,10 +94,12 @@ impl R1 {
     }
 
     /// The peer begins a life: with nothing, and then its set is given back to it; or with what it had, and then nothing
-    /// moves. Of a real one that is known when it asks who holds what: one that was renewed does not.
-    pub(super) fn begin_anew(&mut self, view: &View<'_>, asks: bool) {
+    /// moves. A real one does not say which: whether it was renewed or started afresh, it asks who holds what and tells
+    /// what it holds, in the same words. Its like goes by its own eyes, and so do we: who was dead or gone has come back.
+    pub(super) fn begin_anew(&mut self, view: &View<'_>) {
         self.theirs = Some(view.peer_keeps.unwrap_or(Holding::None));
-        self.failback_due |= view.peer_keeps.is_none() && (asks || view.peer_locum);
+        let has_returned = core::mem::take(&mut self.peer_was_gone) || view.peer_locum;
+        self.failback_due |= has_returned && view.peer_keeps.is_none();
     }
 
     /// A real peer that restarted has told what it holds: is our own set anywhere?

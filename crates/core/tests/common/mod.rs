@@ -1,5 +1,5 @@
-//! Captures of two real heartbeat 3.0.6 nodes, for tests; what they are: `tests/captures/README.md`. And [`pair`]: two
-//! Directors that talk to each other.
+//! Captures of two real heartbeat 3.0.6 nodes, for tests; what they are: `tests/captures/README.md`. [`pair`]: two Directors
+//! that talk to each other; [`beside`]: one beside a heartbeat that a test plays.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
@@ -10,6 +10,7 @@ use locum_core::{
     config::{self, Checked, Files},
 };
 
+pub(crate) mod beside;
 pub(crate) mod pair;
 
 /// One capture of frames, and what is known of it.

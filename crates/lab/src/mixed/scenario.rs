@@ -67,13 +67,15 @@ pub enum Scenario {
     Hasty,
     /// The second beats more seldom than the first would wait for.
     SlowBeats,
-    /// Each gets other times, and HUP; then the first loses its power, and the second is renewed while it holds all.
+    /// Each gets other times, and HUP: while it holds its own, nothing, and all, and beside a peer without power.
     Renew,
+    /// The same with `auto_failback legacy`, where who lives holds its own.
+    RenewLegacy,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Power,
         Self::FirstFirst,
         Self::SecondFirst,
@@ -97,6 +99,7 @@ impl Scenario {
         Self::Hasty,
         Self::SlowBeats,
         Self::Renew,
+        Self::RenewLegacy,
     ];
 
     /// Its name.
@@ -126,6 +129,7 @@ impl Scenario {
             Self::Hasty => "hasty",
             Self::SlowBeats => "slow-beats",
             Self::Renew => "renew",
+            Self::RenewLegacy => "renew-legacy",
         }
     }
 
@@ -138,7 +142,7 @@ impl Scenario {
         match self {
             Self::Power | Self::FirstFirst | Self::SecondFirst | Self::Kill | Self::Renew => usual,
             Self::SlowBeats => Settings { second_beats: Some(Duration::from_secs(3)), ..usual },
-            Self::Legacy => Settings { auto_failback: "legacy", ..usual },
+            Self::Legacy | Self::RenewLegacy => Settings { auto_failback: "legacy", ..usual },
             Self::Words | Self::NoFailback | Self::Hasty => Settings { auto_failback: "off", ..usual },
             Self::Links | Self::Partition => Settings { media: CABLE_AND_LINE, ..usual },
             Self::PartitionNoFailback => Settings { media: CABLE, auto_failback: "off", ..usual },
@@ -280,11 +284,27 @@ impl Scenario {
                 (Renew(First), "12"),
                 (Renew(Second), "12"),
                 (Standby(First, Local), "22"),
+                (Renew(First), "22"),
                 (Renew(Second), "22"),
                 (Takeover(First, Local), "12"),
+                (Standby(Second, Local), "11"),
+                (Renew(Second), "11"),
+                (Takeover(Second, Local), "12"),
                 (PowerOff(First), "22"),
                 (Renew(Second), "22"),
                 (Start(First), "12"),
+            ],
+            Self::RenewLegacy => vec![
+                (Start(First), "11"),
+                (Start(Second), "12"),
+                (Renew(First), "12"),
+                (Renew(Second), "12"),
+                (PowerOff(First), "22"),
+                (Renew(Second), "22"),
+                (Start(First), "12"),
+                (PowerOff(Second), "11"),
+                (Renew(First), "11"),
+                (Start(Second), "12"),
             ],
             Self::Freeze => {
                 vec![(Start(Both), "12"), (Freeze(First, FROZEN), "12"), (Freeze(Second, FROZEN), "12")]

@@ -1,0 +1,116 @@
+//! A Director beside a real heartbeat that a test plays, message by message.
+
+use locum_core::{
+    plan::AutoFailback,
+    time::Duration,
+    wire::{
+        frame::{self, Framing},
+        message::{AskStep, Body, Holding, Message, NodeState, Resource, Status as Beat},
+    },
+};
+
+use super::pair::{Pair, keys, now, uuid};
+
+/// Node a, played as a heartbeat; node b is the program's.
+pub(crate) struct Beside {
+    pub(crate) pair: Pair,
+    /// Of a's life.
+    generation: u64,
+    seq: u64,
+}
+
+impl Beside {
+    /// b begins its life beside an a that has settled long ago, and hears what a holds when it asks.
+    pub(crate) fn begin(failback: AutoFailback, holds: Holding) -> Self {
+        let mut pair = Pair::new(failback);
+        // What it hears is recorded, and what it says itself goes nowhere.
+        pair.cut_all(0, true);
+        pair.power_off(1);
+        pair.power_on(1);
+        pair.recording = true;
+        let mut beside = Self { pair, generation: 1, seq: 0 };
+        for body in [
+            Self::beat(NodeState::Active),
+            Body::RepNodes { nodes: vec!["a".into(), "b".into()], deleted: vec![] },
+        ] {
+            beside.say(body);
+        }
+        beside.hold(holds);
+        beside
+    }
+
+    /// a begins a new life that holds nothing, in the words of a real node: of one that got HUP and of one that came
+    /// back from a loss of power within its deadtime they are the same. b has told what it holds when a tells it.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.generation, self.seq) = (self.generation + 1, 0);
+        for state in [NodeState::Init, NodeState::Up] {
+            self.say(Self::beat(state));
+        }
+        self.say(Body::ReqNodes);
+        self.say(Self::beat(NodeState::Active));
+        self.say(Body::Starting);
+        self.hold(Holding::None);
+    }
+
+    fn beat(state: NodeState) -> Body {
+        Body::Status(Beat { state, dead_ms: Some(1000), protocol: Some(1) })
+    }
+
+    pub(crate) fn say(&mut self, body: Body) {
+        self.seq += 1;
+        let mut message = Message::new(body, "a");
+        message.src_uuid = Some(uuid(0));
+        message.seq = Some(self.seq);
+        message.generation = Some(self.generation);
+        message.unix_seconds = 1_000_000_000;
+        let mut bytes = vec![];
+        message.emit(Framing::Netstring, &keys(), true, &mut bytes);
+        self.pair.inject(1, 0, &bytes);
+    }
+
+    /// a has settled and holds this, in its own view.
+    pub(crate) fn hold(&mut self, hold: Holding) {
+        self.say(Body::Resource(Resource { hold, full: true, stable: Some(true), info: None }));
+    }
+
+    /// a takes the set that b offers, in b's view, and then holds this.
+    pub(crate) fn take(&mut self, set: Holding, holds: Holding) {
+        self.say(Body::AskResources { hold: set, step: AskStep::Other });
+        self.run(1);
+        self.say(Body::AskResources { hold: set, step: AskStep::Done });
+        self.hold(holds);
+    }
+
+    /// a gives this set away, in its own view, and holds nothing then.
+    pub(crate) fn give(&mut self, set: Holding) {
+        for step in [AskStep::Me, AskStep::Done] {
+            self.say(Body::AskResources { hold: set, step });
+            self.run(1);
+        }
+        self.hold(Holding::None);
+        self.run(1);
+    }
+
+    /// Lets time pass in which a beats; what b said of hand-overs.
+    pub(crate) fn run(&mut self, seconds: u64) -> Vec<(Holding, AskStep)> {
+        for _ in 0..seconds * 5 {
+            self.say(Self::beat(NodeState::Active));
+            self.pair.run(Duration::from_millis(200));
+        }
+        let mut asked = Vec::new();
+        for (to, link, bytes) in std::mem::take(&mut self.pair.recorded) {
+            let message = Message::parse(&frame::authenticate(&bytes, &keys()).expect("authentic"));
+            if let Body::AskResources { hold, step } = message.expect("a message").body
+                && (to, link.0) == (0, 0)
+            {
+                asked.push((hold, step));
+            }
+        }
+        asked
+    }
+
+    #[track_caller]
+    pub(crate) fn runs(&self, groups: &str) {
+        assert_eq!(self.pair.nodes[1].running.join(" "), groups, "at {:?}", now(self.pair.now).instant);
+    }
+}
