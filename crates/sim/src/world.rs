@@ -38,7 +38,7 @@ use crate::{
 const SOCKET_FRAMES_MAX: usize = 256;
 /// Frames of one life that can be replayed.
 const TAPE_FRAMES_MAX: usize = 4096;
-/// Events that a Director may be fed at one moment by its own deadline.
+/// Ticks that a Director may be given at one moment by its own deadline.
 const SPINS_MAX: u32 = 100;
 /// What the kernel needs to add or delete an address.
 const ADDRESS_TIME: Duration = Duration::from_millis(1);
@@ -534,6 +534,13 @@ impl World {
             && up.wake.is_some_and(|at| at <= now)
         {
             up.wake = None;
+            // Ticks alone count: a daemon that thaws is fed all that waited at one moment, and has not spun.
+            up.spins = if up.spins.0 == now { (now, up.spins.1 + 1) } else { (now, 1) };
+            if up.spins.1 > SPINS_MAX {
+                return self
+                    .checks
+                    .fault(format!("daemon {daemon} wants to be woken at once, over and over"));
+            }
             self.feed(daemon, Input::Tick);
         }
     }
@@ -575,13 +582,6 @@ impl World {
         let now = self.now;
         let Life::Up(up) = &mut self.daemons[daemon].life else { return };
         let deadline = up.director.deadline().as_nanos().saturating_sub(up.clock_zero);
-        if deadline <= now {
-            up.spins = if up.spins.0 == now { (now, up.spins.1 + 1) } else { (now, 1) };
-            if up.spins.1 > SPINS_MAX {
-                self.checks.fault(format!("daemon {daemon} wants to be woken at once, over and over"));
-                return;
-            }
-        }
         let deadline = deadline.max(now);
         if up.wake.is_some_and(|at| at <= deadline) {
             return;
