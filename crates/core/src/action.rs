@@ -1,8 +1,9 @@
 //! What the director wants done. The driver performs these in order and returns what came of them as events.
 
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
 
 use crate::{
+    claims::Ballot,
     event::{OrderId, Ticket},
     note::Note,
     plan::{LinkIndex, NodeIndex, PingIndex, ResourceId},
@@ -38,6 +39,8 @@ pub enum Action {
         operation: Operation,
         /// After this long the agent and all its children are killed and the outcome is `TimedOut`.
         limit: Duration,
+        /// The ownership under which the group runs, for the agent; R1 has none.
+        epoch: Option<Epoch>,
     },
     /// Tell the segment again where the address is; only for resources with an address that are ours. Not answered.
     Announce(ResourceId),
@@ -72,6 +75,8 @@ pub enum Action {
         /// What the script sees as `HA_` and the name: names of letters, digits and `_`; values without control
         /// characters.
         fields: Vec<(String, String)>,
+        /// The ownership of the group that it is about, if it is about one and the dialect has epochs.
+        epoch: Option<Epoch>,
     },
     /// Something worth a line in the log.
     Note(Note),
@@ -96,6 +101,43 @@ pub enum Operation {
     Stop,
     /// Tell whether it runs here.
     Status,
+    /// Ask whatever is left of its processes to terminate, and wait until they have: `Ok` when nothing is left.
+    Terminate,
+    /// Kill whatever is left of its processes: `Ok` when nothing is left.
+    Kill,
+}
+
+impl Operation {
+    /// As agents are asked and the log says it.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Status => "status",
+            Self::Terminate => "terminate",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// Which ownership of a group, as text for agents and scripts: the round and the number of the node, `17.2`. It only
+/// grows, compared by numbers, so that storage can refuse what an earlier owner still sends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch(Arc<str>);
+
+impl Epoch {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Ballot> for Epoch {
+    fn from(Ballot { round, node }: Ballot) -> Self {
+        Self(format!("{round}.{}", node.0).into())
+    }
 }
 
 /// What came of an order.

@@ -111,6 +111,12 @@ pub enum Breakage {
     ReleaseStays,
     /// Claims: an echo counts in whatever life its beat was said.
     EchoOfAnyLife,
+    /// Groups: what a monitor says changes nothing.
+    MonitorIgnored,
+    /// Groups: what fails is started again in place, however often it fails.
+    RestartForever,
+    /// Groups: what does not stop when it is asked is given up at once.
+    LadderOfOneRung,
 }
 
 impl Breakage {

@@ -661,7 +661,8 @@ impl Director {
             News::Started(group) => (group, "runs"),
             News::Stopped(group) => (group, "is stopped"),
             News::Stuck(group) => (group, "cannot be stopped"),
-            News::StartFailed(group) => {
+            News::Restarting(group) => (group, "is started again"),
+            News::Failed(group) => {
                 // Before the hand-over is told to be done: whoever gave the group has to know.
                 self.say_status();
                 let set = self.set_of(group);

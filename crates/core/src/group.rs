@@ -10,8 +10,12 @@
 //!    │                   │ a start failed    │              │
 //!    └─────────────── Stopping ◄─────────────┴──────────────┘
 //!                        │
-//!                        └── a stop failed [`STOP_TRIES`] times and it still runs ──► Stuck
+//!                        └── it does not stop, whatever is done ──► Stuck
 //! ```
+//!
+//! What runs is asked for its status, where its [`Spec`] says so ([`monitor`]). What fails is started again in place, with
+//! all that stands right of it, as often as the spec allows; one failure more, and the group is stopped and
+//! [`News::Failed`]: another node's turn. A stop that fails is tried again, or goes down a ladder ([`stopping`]).
 //!
 //! Before a start the agent is asked for the status: what runs already is not started again (behaviour reference,
 //! section 4). Different groups move at the same time.
@@ -28,7 +32,7 @@ use alloc::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    action::{Action, Operation},
+    action::{Action, Epoch, Operation},
     breakage::{self, Breakage},
     event::{Outcome, Ticket},
     note::{Level, Note},
@@ -36,16 +40,15 @@ use crate::{
     time::{Duration, Instant},
 };
 
+mod monitor;
 mod sets;
 mod spec;
+mod stopping;
 
 pub use sets::Sets;
-pub use spec::{Limits, Member, Spec};
+pub use spec::{FailedStop, Limits, Member, Restarts, Spec};
+pub use stopping::{KILL_LIMIT, STOP_PAUSE, STOP_TRIES};
 
-/// A failed stop is tried again this often, as heartbeat's HA_STOPRETRYMAX.
-pub const STOP_TRIES: u32 = 10;
-/// Between two tries.
-pub const STOP_PAUSE: Duration = Duration::from_secs(1);
 /// Between two tries to put back an address that somebody took away.
 pub const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
@@ -70,8 +73,10 @@ pub enum Phase {
 pub enum News {
     /// All of it runs.
     Started(GroupIndex),
-    /// A start failed; everything of it was stopped again.
-    StartFailed(GroupIndex),
+    /// A start failed, or what runs failed too often; everything of it was stopped again.
+    Failed(GroupIndex),
+    /// Something of it failed and is started again in place; [`News::Started`] or [`News::Failed`] follows.
+    Restarting(GroupIndex),
     /// Nothing of it runs any more.
     Stopped(GroupIndex),
     /// It cannot be stopped.
@@ -82,13 +87,23 @@ pub enum News {
 struct State {
     wanted: bool,
     phase: Phase,
+    /// The ownership under which it was started.
+    epoch: Option<Epoch>,
+    /// That under which it is wanted: other than `epoch` only until it was stopped and is started again.
+    next_epoch: Option<Epoch>,
     /// Failed tries of the current member's stop.
     tries: u32,
+    /// How far down the ladder that stop is.
+    rung: Operation,
+    /// It is stopped down to this member, that included, even if it is wanted.
+    floor: Option<usize>,
     /// The member that could not be stopped, while the group is started again from the left: it still runs.
     unstopped: Option<usize>,
+    /// The stop of the current member waits until an address was put back.
+    waits: bool,
     /// Wait until then before the next try.
     pause: Option<Instant>,
-    /// The group is being stopped, or was stopped, because this member did not start.
+    /// The group is being stopped, or was stopped, because this member did not start or failed too often.
     failure: Option<String>,
     /// Failed starts in a row.
     failures: u32,
@@ -96,6 +111,45 @@ struct State {
     taken_away: u64,
     /// Why an address cannot be put back, as last said: it is tried every second, and the interface may be gone for days.
     repair_failure: Option<String>,
+    /// When something of it was started again in place.
+    restarts: Vec<Instant>,
+    /// How often it came to run: an answer about an earlier time says nothing of this one.
+    run: u64,
+    /// By member, when it is to be asked next. `None` while it is asked, and for what is never asked.
+    monitors: Vec<Option<Instant>>,
+    /// Nothing is started, stopped or put back.
+    frozen: bool,
+    /// What was to be done next when it was frozen.
+    postponed: Option<(ResourceId, Operation)>,
+    /// By member, what its last monitor said while it was frozen.
+    complaints: BTreeMap<usize, String>,
+}
+
+impl State {
+    fn stopped(spec: &Spec) -> Self {
+        Self {
+            wanted: false,
+            phase: Phase::Stopped,
+            epoch: None,
+            next_epoch: None,
+            tries: 0,
+            rung: Operation::Stop,
+            floor: None,
+            unstopped: None,
+            waits: false,
+            pause: None,
+            failure: None,
+            failures: 0,
+            taken_away: 0,
+            repair_failure: None,
+            restarts: Vec::new(),
+            run: 0,
+            monitors: spec.members.iter().map(|_| None).collect(),
+            frozen: false,
+            postponed: None,
+            complaints: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,8 +158,10 @@ enum Purpose {
     Step,
     /// Put back an address that somebody took away.
     Repair,
-    /// Look at an address that an earlier life put there.
+    /// Look at an address that may be gone.
     Look,
+    /// Ask what runs whether it still does; which run of the group it was.
+    Monitor(u64),
 }
 
 /// All groups of this node's plan, and the operations that are under way.
@@ -123,18 +179,7 @@ impl Groups {
     /// All stopped, but for these members, which an earlier life left running and which could not be stopped.
     #[must_use]
     pub fn new(specs: Vec<Spec>, stuck: &[ResourceId]) -> Self {
-        let stopped = |_: &_| State {
-            wanted: false,
-            phase: Phase::Stopped,
-            tries: 0,
-            unstopped: None,
-            pause: None,
-            failure: None,
-            failures: 0,
-            taken_away: 0,
-            repair_failure: None,
-        };
-        let mut states: Vec<State> = specs.iter().map(stopped).collect();
+        let mut states: Vec<State> = specs.iter().map(State::stopped).collect();
         // The last of them is the first to be stopped, should that be tried again.
         for id in stuck {
             if let Some(state) = states.get_mut(id.group.0) {
@@ -231,16 +276,40 @@ impl Groups {
 
     /// Says what is wanted of a group: that it runs here (`true`) or that nothing of it does.
     pub fn want(&mut self, group: GroupIndex, run: bool, out: &mut VecDeque<Action>) {
-        let state = &mut self.states[group.0];
-        state.wanted = run;
         if run {
-            state.failure = None;
+            return self.want_under(group, None, out);
         }
-        match (state.phase, run) {
+        self.states[group.0].wanted = false;
+        self.pursue(group, out);
+    }
+
+    /// The group is wanted to run here under this epoch, which its agents are told. What runs and is wanted already keeps
+    /// the one under which it was started; what is being stopped is stopped before it is started under another.
+    pub fn want_under(&mut self, group: GroupIndex, epoch: Option<Epoch>, out: &mut VecDeque<Action>) {
+        let state = &mut self.states[group.0];
+        if !state.wanted {
+            state.wanted = true;
+            if epoch != state.epoch && state.phase != Phase::Stopped {
+                state.floor = Some(0);
+            }
+            state.next_epoch = epoch;
+        }
+        state.failure = None;
+        self.pursue(group, out);
+    }
+
+    /// Begins what is wanted, if it is not under way.
+    fn pursue(&mut self, group: GroupIndex, out: &mut VecDeque<Action>) {
+        let state = &mut self.states[group.0];
+        if state.frozen {
+            return;
+        }
+        match (state.phase, state.wanted && state.floor.is_none()) {
             (Phase::Stopped | Phase::Stuck(_), true) => {
                 if let Phase::Stuck(member) = state.phase {
                     state.unstopped = Some(member);
                 }
+                state.restarts.clear();
                 self.say_line(group, "Acquiring", out);
                 self.start(group, 0, out);
             }
@@ -253,12 +322,63 @@ impl Groups {
         }
     }
 
+    /// While a group is frozen nothing of it is started, stopped or put back, whatever is wanted of it or fails; what is
+    /// under way ends. What runs is asked on. Afterwards what is wanted is begun.
+    pub fn freeze(&mut self, group: GroupIndex, frozen: bool, now: Instant, out: &mut VecDeque<Action>) {
+        let state = &mut self.states[group.0];
+        if state.frozen == frozen {
+            return;
+        }
+        state.frozen = frozen;
+        if frozen {
+            return;
+        }
+        // What failed may have been mended meanwhile.
+        for member in core::mem::take(&mut state.complaints).into_keys() {
+            if !self.is_asked(ResourceId { group, member }) {
+                self.states[group.0].monitors[member] = Some(now);
+            }
+        }
+        let state = &mut self.states[group.0];
+        let (phase, postponed) = (state.phase, state.postponed.take());
+        match (phase, postponed) {
+            (Phase::Starting(step), Some(_)) if !state.wanted || state.floor.is_some() => {
+                self.stop(group, step, out);
+            }
+            (_, Some((resource, operation))) => self.step(resource, operation, out),
+            (Phase::Running, None) if state.wanted && state.floor.is_none() => {
+                self.look(ResourceId { group, member: 0 }, out);
+            }
+            (_, None) => self.pursue(group, out),
+        }
+    }
+
+    /// Whether it is frozen.
+    #[must_use]
+    pub fn is_frozen(&self, group: GroupIndex) -> bool {
+        self.states[group.0].frozen
+    }
+
+    /// What fails of a frozen group: the member's name and what its monitor said.
+    pub fn complaints(&self, group: GroupIndex) -> impl Iterator<Item = (&str, &str)> {
+        let names = move |member: usize| self.specs[group.0].members[member].text.as_str();
+        self.states[group.0].complaints.iter().map(move |(member, why)| (names(*member), why.as_str()))
+    }
+
+    /// How often something of it was started again in place, as far as that still counts.
+    #[must_use]
+    pub fn restarts(&self, group: GroupIndex, now: Instant) -> usize {
+        let within = self.specs[group.0].restarts.within;
+        self.states[group.0].restarts.iter().filter(|at| now.since(**at) < within).count()
+    }
+
     /// A group runs, from an earlier life of this daemon. Nothing is started; only the addresses are looked at, so that
     /// whoever carries them knows that they are ours.
     pub fn keep(&mut self, group: GroupIndex, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         state.wanted = true;
         state.phase = Phase::Running;
+        self.watch(group, Instant::ZERO);
         self.look(ResourceId { group, member: 0 }, out);
     }
 
@@ -269,9 +389,10 @@ impl Groups {
             Purpose::Step => {}
             Purpose::Repair => return self.repaired(now, resource, outcome, out),
             Purpose::Look => return self.looked(resource, outcome, out),
+            Purpose::Monitor(run) => return self.monitored(now, resource, run, outcome, out),
         }
         match self.states[resource.group.0].phase {
-            Phase::Starting(_) => self.start_goes_on(resource, operation, outcome, out),
+            Phase::Starting(_) => self.start_goes_on(now, resource, operation, outcome, out),
             Phase::Stopping(_) => self.stop_goes_on(now, resource, operation, outcome, out),
             // A group at rest has nothing under way.
             Phase::Stopped | Phase::Running | Phase::Stuck(_) => {}
@@ -286,11 +407,12 @@ impl Groups {
         }
         let state = &mut self.states[resource.group.0];
         state.taken_away += 1;
-        let times = state.taken_away;
+        let (times, frozen) = (state.taken_away, state.frozen);
         if is_worth_a_line(times) {
             let name = &self.member(resource).text;
+            let what = if frozen { "the group is frozen: it is not put back" } else { "putting it back" };
             let text = format!(
-                "{name} was taken from its interface by somebody else ({times} times so far); putting it back"
+                "{name} was taken from its interface by somebody else ({times} times so far); {what}"
             );
             self.note(resource.group, Level::Warning, text, out);
         }
@@ -298,7 +420,7 @@ impl Groups {
         self.repair(resource, out);
     }
 
-    /// Time has come: pauses that are over end.
+    /// Time has come: pauses that are over end, and monitors are due.
     pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         for index in 0..self.states.len() {
             let state = &mut self.states[index];
@@ -306,9 +428,10 @@ impl Groups {
                 state.pause = None;
                 if let Phase::Stopping(member) = state.phase {
                     let resource = ResourceId { group: GroupIndex(index), member };
-                    self.run(resource, Operation::Stop, Purpose::Step, out);
+                    self.step(resource, Operation::Stop, out);
                 }
             }
+            self.ask(now, GroupIndex(index), out);
         }
         let due: Vec<ResourceId> =
             self.repairs.extract_if(.., |(_, at)| now >= *at).map(|(r, _)| r).collect();
@@ -323,7 +446,9 @@ impl Groups {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let pauses = self.states.iter().filter_map(|state| state.pause);
-        pauses.chain(self.repairs.iter().map(|(_, at)| *at)).min()
+        let running = self.states.iter().filter(|state| state.phase == Phase::Running);
+        let monitors = running.flat_map(|state| state.monitors.iter().flatten()).copied();
+        pauses.chain(monitors).chain(self.repairs.iter().map(|(_, at)| *at)).min()
     }
 
     /// What came to rest, oldest first.
@@ -345,6 +470,20 @@ impl Groups {
         &self.specs[resource.group.0].members[resource.member]
     }
 
+    /// The next step of the group's way; it waits while the group is frozen.
+    fn step(&mut self, resource: ResourceId, operation: Operation, out: &mut VecDeque<Action>) {
+        let state = &mut self.states[resource.group.0];
+        if state.frozen {
+            state.postponed = Some((resource, operation));
+            return;
+        }
+        if operation != Operation::Status {
+            let text = format!("Running {} {}", self.member(resource).command, operation.verb());
+            self.note(resource.group, Level::Info, text, out);
+        }
+        self.run(resource, operation, Purpose::Step, out);
+    }
+
     fn run(
         &mut self,
         resource: ResourceId,
@@ -354,22 +493,16 @@ impl Groups {
     ) {
         let ticket = self.new_ticket();
         self.running.insert(ticket, (resource, operation, purpose));
-        let Member { limits, command, .. } = self.member(resource);
-        let limit = match operation {
-            Operation::Start => limits.start,
-            Operation::Stop => limits.stop,
-            Operation::Status => limits.status,
+        let Member { limits, failed_stop, .. } = self.member(resource);
+        let limit = match (operation, failed_stop) {
+            (Operation::Start, _) => limits.start,
+            (Operation::Stop, _) => limits.stop,
+            (Operation::Status, _) => limits.status,
+            (Operation::Terminate, FailedStop::Ladder { terminate }) => *terminate,
+            (Operation::Terminate | Operation::Kill, _) => KILL_LIMIT,
         };
-        let verb = match operation {
-            Operation::Start => "start",
-            Operation::Stop => "stop",
-            Operation::Status => "",
-        };
-        // A repair may be tried for ever.
-        if !verb.is_empty() && purpose == Purpose::Step {
-            self.note(resource.group, Level::Info, format!("Running {command} {verb}"), out);
-        }
-        out.push_back(Action::Run { ticket, resource, operation, limit });
+        let epoch = self.states[resource.group.0].epoch.clone();
+        out.push_back(Action::Run { ticket, resource, operation, limit, epoch });
     }
 
     /// As the original's scripts say it.
@@ -392,22 +525,14 @@ impl Groups {
     }
 
     fn start(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
-        self.states[group.0].phase = Phase::Starting(step);
-        let member = self.in_start_order(group, step);
-        self.run(ResourceId { group, member }, Operation::Status, Purpose::Step, out);
-    }
-
-    fn stop(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
-        let step = state.unstopped.take().map_or(step, |member| step.max(member));
-        state.phase = Phase::Stopping(step);
-        state.tries = 0;
-        state.pause = None;
-        // A repair that ended after the stop would leave the address here.
-        if !self.is_repairing(group) {
-            let member = self.in_stop_order(group, step);
-            self.run(ResourceId { group, member }, Operation::Stop, Purpose::Step, out);
+        state.phase = Phase::Starting(step);
+        state.floor = None;
+        if step == 0 {
+            state.epoch.clone_from(&state.next_epoch);
         }
+        let member = self.in_start_order(group, step);
+        self.step(ResourceId { group, member }, Operation::Status, out);
     }
 
     /// Whether this member was started and is not being stopped.
@@ -417,20 +542,29 @@ impl Groups {
             Phase::Starting(step) => {
                 (0..step).any(|earlier| self.in_start_order(resource.group, earlier) == resource.member)
             }
-            Phase::Stopped | Phase::Stopping(_) | Phase::Stuck(_) => false,
+            // While others are started again in place, what stands left of them stays.
+            Phase::Stopping(_) => {
+                let state = &self.states[resource.group.0];
+                state.wanted && state.floor.is_some_and(|floor| resource.member < floor)
+            }
+            Phase::Stopped | Phase::Stuck(_) => false,
         }
     }
 
     /// Whether an address of the group is being put back or looked at.
     fn is_repairing(&self, group: GroupIndex) -> bool {
-        let mut running = self.running.values();
-        running.any(|(resource, _, purpose)| resource.group == group && *purpose != Purpose::Step)
+        let repairs = |purpose| matches!(purpose, Purpose::Repair | Purpose::Look);
+        self.running.values().any(|(resource, _, purpose)| resource.group == group && repairs(*purpose))
     }
 
-    /// Puts an address back, unless that is being done.
-    fn repair(&mut self, resource: ResourceId, out: &mut VecDeque<Action>) {
+    fn is_being_put_back(&self, resource: ResourceId) -> bool {
         let repair = (resource, Operation::Start, Purpose::Repair);
-        if !self.running.values().any(|running| *running == repair) {
+        self.running.values().any(|running| *running == repair)
+    }
+
+    /// Puts an address back, unless that is being done. A frozen group is looked at when that ends.
+    fn repair(&mut self, resource: ResourceId, out: &mut VecDeque<Action>) {
+        if !self.is_being_put_back(resource) && !self.states[resource.group.0].frozen {
             self.run(resource, Operation::Start, Purpose::Repair, out);
         }
     }
@@ -445,12 +579,9 @@ impl Groups {
     }
 
     fn looked(&mut self, resource: ResourceId, outcome: &Outcome, out: &mut VecDeque<Action>) {
-        match self.states[resource.group.0].phase {
-            Phase::Stopping(step) if !self.is_repairing(resource.group) => {
-                return self.stop(resource.group, step, out);
-            }
-            _ if !self.carries(resource) => return,
-            _ => {}
+        self.end_wait(resource.group, out);
+        if !self.carries(resource) {
+            return;
         }
         if *outcome != Outcome::Running {
             self.repair(resource, out);
@@ -460,14 +591,16 @@ impl Groups {
 
     fn start_goes_on(
         &mut self,
+        now: Instant,
         resource: ResourceId,
         operation: Operation,
         outcome: &Outcome,
         out: &mut VecDeque<Action>,
     ) {
         let group = resource.group;
-        let Phase::Starting(step) = self.states[group.0].phase else { return };
-        if !self.states[group.0].wanted {
+        let state = &self.states[group.0];
+        let Phase::Starting(step) = state.phase else { return };
+        if !state.wanted || state.floor.is_some() {
             // Not wanted any more: what was begun is stopped, this member included.
             return self.stop(group, step, out);
         }
@@ -479,75 +612,55 @@ impl Groups {
                 self.states[group.0].phase = Phase::Running;
                 self.states[group.0].unstopped = None;
                 self.states[group.0].failures = 0;
+                self.watch(group, now);
                 self.news.push_back(News::Started(group));
             }
-            (Operation::Status, _) => self.run(resource, Operation::Start, Purpose::Step, out),
+            (Operation::Status, _) => self.step(resource, Operation::Start, out),
             (_, failed) => {
-                let name = &self.member(resource).text;
-                let text = format!("Giving up resources due to failure of {name}: {failed}");
-                self.note(group, Level::Critical, text, out);
-                self.states[group.0].failure = Some(format!("{name}: {failed}"));
                 self.states[group.0].failures += 1;
-                self.states[group.0].wanted = false;
                 if breakage::is(Breakage::NoStopAfterFailedStart) {
+                    self.states[group.0].wanted = false;
                     self.states[group.0].phase = Phase::Stopped;
-                    return self.news.push_back(News::StartFailed(group));
+                    return self.news.push_back(News::Failed(group));
                 }
-                self.stop(group, step, out);
+                self.member_failed(now, resource, step, failed, out);
             }
         }
     }
 
-    fn stop_goes_on(
+    /// A member did not start, or does not run any more: it is started again in place, or the group is given up. `last`
+    /// is the last step of the group that may have been done.
+    fn member_failed(
         &mut self,
         now: Instant,
         resource: ResourceId,
-        operation: Operation,
+        last: usize,
         outcome: &Outcome,
         out: &mut VecDeque<Action>,
     ) {
         let group = resource.group;
-        let Phase::Stopping(step) = self.states[group.0].phase else { return };
+        let Restarts { in_place, within } = self.specs[group.0].restarts;
         let name = self.member(resource).text.clone();
-        match (operation, outcome) {
-            (Operation::Stop, Outcome::Ok) => self.member_stopped(group, step, out),
-            (Operation::Stop, failed) => {
-                self.states[group.0].tries += 1;
-                let tries = self.states[group.0].tries;
-                let text = format!("stop of {name} failed ({tries} of {STOP_TRIES}): {failed}");
-                self.note(group, Level::Error, text, out);
-                if tries < STOP_TRIES {
-                    self.states[group.0].pause = Some(now + STOP_PAUSE);
-                } else {
-                    self.run(resource, Operation::Status, Purpose::Step, out);
-                }
-            }
-            (_, Outcome::Stopped) => {
-                let text = format!("{name} says that it does not run, but its stop fails; going on");
-                self.note(group, Level::Error, text, out);
-                self.member_stopped(group, step, out);
-            }
-            _ if self.states[group.0].wanted => self.start(group, step, out),
-            (_, status) => {
-                let text = format!("{name} cannot be stopped ({status}): a person is needed");
-                self.note(group, Level::Critical, text, out);
-                self.states[group.0].phase = Phase::Stuck(step);
-                self.news.push_back(News::Stuck(group));
-            }
-        }
-    }
-
-    fn member_stopped(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
-        if self.states[group.0].wanted {
-            return self.start(group, step, out);
-        }
-        if step > 0 {
-            return self.stop(group, step - 1, out);
-        }
         let state = &mut self.states[group.0];
-        state.phase = Phase::Stopped;
-        let failed = state.failure.is_some();
-        self.news.push_back(if failed { News::StartFailed(group) } else { News::Stopped(group) });
+        state.restarts.retain(|at| now.since(*at) < within);
+        let times = state.restarts.len() + 1;
+        let again = u32::try_from(times).is_ok_and(|times| times <= in_place);
+        if again || breakage::is(Breakage::RestartForever) {
+            state.restarts.push(now);
+            state.floor = Some(resource.member);
+            let text = format!(
+                "{name} failed: {outcome}; it is started again here ({times} of {in_place} times within {} s)",
+                within.as_secs()
+            );
+            self.note(group, Level::Error, text, out);
+            self.news.push_back(News::Restarting(group));
+        } else {
+            state.failure = Some(format!("{name}: {outcome}"));
+            state.wanted = false;
+            let text = format!("Giving up resources due to failure of {name}: {outcome}");
+            self.note(group, Level::Critical, text, out);
+        }
+        self.stop(group, last, out);
     }
 
     fn repaired(
@@ -558,10 +671,9 @@ impl Groups {
         out: &mut VecDeque<Action>,
     ) {
         let group = resource.group;
-        match self.states[group.0].phase {
-            Phase::Stopping(step) if !self.is_repairing(group) => return self.stop(group, step, out),
-            _ if !self.carries(resource) => return,
-            _ => {}
+        self.end_wait(group, out);
+        if !self.carries(resource) {
+            return;
         }
         let name = self.member(resource).text.clone();
         let state = &mut self.states[group.0];

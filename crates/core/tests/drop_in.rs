@@ -129,11 +129,12 @@ impl Node {
                         }
                         Operation::Status if self.running.contains(&resource) => Outcome::Running,
                         Operation::Status => Outcome::Stopped,
+                        Operation::Terminate | Operation::Kill => panic!("R1 has no ladder"),
                     };
                     self.director.handle(now(self.at), Event::Done { ticket, outcome });
                 }
                 Action::Fence { ticket, .. } => self.fences.push(ticket),
-                Action::EventScript { kind, fields } => self.scripts.push((kind, fields)),
+                Action::EventScript { kind, fields, .. } => self.scripts.push((kind, fields)),
                 Action::Note(note) => self.notes.push((note.level, note.text)),
                 Action::Reply { answer, .. } => self.answers.push(answer),
                 Action::Exit { .. } => self.exited = true,

@@ -819,6 +819,7 @@ impl Node {
             Operation::Stop => self.running.remove(&resource),
             Operation::Status if self.running.contains(&resource) => return Outcome::Running,
             Operation::Status => return Outcome::Stopped,
+            Operation::Terminate | Operation::Kill => panic!("R1 has no ladder"),
         };
         Outcome::Ok
     }

@@ -227,6 +227,9 @@ impl World {
                 self.checks.stop_tried.remove(&(daemon, resource));
             }
             Operation::Status => {}
+            Operation::Terminate | Operation::Kill => {
+                self.checks.fault(format!("{operation:?} of {name}, and R1 has no ladder"));
+            }
         }
     }
 

@@ -597,7 +597,7 @@ impl World {
         match action {
             Action::Send { link, bytes } => self.send(daemon, link, bytes),
             Action::Ping { ping, bytes } => self.ping(daemon, ping, bytes),
-            Action::Run { ticket, resource, operation, limit } => {
+            Action::Run { ticket, resource, operation, limit, .. } => {
                 self.run(daemon, ticket, resource, operation, limit);
             }
             Action::Announce(resource) => self.announce(daemon, resource),
@@ -778,7 +778,10 @@ impl World {
         let is_address = matches!(what.agent, Agent::Address(_));
         let which = match operation {
             Operation::Status if is_address => return (ADDRESS_TIME, Outcome::Stopped),
-            Operation::Status => return (STATUS_TIME, Outcome::Stopped),
+            // The last two are R1's faults, and are told by the checks.
+            Operation::Status | Operation::Terminate | Operation::Kill => {
+                return (STATUS_TIME, Outcome::Stopped);
+            }
             Operation::Start => story::Operation::Start,
             Operation::Stop => story::Operation::Stop,
         };
@@ -805,6 +808,7 @@ impl World {
                 outcome = if runs { Outcome::Running } else { Outcome::Stopped };
             }
             Operation::Start | Operation::Stop => self.change(daemon, resource, operation, &outcome),
+            Operation::Terminate | Operation::Kill => {}
         }
         if self.daemons[daemon].lives != life {
             return; // An orphan of an earlier life: it has done its work, and nobody hears of it.

@@ -145,7 +145,7 @@ impl Director {
         // Ours, whatever the message has under that name.
         fields.retain(|(name, _)| name != OWN_STATUS);
         fields.push((OWN_STATUS.into(), self.state.word().into()));
-        self.out.push_back(Action::EventScript { kind: kind.clone(), fields });
+        self.out.push_back(Action::EventScript { kind: kind.clone(), fields, epoch: None });
     }
 
     /// No frame adds, removes or renames a node (invariant 3).

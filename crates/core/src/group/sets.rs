@@ -1,12 +1,12 @@
 //! R1's groups: always spoken of as one of two sets, those that prefer this node and those that prefer the peer.
 
-use alloc::{collections::VecDeque, format, string::String, vec::Vec};
+use alloc::{collections::VecDeque, format, vec::Vec};
 use core::ops::{Deref, DerefMut};
 
-use super::{Groups, Limits, Member, Spec};
+use super::{Groups, Limits, Member, Restarts, Spec};
 use crate::{
     action::Action,
-    plan::{Agent, Group, GroupIndex, Plan, Resource, ResourceId},
+    plan::{Group, GroupIndex, Plan, ResourceId},
     wire::message::Holding,
 };
 
@@ -101,20 +101,11 @@ impl DerefMut for Sets {
 /// The line is the node that is preferred, then all resources, as the original's scripts say it.
 fn spec(plan: &Plan, Group { node, key, resources }: &Group) -> Spec {
     let texts: Vec<&str> = resources.iter().map(|resource| resource.text.as_str()).collect();
+    let limits = Limits { start: plan.limits.start, stop: plan.limits.stop, status: plan.limits.status };
     Spec {
         key: key.clone(),
         line: format!("{} {}", plan.nodes[node.0], texts.join(" ")),
-        members: resources.iter().map(|resource| member(plan, resource)).collect(),
-    }
-}
-
-fn member(plan: &Plan, Resource { text, script, args, agent }: &Resource) -> Member {
-    let words: Vec<&str> = [script].into_iter().chain(args).map(String::as_str).collect();
-    Member {
-        text: text.clone(),
-        command: words.join(" "),
-        is_address: matches!(agent, Agent::Address(_)),
-        is_carried: matches!(agent, Agent::Address(_) | Agent::SendArp(_)),
-        limits: Limits { start: plan.limits.start, stop: plan.limits.stop, status: plan.limits.status },
+        members: resources.iter().map(|resource| Member::new(resource, limits)).collect(),
+        restarts: Restarts::NONE,
     }
 }

@@ -2,7 +2,10 @@
 
 use alloc::{string::String, vec::Vec};
 
-use crate::time::Duration;
+use crate::{
+    plan::{Agent, Resource},
+    time::Duration,
+};
 
 /// One group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +16,8 @@ pub struct Spec {
     pub line: String,
     /// At least one; started first to last, stopped last to first.
     pub members: Vec<Member>,
+    /// What is done when one of them fails.
+    pub restarts: Restarts,
 }
 
 /// One resource of a group.
@@ -28,6 +33,28 @@ pub struct Member {
     pub is_carried: bool,
     /// How long its operations may take.
     pub limits: Limits,
+    /// Between two monitors; `None` is never.
+    pub monitor_every: Option<Duration>,
+    /// What is done when it does not stop.
+    pub failed_stop: FailedStop,
+}
+
+impl Member {
+    /// A resource that is never monitored, and whose stop is tried again.
+    #[must_use]
+    pub fn new(resource: &Resource, limits: Limits) -> Self {
+        let words: Vec<&str> =
+            [&resource.script].into_iter().chain(&resource.args).map(String::as_str).collect();
+        Self {
+            text: resource.text.clone(),
+            command: words.join(" "),
+            is_address: matches!(resource.agent, Agent::Address(_)),
+            is_carried: matches!(resource.agent, Agent::Address(_) | Agent::SendArp(_)),
+            limits,
+            monitor_every: None,
+            failed_stop: FailedStop::TryAgain,
+        }
+    }
 }
 
 /// How long an operation may take; then it is killed and has timed out.
@@ -39,4 +66,30 @@ pub struct Limits {
     pub stop: Duration,
     /// Of a status question.
     pub status: Duration,
+}
+
+/// What is done when a stop fails or takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailedStop {
+    /// It is tried again.
+    TryAgain,
+    /// Its processes are told to terminate, and then killed.
+    Ladder {
+        /// How long they may take to terminate.
+        terminate: Duration,
+    },
+}
+
+/// What fails is started again in place so many times within the time; the next failure ends the group here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restarts {
+    /// 0: the first failure ends it.
+    pub in_place: u32,
+    /// Older failures are forgotten.
+    pub within: Duration,
+}
+
+impl Restarts {
+    /// The first failure ends the group here.
+    pub const NONE: Self = Self { in_place: 0, within: Duration::ZERO };
 }

@@ -10,6 +10,7 @@ pub mod node;
 pub mod ownership;
 pub mod placement;
 pub mod plan;
+mod specs;
 pub mod timing;
 pub mod wire;
 pub mod word;

@@ -339,6 +339,7 @@ impl Pair {
                 self.write_journal();
                 Outcome::Ok
             }
+            Operation::Terminate | Operation::Kill => panic!("R1 has no ladder"),
         }
     }
 

@@ -1,0 +1,34 @@
+//! What [`crate::group`] must know of a native plan's groups.
+
+use alloc::{format, vec::Vec};
+
+use super::plan::{Group, Plan, Resource, Restarts};
+use crate::group::{self, FailedStop, Limits, Member, Spec};
+
+impl Plan {
+    /// The groups, in their order.
+    #[must_use]
+    pub fn specs(&self) -> Vec<Spec> {
+        self.groups.iter().map(spec).collect()
+    }
+}
+
+fn spec(Group { name, resources, restarts: Restarts { in_place, within }, .. }: &Group) -> Spec {
+    let texts: Vec<&str> = resources.iter().map(|resource| resource.runs.text.as_str()).collect();
+    Spec {
+        key: name.clone(),
+        line: format!("{name} {}", texts.join(" ")),
+        members: resources.iter().map(member).collect(),
+        restarts: group::Restarts { in_place: *in_place, within: *within },
+    }
+}
+
+fn member(Resource { runs, limits, monitor_every }: &Resource) -> Member {
+    let member = Member::new(runs, Limits { start: limits.start, stop: limits.stop, status: limits.monitor });
+    // An address has no processes: its stop is a word to the kernel, and can only be said again.
+    let failed_stop = match member.is_carried {
+        true => FailedStop::TryAgain,
+        false => FailedStop::Ladder { terminate: limits.terminate },
+    };
+    Member { monitor_every: *monitor_every, failed_stop, ..member }
+}
