@@ -8,7 +8,10 @@ use std::{
     net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,8 @@ use locum::control::{
     leftovers::{self, Addresses, Kernel},
 };
 use locum_core::{
-    action::Operation,
+    action::{Epoch, Operation},
+    claims::{Ballot, MemberIndex},
     event::Outcome,
     note::Note,
     plan::{
@@ -38,6 +42,7 @@ struct House {
     prefer_scripts: bool,
     parameters: BTreeMap<String, String>,
     cgroup: Option<PathBuf>,
+    keeps_kin: bool,
 }
 
 impl House {
@@ -53,6 +58,7 @@ impl House {
             prefer_scripts: false,
             parameters: BTreeMap::new(),
             cgroup: None,
+            keeps_kin: false,
         }
     }
 
@@ -138,6 +144,7 @@ impl House {
             parameters: self.parameters.clone(),
             fifo: Some("/var/lib/heartbeat/fifo".into()),
             cgroup: self.cgroup.clone(),
+            keep_kin: self.keeps_kin.then(|| self.dir.path().display().to_string()),
             notes: Some(self.path("operations")),
             tell: Arc::new(move |note| notes.lock().unwrap().push(note)),
         };
@@ -149,7 +156,7 @@ impl House {
     }
 
     fn run_within(&self, id: ResourceId, operation: Operation, limit: Duration) -> Outcome {
-        block_on(self.agents().run(id, operation, limit))
+        block_on(self.agents().run(id, operation, limit, None))
     }
 
     fn told(&self) -> Vec<String> {
@@ -196,7 +203,7 @@ impl Drop for Killed {
     }
 }
 
-use Operation::{Start, Status, Stop};
+use Operation::{Kill, Start, Status, Stop, Terminate};
 
 #[test]
 fn a_script_is_started_asked_and_stopped() {
@@ -306,7 +313,7 @@ fn an_abandoned_operation_is_killed() {
     let agents = house.agents();
     block_on(async {
         tokio::select! {
-            _ = agents.run(id, Start, LONG) => panic!("ended"),
+            _ = agents.run(id, Start, LONG, None) => panic!("ended"),
             there = comes_true(|| house.path("pid").exists()) => assert!(there),
         }
     });
@@ -327,7 +334,7 @@ fn a_service_left_in_the_background_survives() {
     let ticks = || house.read("ticks").trim().parse::<u64>().unwrap_or(0);
     let first_life = runtime();
     let agents = house.agents();
-    assert_eq!(first_life.block_on(agents.run(id, Start, LONG)), Outcome::Ok);
+    assert_eq!(first_life.block_on(agents.run(id, Start, LONG, None)), Outcome::Ok);
     assert!(first_life.block_on(comes_true(|| house.path("pid").exists() && ticks() > 0)));
     let service = Killed(house.read("pid").trim().to_owned());
     assert!(first_life.block_on(comes_true(|| house.has_told("(background): tick"))), "{:?}", house.told());
@@ -358,7 +365,7 @@ fn different_resources_run_at_the_same_time() {
     let one = house.script("one", &wait("1", "2"));
     let two = house.script("two", &wait("2", "1"));
     let agents = house.agents();
-    let both = async { tokio::join!(agents.run(one, Start, LONG), agents.run(two, Start, LONG)) };
+    let both = async { tokio::join!(agents.run(one, Start, LONG, None), agents.run(two, Start, LONG, None)) };
     assert_eq!(block_on(both), (Outcome::Ok, Outcome::Ok));
 }
 
@@ -480,10 +487,10 @@ fn mail_is_sent_beside_the_takeover() {
     let agents = house.agents();
     house.program("bin/sendmail", "cat > $D/new; echo \"$*\" >> $D/new; mv $D/new $D/mail");
     block_on(async {
-        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Stopped);
-        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Status, LONG, None).await, Outcome::Stopped);
+        assert_eq!(agents.run(id, Start, LONG, None).await, Outcome::Ok);
         assert!(comes_true(|| house.path("mail").exists()).await);
-        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Running);
+        assert_eq!(agents.run(id, Status, LONG, None).await, Outcome::Running);
         let mail = house.read("mail");
         assert!(
             mail.starts_with(
@@ -492,11 +499,11 @@ fn mail_is_sent_beside_the_takeover() {
             "{mail}"
         );
         assert!(mail.ends_with("\n-i -- root admin@example.org\n"), "{mail}");
-        assert_eq!(agents.run(id, Stop, LONG).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Stop, LONG, None).await, Outcome::Ok);
         assert!(comes_true(|| house.read("mail").contains("gives up")).await);
         // A mailer that fails is a warning.
         house.program("bin/sendmail", "echo no route >&2; exit 75");
-        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Start, LONG, None).await, Outcome::Ok);
         assert!(comes_true(|| house.has_told("no mail sent: exit code 75: no route")).await);
     });
 }
@@ -510,11 +517,11 @@ fn a_delay_takes_its_time_but_not_more_than_the_limit() {
     let agents = house.agents();
     block_on(async {
         let begin = tokio::time::Instant::now();
-        assert_eq!(agents.run(short, Start, LONG).await, Outcome::Ok);
+        assert_eq!(agents.run(short, Start, LONG, None).await, Outcome::Ok);
         assert!(begin.elapsed() >= Duration::from_millis(50));
-        assert_eq!(agents.run(short, Status, LONG).await, Outcome::Running);
-        assert_eq!(agents.run(endless, Start, Duration::from_millis(50)).await, Outcome::TimedOut);
-        assert_eq!(agents.run(endless, Status, LONG).await, Outcome::Stopped);
+        assert_eq!(agents.run(short, Status, LONG, None).await, Outcome::Running);
+        assert_eq!(agents.run(endless, Start, Duration::from_millis(50), None).await, Outcome::TimedOut);
+        assert_eq!(agents.run(endless, Status, LONG, None).await, Outcome::Stopped);
     });
 }
 
@@ -561,7 +568,7 @@ fn old_places_are_warned_of_once() {
     let agents = house.agents();
     block_on(async {
         for _ in 0..3 {
-            assert_eq!(agents.run(id, Stop, LONG).await, Outcome::Ok);
+            assert_eq!(agents.run(id, Stop, LONG, None).await, Outcome::Ok);
         }
     });
     assert_eq!(house.told().iter().filter(|line| line.contains("old days")).count(), 1);
@@ -642,7 +649,9 @@ impl ControlGroup {
     fn new() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let tree = mounts.lines().find(|line| line.contains(" - cgroup2 "))?.split(' ').nth(4)?;
-        let path = Path::new(tree).join(format!("locum-test-{}", std::process::id()));
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = Path::new(tree).join(format!("locum-test-{}-{count}", std::process::id()));
         fs::create_dir(&path).ok()?;
         path.join("cgroup.kill").exists().then_some(Self(path))
     }
@@ -657,6 +666,9 @@ impl Drop for ControlGroup {
         let _ = fs::write(self.0.join("cgroup.kill"), "1");
         for _ in 0..1000 {
             for entry in self.0.read_dir().into_iter().flatten().flatten() {
+                for below in entry.path().read_dir().into_iter().flatten().flatten() {
+                    let _ = fs::remove_dir(below.path());
+                }
                 let _ = fs::remove_dir(entry.path());
             }
             if fs::remove_dir(&self.0).is_ok() {
@@ -704,6 +716,112 @@ fn with_a_control_group_nothing_can_hide() {
     assert!(group.groups() <= 1, "the group of the start is gone");
 }
 
+/// A resource script whose start leaves three daemons: one that terminates when it is told to, one that notes it and
+/// goes on, and one that has gone to a session of its own and ignores it. `hide` begins the last one's command.
+fn three_daemons(house: &mut House, hide: &str) -> ResourceId {
+    let text = format!(
+        r#"[ $1 = start ] || exit 0
+        exec > /dev/null 2>&1
+        sleep 1000 & echo $! > $D/polite
+        sh -c 'trap "echo told >> $0/told" TERM; echo $$ > $0/deaf; while :; do sleep 0.1; done' $D &
+        ({hide} sh -c 'trap "" TERM; echo $$ > $0/away; while :; do sleep 1000; done' $D &)
+        while [ ! -s $D/deaf ] || [ ! -s $D/away ]; do :; done"#
+    );
+    house.script("three", &text)
+}
+
+/// The lower rungs of the ladder end what a start has left and touch nobody else; another life of the daemon does it,
+/// too: each operation here is asked of new agents.
+fn the_lower_rungs(house: &mut House, hide: &str) {
+    house.keeps_kin = true;
+    let neighbour = house
+        .script("neighbour", "[ $1 = start ] || exit 0; sleep 1000 > /dev/null & echo $! > $D/neighbour");
+    let id = three_daemons(house, hide);
+    assert_eq!(house.run(neighbour, Start), Outcome::Ok);
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    let pid = |name: &str| Killed(house.read(name).trim().to_owned());
+    let [polite, deaf, away, beside] = ["polite", "deaf", "away", "neighbour"].map(pid);
+    assert_eq!(house.run_within(id, Terminate, Duration::from_secs(2)), Outcome::TimedOut);
+    assert!(!alive(&polite.0) && alive(&deaf.0) && alive(&away.0));
+    assert_eq!(house.read("told"), "told\n", "one word is enough");
+    assert!(house.has_told("three terminate: still there: sh (process "), "{:?}", house.told());
+    assert_eq!(house.run(id, Kill), Outcome::Ok);
+    assert!(!alive(&deaf.0) && !alive(&away.0));
+    assert!(alive(&beside.0), "what stands beside it is not touched");
+    assert_eq!(house.run(id, Kill), Outcome::Ok, "nothing is left");
+    assert_eq!(house.run(neighbour, Terminate), Outcome::Ok);
+    assert!(!alive(&beside.0));
+}
+
+#[test]
+fn what_ignores_its_stop_is_terminated_and_killed() {
+    the_lower_rungs(&mut House::new(), "setsid");
+}
+
+#[test]
+fn with_a_control_group_the_ladder_finds_whoever_has_dropped_the_mark() {
+    let Some(group) = ControlGroup::new() else {
+        crate::skipped("no control group can be made here");
+        return;
+    };
+    let mut house = House::new();
+    house.cgroup = Some(group.0.clone());
+    the_lower_rungs(&mut house, "setsid env -i");
+    house.run(ResourceId { group: GroupIndex(0), member: 0 }, Status);
+    assert!(group.groups() <= 1, "the empty ones are removed");
+}
+
+#[test]
+fn without_a_name_for_its_kin_nothing_is_terminated() {
+    let mut house = House::new();
+    let id = house.script("any", "exit 0");
+    assert!(matches!(house.run(id, Kill), Outcome::Failed(_)), "unknown is not yes");
+}
+
+#[test]
+fn a_unit_is_ended_by_the_service_manager() {
+    let mut house = House::new();
+    house.keeps_kin = true;
+    fs::write(house.path("units/db.service"), "[Service]\n").unwrap();
+    house.program(
+        "bin/systemctl",
+        r#"echo "$*" >> $D/journal
+        case "$2 $3" in
+            "kill --signal=KILL") touch $D/dead;;
+            is-active*) test -e $D/dead && echo inactive || echo deactivating;;
+        esac"#,
+    );
+    let id = house.add("db", &[], Agent::Script);
+    assert_eq!(house.run_within(id, Terminate, Duration::from_secs(1)), Outcome::TimedOut);
+    assert_eq!(house.run(id, Kill), Outcome::Ok);
+    let kills: Vec<String> =
+        house.read("journal").lines().filter(|line| line.contains(" kill ")).map(str::to_owned).collect();
+    assert_eq!(
+        kills,
+        ["TERM", "KILL"].map(|signal| format!("--no-ask-password kill --signal={signal} -- db.service"))
+    );
+}
+
+#[test]
+fn agents_and_event_scripts_are_told_the_epoch() {
+    let mut house = House::new();
+    let id = house.script("any", r#"echo "$1 $LOCUM_EPOCH" >> $D/journal"#);
+    let epoch = Epoch::from(Ballot { round: 17, node: MemberIndex(2) });
+    block_on(async {
+        for operation in [Start, Stop] {
+            assert_eq!(house.agents().run(id, operation, LONG, Some(&epoch)).await, Outcome::Ok);
+        }
+    });
+    fs::create_dir_all(house.path("ha.d/rc.d")).unwrap();
+    house.program("ha.d/rc.d/moved", r#"echo "$1 $LOCUM_EPOCH" >> $D/journal"#);
+    block_on(async {
+        let scripts = EventScripts::start(house.agents());
+        assert!(scripts.offer("moved".into(), vec![], Some(epoch)));
+        assert!(comes_true(|| house.read("journal").contains("moved")).await);
+    });
+    assert_eq!(house.read("journal"), "start 17.2\nstop 17.2\nmoved 17.2\n");
+}
+
 /// Needs a mount namespace of its own.
 fn mount_use_and_unmount() {
     let mut house = House::new();
@@ -718,13 +836,13 @@ fn mount_use_and_unmount() {
     let id = house.add("Filesystem", &["none"], agent);
     let agents = house.agents();
     block_on(async {
-        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok);
-        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok, "mounted once");
-        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Running);
-        assert_eq!(agents.run(id, Stop, LONG).await, Outcome::Ok);
-        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Stopped);
+        assert_eq!(agents.run(id, Start, LONG, None).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Start, LONG, None).await, Outcome::Ok, "mounted once");
+        assert_eq!(agents.run(id, Status, LONG, None).await, Outcome::Running);
+        assert_eq!(agents.run(id, Stop, LONG, None).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Status, LONG, None).await, Outcome::Stopped);
         // In use: by one that ends when asked, one that does not, and another mount.
-        assert_eq!(agents.run(id, Start, LONG).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Start, LONG, None).await, Outcome::Ok);
         fs::create_dir(mount.join("below")).unwrap();
         let shell = |script: &str| {
             std::process::Command::new("/bin/sh").args(["-c", script]).current_dir(&mount).spawn().unwrap()
@@ -733,8 +851,8 @@ fn mount_use_and_unmount() {
         let mut gentle = shell("echo > gentle; exec sleep 1000");
         let mut deaf = shell("trap '' TERM; echo > deaf; while :; do sleep 1; done");
         assert!(comes_true(|| mount.join("gentle").exists() && mount.join("deaf").exists()).await);
-        assert_eq!(agents.run(id, Stop, LONG).await, Outcome::Ok);
-        assert_eq!(agents.run(id, Status, LONG).await, Outcome::Stopped);
+        assert_eq!(agents.run(id, Stop, LONG, None).await, Outcome::Ok);
+        assert_eq!(agents.run(id, Status, LONG, None).await, Outcome::Stopped);
         use std::os::unix::process::ExitStatusExt;
         assert_eq!(gentle.wait().unwrap().signal(), Some(15));
         assert_eq!(deaf.wait().unwrap().signal(), Some(9));
@@ -809,8 +927,9 @@ fn event_scripts_run_one_at_a_time_and_a_bounded_number_waits() {
     let agents = house.agents();
     block_on(async {
         let scripts = EventScripts::start(agents);
-        let offer =
-            |kind: &str, n: usize| scripts.offer(kind.to_owned(), vec![("n".to_owned(), n.to_string())]);
+        let offer = |kind: &str, n: usize| {
+            scripts.offer(kind.to_owned(), vec![("n".to_owned(), n.to_string())], None)
+        };
         assert!(offer("../resource.d/outside", 0) && offer("nobody", 0) && offer(".", 0));
         for n in 1..=3 {
             assert!(offer("slow", n));

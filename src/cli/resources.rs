@@ -312,10 +312,10 @@ impl Hands {
             let limits = self.plan.limits;
             let limit = match operation {
                 Operation::Start => limits.start,
-                Operation::Stop => limits.stop,
+                Operation::Stop | Operation::Terminate | Operation::Kill => limits.stop,
                 Operation::Status => limits.status,
             };
-            return Ok(self.agents.run(id, operation, limit).await);
+            return Ok(self.agents.run(id, operation, limit, None).await);
         }
         let addresses = match &mut self.addresses {
             Some(addresses) => addresses,

@@ -12,7 +12,7 @@ use std::{
 
 use axum::body::Bytes;
 use locum_core::{
-    action::{Answer, Operation},
+    action::{Answer, Epoch, Operation},
     auth::Keys,
     config::{Changes, Diag},
     director::{Director, Identity},
@@ -374,12 +374,12 @@ impl Daemon {
             life.newest = None;
         }
         match up {
-            Up::Run { ticket, resource, operation, limit } => {
-                self.run_agent(ticket, resource, operation, limit)
+            Up::Run { ticket, resource, operation, limit, epoch } => {
+                self.run_agent(ticket, resource, operation, limit, epoch);
             }
             Up::Active => self.take_part(),
             Up::Fence { ticket, node } => self.fence(ticket, node),
-            Up::EventScript { kind, fields } => self.run_event_script(kind, fields),
+            Up::EventScript { kind, fields, epoch } => self.run_event_script(kind, fields, epoch),
             Up::Reply { order, answer } => self.reply(life, order, answer),
             Up::Remember { node, heard } => self.remember(node, heard),
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
@@ -393,10 +393,17 @@ impl Daemon {
         None
     }
 
-    fn run_agent(&self, ticket: Ticket, resource: ResourceId, operation: Operation, limit: Duration) {
+    fn run_agent(
+        &self,
+        ticket: Ticket,
+        resource: ResourceId,
+        operation: Operation,
+        limit: Duration,
+        epoch: Option<Epoch>,
+    ) {
         let (agents, done, born) = (self.parts.agents.clone(), self.done.0.clone(), self.life);
         tokio::spawn(async move {
-            let outcome = agents.run(resource, operation, limit).await;
+            let outcome = agents.run(resource, operation, limit, epoch.as_ref()).await;
             // Nobody waits only when the daemon ends.
             let _ = done.send((born, Down::Done { ticket, outcome }));
         });
@@ -450,8 +457,8 @@ impl Daemon {
         }
     }
 
-    fn run_event_script(&mut self, kind: String, fields: Vec<(String, String)>) {
-        let waits = self.parts.events.offer(kind, fields);
+    fn run_event_script(&mut self, kind: String, fields: Vec<(String, String)>, epoch: Option<Epoch>) {
+        let waits = self.parts.events.offer(kind, fields, epoch);
         // Once for a row of them: how many there are is a stranger's choice.
         if !waits && !self.events_dropped {
             self.say(Level::Warning, "too many messages wait for their scripts: some are dropped".to_owned());

@@ -111,7 +111,7 @@ fn all(plan: &Plan) -> Vec<ResourceId> {
 
 async fn status(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> Outcome {
     if !agents.is_hearts(id) {
-        return agents.run(id, Operation::Status, agents.plan().limits.status).await;
+        return agents.run(id, Operation::Status, agents.plan().limits.status, None).await;
     }
     match &agents.plan().resource(id).agent {
         Agent::Address(address) => match addresses.stands(address) {
@@ -194,7 +194,7 @@ async fn stop(agents: &Agents, addresses: &dyn Addresses, id: ResourceId, tries:
                 Ok(()) => Outcome::Ok,
                 Err(fault) => Outcome::Failed(format!("cannot remove {}: {fault}", address.ip)),
             },
-            _ => agents.run(id, Operation::Stop, agents.plan().limits.stop).await,
+            _ => agents.run(id, Operation::Stop, agents.plan().limits.stop, None).await,
         };
         if outcome == Outcome::Ok {
             break;

@@ -19,6 +19,9 @@ use locum_sys::{
 
 use super::network::Network;
 
+/// The answer to whoever wants to terminate or kill an address.
+pub(super) const NO_PROCESSES: &str = "an address has no processes";
+
 /// When an address is announced after it was taken, in milliseconds. ARP's two forms take turns, each at once and then
 /// like the original's 20 frames, one each 250 ms. The early repetitions are for a first frame that was lost.
 const SCHEDULE_MS: [u64; 24] = [

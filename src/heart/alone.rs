@@ -9,7 +9,10 @@ use locum_core::{
 };
 use locum_sys::clock;
 
-use super::{address::Addresses, network::Network};
+use super::{
+    address::{Addresses, NO_PROCESSES},
+    network::Network,
+};
 
 /// The addresses of a plan, and the kernel behind them.
 pub struct Alone {
@@ -38,6 +41,7 @@ impl Alone {
             (Operation::Start, true) => self.addresses.speak_for(id, &self.network, now),
             (Operation::Stop, true) => self.addresses.be_silent(id),
             (Operation::Status, true) => Outcome::Stopped,
+            (Operation::Terminate | Operation::Kill, _) => Outcome::Failed(NO_PROCESSES.to_owned()),
         }
     }
 

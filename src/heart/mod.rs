@@ -29,7 +29,7 @@ use std::{
 };
 
 use locum_core::{
-    action::{Answer, Operation},
+    action::{Answer, Epoch, Operation},
     auth::Keys,
     director::Director,
     event::{FenceOutcome, Order, OrderId, Outcome, Ticket},
@@ -75,6 +75,8 @@ pub enum Up {
         operation: Operation,
         /// After this long it is killed.
         limit: Duration,
+        /// The ownership under which its group runs.
+        epoch: Option<Epoch>,
     },
     /// This node takes part from now on: everybody is heard of or known dead. Once in a life.
     Active,
@@ -91,6 +93,8 @@ pub enum Up {
         kind: String,
         /// Its environment, without the prefix `HA_`.
         fields: Vec<(String, String)>,
+        /// The ownership of the group that it is about.
+        epoch: Option<Epoch>,
     },
     /// The answer to an order.
     Reply {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use locum_core::{
-    action::{Action, Operation},
+    action::{Action, Epoch, Operation},
     director::Director,
     event::{Carrier, Event, Outcome, Source, Ticket},
     note::{Level, Note},
@@ -28,7 +28,7 @@ use locum_sys::{
 
 use super::{
     Down, HeartStats, LinkStats, Options, Up,
-    address::Addresses,
+    address::{Addresses, NO_PROCESSES},
     dog::Dog,
     network::Network,
     now,
@@ -393,17 +393,17 @@ impl Pulse {
             match action {
                 Action::Send { link, bytes } => self.send(link, &bytes),
                 Action::Ping { ping, bytes } => self.pings.ask(ping, &bytes),
-                Action::Run { ticket, resource, operation, limit } => {
+                Action::Run { ticket, resource, operation, limit, epoch } => {
                     match self.run_address(resource, operation) {
                         Some(outcome) => self.found.push_back(Found::Done(ticket, outcome)),
-                        None => self.send_up(Up::Run { ticket, resource, operation, limit }),
+                        None => self.send_up(Up::Run { ticket, resource, operation, limit, epoch }),
                     }
                 }
                 Action::Announce(resource) => {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
                 }
                 Action::Fence { ticket, node } => self.send_up(Up::Fence { ticket, node }),
-                Action::EventScript { kind, fields } => self.send_script(kind, fields),
+                Action::EventScript { kind, fields, epoch } => self.send_script(kind, fields, epoch),
                 Action::Reply { order, answer } => self.send_up(Up::Reply { order, answer }),
                 Action::Remember { node, heard } => self.send_up(Up::Remember { node, heard }),
                 Action::Note(note) => self.send_note(note),
@@ -465,6 +465,7 @@ impl Pulse {
             (Agent::SendArp(_), Operation::Start) => addresses.speak_for(id, network, now),
             (Agent::SendArp(_), Operation::Stop) => addresses.be_silent(id),
             (Agent::SendArp(_), Operation::Status) => addresses.speaks(id),
+            (_, Operation::Terminate | Operation::Kill) => Outcome::Failed(NO_PROCESSES.to_owned()),
             (_, Operation::Start) => addresses.start(id, network, now),
             (_, Operation::Stop) => addresses.stop(id, network),
             (_, Operation::Status) => addresses.status(id, network, now),
@@ -631,9 +632,9 @@ impl Pulse {
     }
 
     /// Like a note: a flood of messages must not fill the ring.
-    fn send_script(&mut self, kind: String, fields: Vec<(String, String)>) {
+    fn send_script(&mut self, kind: String, fields: Vec<(String, String)>, epoch: Option<Epoch>) {
         if self.waiting.is_empty() && self.shared.has_room_for_notes() {
-            self.send_up(Up::EventScript { kind, fields });
+            self.send_up(Up::EventScript { kind, fields, epoch });
         } else {
             self.stats.notes_dropped += 1;
         }

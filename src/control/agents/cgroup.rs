@@ -1,26 +1,45 @@
 //! A control group for each operation, where a service manager has given the daemon a part of the version 2 tree: the
 //! sure way to find every process that an operation has started, whatever it did to hide.
 //!
-//! A service that a start script leaves running stays in the group of that start, which is removed once it is empty.
+//! A service that a start script leaves running stays in the group of that start, which is removed once it is empty. A
+//! native cluster's services are kept by name instead: each resource has a group of its own below that of its group, so
+//! that what cannot be stopped can be ended without touching what stands left of it.
 
 use std::{
+    collections::BTreeSet,
     env, fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-/// Our groups' names begin with this; nothing else in the daemon's own group does.
-const PREFIX: &str = "operation-";
+/// The groups of operations begin with this; nothing else in the daemon's own group does.
+const OPERATION: &str = "operation-";
+/// The same for the groups of a cluster's groups.
+const GROUP: &str = "group-";
+/// Longest name of a control group that is made from somebody's words, in bytes; the kernel takes 255.
+const NAME_MAX: usize = 200;
 
 /// The daemon's own control group, if it may make groups in it: only under a service manager (which sets
 /// `NOTIFY_SOCKET`), because elsewhere the group belongs to somebody's login session or to the whole machine.
-#[must_use]
-pub fn delegated() -> Option<PathBuf> {
-    env::var_os("NOTIFY_SOCKET")?;
-    let own = own_path(&fs::read_to_string("/proc/self/cgroup").ok()?)?;
-    let group = mounted(&fs::read_to_string("/proc/self/mountinfo").ok()?, &own)?;
-    rustix::fs::access(&group, rustix::fs::Access::WRITE_OK).ok()?;
-    group.join("cgroup.procs").is_file().then_some(group)
+///
+/// # Errors
+/// What is missing, and the cure.
+pub fn delegated() -> Result<PathBuf, String> {
+    let read = |path| fs::read_to_string(path).map_err(|fault| format!("{path}: {fault}"));
+    if env::var_os("NOTIFY_SOCKET").is_none() {
+        return Err("the daemon runs under no service manager; start it as a systemd service".to_owned());
+    }
+    let own = own_path(&read("/proc/self/cgroup")?)
+        .ok_or("the daemon has no part of the version 2 tree; systemd gives one with Delegate=yes")?;
+    let group = mounted(&read("/proc/self/mountinfo")?, &own)
+        .ok_or("no version 2 tree is mounted that holds the daemon; mount one of the type cgroup2")?;
+    rustix::fs::access(&group, rustix::fs::Access::WRITE_OK).map_err(|fault| {
+        format!("{} cannot be written: {fault}; systemd allows it with Delegate=yes", group.display())
+    })?;
+    if !group.join("cgroup.procs").is_file() {
+        return Err(format!("{} is no control group", group.display()));
+    }
+    Ok(group)
 }
 
 /// The version 2 line of `/proc/self/cgroup`.
@@ -46,14 +65,32 @@ fn mounted(mountinfo: &str, own: &Path) -> Option<PathBuf> {
 pub(super) fn tidy(parent: &Path) {
     let Ok(entries) = parent.read_dir() else { return };
     for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(GROUP) {
+            let members = entry.path().read_dir().into_iter().flatten().flatten();
+            members.for_each(|member| drop(fs::remove_dir(member.path())));
+        }
+        if name.starts_with(OPERATION) || name.starts_with(GROUP) {
             // Refused while there is somebody in it.
             let _ = fs::remove_dir(entry.path());
         }
     }
 }
 
-/// The group of one operation.
+/// Somebody's words as the name of a directory.
+fn plain(text: &str) -> String {
+    let mut name = String::new();
+    for byte in text.bytes().take(NAME_MAX / 3) {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
+            _ => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name
+}
+
+/// The group of one operation, or of what one resource has started.
 #[derive(Debug)]
 pub(super) struct Scope(PathBuf);
 
@@ -66,7 +103,31 @@ impl Scope {
 
     /// The group that an operation of an earlier life may have.
     pub(super) fn of(parent: &Path, mark: &str) -> Self {
-        Self(parent.join(format!("{PREFIX}{mark}")))
+        Self(parent.join(format!("{OPERATION}{mark}")))
+    }
+
+    /// The group of what a resource's starts have left running.
+    pub(super) fn of_resource(parent: &Path, group: &str, resource: &str) -> Self {
+        Self(parent.join(format!("{GROUP}{}", plain(group))).join(plain(resource)))
+    }
+
+    /// Makes it, if it is not there.
+    pub(super) fn make(self) -> io::Result<Self> {
+        fs::create_dir_all(&self.0)?;
+        Ok(self)
+    }
+
+    /// Everybody in it and below it. Who is dead and not yet waited for is not there any more.
+    pub(super) fn processes(&self) -> BTreeSet<u32> {
+        let mut found = BTreeSet::new();
+        let mut left = vec![self.0.clone()];
+        while let Some(path) = left.pop() {
+            let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+            let below = path.read_dir().into_iter().flatten().flatten();
+            left.extend(below.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+        }
+        found
     }
 
     /// For the child, which moves itself in.
@@ -103,6 +164,15 @@ mod tests {
         let part = "40 30 0:35 /system.slice /mnt rw - cgroup2 cgroup2 rw\n";
         assert_eq!(mounted(part, &own), Some(PathBuf::from("/mnt/locum.service")));
         assert_eq!(mounted("", &own), None);
+    }
+
+    #[test]
+    fn whatever_a_resource_is_called_its_group_is_one_directory() {
+        assert_eq!(plain("IPaddr::10.0.0.1/24"), "IPaddr%3a%3a10%2e0%2e0%2e1%2f24");
+        assert_eq!(plain(".."), "%2e%2e");
+        assert!(plain(&"/".repeat(1000)).len() <= NAME_MAX);
+        let scope = Scope::of_resource(Path::new("/x"), "web", "a/../b");
+        assert_eq!(scope.0, Path::new("/x/group-web/a%2f%2e%2e%2fb"));
     }
 
     #[test]

@@ -188,6 +188,7 @@ impl Keeper {
             level: Level::Info,
             deadline: Instant::now() + EVER,
             cgroup: options.cgroup.clone(),
+            kin: None,
             resource: self.name.clone(),
             notes: options.notes.clone(),
             service: Some(Service { user, end: self.end.clone() }),

@@ -11,13 +11,14 @@ use std::{
 };
 
 use locum_core::{
+    action::Epoch,
     note::{Escaped, Level, Note},
     plan::AutoFailback,
 };
 use tokio::{sync::mpsc, task::spawn_blocking, time::Instant};
 
 use super::{
-    Agents,
+    Agents, EPOCH,
     find::is_program,
     job::{End, Job},
     output::Speaker,
@@ -28,7 +29,7 @@ const WAITING_MAX: usize = 64;
 /// After this a script is killed, with everything it has started.
 const LIMIT: Duration = Duration::from_secs(300);
 
-type Message = (String, Vec<(String, String)>);
+type Message = (String, Vec<(String, String)>, Option<Epoch>);
 
 /// Where messages for scripts go.
 #[derive(Clone, Debug)]
@@ -40,8 +41,8 @@ impl EventScripts {
     pub fn start(agents: Agents) -> Self {
         let (queue, mut messages) = mpsc::channel::<Message>(WAITING_MAX);
         tokio::spawn(async move {
-            while let Some((kind, fields)) = messages.recv().await {
-                run(&agents, &kind, fields).await;
+            while let Some((kind, fields, epoch)) = messages.recv().await {
+                run(&agents, &kind, fields, epoch.as_ref()).await;
             }
         });
         Self(queue)
@@ -49,21 +50,23 @@ impl EventScripts {
 
     /// Runs the script of this name for a message, if there is one, after those before it. False when too many wait.
     #[must_use]
-    pub fn offer(&self, kind: String, fields: Vec<(String, String)>) -> bool {
-        self.0.try_send((kind, fields)).is_ok()
+    pub fn offer(&self, kind: String, fields: Vec<(String, String)>, epoch: Option<Epoch>) -> bool {
+        self.0.try_send((kind, fields, epoch)).is_ok()
     }
 }
 
-async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>) {
+async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: Option<&Epoch>) {
     let shared = &agents.0;
     let (config, name) = (shared.options.roots.config.clone(), kind.to_owned());
     let found = spawn_blocking(move || program(&config, &name)).await;
     let Ok(Some(program)) = found else { return };
+    let mut all = shared.environment.clone();
+    all.extend(epoch.map(|epoch| (EPOCH.to_owned(), epoch.as_str().to_owned())));
     let legacy = shared.plan.auto_failback == AutoFailback::Legacy;
     let job = Job {
         program,
         args: vec![kind.to_owned()],
-        environment: environment(shared.environment.clone(), fields, legacy),
+        environment: environment(all, fields, legacy),
         input: None,
         speaker: Speaker {
             tell: shared.options.tell.clone(),
@@ -73,6 +76,7 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>) {
         level: Level::Info,
         deadline: Instant::now() + LIMIT,
         cgroup: shared.options.cgroup.clone(),
+        kin: None,
         resource: String::new(),
         // Nothing that a next life would have to know.
         notes: None,

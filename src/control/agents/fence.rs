@@ -117,6 +117,7 @@ impl Agents {
             },
             deadline: Instant::now() + limit,
             cgroup: self.0.options.cgroup.clone(),
+            kin: None,
             resource: format!("STONITH {device}"),
             notes: self.0.options.notes.clone(),
             service: None,

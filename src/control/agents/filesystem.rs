@@ -40,7 +40,7 @@ pub(super) async fn run(
     let mounted = mounts.iter().rev().find(|mount| mount.directory == directory);
     match (errand.operation, mounted) {
         (Operation::Status, None) => Outcome::Stopped,
-        (Operation::Stop, None) => Outcome::Ok,
+        (Operation::Stop | Operation::Terminate | Operation::Kill, None) => Outcome::Ok,
         (Operation::Start, None) => mount(errand, device, &directory, kind, options).await,
         (operation, Some(mount)) => {
             let (source, wanted) = (mount.clone(), device.to_owned());
@@ -57,7 +57,7 @@ pub(super) async fn run(
             match operation {
                 Operation::Status => Outcome::Running,
                 Operation::Start => Outcome::Ok,
-                Operation::Stop => unmount(errand, &directory).await,
+                Operation::Stop | Operation::Terminate | Operation::Kill => unmount(errand, &directory).await,
             }
         }
     }

@@ -46,12 +46,26 @@ pub(super) struct Job {
     pub(super) deadline: Instant,
     /// Where a control group for it can be made.
     pub(super) cgroup: Option<PathBuf>,
+    /// It starts what is kept together by this name.
+    pub(super) kin: Option<Kin>,
     /// For whom it works.
     pub(super) resource: String,
     /// Where it is noted while it lasts.
     pub(super) notes: Option<PathBuf>,
     /// It is no operation but something that runs until it is asked to end.
     pub(super) service: Option<Service>,
+}
+
+/// What keeps together all that a resource's starts leave running, whoever its parents are: a control group of that name,
+/// and a mark in the environment for where there is none, or somebody has left it.
+#[derive(Clone)]
+pub(super) struct Kin {
+    /// The cluster's group.
+    pub(super) group: String,
+    /// The resource as written.
+    pub(super) resource: String,
+    /// The same on every start, by any life of the daemon.
+    pub(super) mark: String,
 }
 
 /// What a service has beyond an operation.
@@ -203,7 +217,10 @@ impl Process {
     fn start(job: &Job) -> io::Result<Self> {
         let mark = new_mark();
         // Without its own control group an operation is found by its session and its mark.
-        let scope = job.cgroup.as_deref().and_then(|parent| Scope::new(parent, &mark).ok());
+        let scope = job.cgroup.as_deref().and_then(|parent| match &job.kin {
+            Some(kin) => Scope::of_resource(parent, &kin.group, &kin.resource).make().ok(),
+            None => Scope::new(parent, &mark).ok(),
+        });
         let (out, err) = (Pipe::new()?, Pipe::new()?);
         let mut command = Command::new(&job.program);
         command
@@ -211,6 +228,7 @@ impl Process {
             .env_clear()
             .envs(&job.environment)
             .env(processes::MARK, &mark)
+            .envs(job.kin.iter().map(|kin| (processes::KIN, &kin.mark)))
             .current_dir("/")
             .stdin(job.input.as_deref().map_or_else(|| Ok(Stdio::null()), filled)?)
             .stdout(out.write.try_clone()?)

@@ -15,7 +15,7 @@ use std::{
 };
 
 use locum_core::{
-    action::Operation,
+    action::{Epoch, Operation},
     event::Outcome,
     note::{Level, Note},
     plan::{Agent, GroupIndex, Plan, Resource, ResourceId},
@@ -27,6 +27,7 @@ use tokio::{
 
 pub mod cgroup;
 pub mod client;
+mod ending;
 mod environment;
 pub mod event;
 mod fence;
@@ -44,9 +45,12 @@ mod unit;
 pub(crate) use fence::AGENTS;
 pub(crate) use find::is_program;
 pub use find::{Found, NotFound, Parameters, Place, Roots, find};
-use job::{End, Job, Report};
+use job::{End, Job, Kin, Report};
 use output::Speaker;
 pub use output::Tell;
+
+/// The variable in which agents and event scripts find the epoch.
+const EPOCH: &str = "LOCUM_EPOCH";
 
 /// What is not in the plan.
 #[derive(Clone)]
@@ -62,6 +66,9 @@ pub struct Options {
     /// Where control groups for operations can be made: [`cgroup::delegated`]. Without it, operations are found by
     /// their session and a mark in their environment, which is nearly as sure.
     pub cgroup: Option<PathBuf>,
+    /// What a start leaves running is kept together, so that it can be terminated and killed ([`Operation::Terminate`]):
+    /// in a native cluster. The name of this daemon, unlike that of any other on the machine.
+    pub keep_kin: Option<String>,
     /// Where operations are noted while they last ([`orphans::DIRECTORY`] in the run directory), so that those that
     /// outlive this daemon are found by its next life.
     pub notes: Option<PathBuf>,
@@ -78,7 +85,8 @@ impl Options {
             prefer_scripts: false,
             parameters: BTreeMap::new(),
             fifo: None,
-            cgroup: cgroup::delegated(),
+            cgroup: cgroup::delegated().ok(),
+            keep_kin: None,
             notes: None,
             tell,
         }
@@ -127,20 +135,35 @@ impl Agents {
     }
 
     /// Runs one operation and says how it ended: [`Outcome::Ok`], `Failed` or `TimedOut` for a start or stop,
-    /// `Running`, `Stopped`, `Unknown` or `TimedOut` for a status. Returns within the limit, but for the moment that
+    /// `Running`, `Stopped`, `Unknown` or `TimedOut` for a status. The agent is told the epoch. Returns within the limit, but for the moment that
     /// killing takes. Dropped before its end, the operation is killed.
     ///
     /// # Panics
     /// When the id was not made from this plan.
-    pub async fn run(&self, id: ResourceId, operation: Operation, limit: Duration) -> Outcome {
+    pub async fn run(
+        &self,
+        id: ResourceId,
+        operation: Operation,
+        limit: Duration,
+        epoch: Option<&Epoch>,
+    ) -> Outcome {
         let errand = Errand {
             shared: &self.0,
             id,
             resource: self.0.plan.resource(id),
             operation,
+            epoch,
             deadline: Instant::now() + limit,
         };
-        let found = match errand.find().await {
+        let found = errand.find().await;
+        if matches!(operation, Operation::Terminate | Operation::Kill) {
+            return match found {
+                Ok(Found::Unit { name, .. }) => unit::end(&errand, &name).await,
+                // Its agent may be gone: its processes are ended all the same.
+                _ => ending::run(&errand).await,
+            };
+        }
+        let found = match found {
             Ok(found) => found,
             Err(outcome) => return outcome,
         };
@@ -213,6 +236,7 @@ struct Errand<'a> {
     id: ResourceId,
     resource: &'a Resource,
     operation: Operation,
+    epoch: Option<&'a Epoch>,
     deadline: Instant,
 }
 
@@ -240,7 +264,7 @@ impl Errand<'_> {
     fn bad(&self, reason: String) -> Outcome {
         match self.operation {
             Operation::Status => Outcome::Unknown(reason),
-            Operation::Start | Operation::Stop => Outcome::Failed(reason),
+            _ => Outcome::Failed(reason),
         }
     }
 
@@ -254,15 +278,10 @@ impl Errand<'_> {
     }
 
     fn speaker(&self) -> Speaker {
-        let verb = match self.operation {
-            Operation::Start => "start",
-            Operation::Stop => "stop",
-            Operation::Status => "status",
-        };
         Speaker {
             tell: Arc::clone(&self.shared.options.tell),
             group: Some(self.shared.plan.groups[self.id.group.0].key.clone()),
-            label: format!("{} {verb}", self.resource.text),
+            label: format!("{} {}", self.resource.text, self.operation.verb()),
         }
     }
 
@@ -271,20 +290,31 @@ impl Errand<'_> {
         if let Some(parent) = &self.shared.options.cgroup {
             cgroup::tidy(parent);
         }
+        let mut environment = self.shared.environment.clone();
+        environment.extend(self.epoch.map(|epoch| (EPOCH.to_owned(), epoch.as_str().to_owned())));
         Job {
             program: program.to_path_buf(),
             args: args.into_iter().map(Into::into).collect(),
-            environment: self.shared.environment.clone(),
+            environment,
             input: None,
             speaker: self.speaker(),
             level: if self.operation == Operation::Status { Level::Debug } else { Level::Info },
             deadline: self.deadline,
             cgroup: self.shared.options.cgroup.clone(),
+            kin: self.kin().filter(|_| self.operation == Operation::Start),
             resource: self.resource.text.clone(),
             // A question changes nothing, whenever it ends.
             notes: self.shared.options.notes.clone().filter(|_| self.operation != Operation::Status),
             service: None,
         }
+    }
+
+    /// What keeps together what this resource's starts leave running, in a native cluster.
+    fn kin(&self) -> Option<Kin> {
+        let name = self.shared.options.keep_kin.as_ref()?;
+        let group = self.shared.plan.groups[self.id.group.0].key.clone();
+        let resource = self.resource.text.clone();
+        Some(Kin { mark: format!("{name}/{group}/{resource}"), group, resource })
     }
 
     /// A program of the system.

@@ -18,9 +18,8 @@ pub(super) async fn run(
     parameters: &Parameters,
 ) -> Outcome {
     let verb = match errand.operation {
-        Operation::Start => "start",
-        Operation::Stop => "stop",
         Operation::Status => "monitor",
+        other => other.verb(),
     };
     let mut job = match parameters {
         Parameters::Line(_) => errand.job(agent, [verb]),

@@ -12,6 +12,9 @@ use locum_sys::process::{Process, kill_family};
 /// The variable that marks every process an operation has started, however far it has gone from its parents.
 pub(super) const MARK: &str = "LOCUM_OPERATION";
 
+/// The variable that marks every process that a resource's start has left running.
+pub(super) const KIN: &str = "LOCUM_RESOURCE";
+
 /// Kills every process of an operation that can be found now: the script with its group and descendants, and what
 /// carries its mark in the environment it was started with. Returns how many of the latter there were.
 ///
@@ -37,7 +40,12 @@ pub(super) fn has_mark(pid: u32, mark: &str) -> bool {
 }
 
 fn carries(process: &Path, mark: &str) -> bool {
-    let entry = format!("{MARK}={mark}");
+    is_set(process, MARK, mark)
+}
+
+/// Whether a living process was started with this in its environment.
+fn is_set(process: &Path, name: &str, value: &str) -> bool {
+    let entry = format!("{name}={value}");
     fs::read(process.join("environ"))
         .is_ok_and(|text| text.split(|&byte| byte == 0).any(|word| word == entry.as_bytes()))
 }
@@ -58,7 +66,19 @@ pub(super) fn signal_where(signal: fn(&Process) -> io::Result<()>, test: impl Fn
     count
 }
 
-fn all() -> Vec<u32> {
+/// Whether a process is kin of a resource's starts.
+pub(super) fn is_kin(pid: u32, mark: &str) -> bool {
+    is_set(&directory_of(pid), KIN, mark)
+}
+
+/// A process for people: name and number.
+pub(super) fn describe(pid: u32) -> String {
+    let name = fs::read(directory_of(pid).join("comm")).unwrap_or_default();
+    format!("{} (process {pid})", Escaped(name.trim_ascii_end()))
+}
+
+/// All processes there are.
+pub(super) fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
@@ -87,10 +107,6 @@ pub(super) fn uses(process: &Path, directory: &Path) -> bool {
 
 /// The processes for which the test holds: name and number, for people.
 pub(super) fn describe_where(test: impl Fn(&Path) -> bool) -> Vec<String> {
-    let describe = |pid| {
-        let name = fs::read(directory_of(pid).join("comm")).unwrap_or_default();
-        format!("{} (process {pid})", Escaped(name.trim_ascii_end()))
-    };
     all().into_iter().filter(|&pid| test(&directory_of(pid))).map(describe).collect()
 }
 

@@ -8,13 +8,8 @@ use locum_core::{action::Operation, event::Outcome, note::Level};
 use super::{Errand, job::End};
 
 pub(super) async fn run(errand: &Errand<'_>, path: &Path) -> Outcome {
-    let verb = match errand.operation {
-        Operation::Start => "start",
-        Operation::Stop => "stop",
-        Operation::Status => "status",
-    };
     errand.speaker().say(Level::Debug, format!("runs {}", path.display()));
-    let args = errand.resource.args.iter().cloned().chain([verb.to_owned()]);
+    let args = errand.resource.args.iter().cloned().chain([errand.operation.verb().to_owned()]);
     let report = errand.job(path, args).run().await;
     if errand.operation != Operation::Status {
         return errand.by_exit_code(&report);

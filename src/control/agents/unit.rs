@@ -1,8 +1,14 @@
 //! systemd units, through `systemctl`.
 
+use std::{path::Path, time::Duration};
+
 use locum_core::{action::Operation, event::Outcome};
+use tokio::time::{Instant, sleep};
 
 use super::{Errand, job::End};
+
+/// Between two looks at a unit that ends.
+const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(errand: &Errand<'_>, unit: &str) -> Outcome {
     let systemctl = match errand.program("systemctl") {
@@ -10,19 +16,39 @@ pub(super) async fn run(errand: &Errand<'_>, unit: &str) -> Outcome {
         Err(outcome) => return outcome,
     };
     let verb = match errand.operation {
-        Operation::Start => "start",
-        Operation::Stop => "stop",
-        Operation::Status => "is-active",
+        Operation::Status => return ask(errand, &systemctl, unit).await,
+        other => other.verb(),
     };
     let report = errand.job(&systemctl, ["--no-ask-password", verb, "--", unit]).run().await;
-    if errand.operation != Operation::Status {
-        return errand.by_exit_code(&report);
-    }
+    errand.by_exit_code(&report)
+}
+
+async fn ask(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outcome {
+    let report = errand.job(systemctl, ["--no-ask-password", "is-active", "--", unit]).run().await;
     match (&report.end, report.out.head.trim_ascii()) {
         (End::TimedOut, _) => Outcome::TimedOut,
         // What is on its way up or down is not yet gone.
         (_, b"active" | b"reloading" | b"refreshing" | b"activating" | b"deactivating") => Outcome::Running,
         (_, b"inactive" | b"failed") => Outcome::Stopped,
         _ => Outcome::Unknown(report.complaint()),
+    }
+}
+
+/// The service manager has the unit's processes in a control group of its own: it is told to signal them.
+pub(super) async fn end(errand: &Errand<'_>, unit: &str) -> Outcome {
+    let systemctl = match errand.program("systemctl") {
+        Ok(path) => path,
+        Err(outcome) => return outcome,
+    };
+    let signal = if errand.operation == Operation::Kill { "--signal=KILL" } else { "--signal=TERM" };
+    // Refused when nothing of it is left, which the next question tells.
+    let _ = errand.job(&systemctl, ["--no-ask-password", "kill", signal, "--", unit]).run().await;
+    loop {
+        match ask(errand, &systemctl, unit).await {
+            Outcome::Stopped => return Outcome::Ok,
+            Outcome::Unknown(reason) => return errand.bad(reason),
+            _ if Instant::now() >= errand.deadline => return Outcome::TimedOut,
+            _ => sleep(PAUSE).await,
+        }
     }
 }
