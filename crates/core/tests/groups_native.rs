@@ -216,7 +216,8 @@ impl World {
 
     /// An operation ends; the machine changes as its outcome says, and a status says what is true.
     fn end(&mut self, ticket: Ticket, outcome: Outcome) {
-        let Asked { member, operation, is_repair, .. } = self.asked.remove(&ticket).unwrap();
+        let Asked { member, operation, is_repair, .. } =
+            self.asked.remove(&ticket).expect("it was asked for");
         let outcome = match (operation, outcome) {
             (Status, Outcome::Ok) if self.runs[member] => Outcome::Running,
             (Status, Outcome::Ok) => Outcome::Stopped,
@@ -361,7 +362,7 @@ fn one_failure_more_ends_it_here() {
         world.want(2);
         world.rest();
         assert_eq!((world.phase(), world.groups.restarts(GROUP, world.now)), (Phase::Running, 0));
-        assert_eq!(world.epochs, [const { () }; MEMBERS].map(|()| epoch(2)));
+        assert!(world.epochs.iter().all(|under| *under == epoch(2)));
     }
 }
 
@@ -444,7 +445,7 @@ fn what_runs_keeps_the_epoch_under_which_it_was_started() {
     assert_eq!(world.asked(), []);
     world.monitor(1, &Outcome::Stopped);
     world.rest();
-    assert_eq!(world.epochs, [const { () }; MEMBERS].map(|()| epoch(1)));
+    assert!(world.epochs.iter().all(|under| *under == epoch(1)));
     assert_eq!(epoch(17).unwrap().as_str(), "17.1");
 }
 
