@@ -134,9 +134,9 @@ impl Agents {
         matches!(agent, Agent::Address(_) | Agent::SendArp(_)) && !self.0.options.prefer_scripts
     }
 
-    /// Runs one operation and says how it ended: [`Outcome::Ok`], `Failed` or `TimedOut` for a start or stop,
-    /// `Running`, `Stopped`, `Unknown` or `TimedOut` for a status. The agent is told the epoch. Returns within the limit, but for the moment that
-    /// killing takes. Dropped before its end, the operation is killed.
+    /// Runs one operation and says how it ended: [`Outcome::Ok`], `Failed` or `TimedOut` for a start or stop, `Running`,
+    /// `Stopped`, `Unknown` or `TimedOut` for a status. The agent is told the epoch. Returns within the limit, but for
+    /// the moment that killing takes. Dropped before its end, the operation is killed.
     ///
     /// # Panics
     /// When the id was not made from this plan.

@@ -1,0 +1,24 @@
+//! Planted breakages of the groups: each must turn its scenario red, which is green without it. A binary of its own,
+//! because a breakage holds for the whole process: `cargo test -p locum-core --features breakage --test groups_breakages`.
+
+#[expect(dead_code, reason = "what only the tests without breakages need")]
+#[path = "common/world.rs"]
+mod world;
+
+use locum_core::breakage::{Breakage, plant};
+
+#[test]
+fn every_breakage_turns_its_scenario_red() {
+    let table: [(Breakage, fn()); 3] = [
+        (Breakage::MonitorIgnored, world::restarts_with_all_that_stands_right_of_it),
+        (Breakage::RestartForever, world::one_failure_more_ends_it_here),
+        (Breakage::LadderOfOneRung, world::a_stop_goes_down_the_ladder),
+    ];
+    for (breakage, scenario) in table {
+        scenario();
+        plant(Some(breakage));
+        let end = std::panic::catch_unwind(scenario);
+        plant(None);
+        assert!(end.is_err(), "{breakage:?} is not seen");
+    }
+}
