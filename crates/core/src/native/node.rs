@@ -24,10 +24,10 @@ use crate::{
     action::{self, Answer},
     claims::{Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Settings, To, Voters},
     event::{OrderId, Outcome, Ticket},
-    group::{Groups, Limits, News, Phase, Spec},
+    group::{Groups, News, Phase},
     liveness::{Sign, Watch},
     note::{Level, Note},
-    plan::{Agent, GroupIndex, NodeIndex, ResourceId},
+    plan::{GroupIndex, NodeIndex, ResourceId},
     time::{Duration, Instant},
 };
 
@@ -199,7 +199,7 @@ impl Node {
             member: Member::new(now, settings, identity.ledger),
             peers: (0..plan.nodes.len() + plan.witnesses.len()).map(|_| peer()).collect(),
             ownership: Ownership::new(&plan, identity.seed),
-            groups: Groups::new(plan.groups.iter().map(spec).collect(), &[]),
+            groups: Groups::new(plan.specs(), &[]),
             gates: vec![(false, None); plan.groups.len()],
             next_beat: now,
             stirred: true,
@@ -476,10 +476,12 @@ impl Node {
             }
             Order::Maintenance(on) => {
                 self.change_ownership(|ownership, view| ownership.maintain(view, on));
+                self.freeze_groups();
                 self.answer(id, done(if on { "nothing is moved any more" } else { "maintenance is over" }));
             }
             Order::Freeze(group, on) => {
                 self.change_ownership(|ownership, view| ownership.freeze(view, group, on));
+                self.freeze_groups();
                 self.answer(id, done(if on { "the group is frozen" } else { "the group is free again" }));
             }
             Order::Leave => self.change_ownership(|ownership, view| ownership.leave(view, Some(id))),
@@ -579,7 +581,8 @@ impl Node {
             } else if let Some(news) = self.groups.news() {
                 self.change_ownership(|ownership, view| match news {
                     News::Started(group) => ownership.started(view, group),
-                    News::StartFailed(group) => ownership.failed(view, group),
+                    News::Failed(group) => ownership.failed(view, group),
+                    News::Restarting(_) => {}
                     News::Stopped(group) => ownership.stopped(view, group),
                     News::Stuck(group) => ownership.stuck(view, group),
                 });
@@ -619,19 +622,33 @@ impl Node {
                 self.member.release(now, self.ids[group.0], successor.map(member_of));
                 self.stirred = true;
             }
-            Step::Start(group, _) => {
+            Step::Start(group, epoch) => {
                 self.gates[group.0].0 = true;
                 self.tell_gates();
-                self.groups.want(group, true, &mut self.hands);
+                self.groups.want_under(group, Some(epoch.into()), &mut self.hands);
             }
             Step::Stop(group) => {
                 // Shut before anything stops: nobody is answered by half a service.
                 self.gates[group.0].0 = false;
                 self.tell_gates();
+                let lost = self.member.claimant().is_none_or(|c| c.held(now, self.ids[group.0]).is_none());
+                if lost {
+                    // Another node will run it: not even a frozen group may go on.
+                    self.groups.freeze(group, false, now, &mut self.hands);
+                }
                 self.groups.want(group, false, &mut self.hands);
             }
             Step::Answer(order, answer) => self.answer(order, answer),
             Step::Note(level, group, text) => self.note(level, group, text),
+        }
+    }
+
+    fn freeze_groups(&mut self) {
+        for group in (0..self.ids.len()).map(GroupIndex) {
+            // What is ours no longer is being stopped, whatever was said of it.
+            let held = self.member.claimant().and_then(|c| c.held(self.now, self.ids[group.0])).is_some();
+            let frozen = held && self.ownership.is_frozen(group);
+            self.groups.freeze(group, frozen, self.now, &mut self.hands);
         }
     }
 
@@ -689,27 +706,4 @@ fn index_of(plan: &Plan, member: plan::Member) -> MemberIndex {
 
 fn member_of(node: NodeIndex) -> MemberIndex {
     MemberIndex(u8::try_from(node.0).expect("at most 39 members"))
-}
-
-fn spec(group: &plan::Group) -> Spec {
-    let member = |resource: &plan::Resource| {
-        let runs = &resource.runs;
-        let words: Vec<&str> = [&runs.script].into_iter().chain(&runs.args).map(String::as_str).collect();
-        crate::group::Member {
-            text: runs.text.clone(),
-            command: words.join(" "),
-            is_address: matches!(runs.agent, Agent::Address(_)),
-            is_carried: matches!(runs.agent, Agent::Address(_) | Agent::SendArp(_)),
-            limits: Limits {
-                start: resource.limits.start,
-                stop: resource.limits.stop,
-                status: resource.limits.monitor,
-            },
-        }
-    };
-    Spec {
-        key: group.name.clone(),
-        line: group.name.clone(),
-        members: group.resources.iter().map(member).collect(),
-    }
 }

@@ -247,6 +247,12 @@ impl Ownership {
         self.tick(view);
     }
 
+    /// Whether nothing is done to this group, by its own word or everywhere.
+    #[must_use]
+    pub fn is_frozen(&self, group: GroupIndex) -> bool {
+        self.maintenance || self.desks[group.0].frozen
+    }
+
     /// Nothing is done to this group.
     pub fn freeze(&mut self, view: &View<'_>, group: GroupIndex, on: bool) {
         self.desks[group.0].frozen = on;

@@ -459,7 +459,7 @@ impl World {
                     (Operation::Start, Outcome::Ok | Outcome::TimedOut) => {
                         machine.running.insert(resource);
                     }
-                    (Operation::Stop, Outcome::Ok) => {
+                    (Operation::Stop | Operation::Terminate | Operation::Kill, Outcome::Ok) => {
                         machine.running.remove(&resource);
                     }
                     _ => {}
@@ -545,9 +545,10 @@ impl World {
             (Operation::Start, Agents::FailToStart) => (takes, Outcome::Failed("it says no".into())),
             (Operation::Start, Agents::HangAtStart) => (limit, Outcome::TimedOut),
             (Operation::Stop, Agents::FailToStop) => (takes, Outcome::Failed("it says no".into())),
-            (Operation::Start | Operation::Stop, _) => (takes, Outcome::Ok),
-            (_, _) if runs => (takes / 10, Outcome::Running),
-            _ => (takes / 10, Outcome::Stopped),
+            (Operation::Terminate | Operation::Kill, Agents::FailToStop) => (limit, Outcome::TimedOut),
+            (Operation::Status, _) if runs => (takes / 10, Outcome::Running),
+            (Operation::Status, _) => (takes / 10, Outcome::Stopped),
+            _ => (takes, Outcome::Ok),
         };
         self.schedule(member, takes, What::Done { ticket, resource, operation, outcome });
     }
