@@ -13,9 +13,9 @@
 //!                        └── it does not stop, whatever is done ──► Stuck
 //! ```
 //!
-//! What runs is asked for its status, where its [`Spec`] says so ([`monitor`]). What fails is started again in place, with
+//! What runs is asked for its status, where its [`Spec`] says so (`group::monitor`). What fails is started again in place, with
 //! all that stands right of it, as often as the spec allows; one failure more, and the group is stopped and
-//! [`News::Failed`]: another node's turn. A stop that fails is tried again, or goes down a ladder ([`stopping`]).
+//! [`News::Failed`]: another node's turn. A stop that fails is tried again, or goes down a ladder (`group::stopping`).
 //!
 //! Before a start the agent is asked for the status: what runs already is not started again (behaviour reference,
 //! section 4). Different groups move at the same time.
