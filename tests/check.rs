@@ -37,7 +37,7 @@ fn directory(ha_cf: &str, authkeys: &str, haresources: &str) -> tempfile::TempDi
 }
 
 /// The exit code and what was printed, the directory's name left out.
-fn check(dir: &Path, options: &[&str]) -> (i32, String) {
+pub(crate) fn check(dir: &Path, options: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
     let Output { status, stdout, stderr } =
         command.arg("check").arg("--config").arg(dir).args(options).output().unwrap();

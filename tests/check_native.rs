@@ -1,11 +1,8 @@
 //! `locum check` of a `locum.toml` from outside: what it prints and its exit codes.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use crate::check::check;
 
 const FILE: &str = "\
 cluster = \"shop\"
@@ -40,15 +37,6 @@ fn directory(file: &str, key: Option<&str>) -> tempfile::TempDir {
     fs::create_dir(dir.path().join("resource.d")).unwrap();
     put("resource.d/httpd", "#!/bin/sh\n", 0o755);
     dir
-}
-
-fn check(dir: &Path, options: &[&str]) -> (i32, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
-    let Output { status, stdout, stderr } =
-        command.arg("check").arg("--config").arg(dir).args(options).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&stderr), "");
-    let text = String::from_utf8(stdout).unwrap().replace(&dir.display().to_string(), "DIR");
-    (status.code().unwrap(), text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
 }
 
 #[test]
