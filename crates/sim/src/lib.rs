@@ -13,6 +13,7 @@ pub mod native;
 pub mod net;
 pub mod rng;
 pub mod seeds;
+mod shorten;
 pub mod stage;
 pub mod story;
 pub mod theatre;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::{
     rng::Rng,
+    shorten::shortened,
     stage::{self, Stage},
     story::Story,
     theatre::Theatre,
@@ -96,30 +97,11 @@ impl Tale {
         told.map_err(|text| format!("{text}\nthe log:\n{}", theatre.log()))
     }
 
-    /// The shortest tale found that fails too: first the tail is cut, then single steps are left out.
+    /// The shortest tale found that fails too.
     #[must_use]
     pub fn shortened(&self, seed: u64) -> Self {
-        let fails = |steps: &[String]| {
-            let tale = Self { steps: steps.to_vec(), ..self.clone() };
-            tale.play(seed).is_err()
-        };
-        let mut steps = self.steps.clone();
-        for len in 1..steps.len() {
-            if fails(&steps[..len]) {
-                steps.truncate(len);
-                break;
-            }
-        }
-        let mut at = steps.len();
-        while at > 0 {
-            at -= 1;
-            let mut fewer = steps.clone();
-            fewer.remove(at);
-            if fails(&fewer) {
-                steps = fewer;
-            }
-        }
-        Self { steps, ..self.clone() }
+        let with = |steps: &[String]| Self { steps: steps.to_vec(), ..self.clone() };
+        with(&shortened(&self.steps, |steps| with(steps).play(seed).is_err()))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     faults::{Agents, KINDS, Step},
     world::World,
 };
-use crate::rng::Rng;
+use crate::{rng::Rng, shorten::shortened};
 
 /// A cluster and what happens to it.
 #[derive(Clone, Debug)]
@@ -130,25 +130,11 @@ impl Tale {
         Ok(counts)
     }
 
-    /// The shortest tale found that fails too: first the tail is cut, then single steps are left out.
+    /// The shortest tale found that fails too.
     #[must_use]
     pub fn shortened(&self) -> Self {
         let with = |steps: &[Step]| Self { steps: steps.to_vec(), ..self.clone() };
-        let fails = |steps: &[Step]| with(steps).play().is_err();
-        let mut steps = self.steps.clone();
-        if let Some(len) = (1..steps.len()).find(|len| fails(&steps[..*len])) {
-            steps.truncate(len);
-        }
-        let mut at = steps.len();
-        while at > 0 {
-            at -= 1;
-            let mut fewer = steps.clone();
-            fewer.remove(at);
-            if fails(&fewer) {
-                steps = fewer;
-            }
-        }
-        with(&steps)
+        with(&shortened(&self.steps, |steps| with(steps).play().is_err()))
     }
 
     /// The tale for people.
