@@ -264,18 +264,6 @@ impl Claimant {
         seat.round = seat.round.max(ballot.round);
     }
 
-    /// Gives up claiming a group that we do not hold yet.
-    pub fn abandon(&mut self, now: Instant, group: GroupId) {
-        let Some(seat) = self.seats.get_mut(&group) else { return };
-        seat.wanted = None;
-        let proposed = seat.attempt.take().and_then(Attempt::into_claim);
-        if seat.held.is_none()
-            && let Some(claim) = proposed
-        {
-            self.say_release(now, group, claim, None);
-        }
-    }
-
     /// `promise`
     pub fn promised(
         &mut self,

@@ -201,11 +201,6 @@ impl Member {
         self.settle(now);
     }
 
-    /// Gives up claiming a group.
-    pub fn abandon(&mut self, now: Instant, group: GroupId) {
-        self.with_claimant(now, |claimant| claimant.abandon(now, group));
-    }
-
     /// Gives back a group that was stopped.
     pub fn release(&mut self, now: Instant, group: GroupId, successor: Option<MemberIndex>) {
         self.with_claimant(now, |claimant| claimant.release(now, group, successor));

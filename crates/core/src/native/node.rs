@@ -159,6 +159,8 @@ pub struct Node {
     stirred: bool,
     /// Orders that another node's person gave, by the id that we gave them.
     asked: BTreeMap<OrderId, (MemberIndex, u64)>,
+    /// The id that the last of those got.
+    last_asked: u64,
     /// Orders that we passed on, and until when they are waited for.
     passed: BTreeMap<OrderId, Instant>,
     left: bool,
@@ -204,6 +206,7 @@ impl Node {
             next_beat: now,
             stirred: true,
             asked: BTreeMap::new(),
+            last_asked: u64::MAX,
             passed: BTreeMap::new(),
             left: false,
             out: VecDeque::new(),
@@ -448,8 +451,9 @@ impl Node {
     }
 
     fn asked_to_move(&mut self, from: MemberIndex, order: u64, group: GroupId, to: Option<MemberIndex>) {
-        // Ids of our own people are counted from below.
-        let id = OrderId(u64::MAX - u64::try_from(self.asked.len()).unwrap_or(0));
+        // Ids of our own people are counted from below, so these are counted from above; none is used twice.
+        self.last_asked -= 1;
+        let id = OrderId(self.last_asked);
         self.asked.insert(id, (from, order));
         match self.index(group) {
             Some(group) => {
@@ -617,7 +621,6 @@ impl Node {
         let now = self.now;
         match step {
             Step::Claim(group) => self.member.claim(now, self.ids[group.0], false),
-            Step::Abandon(group) => self.member.abandon(now, self.ids[group.0]),
             Step::Release(group, successor) => {
                 self.member.release(now, self.ids[group.0], successor.map(member_of));
                 self.stirred = true;

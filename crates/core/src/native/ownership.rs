@@ -36,8 +36,6 @@ pub const UNABLE: Duration = Duration::from_secs(600);
 pub enum Step {
     /// Claim this group.
     Claim(GroupIndex),
-    /// Give up claiming it.
-    Abandon(GroupIndex),
     /// Nothing of it runs here: give its claim back, perhaps for somebody.
     Release(GroupIndex, Option<NodeIndex>),
     /// Start it under this epoch.
