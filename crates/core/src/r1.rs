@@ -176,7 +176,7 @@ pub struct R1 {
     contested: Option<(Holding, Instant)>,
     /// After a heal: announced once more when the peer has settled, that is, has no copy of it any more.
     announce_due: Holding,
-    /// Our holdings were told again at this moment, because of a conflict or because it was time.
+    /// What the peer must know was told again at this moment, because of a conflict or because it was time.
     told: Option<Instant>,
     /// The peer has just come (back): its set is returned once it is stable.
     failback_due: bool,
@@ -556,6 +556,7 @@ impl R1 {
         self.fencing_goes_on(view);
         self.break_tie(view);
         self.tell_again(view);
+        self.say_done_again(view);
         if self.restart_at.take_if(|at| now >= *at).is_some() && self.leave.is_none() {
             self.leave = Some(Leave { order: None, restart: true });
             self.begin_leaving(view);

@@ -8,6 +8,13 @@ impl R1 {
     pub(super) fn compare(&mut self, view: &View<'_>) {
         let both = self.mine.and(self.theirs());
         let was = self.contested();
+        if let Handover::Offered { set, .. } = self.handover
+            && view.peer_locum
+            && !both.and(set).is_none()
+        {
+            // It takes what it holds no second time: while the offer waited for an answer, nothing could be settled.
+            self.end_handover(Answer::Refused(format!("{} has taken {} meanwhile", view.name(), words(set))));
+        }
         if both.is_none() {
             if !was.is_none() {
                 self.contested = None;

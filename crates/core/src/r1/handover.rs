@@ -174,9 +174,10 @@ impl R1 {
             (AskStep::Done, Handover::Given { set: given, .. }) if set == given => self.given_away(view, set),
             (step, handover) => {
                 let text = format!("standby message [{step:?}] from {} ignored.", view.name());
-                // The peer's `done` may come after its `stable` has told the same.
-                let is_late = step == AskStep::Done && handover == Handover::Idle;
-                self.note(if is_late { Level::Debug } else { Level::Warning }, text);
+                // The peer's `done` may come after its `stable` has told the same, or once more.
+                let is_known = step == AskStep::Done
+                    && (handover == Handover::Idle || handover == Handover::Taking { set });
+                self.note(if is_known { Level::Debug } else { Level::Warning }, text);
                 if handover == Handover::Idle && self.state == State::Stable && view.peer_locum {
                     // The peer waits for something that we do not know of: what we hold tells it how it ended.
                     self.say_holdings(self.settled(), None);
@@ -240,6 +241,7 @@ impl R1 {
                 self.note(Level::Info, text);
                 self.note(Level::Info, format!("Local standby process completed [{}].", set.word()));
                 self.handover = Handover::Given { set, held, until: view.now + HANDOVER_MAX };
+                self.told = Some(view.now);
                 self.say(Body::AskResources { hold: set, step: AskStep::Done });
             }
             Handover::Giving { set, held } if view.groups.stuck(set) && view.groups.at_rest(set) => {
@@ -261,6 +263,20 @@ impl R1 {
                 });
             }
             _ => {}
+        }
+    }
+
+    /// Between nodes of Locum the word that a set has been stopped is said again once a deadtime until the other has
+    /// taken it: lost for good, it would leave both waiting.
+    pub(super) fn say_done_again(&mut self, view: &View<'_>) {
+        let due = self.told.is_none_or(|at| view.now >= at + view.deadtime);
+        if let Handover::Given { set, .. } = self.handover
+            && due
+            && view.peer_up
+            && view.peer_locum
+        {
+            self.told = Some(view.now);
+            self.say(Body::AskResources { hold: set, step: AskStep::Done });
         }
     }
 
