@@ -61,6 +61,8 @@ pub const LINGER: Duration = Duration::from_secs(2);
 pub const WAITING_MAX: usize = 64;
 /// How often the newest that was heard of a living peer is kept.
 pub const REMEMBER_EVERY: Duration = Duration::from_secs(60);
+/// The shortest interval of beats to which an impatient peer moves this node.
+pub const BEAT_MIN: Duration = Duration::from_millis(100);
 /// A node's weight when nobody has set it, as in heartbeat.
 pub const WEIGHT: u32 = 100;
 /// A lasting two-owner state is said again after this.
@@ -141,6 +143,8 @@ struct Peer {
     /// What it said after something that is still missing, by number.
     waiting: BTreeMap<u64, Message>,
     comm: Comm,
+    /// How long it waits for our beats before it takes us for dead: its `dt`.
+    waits: Option<Duration>,
     /// When it was last kept what was heard of it.
     remembered: Instant,
 }
@@ -198,6 +202,7 @@ impl Director {
             last_status: 0,
             waiting: BTreeMap::new(),
             comm: Comm::Waiting,
+            waits: None,
             remembered: now.instant,
         });
         let mut director = Self {
@@ -368,13 +373,23 @@ impl Director {
     /// The beat: a status over every link, an echo to every ping node.
     fn beat(&mut self) {
         let now = self.now.instant;
-        let keepalive = self.plan.timing.keepalive;
-        self.next_beat = self.next_beat + keepalive;
+        let every = self.beat_interval();
+        self.next_beat = self.next_beat + every;
         if self.next_beat <= now {
-            self.next_beat = now + keepalive;
+            self.next_beat = now + every;
         }
         self.say_status();
         self.ping_all();
+    }
+
+    /// keepalive; less beside a peer that would take us for dead between two such beats. A real heartbeat does: it goes by its
+    /// own deadtime as well as by ours.
+    fn beat_interval(&self) -> Duration {
+        let keepalive = self.plan.timing.keepalive;
+        match self.peer.as_ref().and_then(|peer| peer.waits) {
+            Some(waits) if waits <= keepalive * 2 => (waits / 4).max(BEAT_MIN).min(keepalive),
+            _ => keepalive,
+        }
     }
 
     fn watch_links(&mut self) {

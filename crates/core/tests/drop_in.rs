@@ -413,3 +413,32 @@ fn clients_of_ours_are_asked_for() {
         |state: &str| Body::RespondClient { client: "ipfail".into(), state: state.into(), to: "997".into() };
     assert_eq!(a.take_said(), [reply("offline")]);
 }
+
+// ---- times that do not fit ------------------------------------------------------------------------------------------
+
+#[test]
+fn a_peer_that_waits_no_longer_than_two_keepalives_hears_beats_in_time() {
+    let slow = |keepalive| {
+        let mut plan = (*plan(0, AutoFailback::Off)).clone();
+        (plan.timing.keepalive, plan.timing.deadtime) = (keepalive, keepalive * 3);
+        let mut a = Node::new(plan);
+        a.hear(beat());
+        a.said.clear();
+        a.run(Duration::from_secs(12), true);
+        let beats = a.said.iter().filter(|message| matches!(message.body, Body::Status(_))).count();
+        (
+            beats,
+            a.notes
+                .iter()
+                .filter(|(_, text)| text.contains("takes this node for dead after 1000 ms"))
+                .count(),
+        )
+    };
+    // b waits for a second: four beats in it. Said once.
+    let (beats, said) = slow(Duration::from_secs(3));
+    assert!((48..52).contains(&beats), "{beats} beats");
+    assert_eq!(said, 1);
+    let (beats, said) = slow(Duration::from_millis(400));
+    assert!((30..34).contains(&beats), "{beats} beats");
+    assert_eq!(said, 0);
+}

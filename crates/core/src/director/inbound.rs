@@ -271,6 +271,7 @@ impl Director {
     fn heard_status(&mut self, seq: u64, locum: bool, beat: crate::wire::message::Status) {
         let now = self.now.instant;
         let (warn, dead) = self.patience(beat.dead_ms);
+        self.heard_waits(beat.dead_ms.map(Duration::from_millis));
         let Some(peer) = &mut self.peer else { return };
         peer.last_status = peer.last_status.max(seq);
         let was = peer.watch.state();
@@ -308,6 +309,27 @@ impl Director {
             }
         }
         self.come_up();
+    }
+
+    /// The peer says how long it waits for our beats.
+    fn heard_waits(&mut self, waits: Option<Duration>) {
+        let before = self.beat_interval();
+        let Some(peer) = &mut self.peer else { return };
+        peer.waits = waits;
+        let every = self.beat_interval();
+        if every == before {
+            return;
+        }
+        self.next_beat = self.next_beat.min(self.now.instant + every);
+        let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
+        let waits = waits.unwrap_or_default().as_millis();
+        let text = format!(
+            "{peer} takes this node for dead after {waits} ms of silence, and keepalive is {} ms here: a beat every {} ms; \
+             write the same times into ha.cf on both nodes",
+            self.plan.timing.keepalive.as_millis(),
+            every.as_millis()
+        );
+        self.note(Level::Warning, text);
     }
 
     /// How long the peer's silence may last before it is late and silent: by its own `dt`, within bounds.
