@@ -201,7 +201,10 @@ fn is_shared(played: &Played, all: &[Played]) -> bool {
 }
 
 fn verdict(all: &[Played]) -> ExitCode {
-    let ours = all.iter().filter(|played| played.failed().is_some() && !is_shared(played, all)).count();
+    let is_ours = |played: &&Played| {
+        played.failed().is_some() && !is_shared(played, all) && !played.failed_without_locum()
+    };
+    let ours = all.iter().filter(is_ours).count();
     if ours == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -222,7 +225,11 @@ fn table(options: &Options, all: &[Played]) {
 
 fn failure(played: &Played, all: &[Played]) {
     let Some(audited) = played.failed() else { return };
-    let shared = if is_shared(played, all) { " (two real nodes fail here, too)" } else { "" };
+    let shared = match () {
+        () if played.failed_without_locum() => " (no Locum had been started)",
+        () if is_shared(played, all) => " (two real nodes fail here, too)",
+        () => "",
+    };
     println!("\n{}, {}: step {}{shared}\n  {audited}", played.pair, played.name, played.steps.len());
     print!("{}", played.evidence);
 }
@@ -245,6 +252,7 @@ fn life_json(played: &Played, all: &[Played]) -> Value {
         "name": played.name,
         "passed": played.failed().is_none(),
         "shared_with_two_real_nodes": is_shared(played, all),
+        "without_locum": played.failed_without_locum(),
         "steps": played.steps.iter().map(step).collect::<Vec<_>>(),
     })
 }
@@ -267,7 +275,18 @@ mod tests {
         };
         let mut audits = vec![step(Vec::new()); steps - 1];
         audits.push(step(vec!["x".into()]));
-        Played { pair, name: "seed-1".into(), steps: audits, evidence: String::new() }
+        Played { pair, name: "seed-1".into(), steps: audits, met_locum: true, evidence: String::new() }
+    }
+
+    #[test]
+    fn what_fails_before_a_locum_was_started_is_not_held_against_it() {
+        let alone = |pair| Played { met_locum: false, ..failed(pair, 1) };
+        let ours = alone(Pair::ALL[2]);
+        assert!(ours.failed_without_locum());
+        assert_eq!(life_json(&ours, &[])["without_locum"], true);
+        assert_eq!(verdict(std::slice::from_ref(&ours)), ExitCode::SUCCESS);
+        assert_eq!(verdict(&[ours, failed(Pair::ALL[2], 1)]), ExitCode::FAILURE, "played again, it failed");
+        assert!(!alone(Pair::ORACLE).failed_without_locum());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use super::Pair;
 use crate::daemon::Daemon;
 
 /// One node, or both at once.
@@ -110,6 +111,17 @@ pub enum Step {
     RightKey(Who),
     /// A node's files get other times, and its daemon HUP: no group may be stopped or started by that.
     Renew(Who),
+}
+
+impl Step {
+    /// Whether a Locum begins by it in a cluster of this pair.
+    pub(super) fn starts_locum(self, pair: Pair) -> bool {
+        match self {
+            Self::Start(who) => who.each().iter().any(|&place| pair.0[place] == Daemon::Locum),
+            Self::Run(_, daemon) => daemon == Daemon::Locum,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Step {
