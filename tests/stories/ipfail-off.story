@@ -46,6 +46,6 @@ client: 172.23.2.14 clustnode2
 owner: 172.23.2.14 clustnode2
 client: 172.23.2.14 clustnode2
 ---- notes
-clustnode2 info: Giving up because we were told that we have less ping nodes.
-clustnode1 info: Giving up because we were told that we have less ping nodes.
+clustnode2 info: Giving up because we
+clustnode1 info: Giving up because we
 never error

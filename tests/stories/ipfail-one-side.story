@@ -42,7 +42,7 @@ client: 172.23.2.14 clustnode1
 ---- notes
 clustnode1 warning: ping node 172.23.2.100 does not answer
 clustnode2 info: Telling other node that we have more visible ping nodes.
-clustnode1 info: Giving up because we were told that we have less ping nodes.
+clustnode1 info: Giving up because we
 clustnode2 info: clustnode1 wants to go standby [all]
 clustnode1 info: ping node 172.23.2.100 answers
 clustnode2 info: Giving up foreign resources (auto_failback).

@@ -400,6 +400,7 @@ impl Director {
                     let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
                     let text = format!("Link {peer}:{} dead.", self.plan.links[index].name);
                     self.note(Level::Warning, text);
+                    self.ipfail.iter_mut().for_each(Ipfail::note_change);
                     if breakage::is(Breakage::LinkLossIsDeath)
                         && let Some(peer) = &mut self.peer
                     {

@@ -3,7 +3,8 @@
 //! groups away.
 //!
 //! ```text
-//! a ping node came or went: my count ──► the other compares
+//! a ping node came or went,
+//! or a link died: my count ──► the other compares
 //!        it reaches more: `you_are_dead`  ──► I wait two keepalives, then go standby with all
 //!        as many: `abort_giveup`          ──► I stay; with auto_failback on, the other returns what is mine
 //!        fewer: it waits two keepalives, then goes standby with all
@@ -22,7 +23,7 @@ pub(super) struct Ipfail {
     /// How many ping nodes the peer reaches, as it last said.
     theirs: Option<u32>,
     give_up: Option<GiveUp>,
-    /// A ping node came or went: the peer is told at the next tick, when others that share its fate are known, too.
+    /// A ping node came or went, or a link died: the peer is told at the next tick, when others that share its fate are known, too.
     changed: bool,
 }
 
@@ -46,7 +47,7 @@ impl Ipfail {
         self.give_up.as_ref().map(|give_up| give_up.at)
     }
 
-    /// A ping node came or went.
+    /// A ping node came or went, or a link died.
     pub(super) fn note_change(&mut self) {
         self.changed = true;
     }
