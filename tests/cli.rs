@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
+    net::UdpSocket,
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         net::{UnixDatagram, UnixStream},
@@ -295,6 +296,62 @@ fn hup_with_a_changed_ha_cf_begins_a_new_life_that_keeps_what_runs() {
     assert_eq!(generation(&a1), born);
     assert!(a1.is_well() && a2.is_well());
     assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
+}
+
+/// What hangs on the old life goes with it: its clients, its links, its log. The new one has its own.
+#[test]
+fn hup_changes_clients_links_and_logs() {
+    let cluster = tempfile::tempdir().unwrap();
+    let (mut a1, a2) = pair(cluster.path(), 16_957);
+    let user = Command::new("id").arg("-un").output().unwrap();
+    let user = String::from_utf8(user.stdout).unwrap();
+    let change = |from: &str, to: &str| {
+        let path = a1.place.join("etc/ha.cf");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(path, text.replace(from, to)).unwrap();
+        let born = a1.status().unwrap()["generation"].as_u64();
+        a1.signal("HUP");
+        until("a new life", || {
+            a1.is_well() && a1.status().is_some_and(|status| status["generation"].as_u64() > born)
+        });
+    };
+    let client = |name: &str| {
+        let path = a1.place.join(name);
+        fs::write(&path, format!("#!/bin/sh\necho $$ > {}.pid\nexec sleep 1000\n", path.display())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        format!("respawn {} {}\n", user.trim(), path.display())
+    };
+    let pid_of = |name: &str| fs::read_to_string(a1.place.join(format!("{name}.pid"))).ok();
+    let lives = |pid: &str| Path::new("/proc").join(pid.trim()).exists();
+
+    let (first, second) = (client("first"), client("second"));
+    change("auto_failback on\n", &format!("auto_failback on\n{first}"));
+    until("the client runs", || pid_of("first").is_some_and(|pid| lives(&pid)));
+    change(&first, &second);
+    until("the other client runs", || pid_of("second").is_some_and(|pid| lives(&pid)));
+    let gone = pid_of("first").unwrap();
+    until("the first one has ended", || !lives(&gone));
+
+    // Another link beside the one on which the other node is heard, and another log.
+    let other = a1.place.join("other-log");
+    let is_free = || UdpSocket::bind("0.0.0.0:16959").is_ok();
+    assert!(is_free(), "nobody listens there");
+    change("keepalive", "mcast lo 239.255.6.95 16959 1 1\nkeepalive");
+    assert!(!is_free(), "the new life listens on its new link");
+    change(&a1.place.join("log").display().to_string(), &other.display().to_string());
+    until("the new log is used", || {
+        fs::read_to_string(&other).is_ok_and(|text| text.contains("going on with"))
+    });
+    let old = a1.log();
+
+    assert!(a1.is_well() && a2.is_well());
+    assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
+    let last = pid_of("second").unwrap();
+    assert_eq!(a1.said(&["stop"]).0, 0);
+    a1.ended();
+    assert!(!lives(&last), "a client outlives its daemon");
+    assert_eq!(a1.log(), old, "the old log is written to no more");
 }
 
 fn parameters(mut control: UnixStream) -> String {
