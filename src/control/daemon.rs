@@ -837,6 +837,7 @@ fn in_words(order: Order) -> String {
         Order::Takeover(set) => format!("takeover {}", set.word()),
         Order::Leave => "stop".to_owned(),
         Order::Renew => "renewal".to_owned(),
+        Order::Native { order, .. } => order.to_string(),
     }
 }
 

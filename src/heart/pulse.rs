@@ -407,6 +407,8 @@ impl Pulse {
                 Action::Reply { order, answer } => self.send_up(Up::Reply { order, answer }),
                 Action::Remember { node, heard } => self.send_up(Up::Remember { node, heard }),
                 Action::Note(note) => self.send_note(note),
+                // Of the native dialect alone.
+                Action::SendTo { .. } | Action::Gate { .. } | Action::Write(_) => {}
                 Action::Exit { clean, restart, keeps } => {
                     if let Some((level, text)) = self.dog.take().map(|dog| dog.leave(clean)) {
                         self.note(level, text);

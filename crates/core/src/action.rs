@@ -1,14 +1,15 @@
 //! What the director wants done. The driver performs these in order and returns what came of them as events.
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
+use core::net::SocketAddr;
 
 use crate::{
-    claims::Ballot,
+    claims::{Ballot, Durable},
     event::{OrderId, Ticket},
     note::Note,
-    plan::{LinkIndex, NodeIndex, PingIndex, ResourceId},
+    plan::{GroupIndex, LinkIndex, NodeIndex, PingIndex, ResourceId},
     sequence::Heard,
-    time::Duration,
+    time::{Duration, Instant},
     wire::message::Holding,
 };
 
@@ -19,6 +20,15 @@ pub enum Action {
     Send {
         /// The link.
         link: LinkIndex,
+        /// A whole frame, in the framing of that link.
+        bytes: Arc<[u8]>,
+    },
+    /// Send a frame from a link's own socket to this address: where a member was last heard whose address no file tells.
+    SendTo {
+        /// The link.
+        link: LinkIndex,
+        /// Where to.
+        to: SocketAddr,
         /// A whole frame, in the framing of that link.
         bytes: Arc<[u8]>,
     },
@@ -54,11 +64,21 @@ pub enum Action {
     /// Keep on disk the newest that was heard of a node, so that recordings replayed after our own restart cannot keep
     /// a dead peer alive. Need not be waited for, but should be done before the daemon ends.
     Remember {
-        /// Of whom.
+        /// Of whom; in a native cluster a witness is counted after all nodes.
         node: NodeIndex,
         /// What.
         heard: Heard,
     },
+    /// The group's addresses may answer for so long, and not longer; `None` shuts its gate at once. Not answered.
+    Gate {
+        /// Whose.
+        group: GroupIndex,
+        /// Under which lease.
+        lease: Option<GateLease>,
+    },
+    /// Write this to the ledger's file and sync it; answered by [`crate::event::Event::Written`], always, once, in order.
+    /// One at a time.
+    Write(Durable),
     /// Reset a node with the device of [`crate::plan::Plan::fencing`], so that it surely holds nothing any more. Answered
     /// by [`crate::event::Event::Fenced`] with the same ticket, always, exactly once, and in a bounded time.
     Fence {
@@ -90,6 +110,18 @@ pub enum Action {
         /// What runs and goes on running: the next life is to be told ([`crate::director::Identity::keeps`]).
         keeps: Option<Holding>,
     },
+}
+
+/// What a gate is told of the lease under which it stands open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateLease {
+    /// Its end, by the core's clock.
+    pub until: Instant,
+    /// When the beat or proposal was sent on which it rests: a gate that a rival has shut is opened only by what was sent
+    /// after that.
+    pub sent: Instant,
+    /// The claim's ballot: a rival's that is above it shuts the gate. [`Ballot::ZERO`] where there are no claims.
+    pub ballot: Ballot,
 }
 
 /// What an agent is asked to do.

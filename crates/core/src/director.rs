@@ -14,11 +14,7 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::{
-    cmp::Ordering,
-    fmt::{self, Display},
-    net::IpAddr,
-};
+use core::{cmp::Ordering, fmt::Display};
 
 use crate::{
     action::{Action, Answer},
@@ -30,6 +26,7 @@ use crate::{
     note::{Escaped, Level, Note},
     plan::{AutoFailback, GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
     r1::{R1, State, Step, View},
+    refusals::Refusals,
     sequence::{Again, Heard, Life, Received, Sent, Verdict},
     status::{self, Status},
     time::{Duration, Instant, Now},
@@ -42,12 +39,10 @@ use crate::{
 mod inbound;
 mod ipfail;
 mod outbound;
-mod refusals;
 mod report;
 mod scripts;
 
 use ipfail::Ipfail;
-use refusals::Refusals;
 
 /// The version of Locum's extension to R1 that our status carries.
 pub const LOCUM_VERSION: u32 = 1;
@@ -265,6 +260,8 @@ impl Director {
                     }
                 }
             }
+            // Nothing of R1 waits for the disk.
+            Event::Written { .. } => {}
             Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
             Event::Order { id, order } => self.order(id, order),
@@ -591,6 +588,10 @@ impl Director {
                 self.with_r1(|r1, view| r1.order_leave(view, Some(id)));
             }
             Order::Renew => self.with_r1(|r1, view| r1.order_renew(view, id)),
+            Order::Native { .. } => {
+                let text = "this cluster speaks heartbeat's dialect (ha.cf): use `locum standby` and `locum takeover`";
+                self.out.push_back(Action::Reply { order: id, answer: Answer::Refused(text.into()) });
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use core::{fmt, net::SocketAddr};
 
 use crate::{
     auth::Keys,
+    native,
     plan::{LinkIndex, PingIndex, ResourceId},
     wire::message::Holding,
 };
@@ -50,6 +51,11 @@ pub enum Event<'a> {
         ticket: Ticket,
         /// Whether the node is reset.
         outcome: FenceOutcome,
+    },
+    /// What [`crate::action::Action::Write`] asked for is on disk, or nobody knows.
+    Written {
+        /// It is on disk.
+        ok: bool,
     },
     /// A local script wrote a message to the FIFO: its fields, `t` first. Not trusted beyond being local: what is wrong
     /// with it ends in a line of the log.
@@ -165,4 +171,11 @@ pub enum Order {
     /// HUP with changed files: end this life and keep what runs, for the next one to go on with. Done at once, or
     /// refused.
     Renew,
+    /// What only a native cluster knows.
+    Native {
+        /// What is asked.
+        order: native::node::Order,
+        /// Which user of this machine asks, by number: `status` shows who pinned what.
+        user: u32,
+    },
 }

@@ -29,6 +29,7 @@ pub mod native;
 pub mod note;
 pub mod plan;
 pub mod r1;
+mod refusals;
 pub mod sequence;
 pub mod status;
 pub mod time;

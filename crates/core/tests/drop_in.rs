@@ -138,6 +138,9 @@ impl Node {
                 Action::Note(note) => self.notes.push((note.level, note.text)),
                 Action::Reply { answer, .. } => self.answers.push(answer),
                 Action::Exit { .. } => self.exited = true,
+                action @ (Action::SendTo { .. } | Action::Gate { .. } | Action::Write(_)) => {
+                    panic!("R1 has no {action:?}")
+                }
                 Action::Send { .. } | Action::Ping { .. } | Action::Announce(_) | Action::Remember { .. } => {
                 }
             }

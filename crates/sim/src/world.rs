@@ -620,6 +620,9 @@ impl World {
                 }
             }
             Action::Note(note) => self.notes.push(Noted { at: self.now, daemon, note }),
+            Action::SendTo { .. } | Action::Gate { .. } | Action::Write(_) => {
+                self.checks.fault(format!("daemon {daemon} wants what R1 does not have"));
+            }
             Action::Exit { keeps: Some(keeps), .. } => self.renewed(daemon, keeps),
             Action::Exit { clean, restart, keeps: None } => {
                 if clean {

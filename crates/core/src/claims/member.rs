@@ -182,13 +182,17 @@ impl Member {
     /// business to claim.
     #[must_use]
     pub fn is_heard(&self, now: Instant) -> bool {
+        let voters = &self.settings.voters;
+        voters.members.iter().filter(|voter| self.is_heard_by(now, **voter)).count() >= voters.majority()
+    }
+
+    /// Whether this member has heard a beat of ours that is younger than a lease, and we have heard it say so.
+    #[must_use]
+    pub fn is_heard_by(&self, now: Instant, member: MemberIndex) -> bool {
         let oldest = self.sent.iter().find(|(_, at)| now.since(*at) < self.settings.lease.length);
         let Some((oldest, _)) = oldest else { return false };
-        let heard = |voter: &&MemberIndex| {
-            **voter == self.settings.me
-                || self.peers.get(voter).is_some_and(|peer| peer.echoed >= *oldest && peer.echoed > 0)
-        };
-        self.settings.voters.members.iter().filter(heard).count() >= self.settings.voters.majority()
+        member == self.settings.me
+            || self.peers.get(&member).is_some_and(|peer| peer.echoed >= *oldest && peer.echoed > 0)
     }
 
     // ---- what is asked of it ---------------------------------------------

@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     breakage::{self, Breakage},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 mod claimant;
@@ -192,6 +192,13 @@ impl Lease {
     pub fn owner(&self) -> Duration {
         let margin = if breakage::is(Breakage::NoMargin) { Duration::ZERO } else { self.margin };
         self.length.saturating_sub(margin)
+    }
+
+    /// When that was sent on which a lease rests that its owner counts until then.
+    #[must_use]
+    pub fn sent(&self, until: Instant) -> Instant {
+        let owner = u64::try_from(self.owner().as_nanos()).unwrap_or(u64::MAX);
+        Instant::from_nanos(until.as_nanos().saturating_sub(owner))
     }
 }
 

@@ -3,14 +3,18 @@
 //! * [`plan`] is that file, checked, as plain values ([`crate::config::locum_toml`] makes it);
 //! * [`timing`] derives every time from the one number that the file gives;
 //! * [`meaning`] writes a plan as short lines, by which nodes compare what their files say;
-//! * [`wire`] writes and reads frames.
+//! * [`node`] is the mind, which speaks in [`word`]s; [`wire`] writes and reads them as frames;
+//! * [`director`] joins the two, and looks after links and keys: it is what a driver drives;
+//! * [`status`] is what a person may see of it.
 
+pub mod director;
 pub mod meaning;
 pub mod node;
 pub mod ownership;
 pub mod placement;
 pub mod plan;
 mod specs;
+pub mod status;
 pub mod timing;
 pub mod wire;
 pub mod word;

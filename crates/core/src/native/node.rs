@@ -13,6 +13,7 @@ use alloc::{
     vec,
     vec::Vec,
 };
+use core::fmt;
 
 use super::{
     meaning,
@@ -21,7 +22,7 @@ use super::{
     word::{BEAT_LIST_MAX, Beat, Word},
 };
 use crate::{
-    action::{self, Answer},
+    action::{self, Answer, GateLease},
     claims::{Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Settings, To, Voters},
     event::{OrderId, Outcome, Ticket},
     group::{Groups, News, Phase},
@@ -90,6 +91,23 @@ pub enum Order {
     Leave,
 }
 
+/// For the log; groups and nodes by number.
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Move(group, Some(to)) => write!(f, "move of group {} to node {}", group.0, to.0),
+            Self::Move(group, None) => write!(f, "move of group {}", group.0),
+            Self::Standby => f.write_str("standby"),
+            Self::Online => f.write_str("online"),
+            Self::Maintenance(on) => write!(f, "maintenance {}", if *on { "on" } else { "off" }),
+            Self::Freeze(group, on) => {
+                write!(f, "{} of group {}", if *on { "freeze" } else { "thaw" }, group.0)
+            }
+            Self::Leave => f.write_str("stop"),
+        }
+    }
+}
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -100,16 +118,7 @@ pub enum Action {
         /// What.
         word: Word,
     },
-    /// Write this to the ledger's file and sync it; answered by [`Event::Written`], always, once, in order.
-    Write(Durable),
-    /// The group's addresses may answer until then, and not longer; `None` shuts them at once.
-    Gate {
-        /// Whose.
-        group: GroupIndex,
-        /// The end of the lease, by our own clock.
-        until: Option<Instant>,
-    },
-    /// What both dialects ask of the hands.
+    /// What is asked of the hands.
     Hands(action::Action),
 }
 
@@ -120,9 +129,13 @@ pub struct Identity {
     pub generation: u64,
     /// The ledger's content; `None` if there is no file of this cluster.
     pub ledger: Option<Durable>,
+    /// What an earlier life left running and could not be stopped.
+    pub stuck: Vec<ResourceId>,
     /// Any number.
     pub seed: u64,
 }
+
+mod report;
 
 #[derive(Debug)]
 struct Peer {
@@ -152,11 +165,13 @@ pub struct Node {
     peers: Vec<Peer>,
     ownership: Ownership,
     groups: Groups,
-    /// By group: the gate is meant to be open, and the deadline that it was told.
-    gates: Vec<(bool, Option<Instant>)>,
+    /// By group: the gate is meant to be open, and the lease that it was told.
+    gates: Vec<(bool, Option<GateLease>)>,
     next_beat: Instant,
     /// Something changed that matters for who should own what.
     stirred: bool,
+    /// A majority of the voters hears us.
+    is_heard: bool,
     /// Orders that another node's person gave, by the id that we gave them.
     asked: BTreeMap<OrderId, (MemberIndex, u64)>,
     /// The id that the last of those got.
@@ -201,10 +216,11 @@ impl Node {
             member: Member::new(now, settings, identity.ledger),
             peers: (0..plan.nodes.len() + plan.witnesses.len()).map(|_| peer()).collect(),
             ownership: Ownership::new(&plan, identity.seed),
-            groups: Groups::new(plan.specs(), &[]),
+            groups: Groups::new(plan.specs(), &identity.stuck),
             gates: vec![(false, None); plan.groups.len()],
             next_beat: now,
             stirred: true,
+            is_heard: false,
             asked: BTreeMap::new(),
             last_asked: u64::MAX,
             passed: BTreeMap::new(),
@@ -235,6 +251,12 @@ impl Node {
         }
         self.tick();
         self.settle();
+    }
+
+    /// From now on, or no longer, this node claims nothing, because the links that it would rely on are not tested yet.
+    pub fn wait_for_links(&mut self, wait: bool) {
+        self.stirred = true;
+        self.ownership.wait_for_links(wait);
     }
 
     /// The next thing to do, oldest first.
@@ -305,6 +327,8 @@ impl Node {
         self.member.tick(now);
         self.groups.tick(now, &mut self.hands);
         self.watch_peers();
+        let is_heard = self.member.is_heard(now);
+        self.stirred |= core::mem::replace(&mut self.is_heard, is_heard) != is_heard;
         let overdue: Vec<OrderId> =
             self.passed.extract_if(.., |_, until| *until <= now).map(|(id, _)| id).collect();
         for id in overdue {
@@ -596,13 +620,14 @@ impl Node {
         }
         self.tell_running();
         self.tell_gates();
+        if let Some(durable) = self.member.write() {
+            self.hands.push_back(action::Action::Write(durable));
+        }
+        // A gate is shut before its group's release is said.
+        self.out.extend(self.hands.drain(..).map(Action::Hands));
         for Envelope { to, message } in self.member.take_out() {
             self.send(to, Word::Claims(message));
         }
-        if let Some(durable) = self.member.write() {
-            self.out.push_back(Action::Write(durable));
-        }
-        self.out.extend(self.hands.drain(..).map(Action::Hands));
         let has_left = self.with_view(|ownership, view| {
             let phases = self.phases();
             Some(ownership.has_left(&View { phases: &phases, ..*view }))
@@ -666,11 +691,14 @@ impl Node {
     fn tell_gates(&mut self) {
         for (index, (open, told)) in self.gates.iter_mut().enumerate() {
             let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[index]));
-            let until = held.map(|held| held.until).filter(|_| *open);
-            if until != *told {
-                *told = until;
-                self.hands.drain(..).for_each(|action| self.out.push_back(Action::Hands(action)));
-                self.out.push_back(Action::Gate { group: GroupIndex(index), until });
+            let lease = held.filter(|_| *open).map(|held| GateLease {
+                until: held.until,
+                sent: self.member.settings().lease.sent(held.until),
+                ballot: held.claim.ballot,
+            });
+            if lease != *told {
+                *told = lease;
+                self.hands.push_back(action::Action::Gate { group: GroupIndex(index), lease });
             }
         }
     }

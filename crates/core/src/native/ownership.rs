@@ -165,6 +165,8 @@ pub struct Ownership {
     desks: Vec<Desk>,
     standby: bool,
     maintenance: bool,
+    /// Nothing is claimed before the links are tested.
+    waits_for_links: bool,
     leaving: Option<Option<OrderId>>,
     random: u64,
     /// The last ranking, and what it was made of.
@@ -180,6 +182,7 @@ impl Ownership {
             desks: plan.groups.iter().map(|_| Desk::default()).collect(),
             standby: false,
             maintenance: false,
+            waits_for_links: false,
             leaving: None,
             random: seed | 1,
             ranking: None,
@@ -196,6 +199,11 @@ impl Ownership {
     #[must_use]
     pub const fn is_standby(&self) -> bool {
         self.standby || self.leaving.is_some()
+    }
+
+    /// From now on nothing is claimed, or no longer so.
+    pub const fn wait_for_links(&mut self, wait: bool) {
+        self.waits_for_links = wait;
     }
 
     /// What could not be run here, and is not tried again yet.
@@ -512,13 +520,19 @@ impl Ownership {
             }
             return;
         }
+        if self.waits_for_links || !view.member.is_heard(view.now) {
+            // Turns are counted from the moment at which there is a choice: on a cluster that has just been switched on,
+            // nodes would take theirs all at once otherwise.
+            desk.free_since = None;
+            return;
+        }
         let free_since = *desk.free_since.get_or_insert(view.now);
         let named = desk.named;
         let not_before = desk.not_before;
         if claiming || desk.lapsed || desk.unable.is_some() || self.is_standby() || not_before > view.now {
             return;
         }
-        if !view.at_rest(group) || !view.member.is_heard(view.now) {
+        if !view.at_rest(group) {
             return;
         }
         let Some(rank) = self.ranking(group).iter().position(|node| *node == view.me) else { return };

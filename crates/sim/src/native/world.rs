@@ -334,7 +334,8 @@ impl World {
     fn begin(&mut self, member: usize) {
         let seed = self.rng.bits();
         let machine = &mut self.machines[member];
-        let identity = Identity { generation: machine.life, ledger: machine.file.clone(), seed };
+        let identity =
+            Identity { generation: machine.life, ledger: machine.file.clone(), stuck: vec![], seed };
         let now = machine.clock.at(self.now);
         machine.node = Some(Node::new(Arc::clone(&machine.plan), identity, now));
         self.perform(member);
@@ -490,13 +491,6 @@ impl World {
         while let Some(action) = self.machines[member].node.as_mut().and_then(Node::poll) {
             match action {
                 Action::Send { to, word } => self.send(member, to, word),
-                Action::Write(durable) => {
-                    let ok = self.machines[member].disk_works;
-                    self.machines[member].writing = Some(durable.clone());
-                    let takes = 200_000 + self.rng.below(20_000_000);
-                    self.schedule(member, takes, What::Written { durable: Box::new(durable), ok });
-                }
-                Action::Gate { group, until } => self.gate(member, group, until),
                 Action::Hands(action) => self.hands(member, action),
             }
         }
@@ -515,6 +509,13 @@ impl World {
             action::Action::Run { ticket, resource, operation, limit, .. } => {
                 self.run(member, ticket, resource, operation, limit);
             }
+            action::Action::Write(durable) => {
+                let ok = self.machines[member].disk_works;
+                self.machines[member].writing = Some(durable.clone());
+                let takes = 200_000 + self.rng.below(20_000_000);
+                self.schedule(member, takes, What::Written { durable: Box::new(durable), ok });
+            }
+            action::Action::Gate { group, lease } => self.gate(member, group, lease.map(|lease| lease.until)),
             action::Action::Note(note) => {
                 let group = note.group.unwrap_or_default();
                 self.say(member, &format!("{group} {}", note.text));

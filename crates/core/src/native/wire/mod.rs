@@ -74,6 +74,9 @@ pub enum Refusal {
     /// It is about a member that is none of ours: the configurations differ.
     #[error("a message about a member that is not known here")]
     UnknownMember,
+    /// Its sender may not speak on the link on which it came: a witness's key is good for that witness alone.
+    #[error("the sender `{0}` may not speak on this link")]
+    WrongLink(String),
     /// Its list would be longer than what is kept of one member.
     #[error("a list longer than {PARTS_BYTES_MAX} bytes")]
     TooMuch,
@@ -89,6 +92,7 @@ impl Refusal {
             Self::WeakKey => "weak-key",
             Self::Head(_) => "head",
             Self::UnknownSender(_) => "unknown-sender",
+            Self::WrongLink(_) => "wrong-link",
             Self::Own => "own",
             Self::SameName => "same-name",
             Self::Replayed => "replayed",
@@ -211,11 +215,25 @@ impl Wire {
         parcel.map(|parcel| frame::cut(&head, &parcel, &mut self.next)).unwrap_or_default()
     }
 
-    /// Takes a frame.
+    /// Takes a frame of anybody.
     ///
     /// # Errors
     /// Why nothing follows from it.
     pub fn read(&mut self, now: Instant, bytes: &[u8], keys: &Keys) -> Result<Received, Refusal> {
+        self.read_of(now, bytes, keys, |_| true)
+    }
+
+    /// Takes a frame that came where only some members may speak.
+    ///
+    /// # Errors
+    /// Why nothing follows from it.
+    pub fn read_of(
+        &mut self,
+        now: Instant,
+        bytes: &[u8],
+        keys: &Keys,
+        may_speak: impl FnOnce(MemberIndex) -> bool,
+    ) -> Result<Received, Refusal> {
         let mut opened = frame::open(bytes, keys, &self.cluster)?;
         let Some(from) = self.members.named(&opened.src) else {
             return Err(Refusal::UnknownSender(opened.src));
@@ -223,6 +241,9 @@ impl Wire {
         if from == self.me {
             let sent = (opened.generation, opened.number) < (self.generation, self.next);
             return Err(if sent { Refusal::Own } else { Refusal::SameName });
+        }
+        if !may_speak(from) {
+            return Err(Refusal::WrongLink(opened.src));
         }
         let peer = self.peers.entry(from).or_default();
         let verdict = peer.window.take(opened.generation, opened.number);

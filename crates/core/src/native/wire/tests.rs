@@ -789,6 +789,7 @@ fn names_of_refusals_are_all_different() {
         Refusal::WeakKey,
         Refusal::Head("t"),
         Refusal::UnknownSender("x".into()),
+        Refusal::WrongLink("x".into()),
         Refusal::Own,
         Refusal::SameName,
         Refusal::Replayed,

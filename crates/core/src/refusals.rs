@@ -1,7 +1,21 @@
 //! Refused frames, for the log: the first of a sender at once, and then once a minute how many more there were and why.
 //! However many senders there are or are pretended, the lines are bounded, and so is what is kept.
 
-use super::*;
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::{
+    fmt::{self, Display},
+    net::IpAddr,
+};
+
+use crate::{
+    event::Source,
+    time::{Duration, Instant},
+};
 
 /// A refused sender is worth one line in this time.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -10,7 +24,7 @@ const SENDERS_MAX: usize = 32;
 
 /// What was refused of whom in the minute that runs.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+pub(crate) struct Refusals {
     senders: BTreeMap<Sender, Account>,
     /// When the first of their minutes ends.
     due: Option<Instant>,
@@ -38,7 +52,7 @@ struct Account {
 
 impl Refusals {
     /// Keeps the books of one refused frame; the line for the log if it is the sender's first in its minute.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         now: Instant,
         from: Source,
@@ -68,7 +82,7 @@ impl Refusals {
     }
 
     /// The line of a sender whose minute is over and who was refused again in it. One who was not is forgotten.
-    pub(super) fn tell(&mut self, now: Instant) -> Option<String> {
+    pub(crate) fn tell(&mut self, now: Instant) -> Option<String> {
         if self.due.is_none_or(|due| now < due) {
             return None;
         }
@@ -92,7 +106,7 @@ impl Refusals {
     }
 
     /// When [`Self::tell`] has something to do.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.due
     }
 

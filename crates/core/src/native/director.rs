@@ -1,0 +1,410 @@
+//! The front room of a native member: bytes go in, bytes come out. It is driven as [`crate::director::Director`] is: feed
+//! one event with [`Director::handle`], then perform everything that [`Director::poll`] gives, oldest first, before the
+//! next event; wake it with [`Event::Tick`] no later than [`Director::deadline`].
+//!
+//! ```text
+//!  frame ─► wire: key, cluster, sender, number ─► links ─► versions ─► node ─► words ─► wire ─► a frame for each link
+//! ```
+//!
+//! The mind itself is [`Node`]. What is added here is what concerns bytes: keys and their roll-over, refusals, which links
+//! carry frames which way, versions of the protocol, what must be remembered against replays, and who pinned what.
+//!
+//! Links are numbered as in the plan; after them comes one for each witness: on a node and on another witness the way to
+//! that witness's address, on the witness itself its own socket, from which it answers whoever it hears
+//! ([`Action::SendTo`]).
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
+use core::fmt::Display;
+
+use self::links::Links;
+use super::{
+    node::{self, Node},
+    plan::{self, Plan, Secret, WitnessIndex},
+    status::PinKind,
+    wire::{PROTOCOL, Reach, Versions, Wire, members::Members},
+    word::Word,
+};
+use crate::{
+    action::{Action, Answer},
+    auth::{Key, Keys, Method},
+    claims::{Durable, MemberIndex, To},
+    event::{Carrier, Event, Order, OrderId, Source},
+    note::{Level, Note},
+    plan::{GroupIndex, LinkIndex, NodeIndex, ResourceId},
+    refusals::Refusals,
+    sequence::Heard,
+    status::Frames,
+    time::{Duration, Instant, Now},
+    wire::frame::Framing,
+};
+
+mod inbound;
+mod links;
+mod outbound;
+mod report;
+#[cfg(test)]
+mod tests;
+
+/// How often the newest that was heard of a living member is kept.
+pub const REMEMBER_EVERY: Duration = Duration::from_secs(60);
+/// Most foreign clusters that are told apart; the frames of more are counted together.
+pub const FOREIGN_MAX: usize = 16;
+
+/// What a member is born with: from the state directory and the sweep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// This start's generation; larger than any before.
+    pub generation: u64,
+    /// The ledger's content; `None` if there is no file of this cluster and member.
+    pub ledger: Option<Durable>,
+    /// The newest that was heard of other members before this start, as [`Action::Remember`] told it.
+    pub heard: Vec<(NodeIndex, Heard)>,
+    /// What an earlier life left running and could not be stopped.
+    pub stuck: Vec<ResourceId>,
+    /// Any number.
+    pub seed: u64,
+}
+
+/// The mind of one member. See the module's text.
+#[derive(Debug)]
+pub struct Director {
+    plan: Arc<Plan>,
+    keys: Keys,
+    /// By witness: the keys of the way to it, where they are not the cluster's.
+    witness_keys: Vec<Option<Keys>>,
+    generation: u64,
+    now: Now,
+    started: Instant,
+    node: Node,
+    wire: Wire,
+    links: Links,
+    /// By link: why this machine itself says that it carries nothing.
+    down: Vec<Option<String>>,
+    /// By member.
+    peers: Vec<Peer>,
+    refusals: Refusals,
+    foreign: BTreeMap<String, u64>,
+    frames: Frames,
+    pins: BTreeMap<(PinKind, Option<GroupIndex>), Pinned>,
+    /// The order to leave that waits for its answer.
+    leaving: Option<OrderId>,
+    /// Nothing is claimed before the links are tested.
+    waits_for_links: bool,
+    out: VecDeque<Action>,
+}
+
+/// What is known of another member's frames.
+#[derive(Clone, Debug)]
+struct Peer {
+    /// Which protocols it speaks, in this of its lives. Nothing that it says counts before its first beat has said that.
+    versions: Option<(u64, Versions)>,
+    /// It was told that there is no common one.
+    refused: bool,
+    /// The number of the key that signs its frames.
+    key: Option<u8>,
+    /// What was last kept of it, and when.
+    remembered: (Option<Heard>, Instant),
+}
+
+/// Who pinned something, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Pinned {
+    since: Instant,
+    user: u32,
+}
+
+impl Director {
+    /// A member that has just started, has swept what an earlier life left, and has heard nobody. `keys`: the cluster's.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, keys: Keys, identity: Identity, now: Now) -> Self {
+        let Identity { generation, ledger, heard, stuck, seed } = identity;
+        let instant = now.instant;
+        let mut node =
+            Node::new(Arc::clone(&plan), node::Identity { generation, ledger, stuck, seed }, instant);
+        let members = Members::of(&plan);
+        let mut wire = Wire::new(plan.cluster.clone(), members, node.me(), generation, plan.timing.lease);
+        for (member, heard) in heard {
+            if let Ok(member) = u8::try_from(member.0) {
+                wire.remember(MemberIndex(member), heard);
+            }
+        }
+        let links = Links::new(&plan, instant);
+        let peer = Peer { versions: None, refused: false, key: None, remembered: (None, instant) };
+        node.wait_for_links(true);
+        let mut director = Self {
+            keys,
+            witness_keys: plan.witnesses.iter().map(|witness| witness.key.map(keys_of)).collect(),
+            generation,
+            now,
+            started: instant,
+            node,
+            wire,
+            down: alloc::vec![None; links.count()],
+            links,
+            peers: alloc::vec![peer; plan.nodes.len() + plan.witnesses.len()],
+            refusals: Refusals::default(),
+            foreign: BTreeMap::new(),
+            frames: Frames::default(),
+            pins: BTreeMap::new(),
+            leaving: None,
+            waits_for_links: true,
+            out: VecDeque::new(),
+            plan,
+        };
+        director.note(Level::Info, format!("generation {generation} of {}", director.my_name()));
+        director.settle();
+        director
+    }
+
+    /// Something happened. Call [`Self::poll`] until it is empty before the next event.
+    pub fn handle(&mut self, now: Now, event: Event<'_>) {
+        let due = self.deadline().max(self.now.instant);
+        self.now = Now { instant: now.instant.max(self.now.instant), unix_seconds: now.unix_seconds };
+        let late = self.now.instant.since(due);
+        if late >= self.plan.timing.silent / 2 {
+            // The node says so.
+            self.links.forgive(self.now.instant, late);
+        }
+        if self.waits_for_links && self.links.are_tested(self.now.instant) {
+            self.waits_for_links = false;
+            self.node.wait_for_links(false);
+        }
+        match event {
+            Event::Tick => self.tell_node(node::Event::Tick),
+            Event::Frame { link, from, bytes } => self.frame(link, from, bytes),
+            Event::Link { link, state } => self.carrier(link, state),
+            Event::Done { ticket, outcome } => self.tell_node(node::Event::Done { ticket, outcome }),
+            Event::Written { ok } => {
+                if !ok {
+                    let text = "the ledger could not be written: this member grants nothing and claims nothing new until \
+                                it is started again; see to the disk of the state directory";
+                    self.note(Level::Critical, text.to_string());
+                }
+                self.tell_node(node::Event::Written { ok });
+            }
+            Event::AddressGone(resource) => self.tell_node(node::Event::AddressGone(resource)),
+            Event::Order { id, order } => self.order(id, order),
+            Event::Keys(keys) => {
+                self.note(Level::Info, format!("keys reread; signing with key {}", keys.signing().number));
+                self.keys = keys;
+                // The numbers of keys may have changed with the file.
+                self.peers.iter_mut().for_each(|peer| peer.key = None);
+            }
+            // What belongs to heartbeat's dialect: ping nodes, fencing devices, the FIFO, the load.
+            Event::Echo { .. } | Event::Fenced { .. } | Event::Script(_) | Event::Load(_) => {}
+        }
+        self.settle();
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.out.pop_front()
+    }
+
+    /// When to wake it with [`Event::Tick`] at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.refusals.deadline().map_or(self.node.deadline(), |at| at.min(self.node.deadline()))
+    }
+
+    /// Whether this member takes part: what it claims or grants counts. Groups may be started from then on.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.node.member().is_heard(self.now.instant)
+    }
+
+    /// When the next beat is due: it moves with every beat.
+    #[must_use]
+    pub const fn next_beat(&self) -> Instant {
+        self.node.next_beat()
+    }
+
+    /// The mind behind it.
+    #[must_use]
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    fn tell_node(&mut self, event: node::Event) {
+        self.node.handle(self.now.instant, event);
+    }
+
+    /// Carries out what the node wants, until it wants no more.
+    fn settle(&mut self) {
+        let now = self.now.instant;
+        while let Some(action) = self.node.poll() {
+            match action {
+                node::Action::Send { to, word } => self.say(to, &word),
+                node::Action::Hands(Action::Exit { clean, restart, keeps }) => {
+                    if let Some(order) = self.leaving.take() {
+                        let answer = Answer::Done("everything is handed over; this node leaves".into());
+                        self.out.push_back(Action::Reply { order, answer });
+                    }
+                    self.remember_all(Duration::ZERO);
+                    self.out.push_back(Action::Exit { clean, restart, keeps });
+                }
+                node::Action::Hands(action) => self.out.push_back(action),
+            }
+        }
+        while let Some(line) = self.refusals.tell(now) {
+            self.note(Level::Warning, line);
+        }
+    }
+
+    // ---- what people ask for ---------------------------------------------
+
+    fn order(&mut self, id: OrderId, order: Order) {
+        let refused = |text: &str| Answer::Refused(text.into());
+        let answer = match order {
+            Order::Native { order: node::Order::Leave, .. } | Order::Leave => return self.leave(id),
+            Order::Native { order, user } => match self.check(order) {
+                Ok(()) => {
+                    self.pin(order, user);
+                    return self.tell_node(node::Event::Order { id, order });
+                }
+                Err(answer) => answer,
+            },
+            Order::Standby(_) | Order::Takeover(_) => refused(
+                "this cluster has locum.toml, and no sets: use `locum move`, `locum standby`, `locum online`",
+            ),
+            Order::Renew => {
+                refused("a native member is not renewed: stop it and start it; others go on meanwhile")
+            }
+        };
+        self.out.push_back(Action::Reply { order: id, answer });
+    }
+
+    /// What cannot be asked of this member.
+    fn check(&self, order: node::Order) -> Result<(), Answer> {
+        let unknown = |what: &str| Err(Answer::Refused(format!("this member's file has no such {what}")));
+        let of = match order {
+            node::Order::Move(group, _) | node::Order::Freeze(group, _) => Some(group),
+            _ => None,
+        };
+        if of.is_some_and(|group| group.0 >= self.plan.groups.len()) {
+            return unknown("group");
+        }
+        if let node::Order::Move(_, Some(to)) = order
+            && to.0 >= self.plan.nodes.len()
+        {
+            return unknown("node");
+        }
+        if matches!(self.plan.me, plan::Member::Witness(_)) && !matches!(order, node::Order::Move(..)) {
+            return Err(Answer::Refused("a witness runs nothing; ask a node".into()));
+        }
+        Ok(())
+    }
+
+    /// Remembers who asked for something that lasts.
+    fn pin(&mut self, order: node::Order, user: u32) {
+        let (kind, group, on) = match order {
+            node::Order::Standby => (PinKind::Standby, None, true),
+            node::Order::Online => (PinKind::Standby, None, false),
+            node::Order::Maintenance(on) => (PinKind::Maintenance, None, on),
+            node::Order::Freeze(group, on) => (PinKind::Frozen, Some(group), on),
+            node::Order::Move(..) | node::Order::Leave => return,
+        };
+        let since = self.now.instant;
+        if on {
+            self.pins.entry((kind, group)).or_insert(Pinned { since, user });
+        } else {
+            self.pins.remove(&(kind, group));
+        }
+    }
+
+    /// A node hands everything over first; a witness has nothing.
+    fn leave(&mut self, id: OrderId) {
+        if self.leaving.is_some() {
+            let answer = Answer::Refused("this member is leaving already".into());
+            return self.out.push_back(Action::Reply { order: id, answer });
+        }
+        if matches!(self.plan.me, plan::Member::Witness(_)) {
+            let answer = Answer::Done("the witness leaves".into());
+            self.out.push_back(Action::Reply { order: id, answer });
+            self.remember_all(Duration::ZERO);
+            return self.out.push_back(Action::Exit { clean: true, restart: None, keeps: None });
+        }
+        self.leaving = Some(id);
+        self.tell_node(node::Event::Order { id, order: node::Order::Leave });
+    }
+
+    // ---- links -----------------------------------------------------------
+
+    /// This machine itself says whether a link can carry frames.
+    fn carrier(&mut self, link: LinkIndex, state: Carrier) {
+        if link.0 >= self.links.count() {
+            return;
+        }
+        let name = self.link_name(link);
+        let is_news = self.links.carries(link, state == Carrier::Up);
+        let down = match state {
+            Carrier::Up => None,
+            Carrier::Down(why) => Some(why),
+        };
+        let changed = self.down[link.0] != down;
+        self.down[link.0].clone_from(&down);
+        match down {
+            Some(why) if changed => self.note(Level::Warning, format!("{name} is down: {why}")),
+            None if is_news => self.note(Level::Info, format!("{name} is open")),
+            _ => {}
+        }
+    }
+
+    /// As in a line of the log.
+    fn link_name(&self, link: LinkIndex) -> String {
+        match self.links.witness(link) {
+            Some(witness) => format!("link to witness {}", self.plan.witnesses[witness.0].name),
+            None => format!("link {}", self.plan.links[link.0].name),
+        }
+    }
+
+    /// The keys of a link.
+    fn keys(&self, link: LinkIndex) -> &Keys {
+        let own = self.links.witness(link).and_then(|witness| self.witness_keys[witness.0].as_ref());
+        own.unwrap_or(&self.keys)
+    }
+
+    // ---- small things ----------------------------------------------------
+
+    /// Has the newest kept on disk that was heard of members since the last time, if that is so long ago.
+    fn remember_all(&mut self, pause: Duration) {
+        for index in 0..self.peers.len() {
+            if self.now.instant.since(self.peers[index].remembered.1) >= pause {
+                self.remember(index);
+            }
+        }
+    }
+
+    fn remember(&mut self, index: usize) {
+        let heard = u8::try_from(index).ok().and_then(|member| self.wire.heard(MemberIndex(member)));
+        let (kept, at) = &mut self.peers[index].remembered;
+        if let Some(heard) = heard.filter(|heard| Some(*heard) != *kept) {
+            (*kept, *at) = (Some(heard), self.now.instant);
+            self.out.push_back(Action::Remember { node: NodeIndex(index), heard });
+        }
+    }
+
+    fn my_name(&self) -> &str {
+        self.plan.name(self.plan.me)
+    }
+
+    fn name(&self, member: MemberIndex) -> &str {
+        self.wire.members().name(member).unwrap_or_default()
+    }
+
+    fn note(&mut self, level: Level, text: String) {
+        self.out.push_back(Action::Note(Note { level, group: None, text }));
+    }
+}
+
+/// The keys of a witness that has one of its own.
+fn keys_of(secret: Secret) -> Keys {
+    let key = Key { number: 0, method: Method::Sha256, secret: secret.0.to_vec() };
+    Keys::new(0, alloc::vec![key]).expect("one key, with a secret, that signs")
+}

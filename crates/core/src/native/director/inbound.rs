@@ -1,0 +1,137 @@
+//! Frames in: from bytes of anybody to words for the node.
+
+use super::*;
+use crate::native::wire::{Content, Received, Refusal};
+
+impl Director {
+    pub(super) fn frame(&mut self, link: LinkIndex, from: Source, bytes: &[u8]) {
+        if link.0 >= self.links.count() {
+            return;
+        }
+        self.frames.received += 1;
+        let own = self.links.witness(link).and_then(|witness| self.witness_keys[witness.0].as_ref());
+        let keys = own.unwrap_or(&self.keys);
+        let links = &self.links;
+        let may_speak = |member| links.may_speak(member, link);
+        match self.wire.read_of(self.now.instant, bytes, keys, may_speak) {
+            Ok(received) => self.received(link, from, received),
+            Err(Refusal::Own) => self.frames.own += 1,
+            Err(Refusal::ForeignCluster(name)) => self.foreign(name),
+            Err(refusal) => self.refuse(from, refusal.name(), &refusal),
+        }
+    }
+
+    /// An authentic frame of another member, which may still have been heard before.
+    fn received(&mut self, link: LinkIndex, from: Source, received: Received) {
+        let Received { from: member, generation, begins, number, set, key, content } = received;
+        let home = match (from, self.links.witness(link)) {
+            (Source::Udp(address), Some(_)) => Some(address),
+            _ => None,
+        };
+        self.links.heard(self.now.instant, link, member, Heard { generation, number }, home);
+        self.note_key(link, member, key);
+        if begins {
+            // At once: what was recorded of its earlier lives is worth nothing from now on, whenever we start again.
+            self.remember(usize::from(member.0));
+        }
+        match content {
+            Content::Message(word, reach) => self.word(member, generation, set, word, reach),
+            Content::Unknown(_) => self.count_refusal("unknown-kind"),
+            Content::Part => self.frames.accepted += 1,
+            Content::ForAnother => self.frames.elsewhere += 1,
+            Content::Again => self.frames.repeated += 1,
+        }
+    }
+
+    fn word(&mut self, member: MemberIndex, generation: u64, set: u32, word: Word, reach: Option<Reach>) {
+        if let (Word::Beat(beat), Some(reach)) = (&word, reach) {
+            let is_ours = beat.config == self.node.config();
+            let me = self.node.me();
+            let hears_us = is_ours.then(|| reach.hears.get(&me).copied().unwrap_or_default());
+            self.links.told(self.now.instant, member, hears_us);
+            self.heard_versions(member, generation, reach.versions);
+        }
+        let peer = &self.peers[usize::from(member.0)];
+        let versions = peer.versions.filter(|(of, _)| *of == generation).map(|(_, versions)| versions);
+        match versions.map(|versions| versions.common(OURS)) {
+            // Its first beat was lost; what it says will be said again.
+            None => self.count_refusal("before-beat"),
+            Some(None) => self.count_refusal("version"),
+            Some(Some(_)) => {
+                self.frames.accepted += 1;
+                let event = node::Event::Heard { from: member, generation, set, word };
+                self.node.handle(self.now.instant, event);
+            }
+        }
+    }
+
+    fn heard_versions(&mut self, member: MemberIndex, generation: u64, versions: Versions) {
+        let peer = &mut self.peers[usize::from(member.0)];
+        peer.versions = Some((generation, versions));
+        let refused = versions.common(OURS).is_none();
+        if core::mem::replace(&mut peer.refused, refused) == refused {
+            return;
+        }
+        let name = self.name(member);
+        let Versions { lowest, highest } = versions;
+        let (level, text) = match refused {
+            true => (
+                Level::Error,
+                format!(
+                    "{name} is refused: it speaks protocols {lowest} to {highest}, this member {} to {}; upgrade the older",
+                    OURS.lowest, OURS.highest
+                ),
+            ),
+            false => (Level::Info, format!("{name} speaks our protocol now")),
+        };
+        self.note(level, text);
+    }
+
+    /// Says when a member begins to sign with another key, as it does in a roll-over.
+    fn note_key(&mut self, link: LinkIndex, member: MemberIndex, key: u8) {
+        let ours = self.keys(link).signing().number;
+        let known = self.peers[usize::from(member.0)].key.replace(key);
+        if known == Some(key) || (known.is_none() && key == ours) {
+            return;
+        }
+        let name = self.name(member);
+        let text = match key == ours {
+            true => format!("{name} signs with our key {key} now"),
+            false => {
+                format!("{name} signs with key {key}, this member with key {ours}: finish the roll-over")
+            }
+        };
+        self.note(Level::Info, text);
+    }
+
+    /// A cluster beside ours: nothing is wrong. Its name is not authentic, so only so many are told.
+    fn foreign(&mut self, name: String) {
+        self.count_refusal("foreign-cluster");
+        let is_new = !self.foreign.contains_key(&name);
+        if is_new && self.foreign.len() >= FOREIGN_MAX {
+            return;
+        }
+        *self.foreign.entry(name.clone()).or_default() += 1;
+        if is_new {
+            self.note(
+                Level::Info,
+                format!("another cluster, `{name}`, is on our links; its frames are ignored"),
+            );
+        }
+    }
+
+    pub(super) fn count_refusal(&mut self, reason: &'static str) {
+        *self.frames.refused.entry(reason.into()).or_default() += 1;
+    }
+
+    /// Also worth a line for the log, now or with others later.
+    fn refuse(&mut self, from: Source, reason: &'static str, text: &dyn Display) {
+        self.count_refusal(reason);
+        if let Some(line) = self.refusals.add(self.now.instant, from, reason, text) {
+            self.note(Level::Warning, line);
+        }
+    }
+}
+
+/// The protocols that this program speaks.
+const OURS: Versions = Versions { lowest: PROTOCOL, highest: PROTOCOL };

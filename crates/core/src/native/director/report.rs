@@ -1,0 +1,262 @@
+//! What a person may see: the director's state as a [`Status`].
+
+use super::*;
+use crate::{
+    claims::{Ballot, Standing},
+    native::{
+        meaning,
+        plan::Failback,
+        status::{Difference, Earlier, Group, Kind, Link, Member, OwnVote, Path, Pin, Status, Voter, Votes},
+    },
+};
+
+impl Director {
+    /// What a person may see.
+    #[must_use]
+    pub fn status(&self, now: Now) -> Status {
+        let at = now.instant.max(self.now.instant);
+        let members = (0..self.peers.len()).filter_map(|index| u8::try_from(index).ok());
+        let links = (0..self.links.count()).map(LinkIndex);
+        let mut status = Status {
+            cluster: self.plan.cluster.clone(),
+            dialect: "native".into(),
+            member: self.my_name().into(),
+            kind: self.kind(self.node.me()),
+            generation: self.generation,
+            uptime: at.since(self.started).as_secs_f64(),
+            pace: self.plan.timing.lease.as_secs_f64(),
+            config: format!("{:016x}", self.node.config()),
+            members: members.map(|index| self.member_status(MemberIndex(index), at)).collect(),
+            links: links
+                .map(|link| Link { name: self.short_name(link), down: self.down[link.0].clone() })
+                .collect(),
+            groups: (0..self.plan.groups.len())
+                .map(|group| self.group_status(GroupIndex(group), at))
+                .collect(),
+            votes: self.votes(at),
+            pins: self.pins_of(None, at),
+            troubles: Vec::new(),
+            hints: Vec::new(),
+            frames: self.frames.clone(),
+            foreign: self.foreign.iter().map(|(name, frames)| (name.clone(), *frames)).collect(),
+        };
+        (status.troubles, status.hints) = complaints(&status);
+        status
+    }
+
+    fn kind(&self, member: MemberIndex) -> Kind {
+        if usize::from(member.0) < self.plan.nodes.len() { Kind::Node } else { Kind::Witness }
+    }
+
+    fn short_name(&self, link: LinkIndex) -> String {
+        match self.links.witness(link) {
+            Some(witness) => format!("witness {}", self.plan.witnesses[witness.0].name),
+            None => self.plan.links[link.0].name.clone(),
+        }
+    }
+
+    fn group_names(&self, groups: &[GroupIndex]) -> Vec<String> {
+        groups.iter().map(|group| self.plan.groups[group.0].name.clone()).collect()
+    }
+
+    fn member_status(&self, member: MemberIndex, now: Instant) -> Member {
+        let known = &self.peers[usize::from(member.0)];
+        let view = self.node.peer(member);
+        let versions = known.versions.map(|(_, versions)| (versions.lowest, versions.highest));
+        let refused = view.filter(|view| view.refused).map(|_| "another pace than ours");
+        let refused = refused.or(known.refused.then_some("no protocol in common with us"));
+        let path = |path: &links::Path| Path {
+            link: self.short_name(path.out),
+            way: path.way(),
+            heard: path.heard().map(|at| now.since(at).as_secs_f64()),
+        };
+        let difference = |difference: &meaning::Difference| Difference {
+            name: difference.name.clone(),
+            ours: difference.ours.clone(),
+            theirs: difference.theirs.clone(),
+        };
+        let is_me = member == self.node.me();
+        let heard =
+            view.filter(|view| view.generation > 0).map(|view| now.since(view.watch.heard()).as_secs_f64());
+        let generation =
+            if is_me { Some(self.generation) } else { self.wire.heard(member).map(|heard| heard.generation) };
+        let own = self.node.ownership();
+        let unable: Vec<GroupIndex> = match view {
+            Some(view) => view.unable.to_vec(),
+            None => own.unable(now).collect(),
+        };
+        Member {
+            name: self.name(member).into(),
+            kind: self.kind(member),
+            is_me,
+            liveness: self.node.liveness(member),
+            heard,
+            hears_us: self.node.member().is_heard_by(now, member),
+            generation,
+            standby: view.map_or(is_me && own.is_standby(), |view| view.standby),
+            links: self.links.paths(member).iter().map(path).collect(),
+            key: known.key,
+            protocols: versions,
+            refused: refused.map(Into::into),
+            differs: view.is_some_and(|view| view.differs),
+            differences: view.iter().flat_map(|view| view.differences).map(difference).collect(),
+            unable: self.group_names(&unable),
+        }
+    }
+
+    fn ballot(&self, ballot: Ballot) -> String {
+        format!("{}.{}", ballot.round, ballot.node.0)
+    }
+
+    fn group_status(&self, group: GroupIndex, now: Instant) -> Group {
+        let plan = &self.plan.groups[group.0];
+        let groups = self.node.groups();
+        let owner = self.node.owner(now, group);
+        let held = self.node.held(now, group);
+        let until = held.map(|held| held.until).or_else(|| self.node.granted_until(now, group));
+        let left = |until: Instant| until.since(now).as_secs_f64();
+        let node_name = |node: &NodeIndex| self.plan.nodes[node.0].name.clone();
+        let earlier = |entry: &crate::claims::Earlier| Earlier {
+            node: self.name(entry.node).into(),
+            generation: entry.generation,
+            ballot: self.ballot(entry.ballot),
+        };
+        let mut pins = self.pins_of(Some(group), now);
+        pins.extend(self.preference(group, owner.map(|owner| owner.member)));
+        Group {
+            name: plan.name.clone(),
+            resources: plan.resources.iter().map(|resource| resource.runs.text.clone()).collect(),
+            guard: plan.guard.name().into(),
+            candidates: plan.candidates.iter().map(node_name).collect(),
+            owner: owner.map(|owner| self.name(owner.member).into()),
+            ballot: owner.map(|owner| self.ballot(owner.ballot)),
+            epoch: held.map(|held| self.ballot(held.epoch)),
+            phase: groups.phase(group),
+            lease_left: until.map(left),
+            gate_left: self.node.gate(group).map(|gate| gate.until).filter(|until| *until > now).map(left),
+            pins,
+            unproved: held.iter().flat_map(|held| &held.claim.unproved).map(earlier).collect(),
+            failure: groups.failure(group).map(String::from),
+            unable: groups.is_stuck(group) || self.node.ownership().unable(now).any(|other| other == group),
+            taken_away: groups.taken_away(group),
+            restarts: groups.restarts(group, now),
+        }
+    }
+
+    /// What a person did to a group, or to this member.
+    fn pins_of(&self, group: Option<GroupIndex>, now: Instant) -> Vec<Pin> {
+        let own = self.pins.iter().filter(|((_, of), _)| *of == group);
+        let pin = |((kind, _), pinned): (&(PinKind, Option<GroupIndex>), &Pinned)| Pin {
+            kind: *kind,
+            age: Some(now.since(pinned.since).as_secs_f64()),
+            user: Some(pinned.user),
+            text: match kind {
+                PinKind::Frozen => "frozen: nothing is started, stopped or moved by this node".into(),
+                PinKind::Maintenance => "maintenance: this node starts, stops and moves nothing".into(),
+                PinKind::Standby => "standby: nothing is to run on this node".into(),
+                PinKind::Preference => String::new(),
+            },
+        };
+        own.map(pin).collect()
+    }
+
+    /// It is on another node than the living one that it prefers, and stays there.
+    fn preference(&self, group: GroupIndex, owner: Option<MemberIndex>) -> Option<Pin> {
+        let plan = &self.plan.groups[group.0];
+        let owner = NodeIndex(usize::from(owner?.0));
+        let lives = |node: &NodeIndex| {
+            u8::try_from(node.0).is_ok_and(|node| self.node.liveness(MemberIndex(node)).is_up())
+        };
+        let better = plan.prefer.iter().take_while(|node| **node != owner).find(|node| lives(node))?;
+        let name = &self.plan.nodes[better.0].name;
+        let text = match plan.failback {
+            Failback::Stay => format!("would rather be on {name}; failback = \"stay\""),
+            Failback::WhenAsked => {
+                format!("would rather be on {name}; `locum move {} {name}` takes it there", plan.name)
+            }
+            Failback::After(_) => return None,
+        };
+        Some(Pin { kind: PinKind::Preference, age: None, user: None, text })
+    }
+
+    fn votes(&self, now: Instant) -> Votes {
+        let member = self.node.member();
+        let voters = &member.settings().voters;
+        let voter = |voter: &MemberIndex| Voter {
+            name: self.name(*voter).into(),
+            answers: member.is_heard_by(now, *voter),
+        };
+        Votes {
+            set: voters.number,
+            voters: voters.members.iter().map(voter).collect(),
+            majority: voters.majority(),
+            heard: member.is_heard(now),
+            own: match member.standing(now) {
+                None => OwnVote::None,
+                Some(Standing::Blank) => OwnVote::Blank,
+                Some(Standing::Mute(until)) => OwnVote::Mute { left: until.since(now).as_secs_f64() },
+                Some(Standing::Voting) => OwnVote::Votes,
+                Some(Standing::Broken) => OwnVote::Broken,
+            },
+            ceiling: member.ledger().synced().ceiling,
+        }
+    }
+}
+
+/// What is wrong, and what is worth to be known, in words.
+fn complaints(status: &Status) -> (Vec<String>, Vec<String>) {
+    let (mut troubles, mut hints) = (Vec::new(), Vec::new());
+    if !status.votes.heard {
+        let silent = status.votes.voters.iter().filter(|voter| !voter.answers);
+        let silent: Vec<&str> = silent.map(|voter| voter.name.as_str()).collect();
+        troubles.push(format!("no majority of the voters answers: {} are missing", silent.join(", ")));
+    }
+    match status.votes.own {
+        OwnVote::Broken => troubles.push(
+            "the ledger cannot be written: this member does not vote until it is started again with a good disk".into(),
+        ),
+        OwnVote::Blank => {
+            troubles.push("there is no ledger yet: this member does not vote before it has copied one".into());
+        }
+        OwnVote::None | OwnVote::Mute { .. } | OwnVote::Votes => {}
+    }
+    for link in &status.links {
+        troubles.extend(link.down.iter().map(|why| format!("link {} is down: {why}", link.name)));
+    }
+    for member in status.members.iter().filter(|member| !member.is_me) {
+        let name = &member.name;
+        if let Some(why) = &member.refused {
+            troubles.push(format!("{name} is refused: {why}"));
+        }
+        if member.liveness.is_down() {
+            troubles.push(format!("{name} is silent"));
+        }
+        for path in &member.links {
+            troubles.extend(
+                path.way.trouble().map(|trouble| format!("link {} and {name}: {trouble}", path.link)),
+            );
+        }
+        if member.differs {
+            hints.push(format!(
+                "the file of {name} differs from ours in {} settings",
+                member.differences.len()
+            ));
+        }
+    }
+    for group in &status.groups {
+        let name = &group.name;
+        if group.owner.is_none() {
+            troubles.push(format!("{name} has no owner"));
+        }
+        if let Some(why) = &group.failure {
+            troubles.push(format!("{name} could not be run here: {why}"));
+        }
+        if !group.unproved.is_empty() {
+            let nodes: Vec<&str> = group.unproved.iter().map(|entry| entry.node.as_str()).collect();
+            hints.push(format!("{name}: not yet proved that {} has stopped it", nodes.join(", ")));
+        }
+        hints.extend(group.pins.iter().map(|pin| format!("{name}: {}", pin.text)));
+    }
+    hints.extend(status.pins.iter().map(|pin| pin.text.clone()));
+    (troubles, hints)
+}

@@ -1,0 +1,104 @@
+//! What a report needs to know of a node.
+
+use super::{GateLease, GroupIndex, Instant, MemberIndex, Node, Peer};
+use crate::{
+    claims::{Ballot, Held},
+    group::Groups,
+    liveness::{Liveness, Watch},
+    native::{meaning, ownership::Ownership},
+};
+
+/// What is known of another member.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::native) struct PeerView<'a> {
+    pub watch: &'a Watch,
+    /// 0 before it was heard.
+    pub generation: u64,
+    pub standby: bool,
+    pub unable: &'a [GroupIndex],
+    /// Its file means something else than ours.
+    pub differs: bool,
+    pub differences: &'a [meaning::Difference],
+    /// Its lease is not ours.
+    pub refused: bool,
+}
+
+/// Who owns a group, as far as is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::native) struct Owner {
+    pub member: MemberIndex,
+    /// Its claim's, as it stands now.
+    pub ballot: Ballot,
+}
+
+impl Node {
+    pub(in crate::native) fn peer(&self, member: MemberIndex) -> Option<PeerView<'_>> {
+        let index = usize::from(member.0);
+        let Peer { watch, generation, standby, unable, config, refused, differences, .. } =
+            self.peers.get(index).filter(|_| member != self.me)?;
+        Some(PeerView {
+            watch,
+            generation: *generation,
+            standby: *standby,
+            unable,
+            differs: index < self.plan.nodes.len() && config.is_some_and(|config| config != self.config),
+            differences,
+            refused: *refused,
+        })
+    }
+
+    pub(in crate::native) const fn me(&self) -> MemberIndex {
+        self.me
+    }
+
+    /// The digest of our file's meaning, as beats carry it.
+    pub(in crate::native) const fn config(&self) -> u64 {
+        self.config
+    }
+
+    pub(in crate::native) const fn ownership(&self) -> &Ownership {
+        &self.ownership
+    }
+
+    pub(in crate::native) const fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    pub(in crate::native) const fn next_beat(&self) -> Instant {
+        self.next_beat
+    }
+
+    /// What the group's gate was told last.
+    pub(in crate::native) fn gate(&self, group: GroupIndex) -> Option<GateLease> {
+        self.gates[group.0].1
+    }
+
+    /// Our own claim of a group.
+    pub(in crate::native) fn held(&self, now: Instant, group: GroupIndex) -> Option<&Held> {
+        self.member.claimant()?.held(now, self.ids[group.0])
+    }
+
+    /// We do; or a living node says that it does; or our own vote is granted to one.
+    pub(in crate::native) fn owner(&self, now: Instant, group: GroupIndex) -> Option<Owner> {
+        if let Some(held) = self.held(now, group) {
+            return Some(Owner { member: self.me, ballot: held.claim.ballot });
+        }
+        let id = self.ids[group.0];
+        let says = self.member.owner_elsewhere(id).filter(|claim| self.hears(claim.owner()));
+        let granted = || {
+            let (claim, until) = self.member.voter()?.holder(id)?;
+            (until > now && claim.owner() != self.me).then_some(claim)
+        };
+        says.or_else(granted).map(|claim| Owner { member: claim.owner(), ballot: claim.ballot })
+    }
+
+    /// Until when our own vote keeps others from a group that is granted to another node.
+    pub(in crate::native) fn granted_until(&self, now: Instant, group: GroupIndex) -> Option<Instant> {
+        let (claim, until) = self.member.voter()?.holder(self.ids[group.0])?;
+        (until > now && claim.owner() != self.me).then_some(until)
+    }
+
+    pub(in crate::native) fn liveness(&self, member: MemberIndex) -> Liveness {
+        self.peer(member).map_or(Liveness::Alive, |peer| peer.watch.state())
+    }
+}

@@ -1,0 +1,274 @@
+//! What a person may see of a native cluster, as one value: taken from the director at a moment, printed by `locum
+//! status`, written as JSON by the control socket.
+
+use alloc::{borrow::Cow, string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{group::Phase, liveness::Liveness, status::Frames};
+
+/// The cluster as one member sees it. Times are seconds: before the moment of the question, or after it where a field
+/// says `left`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `cluster` of `locum.toml`.
+    pub cluster: String,
+    /// `native`
+    pub dialect: Cow<'static, str>,
+    /// This member.
+    pub member: String,
+    /// What it is.
+    pub kind: Kind,
+    /// This daemon's generation.
+    pub generation: u64,
+    /// Seconds since the daemon's start.
+    pub uptime: f64,
+    /// The lease, in seconds: all times follow from it.
+    pub pace: f64,
+    /// The digest of what the file means, 16 digits, as beats carry it.
+    pub config: String,
+    /// This member and all others: nodes, then witnesses.
+    pub members: Vec<Member>,
+    /// The links in the order of their names, then one to each witness.
+    pub links: Vec<Link>,
+    /// The groups, by name.
+    pub groups: Vec<Group>,
+    /// Who grants claims.
+    pub votes: Votes,
+    /// What a person did to this member as a whole: standby, maintenance.
+    pub pins: Vec<Pin>,
+    /// What is wrong, in words; empty when all is well.
+    pub troubles: Vec<String>,
+    /// Things to know that are nobody's fault today.
+    pub hints: Vec<String>,
+    /// Frames by what became of them.
+    pub frames: Frames,
+    /// Clusters other than ours that were heard on our links, with the frames of each.
+    pub foreign: Vec<(String, u64)>,
+}
+
+/// What a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It may run groups.
+    Node,
+    /// It runs nothing.
+    Witness,
+}
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// This is ourselves: what follows about hearing means nothing.
+    pub is_me: bool,
+    /// What is known of it.
+    pub liveness: Liveness,
+    /// Seconds since it was last heard; absent if never.
+    pub heard: Option<f64>,
+    /// It hears us, too: it has echoed a beat of ours that is younger than a lease.
+    pub hears_us: bool,
+    /// Its generation.
+    pub generation: Option<u64>,
+    /// Nothing shall run there: a person said so, or it leaves.
+    pub standby: bool,
+    /// Each link between it and us.
+    pub links: Vec<Path>,
+    /// The number of the key that signs its frames, in our key file.
+    pub key: Option<u8>,
+    /// The protocols that it speaks, lowest and highest.
+    pub protocols: Option<(u32, u32)>,
+    /// Why nothing that it says counts.
+    pub refused: Option<String>,
+    /// Its file means something else than ours.
+    pub differs: bool,
+    /// In what, as far as it has told.
+    pub differences: Vec<Difference>,
+    /// Groups that could not be run there.
+    pub unable: Vec<String>,
+}
+
+/// A setting in which two files differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The setting.
+    pub name: String,
+    /// What our file says; absent when it does not have the setting.
+    pub ours: Option<String>,
+    /// What the other says.
+    pub theirs: Option<String>,
+}
+
+/// A link between a member and us.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Path {
+    /// Its name; to and from a witness `witness NAME`.
+    pub link: String,
+    /// Which ways it carries frames.
+    pub way: Way,
+    /// Seconds since it last brought something new; absent if never.
+    pub heard: Option<f64>,
+}
+
+/// Which ways a link carries frames between a member and us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Not tested: the member is not heard at all, or its file is not ours.
+    #[default]
+    Untested,
+    /// Both.
+    Both,
+    /// We hear the member, it does not hear us.
+    OnlyHere,
+    /// It hears us, we do not hear it.
+    OnlyThere,
+    /// Neither, while the member is heard over another link.
+    Neither,
+}
+
+impl Way {
+    /// What is wrong with it, in words.
+    #[must_use]
+    pub const fn trouble(self) -> Option<&'static str> {
+        match self {
+            Self::Untested | Self::Both => None,
+            Self::OnlyHere => Some("one way only: it is heard here and does not hear us"),
+            Self::OnlyThere => Some("one way only: it hears us and is not heard here"),
+            Self::Neither => Some("nothing goes through"),
+        }
+    }
+}
+
+/// A link, as far as this machine can tell alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Why it cannot carry frames; absent when it can.
+    pub down: Option<String>,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its resources as written.
+    pub resources: Vec<String>,
+    /// `none`, `lease`
+    pub guard: Cow<'static, str>,
+    /// The nodes that may run it, in the order in which they are asked to.
+    pub candidates: Vec<String>,
+    /// Who owns it; absent when nobody is known to.
+    pub owner: Option<String>,
+    /// The owner's claim as it stands now, `ROUND.NODE`.
+    pub ballot: Option<String>,
+    /// The ballot under which it was gained, as agents see it; of our own groups only.
+    pub epoch: Option<String>,
+    /// What happens to it on this node.
+    pub phase: Phase,
+    /// Seconds left of our lease, or of the one that our vote has granted to another.
+    pub lease_left: Option<f64>,
+    /// Seconds for which its gate here still stands open; absent when it is shut.
+    pub gate_left: Option<f64>,
+    /// What keeps it from moving, or from coming here.
+    pub pins: Vec<Pin>,
+    /// Earlier owners that are not proved to have stopped; of our own groups only.
+    pub unproved: Vec<Earlier>,
+    /// Why it could not be started here.
+    pub failure: Option<String>,
+    /// It could not be run here and is not tried again yet, or cannot be stopped.
+    pub unable: bool,
+    /// How often somebody took an address of it away.
+    pub taken_away: u64,
+    /// Restarts in place within the time that counts.
+    pub restarts: usize,
+}
+
+/// Something that keeps groups from moving.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pin {
+    /// What.
+    pub kind: PinKind,
+    /// Seconds since it holds; absent of what the file says.
+    pub age: Option<f64>,
+    /// Which user of this machine asked for it, by number; absent of what nobody asked for.
+    pub user: Option<u32>,
+    /// In words.
+    pub text: String,
+}
+
+/// The kinds of pins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PinKind {
+    /// `locum freeze`: nothing is done to the group.
+    Frozen,
+    /// `locum maintenance`: nothing is done to any group.
+    Maintenance,
+    /// `locum standby`: this node takes nothing.
+    Standby,
+    /// It is not on the node that it prefers, and the file says that it stays.
+    Preference,
+}
+
+/// An earlier owner that may still run something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// Which node.
+    pub node: String,
+    /// In which of its lives.
+    pub generation: u64,
+    /// The highest ballot under which it may run the group.
+    pub ballot: String,
+}
+
+/// The voters, and our own vote.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Votes {
+    /// The number of the set of voters.
+    pub set: u32,
+    /// The voters.
+    pub voters: Vec<Voter>,
+    /// How many make a majority.
+    pub majority: usize,
+    /// A majority has heard beats of ours that are younger than a lease.
+    pub heard: bool,
+    /// What our own vote is worth.
+    pub own: OwnVote,
+    /// Above every round that we promised or proposed, as it stands on disk.
+    pub ceiling: u64,
+}
+
+/// A voter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Voter {
+    /// Its name.
+    pub name: String,
+    /// It answers: it has echoed a beat of ours that is younger than a lease.
+    pub answers: bool,
+}
+
+/// What our own vote is worth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "standing", rename_all = "lowercase")]
+pub enum OwnVote {
+    /// We are no voter.
+    None,
+    /// There is no ledger's file: first we copy from a majority of the others.
+    Blank,
+    /// Our last life may have granted leases; so many seconds are left of the longest.
+    Mute {
+        /// Seconds.
+        left: f64,
+    },
+    /// We vote.
+    Votes,
+    /// The ledger could not be written: for the rest of this life we do not vote.
+    Broken,
+}
