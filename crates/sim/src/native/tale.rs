@@ -227,6 +227,7 @@ fn cluster(rng: &mut Rng, nodes: usize, witness: bool, pace: u64, groups: usize)
         let _ =
             write!(text, "[groups.g{group}]\nresources = [\"10.0.0.{}\", \"daemon{group}\"]\n", 100 + group);
         text.push_str("guard = \"lease\"\n");
+        text.push_str("start-limit = \"5s\"\nstop-limit = \"5s\"\nterminate-limit = \"2s\"\n");
         if rng.chance(40) {
             let _ = writeln!(text, "prefer = \"{}\"", rng.pick(&names[..nodes]));
             if rng.chance(50) {
