@@ -4,5 +4,6 @@
 pub mod agents;
 pub mod daemon;
 pub mod fifo;
+pub mod ledger;
 pub mod leftovers;
 pub mod state;

@@ -5,9 +5,11 @@
 //! * [`meaning`] writes a plan as short lines, by which nodes compare what their files say;
 //! * [`node`] is the mind, which speaks in [`word`]s; [`wire`] writes and reads them as frames;
 //! * [`director`] joins the two, and looks after links and keys: it is what a driver drives;
+//! * [`ledger`] writes and reads what a member must remember;
 //! * [`status`] is what a person may see of it.
 
 pub mod director;
+pub mod ledger;
 pub mod meaning;
 pub mod node;
 pub mod ownership;

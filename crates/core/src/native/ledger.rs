@@ -1,0 +1,386 @@
+//! The ledger's file ([`crate::claims::Ledger`]): what a member must remember over a restart, as text in two slots that
+//! take turns. A write that is torn spoils the slot that it went to, and the other one is what was surely there before.
+//!
+//! ```text
+//! locum-ledger 1
+//! cluster shop
+//! member web1
+//! generation 1795334147
+//! sequence 12
+//! ceiling 3072
+//! longest-lease 1000000000
+//! set 1
+//! claim 4b5e57f6eb2f42b9 held 17/web1 1795334147 1 durable web2/1795334100/9/web2
+//! sha256 …
+//! ```
+//!
+//! Times are nanoseconds. A claim is: the group, `held` or `released`, the ballot, the owner's generation, the version,
+//! `durable` or `plain`, and its `unproved`: member, generation and ballot each; without an accepted claim the line ends
+//! behind the first word. Members stand with their names, so that a changed configuration makes no claim another's. The
+//! last line is over all before it.
+
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+use super::wire::members::Members;
+use crate::{
+    claims::{Ballot, Claim, Durable, Earlier, GroupId, MemberIndex, Report},
+    note::{Escaped, Level},
+    time::Duration,
+};
+
+/// The first line.
+const TITLE: &str = "locum-ledger 1";
+/// Before the last word of the last line.
+const SUM: &str = "sha256 ";
+
+/// One slot's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Whose ledger it is.
+    pub member: String,
+    /// Which of its lives wrote it.
+    pub generation: u64,
+    /// Counts the writes of all lives.
+    pub sequence: u64,
+    /// What is remembered.
+    pub durable: Durable,
+}
+
+/// Why a slot cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A write that did not end, or a damage.
+    #[error("it is not whole")]
+    Torn,
+    /// The sum is right and the content is not: another version's.
+    #[error("it is not in the form of this version")]
+    Form,
+    /// It speaks of a member that the configuration does not have; the name as it stands there, escaped.
+    #[error("it speaks of the member `{0}`, which the configuration does not have")]
+    Member(String),
+}
+
+impl Slot {
+    /// The file's content.
+    #[must_use]
+    pub fn write(&self, members: &Members) -> String {
+        let Self { cluster, member, generation, sequence, durable } = self;
+        let Durable { ceiling, longest_lease, set, claims } = durable;
+        let lease = longest_lease.as_nanos();
+        let mut text = format!(
+            "{TITLE}\ncluster {cluster}\nmember {member}\ngeneration {generation}\nsequence {sequence}\n\
+             ceiling {ceiling}\nlongest-lease {lease}\nset {set}\n"
+        );
+        for (group, report) in claims {
+            let state = if report.released { "released" } else { "held" };
+            let claim = report.accepted.as_ref().map(|claim| in_words(claim, members)).unwrap_or_default();
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "claim {:016x} {state}{claim}", group.0);
+        }
+        let sum = sum(&text);
+        text + SUM + &sum + "\n"
+    }
+
+    /// What [`Self::write`] wrote.
+    ///
+    /// # Errors
+    /// Why it is nothing that can be used.
+    pub fn read(bytes: &[u8], members: &Members) -> Result<Self, Fault> {
+        let text = core::str::from_utf8(bytes).map_err(|_| Fault::Torn)?;
+        let content = text.strip_suffix('\n').ok_or(Fault::Torn)?;
+        let last = content.rfind('\n').map_or(0, |at| at + 1);
+        let (body, last) = content.split_at(last);
+        if last.strip_prefix(SUM) != Some(&sum(body)) {
+            return Err(Fault::Torn);
+        }
+        let mut lines = body.lines();
+        if lines.next() != Some(TITLE) {
+            return Err(Fault::Form);
+        }
+        let mut value = |name: &str| {
+            lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' ')).ok_or(Fault::Form)
+        };
+        let (cluster, member) = (value("cluster")?.into(), value("member")?.into());
+        let (generation, sequence) = (number(value("generation")?)?, number(value("sequence")?)?);
+        let ceiling = number(value("ceiling")?)?;
+        let longest_lease = Duration::from_nanos(number(value("longest-lease")?)?);
+        let set = number(value("set")?)?;
+        let claims = lines.map(|line| read_claim(line, members)).collect::<Result<BTreeMap<_, _>, _>>()?;
+        Ok(Self {
+            cluster,
+            member,
+            generation,
+            sequence,
+            durable: Durable { ceiling, longest_lease, set, claims },
+        })
+    }
+}
+
+fn sum(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// With a blank before it.
+fn in_words(claim: &Claim, members: &Members) -> String {
+    // A member without a name is none of the configuration's, and cannot have claimed anything.
+    let name = |member: MemberIndex| members.name(member).unwrap_or("-");
+    let ballot = |ballot: Ballot| format!("{}/{}", ballot.round, name(ballot.node));
+    let kind = if claim.durable { "durable" } else { "plain" };
+    let mut text = format!(" {} {} {} {kind}", ballot(claim.ballot), claim.generation, claim.version);
+    for earlier in &claim.unproved {
+        text += &format!(" {}/{}/{}", name(earlier.node), earlier.generation, ballot(earlier.ballot));
+    }
+    text
+}
+
+fn read_claim(line: &str, members: &Members) -> Result<(GroupId, Report), Fault> {
+    let mut words = line.split(' ');
+    let mut word = || words.next().ok_or(Fault::Form);
+    if word()? != "claim" {
+        return Err(Fault::Form);
+    }
+    let group = u64::from_str_radix(word()?, 16).map(GroupId).map_err(|_| Fault::Form)?;
+    let released = match word()? {
+        "released" => true,
+        "held" => false,
+        _ => return Err(Fault::Form),
+    };
+    let member =
+        |name: &str| members.named(name).ok_or_else(|| Fault::Member(Escaped(name.as_bytes()).to_string()));
+    let ballot = |round: &str, name: &str| Ok(Ballot { round: number(round)?, node: member(name)? });
+    let Some(first) = words.next() else { return Ok((group, Report { accepted: None, released })) };
+    let (round, name) = first.split_once('/').ok_or(Fault::Form)?;
+    let claimed = ballot(round, name)?;
+    let mut word = || words.next().ok_or(Fault::Form);
+    let (generation, version) = (number(word()?)?, number(word()?)?);
+    let durable = match word()? {
+        "durable" => true,
+        "plain" => false,
+        _ => return Err(Fault::Form),
+    };
+    let earlier = |word: &str| {
+        let parts: Vec<&str> = word.split('/').collect();
+        let [node, generation, round, owner] = parts[..] else { return Err(Fault::Form) };
+        let ballot = ballot(round, owner)?;
+        Ok(Earlier { node: member(node)?, generation: number(generation)?, ballot })
+    };
+    let unproved = words.map(earlier).collect::<Result<Vec<_>, _>>()?;
+    let accepted = Claim { ballot: claimed, generation, version, durable, unproved };
+    Ok((group, Report { accepted: Some(accepted), released }))
+}
+
+fn number<T: core::str::FromStr>(text: &str) -> Result<T, Fault> {
+    text.parse().map_err(|_| Fault::Form)
+}
+
+/// What a member that starts finds on its disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// What it remembers; `None`: it has to copy from the others, and grants nothing before.
+    pub durable: Option<Durable>,
+    /// The highest generation that it is known to have lived; 0 if none.
+    pub generation: u64,
+    /// The number of the next write.
+    pub sequence: u64,
+    /// Which slot the next write goes to: the other one must outlive it.
+    pub next: usize,
+    /// What a person should know of it.
+    pub note: Option<(Level, String)>,
+}
+
+/// Judges what the two slots hold (`None`: there is no such file). `lived` is the highest generation of this member that
+/// is known from elsewhere: a ledger of an earlier life than that has been put back from a copy.
+#[must_use]
+pub fn judge(
+    slots: [Option<&[u8]>; 2],
+    cluster: &str,
+    member: &str,
+    members: &Members,
+    lived: Option<u64>,
+) -> Memory {
+    let read = slots.map(|slot| slot.map(|bytes| Slot::read(bytes, members)));
+    let is_missing = read.iter().all(Option::is_none);
+    let faults: Vec<String> =
+        read.iter().flatten().filter_map(|read| Some(read.as_ref().err()?.to_string())).collect();
+    let whole = read.into_iter().enumerate().filter_map(|(place, read)| Some((place, read?.ok()?)));
+    let newest = whole.max_by_key(|(_, slot)| slot.sequence);
+    let blank = |level, text: String, sequence| Memory {
+        durable: None,
+        generation: lived.unwrap_or(0),
+        sequence,
+        next: 0,
+        note: Some((level, text + ": this member grants nothing before it has copied from the others")),
+    };
+    let Some((place, slot)) = newest else {
+        return match (is_missing, lived) {
+            (true, None) => blank(Level::Info, "there is no ledger yet".into(), 1),
+            (true, Some(_)) => {
+                blank(Level::Warning, "the ledger of this member's earlier lives is gone".into(), 1)
+            }
+            (false, _) => blank(Level::Error, format!("the ledger cannot be used: {}", faults.join("; ")), 1),
+        };
+    };
+    let next = slot.sequence.saturating_add(1);
+    if (slot.cluster.as_str(), slot.member.as_str()) != (cluster, member) {
+        let [of, whose] = [&slot.cluster, &slot.member].map(|name| Escaped(name.as_bytes()));
+        return blank(Level::Error, format!("the ledger is that of {whose} in cluster {of}"), next);
+    }
+    if lived.is_some_and(|lived| slot.generation < lived) {
+        let text = format!(
+            "the ledger is of generation {}, and this member has lived generation {} since: it is an old copy",
+            slot.generation,
+            lived.unwrap_or_default()
+        );
+        return blank(Level::Error, text, next);
+    }
+    let torn = faults.first().map(|why| {
+        let text =
+            format!("one slot of the ledger is not used: {why}; the other one is what was there before");
+        (Level::Warning, text)
+    });
+    Memory {
+        generation: slot.generation,
+        durable: Some(slot.durable),
+        sequence: next,
+        next: 1 - place,
+        note: torn,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    fn members() -> Members {
+        Members::new(["web1", "web2", "third.example"].map(String::from))
+    }
+
+    fn slot(sequence: u64) -> Slot {
+        let ballot = |round, node| Ballot { round, node: MemberIndex(node) };
+        let unproved = vec![
+            Earlier { node: MemberIndex(1), generation: 7, ballot: ballot(9, 1) },
+            Earlier { node: MemberIndex(2), generation: u64::MAX, ballot: ballot(10, 0) },
+        ];
+        let claim = |durable| Claim {
+            ballot: ballot(17, 0),
+            generation: 8,
+            version: 1,
+            durable,
+            unproved: unproved.clone(),
+        };
+        let report = |accepted, released| Report { accepted, released };
+        let claims = [
+            (GroupId::of("web"), report(Some(claim(true)), false)),
+            (GroupId::of("db"), report(Some(claim(false)), true)),
+            (GroupId::of("x"), report(None, false)),
+        ];
+        let longest_lease = Duration::from_millis(1500);
+        Slot {
+            cluster: "shop".into(),
+            member: "web1".into(),
+            generation: 8,
+            sequence,
+            durable: Durable { ceiling: 3072, longest_lease, set: 1, claims: claims.into() },
+        }
+    }
+
+    fn look(slots: [Option<&[u8]>; 2], lived: Option<u64>) -> Memory {
+        judge(slots, "shop", "web1", &members(), lived)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let text = slot(12).write(&members());
+        assert_eq!(Slot::read(text.as_bytes(), &members()), Ok(slot(12)));
+        let line = "claim 4b5e57f6eb2f42b9 held 17/web1 8 1 durable web2/7/9/web2 third.example/18446744073709551615/10/web1\n";
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn a_write_that_is_torn_anywhere_loses_nothing() {
+        let (old, new) = (slot(12).write(&members()), slot(13).write(&members()));
+        // What a torn write leaves: the beginning of the new content, and behind it the rest of an older one or nothing.
+        let before = slot(11).write(&members());
+        for length in 0..new.len() {
+            for rest in ["", before.get(length..).unwrap_or_default()] {
+                let torn = [&new.as_bytes()[..length], rest.as_bytes()].concat();
+                if torn == new.as_bytes() || torn == before.as_bytes() {
+                    continue;
+                }
+                let memory = look([Some(&torn), Some(old.as_bytes())], Some(8));
+                assert_eq!(memory.durable.as_ref(), Some(&slot(12).durable), "{length}");
+                assert_eq!((memory.sequence, memory.next), (13, 0), "{length}");
+            }
+        }
+        let memory = look([Some(new.as_bytes()), Some(old.as_bytes())], Some(8));
+        assert_eq!((memory.sequence, memory.next, memory.note), (14, 1, None));
+    }
+
+    #[test]
+    fn no_flipped_bit_is_taken_for_content() {
+        let good = slot(12).write(&members()).into_bytes();
+        for place in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[place] ^= 1 << bit;
+                assert!(Slot::read(&bad, &members()).is_err(), "byte {place}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_without_a_memory_of_its_own_has_none() {
+        let good = slot(12).write(&members());
+        let good = Some(good.as_bytes());
+        let said = |memory: Memory| {
+            assert_eq!(memory.durable, None);
+            memory.note.unwrap()
+        };
+        assert_eq!(said(look([None, None], None)).0, Level::Info);
+        let (level, text) = said(look([None, None], Some(3)));
+        assert!(level == Level::Warning && text.contains("earlier lives is gone"), "{text}");
+        let (level, text) = said(look([Some(b"junk"), None], None));
+        assert!(level == Level::Error && text.contains("not whole"), "{text}");
+        let (_, text) = said(judge([good, None], "other", "web1", &members(), None));
+        assert!(text.contains("that of web1 in cluster shop: this member grants nothing"), "{text}");
+        let (_, text) = said(judge([good, None], "shop", "web2", &members(), None));
+        assert!(text.contains("that of web1"), "{text}");
+        let (_, text) = said(look([good, None], Some(9)));
+        assert!(text.contains("an old copy"), "{text}");
+        let fewer = Members::new(["web1", "web2"].map(String::from));
+        let (_, text) = said(judge([good, None], "shop", "web1", &fewer, None));
+        assert!(text.contains("the member `third.example`"), "{text}");
+        assert!(look([None, good], Some(8)).durable.is_some(), "one slot alone is a first write");
+    }
+
+    #[test]
+    fn another_versions_form_is_refused() {
+        let text = slot(12).write(&members());
+        let body = &text[..text.rfind(SUM).unwrap()];
+        for (old, new) in [
+            (TITLE, "locum-ledger 2"),
+            ("ceiling 3072\n", ""),
+            ("set 1", "set -1"),
+            (" held ", " hold "),
+            ("durable", "sure"),
+            ("17/web1", "17"),
+            ("web2/7/9/web2", "web2/7/9"),
+        ] {
+            let changed = body.replace(old, new);
+            let whole = format!("{changed}{SUM}{}\n", sum(&changed));
+            assert_eq!(Slot::read(whole.as_bytes(), &members()), Err(Fault::Form), "{new}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The ledger's file, for a member of a native cluster: what it must remember over a restart
+//! ([`locum_core::native::ledger`] has its form, and judges it). Calls block.
+//!
+//! | file in the state directory | content |
+//! |---|---|
+//! | `ledger-CLUSTER-a`, `ledger-CLUSTER-b` | the two slots, written in turn, mode 0600 |
+//!
+//! A slot is written in place, so that a full disk still has its room; whatever becomes of that write, the other slot
+//! stands as it was.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use locum_core::{
+    claims::Durable,
+    native::{
+        ledger::{Memory, Slot, judge},
+        wire::members::Members,
+    },
+    note::Level,
+};
+
+/// A list of all groups that there can be is shorter.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// The two slots and who writes them.
+#[derive(Debug)]
+pub struct Ledger {
+    slots: [PathBuf; 2],
+    members: Members,
+    cluster: String,
+    member: String,
+    generation: u64,
+    sequence: u64,
+    next: usize,
+    /// A write has failed, and was told.
+    failed: bool,
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub struct Found {
+    /// What the member remembers; `None`: nothing that could be relied on.
+    pub durable: Option<Durable>,
+    /// The highest generation that it is known to have lived; 0 if none.
+    pub generation: u64,
+    /// What a person should know, with the place.
+    pub note: Option<(Level, String)>,
+}
+
+impl Ledger {
+    /// Reads what is there. `lived` is the highest generation of this member that is known from elsewhere.
+    #[must_use]
+    pub fn open(
+        directory: &Path,
+        cluster: &str,
+        member: &str,
+        members: Members,
+        lived: Option<u64>,
+    ) -> (Self, Found) {
+        let slots = ["a", "b"].map(|slot| directory.join(format!("ledger-{cluster}-{slot}")));
+        let texts = slots.each_ref().map(|path| match read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // What cannot be read is as good as damaged.
+            text => Some(text.unwrap_or_default()),
+        });
+        let texts = texts.each_ref().map(|text| text.as_deref());
+        let memory = judge(texts, cluster, member, &members, lived);
+        let Memory { durable, generation, sequence, next, note } = memory;
+        let place = directory.display();
+        let note = note.map(|(level, text)| (level, format!("{place}: {text}")));
+        let (cluster, member) = (cluster.to_owned(), member.to_owned());
+        let ledger = Self { slots, members, cluster, member, generation, sequence, next, failed: false };
+        (ledger, Found { durable, generation, note })
+    }
+
+    /// A life of this generation begins: what it remembers is marked with it, so that a copy of what was there before is
+    /// known for one. A member without a memory has nothing to mark.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn begin(&mut self, generation: u64, durable: Option<&Durable>) -> io::Result<()> {
+        self.generation = generation;
+        durable.map_or(Ok(()), |durable| self.write(durable))
+    }
+
+    /// Writes this into the slot whose turn it is, and returns when it is on the disk.
+    ///
+    /// # Errors
+    /// What the system says; what was there before is there still.
+    pub fn write(&mut self, durable: &Durable) -> io::Result<()> {
+        let slot = Slot {
+            cluster: self.cluster.clone(),
+            member: self.member.clone(),
+            generation: self.generation,
+            sequence: self.sequence,
+            durable: durable.clone(),
+        };
+        put(&self.slots[self.next], slot.write(&self.members).as_bytes())?;
+        self.sequence += 1;
+        self.next = 1 - self.next;
+        Ok(())
+    }
+
+    /// As [`Self::write`]: whether it is on the disk, and, the first time that it is not, what to tell a person.
+    pub fn try_to_write(&mut self, durable: &Durable) -> (bool, Option<String>) {
+        let Err(error) = self.write(durable) else { return (true, None) };
+        let is_news = !std::mem::replace(&mut self.failed, true);
+        let path = self.slots[self.next].display();
+        let text = format!(
+            "{path} cannot be written: {error}: this member grants and claims nothing more that it would have to \
+             remember; make room for it, and start the daemon again"
+        );
+        (false, is_news.then_some(text))
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let is_new = !path.exists();
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()?;
+    match path.parent() {
+        Some(directory) if is_new => File::open(directory)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use locum_core::time::Duration;
+
+    use super::*;
+
+    fn open(directory: &Path, lived: Option<u64>) -> (Ledger, Found) {
+        let members = Members::new(["web1", "web2"].map(String::from));
+        Ledger::open(directory, "shop", "web1", members, lived)
+    }
+
+    fn durable(ceiling: u64) -> Durable {
+        Durable { ceiling, longest_lease: Duration::from_secs(1), set: 1, ..Durable::default() }
+    }
+
+    #[test]
+    fn each_life_finds_what_the_last_one_wrote() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut ledger, found) = open(directory.path(), None);
+        assert_eq!((found.durable, found.generation), (None, 0));
+        ledger.begin(5, None).unwrap();
+        assert_eq!(
+            fs::read_dir(directory.path()).unwrap().count(),
+            0,
+            "who remembers nothing writes nothing"
+        );
+        for ceiling in [10, 20, 30] {
+            assert_eq!(ledger.try_to_write(&durable(ceiling)), (true, None));
+        }
+        let (mut ledger, found) = open(directory.path(), Some(5));
+        assert_eq!((found.durable.as_ref(), found.generation), (Some(&durable(30)), 5));
+        assert!(found.note.is_none());
+        ledger.begin(6, found.durable.as_ref()).unwrap();
+        // Killed here: the next one knows this life though it wrote nothing else.
+        let (_, found) = open(directory.path(), Some(6));
+        assert_eq!((found.durable, found.generation), (Some(durable(30)), 6));
+    }
+
+    #[test]
+    fn a_slot_that_is_cut_off_at_any_byte_leaves_what_was_there_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut ledger, _) = open(directory.path(), None);
+        ledger.write(&durable(10)).unwrap();
+        ledger.write(&durable(20)).unwrap();
+        let newest = directory.path().join("ledger-shop-b");
+        let whole = fs::read(&newest).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&newest, &whole[..length]).unwrap();
+            let (mut ledger, found) = open(directory.path(), None);
+            assert_eq!(found.durable, Some(durable(10)), "{length}");
+            assert!(found.note.unwrap().1.contains("what was there before"));
+            if length % 50 == 0 {
+                ledger.write(&durable(40)).unwrap();
+                assert_eq!(
+                    open(directory.path(), None).1.durable,
+                    Some(durable(40)),
+                    "the next write heals it"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_old_copy_that_was_put_back_is_no_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut ledger, _) = open(directory.path(), None);
+        ledger.begin(5, Some(&durable(10))).unwrap();
+        let (_, found) = open(directory.path(), Some(6));
+        assert_eq!(found.durable, None);
+        let (level, text) = found.note.unwrap();
+        assert!(level == Level::Error && text.contains("an old copy"), "{text}");
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_told_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut ledger, _) = open(directory.path(), None);
+        ledger.write(&durable(10)).unwrap();
+        // No file can be opened for writing where a directory stands, not even by root.
+        fs::create_dir(directory.path().join("ledger-shop-b")).unwrap();
+        let (ok, text) = ledger.try_to_write(&durable(20));
+        assert!(!ok && text.unwrap().contains("cannot be written"));
+        assert_eq!(ledger.try_to_write(&durable(20)), (false, None));
+        assert_eq!(open(directory.path(), None).1.durable, Some(durable(10)));
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing() {
+        // The kernel's own full disk.
+        let directory = tempfile::tempdir().unwrap();
+        let (mut ledger, _) = open(directory.path(), None);
+        ledger.write(&durable(10)).unwrap();
+        std::os::unix::fs::symlink("/dev/full", directory.path().join("ledger-shop-b")).unwrap();
+        let (ok, text) = ledger.try_to_write(&durable(20));
+        assert!(!ok && text.unwrap().contains("No space left"));
+        fs::remove_file(directory.path().join("ledger-shop-b")).unwrap();
+        assert_eq!(open(directory.path(), None).1.durable, Some(durable(10)));
+    }
+}
