@@ -20,6 +20,27 @@ pub const NATIVE: &str = FileName::LocumToml.name();
 /// More than any of the files may have: the core says so of a file that reaches it.
 const BYTES_MAX: u64 = 2 << 20;
 
+/// What a configuration directory speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dialect {
+    /// heartbeat's: `ha.cf`, `authkeys`, `haresources`.
+    R1,
+    /// The native one: `locum.toml` and its keys.
+    Native,
+}
+
+impl Dialect {
+    /// By the file that lies there. `None`: both do.
+    #[must_use]
+    pub fn of(dir: &Path) -> Option<Self> {
+        match (dir.join(FileName::HaCf.name()).exists(), dir.join(NATIVE).exists()) {
+            (true, true) => None,
+            (false, true) => Some(Self::Native),
+            (_, false) => Some(Self::R1),
+        }
+    }
+}
+
 /// The files of one configuration directory.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -117,13 +138,16 @@ impl NativeFiles {
     /// with a `ha.cf` it is heartbeat's.
     #[must_use]
     pub fn read(dir: &Path, node: Option<&str>) -> Option<Self> {
-        if dir.join(FileName::HaCf.name()).exists() || !dir.join(NATIVE).exists() {
-            return None;
-        }
+        (Dialect::of(dir) == Some(Dialect::Native)).then(|| Self::read_them(dir, node))
+    }
+
+    /// The same, whatever else lies there.
+    #[must_use]
+    pub fn read_them(dir: &Path, node: Option<&str>) -> Self {
         let mut faults = Vec::new();
         let text = read_file(dir, FileName::LocumToml, &mut faults);
         let node = node.map_or_else(host_name, ToOwned::to_owned).to_lowercase();
-        Some(Self { dir: dir.to_path_buf(), node, text, faults })
+        Self { dir: dir.to_path_buf(), node, text, faults }
     }
 
     /// What the files say, and everything that is wrong with them.
@@ -226,7 +250,7 @@ fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u
 
 fn native_dialect() -> Diag {
     let text = format!(
-        "the directory holds {NATIVE} and no ha.cf, and the daemon of this version speaks heartbeat's dialect only"
+        "the directory holds {NATIVE} and no ha.cf: it is of the native dialect, which this command does not know"
     );
     Diag::new(Severity::Error, FileName::HaCf, text).cure("write ha.cf, authkeys and haresources there")
 }

@@ -3,11 +3,12 @@
 //! * [`heart`] is the one real-time thread: it owns the director, its links and its timers;
 //! * [`control`] is everything that may block: agents, files, what an earlier life left behind;
 //! * [`voice`] is what people see of a running daemon: the log, the control socket, the service manager's lines;
-//! * [`files`] is the configuration directory;
+//! * [`files`] is the configuration directory, [`duties`] what it means to the hands;
 //! * [`cli`] is one file per command.
 
 pub mod cli;
 pub mod control;
+pub mod duties;
 pub mod files;
 pub mod heart;
 pub mod voice;

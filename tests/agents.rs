@@ -15,9 +15,12 @@ use std::{
     time::Duration,
 };
 
-use locum::control::{
-    agents::{Agents, Options, Roots, event::EventScripts},
-    leftovers::{self, Addresses, Kernel},
+use locum::{
+    control::{
+        agents::{Agents, Options, Roots, event::EventScripts},
+        leftovers::{self, Addresses, Kernel},
+    },
+    duties::Duties,
 };
 use locum_core::{
     action::{Epoch, Operation},
@@ -148,7 +151,7 @@ impl House {
             notes: Some(self.path("operations")),
             tell: Arc::new(move |note| notes.lock().unwrap().push(note)),
         };
-        Agents::new(Arc::new(plan), options)
+        Agents::new(Arc::new(Duties::from(&plan)), options)
     }
 
     fn run(&self, id: ResourceId, operation: Operation) -> Outcome {

@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use locum::heart::{self, Down, Handle, HeartStats, Options, Up};
+use locum::{
+    duties::Duties,
+    heart::{self, Down, Handle, HeartStats, Options, Up},
+};
 use locum_core::{
     action::Answer,
     auth::{Key, Keys, Method},
@@ -204,7 +207,7 @@ impl Node {
             Identity { uuid, generation, peer_heard: None, stuck: Vec::new(), keeps: None, seed: me as u64 };
         let handle = world.at(me, || {
             let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());
-            heart::spawn(director, plan, Options::default()).unwrap()
+            heart::spawn(director, Arc::new(Duties::from(plan.as_ref())), Options::default()).unwrap()
         });
         Self { handle, notes: vec![], answers: vec![], states: vec![], exited: false, asked: 0 }
     }
@@ -214,13 +217,16 @@ impl Node {
             match up {
                 Up::Note { note, .. } => self.notes.push(note.text),
                 Up::Reply { answer, .. } => self.answers.push(answer),
-                Up::Status { request, status, heart } => self.states.push((request, *status, *heart)),
+                Up::Status { request, status: heart::Status::R1(status), heart } => {
+                    self.states.push((request, *status, *heart));
+                }
                 Up::Exit { clean, .. } => {
                     assert!(clean);
                     self.exited = true;
                 }
                 Up::Run { resource, .. } => panic!("the heart should have done {resource:?} itself"),
                 Up::Fence { .. } => panic!("no fencing is configured"),
+                Up::Write(_) | Up::Status { .. } => panic!("this is heartbeat's dialect"),
                 Up::Active | Up::Remember { .. } | Up::EventScript { .. } => {}
             }
         }

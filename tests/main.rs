@@ -18,6 +18,7 @@ mod heart;
 mod hostile;
 mod lab;
 mod mixed;
+mod native;
 mod native_cli;
 mod tidy;
 

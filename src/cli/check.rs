@@ -80,6 +80,14 @@ pub fn misfits(dir: &Path, prefer_scripts: bool, mut checked: Checked) -> Vec<Di
     checked.diags
 }
 
+/// The same of a native configuration.
+#[must_use]
+pub fn native_misfits(dir: &Path, mut checked: locum_toml::Checked) -> Vec<Diag> {
+    host::Host::here(dir, false).check_native(&mut checked);
+    checked.diags.retain(|diag| diag.severity != Severity::Info);
+    checked.diags
+}
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Json<'a> {

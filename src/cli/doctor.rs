@@ -33,6 +33,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{Common, failed},
+    duties::Duties,
     heart::{self, Down, Handle, HeartStats, Lateness, Options as HeartOptions, Up},
     voice::socket::{Client, Fault, Measure},
 };
@@ -271,7 +272,9 @@ impl Own {
                         let outcome = FenceOutcome::NotConfigured;
                         let _ = handle.send(Down::Fenced { ticket, outcome });
                     }
-                    Up::Active
+                    // Of the native dialect alone.
+                    Up::Write(_)
+                    | Up::Active
                     | Up::EventScript { .. }
                     | Up::Reply { .. }
                     | Up::Remember { .. }
@@ -356,7 +359,7 @@ fn start_heart(node: u8, network: &OwnedFd) -> anyhow::Result<Handle> {
     aside(|| {
         namespace::enter_network(network)?;
         let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());
-        Ok(heart::spawn(director, plan, HeartOptions::default())?)
+        Ok(heart::spawn(director, Arc::new(Duties::from(plan.as_ref())), HeartOptions::default())?)
     })
 }
 

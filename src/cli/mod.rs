@@ -11,6 +11,7 @@ pub mod import;
 pub mod init;
 pub mod keygen;
 pub mod lab;
+pub mod orders;
 pub mod resources;
 pub mod run;
 pub mod standby;
@@ -61,8 +62,16 @@ pub enum Command {
     Run(run::Options),
     /// Show nodes, links and groups, and what would happen if a node fell silent
     Status(status::Options),
-    /// Give groups to the other node, and wait until it runs them
+    /// Give groups to other nodes, and wait until they run there; a native node takes none until `online`
     Standby(standby::Options),
+    /// End the standby of a native node: take part again
+    Online,
+    /// Hand a group of a native cluster over, wherever it is, and wait until it is given
+    Move(orders::Move),
+    /// Watch everything, and start, stop and move nothing: in a native cluster, at this node
+    Maintenance(orders::Maintenance),
+    /// The same for one group of a native cluster
+    Freeze(orders::Freeze),
     /// Get groups from the other node, and wait until they run here
     Takeover(standby::Options),
     /// Leave the cluster gracefully, and wait until the daemon has gone
@@ -220,6 +229,10 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Run(options) => run::run(common, options),
         Command::Status(options) => status::run(common, options),
         Command::Standby(options) => standby::standby(common, options),
+        Command::Online => orders::online(common),
+        Command::Move(options) => orders::move_group(common, options),
+        Command::Maintenance(options) => orders::maintenance(common, options),
+        Command::Freeze(options) => orders::freeze(common, options),
         Command::Takeover(options) => standby::takeover(common, options),
         Command::Stop(options) => stop::run(common, options),
         Command::Resources(options) => resources::run(common, &options),

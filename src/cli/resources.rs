@@ -25,6 +25,7 @@ use crate::{
         agents::{self, Agents},
         state,
     },
+    duties::Duties,
     files::Files,
     heart::Alone,
 };
@@ -289,8 +290,11 @@ where
     options.fifo = Some(common.fifo());
     // A scope of a service manager is its daemon's.
     options.cgroup = None;
-    let hands =
-        Hands { agents: Agents::new(Arc::clone(plan), options), plan: Arc::clone(plan), addresses: None };
+    let hands = Hands {
+        agents: Agents::new(Arc::new(Duties::from(plan.as_ref())), options),
+        plan: Arc::clone(plan),
+        addresses: None,
+    };
     runtime.block_on(job(hands))
 }
 
@@ -319,9 +323,11 @@ impl Hands {
         }
         let addresses = match &mut self.addresses {
             Some(addresses) => addresses,
-            none => none.insert(Alone::open(&self.plan).context("the kernel does not tell its interfaces")?),
+            none => none.insert(
+                Alone::open(self.agents.duties()).context("the kernel does not tell its interfaces")?,
+            ),
         };
-        Ok(addresses.run(&self.plan, id, operation))
+        Ok(addresses.run(self.agents.duties(), id, operation))
     }
 
     /// Announces what was put up, again and again for a moment.

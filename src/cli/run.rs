@@ -5,6 +5,7 @@
 //! it left but something here could not be stopped.
 
 use std::{
+    collections::BTreeMap,
     io::{self, IsTerminal, Write as _},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
@@ -18,10 +19,12 @@ use clap::Args;
 use locum_core::{
     auth::{Keys, Method},
     breakage::{self, Breakage},
-    config::{Checked, Diag, Severity},
-    director::Identity,
+    claims::MemberIndex,
+    config::{self, Checked, Diag, FileName, Severity},
+    director,
+    native::{self, plan::Member, wire::members::Members},
     note::Level,
-    plan::{Limits, Plan},
+    plan::{self, GenerationSource, Limits, NodeIndex},
 };
 use tokio::sync::{mpsc, watch};
 
@@ -30,10 +33,13 @@ use crate::{
     control::{
         agents::{self, Agents, client::Reboot, event::EventScripts},
         daemon::{Config, Daemon, End, Equipment, Parts, Reread},
+        dialect::{Birth, Identity, Plan},
         fifo,
-        state::{self, State},
+        ledger::Ledger,
+        state::State,
     },
-    files::{self, Files},
+    duties::Duties,
+    files::{self, Dialect, Files, NativeFiles},
     heart::{self, Losses},
     voice::{
         diagnostics,
@@ -49,9 +55,12 @@ const QUESTIONS_MAX: usize = 64;
 /// The stack of a thread for a call that blocks.
 const ERRAND_STACK_BYTES: usize = 512 * 1024;
 
-/// What `ha.cf` has no word for.
+/// What the files have no word for.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
+    /// Which files count where ha.cf and locum.toml lie in one directory
+    #[arg(long, value_enum)]
+    pub dialect: Option<Dialect>,
     /// Kill a resource's agent and its children when its start takes longer
     #[arg(long, value_name = "DURATION", default_value = "5min", value_parser = duration)]
     pub start_limit: Duration,
@@ -78,7 +87,7 @@ pub struct Options {
 
 impl Options {
     /// The plan, with what `ha.cf` has no word for.
-    fn complete(&self, mut plan: Plan) -> Plan {
+    fn complete(&self, mut plan: plan::Plan) -> Plan {
         plan.limits = Limits { start: self.start_limit, stop: self.stop_limit, status: self.status_limit };
         if self.no_realtime {
             plan.realtime = None;
@@ -87,7 +96,19 @@ impl Options {
         if self.background && log.logfile.is_none() && log.debugfile.is_none() {
             log.facility.get_or_insert_with(|| FACILITY.to_owned());
         }
-        plan
+        Plan::R1(Arc::new(plan))
+    }
+
+    /// The same of `locum.toml`.
+    fn complete_native(&self, mut plan: native::plan::Plan) -> Plan {
+        if self.no_realtime {
+            plan.local.realtime = None;
+        }
+        let log = &mut plan.local.logging;
+        if self.background && log.logfile.is_none() && log.debugfile.is_none() {
+            log.facility.get_or_insert_with(|| FACILITY.to_owned());
+        }
+        Plan::Native(Arc::new(plan))
     }
 }
 
@@ -127,18 +148,29 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     locum_sys::signal::ignore_hangup();
     #[cfg(feature = "breakage")]
     plant(&common.config_dir())?;
-    let files = Files::read(&common.config_dir(), None);
-    let mut checked = files.check();
-    let misfits = check::misfits(&files.dir, options.prefer_scripts, checked.clone());
-    let (Some(plan), Some(keys), false) = (checked.plan.take(), checked.keys.take(), checked.failed()) else {
-        return Ok(refuse(&files, &checked));
+    let dir = common.config_dir();
+    let dialect = options.dialect.or_else(|| Dialect::of(&dir));
+    let dialect = dialect.with_context(|| {
+        let dir = dir.display();
+        format!("{dir} holds both ha.cf and locum.toml: take one of them away, or say --dialect r1 or --dialect native")
+    })?;
+    let read = match dialect {
+        Dialect::R1 => read_r1(&dir, &options),
+        Dialect::Native => read_native(&dir, &options)?,
     };
-    let plan = options.complete(plan);
+    let Start { config, keys, misfits } = match read {
+        Ok(start) => start,
+        Err(code) => return Ok(code),
+    };
+    let duties = Arc::new(config.plan.duties());
 
     let mut state = State::open(&common.state_dir(), &common.run_dir())?;
-    state.take_the_place_of_heartbeat(&common.heartbeat_pid())?;
-    let journal = open_log(common, &plan)?;
-    introduce(&journal, common, &plan, &keys, &misfits);
+    // The native dialect has a port of its own: a heartbeat may run beside it.
+    if dialect == Dialect::R1 {
+        state.take_the_place_of_heartbeat(&common.heartbeat_pid())?;
+    }
+    let journal = open_log(common, &duties)?;
+    introduce(&journal, common, &config.plan, &keys, &misfits);
     if let Err(error) = locum_sys::child::raise_file_limit() {
         journal.say(Level::Warning, format!("the limit of open files stays low: {error}"));
     }
@@ -150,8 +182,7 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
         .thread_name("errand")
         .thread_stack_size(ERRAND_STACK_BYTES)
         .build()?;
-    let start = Start { common, options, plan: Arc::new(plan), keys, checked, state: Arc::new(state) };
-    let end = runtime.block_on(live(start, &journal));
+    let end = runtime.block_on(live(common, options, config, keys, Arc::new(state), &journal));
     // The connections of those who wait for our end close with the process and not before; and children and files that
     // still hang must not hold it up.
     std::mem::forget(runtime);
@@ -165,21 +196,65 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Says everything that is wrong. What is wrong with this host alone may be well at the next try.
-fn refuse(files: &Files, checked: &Checked) -> ExitCode {
-    let here_alone = complain(files, checked);
-    eprintln!("locum: the configuration in {} is not good: nothing is started", files.dir.display());
+/// What a daemon starts with.
+struct Start {
+    config: Config,
+    keys: Keys,
+    /// What does not fit this host.
+    misfits: Vec<Diag>,
+}
+
+/// The files of heartbeat's dialect; else everything that is wrong is said.
+fn read_r1(dir: &Path, options: &Options) -> Result<Start, ExitCode> {
+    let files = Files::read(dir, None);
+    let mut checked = files.check();
+    let misfits = check::misfits(&files.dir, options.prefer_scripts, checked.clone());
+    let (Some(plan), Some(keys), false) = (checked.plan.take(), checked.keys.take(), checked.failed()) else {
+        return Err(refuse(dir, complain(&files, &checked)));
+    };
+    let plan = options.complete(plan);
+    Ok(Start { config: Config { plan, parameters: checked.parameters, diags: checked.diags }, keys, misfits })
+}
+
+/// The files of the native dialect; else everything that is wrong is said.
+fn read_native(dir: &Path, options: &Options) -> anyhow::Result<Result<Start, ExitCode>> {
+    anyhow::ensure!(
+        !options.prefer_scripts,
+        "--prefer-scripts is for clusters with ha.cf: a native cluster's addresses stand behind gates, which no script opens"
+    );
+    let files = NativeFiles::read_them(dir, None);
+    let mut checked = files.check();
+    let misfits = check::native_misfits(dir, checked.file.clone());
+    let failed = config::failed(&checked.file.diags);
+    let (Some(plan), Some(keys), false) = (checked.file.plan.take(), checked.keys.take(), failed) else {
+        let text = |name| if name == FileName::LocumToml { files.text() } else { None };
+        return Ok(Err(refuse(dir, complain_of(&checked.file.diags, dir, text))));
+    };
+    let plan = options.complete_native(plan);
+    Ok(Ok(Start {
+        config: Config { plan, parameters: BTreeMap::new(), diags: checked.file.diags },
+        keys,
+        misfits,
+    }))
+}
+
+/// What is wrong with this host alone may be well at the next try.
+fn refuse(dir: &Path, here_alone: bool) -> ExitCode {
+    eprintln!("locum: the configuration in {} is not good: nothing is started", dir.display());
     if here_alone { ExitCode::FAILURE } else { ExitCode::from(2) }
 }
 
 /// Prints what is wrong; whether all of it is wrong on this host alone.
 pub(crate) fn complain(files: &Files, checked: &Checked) -> bool {
+    complain_of(&checked.diags, &files.dir, |name| files.text(name))
+}
+
+fn complain_of<'a>(diags: &[Diag], dir: &Path, text: impl Fn(FileName) -> Option<&'a [u8]>) -> bool {
     let color = io::stderr().is_terminal();
-    for diag in &checked.diags {
-        eprint!("{}", diagnostics::draw(diag, &files.dir, files.text(diag.file), color));
+    for diag in diags {
+        eprint!("{}", diagnostics::draw(diag, dir, text(diag.file), color));
     }
-    let mut errors = checked.diags.iter().filter(|diag| diag.severity == Severity::Error);
-    errors.all(|diag| diag.host)
+    diags.iter().filter(|diag| diag.severity == Severity::Error).all(|diag| diag.host)
 }
 
 /// Gives standard error back to whoever started the daemon, with the word that it answers now.
@@ -190,22 +265,22 @@ fn let_go() -> io::Result<()> {
     std::fs::File::from(starter).write_all(READY)
 }
 
-fn open_log(common: &Common, plan: &Plan) -> anyhow::Result<Journal> {
-    let journal = Journal::start(log_targets(common.log, plan)).context("the log cannot be started")?;
+fn open_log(common: &Common, duties: &Duties) -> anyhow::Result<Journal> {
+    let journal = Journal::start(log_targets(common.log, duties)).context("the log cannot be started")?;
     journal.install();
     journal.catch_panics();
     Ok(journal)
 }
 
-fn log_targets(asked: Option<LogLevel>, plan: &Plan) -> Targets {
+fn log_targets(asked: Option<LogLevel>, duties: &Duties) -> Targets {
     let asked = asked.map(|level| match level {
         LogLevel::Error => Level::Error,
         LogLevel::Warning => Level::Warning,
         LogLevel::Info => Level::Info,
         LogLevel::Debug => Level::Debug,
     });
-    let level = asked.unwrap_or(if plan.logging.debug > 0 { Level::Debug } else { Level::Info });
-    Targets::new(&plan.nodes[plan.me.0], level, &plan.logging)
+    let level = asked.unwrap_or(if duties.logging.debug > 0 { Level::Debug } else { Level::Info });
+    Targets::new(&duties.me, level, &duties.logging)
 }
 
 /// The first lines of the log: who, with what, and what is weak about it.
@@ -215,22 +290,54 @@ fn introduce(journal: &Journal, common: &Common, plan: &Plan, keys: &Keys, misfi
         Method::Crc => "; SIGNED WITH CRC ONLY: anyone who can send on a link can take the service",
         _ => "",
     };
-    let node = &plan.nodes[plan.me.0];
-    journal.say(
-        if weak.is_empty() { Level::Info } else { Level::Warning },
-        format!(
-            "Configuration validated. Starting heartbeat (locum {version}) on {node}, configuration {}{weak}",
-            common.config_dir().display()
-        ),
-    );
-    journal.say(Level::Info, summary(plan));
+    let place = common.config_dir();
+    let place = place.display();
+    let (first, summary) = match plan {
+        Plan::R1(plan) => {
+            let node = &plan.nodes[plan.me.0];
+            let text = format!(
+                "Configuration validated. Starting heartbeat (locum {version}) on {node}, configuration {place}{weak}"
+            );
+            (text, summary(plan))
+        }
+        Plan::Native(plan) => {
+            let kind = if matches!(plan.me, Member::Node(_)) { "node" } else { "witness" };
+            let (me, cluster) = (plan.name(plan.me), &plan.cluster);
+            let text = format!(
+                "starting locum {version} as {kind} {me} of cluster {cluster}, configuration {place}{weak}"
+            );
+            (text, native_summary(plan))
+        }
+    };
+    journal.say(if weak.is_empty() { Level::Info } else { Level::Warning }, first);
+    journal.say(Level::Info, summary);
     for diag in misfits {
         journal.say(Level::Warning, diag.to_string());
     }
 }
 
 /// The configuration in one line.
-fn summary(plan: &Plan) -> String {
+fn native_summary(plan: &native::plan::Plan) -> String {
+    let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+    let nodes = plan.nodes.iter().map(|node| node.name.as_str()).collect();
+    let voters = plan.voters.iter().map(|voter| plan.name(*voter)).collect();
+    let links = plan.links.iter().map(|link| link.name.as_str()).collect();
+    let groups: Vec<String> =
+        plan.groups.iter().map(|group| format!("{} (guard {})", group.name, group.guard)).collect();
+    let times = &plan.timing;
+    format!(
+        "nodes {}; voters {}; links {}; pace {:?}, beat {:?}; groups: {}",
+        names(nodes),
+        names(voters),
+        names(links),
+        times.lease,
+        times.beat,
+        if groups.is_empty() { "none".to_owned() } else { groups.join(", ") }
+    )
+}
+
+/// The same of heartbeat's files.
+fn summary(plan: &plan::Plan) -> String {
     let times = &plan.timing;
     let links: Vec<&str> = plan.links.iter().map(|link| link.name.as_str()).collect();
     let groups: Vec<String> = plan
@@ -251,42 +358,43 @@ fn summary(plan: &Plan) -> String {
     )
 }
 
-struct Start<'a> {
-    common: &'a Common,
+async fn live(
+    common: &Common,
     options: Options,
-    plan: Arc<Plan>,
+    config: Config,
     keys: Keys,
-    checked: Checked,
     state: Arc<State>,
-}
-
-async fn live(start: Start<'_>, journal: &Journal) -> anyhow::Result<End> {
-    let Start { common, options, plan, keys, checked, state } = start;
+    journal: &Journal,
+) -> anyhow::Result<End> {
     let config_dir = common.config_dir();
     let run_dir = common.run_dir();
     let notify = Notify::from_env();
     let listener =
         socket::open(&run_dir).with_context(|| format!("no control socket in {}", run_dir.display()))?;
     let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
-    match fifo::open(&common.fifo()) {
-        Ok(pipe) => drop(tokio::spawn(fifo::read(pipe, asking.clone(), journal.clone()))),
-        Err(fault) => journal.say(
-            Level::Warning,
-            format!("{}: scripts cannot say anything to the cluster: {fault}", common.fifo().display()),
-        ),
+    // Scripts of heartbeat's kind say something to a cluster of its dialect alone.
+    if matches!(config.plan, Plan::R1(_)) {
+        match fifo::open(&common.fifo()) {
+            Ok(pipe) => drop(tokio::spawn(fifo::read(pipe, asking.clone(), journal.clone()))),
+            Err(fault) => journal.say(
+                Level::Warning,
+                format!("{}: scripts cannot say anything to the cluster: {fault}", common.fifo().display()),
+            ),
+        }
     }
-    let (parameters, shown) = watch::channel(checked.parameters.clone());
+    let (parameters, shown) = watch::channel(config.parameters.clone());
     tokio::spawn(socket::serve(listener, asking, shown));
 
     let equip = {
         let (common, journal, prefer_scripts) = (common.clone(), journal.clone(), options.prefer_scripts);
         move |config: &Config| equip(&common, &journal, prefer_scripts, config)
     };
-    let config = Config { plan, parameters: checked.parameters, diags: checked.diags };
     let Equipment { agents, events, mut heart, .. } = equip(&config);
     heart.losses = losses(&config_dir, journal);
     let reread = {
         let (config_dir, journal, options) = (config_dir.clone(), journal.clone(), options.clone());
+        let is_native = matches!(config.plan, Plan::Native(_));
+        let reread = if is_native { reread_native } else { reread };
         Box::new(move |known: &[Diag]| reread(&config_dir, &options, known, &journal))
     };
     let parts = Parts {
@@ -322,18 +430,19 @@ fn equip(common: &Common, journal: &Journal, prefer_scripts: bool, config: &Conf
     let mut options = agents::Options::new(&common.config_dir(), Arc::new(move |note| teller.tell(&note)));
     options.prefer_scripts = prefer_scripts;
     options.parameters.clone_from(&config.parameters);
-    options.fifo = Some(common.fifo());
+    match config.plan {
+        Plan::R1(_) => options.fifo = Some(common.fifo()),
+        Plan::Native(_) => options.keep_kin = Some(common.run_dir().display().to_string()),
+    }
     options.notes = Some(common.run_dir().join(agents::orphans::DIRECTORY));
-    let agents = Agents::new(Arc::clone(&config.plan), options);
+    let duties = Arc::new(config.plan.duties());
+    let (watchdog, log) = (duties.watchdog.as_ref().map(PathBuf::from), log_targets(common.log, &duties));
+    let agents = Agents::new(duties, options);
     Equipment {
         events: EventScripts::start(agents.clone()),
         agents,
-        heart: heart::Options {
-            prefer_scripts,
-            losses: None,
-            watchdog: config.plan.watchdog.as_ref().map(PathBuf::from),
-        },
-        log: log_targets(common.log, &config.plan),
+        heart: heart::Options { prefer_scripts, losses: None, watchdog },
+        log,
     }
 }
 
@@ -362,11 +471,59 @@ fn plant(config_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Who this node is in the life that begins.
-fn begin_life(state: &State, plan: &Plan) -> Result<Identity, state::Fault> {
+/// Who this member is in the life that begins.
+fn begin_life(state: &State, plan: &Plan, journal: &Journal) -> anyhow::Result<Birth> {
+    match plan {
+        Plan::R1(plan) => {
+            let identity = Identity::R1(begin_r1_life(state, plan)?);
+            Ok(Birth { identity, ledger: None })
+        }
+        Plan::Native(plan) => begin_native_life(state, plan, journal),
+    }
+}
+
+/// A generation is above every one that this member is known to have lived, by its state and by its ledger, and above
+/// the clock: whichever of the three is lost or goes back, the others carry it on.
+fn begin_native_life(state: &State, plan: &native::plan::Plan, journal: &Journal) -> anyhow::Result<Birth> {
+    let members = Members::of(plan);
+    let me = plan.name(plan.me);
+    let lived = state.generation_of(me);
+    let place = state.directory();
+    let (mut ledger, found) = Ledger::open(place, &plan.cluster, me, members.clone(), lived);
+    if let Some((level, text)) = found.note {
+        journal.say(level, text);
+    }
+    let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
+    let above = lived.unwrap_or(0).max(found.generation) + 1;
+    let generation = above.max(now);
+    // The ledger first: it must never look older than the life that wrote it.
+    ledger
+        .begin(generation, found.durable.as_ref())
+        .with_context(|| format!("the ledger in {} cannot be written", place.display()))?;
+    let generation = state.next_generation(me, GenerationSource::Time, generation)?;
+    let heard = (0..plan.nodes.len() + plan.witnesses.len()).filter_map(|index| {
+        let name = members.name(MemberIndex(u8::try_from(index).ok()?))?;
+        Some((NodeIndex(index), state.heard_of(name).filter(|_| name != me)?))
+    });
+    let identity = native::director::Identity {
+        generation,
+        ledger: found.durable,
+        heard: heard.collect(),
+        stuck: Vec::new(),
+        seed: seed(),
+    };
+    Ok(Birth { identity: Identity::Native(identity), ledger: Some(ledger) })
+}
+
+/// Without randomness the clock is spread enough: it only keeps members from answering in step.
+fn seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| locum_sys::clock::unix_nanos())
+}
+
+fn begin_r1_life(state: &State, plan: &plan::Plan) -> anyhow::Result<director::Identity> {
     let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
     let me = &plan.nodes[plan.me.0];
-    Ok(Identity {
+    Ok(director::Identity {
         uuid: state.uuid()?,
         generation: match state.next_generation(me, plan.generation, now)? {
             _ if breakage::is(Breakage::GenerationFalls) => GENERATION_FALLS_FROM.saturating_sub(now),
@@ -375,8 +532,7 @@ fn begin_life(state: &State, plan: &Plan) -> Result<Identity, state::Fault> {
         peer_heard: plan.peer().and_then(|peer| state.heard_of(&plan.nodes[peer.0])),
         stuck: Vec::new(),
         keeps: None,
-        // Without randomness the clock is spread enough: it only keeps two nodes from answering in step.
-        seed: getrandom::u64().unwrap_or_else(|_| locum_sys::clock::unix_nanos()),
+        seed: seed(),
     })
 }
 
@@ -393,11 +549,28 @@ fn reread(config_dir: &Path, options: &Options, known: &[Diag], journal: &Journa
         journal.say(level, diag.to_string());
     }
     let config = checked.plan.filter(|_| good).map(|plan| Config {
-        plan: Arc::new(options.complete(plan)),
+        plan: options.complete(plan),
         parameters: checked.parameters,
         diags: checked.diags,
     });
     Reread { keys, config, losses: losses(config_dir, journal) }
+}
+
+/// The same of a native configuration.
+fn reread_native(config_dir: &Path, options: &Options, known: &[Diag], journal: &Journal) -> Reread {
+    let checked = NativeFiles::read_them(config_dir, None).check();
+    let diags = checked.file.diags;
+    for diag in diags.iter().filter(|diag| diag.severity != Severity::Info && !known.contains(diag)) {
+        let level = if diag.severity == Severity::Error { Level::Error } else { Level::Warning };
+        journal.say(level, diag.to_string());
+    }
+    let good = !config::failed(&diags);
+    let config = checked.file.plan.filter(|_| good).map(|plan| Config {
+        plan: options.complete_native(plan),
+        parameters: BTreeMap::new(),
+        diags,
+    });
+    Reread { keys: checked.keys, config, losses: None }
 }
 
 /// Frames that are to be dropped on purpose: loud, because nobody wants that on a machine that serves.

@@ -48,7 +48,7 @@ fn order(common: &Common, path: &str, options: Options) -> anyhow::Result<ExitCo
 }
 
 /// Prints what came of it.
-fn told(outcome: &Outcome) -> ExitCode {
+pub(super) fn told(outcome: &Outcome) -> ExitCode {
     let Outcome { outcome, text } = outcome;
     match outcome {
         Word::Done | Word::Begun => {

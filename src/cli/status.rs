@@ -2,6 +2,8 @@
 //!
 //! Exit code: 0 all is well, 1 something is not (the last lines say what), 3 no daemon runs here, 4 no permission.
 
+mod native;
+
 use std::{
     fmt::{self, Write as _},
     io::{self, BufRead, IsTerminal, Write as _},
@@ -20,7 +22,7 @@ use locum_core::{
 use crate::{
     cli::{Common, failed},
     voice::{
-        report::{Report, ServiceInterface},
+        report::{AnyReport, Report, ServiceInterface},
         socket::{Client, Fault},
     },
 };
@@ -67,9 +69,12 @@ fn watch(lines: impl BufRead, options: Options) -> anyhow::Result<ExitCode> {
 }
 
 fn show(json: &str, options: Options, before: &str) -> anyhow::Result<ExitCode> {
-    let report: Report =
-        serde_json::from_str(json).context("the daemon speaks another version's language")?;
-    let text = if options.json { format!("{}\n", json.trim_end()) } else { text(&report) };
+    let report = AnyReport::read(json.as_bytes()).context("the daemon speaks another version's language")?;
+    let text = match &report {
+        _ if options.json => format!("{}\n", json.trim_end()),
+        AnyReport::R1(report) => text(report),
+        AnyReport::Native(report) => native::text(report),
+    };
     let mut out = io::stdout().lock();
     out.write_all(format!("{before}{text}").as_bytes())?;
     out.flush()?;

@@ -6,7 +6,7 @@ use std::{
     fs, io, mem,
     path::PathBuf,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,13 +14,12 @@ use axum::body::Bytes;
 use locum_core::{
     action::{Answer, Epoch, Operation},
     auth::Keys,
+    claims::Durable,
     config::{Changes, Diag},
-    director::{Director, Identity},
     event::{Order, OrderId, Outcome, Ticket},
     note::Level,
-    plan::{NodeIndex, Plan, ResourceId},
+    plan::{NodeIndex, ResourceId},
     sequence::Heard,
-    status::Status,
     wire::message::Holding,
 };
 use tokio::{
@@ -37,15 +36,18 @@ use crate::{
             client::{Clients, Reboot},
             event::EventScripts,
         },
+        dialect::{Birth, Identity, Plan},
+        ledger::Ledger,
         leftovers,
-        state::{self, State},
+        state::State,
     },
+    duties::Duties,
     heart::{self, Down, HeartStats, Up},
     voice::{
         journal::{Journal, Targets},
         notify::Notify,
-        report::{self, Report},
-        socket::{Question, Told},
+        report::{self, AnyReport, Report},
+        socket::{Question, Request, Told, Wish},
     },
 };
 
@@ -69,7 +71,7 @@ pub type ReadAgain = Box<dyn Fn(&[Diag]) -> Reread>;
 /// What a daemon is made of.
 pub struct Parts {
     /// The checked configuration.
-    pub plan: Arc<Plan>,
+    pub plan: Plan,
     /// Where it came from, for reading it again.
     pub config_dir: PathBuf,
     /// The log.
@@ -97,8 +99,8 @@ pub struct Parts {
     pub equip: Box<dyn Fn(&Config) -> Equipment>,
     /// What is done when a client of `failfast` dies.
     pub reboot: Reboot,
-    /// Who this node is in a new life.
-    pub begin_life: fn(&State, &Plan) -> Result<Identity, state::Fault>,
+    /// Who this member is in a new life.
+    pub begin_life: fn(&State, &Plan, &Journal) -> anyhow::Result<Birth>,
 }
 
 /// What came of reading the configuration again.
@@ -116,7 +118,7 @@ pub struct Reread {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What is to be done.
-    pub plan: Arc<Plan>,
+    pub plan: Plan,
     /// The parameters of `ha.cf` as people and scripts see them.
     pub parameters: BTreeMap<String, String>,
     /// What is weak about them.
@@ -180,10 +182,12 @@ pub struct Daemon {
     ready: bool,
     /// The last message for a script found no place.
     events_dropped: bool,
-    /// What was heard of the peer, on its way to the disk.
-    remembering: Option<JoinHandle<()>>,
+    /// What was heard of others, on its way to the disk.
+    remembering: Vec<JoinHandle<()>>,
     /// The newest of it.
     heard: Option<Heard>,
+    /// Where a member of a native cluster remembers what it must.
+    ledger: Option<Arc<Mutex<Ledger>>>,
     /// The life that is to follow this one, and the order that ends this one for it.
     next: Option<(OrderId, Box<Next>)>,
     /// HUP came when no heart lived.
@@ -217,7 +221,8 @@ impl Daemon {
             leaving: false,
             ready: false,
             events_dropped: false,
-            remembering: None,
+            remembering: Vec::new(),
+            ledger: None,
             heard: None,
             next: None,
             reread_due: false,
@@ -233,9 +238,8 @@ impl Daemon {
         let sweep = sweep(self.parts.agents.clone(), self.parts.journal.clone());
         let swept = self.attend(sweep, "this node is stopping what an earlier life left").await;
         let Some(stuck) = swept else { return Ok(End::Clean) };
-        let identity = (self.parts.begin_life)(&self.parts.state, &self.parts.plan)?;
         // A later life begins after the one before has stopped everything, or has said that it cannot, or kept it.
-        let mut identity = Identity { stuck, ..identity };
+        let mut identity = self.begin_life()?.with_stuck(stuck);
         loop {
             match self.live(identity).await? {
                 LifeEnd::Final(end) => return Ok(end),
@@ -245,18 +249,23 @@ impl Daemon {
                     if self.attend(sleep(pause), "this node is about to begin a new life").await.is_none() {
                         return Ok(End::Clean);
                     }
-                    identity = (self.parts.begin_life)(&self.parts.state, &self.parts.plan)?;
+                    identity = self.begin_life()?;
                 }
             }
         }
     }
 
+    fn begin_life(&mut self) -> anyhow::Result<Identity> {
+        let Birth { identity, ledger } =
+            (self.parts.begin_life)(&self.parts.state, &self.parts.plan, &self.parts.journal)?;
+        self.ledger = ledger.map(|ledger| Arc::new(Mutex::new(ledger)));
+        Ok(identity)
+    }
+
     /// From one configuration to the next, between two lives.
-    fn change(&mut self, kept: Holding) -> Result<Identity, state::Fault> {
-        let keeps = Some(kept);
+    fn change(&mut self, kept: Holding) -> anyhow::Result<Identity> {
         let Some((_, next)) = self.next.take() else {
-            let identity = (self.parts.begin_life)(&self.parts.state, &self.parts.plan)?;
-            return Ok(Identity { keeps, ..identity });
+            return Ok(self.begin_life()?.with_past(kept, None));
         };
         let Next { config, equipment, identity } = *next;
         let Equipment { agents, events, heart, log } = equipment;
@@ -266,7 +275,7 @@ impl Daemon {
         if let Some(checks) = self.device_checks.take() {
             checks.abort();
         }
-        if config.plan.clients != self.parts.plan.clients
+        if agents.duties().clients != self.parts.agents.duties().clients
             && let Some(clients) = self.clients.take()
         {
             let (free, room) = watch::channel(false);
@@ -283,15 +292,16 @@ impl Daemon {
         (self.parts.agents, self.parts.events, self.parts.heart) = (agents, events, heart);
         self.ready = false;
         // What was heard since the identity was made.
-        let peer_heard = identity.peer_heard.max(self.heard);
-        Ok(Identity { keeps, peer_heard, ..identity })
+        Ok(identity.with_past(kept, self.heard))
     }
 
     /// One life: from the first beat to the exit.
     async fn live(&mut self, identity: Identity) -> io::Result<LifeEnd> {
-        let plan = Arc::clone(&self.parts.plan);
-        let director = Director::new(Arc::clone(&plan), self.keys.clone(), identity, heart::now());
-        let mut life = Life::new(heart::spawn(director, plan, self.parts.heart.clone())?);
+        let mind = self.parts.plan.mind(self.keys.clone(), identity);
+        let mind =
+            mind.ok_or_else(|| io::Error::other("a life of one dialect begins with a plan of the other"))?;
+        let duties = Arc::clone(self.parts.agents.duties());
+        let mut life = Life::new(heart::spawn(mind, duties, self.parts.heart.clone())?);
         self.life += 1;
         life.askers.append(&mut self.askers);
         life.ask();
@@ -328,10 +338,14 @@ impl Daemon {
         }
         self.take_leave().await;
         life.end().await;
-        if let Some(remembering) = self.remembering.take() {
-            // A disk that hangs does not hold up the end.
-            let _ = timeout(REMEMBER_LIMIT, remembering).await;
-        }
+        let remembering = mem::take(&mut self.remembering);
+        let all = async {
+            for one in remembering {
+                let _ = one.await;
+            }
+        };
+        // A disk that hangs does not hold up the end.
+        let _ = timeout(REMEMBER_LIMIT, all).await;
         Ok(end)
     }
 
@@ -342,7 +356,7 @@ impl Daemon {
             tokio::select! {
                 done = &mut what => return Some(done),
                 Some(question) = self.parts.questions.recv() => match question {
-                    Question::Order(Order::Leave, answer) => {
+                    Question::Order(Request { wish: Wish::Leave, .. }, answer) => {
                         let _ = answer.send(Answer::Done("nothing of the cluster ran here".to_owned()));
                         return None;
                     }
@@ -381,9 +395,10 @@ impl Daemon {
             Up::Fence { ticket, node } => self.fence(ticket, node),
             Up::EventScript { kind, fields, epoch } => self.run_event_script(kind, fields, epoch),
             Up::Reply { order, answer } => self.reply(life, order, answer),
+            Up::Write(durable) => self.write(durable),
             Up::Remember { node, heard } => self.remember(node, heard),
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
-            Up::Status { status, heart, .. } => self.status(life, *status, *heart),
+            Up::Status { status, heart, .. } => self.status(life, status, *heart),
             Up::Exit { keeps: Some(kept), .. } => return Some(LifeEnd::Renewed(kept)),
             Up::Exit { clean, restart: None, .. } => {
                 return Some(LifeEnd::Final(if clean { End::Clean } else { End::Unclean }));
@@ -411,7 +426,7 @@ impl Daemon {
 
     fn fence(&self, ticket: Ticket, node: NodeIndex) {
         let (agents, done, born) = (self.parts.agents.clone(), self.done.0.clone(), self.life);
-        let name = self.parts.plan.nodes[node.0].clone();
+        let name = self.parts.agents.duties().members[node.0].clone();
         tokio::spawn(async move {
             let outcome = agents.fence(&name).await;
             let _ = done.send((born, Down::Fenced { ticket, outcome }));
@@ -420,7 +435,7 @@ impl Daemon {
 
     /// Communication is up: what runs beside the cluster is started, and the fencing device looked at.
     fn take_part(&mut self) {
-        if self.parts.plan.ipfail {
+        if self.parts.agents.duties().ipfail {
             self.say(Level::Info, "ipfail is built in: the program of that name is not started".to_owned());
         }
         if self.clients.is_none() {
@@ -468,13 +483,31 @@ impl Daemon {
 
     fn remember(&mut self, node: NodeIndex, heard: Heard) {
         self.heard = Some(heard);
-        let (state, name) = (Arc::clone(&self.parts.state), self.parts.plan.nodes[node.0].clone());
-        let journal = self.parts.journal.clone();
-        self.remembering = Some(tokio::task::spawn_blocking(move || {
+        let Some(name) = self.parts.agents.duties().members.get(node.0).cloned() else { return };
+        let (state, journal) = (Arc::clone(&self.parts.state), self.parts.journal.clone());
+        self.remembering.retain(|one| !one.is_finished());
+        self.remembering.push(tokio::task::spawn_blocking(move || {
             if let Err(error) = state.remember(&name, heard) {
                 journal.say(Level::Error, format!("the generation of {name} could not be kept: {error}"));
             }
         }));
+    }
+
+    /// The mind asks for one write at a time.
+    fn write(&self, durable: Durable) {
+        let (done, born, journal) = (self.done.0.clone(), self.life, self.parts.journal.clone());
+        let ledger = self.ledger.clone();
+        tokio::task::spawn_blocking(move || {
+            let ok = ledger.is_some_and(|ledger| {
+                let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+                let (ok, news) = ledger.try_to_write(&durable);
+                if let Some(text) = news {
+                    journal.say(Level::Error, text);
+                }
+                ok
+            });
+            let _ = done.send((born, Down::Written { ok }));
+        });
     }
 
     // ---- people -------------------------------------------------------------------------------------------------
@@ -482,10 +515,15 @@ impl Daemon {
     fn question(&mut self, life: &mut Life, question: Question) {
         match question {
             Question::Status(answer) => life.wants_status(answer),
-            Question::Order(order, answer) => {
-                self.say(Level::Info, format!("ordered through the control socket: {}", in_words(order)));
-                let id = self.order(life, order);
-                life.orders.insert(id, answer);
+            Question::Order(request, answer) => {
+                self.say(Level::Info, format!("ordered through the control socket: {}", request.wish));
+                match self.parts.plan.order(&request) {
+                    Ok(order) => {
+                        let id = self.order(life, order);
+                        life.orders.insert(id, answer);
+                    }
+                    Err(why) => drop(answer.send(Answer::Refused(why))),
+                }
             }
             Question::Measure(time) => life.send(Down::Measure(time)),
             Question::Say(fields) => life.send(Down::Script(fields)),
@@ -549,7 +587,10 @@ impl Daemon {
                 self.keys = keys.clone();
                 life.send(Down::Keys(keys));
             }
-            None => self.say(Level::Error, "authkeys is not good: the old keys stay".to_owned()),
+            None => {
+                let file = self.parts.plan.key_file();
+                self.say(Level::Error, format!("{file} is not good: the old keys stay"));
+            }
         }
         let changes = match config {
             Some(config) => self.compare(life, config, same_keys),
@@ -566,7 +607,7 @@ impl Daemon {
 
     /// Whether a new life is to begin.
     fn compare(&mut self, life: &mut Life, config: Config, same_keys: bool) -> bool {
-        let mut changes = Changes::between(&self.parts.plan, &config.plan);
+        let mut changes = self.parts.plan.changes(&config.plan);
         if changes == Changes::default() && *self.parts.parameters.borrow() != config.parameters {
             changes.renewal.push("what scripts see of ha.cf".to_owned());
         }
@@ -580,16 +621,19 @@ impl Daemon {
         if changes.renewal.is_empty() && self.next.is_none() {
             let text = match same_keys {
                 true => "Configuration unchanged.",
-                false => "ha.cf and haresources: nothing new",
+                false => "nothing new",
             };
-            self.say(Level::Info, text.to_owned());
+            let files = self.parts.plan.files();
+            let text = if same_keys { text.to_owned() } else { format!("{files}: {text}") };
+            self.say(Level::Info, text);
             return false;
         }
         for change in &changes.renewal {
             self.say(Level::Info, format!("new in the files: {change}"));
         }
-        let identity = match (self.parts.begin_life)(&self.parts.state, &config.plan) {
-            Ok(identity) => identity,
+        let born = (self.parts.begin_life)(&self.parts.state, &config.plan, &self.parts.journal);
+        let identity = match born {
+            Ok(Birth { identity, .. }) => identity,
             Err(error) => {
                 self.say(
                     Level::Error,
@@ -608,7 +652,7 @@ impl Daemon {
 
     // ---- status -------------------------------------------------------------------------------------------------
 
-    fn status(&mut self, life: &mut Life, status: Status, heart: HeartStats) {
+    fn status(&mut self, life: &mut Life, status: heart::Status, heart: HeartStats) {
         if !self.ready {
             self.ready = true;
             if let Some(reason) = &heart.realtime_refused {
@@ -623,20 +667,26 @@ impl Daemon {
                     format!("memory is not locked: {reason}; short of memory, beats may be late"),
                 );
             }
-            self.parts.notify.ready(&format!("{} in cluster {}", status.node, status.cluster));
+            let Duties { me, cluster, .. } = self.parts.agents.duties().as_ref();
+            self.parts.notify.ready(&format!("{me} in cluster {cluster}"));
         }
-        let report = Report {
-            service_interfaces: report::service_interfaces(&self.parts.plan),
-            daemon: report::Daemon {
-                ipfail: self.parts.plan.ipfail,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                pid: std::process::id(),
-                config: self.parts.config_dir.display().to_string(),
-            },
-            cluster: status,
-            heart,
+        let duties = self.parts.agents.duties();
+        let service_interfaces = report::service_interfaces(duties);
+        let daemon = report::Daemon {
+            ipfail: duties.ipfail,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            config: self.parts.config_dir.display().to_string(),
         };
-        life.told(serde_json::to_vec(&report).map(Bytes::from).map_err(|error| error.to_string()));
+        let report = match status {
+            heart::Status::R1(cluster) => {
+                AnyReport::R1(Box::new(Report { cluster: *cluster, daemon, heart, service_interfaces }))
+            }
+            heart::Status::Native(cluster) => {
+                AnyReport::Native(Box::new(Report { cluster: *cluster, daemon, heart, service_interfaces }))
+            }
+        };
+        life.told(report.write().map(Bytes::from).map_err(|error| error.to_string()));
     }
 
     // ---- the service manager ------------------------------------------------------------------------------------
@@ -669,18 +719,30 @@ impl Daemon {
     }
 }
 
-/// Stops whatever of our groups runs before this node has said its first beat. Returns what ran and runs on.
+/// Stops whatever of our groups runs before this node has said its first beat, and takes away the gates that hold nothing
+/// silent any more. Returns what ran and runs on.
 async fn sweep(agents: Agents, journal: Journal) -> Vec<ResourceId> {
+    let stuck = sweep_groups(&agents, &journal).await;
+    let (duties, held) = (Arc::clone(agents.duties()), stuck.clone());
+    let swept = tokio::task::spawn_blocking(move || leftovers::sweep_gates(&duties, &held)).await;
+    for (level, text) in swept.unwrap_or_default() {
+        journal.say(level, text);
+    }
+    stuck
+}
+
+async fn sweep_groups(agents: &Agents, journal: &Journal) -> Vec<ResourceId> {
     let addresses: Arc<dyn leftovers::Addresses> = Arc::new(leftovers::Kernel);
-    let found = leftovers::survey(&agents, &addresses).await;
-    if agents.plan().peer().is_none() {
-        return adopt(&agents, &found);
+    let found = leftovers::survey(agents, &addresses).await;
+    if agents.duties().alone {
+        return adopt(agents, &found);
     }
     let surely: Vec<ResourceId> =
         found.iter().filter(|(_, status)| *status == Outcome::Running).map(|(id, _)| *id).collect();
-    let left = leftovers::sweep(&agents, &addresses, found).await;
+    let left = leftovers::sweep(agents, &addresses, found).await;
     if !left.is_empty() {
-        let names: Vec<&str> = left.iter().map(|(id, _)| agents.plan().resource(*id).text.as_str()).collect();
+        let names: Vec<&str> =
+            left.iter().map(|(id, _)| agents.duties().resource(*id).text.as_str()).collect();
         let names = names.join(" ");
         let text =
             format!("left running and not to be stopped: {names}: may run on both nodes; a person is needed");
@@ -692,7 +754,7 @@ async fn sweep(agents: Agents, journal: Journal) -> Vec<ResourceId> {
 /// Where no other node could own it, what runs may go on: the first start finds it running.
 fn adopt(agents: &Agents, found: &[(ResourceId, Outcome)]) -> Vec<ResourceId> {
     for (id, _) in found.iter().filter(|(_, status)| *status == Outcome::Running) {
-        let name = &agents.plan().resource(*id).text;
+        let name = &agents.duties().resource(*id).text;
         agents.note(
             *id,
             Level::Info,
@@ -828,16 +890,6 @@ impl Signals {
             _ = self.usr1.recv() => Sign::Debug(true),
             _ = self.usr2.recv() => Sign::Debug(false),
         }
-    }
-}
-
-fn in_words(order: Order) -> String {
-    match order {
-        Order::Standby(set) => format!("standby {}", set.word()),
-        Order::Takeover(set) => format!("takeover {}", set.word()),
-        Order::Leave => "stop".to_owned(),
-        Order::Renew => "renewal".to_owned(),
-        Order::Native { order, .. } => order.to_string(),
     }
 }
 

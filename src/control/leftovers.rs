@@ -10,9 +10,12 @@ use locum_core::{
     action::Operation,
     event::Outcome,
     note::Level,
-    plan::{Address, Agent, GroupIndex, Plan, ResourceId},
+    plan::{Address, Agent, ResourceId},
 };
-use locum_sys::netlink::{InterfaceAddress, Netlink};
+use locum_sys::{
+    gate,
+    netlink::{InterfaceAddress, Netlink},
+};
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -20,7 +23,10 @@ use tokio::{
 };
 
 use super::agents::Agents;
-use crate::heart::places_of;
+use crate::{
+    duties::{self, Duties},
+    heart::places_of,
+};
 
 /// Agents asked at the same time.
 const ASKED_MAX: usize = 16;
@@ -76,7 +82,8 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>) -> Vec<(Res
     let interrupted = agents.end_orphans().await;
     let tickets = Arc::new(Semaphore::new(ASKED_MAX));
     let mut asked = JoinSet::new();
-    for id in all(agents.plan()) {
+    let all: Vec<ResourceId> = agents.duties().resources().map(|(id, _)| id).collect();
+    for id in all {
         let (agents, addresses, tickets) = (agents.clone(), Arc::clone(addresses), Arc::clone(&tickets));
         asked.spawn(async move {
             let _ticket = tickets.acquire().await;
@@ -101,19 +108,11 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>) -> Vec<(Res
     found
 }
 
-fn all(plan: &Plan) -> Vec<ResourceId> {
-    let members = |group: usize| {
-        let group = GroupIndex(group);
-        (0..plan.groups[group.0].resources.len()).map(move |member| ResourceId { group, member })
-    };
-    (0..plan.groups.len()).flat_map(members).collect()
-}
-
 async fn status(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> Outcome {
     if !agents.is_hearts(id) {
-        return agents.run(id, Operation::Status, agents.plan().limits.status, None).await;
+        return agents.run(id, Operation::Status, agents.duties().limits(id).status, None).await;
     }
-    match &agents.plan().resource(id).agent {
+    match &agents.duties().resource(id).agent {
         Agent::Address(address) => match addresses.stands(address) {
             Ok(true) => Outcome::Running,
             Ok(false) => Outcome::Stopped,
@@ -151,7 +150,7 @@ async fn sweep_group(
 ) -> Vec<(ResourceId, Outcome)> {
     let mut failed = Vec::new();
     for (id, status) in members.into_iter().rev() {
-        let name = &agents.plan().resource(id).text;
+        let name = &agents.duties().resource(id).text;
         let begin = Instant::now();
         let tries = match &status {
             Outcome::Running => {
@@ -189,16 +188,55 @@ async fn stop(agents: &Agents, addresses: &dyn Addresses, id: ResourceId, tries:
         if attempt > 0 {
             sleep(STOP_PAUSE).await;
         }
-        outcome = match &agents.plan().resource(id).agent {
+        outcome = match &agents.duties().resource(id).agent {
             Agent::Address(address) if agents.is_hearts(id) => match addresses.remove(address) {
                 Ok(()) => Outcome::Ok,
                 Err(fault) => Outcome::Failed(format!("cannot remove {}: {fault}", address.ip)),
             },
-            _ => agents.run(id, Operation::Stop, agents.plan().limits.stop, None).await,
+            _ => agents.run(id, Operation::Stop, agents.duties().limits(id).stop, None).await,
         };
         if outcome == Outcome::Ok {
             break;
         }
     }
     outcome
+}
+
+/// Takes away the gates of this cluster that an earlier life left, now that their addresses have gone. What is still there
+/// (`stuck`) stays silent; so do the addresses of a group that the configuration does not have any more, because nobody
+/// has looked where they stand. Returns what a person should know. Calls block.
+#[must_use]
+pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)> {
+    if duties.groups.iter().all(|group| group.gate == duties::Gate::None) {
+        return Vec::new();
+    }
+    let listed = gate::find_bpffs().and_then(gate::list);
+    let gates = match listed {
+        Ok(gates) => gates,
+        // Without the rights to ask nothing can be made either, which the heart says.
+        Err(_) => return Vec::new(),
+    };
+    let mut said = Vec::new();
+    for gate in gates.into_iter().filter(|gate| gate.name.is_of(&duties.cluster)) {
+        let group = duties.groups.iter().position(|group| gate.name.is_group(&group.key));
+        let name = gate.name.group();
+        let Some(group) = group else {
+            let text = format!(
+                "the gate of group {name}, which the configuration does not have, keeps its addresses silent: look where \
+                 they stand, then `locum gate --remove --group {name}`"
+            );
+            said.push((Level::Warning, text));
+            continue;
+        };
+        if stuck.iter().any(|id| id.group.0 == group) {
+            continue;
+        }
+        said.push(match gate::remove(&gate.engine, &gate.name) {
+            Ok(_) => (Level::Info, format!("the gate of group {name} was left by an earlier life: removed")),
+            Err(error) => {
+                (Level::Warning, format!("the gate of group {name} stays from an earlier life: {error}"))
+            }
+        });
+    }
+    said
 }

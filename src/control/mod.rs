@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod daemon;
+pub mod dialect;
 pub mod fifo;
 pub mod ledger;
 pub mod leftovers;

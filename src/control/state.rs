@@ -252,6 +252,12 @@ impl State {
         Ok(next)
     }
 
+    /// Where the state lies.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.state
+    }
+
     /// The highest generation known of a node.
     #[must_use]
     pub fn generation_of(&self, node: &str) -> Option<u64> {

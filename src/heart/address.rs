@@ -10,7 +10,7 @@ use std::{
 use locum_core::{
     breakage::{self, Breakage},
     event::Outcome,
-    plan::{Address, Agent, Plan, ResourceId},
+    plan::{Address, Agent, GroupIndex, ResourceId},
 };
 use locum_sys::{
     announce::{Announcer, Form},
@@ -18,6 +18,7 @@ use locum_sys::{
 };
 
 use super::network::Network;
+use crate::duties::Duties;
 
 /// The answer to whoever wants to terminate or kill an address.
 pub(super) const NO_PROCESSES: &str = "an address has no processes";
@@ -29,7 +30,7 @@ const SCHEDULE_MS: [u64; 24] = [
     4000, 4250, 4500, 4750, 5000,
 ];
 
-/// The addresses of the plan and what the heart does with them.
+/// The addresses of the configuration and what the heart does with them.
 pub(super) struct Addresses {
     plan: BTreeMap<ResourceId, Address>,
     announcer: io::Result<Announcer>,
@@ -83,15 +84,10 @@ struct Place {
 }
 
 impl Addresses {
-    pub(super) fn new(plan: &Plan) -> Self {
-        let resources = plan.groups.iter().enumerate().flat_map(|(group, members)| {
-            members.resources.iter().enumerate().filter_map(move |(member, resource)| {
-                let (Agent::Address(address) | Agent::SendArp(address)) = &resource.agent else {
-                    return None;
-                };
-                let group = locum_core::plan::GroupIndex(group);
-                Some((ResourceId { group, member }, address.clone()))
-            })
+    pub(super) fn new(duties: &Duties) -> Self {
+        let resources = duties.resources().filter_map(|(id, resource)| match &resource.agent {
+            Agent::Address(address) | Agent::SendArp(address) => Some((id, address.clone())),
+            _ => None,
         });
         let announcer = Announcer::open();
         Self {
@@ -114,12 +110,22 @@ impl Addresses {
     }
 
     /// Puts an address on its interface and announces it. One that stands there already is announced all the same.
-    pub(super) fn start(&mut self, id: ResourceId, network: &mut Network, now: u64) -> Outcome {
+    /// `before` is done with the interface's number before the address is there; where it fails, nothing is put.
+    pub(super) fn start(
+        &mut self,
+        id: ResourceId,
+        network: &mut Network,
+        now: u64,
+        before: impl FnOnce(u32) -> Result<(), String>,
+    ) -> Outcome {
         let Some(address) = self.plan.get(&id) else { return no_address() };
         let standing = standing(address, network).map(|there| there.interface);
         let interface = match standing {
-            Some(interface) => interface,
-            None => match add(address, network, self.put.get(&id)) {
+            Some(interface) => match before(interface) {
+                Ok(()) => interface,
+                Err(why) => return Outcome::Failed(why),
+            },
+            None => match add(address, network, self.put.get(&id), before) {
                 Ok(new) => {
                     let interface = new.interface;
                     self.put.insert(id, new);
@@ -155,6 +161,19 @@ impl Addresses {
         }
         self.put.remove(&id);
         Outcome::Ok
+    }
+
+    /// Whether an address of this group is held.
+    pub(super) fn holds(&self, group: GroupIndex) -> bool {
+        self.held.iter().any(|(id, held)| id.group == group && held.tie == Tie::Ours)
+    }
+
+    /// Announces all addresses of a group again that we hold: nobody heard them while they were silent.
+    pub(super) fn announce_group(&mut self, group: GroupIndex, network: &Network, now: u64) {
+        for (_, held) in self.held.iter_mut().filter(|(id, _)| id.group == group) {
+            held.announcement = Some(Announcement { begun: now, step: 0 });
+        }
+        self.send_due(network, now);
     }
 
     /// Whether an address stands where it should. One that does is ours from now on.
@@ -287,11 +306,16 @@ fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a Interface
     places_of(address, network.interfaces(), network.addresses()).next()
 }
 
-/// Adds it, and says how. `before`: how it was put before somebody took it away; so it is put again where they took
+/// Adds it, and says how. `last`: how it was put before somebody took it away; so it is put again where they took
 /// the addresses of this machine as well, which would show the place.
-fn add(address: &Address, network: &mut Network, before: Option<&NewAddress>) -> Result<NewAddress, String> {
+fn add(
+    address: &Address,
+    network: &mut Network,
+    last: Option<&NewAddress>,
+    before: impl FnOnce(u32) -> Result<(), String>,
+) -> Result<NewAddress, String> {
     let is_up = |index| network.interface_by_index(index).is_some_and(|interface| interface.up);
-    let new = match (place(address, network), before) {
+    let new = match (place(address, network), last) {
         (Ok(place), _) => NewAddress {
             interface: place.interface.index,
             ip: address.ip,
@@ -300,9 +324,10 @@ fn add(address: &Address, network: &mut Network, before: Option<&NewAddress>) ->
             broadcast: place.broadcast,
             no_prefix_route: place.no_prefix_route,
         },
-        (Err(_), Some(before)) if is_up(before.interface) => before.clone(),
+        (Err(_), Some(last)) if is_up(last.interface) => last.clone(),
         (Err(why), _) => return Err(why),
     };
+    before(new.interface)?;
     match network.netlink.add_address(&new) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

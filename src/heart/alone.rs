@@ -5,7 +5,7 @@ use std::io;
 use locum_core::{
     action::Operation,
     event::Outcome,
-    plan::{Agent, Plan, ResourceId},
+    plan::{Agent, ResourceId},
 };
 use locum_sys::clock;
 
@@ -13,8 +13,9 @@ use super::{
     address::{Addresses, NO_PROCESSES},
     network::Network,
 };
+use crate::duties::Duties;
 
-/// The addresses of a plan, and the kernel behind them.
+/// The addresses of a configuration, and the kernel behind them.
 pub struct Alone {
     addresses: Addresses,
     network: Network,
@@ -25,17 +26,17 @@ impl Alone {
     ///
     /// # Errors
     /// When the kernel does not tell its interfaces.
-    pub fn open(plan: &Plan) -> io::Result<Self> {
-        Ok(Self { addresses: Addresses::new(plan), network: Network::open()? })
+    pub fn open(duties: &Duties) -> io::Result<Self> {
+        Ok(Self { addresses: Addresses::new(duties), network: Network::open()? })
     }
 
     /// Puts an address on its interface, takes it off, or looks whether it stands there. A `SendArp` only announces and
     /// leaves nothing that could be found.
-    pub fn run(&mut self, plan: &Plan, id: ResourceId, operation: Operation) -> Outcome {
+    pub fn run(&mut self, duties: &Duties, id: ResourceId, operation: Operation) -> Outcome {
         let now = clock::monotonic_nanos();
-        let speaks = matches!(plan.resource(id).agent, Agent::SendArp(_));
+        let speaks = matches!(duties.resource(id).agent, Agent::SendArp(_));
         match (operation, speaks) {
-            (Operation::Start, false) => self.addresses.start(id, &mut self.network, now),
+            (Operation::Start, false) => self.addresses.start(id, &mut self.network, now, |_| Ok(())),
             (Operation::Stop, false) => self.addresses.stop(id, &mut self.network),
             (Operation::Status, false) => self.addresses.status(id, &self.network, now),
             (Operation::Start, true) => self.addresses.speak_for(id, &self.network, now),

@@ -4,18 +4,23 @@
 //!
 //! * [`spawn`] starts it, [`Handle`] is the control plane's end;
 //! * `pulse` is its loop: what is due is sent before anything is read, and reading is bounded;
-//! * `udp` and `serial` are the links, `pings` the ping nodes, `address` the service addresses;
+//! * `mind` is the director of either dialect;
+//! * `udp`, `serial` and `routed` are the links, `pings` the ping nodes, `address` the service addresses, `gates`
+//!   what keeps them silent when nobody may answer;
 //! * `network` mirrors the kernel's interfaces and addresses, `stats` counts;
 //! * `dog` feeds the watchdog, `losses` drops frames in tests.
 
 mod address;
 mod alone;
 mod dog;
+mod gates;
 mod losses;
+mod mind;
 mod network;
 mod pings;
 mod pulse;
 mod ring;
+mod routed;
 mod serial;
 mod stats;
 mod udp;
@@ -31,12 +36,11 @@ use std::{
 use locum_core::{
     action::{Answer, Epoch, Operation},
     auth::Keys,
-    director::Director,
+    claims::Durable,
     event::{FenceOutcome, Order, OrderId, Outcome, Ticket},
     note::Note,
-    plan::{NodeIndex, Plan, ResourceId},
+    plan::{NodeIndex, ResourceId},
     sequence::Heard,
-    status::Status,
     time::{Instant, Now},
     wire::message::Holding,
 };
@@ -44,14 +48,17 @@ use locum_sys::clock;
 
 pub(crate) use self::address::places_of;
 pub use self::alone::Alone;
+pub use self::gates::{GateState, GateStats};
 pub use self::losses::Losses;
+pub use self::mind::{Mind, Status};
 use self::ring::Shared;
 pub use self::stats::{HeartStats, Lateness, LinkStats};
+use crate::duties::Duties;
 
 /// The heart's stack. Far more than it uses; only what it touches is ever resident.
 const STACK_BYTES: usize = 1024 * 1024;
 
-/// How the heart is to work, beyond the plan.
+/// How the heart is to work, beyond its duties.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Leave addresses to the resource scripts: they come up as [`Up::Run`] like everything else.
@@ -103,6 +110,8 @@ pub enum Up {
         /// What came of it.
         answer: Answer,
     },
+    /// Write this to the ledger's file and sync it; to be answered by [`Down::Written`].
+    Write(Durable),
     /// Keep on disk the newest that was heard of a node.
     Remember {
         /// Of whom.
@@ -122,7 +131,7 @@ pub enum Up {
         /// As given with the question.
         request: u64,
         /// What the director knows.
-        status: Box<Status>,
+        status: Status,
         /// What the heart counted.
         heart: Box<HeartStats>,
     },
@@ -146,6 +155,11 @@ pub enum Down {
         ticket: Ticket,
         /// How.
         outcome: Outcome,
+    },
+    /// What came of [`Up::Write`].
+    Written {
+        /// It is on the disk.
+        ok: bool,
     },
     /// How fencing a node ended.
     Fenced {
@@ -193,10 +207,10 @@ pub struct Handle {
 ///
 /// # Errors
 /// When the kernel gives no thread, no netlink, no epoll.
-pub fn spawn(director: Director, plan: Arc<Plan>, options: Options) -> io::Result<Handle> {
+pub fn spawn(mind: impl Into<Mind>, duties: Arc<Duties>, options: Options) -> io::Result<Handle> {
     let (shared, ear) = ring::pair()?;
     // Opened here, where an error can still be told; and before the thread exists nothing of it has to be timely.
-    let mut pulse = pulse::Pulse::new(director, plan, options, Arc::clone(&shared))?;
+    let mut pulse = pulse::Pulse::new(mind.into(), duties, options, Arc::clone(&shared))?;
     let thread = thread::Builder::new()
         .name("heart".to_string())
         .stack_size(STACK_BYTES)

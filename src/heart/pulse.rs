@@ -8,20 +8,19 @@
 use std::{
     collections::VecDeque,
     io, mem,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use locum_core::{
-    action::{Action, Epoch, Operation},
-    director::Director,
+    action::{Action, Epoch, GateLease, Operation},
     event::{Carrier, Event, Outcome, Source, Ticket},
     note::{Level, Note},
-    plan::{Agent, LinkIndex, Medium, Plan, ResourceId},
+    plan::{Agent, GroupIndex, LinkIndex, ResourceId},
 };
 use locum_sys::{
-    clock,
+    clock, gate,
     poll::{Interest, Poller, Ready, Timer},
     realtime,
 };
@@ -30,14 +29,18 @@ use super::{
     Down, HeartStats, LinkStats, Options, Up,
     address::{Addresses, NO_PROCESSES},
     dog::Dog,
+    gates::{Gates, Lease, Told},
+    mind::Mind,
     network::Network,
     now,
     pings::{Family, Pings},
     ring::Shared,
+    routed::RoutedLink,
     serial::SerialLink,
     stats::Histogram,
     udp::UdpLink,
 };
+use crate::duties::{Duties, Way};
 
 /// Frames read from one socket in one turn, while others wait.
 const FRAMES_A_TURN: usize = 32;
@@ -61,19 +64,23 @@ const BRAKE_MICROS: u64 = 2_000_000;
 /// The tick of a measurement.
 const MEASURE_NANOS: u64 = 10_000_000;
 
+/// So many gates are compared with the kernel at once: each costs a dozen system calls.
+const GATES_A_LOOK: usize = 16;
+
 /// Numbers of the poller's sources. Receivers and lines follow, [`SLOTS`] numbers to a link.
 const TIMER: u64 = 0;
 const BELL: u64 = 1;
 const NETWORK: u64 = 2;
 const ECHO_V4: u64 = 3;
 const ECHO_V6: u64 = 4;
+const RULES: u64 = 5;
 const LINKS: u64 = 16;
 const SLOTS: u64 = 64;
 
 /// The thread's whole state.
 pub(super) struct Pulse {
-    director: Director,
-    plan: Arc<Plan>,
+    mind: Mind,
+    duties: Arc<Duties>,
     options: Options,
     shared: Arc<Shared>,
     poller: Poller,
@@ -84,7 +91,8 @@ pub(super) struct Pulse {
     links: Vec<LinkEnd>,
     pings: Pings,
     addresses: Addresses,
-    /// All service addresses of the plan.
+    gates: Gates,
+    /// All service addresses of the cluster.
     services: Vec<IpAddr>,
     /// What came of actions while they were performed: told to the director one by one afterwards.
     found: VecDeque<Found>,
@@ -114,6 +122,9 @@ struct LinkEnd {
 enum Media {
     Udp(UdpLink),
     Serial(SerialLink),
+    Routed(RoutedLink),
+    /// This member is not connected to it.
+    None,
 }
 
 /// Something that came about while an action was performed.
@@ -138,8 +149,8 @@ struct Measure {
 
 impl Pulse {
     pub(super) fn new(
-        director: Director,
-        plan: Arc<Plan>,
+        mind: Mind,
+        duties: Arc<Duties>,
         options: Options,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
@@ -147,18 +158,24 @@ impl Pulse {
         poller.add(&timer, TIMER, Interest::Read)?;
         poller.add(shared.bell(), BELL, Interest::Read)?;
         poller.add(&network, NETWORK, Interest::Read)?;
-        let (pings, ping_fault) = Pings::new(&plan.pings);
+        let (pings, ping_fault) = Pings::new(&duties.pings);
         for (family, source) in pings.sources() {
             let token = if family == Family::V4 { ECHO_V4 } else { ECHO_V6 };
             poller.add(source, token, Interest::Read)?;
         }
-        let addresses = Addresses::new(&plan);
-        let links = plan.links.iter().enumerate().map(|(index, link)| {
-            let media = match link.media.first() {
-                Some(Medium::Serial { device, baud }) => {
+        let addresses = Addresses::new(&duties);
+        let gates = Gates::new(&duties);
+        if let Some(source) = gates.source() {
+            poller.add(source, RULES, Interest::Read)?;
+        }
+        let links = duties.links.iter().enumerate().map(|(index, link)| {
+            let media = match &link.way {
+                Way::Serial { device, baud } => {
                     Media::Serial(SerialLink::new(device, *baud, token(index, 0)))
                 }
-                _ => Media::Udp(UdpLink::new(&link.name, &link.media)),
+                Way::Interface(place, media) => Media::Udp(UdpLink::new(place, media)),
+                Way::Routed { to, from } => Media::Routed(RoutedLink::new(*to, *from)),
+                Way::Nowhere => Media::None,
             };
             LinkEnd {
                 media,
@@ -169,8 +186,8 @@ impl Pulse {
         let mut pulse = Self {
             links: links.collect(),
             services: addresses.all(),
-            director,
-            plan,
+            mind,
+            duties,
             options,
             shared,
             poller,
@@ -179,6 +196,7 @@ impl Pulse {
             network,
             pings,
             addresses,
+            gates,
             found: VecDeque::new(),
             waiting: VecDeque::new(),
             called: false,
@@ -193,12 +211,15 @@ impl Pulse {
             ready: Vec::new(),
         };
         if let Some(device) = pulse.options.watchdog.clone() {
-            let (dog, level, text) = Dog::get(&device, pulse.plan.timing.deadtime);
+            let (dog, level, text) = Dog::get(&device, pulse.duties.deadtime);
             pulse.dog = dog;
             pulse.note(level, text);
         }
         if let Some(fault) = ping_fault {
             pulse.note(Level::Warning, fault);
+        }
+        if let Some((level, text)) = pulse.gates.verdict() {
+            pulse.note(level, text);
         }
         if let Some(why) = pulse.addresses.cannot_announce().filter(|_| !pulse.services.is_empty()) {
             pulse.note(Level::Error, format!("addresses cannot be announced to the segment: {why}"));
@@ -244,7 +265,7 @@ impl Pulse {
         if let Err(error) = realtime::lock_memory() {
             self.stats.lock_refused = Some(error.to_string());
         }
-        let Some(priority) = self.plan.realtime else { return };
+        let Some(priority) = self.duties.realtime else { return };
         match realtime::become_fifo(priority) {
             Ok(()) => {
                 if let Err(error) = realtime::brake(BRAKE_MICROS) {
@@ -268,7 +289,7 @@ impl Pulse {
         if now >= due {
             let late = now - due;
             self.lateness.add(late);
-            let bearable = u64::try_from(self.plan.timing.keepalive.as_nanos() / 4).unwrap_or(u64::MAX);
+            let bearable = u64::try_from(self.duties.beat.as_nanos() / 4).unwrap_or(u64::MAX);
             if late > bearable {
                 self.read_all(
                     ready,
@@ -291,13 +312,13 @@ impl Pulse {
     // ---- deadlines
 
     fn director_deadline(&self) -> u64 {
-        self.director.deadline().as_nanos()
+        self.mind.deadline().as_nanos()
     }
 
     fn next_deadline(&self) -> u64 {
         let lines = self.links.iter().filter_map(|link| match &link.media {
             Media::Serial(line) => line.deadline(),
-            Media::Udp(_) => None,
+            Media::Udp(_) | Media::Routed(_) | Media::None => None,
         });
         let others = [self.addresses.deadline(), self.measure.as_ref().map(|measure| measure.next)];
         let first = lines.chain(others.into_iter().flatten()).min().unwrap_or(u64::MAX);
@@ -338,6 +359,8 @@ impl Pulse {
         if self.retry_at <= now {
             self.retry_at = now + RETRY_NANOS;
             self.check_links(false);
+            let told = self.gates.look_after(GATES_A_LOOK);
+            self.heed_gates(told);
         }
         self.feed_found();
     }
@@ -353,6 +376,8 @@ impl Pulse {
                     udp.check(&self.network, &self.services, &self.poller, |slot| token(index, slot))
                 }
                 Media::Serial(line) => line.check(&self.poller),
+                Media::Routed(routed) => routed.check(&self.poller, token(index, 0)),
+                Media::None => Carrier::Down("this member is not connected to it".to_owned()),
             };
             tell(&mut self.found, index, link, carrier);
         }
@@ -370,7 +395,7 @@ impl Pulse {
         if lost {
             return;
         }
-        self.director.handle(now(), event);
+        self.mind.handle(now(), event);
         self.perform();
         self.feed_dog();
         self.feed_found();
@@ -383,15 +408,16 @@ impl Pulse {
                 Found::Link(link, state) => Event::Link { link, state },
                 Found::Gone(resource) => Event::AddressGone(resource),
             };
-            self.director.handle(now(), event);
+            self.mind.handle(now(), event);
             self.perform();
         }
     }
 
     fn perform(&mut self) {
-        while let Some(action) = self.director.poll() {
+        while let Some(action) = self.mind.poll() {
             match action {
-                Action::Send { link, bytes } => self.send(link, &bytes),
+                Action::Send { link, bytes } => self.send(link, None, &bytes),
+                Action::SendTo { link, to, bytes } => self.send(link, Some(to), &bytes),
                 Action::Ping { ping, bytes } => self.pings.ask(ping, &bytes),
                 Action::Run { ticket, resource, operation, limit, epoch } => {
                     match self.run_address(resource, operation) {
@@ -402,13 +428,13 @@ impl Pulse {
                 Action::Announce(resource) => {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
                 }
+                Action::Gate { group, lease } => self.set_gate(group, lease),
+                Action::Write(durable) => self.send_up(Up::Write(durable)),
                 Action::Fence { ticket, node } => self.send_up(Up::Fence { ticket, node }),
                 Action::EventScript { kind, fields, epoch } => self.send_script(kind, fields, epoch),
                 Action::Reply { order, answer } => self.send_up(Up::Reply { order, answer }),
                 Action::Remember { node, heard } => self.send_up(Up::Remember { node, heard }),
                 Action::Note(note) => self.send_note(note),
-                // Of the native dialect alone.
-                Action::SendTo { .. } | Action::Gate { .. } | Action::Write(_) => {}
                 Action::Exit { clean, restart, keeps } => {
                     if let Some((level, text)) = self.dog.take().map(|dog| dog.leave(clean)) {
                         self.note(level, text);
@@ -421,13 +447,14 @@ impl Pulse {
 
     /// Once for each of our own beats, after it was sent.
     fn feed_dog(&mut self) {
-        let fault = self.dog.as_mut().and_then(|dog| dog.feed(self.director.next_beat()));
+        let fault = self.dog.as_mut().and_then(|dog| dog.feed(self.mind.next_beat()));
         if let Some(text) = fault {
             self.note(Level::Error, text);
         }
     }
 
-    fn send(&mut self, index: LinkIndex, bytes: &Arc<[u8]>) {
+    /// `to`: where to, on a link that is told so with each frame.
+    fn send(&mut self, index: LinkIndex, to: Option<SocketAddr>, bytes: &Arc<[u8]>) {
         if self.options.losses.as_mut().is_some_and(|losses| !losses.sends(bytes)) {
             return;
         }
@@ -444,6 +471,34 @@ impl Pulse {
                     tell(&mut self.found, index.0, link, carrier);
                 }
             }
+            Media::Routed(routed) => {
+                if let Some(carrier) = routed.send(to, bytes, &mut link.stats) {
+                    tell(&mut self.found, index.0, link, carrier);
+                }
+            }
+            Media::None => {}
+        }
+    }
+
+    // ---- gates
+
+    fn set_gate(&mut self, group: GroupIndex, lease: Option<GateLease>) {
+        let lease = lease.map(|GateLease { until, sent, ballot }| Lease {
+            until,
+            sent,
+            ballot: gate::Ballot { round: ballot.round, node: ballot.node.0.into() },
+        });
+        let told = self.gates.set(group, lease);
+        self.heed_gates(told);
+    }
+
+    fn heed_gates(&mut self, told: Told) {
+        for (level, group, text) in told.notes {
+            let group = self.duties.groups.get(group.0).map(|group| group.key.clone());
+            self.send_note(Note { level, group, text });
+        }
+        for group in told.opened {
+            self.addresses.announce_group(group, &self.network, clock::monotonic_nanos());
         }
     }
 
@@ -452,7 +507,7 @@ impl Pulse {
         if self.options.prefer_scripts {
             return None;
         }
-        let agent = &self.plan.resource(id).agent;
+        let agent = &self.duties.resource(id).agent;
         if !matches!(agent, Agent::Address(_) | Agent::SendArp(_)) {
             return None;
         }
@@ -462,16 +517,31 @@ impl Pulse {
             let asked = operation == Operation::Status;
             return Some(if asked { Outcome::Unknown(why) } else { Outcome::Failed(why) });
         }
-        let (addresses, network) = (&mut self.addresses, &mut self.network);
-        Some(match (&self.plan.resource(id).agent, operation) {
+        let (addresses, network, gates) = (&mut self.addresses, &mut self.network, &mut self.gates);
+        let mut told = Told::default();
+        let outcome = match (&self.duties.resource(id).agent, operation) {
             (Agent::SendArp(_), Operation::Start) => addresses.speak_for(id, network, now),
             (Agent::SendArp(_), Operation::Stop) => addresses.be_silent(id),
             (Agent::SendArp(_), Operation::Status) => addresses.speaks(id),
             (_, Operation::Terminate | Operation::Kill) => Outcome::Failed(NO_PROCESSES.to_owned()),
-            (_, Operation::Start) => addresses.start(id, network, now),
+            (_, Operation::Start) => addresses.start(id, network, now, |interface| {
+                told = gates.prepare(id.group, interface)?;
+                Ok(())
+            }),
             (_, Operation::Stop) => addresses.stop(id, network),
             (_, Operation::Status) => addresses.status(id, network, now),
-        })
+        };
+        // Not before its last address has gone: without a gate it would answer.
+        let is_over = match operation {
+            Operation::Start => outcome != Outcome::Ok,
+            Operation::Stop => outcome == Outcome::Ok,
+            _ => false,
+        };
+        if is_over && !addresses.holds(id.group) {
+            told = gates.remove(id.group);
+        }
+        self.heed_gates(told);
+        Some(outcome)
     }
 
     // ---- what comes in
@@ -486,6 +556,10 @@ impl Pulse {
                         self.note(Level::Error, format!("the kernel does not tell what changes: {error}"));
                     }
                 }
+                RULES => {
+                    let told = self.gates.heed_watch();
+                    self.heed_gates(told);
+                }
                 ECHO_V4 => self.read_echoes(Family::V4, bound),
                 ECHO_V6 => self.read_echoes(Family::V6, bound),
                 token => {
@@ -499,9 +573,11 @@ impl Pulse {
     fn read_link(&mut self, index: usize, slot: usize, source: &Ready, bound: Bound) {
         let mut buffer = mem::take(&mut self.buffer);
         match self.links.get_mut(index).map(|link| &mut link.media) {
-            Some(Media::Udp(_)) => self.read_datagrams(index, slot, &mut buffer, bound),
+            Some(Media::Udp(_) | Media::Routed(_)) => {
+                self.read_datagrams(index, slot, &mut buffer, bound);
+            }
             Some(Media::Serial(_)) => self.serve_line(index, source, &mut buffer),
-            None => {}
+            Some(Media::None) | None => {}
         }
         self.buffer = buffer;
     }
@@ -509,9 +585,13 @@ impl Pulse {
     fn read_datagrams(&mut self, index: usize, slot: usize, buffer: &mut [u8], bound: Bound) {
         for _ in 0..bound.frames {
             let Some(link) = self.links.get_mut(index) else { return };
-            let Media::Udp(udp) = &link.media else { return };
+            let receiver = match &link.media {
+                Media::Udp(udp) => udp.receiver(slot),
+                Media::Routed(routed) => routed.receiver(),
+                Media::Serial(_) | Media::None => None,
+            };
             // The socket may have gone while its last frame was handled.
-            let Some(receiver) = udp.receiver(slot) else { return };
+            let Some(receiver) = receiver else { return };
             match receiver.receive(buffer) {
                 Ok(None) => return,
                 Ok(Some((length, from))) => {
@@ -579,6 +659,7 @@ impl Pulse {
         while let Some(down) = self.shared.take_down() {
             match down {
                 Down::Done { ticket, outcome } => self.feed(Event::Done { ticket, outcome }),
+                Down::Written { ok } => self.feed(Event::Written { ok }),
                 Down::Fenced { ticket, outcome } => self.feed(Event::Fenced { ticket, outcome }),
                 Down::Script(fields) => self.feed(Event::Script(&fields)),
                 Down::Order { id, order } => self.feed(Event::Order { id, order }),
@@ -586,7 +667,7 @@ impl Pulse {
                 Down::Keys(keys) => self.feed(Event::Keys(keys)),
                 Down::Load(load) => self.feed(Event::Load(&load)),
                 Down::Status { request } => {
-                    let status = Box::new(self.director.status(now()));
+                    let status = self.mind.status(now());
                     let heart = Box::new(self.stats());
                     self.send_up(Up::Status { request, status, heart });
                 }
@@ -605,7 +686,8 @@ impl Pulse {
         let links = self.links.iter().map(|link| {
             let dropped_in = match &link.media {
                 Media::Udp(udp) => udp.dropped(),
-                Media::Serial(_) => 0,
+                Media::Routed(routed) => routed.dropped(),
+                Media::Serial(_) | Media::None => 0,
             };
             LinkStats { dropped_in, ..link.stats.clone() }
         });
@@ -616,6 +698,7 @@ impl Pulse {
             announcements_failed: self.addresses.failures,
             pings_failed: self.pings.failures,
             links: links.collect(),
+            gates: self.gates.stats(),
             ..self.stats.clone()
         }
     }
@@ -656,7 +739,7 @@ impl Pulse {
 
     /// Once a turn: what waited goes into the ring, and the control plane is called if there is something for it.
     fn tell_control(&mut self) {
-        if !self.active_told && self.director.is_active() {
+        if !self.active_told && self.mind.is_active() {
             self.active_told = true;
             self.send_up(Up::Active);
         }

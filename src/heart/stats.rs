@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::gates::GateStats;
+
 /// The heart's own figures, as `status --json` shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartStats {
@@ -27,6 +29,9 @@ pub struct HeartStats {
     pub pings_failed: u64,
     /// The links, in the order of `ha.cf`.
     pub links: Vec<LinkStats>,
+    /// The gates, where groups have them.
+    #[serde(default)]
+    pub gates: GateStats,
 }
 
 /// What went over one link.

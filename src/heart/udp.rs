@@ -14,10 +14,11 @@ use locum_sys::{
 };
 
 use super::{network::Network, stats::LinkStats};
+use crate::duties::Place;
 
 /// One link's sockets and state.
 pub(super) struct UdpLink {
-    interface: String,
+    place: Place,
     media: Vec<Medium>,
     /// What the sockets were opened for; `None` when they are closed.
     fitness: Option<Fitness>,
@@ -45,9 +46,9 @@ struct Fitness {
 }
 
 impl UdpLink {
-    pub(super) fn new(interface: &str, media: &[Medium]) -> Self {
+    pub(super) fn new(place: &Place, media: &[Medium]) -> Self {
         Self {
-            interface: interface.to_string(),
+            place: place.clone(),
             media: media.to_vec(),
             fitness: None,
             receivers: Vec::new(),
@@ -67,7 +68,7 @@ impl UdpLink {
         poller: &Poller,
         token: impl Fn(usize) -> u64,
     ) -> Carrier {
-        let fitness = match fitness(&self.interface, network, services).and_then(|f| f.suits(&self.media)) {
+        let fitness = match fitness(&self.place, network, services).and_then(|f| f.suits(&self.media)) {
             Ok(fitness) => fitness,
             Err(why) => {
                 self.close();
@@ -80,7 +81,7 @@ impl UdpLink {
                 Ok(()) => self.fitness = Some(fitness),
                 Err(error) => {
                     self.close();
-                    return Carrier::Down(format!("{}: {error}", self.interface));
+                    return Carrier::Down(format!("{}: {error}", fitness.interface.name));
                 }
             }
         }
@@ -217,8 +218,19 @@ fn destination(ip: IpAddr, port: u16, interface: &Interface) -> SocketAddr {
 }
 
 /// What the interface allows now, or in words why it allows nothing.
-fn fitness(name: &str, network: &Network, services: &[IpAddr]) -> Result<Fitness, String> {
-    let interface = network.interface(name).ok_or_else(|| format!("there is no interface {name}"))?;
+fn fitness(place: &Place, network: &Network, services: &[IpAddr]) -> Result<Fitness, String> {
+    let interface = match place {
+        Place::Named(name) => {
+            network.interface(name).ok_or_else(|| format!("there is no interface {name}"))?
+        }
+        Place::Carrying(ip) => {
+            let there = network.addresses().iter().find(|address| address.ip == *ip);
+            there
+                .and_then(|address| network.interface_by_index(address.interface))
+                .ok_or_else(|| format!("no interface has the address {ip}"))?
+        }
+    };
+    let name = &interface.name;
     if let Some(trouble) = interface.trouble() {
         return Err(format!("interface {name} {trouble}"));
     }

@@ -1,20 +1,24 @@
 //! What `GET /status` tells: the cluster as the core sees it, and what only the daemon around it knows.
 
-use crate::heart::HeartStats;
+use crate::{
+    duties::Duties,
+    heart::{GateStats, HeartStats},
+};
 use locum_core::{
-    plan::{Address, Agent, Plan},
+    native,
+    plan::{Address, Agent},
     r1,
     status::{self, Status},
 };
 use locum_sys::netlink::{self, Netlink};
 use serde::{Deserialize, Serialize};
 
-/// The whole answer. As JSON, the fields of [`Status`] stand beside the others.
+/// The whole answer. As JSON, the fields of the core's view stand beside the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct Report<S = Status> {
     /// The core's view.
     #[serde(flatten)]
-    pub cluster: Status,
+    pub cluster: S,
     /// The process.
     pub daemon: Daemon,
     /// The heart's own figures.
@@ -49,6 +53,118 @@ pub struct ServiceInterface {
     pub fault: Option<String>,
 }
 
+/// That of a native cluster.
+pub type NativeReport = Report<native::status::Status>;
+
+/// The answer of either dialect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnyReport {
+    /// Heartbeat's.
+    R1(Box<Report>),
+    /// The native.
+    Native(Box<NativeReport>),
+}
+
+/// What tells the answers apart.
+#[derive(Deserialize)]
+struct Dialect {
+    dialect: String,
+}
+
+impl AnyReport {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// It is none of this version.
+    pub fn read(answer: &[u8]) -> serde_json::Result<Self> {
+        let Dialect { dialect } = serde_json::from_slice(answer)?;
+        Ok(match dialect.as_str() {
+            "native" => Self::Native(serde_json::from_slice(answer)?),
+            _ => Self::R1(serde_json::from_slice(answer)?),
+        })
+    }
+
+    /// The answer, as JSON.
+    ///
+    /// # Errors
+    /// None that is known: all fields can be written.
+    pub fn write(&self) -> serde_json::Result<Vec<u8>> {
+        match self {
+            Self::R1(report) => serde_json::to_vec(report),
+            Self::Native(report) => serde_json::to_vec(report),
+        }
+    }
+
+    /// Everything that is not well, in words; empty when all is well.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        match self {
+            Self::R1(report) => report.troubles(),
+            Self::Native(report) => report.troubles(),
+        }
+    }
+
+    /// What of it is news when it changes: everything but clocks and counters.
+    #[must_use]
+    pub fn face(mut self) -> Self {
+        match &mut self {
+            Self::R1(report) => {
+                report.heart = HeartStats::default();
+                let cluster = &mut report.cluster;
+                (cluster.uptime, cluster.frames) = (0.0, status::Frames::default());
+                cluster.nodes.iter_mut().for_each(|node| node.heard = None);
+                cluster.links.iter_mut().for_each(|link| link.heard = None);
+                cluster.groups.iter_mut().for_each(|group| group.since = None);
+            }
+            Self::Native(report) => {
+                report.heart = HeartStats::default();
+                let cluster = &mut report.cluster;
+                (cluster.uptime, cluster.frames) = (0.0, status::Frames::default());
+                cluster.votes.ceiling = 0;
+                if let native::status::OwnVote::Mute { left } = &mut cluster.votes.own {
+                    *left = 0.0;
+                }
+                cluster.foreign.iter_mut().for_each(|(_, frames)| *frames = 0);
+                for member in &mut cluster.members {
+                    member.heard = None;
+                    member.links.iter_mut().for_each(|path| path.heard = None);
+                }
+                cluster.pins.iter_mut().for_each(|pin| pin.age = None);
+                for group in &mut cluster.groups {
+                    (group.lease_left, group.gate_left) = (None, None);
+                    group.pins.iter_mut().for_each(|pin| pin.age = None);
+                }
+            }
+        }
+        self
+    }
+}
+
+impl<S> Report<S> {
+    fn hands_troubles(&self) -> impl Iterator<Item = String> {
+        let services = self.service_interfaces.iter().filter_map(|service| {
+            let fault = service.fault.as_ref()?;
+            Some(format!("service address {}: {fault}", service.address))
+        });
+        let GateStats { without, gates, .. } = &self.heart.gates;
+        let missing = (!without.is_empty()).then(|| {
+            let groups = without.join(" ");
+            format!("no gate is possible here (`locum gate` says why), which these groups want: {groups}")
+        });
+        let faults =
+            gates.iter().filter_map(|gate| Some(format!("group {}: {}", gate.group, gate.fault.as_ref()?)));
+        services.chain(missing).chain(faults)
+    }
+}
+
+impl NativeReport {
+    /// Everything that is not well, in words; empty when all is well.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        self.cluster.troubles.iter().cloned().chain(self.hands_troubles()).collect()
+    }
+}
+
 impl Report {
     /// Everything that is not well, in words; empty when all is well.
     #[must_use]
@@ -61,31 +177,15 @@ impl Report {
             };
             troubles.push(format!("{} is {state}", self.cluster.node));
         }
-        troubles.extend(self.service_interfaces.iter().filter_map(|service| {
-            let fault = service.fault.as_ref()?;
-            Some(format!("service address {}: {fault}", service.address))
-        }));
+        troubles.extend(self.hands_troubles());
         troubles
     }
 }
 
-/// What of an answer is news when it changes: everything but clocks and counters.
+/// Looks at the kernel for the interface of every service address.
 #[must_use]
-pub fn face(answer: &[u8]) -> Option<Report> {
-    let mut report: Report = serde_json::from_slice(answer).ok()?;
-    report.heart = HeartStats::default();
-    let cluster = &mut report.cluster;
-    (cluster.uptime, cluster.frames) = (0.0, status::Frames::default());
-    cluster.nodes.iter_mut().for_each(|node| node.heard = None);
-    cluster.links.iter_mut().for_each(|link| link.heard = None);
-    cluster.groups.iter_mut().for_each(|group| group.since = None);
-    Some(report)
-}
-
-/// Looks at the kernel for the interface of every service address of the plan.
-#[must_use]
-pub fn service_interfaces(plan: &Plan) -> Vec<ServiceInterface> {
-    let addresses: Vec<(&str, &Address)> = plan
+pub fn service_interfaces(duties: &Duties) -> Vec<ServiceInterface> {
+    let addresses: Vec<(&str, &Address)> = duties
         .groups
         .iter()
         .flat_map(|group| group.resources.iter().map(move |resource| (group.key.as_str(), &resource.agent)))

@@ -8,6 +8,10 @@
 //! | `GET /parameters` | the parameters of `ha.cf` as scripts see them, a JSON object of texts |
 //! | `POST /standby` `{"set": "all"}` | an [`Outcome`]; sets are all, foreign, local, failback |
 //! | `POST /takeover` `{"set": "all"}` | an [`Outcome`] |
+//! | `POST /move` `{"group": "web", "to": "web2"}` | an [`Outcome`]; without `to` to the best node. Native only |
+//! | `POST /online` | an [`Outcome`]: the end of a standby. Native only |
+//! | `POST /maintenance` `{"on": true}` | an [`Outcome`]. Native only |
+//! | `POST /freeze` `{"group": "web", "on": true}` | an [`Outcome`]. Native only |
 //! | `POST /measure` `{"seconds": 60}` | an [`Outcome`]: begun; the status then tells how late the heart was, as `heart.measured` |
 //! | `POST /say` `{"fields": [["t", "setweight"], …]}` | an [`Outcome`]: begun; the message is what a script wrote to the FIFO |
 //! | `POST /stop` | an [`Outcome`]: begun; the connection of a watcher ends with the daemon |
@@ -21,7 +25,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    fs,
+    fmt, fs,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -44,7 +48,7 @@ use axum::{
     serve::IncomingStream,
 };
 use futures_core::Stream;
-use locum_core::{action::Answer, event::Order, wire::message::Holding};
+use locum_core::{action::Answer, note::Escaped};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -53,7 +57,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::report::{self, Report};
+use super::report::AnyReport;
 
 /// The socket's name in the run directory.
 pub const NAME: &str = "control";
@@ -79,11 +83,52 @@ pub enum Question {
     /// Tell the state of everything, as JSON.
     Status(oneshot::Sender<Told>),
     /// Do this.
-    Order(Order, oneshot::Sender<Answer>),
+    Order(Request, oneshot::Sender<Answer>),
     /// For so long, count how late the heart is every 10 ms; the status tells the result.
     Measure(Duration),
     /// A message of a local script, its fields in their order.
     Say(Vec<(String, String)>),
+}
+
+/// What a person asks for, and who.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What.
+    pub wish: Wish,
+    /// The number of the user.
+    pub user: u32,
+}
+
+/// What a person asks for, in their own words: the daemon knows which groups and nodes there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Give groups away; in a native cluster all, and take none.
+    Standby(Set),
+    /// Get groups from the other node.
+    Takeover(Set),
+    /// Take part again.
+    Online,
+    /// Watch everything, and do nothing; or no longer so.
+    Maintenance {
+        /// Begin or end.
+        on: bool,
+    },
+    /// The same for one group.
+    Freeze {
+        /// Its name.
+        group: String,
+        /// Begin or end.
+        on: bool,
+    },
+    /// Hand a group over.
+    Move {
+        /// Its name.
+        group: String,
+        /// To this node; without one, to the best.
+        to: Option<String>,
+    },
+    /// Leave the cluster.
+    Leave,
 }
 
 /// The state of everything, or why it cannot be told.
@@ -168,20 +213,33 @@ pub enum Set {
 }
 
 impl Set {
-    fn standby(self) -> Order {
-        Order::Standby(match self {
-            Self::All => Holding::All,
-            Self::Foreign | Self::Failback => Holding::Foreign,
-            Self::Local => Holding::Local,
-        })
+    /// As in a command.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Foreign => "foreign",
+            Self::Local => "local",
+            Self::Failback => "failback",
+        }
     }
+}
 
-    fn takeover(self) -> Order {
-        Order::Takeover(match self {
-            Self::All => Holding::All,
-            Self::Foreign => Holding::Foreign,
-            Self::Local | Self::Failback => Holding::Local,
-        })
+/// As in the log.
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let safe = |text: &str| Escaped(text.as_bytes()).to_string();
+        let end = |on: &bool| if *on { "" } else { " ends" };
+        match self {
+            Self::Standby(set) => write!(f, "standby {}", set.word()),
+            Self::Takeover(set) => write!(f, "takeover {}", set.word()),
+            Self::Online => f.write_str("online"),
+            Self::Maintenance { on } => write!(f, "maintenance{}", end(on)),
+            Self::Freeze { group, on } => write!(f, "freeze {}{}", safe(group), end(on)),
+            Self::Move { group, to: None } => write!(f, "move {}", safe(group)),
+            Self::Move { group, to: Some(to) } => write!(f, "move {} {}", safe(group), safe(to)),
+            Self::Leave => f.write_str("stop"),
+        }
     }
 }
 
@@ -194,6 +252,38 @@ pub struct Move {
     /// Whether the answer is the outcome, or only that it was begun.
     #[serde(default = "yes")]
     pub wait: bool,
+}
+
+/// The body of `POST /move`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveGroup {
+    /// Its name.
+    pub group: String,
+    /// The node; without one, the best.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// Whether the answer is the outcome, or only that it was begun.
+    #[serde(default = "yes")]
+    pub wait: bool,
+}
+
+/// The body of `POST /maintenance`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    /// Begin or end.
+    pub on: bool,
+}
+
+/// The body of `POST /freeze`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Freeze {
+    /// The group's name.
+    pub group: String,
+    /// Begin or end.
+    pub on: bool,
 }
 
 /// The body of `POST /measure`.
@@ -271,6 +361,10 @@ fn router(
         .route("/status/watch", get(watch))
         .route("/standby", post(standby))
         .route("/takeover", post(takeover))
+        .route("/move", post(move_group))
+        .route("/online", post(online))
+        .route("/maintenance", post(maintenance))
+        .route("/freeze", post(freeze))
         .route("/measure", post(measure))
         .route("/say", post(say))
         .route("/stop", post(stop))
@@ -295,12 +389,13 @@ impl Asker {
         }
     }
 
-    async fn order(&self, caller: Caller, order: Order, wait: bool) -> Outcome {
+    async fn order(&self, caller: Caller, wish: Wish, wait: bool) -> Outcome {
         if !caller.may_change {
             return forbidden();
         }
         let (answer, ready) = oneshot::channel();
-        if self.0.send(Question::Order(order, answer)).await.is_err() {
+        let request = Request { wish, user: caller.user };
+        if self.0.send(Question::Order(request, answer)).await.is_err() {
             return unavailable("the daemon is about to end");
         }
         let answer = if wait { Ok(ready.await) } else { timeout(REFUSAL_LIMIT, ready).await };
@@ -328,10 +423,10 @@ async fn watch(State(asker): State<Asker>) -> Response {
 }
 
 async fn feed(asker: Asker, lines: mpsc::Sender<Bytes>) {
-    let mut last: Option<(Option<Report>, Instant)> = None;
+    let mut last: Option<(Option<AnyReport>, Instant)> = None;
     while !lines.is_closed() {
         let Ok(status) = asker.status().await else { return };
-        let face = report::face(&status);
+        let face = AnyReport::read(&status).ok().map(AnyReport::face);
         // What cannot be compared counts as new.
         let news = face.is_none()
             || last.as_ref().is_none_or(|(old, sent)| *old != face || sent.elapsed() >= WATCH_QUIET);
@@ -360,11 +455,39 @@ impl Stream for Lines {
 type Who = ConnectInfo<Caller>;
 
 async fn standby(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(order): Json<Move>) -> Outcome {
-    asker.order(caller, order.set.standby(), order.wait).await
+    asker.order(caller, Wish::Standby(order.set), order.wait).await
 }
 
 async fn takeover(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(order): Json<Move>) -> Outcome {
-    asker.order(caller, order.set.takeover(), order.wait).await
+    asker.order(caller, Wish::Takeover(order.set), order.wait).await
+}
+
+async fn move_group(
+    State(asker): State<Asker>,
+    ConnectInfo(caller): Who,
+    Json(MoveGroup { group, to, wait }): Json<MoveGroup>,
+) -> Outcome {
+    asker.order(caller, Wish::Move { group, to }, wait).await
+}
+
+async fn online(State(asker): State<Asker>, ConnectInfo(caller): Who) -> Outcome {
+    asker.order(caller, Wish::Online, true).await
+}
+
+async fn maintenance(
+    State(asker): State<Asker>,
+    ConnectInfo(caller): Who,
+    Json(Maintenance { on }): Json<Maintenance>,
+) -> Outcome {
+    asker.order(caller, Wish::Maintenance { on }, true).await
+}
+
+async fn freeze(
+    State(asker): State<Asker>,
+    ConnectInfo(caller): Who,
+    Json(Freeze { group, on }): Json<Freeze>,
+) -> Outcome {
+    asker.order(caller, Wish::Freeze { group, on }, true).await
 }
 
 async fn measure(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(body): Json<Measure>) -> Outcome {
@@ -389,13 +512,14 @@ async fn say(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(message)
 }
 
 async fn stop(State(asker): State<Asker>, ConnectInfo(caller): Who) -> Outcome {
-    asker.order(caller, Order::Leave, false).await
+    asker.order(caller, Wish::Leave, false).await
 }
 
 /// Who is at the other end, as the kernel says.
 #[derive(Clone, Copy, Debug)]
 struct Caller {
     may_change: bool,
+    user: u32,
 }
 
 impl Connected<IncomingStream<'_, Bounded>> for Caller {
@@ -416,7 +540,7 @@ impl axum::serve::Listener for Bounded {
     type Addr = Caller;
 
     async fn accept(&mut self) -> (Counted, Caller) {
-        let own = fs::metadata("/proc/self").map_or(0, |own| own.uid());
+        let own = own_user();
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
                 // No descriptor or memory left: it passes or it does not, but asking at once again helps nobody.
@@ -429,14 +553,18 @@ impl axum::serve::Listener for Bounded {
                 if may_change { (&self.owners, OWNERS_MAX) } else { (&self.readers, READERS_MAX) };
             let place = Place::take(count, most);
             if let Some(place) = place {
-                return (Counted { stream, _place: place }, Caller { may_change });
+                return (Counted { stream, _place: place }, Caller { may_change, user: peer.uid() });
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<Caller> {
-        Ok(Caller { may_change: false })
+        Ok(Caller { may_change: false, user: own_user() })
     }
+}
+
+fn own_user() -> u32 {
+    fs::metadata("/proc/self").map_or(0, |own| own.uid())
 }
 
 /// One of so many connections; given back when dropped.
@@ -558,8 +686,7 @@ impl Client {
     /// # Errors
     /// See [`Fault`].
     pub fn order(&self, path: &str, order: Move) -> Result<Outcome, Fault> {
-        let body = serde_json::to_string(&order).map_err(|error| Fault::Broken(error.to_string()))?;
-        self.outcome(path, &body)
+        self.post(path, &order)
     }
 
     /// The parameters of `ha.cf` as scripts see them.
@@ -580,9 +707,39 @@ impl Client {
     /// # Errors
     /// See [`Fault`].
     pub fn say(&self, fields: Vec<(String, String)>) -> Result<Outcome, Fault> {
-        let body =
-            serde_json::to_string(&Message { fields }).map_err(|error| Fault::Broken(error.to_string()))?;
-        self.outcome("/say", &body)
+        self.post("/say", &Message { fields })
+    }
+
+    /// Asks a native cluster to hand a group over. Waits without limit: the daemon has its own.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn move_group(&self, order: &MoveGroup) -> Result<Outcome, Fault> {
+        self.post("/move", order)
+    }
+
+    /// Ends a standby.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn online(&self) -> Result<Outcome, Fault> {
+        self.outcome("/online", "")
+    }
+
+    /// Begins or ends maintenance.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn maintenance(&self, order: Maintenance) -> Result<Outcome, Fault> {
+        self.post("/maintenance", &order)
+    }
+
+    /// Freezes a group, or lets it go.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub fn freeze(&self, order: &Freeze) -> Result<Outcome, Fault> {
+        self.post("/freeze", order)
     }
 
     /// Asks the daemon to leave the cluster.
@@ -598,8 +755,12 @@ impl Client {
     /// # Errors
     /// See [`Fault`].
     pub fn measure(&self, measure: Measure) -> Result<Outcome, Fault> {
-        let body = serde_json::to_string(&measure).map_err(|error| Fault::Broken(error.to_string()))?;
-        self.outcome("/measure", &body)
+        self.post("/measure", &measure)
+    }
+
+    fn post(&self, path: &str, body: &impl Serialize) -> Result<Outcome, Fault> {
+        let body = serde_json::to_string(body).map_err(|error| Fault::Broken(error.to_string()))?;
+        self.outcome(path, &body)
     }
 
     fn outcome(&self, path: &str, body: &str) -> Result<Outcome, Fault> {
@@ -722,12 +883,12 @@ mod tests {
     fn answer(question: Question, turn: u64) {
         match question {
             Question::Status(answer) => answer.send(Ok(format!("{{\"turn\":{turn}}}").into())).unwrap(),
-            Question::Order(Order::Takeover(Holding::Local), answer) => {
+            Question::Order(Request { wish: Wish::Takeover(Set::Failback), .. }, answer) => {
                 answer.send(Answer::Refused("we hold it".to_owned())).unwrap();
             }
             // Never answered: somebody who does not wait gets away all the same.
-            Question::Order(Order::Leave, answer) => mem_forget(answer),
-            Question::Order(order, answer) => answer.send(Answer::Done(format!("{order:?}"))).unwrap(),
+            Question::Order(Request { wish: Wish::Leave, .. }, answer) => mem_forget(answer),
+            Question::Order(request, answer) => answer.send(Answer::Done(request.wish.to_string())).unwrap(),
             Question::Measure(time) => assert_eq!(time, Duration::from_secs(60)),
             Question::Say(fields) => assert_eq!(fields[0], ("t".to_owned(), "setweight".to_owned())),
         }
@@ -747,9 +908,16 @@ mod tests {
             assert_eq!(client.status().unwrap(), "{\"turn\":1}");
             let all = Move { set: Set::All, wait: true };
             let done = client.order("/standby", all).unwrap();
-            assert_eq!(done, Outcome { outcome: Word::Done, text: "Standby(All)".to_owned() });
+            assert_eq!(done, Outcome { outcome: Word::Done, text: "standby all".to_owned() });
             let failback = Move { set: Set::Failback, wait: true };
-            assert_eq!(client.order("/standby", failback).unwrap().text, "Standby(Foreign)");
+            assert_eq!(client.order("/standby", failback).unwrap().text, "standby failback");
+            let to = Some("b\n".to_owned());
+            let order = MoveGroup { group: "web".to_owned(), to, wait: true };
+            assert_eq!(client.move_group(&order).unwrap().text, "move web b\\x0a");
+            assert_eq!(client.online().unwrap().text, "online");
+            assert_eq!(client.maintenance(Maintenance { on: false }).unwrap().text, "maintenance ends");
+            let order = Freeze { group: "web".to_owned(), on: true };
+            assert_eq!(client.freeze(&order).unwrap().text, "freeze web");
             let refused = client.order("/takeover", failback).unwrap();
             assert_eq!(refused, Outcome { outcome: Word::Refused, text: "we hold it".to_owned() });
             assert_eq!(client.measure(Measure { seconds: 60 }).unwrap().outcome, Word::Begun);
@@ -829,8 +997,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, _questions) = mpsc::channel(1);
         let asker = Asker(sender);
-        let reader = Caller { may_change: false };
-        let outcome = runtime.block_on(asker.order(reader, Order::Leave, true));
+        let reader = Caller { may_change: false, user: 7 };
+        let outcome = runtime.block_on(asker.order(reader, Wish::Leave, true));
         assert_eq!(outcome.outcome, Word::Forbidden);
         assert_eq!(outcome.into_response().status(), 403);
     }

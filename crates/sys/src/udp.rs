@@ -1,4 +1,4 @@
-//! UDP sockets for links: each belongs to one interface, and neither side ever blocks. Facts: `docs/wire.md`, the
+//! UDP sockets for links: each but a witness's belongs to one interface, and neither side ever blocks. Facts: `docs/wire.md`, the
 //! section on media.
 //!
 //! A socket stays bound to the interface that had the name when it was opened; when that one is gone and another of
@@ -59,6 +59,23 @@ impl Receiver {
                 Self::bind(socket, SocketAddrV6::new(ip, port, 0, interface.index).into())
             }
         }
+    }
+
+    /// Hears what is sent to this port of the machine, whatever interface it arrives on; at port 0 to one of the kernel's
+    /// choice. Also sends ([`Self::send`]), wherever the routes lead.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn anywhere(local: SocketAddr) -> io::Result<Self> {
+        Self::bind(unbound_socket(local.is_ipv6())?, local)
+    }
+
+    /// Sends from the port where it hears.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        self.socket.send_to(bytes, to).map(|_| ())
     }
 
     fn bind(socket: Socket, address: SocketAddr) -> io::Result<Self> {
@@ -159,12 +176,17 @@ impl Sender {
 }
 
 fn socket(interface: &Interface, ipv6: bool) -> io::Result<Socket> {
+    let socket = unbound_socket(ipv6)?;
+    socket.bind_device(Some(interface.name.as_bytes()))?;
+    Ok(socket)
+}
+
+fn unbound_socket(ipv6: bool) -> io::Result<Socket> {
     let domain = if ipv6 { Domain::IPV6 } else { Domain::IPV4 };
     let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     if ipv6 {
         socket.set_only_v6(true)?;
     }
-    socket.bind_device(Some(interface.name.as_bytes()))?;
     socket.set_priority(PRIORITY)?;
     Ok(socket)
 }

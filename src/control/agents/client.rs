@@ -66,7 +66,7 @@ impl Clients {
             };
             Running { name: keeper.name.clone(), end, task: tokio::spawn(keeper.keep()) }
         };
-        Self(agents.plan().clients.iter().map(start).collect())
+        Self(agents.duties().clients.iter().map(start).collect())
     }
 
     /// Ends all of them, the last one first, each by TERM and after a while by force.

@@ -6,16 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locum_core::plan::Plan;
-
 use super::Options;
+use crate::duties::Duties;
 
 /// Where heartbeat's programs lie, if they are nowhere.
 const LIBEXEC: &str = "/usr/libexec/heartbeat";
 
 /// What every agent is given. `HA_` and its name for each recorded parameter of `ha.cf`, as written there; the places
 /// and names that scripts rely on; and a `PATH`.
-pub(super) fn for_scripts(plan: &Plan, options: &Options) -> BTreeMap<String, String> {
+pub(super) fn for_scripts(duties: &Duties, options: &Options) -> BTreeMap<String, String> {
     let config = &options.roots.config;
     let mut all = BTreeMap::new();
     let mut put = |name: &str, value: String| {
@@ -27,7 +26,7 @@ pub(super) fn for_scripts(plan: &Plan, options: &Options) -> BTreeMap<String, St
     for (name, value) in &options.parameters {
         put(&format!("HA_{name}"), value.clone());
     }
-    put("HA_CURHOST", plan.nodes[plan.me.0].clone());
+    put("HA_CURHOST", duties.me.clone());
     put("HA_DIR", config.display().to_string());
     put("HA_FUNCS", config.join("shellfuncs").display().to_string());
     put("HA_RCDIR", config.join("rc.d").display().to_string());
@@ -46,14 +45,14 @@ pub(super) fn for_scripts(plan: &Plan, options: &Options) -> BTreeMap<String, St
     if let Some(method) = options.parameters.get("compression") {
         put("HA_COMPRESSION", method.clone());
     }
-    put("HA_debug", plan.logging.debug.to_string());
-    if let Some(file) = &plan.logging.logfile {
+    put("HA_debug", duties.logging.debug.to_string());
+    if let Some(file) = &duties.logging.logfile {
         put("HA_LOGFILE", file.clone());
     }
-    if let Some(file) = &plan.logging.debugfile {
+    if let Some(file) = &duties.logging.debugfile {
         put("HA_DEBUGLOG", file.clone());
     }
-    if let Some(facility) = &plan.logging.facility {
+    if let Some(facility) = &duties.logging.facility {
         put("HA_LOGFACILITY", facility.clone());
     }
     put("OCF_ROOT", options.roots.ocf.display().to_string());

@@ -13,7 +13,6 @@ use std::{
 use locum_core::{
     action::Epoch,
     note::{Escaped, Level, Note},
-    plan::AutoFailback,
 };
 use tokio::{sync::mpsc, task::spawn_blocking, time::Instant};
 
@@ -62,11 +61,10 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
     let Ok(Some(program)) = found else { return };
     let mut all = shared.environment.clone();
     all.extend(epoch.map(|epoch| (EPOCH.to_owned(), epoch.as_str().to_owned())));
-    let legacy = shared.plan.auto_failback == AutoFailback::Legacy;
     let job = Job {
         program,
         args: vec![kind.to_owned()],
-        environment: environment(all, fields, legacy),
+        environment: environment(all, fields, shared.duties.legacy),
         input: None,
         speaker: Speaker {
             tell: shared.options.tell.clone(),

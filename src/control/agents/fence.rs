@@ -42,7 +42,7 @@ enum Request<'a> {
 impl Agents {
     /// Resets a node with the device of the plan. Returns within a limit; whatever is not a clear yes is none.
     pub async fn fence(&self, node: &str) -> FenceOutcome {
-        let Some(fencing) = &self.plan().fencing else { return FenceOutcome::NotConfigured };
+        let Some(fencing) = &self.duties().fencing else { return FenceOutcome::NotConfigured };
         match self.ask_device(fencing, Request::Reset(node), RESET_LIMIT).await {
             Err(why) => FenceOutcome::Bad(why),
             Ok(report) => match report.end {
@@ -57,7 +57,7 @@ impl Agents {
 
     /// Asks the device of the plan, if there is one, whether it works, and tells the log.
     pub async fn check_fencing(&self) {
-        let Some(fencing) = &self.plan().fencing else { return };
+        let Some(fencing) = &self.duties().fencing else { return };
         let device = &fencing.device;
         let tell = |level, text| (self.0.options.tell)(Note { level, group: None, text });
         tell(Level::Info, format!("Checking status of STONITH device [{device}]"));

@@ -18,12 +18,14 @@ use locum_core::{
     action::{Epoch, Operation},
     event::Outcome,
     note::{Level, Note},
-    plan::{Agent, GroupIndex, Plan, Resource, ResourceId},
+    plan::{Agent, GroupIndex, Resource, ResourceId},
 };
 use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout_at},
 };
+
+use crate::duties::Duties;
 
 pub mod cgroup;
 pub mod client;
@@ -93,12 +95,12 @@ impl Options {
     }
 }
 
-/// The agents of one plan. Cheap to clone.
+/// The agents of one configuration. Cheap to clone.
 #[derive(Clone)]
 pub struct Agents(Arc<Shared>);
 
 struct Shared {
-    plan: Arc<Plan>,
+    duties: Arc<Duties>,
     options: Options,
     environment: BTreeMap<String, String>,
     /// The native resources without any trace in the system that were started by us.
@@ -108,12 +110,12 @@ struct Shared {
 }
 
 impl Agents {
-    /// Agents for the resources of this plan.
+    /// Agents for the resources of this configuration.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, options: Options) -> Self {
-        let environment = environment::for_scripts(&plan, &options);
+    pub fn new(duties: Arc<Duties>, options: Options) -> Self {
+        let environment = environment::for_scripts(&duties, &options);
         Self(Arc::new(Shared {
-            plan,
+            duties,
             options,
             environment,
             started: Mutex::default(),
@@ -121,16 +123,16 @@ impl Agents {
         }))
     }
 
-    /// The plan they serve.
+    /// What they serve.
     #[must_use]
-    pub fn plan(&self) -> &Arc<Plan> {
-        &self.0.plan
+    pub fn duties(&self) -> &Arc<Duties> {
+        &self.0.duties
     }
 
     /// Whether the resource is an address that the heart carries itself: [`Agents::run`] is not to be asked about it.
     #[must_use]
     pub fn is_hearts(&self, id: ResourceId) -> bool {
-        let agent = &self.0.plan.resource(id).agent;
+        let agent = &self.0.duties.resource(id).agent;
         matches!(agent, Agent::Address(_) | Agent::SendArp(_)) && !self.0.options.prefer_scripts
     }
 
@@ -139,7 +141,7 @@ impl Agents {
     /// the moment that killing takes. Dropped before its end, the operation is killed.
     ///
     /// # Panics
-    /// When the id was not made from this plan.
+    /// When the id was not made from this configuration.
     pub async fn run(
         &self,
         id: ResourceId,
@@ -150,7 +152,7 @@ impl Agents {
         let errand = Errand {
             shared: &self.0,
             id,
-            resource: self.0.plan.resource(id),
+            resource: self.0.duties.resource(id),
             operation,
             epoch,
             deadline: Instant::now() + limit,
@@ -204,7 +206,7 @@ impl Agents {
                 false => (Level::Critical, "and does not die; a person is needed"),
             };
             let id = self.resource(name);
-            let group = id.map(|id| self.0.plan.groups[id.group.0].key.clone());
+            let group = id.map(|id| self.0.duties.groups[id.group.0].key.clone());
             tell(
                 group,
                 level,
@@ -215,9 +217,9 @@ impl Agents {
         whose
     }
 
-    /// The resource of this text, if the plan still has it.
+    /// The resource of this text, if the configuration still has it.
     fn resource(&self, text: &str) -> Option<ResourceId> {
-        self.0.plan.groups.iter().enumerate().find_map(|(group, g)| {
+        self.0.duties.groups.iter().enumerate().find_map(|(group, g)| {
             let member = g.resources.iter().position(|resource| resource.text == text)?;
             Some(ResourceId { group: GroupIndex(group), member })
         })
@@ -225,7 +227,7 @@ impl Agents {
 
     /// Tells the log something about a resource's group.
     pub(super) fn note(&self, id: ResourceId, level: Level, text: String) {
-        let group = Some(self.0.plan.groups[id.group.0].key.clone());
+        let group = Some(self.0.duties.groups[id.group.0].key.clone());
         (self.0.options.tell)(Note { level, group, text });
     }
 }
@@ -280,7 +282,7 @@ impl Errand<'_> {
     fn speaker(&self) -> Speaker {
         Speaker {
             tell: Arc::clone(&self.shared.options.tell),
-            group: Some(self.shared.plan.groups[self.id.group.0].key.clone()),
+            group: Some(self.shared.duties.groups[self.id.group.0].key.clone()),
             label: format!("{} {}", self.resource.text, self.operation.verb()),
         }
     }
@@ -312,7 +314,7 @@ impl Errand<'_> {
     /// What keeps together what this resource's starts leave running, in a native cluster.
     fn kin(&self) -> Option<Kin> {
         let name = self.shared.options.keep_kin.as_ref()?;
-        let group = self.shared.plan.groups[self.id.group.0].key.clone();
+        let group = self.shared.duties.groups[self.id.group.0].key.clone();
         let resource = self.resource.text.clone();
         Some(Kin { mark: format!("{name}/{group}/{resource}"), group, resource })
     }

@@ -60,8 +60,8 @@ fn mail(errand: &Errand<'_>, recipients: &str, subject: Option<&str>) -> Outcome
     };
     let recipients: Vec<&str> =
         recipients.split_ascii_whitespace().filter(|name| !name.starts_with('-')).collect();
-    let plan = &errand.shared.plan;
-    let (node, group) = (&plan.nodes[plan.me.0], &plan.groups[errand.id.group.0].key);
+    let duties = &errand.shared.duties;
+    let (node, group) = (&duties.me, &duties.groups[errand.id.group.0].key);
     let what = if errand.operation == Operation::Start { "takes over" } else { "gives up" };
     let line = |text: &str| text.replace(['\r', '\n'], " ");
     let text = format!(

@@ -1,0 +1,363 @@
+//! What the hands have to know of a configuration, whichever dialect it is of: who this member is, its links, what it may
+//! have to run, and its times.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use locum_core::{
+    native::{
+        self,
+        plan::{End, Guard, Member, WitnessIndex},
+    },
+    plan::{
+        self, Agent, AutoFailback, Client, Fencing, GroupIndex, Limits, Logging, Medium, NodeIndex, Ping,
+        Resource, ResourceId,
+    },
+};
+
+/// One configuration, as the hands see it. Indices mean the same as in its plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Duties {
+    /// The cluster's name.
+    pub cluster: String,
+    /// This member's name.
+    pub me: String,
+    /// All members: those by whose index the core asks to remember something.
+    pub members: Vec<String>,
+    /// The links, in the order of the plan; in a native cluster the ways between nodes and witnesses follow.
+    pub links: Vec<Link>,
+    /// Ping nodes.
+    pub pings: Vec<Ping>,
+    /// What this member may have to run.
+    pub groups: Vec<Group>,
+    /// Between two beats.
+    pub beat: Duration,
+    /// After this silence a member counts as dead.
+    pub deadtime: Duration,
+    /// The heart's SCHED_FIFO priority, if it is to ask for one.
+    pub realtime: Option<u8>,
+    /// Where the log goes.
+    pub logging: Logging,
+    /// The device that resets this machine when the heart does not beat.
+    pub watchdog: Option<String>,
+    /// The device that resets a silent peer.
+    pub fencing: Option<Fencing>,
+    /// Programs that run while this node takes part.
+    pub clients: Vec<Client>,
+    /// Whether this node compares its ping nodes with the peer's.
+    pub ipfail: bool,
+    /// Event scripts get `auto_failback legacy`'s variables.
+    pub legacy: bool,
+    /// No other node could run anything of it.
+    pub alone: bool,
+}
+
+/// One path to other members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// What carries it.
+    pub way: Way,
+}
+
+/// What carries a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A null-modem line.
+    Serial {
+        /// The device's path.
+        device: String,
+        /// Bits a second.
+        baud: u32,
+    },
+    /// UDP over one interface: a frame is sent over all these media, none of them serial.
+    Interface(Place, Vec<Medium>),
+    /// UDP wherever the routes lead, from one socket: to this address, which answers there; or, where none is named, only
+    /// in answer, from this port.
+    Routed {
+        /// The other side; none where it is known from its frames alone.
+        to: Option<SocketAddr>,
+        /// Our own side.
+        from: SocketAddr,
+    },
+    /// This member is not connected to the link.
+    Nowhere,
+}
+
+/// Which interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// That of this name.
+    Named(String),
+    /// The one that has this address.
+    Carrying(IpAddr),
+}
+
+/// Resources that move together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Its name.
+    pub key: String,
+    /// In the order of their starts.
+    pub resources: Vec<Resource>,
+    /// The limits of each.
+    pub limits: Vec<Limits>,
+    /// What holds its addresses silent when nobody may answer.
+    pub gate: Gate,
+}
+
+/// How much a group relies on its gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It has none.
+    None,
+    /// It has one where the kernel can do it.
+    WherePossible,
+    /// Its addresses are not put anywhere without one.
+    Required,
+}
+
+impl Duties {
+    /// The resource behind an id.
+    ///
+    /// # Panics
+    /// When the id was not made from this configuration.
+    #[must_use]
+    pub fn resource(&self, id: ResourceId) -> &Resource {
+        &self.groups[id.group.0].resources[id.member]
+    }
+
+    /// The limits of the resource behind an id.
+    ///
+    /// # Panics
+    /// When the id was not made from this configuration.
+    #[must_use]
+    pub fn limits(&self, id: ResourceId) -> Limits {
+        self.groups[id.group.0].limits[id.member]
+    }
+
+    /// All resources, in their order.
+    pub fn resources(&self) -> impl Iterator<Item = (ResourceId, &Resource)> {
+        self.groups.iter().enumerate().flat_map(|(group, members)| {
+            members
+                .resources
+                .iter()
+                .enumerate()
+                .map(move |(member, resource)| (ResourceId { group: GroupIndex(group), member }, resource))
+        })
+    }
+}
+
+impl Group {
+    /// Its service addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.resources.iter().filter_map(|resource| match &resource.agent {
+            Agent::Address(address) => Some(address.ip),
+            _ => None,
+        })
+    }
+}
+
+impl From<&plan::Plan> for Duties {
+    fn from(plan: &plan::Plan) -> Self {
+        let link = |link: &plan::Link| Link {
+            name: link.name.clone(),
+            way: match link.media.first() {
+                Some(Medium::Serial { device, baud }) => Way::Serial { device: device.clone(), baud: *baud },
+                _ => Way::Interface(Place::Named(link.name.clone()), link.media.clone()),
+            },
+        };
+        let group = |group: &plan::Group| Group {
+            key: group.key.clone(),
+            resources: group.resources.clone(),
+            limits: vec![plan.limits; group.resources.len()],
+            gate: Gate::None,
+        };
+        Self {
+            cluster: plan.cluster.clone(),
+            me: plan.nodes[plan.me.0].clone(),
+            members: plan.nodes.clone(),
+            links: plan.links.iter().map(link).collect(),
+            pings: plan.pings.clone(),
+            groups: plan.groups.iter().map(group).collect(),
+            beat: plan.timing.keepalive,
+            deadtime: plan.timing.deadtime,
+            realtime: plan.realtime,
+            logging: plan.logging.clone(),
+            watchdog: plan.watchdog.clone(),
+            fencing: plan.fencing.clone(),
+            clients: plan.clients.clone(),
+            ipfail: plan.ipfail,
+            legacy: plan.auto_failback == AutoFailback::Legacy,
+            alone: plan.peer().is_none(),
+        }
+    }
+}
+
+impl From<&native::plan::Plan> for Duties {
+    fn from(plan: &native::plan::Plan) -> Self {
+        let nodes = plan.nodes.iter().map(|node| node.name.clone());
+        let witnesses = plan.witnesses.iter().map(|witness| witness.name.clone());
+        // A witness runs nothing.
+        let groups = match plan.me {
+            Member::Node(_) => plan.groups.iter().map(native_group).collect(),
+            Member::Witness(_) => Vec::new(),
+        };
+        Self {
+            cluster: plan.cluster.clone(),
+            me: plan.name(plan.me).to_owned(),
+            members: nodes.chain(witnesses).collect(),
+            links: native_links(plan),
+            pings: Vec::new(),
+            groups,
+            beat: plan.timing.beat,
+            deadtime: plan.timing.silent,
+            realtime: plan.local.realtime,
+            logging: plan.local.logging.clone(),
+            watchdog: plan.local.watchdog.clone(),
+            fencing: None,
+            clients: Vec::new(),
+            ipfail: false,
+            legacy: false,
+            alone: false,
+        }
+    }
+}
+
+fn native_group(group: &native::plan::Group) -> Group {
+    let limits = |resource: &native::plan::Resource| {
+        let native::plan::Limits { start, stop, monitor, .. } = resource.limits;
+        Limits { start, stop, status: monitor }
+    };
+    Group {
+        key: group.name.clone(),
+        resources: group.resources.iter().map(|resource| resource.runs.clone()).collect(),
+        limits: group.resources.iter().map(limits).collect(),
+        gate: if group.guard == Guard::None { Gate::WherePossible } else { Gate::Required },
+    }
+}
+
+/// The links of the plan, then one way for each witness: others ask it there, and it answers where it was asked from.
+fn native_links(plan: &native::plan::Plan) -> Vec<Link> {
+    let links = plan.links.iter().map(|link| Link {
+        name: link.name.clone(),
+        way: match plan.me {
+            Member::Node(me) => native_way(link, me),
+            Member::Witness(_) => Way::Nowhere,
+        },
+    });
+    let witnesses = plan.witnesses.iter().enumerate().map(|(index, witness)| Link {
+        name: witness.name.clone(),
+        way: match witness.address {
+            here if plan.me == Member::Witness(WitnessIndex(index)) => {
+                Way::Routed { to: None, from: any(here.is_ipv6(), here.port()) }
+            }
+            there => Way::Routed { to: Some(there), from: any(there.is_ipv6(), 0) },
+        },
+    });
+    links.chain(witnesses).collect()
+}
+
+fn any(ipv6: bool, port: u16) -> SocketAddr {
+    let ip = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    SocketAddr::new(ip, port)
+}
+
+fn native_way(link: &native::plan::Link, me: NodeIndex) -> Way {
+    let Some(Some(end)) = link.ends.get(me.0) else { return Way::Nowhere };
+    match (link.medium, end) {
+        (native::plan::Medium::Serial { baud }, End::Device(device)) => {
+            Way::Serial { device: device.clone(), baud }
+        }
+        (native::plan::Medium::Broadcast { port }, End::Interface(interface)) => {
+            let medium = Medium::Broadcast { interface: interface.clone(), port };
+            Way::Interface(Place::Named(interface.clone()), vec![medium])
+        }
+        (native::plan::Medium::Multicast { group, port, ttl }, End::Interface(interface)) => {
+            let medium =
+                Medium::Multicast { interface: interface.clone(), group, port, ttl, loopback: false };
+            Way::Interface(Place::Named(interface.clone()), vec![medium])
+        }
+        (native::plan::Medium::Unicast { port }, End::Address { ip, interface }) => {
+            let name = interface.clone().unwrap_or_default();
+            let others = link.ends.iter().enumerate().filter(|(node, _)| *node != me.0);
+            let media = others.filter_map(|(_, end)| match end {
+                Some(End::Address { ip, .. }) => {
+                    Some(Medium::Unicast { interface: name.clone(), peer: *ip, port })
+                }
+                _ => None,
+            });
+            let place = interface.clone().map_or(Place::Carrying(*ip), Place::Named);
+            Way::Interface(place, media.collect())
+        }
+        // The check makes no such link.
+        _ => Way::Nowhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use locum_core::config::locum_toml;
+
+    use super::*;
+
+    const FILE: &str = r#"
+        cluster = "shop"
+        [nodes.web1]
+        links = { front = "10.0.0.1", back = "eth1", wire = "/dev/ttyS0" }
+        [nodes.web2]
+        links = { front = "10.0.0.2%eth5", back = "eth1", wire = "/dev/ttyS0" }
+        [nodes.web3]
+        links = { front = "10.0.0.3", back = "eth2" }
+        [witnesses.third]
+        address = "10.9.0.1:7000"
+        [groups.web]
+        resources = ["10.0.0.100/24", { script = "x", stop-limit = "7s" }]
+        guard = "lease"
+    "#;
+
+    fn duties(me: &str) -> Duties {
+        let checked = locum_toml::check(FILE.as_bytes(), me);
+        Duties::from(&checked.plan.expect("a good file"))
+    }
+
+    fn way(duties: &Duties, name: &str) -> Way {
+        duties.links.iter().find(|link| link.name == name).unwrap().way.clone()
+    }
+
+    #[test]
+    fn a_node_finds_its_ends_of_the_links() {
+        let web1 = duties("web1");
+        let names: Vec<&str> = web1.links.iter().map(|link| link.name.as_str()).collect();
+        assert_eq!(names, ["back", "front", "wire", "third"], "witnesses follow");
+        let Way::Interface(place, media) = way(&web1, "front") else { panic!() };
+        assert_eq!(place, Place::Carrying("10.0.0.1".parse().unwrap()));
+        let peers: Vec<String> = media
+            .iter()
+            .map(|medium| match medium {
+                Medium::Unicast { peer, port: native::plan::PORT, .. } => peer.to_string(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(peers, ["10.0.0.2", "10.0.0.3"]);
+        let Way::Interface(place, _) = way(&duties("web2"), "front") else { panic!() };
+        assert_eq!(place, Place::Named("eth5".into()));
+        assert_eq!(way(&web1, "wire"), Way::Serial { device: "/dev/ttyS0".into(), baud: 115_200 });
+        assert_eq!(way(&duties("web3"), "wire"), Way::Nowhere);
+        let to = Some("10.9.0.1:7000".parse().unwrap());
+        assert_eq!(way(&web1, "third"), Way::Routed { to, from: "0.0.0.0:0".parse().unwrap() });
+        let id = ResourceId { group: GroupIndex(0), member: 1 };
+        assert_eq!((web1.limits(id).stop, web1.groups[0].gate), (Duration::from_secs(7), Gate::Required));
+    }
+
+    #[test]
+    fn a_witness_answers_and_runs_nothing() {
+        let third = duties("third");
+        assert!(third.groups.is_empty());
+        assert_eq!(way(&third, "front"), Way::Nowhere);
+        assert_eq!(way(&third, "third"), Way::Routed { to: None, from: "0.0.0.0:7000".parse().unwrap() });
+    }
+}

@@ -1,0 +1,405 @@
+//! The gates of the groups that run here (`docs/gate.md`): made shut before a group's first address comes to its interface,
+//! opened and shut as the mind says, looked after, and taken away after the last address has gone.
+//!
+//! A renewal by `bpf` is two stores. One by `nft` is a request to the kernel and its answer, a fraction of a millisecond as
+//! a rule; while somebody else loads many rules in the same network namespace it waits for them, and so does the heart.
+//! That is why `bpf` is preferred, and why a pace should not be much shorter than such a wait where only `nft` works.
+
+use std::{net::IpAddr, os::fd::AsFd};
+
+use locum_core::{note::Level, plan::GroupIndex, time::Instant};
+use locum_sys::{
+    clock,
+    gate::{self, Ballot, Engine, Gate, Name, Renewal, Renewed, Rivals, Settings, Watch},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::duties::{self, Duties};
+
+/// Until when a group's addresses may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// Its end.
+    pub(super) until: Instant,
+    /// When the beat was sent on which it rests.
+    pub(super) sent: Instant,
+    /// Only rivals above this ballot shut the gate.
+    pub(super) ballot: Ballot,
+}
+
+/// What the heart tells of its gates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateStats {
+    /// The engine in use: `bpf` or `nft`; absent where no gate is possible, or none is wanted.
+    pub engine: Option<String>,
+    /// Why `bpf` is not used; absent when it is.
+    pub bpf_missing: Option<String>,
+    /// Why `nft` could not be used; absent when it could.
+    pub nft_missing: Option<String>,
+    /// The groups that have to do without, because no engine works.
+    pub without: Vec<String>,
+    /// Those that stand.
+    pub gates: Vec<GateState>,
+}
+
+/// One gate that stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateState {
+    /// Its group.
+    pub group: String,
+    /// For how long it is open, in milliseconds; absent when it is shut.
+    pub open_ms: Option<u64>,
+    /// How often it was put back after somebody else took it away, or a part of it.
+    pub restored: u64,
+    /// Why it could not be renewed or put back last time; absent when it could.
+    pub fault: Option<String>,
+}
+
+/// What came of something that was done to gates.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// What a person should know.
+    pub(super) notes: Vec<(Level, GroupIndex, String)>,
+    /// Groups whose gate was shut and is open: their segments have to hear of them.
+    pub(super) opened: Vec<GroupIndex>,
+}
+
+/// All gates of this heart.
+pub(super) struct Gates {
+    engine: Result<Engine, String>,
+    missing: (Option<String>, Option<String>),
+    watch: Option<Watch>,
+    eras: Eras,
+    groups: Vec<Group>,
+    /// Which is looked after next.
+    next_look: usize,
+}
+
+struct Group {
+    key: String,
+    need: duties::Gate,
+    name: Name,
+    addresses: Vec<IpAddr>,
+    rivals: Option<Rivals>,
+    lease: Option<Lease>,
+    gate: Option<Gate>,
+    /// As the kernel was last told.
+    deadline: u64,
+    /// A rival was heard; said once.
+    contested: bool,
+    restored: u64,
+    fault: Option<String>,
+}
+
+impl Gates {
+    /// Looks what the kernel can do, if any group wants a gate. Calls that block for a moment: before the heart runs.
+    pub(super) fn new(duties: &Duties) -> Self {
+        let group = |group: &duties::Group| Group {
+            key: group.key.clone(),
+            need: group.gate,
+            name: Name::new(&duties.cluster, &group.key),
+            addresses: group.addresses().collect(),
+            rivals: None,
+            lease: None,
+            gate: None,
+            deadline: 0,
+            contested: false,
+            restored: 0,
+            fault: None,
+        };
+        let groups: Vec<Group> = duties.groups.iter().map(group).collect();
+        let is_wanted = groups.iter().any(Group::wants_gate);
+        let (engine, missing) = if is_wanted {
+            let probe = gate::probe();
+            (probe.choose(), (probe.bpf.err(), probe.nft.err()))
+        } else {
+            (Err("no group wants a gate".into()), (None, None))
+        };
+        let is_nft = matches!(engine, Ok(Engine::Nft));
+        let watch = is_nft.then(|| Watch::open().ok()).flatten();
+        Self { engine, missing, watch, eras: Eras::new(), groups, next_look: 0 }
+    }
+
+    /// What becomes readable when somebody deletes rules.
+    pub(super) fn source(&self) -> Option<impl AsFd + '_> {
+        self.watch.as_ref()
+    }
+
+    /// What to say at the start.
+    pub(super) fn verdict(&self) -> Option<(Level, String)> {
+        if !self.groups.iter().any(Group::wants_gate) {
+            return None;
+        }
+        Some(match &self.engine {
+            Ok(engine) => (Level::Info, format!("gates are made by {engine}")),
+            Err(why) => (
+                Level::Error,
+                format!(
+                    "{why}: addresses of groups with guard lease are not started here, and those of others answer on \
+                     when this daemon is killed or frozen"
+                ),
+            ),
+        })
+    }
+
+    /// A group's addresses may answer so long, or not at all.
+    pub(super) fn set(&mut self, group: GroupIndex, lease: Option<Lease>) -> Told {
+        let mut told = Told::default();
+        self.eras.look();
+        let Some(entry) = self.groups.get_mut(group.0) else { return told };
+        entry.lease = lease;
+        entry.renew(group, &self.eras, &mut told);
+        told
+    }
+
+    /// Makes the group's gate stand on this interface, before an address of it comes there; open if its lease runs.
+    pub(super) fn prepare(&mut self, group: GroupIndex, interface: u32) -> Result<Told, String> {
+        let mut told = Told::default();
+        self.eras.look();
+        let Some(entry) = self.groups.get_mut(group.0).filter(|entry| entry.wants_gate()) else {
+            return Ok(told);
+        };
+        let engine = match (&self.engine, entry.need) {
+            (Ok(engine), _) => engine,
+            (Err(why), duties::Gate::Required) => {
+                return Err(format!("{why}; `locum gate` shows what is missing, guard none does without"));
+            }
+            (Err(_), _) => return Ok(told),
+        };
+        let said = |error| format!("no gate on its interface: {error}");
+        match &mut entry.gate {
+            Some(gate) if gate.settings().interfaces.contains(&interface) => {}
+            Some(gate) => gate.add_interface(interface).map_err(said)?,
+            None => {
+                let settings = Settings {
+                    name: entry.name.clone(),
+                    addresses: entry.addresses.clone(),
+                    interfaces: vec![interface],
+                    rivals: entry.rivals.clone(),
+                    ballot: entry.lease.map_or(Ballot::HIGHEST, |lease| lease.ballot),
+                };
+                entry.gate = Some(Gate::install(engine, settings).map_err(said)?);
+                (entry.deadline, entry.fault, entry.contested) = (0, None, false);
+            }
+        }
+        entry.renew(group, &self.eras, &mut told);
+        // The address is announced when it stands.
+        told.opened.clear();
+        Ok(told)
+    }
+
+    /// Takes the group's gate away: its last address has gone.
+    pub(super) fn remove(&mut self, group: GroupIndex) -> Told {
+        let mut told = Told::default();
+        let Some(entry) = self.groups.get_mut(group.0) else { return told };
+        let Some(gate) = entry.gate.take() else { return told };
+        if let Err(error) = gate.remove() {
+            let text = format!("its gate stays, shut: {error}; `locum gate --remove` takes it away");
+            told.notes.push((Level::Error, group, text));
+        }
+        told
+    }
+
+    /// Somebody deleted rules: looks at the gates that it may concern.
+    pub(super) fn heed_watch(&mut self) -> Told {
+        let Some(watch) = &mut self.watch else { return Told::default() };
+        match watch.read() {
+            Ok(Some(names)) if names.is_empty() => Told::default(),
+            _ => self.look_after(usize::MAX),
+        }
+    }
+
+    /// Compares some gates with what stands in the kernel, each time others, and puts back what somebody took away.
+    pub(super) fn look_after(&mut self, most: usize) -> Told {
+        let mut told = Told::default();
+        self.eras.look();
+        let (begin, count) = (self.next_look, self.groups.len());
+        let (mut looked, mut step) = (0, 0);
+        while step < count && looked < most {
+            let index = (begin + step) % count;
+            step += 1;
+            self.next_look = (index + 1) % count;
+            let entry = &mut self.groups[index];
+            let group = GroupIndex(index);
+            let Some(gate) = &mut entry.gate else { continue };
+            looked += 1;
+            let missing = match gate.missing() {
+                Ok(missing) if missing.is_empty() => continue,
+                Ok(missing) => missing.join(", "),
+                Err(error) => error.to_string(),
+            };
+            match gate.restore() {
+                Ok(()) => {
+                    entry.restored += 1;
+                    let text = format!("somebody took away a part of its gate: put back: {missing}");
+                    told.notes.push((Level::Warning, group, text));
+                    entry.renew(group, &self.eras, &mut told);
+                }
+                Err(error) => {
+                    entry.fail(group, &format!("its gate is not whole ({missing}): {error}"), &mut told);
+                }
+            }
+        }
+        told
+    }
+
+    pub(super) fn stats(&self) -> GateStats {
+        let now = clock::boot_nanos();
+        let state = |entry: &Group| {
+            entry.gate.as_ref().map(|_| GateState {
+                group: entry.key.clone(),
+                open_ms: entry
+                    .deadline
+                    .checked_sub(now)
+                    .filter(|_| !entry.contested)
+                    .map(|left| left / 1_000_000),
+                restored: entry.restored,
+                fault: entry.fault.clone(),
+            })
+        };
+        let is_wanted = self.groups.iter().any(Group::wants_gate);
+        let without = match &self.engine {
+            Err(_) if is_wanted => {
+                self.groups.iter().filter(|entry| entry.wants_gate()).map(|entry| entry.key.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        GateStats {
+            engine: self.engine.as_ref().ok().map(ToString::to_string),
+            bpf_missing: self.missing.0.clone(),
+            nft_missing: self.missing.1.clone(),
+            without,
+            gates: self.groups.iter().filter_map(state).collect(),
+        }
+    }
+}
+
+impl Group {
+    fn wants_gate(&self) -> bool {
+        self.need != duties::Gate::None && !self.addresses.is_empty()
+    }
+
+    /// Tells the kernel what the lease is.
+    fn renew(&mut self, group: GroupIndex, eras: &Eras, told: &mut Told) {
+        let Some(gate) = &mut self.gate else { return };
+        let was_open = self.deadline > clock::boot_nanos() && !self.contested;
+        let done = match self.lease {
+            None => {
+                self.deadline = 0;
+                gate.close().map(|()| None)
+            }
+            Some(Lease { until, sent, ballot }) => {
+                let shift = eras.shift_at(sent.as_nanos());
+                let renewal = Renewal {
+                    deadline: until.as_nanos().saturating_add(shift),
+                    sent: sent.as_nanos().saturating_add(shift),
+                };
+                self.deadline = renewal.deadline;
+                let settled = if gate.settings().ballot == ballot { Ok(()) } else { gate.set_ballot(ballot) };
+                settled.and_then(|()| gate.renew(renewal)).map(Some)
+            }
+        };
+        match done {
+            Ok(renewed) => {
+                self.fault = None;
+                let contested = matches!(renewed, Some(Renewed::Shut { .. }));
+                if contested && !self.contested {
+                    let text = "another node has announced that it owns the group: the gate is shut until a beat that is \
+                                sent from now on renews it";
+                    told.notes.push((Level::Warning, group, text.into()));
+                }
+                self.contested = contested;
+                let is_open = self.deadline > clock::boot_nanos() && !contested;
+                if is_open && !was_open {
+                    told.opened.push(group);
+                }
+            }
+            // `nft`: the table is gone. Put back at once, and by the watch's word.
+            Err(error) => match gate.restore() {
+                Ok(()) => {
+                    self.restored += 1;
+                    let text = format!("somebody took away its gate ({error}): put back");
+                    told.notes.push((Level::Warning, group, text));
+                    // Shut now; the next renewal opens it.
+                    self.deadline = 0;
+                }
+                Err(again) => {
+                    self.fail(group, &format!("its gate cannot be renewed: {error}; {again}"), told)
+                }
+            },
+        }
+    }
+
+    /// Said once, until it works again.
+    fn fail(&mut self, group: GroupIndex, why: &str, told: &mut Told) {
+        if self.fault.is_none() {
+            told.notes.push((Level::Error, group, why.to_owned()));
+        }
+        self.fault = Some(why.to_owned());
+    }
+}
+
+/// By how much the boot-time clock, on which gates' deadlines are, is ahead of the monotonic one, on which the core's are. It
+/// grows while the machine is suspended, and a lease that began before that has run on meanwhile.
+struct Eras {
+    /// From which moment of the monotonic clock on, by how much; oldest first.
+    eras: Vec<(u64, u64)>,
+}
+
+/// Two readings one after the other differ by less, unless the machine was suspended.
+const SUSPENDED_NANOS: u64 = 1_000_000;
+/// No lease rests on a beat of an older era than these.
+const ERAS_MAX: usize = 16;
+
+impl Eras {
+    fn new() -> Self {
+        let mut eras = Self { eras: Vec::new() };
+        eras.look();
+        eras
+    }
+
+    fn look(&mut self) {
+        // The boot time first: whoever is interrupted in between believes in an earlier deadline, never in a later one.
+        let boot = clock::boot_nanos();
+        let now = clock::monotonic_nanos();
+        self.note(now, boot.saturating_sub(now));
+    }
+
+    fn note(&mut self, now: u64, shift: u64) {
+        if self.eras.last().is_none_or(|(_, last)| shift > last + SUSPENDED_NANOS) {
+            self.eras.push((now, shift));
+            if self.eras.len() > ERAS_MAX {
+                self.eras.remove(0);
+            }
+        }
+    }
+
+    /// As it was at this moment of the monotonic clock.
+    fn shift_at(&self, moment: u64) -> u64 {
+        let era = self.eras.iter().rev().find(|(from, _)| *from <= moment).or(self.eras.first());
+        era.map_or(0, |(_, shift)| *shift)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_runs_on_while_the_machine_is_suspended() {
+        let mut eras = Eras { eras: Vec::new() };
+        eras.note(1_000_000_000, 5_000_000_000);
+        eras.note(2_000_000_000, 4_999_999_000);
+        eras.note(3_000_000_000, 5_000_000_900);
+        assert_eq!(eras.eras.len(), 1, "readings that were interrupted are no suspension");
+        // An hour's sleep.
+        eras.note(4_000_000_000, 3_605_000_000_000);
+        assert_eq!(eras.shift_at(3_999_999_999), 5_000_000_000, "what was sent before it has run on");
+        assert_eq!(eras.shift_at(4_000_000_000), 3_605_000_000_000);
+        assert_eq!(eras.shift_at(0), 5_000_000_000);
+        for step in 0..100 {
+            eras.note(5_000_000_000 + step, 4_000_000_000_000 + step * 10_000_000);
+        }
+        assert_eq!(eras.eras.len(), ERAS_MAX);
+    }
+}

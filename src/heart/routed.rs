@@ -1,0 +1,83 @@
+//! A way to or from a witness: one UDP socket that is bound to no interface. A node asks a witness wherever the routes lead,
+//! and hears the answers there; a witness speaks only to those of whom the mind says where they were heard.
+
+use std::{io, net::SocketAddr};
+
+use locum_core::event::Carrier;
+use locum_sys::{
+    poll::{Interest, Poller},
+    udp::Receiver,
+};
+
+use super::stats::LinkStats;
+
+/// The socket and what became of it.
+pub(super) struct RoutedLink {
+    to: Option<SocketAddr>,
+    from: SocketAddr,
+    socket: Option<Receiver>,
+    trouble: Option<String>,
+}
+
+impl RoutedLink {
+    pub(super) fn new(to: Option<SocketAddr>, from: SocketAddr) -> Self {
+        Self { to, from, socket: None, trouble: None }
+    }
+
+    /// Opens the socket, if it is not open. `token` is its number in the poller.
+    pub(super) fn check(&mut self, poller: &Poller, token: u64) -> Carrier {
+        if self.socket.is_none() {
+            let opened = Receiver::anywhere(self.from).and_then(|socket| {
+                poller.add(&socket, token, Interest::Read)?;
+                Ok(socket)
+            });
+            match opened {
+                Ok(socket) => self.socket = Some(socket),
+                Err(error) => return Carrier::Down(format!("no socket at {}: {error}", self.from)),
+            }
+        }
+        // What kept the last frame back may have gone: the next one tells.
+        self.trouble.clone().map_or(Carrier::Up, Carrier::Down)
+    }
+
+    /// Sends a frame to the other side, or to this address of it. Returns the link's state when that has changed it.
+    pub(super) fn send(
+        &mut self,
+        to: Option<SocketAddr>,
+        bytes: &[u8],
+        stats: &mut LinkStats,
+    ) -> Option<Carrier> {
+        let fixed = self.to;
+        let to = to.or(fixed)?;
+        let Some(socket) = &self.socket else {
+            stats.errors_out += 1;
+            return None;
+        };
+        let trouble = match socket.send(bytes, to) {
+            Ok(()) => {
+                stats.frames_out += 1;
+                stats.bytes_out += bytes.len() as u64;
+                None
+            }
+            Err(error) => {
+                stats.errors_out += 1;
+                // A full queue is loss like any other; and one of many that cannot be reached is no fault of the socket.
+                let is_loss = error.kind() == io::ErrorKind::WouldBlock || fixed.is_none();
+                (!is_loss).then(|| format!("cannot send to {to}: {error}"))
+            }
+        };
+        if trouble == self.trouble {
+            return None;
+        }
+        self.trouble = trouble;
+        Some(self.trouble.clone().map_or(Carrier::Up, Carrier::Down))
+    }
+
+    pub(super) fn receiver(&self) -> Option<&Receiver> {
+        self.socket.as_ref()
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.socket.as_ref().map_or(0, |socket| u64::from(socket.dropped().unwrap_or(0)))
+    }
+}

@@ -1,0 +1,251 @@
+//! A native cluster on a rack: two nodes and a witness, real daemons, judged by a client that asks for echoes and by what
+//! answers on the wire. Nothing here depends on how fast the machine is, but that it is not slower than a minute.
+
+use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+
+use locum::voice::report::NativeReport;
+use locum_core::group::Phase;
+use locum_lab::{
+    Description, Process, Program, Rack, Sight, Sign,
+    clock::{Moment, await_some},
+    timeline::Span,
+};
+
+use crate::lab::{LOCUM, build};
+
+const NODES: [&str; 2] = ["alpha", "beta"];
+const WITNESS: &str = "third";
+const CLIENT: &str = "client";
+const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 100);
+const PATIENCE: Duration = Duration::from_secs(90);
+const CONFIG: &str = "/run/disk/locum";
+
+const FILE: &str = r#"
+cluster = "shop"
+pace = "1s"
+
+[nodes.alpha]
+links = { front = "172.23.2.12", back = "10.0.0.1" }
+
+[nodes.beta]
+links = { front = "172.23.2.13", back = "10.0.0.2" }
+
+[witnesses.third]
+address = "172.23.2.14"
+
+[groups.web]
+resources = ["172.23.2.100/24/eth0", { script = "marker" }]
+prefer = "alpha"
+guard = "lease"
+"#;
+
+/// What it runs under, in a file.
+const MARKER: &str = "#!/bin/sh
+marker=/run/marker
+case $1 in
+start) echo \"$LOCUM_EPOCH\" > $marker; echo \"$LOCUM_EPOCH\" >> /run/disk/epochs;;
+stop) rm -f $marker;;
+status) if [ -f $marker ]; then echo running; else echo stopped; exit 3; fi;;
+esac
+";
+
+/// Two nodes, a witness, a client.
+struct Shop {
+    /// Declared before the rack: processes end before their hosts.
+    daemons: Vec<(&'static str, Process)>,
+    rack: Rack,
+}
+
+impl Shop {
+    /// `None`, after saying so, where no rack can be built.
+    fn build() -> Option<Self> {
+        let [one, two] = NODES;
+        let description = Description::new(Path::new(LOCUM))
+            .node(one)
+            .node(two)
+            .node(WITNESS)
+            .node(CLIENT)
+            .segment(
+                "lan",
+                &[
+                    (one, "eth0", "172.23.2.12/24"),
+                    (two, "eth0", "172.23.2.13/24"),
+                    (WITNESS, "eth0", "172.23.2.14/24"),
+                    (CLIENT, "eth0", "172.23.2.20/24"),
+                ],
+            )
+            .segment("link", &[(one, "eth1", "10.0.0.1/24"), (two, "eth1", "10.0.0.2/24")]);
+        let mut rack = build(description)?;
+        let sight = Sight {
+            client: CLIENT.into(),
+            network: "lan".into(),
+            services: vec![SERVICE],
+            page: None,
+            nodes: NODES.map(String::from).into(),
+            ask: true,
+        };
+        rack.watch(sight).unwrap();
+        let shop = Self { daemons: Vec::new(), rack };
+        let keys = tempfile::tempdir().unwrap();
+        let made = Command::new(LOCUM).arg("--config").arg(keys.path()).arg("keygen").output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        for member in [one, two, WITNESS] {
+            shop.put(member, "locum/locum.toml", FILE, 0o644);
+            shop.put(member, "locum/resource.d/marker", MARKER, 0o755);
+            let key = fs::read_to_string(keys.path().join("locum.key")).unwrap();
+            shop.put(member, "locum/locum.key", &key, 0o600);
+        }
+        Some(shop)
+    }
+
+    /// Built, started, and serving on the first node.
+    fn serving() -> Option<Self> {
+        let mut shop = Self::build()?;
+        for member in [WITNESS, NODES[0], NODES[1]] {
+            shop.start(member);
+        }
+        shop.wait("the group runs where it should", |shop| shop.runs(NODES[0]));
+        shop.wait("the client is answered", |shop| shop.answers_since(Moment::now()));
+        Some(shop)
+    }
+
+    fn put(&self, node: &str, name: &str, text: &str, mode: u32) {
+        let path = self.rack.disk(node).join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn text(&self, node: &str, name: &str) -> String {
+        fs::read_to_string(self.rack.disk(node).join(name)).unwrap_or_default()
+    }
+
+    fn start(&mut self, member: &'static str) {
+        let words = ["locum", "--config", CONFIG, "--state", "/run/disk/state", "run"];
+        let program = Program::new(&words).output("/run/disk/output");
+        self.daemons.retain(|(name, _)| *name != member);
+        self.daemons.push((member, self.rack.start(member, &program).unwrap()));
+    }
+
+    fn daemon(&mut self, member: &str) -> &mut Process {
+        let daemon = self.daemons.iter_mut().find(|(name, _)| *name == member);
+        &mut daemon.unwrap().1
+    }
+
+    fn locum(&self, node: &str, words: &[&str]) -> (Option<i32>, String) {
+        let words = [&["locum"], words].concat();
+        let outcome = self.rack.run(node, &Program::new(&words), PATIENCE).unwrap();
+        (outcome.code, outcome.text)
+    }
+
+    fn status(&self, node: &str) -> Option<NativeReport> {
+        serde_json::from_str(&self.locum(node, &["status", "--json"]).1).ok()
+    }
+
+    fn runs(&self, node: &str) -> bool {
+        self.status(node).is_some_and(|report| {
+            let group = &report.cluster.groups[0];
+            group.phase == Phase::Running && group.owner.as_deref() == Some(node)
+        })
+    }
+
+    /// Whether the client was answered after that moment; it waits a little.
+    fn answers_since(&self, moment: Moment) -> bool {
+        let last = || self.rack.look(|record| record.echoes.get(&SERVICE)?.last().copied()).flatten();
+        await_some(Duration::from_secs(1), || last().filter(|&at| at > moment)).is_some()
+    }
+
+    /// For how long two nodes answered for the service since then.
+    fn two_answered(&self, since: Moment) -> Duration {
+        let window = Span::new(since, Moment::now());
+        self.rack.look(|record| record.two_answer(SERVICE, window)).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        let waited = await_some(PATIENCE, || is_so(self).then_some(()));
+        if waited.is_none() {
+            for member in [NODES[0], NODES[1], WITNESS] {
+                let (_, status) = self.locum(member, &["status"]);
+                eprintln!("---- {member}\n{}\n{status}", self.text(member, "output"));
+            }
+            panic!("not in time: {what}");
+        }
+    }
+}
+
+#[test]
+fn a_group_is_served_moved_and_handed_over() {
+    let Some(mut shop) = Shop::serving() else { return };
+    let begun = Moment::now();
+    let [alpha, beta] = NODES;
+    let (code, page) = shop.locum(alpha, &["status"]);
+    assert!(
+        page.contains("on alpha") && page.contains("gates by") && page.contains("witness"),
+        "{code:?} {page}"
+    );
+    let (code, said) = shop.locum(beta, &["move", "web", "beta"]);
+    assert_eq!(code, Some(0), "{said}");
+    shop.wait("the group has moved", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
+    let (code, said) = shop.locum(alpha, &["move", "nothing"]);
+    assert!(code == Some(1) && said.contains("the groups are: web"), "{said}");
+    // A person keeps it where it is.
+    let (code, said) = shop.locum(beta, &["freeze", "web"]);
+    assert_eq!(code, Some(0), "{said}");
+    shop.wait("the pin is shown", |shop| {
+        shop.status(beta).is_some_and(|report| !report.cluster.groups[0].pins.is_empty())
+    });
+    assert_eq!(shop.locum(beta, &["freeze", "web", "--off"]).0, Some(0));
+    // Whoever leaves hands over.
+    let (code, said) = shop.locum(beta, &["stop"]);
+    assert_eq!(code, Some(0), "{said}");
+    shop.wait("the group is back", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
+    assert_eq!(shop.two_answered(begun), Duration::ZERO);
+    // Nothing is left of a gate where it was.
+    let (_, gates) = shop.locum(beta, &["gate"]);
+    assert!(gates.contains("no gate stands here"), "{gates}");
+    let epochs = [alpha, beta].map(|node| shop.text(node, "epochs"));
+    assert_eq!((epochs[0].lines().count(), epochs[1].lines().count()), (2, 1), "{epochs:?}");
+    assert!(epochs.iter().flat_map(|epochs| epochs.lines()).all(|epoch| epoch.contains('.')), "{epochs:?}");
+    shop.daemon(beta).wait(PATIENCE);
+}
+
+#[test]
+fn a_killed_owner_falls_silent_and_its_next_life_sweeps() {
+    let Some(mut shop) = Shop::serving() else { return };
+    let begun = Moment::now();
+    let [alpha, beta] = NODES;
+    shop.daemon(alpha).signal(Sign::Kill).unwrap();
+    shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
+    let (_, gates) = shop.locum(alpha, &["gate"]);
+    assert!(gates.contains("group web: shut"), "{gates}");
+    let holders = shop.rack.look(|record| record.holders(SERVICE.into()).len()).unwrap();
+    assert_eq!(holders, 2, "the address still stands where the daemon was killed, behind its gate");
+    shop.start(alpha);
+    shop.wait("what the earlier life left is swept", |shop| {
+        shop.rack.look(|record| record.holders(SERVICE.into()).len()) == Some(1)
+            && shop.status(alpha).is_some()
+    });
+    assert!(shop.locum(alpha, &["gate"]).1.contains("no gate stands here"));
+    assert!(shop.runs(beta), "who returns takes nothing: failback stays");
+    assert_eq!(shop.two_answered(begun), Duration::ZERO);
+}
+
+#[test]
+fn a_frozen_owner_falls_silent_and_gives_up() {
+    let Some(mut shop) = Shop::serving() else { return };
+    let begun = Moment::now();
+    let [alpha, beta] = NODES;
+    shop.daemon(alpha).signal(Sign::Stop).unwrap();
+    shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
+    shop.daemon(alpha).signal(Sign::Continue).unwrap();
+    shop.wait("the thawed node gives up what it lost", |shop| {
+        shop.rack.look(|record| record.holders(SERVICE.into()).len()) == Some(1)
+            && shop.status(alpha).is_some_and(|report| {
+                let group = &report.cluster.groups[0];
+                group.phase == Phase::Stopped && group.owner.as_deref() == Some(beta)
+            })
+    });
+    assert!(shop.answers_since(Moment::now()));
+    assert_eq!(shop.two_answered(begun), Duration::ZERO);
+}
