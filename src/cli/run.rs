@@ -478,22 +478,29 @@ fn begin_life(state: &State, plan: &Plan, journal: &Journal) -> anyhow::Result<B
             let identity = Identity::R1(begin_r1_life(state, plan)?);
             Ok(Birth { identity, ledger: None })
         }
-        Plan::Native(plan) => begin_native_life(state, plan, journal),
+        Plan::Native(plan) => {
+            let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
+            begin_native_life(state, plan, now, |level, text| journal.say(level, text))
+        }
     }
 }
 
 /// A generation is above every one that this member is known to have lived, by its state and by its ledger, and above
 /// the clock: whichever of the three is lost or goes back, the others carry it on.
-fn begin_native_life(state: &State, plan: &native::plan::Plan, journal: &Journal) -> anyhow::Result<Birth> {
+fn begin_native_life(
+    state: &State,
+    plan: &native::plan::Plan,
+    now: u64,
+    say: impl Fn(Level, String),
+) -> anyhow::Result<Birth> {
     let members = Members::of(plan);
     let me = plan.name(plan.me);
     let lived = state.generation_of(me);
     let place = state.directory();
     let (mut ledger, found) = Ledger::open(place, &plan.cluster, me, members.clone(), lived);
     if let Some((level, text)) = found.note {
-        journal.say(level, text);
+        say(level, text);
     }
-    let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
     let above = lived.unwrap_or(0).max(found.generation) + 1;
     let generation = above.max(now);
     // The ledger first: it must never look older than the life that wrote it.
@@ -592,7 +599,93 @@ fn losses(config_dir: &Path, journal: &Journal) -> Option<Losses> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
+    use locum_core::{claims::Durable, config::locum_toml};
+
     use super::*;
+
+    const YEAR: u64 = 365 * 86_400;
+    const NOW: u64 = 1_795_334_146;
+
+    /// One life after another on one state directory.
+    struct Lives {
+        directory: tempfile::TempDir,
+        plan: native::plan::Plan,
+        said: RefCell<Vec<String>>,
+    }
+
+    impl Lives {
+        fn new() -> Self {
+            let file = b"cluster = 'shop'\nnodes.a.links.x = '10.0.0.1'\nnodes.b.links.x = '10.0.0.2'\n\
+                witnesses.c.address = '10.0.0.3'\n";
+            let plan = locum_toml::check(file, "a").plan.unwrap();
+            Self { directory: tempfile::tempdir().unwrap(), plan, said: RefCell::default() }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.directory.path().join("state")
+        }
+
+        /// One life, which writes this ledger, if any.
+        fn live(&self, now: u64, ledger: Option<u64>) -> (u64, Option<Durable>) {
+            let state = State::open(&self.path(), &self.directory.path().join("run")).unwrap();
+            let say = |_, text| self.said.borrow_mut().push(text);
+            let birth = begin_native_life(&state, &self.plan, now, say).unwrap();
+            if let Some(ceiling) = ledger {
+                let durable = Durable { ceiling, ..Durable::default() };
+                birth.ledger.unwrap().write(&durable).unwrap();
+            }
+            match birth.identity {
+                Identity::Native(identity) => (identity.generation, identity.ledger),
+                Identity::R1(_) => panic!("the other dialect"),
+            }
+        }
+    }
+
+    #[test]
+    fn no_clock_and_no_lost_file_makes_a_generation_fall() {
+        let lives = Lives::new();
+        let mut last = 0;
+        let mut above = |now, ledger| {
+            let (generation, found) = lives.live(now, ledger);
+            assert!(generation > last, "{generation} after {last}");
+            last = generation;
+            found
+        };
+        above(NOW, None);
+        above(NOW, Some(7));
+        assert!(above(NOW + YEAR, None).is_some());
+        assert!(above(NOW - YEAR, None).is_some());
+        for name in ["hb_generation", "locum_generations"] {
+            std::fs::remove_file(lives.path().join(name)).unwrap();
+        }
+        assert!(above(0, None).is_some(), "the ledger knows it");
+        for name in ["ledger-shop-a", "ledger-shop-b"] {
+            let _ = std::fs::remove_file(lives.path().join(name));
+        }
+        assert!(above(0, None).is_none(), "and so does the state without a ledger");
+        assert!(lives.said.borrow().last().unwrap().contains("earlier lives is gone"));
+    }
+
+    #[test]
+    fn a_ledger_that_was_put_back_is_not_believed() {
+        let lives = Lives::new();
+        lives.live(NOW, Some(7));
+        lives.live(NOW + 1, None);
+        let copy = |from: &Path, to: &Path| {
+            std::fs::create_dir_all(to).unwrap();
+            for name in ["ledger-shop-a", "ledger-shop-b"] {
+                std::fs::copy(from.join(name), to.join(name)).unwrap();
+            }
+        };
+        let kept = lives.directory.path().join("kept");
+        copy(&lives.path(), &kept);
+        assert!(lives.live(NOW + 2, Some(9)).1.is_some());
+        copy(&kept, &lives.path());
+        assert_eq!(lives.live(NOW + 3, None).1, None);
+        assert!(lives.said.borrow().last().unwrap().contains("an old copy"));
+    }
 
     #[test]
     fn durations() {
