@@ -453,15 +453,18 @@ impl Node {
         let refused = peer.refused;
         // A witness has no configuration of the cluster, and no pace of its own.
         let is_node = usize::from(from.0) < self.plan.nodes.len();
-        if is_new && is_node && beat.config != self.config {
-            self.note(
-                Level::Warning,
-                None,
-                format!("{name} has another configuration; `locum status` shows in what"),
-            );
-            self.send(To::One(from), Word::AskMeaning);
-        } else if is_new && let Some(peer) = self.peers.get_mut(usize::from(from.0)) {
+        if is_new {
             peer.differences.clear();
+        }
+        if is_node && beat.config != self.config {
+            // Until it has answered: the question or the answer may be lost.
+            if peer.differences.is_empty() {
+                self.send(To::One(from), Word::AskMeaning);
+            }
+            if is_new {
+                let text = format!("{name} has another configuration; `locum status` shows in what");
+                self.note(Level::Warning, None, text);
+            }
         }
         if refused && !was_refused {
             let text = format!(

@@ -29,7 +29,9 @@ impl Director {
             _ => None,
         };
         self.links.heard(self.now.instant, link, member, Heard { generation, number }, home);
-        self.note_key(link, member, key);
+        if content != Content::Again {
+            self.note_key(link, member, key);
+        }
         if begins {
             // At once: what was recorded of its earlier lives is worth nothing from now on, whenever we start again.
             self.remember(usize::from(member.0));
@@ -45,10 +47,9 @@ impl Director {
 
     fn word(&mut self, member: MemberIndex, generation: u64, set: u32, word: Word, reach: Option<Reach>) {
         if let (Word::Beat(beat), Some(reach)) = (&word, reach) {
-            let is_ours = beat.config == self.node.config();
-            let me = self.node.me();
-            let hears_us = is_ours.then(|| reach.hears.get(&me).copied().unwrap_or_default());
-            self.links.told(self.now.instant, member, hears_us);
+            let hears_us = reach.hears.get(&self.node.me()).copied().unwrap_or_default();
+            let has_our_file = beat.config == self.node.config();
+            self.links.told(self.now.instant, member, hears_us, has_our_file);
             self.heard_versions(member, generation, reach.versions);
         }
         let peer = &self.peers[usize::from(member.0)];

@@ -50,8 +50,7 @@ pub(super) struct Path {
 #[derive(Debug)]
 struct Peer {
     paths: Vec<Path>,
-    /// On which links it hears us, as its newest beat says, and when that came. None while its file is not ours: its
-    /// links have other places then.
+    /// On which links it hears us, as its newest beat says, and when that came. None if that means nothing here.
     hears_us: Option<(u32, Instant)>,
     /// Its file is not ours: its links cannot be tested.
     is_strange: bool,
@@ -158,13 +157,22 @@ impl Links {
         peer.home = from.or(peer.home);
     }
 
-    /// A beat of a member says on which links it hears us; `None` if its file is not ours.
-    pub(super) fn told(&mut self, now: Instant, member: MemberIndex, hears_us: Option<u32>) {
-        if let Some(peer) = self.peers.get_mut(usize::from(member.0)) {
-            peer.hears_us = hears_us.map(|links| (links, now));
-            peer.is_strange = hears_us.is_none();
-            judge(peer, now, &self.timing);
-        }
+    /// A beat of a member says on which links it hears us. If its file is not ours, its links have other places: nothing
+    /// follows then, but for a witness, to which there is one way only.
+    pub(super) fn told(&mut self, now: Instant, member: MemberIndex, hears_us: u32, has_our_file: bool) {
+        let only_way = self.is_only_way(member);
+        let Some(peer) = self.peers.get_mut(usize::from(member.0)) else { return };
+        let hears_us = match only_way {
+            true if hears_us != 0 => u32::MAX,
+            _ => hears_us,
+        };
+        peer.is_strange = !has_our_file && !only_way;
+        peer.hears_us = (!peer.is_strange).then_some((hears_us, now));
+        judge(peer, now, &self.timing);
+    }
+
+    fn is_only_way(&self, member: MemberIndex) -> bool {
+        usize::from(member.0) >= self.nodes || matches!(self.me, plan::Member::Witness(_))
     }
 
     /// This machine says that a link can or cannot carry frames. Tells whether that is news.

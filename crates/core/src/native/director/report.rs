@@ -220,6 +220,9 @@ fn complaints(status: &Status) -> (Vec<String>, Vec<String>) {
         }
         OwnVote::None | OwnVote::Mute { .. } | OwnVote::Votes => {}
     }
+    if let Some(frames) = status.frames.refused.get("same-name") {
+        troubles.push(format!("another machine has sent {frames} frames under the name of this one"));
+    }
     for link in &status.links {
         troubles.extend(link.down.iter().map(|why| format!("link {} is down: {why}", link.name)));
     }

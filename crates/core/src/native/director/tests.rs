@@ -3,11 +3,13 @@
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     format,
-    string::String,
+    string::{String, ToString},
     vec,
     vec::Vec,
 };
 use core::net::SocketAddr;
+
+use proptest::{collection::vec as many, prelude::*};
 
 use super::*;
 use crate::{action::GateLease, config::locum_toml, event::Outcome, native::status::Way};
@@ -264,4 +266,335 @@ fn what_a_link_does_is_said_once_for_each_change() {
     assert_eq!(world.take_notes(0), ["link front carries frames both ways to b again"]);
     assert_eq!(world.owner(), Some(0));
     assert!(world.take_notes(2).is_empty());
+}
+
+#[test]
+fn the_first_claim_waits_for_every_link_and_not_for_ever() {
+    let claims = |world: &mut World| {
+        while world.owner().is_none() {
+            assert!(world.millis < 10_000);
+            world.pass(1);
+        }
+        let ways = [world.ways(0, 1), world.ways(0, 2), world.ways(1, 0), world.ways(1, 2)].concat();
+        (world.millis - 1000, ways)
+    };
+    let (whole, ways) = claims(&mut World::new(TOML));
+    assert!(ways.iter().all(|way| *way == Way::Both), "{ways:?}");
+    assert!(whole < 1500, "{whole}");
+
+    let mut world = World::new(TOML);
+    world.cut(0, 1, 1);
+    let (broken, ways) = claims(&mut world);
+    assert!(!ways.contains(&Way::Untested), "{ways:?}");
+    assert!(broken < 2500, "{broken}");
+
+    // Nobody there but the witness: a dead node cannot be tested.
+    let mut world = World::new(TOML);
+    world.machines[1].director = None;
+    while world.owner().is_none() {
+        world.pass(1);
+        assert!(world.millis < 4000);
+    }
+    assert_eq!(world.ways(0, 2), [Way::Both]);
+}
+
+#[test]
+fn frames_that_are_not_ours_are_counted_by_name_and_said_in_few_lines() {
+    let mut world = World::new(TOML);
+    world.pass(5000);
+    drop(world.take_notes(0));
+    let members = |names: &[&str]| Members::new(names.iter().map(ToString::to_string));
+    let wire = |cluster: &str, me: u8, names: &[&str]| {
+        Wire::new(cluster, members(names), MemberIndex(me), 99, Duration::from_secs(1))
+    };
+    let stranger = Keys::new(0, vec![key(0, "another")]).unwrap();
+    let bytes = |wire: &mut Wire, keys: &Keys| {
+        let word = Word::AskMeaning;
+        wire.write(1, To::All, &word, &Reach::default())[0].bytes(keys)
+    };
+    let ours = ["a", "b", "w"];
+    for n in 0..100 {
+        let refused = [
+            bytes(&mut wire("test", 1, &ours), &stranger),
+            bytes(&mut wire("other", 0, &["x"]), &stranger),
+            bytes(&mut wire(&format!("other{n}"), 0, &["x"]), &stranger),
+            bytes(&mut wire("test", 0, &["stranger"]), &keys()),
+            bytes(&mut wire("test", 0, &ours), &keys()),
+            b"###\n%%%\n".to_vec(),
+        ];
+        for (bytes, from) in refused.iter().zip(20_u8..) {
+            let from = Source::Udp(([10, 0, 0, from], 6940).into());
+            world.handle(0, Event::Frame { link: LinkIndex(0), from, bytes });
+        }
+        world.pass(100);
+    }
+    let now = now(world.millis);
+    let status = world.director(0).status(now);
+    let counts: Vec<(&str, u64)> =
+        status.frames.refused.iter().map(|(name, count)| (name.as_ref(), *count)).collect();
+    assert_eq!(
+        counts,
+        [
+            ("foreign-cluster", 200),
+            ("key-other", 100),
+            ("no-end", 100),
+            ("same-name", 100),
+            ("unknown-sender", 100)
+        ]
+    );
+    assert_eq!(status.foreign.len(), FOREIGN_MAX);
+    assert!(status.foreign.contains(&("other".into(), 100)));
+    assert!(
+        status.troubles.iter().any(|trouble| trouble.contains("under the name")),
+        "{:?}",
+        status.troubles
+    );
+    let notes = world.take_notes(0);
+    let count = |text: &str| notes.iter().filter(|note| note.contains(text)).count();
+    assert_eq!(count("another cluster, `other`"), 1);
+    assert_eq!(count("another cluster"), FOREIGN_MAX);
+    assert_eq!(count("refused"), 4, "{notes:#?}");
+    assert_eq!(notes.len(), FOREIGN_MAX + 4, "{notes:#?}");
+    assert_eq!(world.owner(), Some(0));
+}
+
+#[test]
+fn keys_are_changed_member_by_member_without_a_lost_lease() {
+    let mut world = World::new(TOML);
+    world.pass(5000);
+    drop(world.take_notes(0));
+    let two = |first: &str, second: &str| Keys::new(0, vec![key(0, first), key(1, second)]).unwrap();
+    let steps = [two("secret", "new"), two("new", "secret"), Keys::new(0, vec![key(0, "new")]).unwrap()];
+    for keys in steps {
+        for member in [1, 2, 0] {
+            world.handle(member, Event::Keys(keys.clone()));
+            world.pass(2000);
+            assert_eq!(world.owner(), Some(0));
+        }
+    }
+    let notes = world.take_notes(0);
+    assert!(
+        notes.iter().any(|note| note.starts_with("b signs with key 1, this member with key 0")),
+        "{notes:#?}"
+    );
+    let now = now(world.millis);
+    let status = world.director(0).status(now);
+    assert_eq!(status.frames.refused.get("key-other"), None);
+    assert_eq!(status.members[1].key, Some(0));
+    // The old key is worth nothing any more.
+    world.handle(1, Event::Keys(Keys::new(0, vec![key(0, "secret")]).unwrap()));
+    world.pass(3000);
+    let status = world.director(0).status(Now { instant: Instant::from_millis(9_999_999), unix_seconds: 0 });
+    assert!(status.frames.refused.get("key-other").is_some_and(|count| *count > 0), "{:?}", status.frames);
+}
+
+#[test]
+fn a_member_without_a_common_protocol_is_refused_with_a_line() {
+    let mut world = World::new(TOML);
+    world.machines[1].director = None;
+    world.pass(2000);
+    let plan = plan(TOML, "b");
+    let mut wire = Wire::new("test", Members::of(&plan), MemberIndex(1), 50, Duration::from_secs(1));
+    let mut node = Node::new(
+        Arc::clone(&plan),
+        node::Identity { generation: 50, ledger: None, stuck: vec![], seed: 1 },
+        Instant::ZERO,
+    );
+    let words: Vec<Word> = core::iter::from_fn(|| node.poll())
+        .filter_map(|action| match action {
+            node::Action::Send { word, .. } => Some(word),
+            node::Action::Hands(_) => None,
+        })
+        .collect();
+    assert!(matches!(words[..], [Word::Beat(_), ..]) && words.len() > 1, "{words:?}");
+    let mut say = |world: &mut World, lowest, highest| {
+        for word in &words {
+            let reach = Reach { versions: Versions { lowest, highest }, ..Reach::default() };
+            for frame in wire.write(1, To::All, word, &reach) {
+                let bytes = frame.bytes(&keys());
+                world.handle(
+                    0,
+                    Event::Frame { link: LinkIndex(0), from: Source::Udp(address(1)), bytes: &bytes },
+                );
+            }
+        }
+    };
+    drop(world.take_notes(0));
+    (0..3).for_each(|_| say(&mut world, PROTOCOL + 1, PROTOCOL + 2));
+    let refused = "b is refused: it speaks protocols 2 to 3, this member 1 to 1; upgrade the older";
+    assert_eq!(world.take_notes(0), [refused]);
+    let now = now(world.millis);
+    let status = world.director(0).status(now);
+    assert_eq!(status.frames.refused.get("version"), Some(&(3 * words.len() as u64)));
+    assert_eq!(status.members[1].refused.as_deref(), Some("no protocol in common with us"));
+    assert!(!world.director(0).node().hears(MemberIndex(1)));
+    say(&mut world, PROTOCOL, PROTOCOL + 2);
+    assert!(world.take_notes(0).contains(&"b speaks our protocol now".into()));
+    assert!(world.director(0).node().hears(MemberIndex(1)));
+}
+
+#[test]
+fn recordings_of_a_dead_member_are_nothing_after_our_restart() {
+    let mut world = World::new(TOML);
+    world.pass(5000);
+    world.handle(1, Event::Order { id: OrderId(7), order: Order::Leave });
+    assert!(world.machines[1].left);
+    assert!(matches!(&world.machines[1].answers[..], [Answer::Done(_)]), "{:?}", world.machines[1].answers);
+    let heard: Vec<(NodeIndex, Heard)> = world.machines[1].remembered.clone().into_iter().collect();
+    assert_eq!(heard.len(), 2);
+    let tape: Vec<(LinkIndex, Arc<[u8]>)> = world
+        .tape
+        .iter()
+        .filter(|(from, ..)| *from == 0)
+        .map(|(_, link, bytes)| (*link, Arc::clone(bytes)))
+        .collect();
+    assert!(tape.len() > 30);
+    let replay = |heard: Vec<(NodeIndex, Heard)>| {
+        let identity = Identity { heard, ..identity(50) };
+        let mut director = Director::new(plan(TOML, "b"), keys(), identity, now(world.millis));
+        let from = Source::Udp(address(0));
+        for (_, bytes) in tape.iter().filter(|(link, _)| link.0 < 2) {
+            director.handle(now(world.millis), Event::Frame { link: LinkIndex(0), from, bytes });
+        }
+        (director.node().hears(MemberIndex(0)), director.status(now(world.millis)).frames)
+    };
+    let (hears, frames) = replay(heard);
+    assert!(!hears && frames.refused["replayed"] == frames.received, "{frames:?}");
+    // The control: without memory they are taken for life.
+    assert!(replay(vec![]).0);
+}
+
+#[test]
+fn a_witness_with_a_key_of_its_own_speaks_for_itself_alone() {
+    let secret = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let mut world = World::new(&format!("{TOML}\nwitnesses.w.key = \"{secret}\"\n"));
+    world.pass(3000);
+    assert_eq!(world.owner(), Some(0));
+    let plan = plan(TOML, "w");
+    let witness = world.director(2).witness_keys[0].clone().unwrap();
+    let mut as_node = Wire::new("test", Members::of(&plan), MemberIndex(1), 99, Duration::from_secs(1));
+    let mut hear = |link, keys: &Keys| {
+        let bytes = as_node.write(1, To::All, &Word::AskMeaning, &Reach::default())[0].bytes(keys);
+        world.handle(0, Event::Frame { link: LinkIndex(link), from: Source::Udp(address(2)), bytes: &bytes });
+        let now = now(world.millis);
+        world.director(0).status(now).frames.refused
+    };
+    assert_eq!(hear(2, &witness).get("wrong-link"), Some(&1));
+    assert_eq!(hear(1, &witness).get("key-other"), Some(&1));
+    assert_eq!(hear(2, &keys()).get("key-other"), Some(&2));
+    assert_eq!(world.director(0).wire.heard(MemberIndex(1)).unwrap().generation, 11);
+}
+
+#[test]
+fn orders_are_pinned_with_who_asked_and_those_of_another_dialect_are_refused() {
+    let mut world = World::new(TOML);
+    world.pass(3000);
+    let native = |order, user| Order::Native { order, user };
+    let web = GroupIndex(0);
+    world.handle(0, Event::Order { id: OrderId(1), order: native(node::Order::Freeze(web, true), 1000) });
+    world.handle(0, Event::Order { id: OrderId(2), order: native(node::Order::Maintenance(true), 0) });
+    world.pass(2000);
+    world.handle(0, Event::Order { id: OrderId(3), order: native(node::Order::Maintenance(true), 7) });
+    let status = world.director(0).status(now(6000));
+    let seen = |pins: &[crate::native::status::Pin]| {
+        pins.iter().map(|pin| (pin.kind, pin.user, pin.age)).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&status.groups[0].pins), [(PinKind::Frozen, Some(1000), Some(2.0))]);
+    assert_eq!(seen(&status.pins), [(PinKind::Maintenance, Some(0), Some(2.0))]);
+    world.handle(0, Event::Order { id: OrderId(4), order: native(node::Order::Freeze(web, false), 0) });
+    world.handle(0, Event::Order { id: OrderId(5), order: native(node::Order::Maintenance(false), 0) });
+    let status = world.director(0).status(now(6000));
+    assert!(status.pins.is_empty() && status.groups[0].pins.is_empty());
+
+    world.machines[0].answers.clear();
+    let nobody = NodeIndex(2);
+    let refused = [
+        Order::Renew,
+        Order::Standby(crate::wire::message::Holding::All),
+        native(node::Order::Move(GroupIndex(1), None), 0),
+        native(node::Order::Freeze(GroupIndex(1), true), 0),
+        native(node::Order::Move(web, Some(nobody)), 0),
+    ];
+    for (id, order) in (10..).map(OrderId).zip(refused) {
+        world.handle(0, Event::Order { id, order });
+    }
+    let answers = &world.machines[0].answers;
+    assert!(
+        answers.len() == 5 && answers.iter().all(|answer| matches!(answer, Answer::Refused(_))),
+        "{answers:?}"
+    );
+    world.handle(2, Event::Order { id: OrderId(1), order: native(node::Order::Standby, 0) });
+    assert!(matches!(&world.machines[2].answers[..], [Answer::Refused(_)]));
+    // A witness's person may move what others run.
+    world.handle(2, Event::Order { id: OrderId(2), order: native(node::Order::Move(web, None), 0) });
+    world.pass(200);
+    assert_eq!(world.owner(), Some(1));
+    world.handle(2, Event::Order { id: OrderId(3), order: Order::Leave });
+    assert!(world.machines[2].left);
+}
+
+#[test]
+fn a_file_that_differs_is_shown_line_by_line_and_its_links_are_not_tested() {
+    let mut world = World::new(TOML);
+    let other = TOML.replace("groups.web.prefer", "groups.web.failback = \"5min\"\ngroups.web.prefer");
+    world.machines[1].director = Some(Director::new(plan(&other, "b"), keys(), identity(20), now(1000)));
+    world.perform(1);
+    // The first answer is lost.
+    world.cuts.extend([(1, 0, 0), (1, 0, 1)]);
+    world.pass(100);
+    world.cuts.clear();
+    world.pass(3000);
+    let now = now(world.millis);
+    let status = world.director(0).status(now);
+    let b = &status.members[1];
+    assert!(b.differs && b.refused.is_none());
+    let [difference] = &b.differences[..] else { panic!("{:?}", b.differences) };
+    assert!(difference.name.contains("failback"), "{difference:?}");
+    assert_ne!(difference.ours, difference.theirs);
+    assert_eq!(world.ways(0, 1), [Way::Untested; 2]);
+    assert_eq!(world.ways(0, 2), [Way::Both]);
+    assert_eq!(world.owner(), Some(0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Garbage, and good frames with a bit turned or an end cut off, change nothing but counters.
+    #[test]
+    fn damaged_bytes_change_nothing(
+        garbage in many(any::<u8>(), 0..200),
+        place in any::<prop::sample::Index>(),
+        bit in 0_u8..8,
+        link in 0_usize..5,
+    ) {
+        let mut world = World::new(TOML);
+        world.pass(700);
+        // The next frames of the others, which were not heard yet.
+        world.cuts = (0..3).flat_map(|from| (0..3).flat_map(move |to| (0..3).map(move |link| (from, to, link)))).collect();
+        let known = world.tape.len();
+        world.pass(400);
+        let fresh: Vec<Arc<[u8]>> =
+            world.tape[known..].iter().filter(|(from, ..)| *from != 0).map(|(.., bytes)| Arc::clone(bytes)).collect();
+        prop_assert!(!fresh.is_empty());
+        let mut damaged = vec![garbage.clone()];
+        for bytes in &fresh {
+            let place = place.index(bytes.len());
+            let mut turned = bytes.to_vec();
+            turned[place] ^= 1 << bit;
+            damaged.extend([turned, bytes[..place].to_vec(), [&bytes[..place], &garbage[..]].concat()]);
+        }
+        let seen = |director: &Director| {
+            format!("{:?} {:?} {:?} {:?}", director.node, director.wire, director.links, director.pins)
+        };
+        let now = now(world.millis);
+        let director = world.director(0);
+        let before = seen(director);
+        for bytes in damaged.iter().filter(|bytes| crate::wire::frame::authenticate(bytes, &keys()).is_err()) {
+            director.handle(now, Event::Frame { link: LinkIndex(link), from: Source::Serial, bytes });
+            while let Some(action) = director.poll() {
+                prop_assert!(matches!(action, Action::Note(_)), "{action:?}");
+            }
+        }
+        prop_assert_eq!(before, seen(director));
+    }
 }

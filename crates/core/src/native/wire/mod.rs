@@ -63,7 +63,10 @@ pub enum Refusal {
     Own,
     /// It says that it is ours, but we have not sent it: another machine has our name, or our clock and our state went
     /// back in time.
-    #[error("another member sends under our own name")]
+    #[error(
+        "another machine sends under this member's name, or this one's clock and state went back in time: give each machine \
+         a name of its own"
+    )]
     SameName,
     /// Of an older life of its sender, or said before our own restart.
     #[error("a frame of an older life of its sender")]
