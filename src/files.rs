@@ -11,7 +11,10 @@ use std::{
 use locum_core::{
     auth::Keys,
     config::{self, Checked, Diag, FileName, Options, Severity, authkeys, locum_key, locum_toml},
-    native::plan::KEY_FILE,
+    native::{
+        director::keys_of,
+        plan::{KEY_FILE, Member, Plan},
+    },
     note::Escaped,
 };
 
@@ -158,11 +161,33 @@ impl NativeFiles {
             file.diags.clear(); // what is wrong is that it cannot be read
         }
         file.diags.extend(self.faults.iter().cloned());
+        let own = match (file.me, &file.draft) {
+            (Some(Member::Witness(me)), Some(plan)) => plan.witnesses[me.0].key,
+            _ => None,
+        };
         let name = file.draft.as_ref().map_or(KEY_FILE, |plan| plan.local.key_file.as_str());
-        let (keys, diags) = read_native_keys(&self.dir, name);
+        let (keys, diags) = match own {
+            // What the cluster's nodes say to each other is none of its business.
+            Some(secret) => (Some(keys_of(secret)), Vec::new()),
+            None => read_native_keys(&self.dir, name),
+        };
         file.diags.extend(diags);
+        file.diags.extend(self.check_secrecy(file.draft.as_ref()));
         file.diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
         NativeChecked { keys, file }
+    }
+
+    /// A witness's key stands in the file itself.
+    fn check_secrecy(&self, plan: Option<&Plan>) -> Option<Diag> {
+        let has_key = plan?.witnesses.iter().any(|witness| witness.key.is_some());
+        let path = self.dir.join(NATIVE);
+        let mode = fs::metadata(&path).ok()?.mode();
+        (has_key && mode & 0o077 != 0).then(|| {
+            let message =
+                format!("others than the owner can read a witness's key (mode {:04o})", mode & 0o7777);
+            let cure = format!("chmod 600 {}", Escaped(path.as_os_str().as_bytes()));
+            Diag::new(Severity::Warning, FileName::LocumToml, message).cure(cure).about_host()
+        })
     }
 
     /// The text of `locum.toml`.

@@ -17,6 +17,7 @@ pub mod run;
 pub mod standby;
 pub mod status;
 pub mod stop;
+pub mod witness;
 
 use std::{
     path::{Path, PathBuf},
@@ -80,6 +81,9 @@ pub enum Command {
     Resources(resources::Options),
     /// List the gates that stand in the kernel, or remove what a daemon left there
     Gate(gate::Options),
+    /// Vote in clusters from a third machine, and run nothing of them
+    #[command(subcommand)]
+    Witness(witness::Command),
     /// Make links by heartbeat's names (heartbeat, cl_status, hb_standby …) to this program
     Links(by_name::Options),
     /// Measure and try on a rack of nodes in namespaces of this machine
@@ -237,6 +241,7 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::Stop(options) => stop::run(common, options),
         Command::Resources(options) => resources::run(common, &options),
         Command::Gate(options) => gate::run(common, &options),
+        Command::Witness(command) => witness::run(common, &command),
         Command::Links(options) => by_name::links(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Lab(command) => lab::run(command),

@@ -77,6 +77,9 @@ pub struct Options {
     /// Do not ask for real-time rights, whatever `realtime` of ha.cf says
     #[arg(long)]
     pub no_realtime: bool,
+    /// Refuse to be anything but a witness: for `locum witness run`
+    #[arg(long, hide = true)]
+    pub only_as_witness: bool,
     /// Say a zero byte on standard error when people are answered, then let go of it: for `heartbeat` without `-f`
     #[arg(long, hide = true)]
     pub background: bool,
@@ -162,6 +165,11 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
         Ok(start) => start,
         Err(code) => return Ok(code),
     };
+    anyhow::ensure!(
+        !options.only_as_witness || config.plan.is_witness(),
+        "by {} this host is no witness: nothing is run here",
+        dir.join(files::NATIVE).display()
+    );
     let duties = Arc::new(config.plan.duties());
 
     let mut state = State::open(&common.state_dir(), &common.run_dir())?;

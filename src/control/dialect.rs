@@ -71,6 +71,12 @@ impl Identity {
 }
 
 impl Plan {
+    /// Whether this member only votes.
+    #[must_use]
+    pub fn is_witness(&self) -> bool {
+        matches!(self, Self::Native(plan) if matches!(plan.me, Member::Witness(_)))
+    }
+
     /// What the hands have to know of it.
     #[must_use]
     pub fn duties(&self) -> Duties {

@@ -21,23 +21,22 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const CONFIG: &str = "/run/disk/locum";
 
 const FILE: &str = r#"
-cluster = "shop"
-pace = "1s"
-
 [nodes.alpha]
 links = { front = "172.23.2.12", back = "10.0.0.1" }
 
 [nodes.beta]
 links = { front = "172.23.2.13", back = "10.0.0.2" }
 
-[witnesses.third]
-address = "172.23.2.14"
-
 [groups.web]
 resources = ["172.23.2.100/24/eth0", { script = "marker" }]
 prefer = "alpha"
 guard = "lease"
 "#;
+
+/// Above the tables.
+const HEAD: &str = "cluster = \"shop\"\npace = \"1s\"\n";
+/// A witness that shares the cluster's key.
+const SHARING: &str = "witnesses.third = { address = \"172.23.2.14\" }\n";
 
 /// What it runs under, in a file.
 const MARKER: &str = "#!/bin/sh
@@ -54,11 +53,13 @@ struct Shop {
     /// Declared before the rack: processes end before their hosts.
     daemons: Vec<(&'static str, Process)>,
     rack: Rack,
+    /// The witness has a key of its own, and is run by `locum witness run`.
+    apart: bool,
 }
 
 impl Shop {
     /// `None`, after saying so, where no rack can be built.
-    fn build() -> Option<Self> {
+    fn build(apart: bool) -> Option<Self> {
         let [one, two] = NODES;
         let description = Description::new(Path::new(LOCUM))
             .node(one)
@@ -85,22 +86,38 @@ impl Shop {
             ask: true,
         };
         rack.watch(sight).unwrap();
-        let shop = Self { daemons: Vec::new(), rack };
+        let shop = Self { daemons: Vec::new(), rack, apart };
         let keys = tempfile::tempdir().unwrap();
         let made = Command::new(LOCUM).arg("--config").arg(keys.path()).arg("keygen").output().unwrap();
         assert!(made.status.success(), "{made:?}");
-        for member in [one, two, WITNESS] {
-            shop.put(member, "locum/locum.toml", FILE, 0o644);
+        let key = fs::read_to_string(keys.path().join("locum.key")).unwrap();
+        let line = match apart {
+            false => SHARING.to_owned(),
+            true => {
+                let words = ["--config", CONFIG, "witness", "add", "shop", "--address", "172.23.2.14"];
+                let (code, said) = shop.locum(WITNESS, &words);
+                let line = said.lines().find(|line| line.starts_with("witnesses.third = {"));
+                format!("{}\n", line.unwrap_or_else(|| panic!("{code:?} {said}")))
+            }
+        };
+        let file = format!("{HEAD}{line}{FILE}");
+        for member in NODES {
+            shop.put(member, "locum/locum.toml", &file, 0o600);
             shop.put(member, "locum/resource.d/marker", MARKER, 0o755);
-            let key = fs::read_to_string(keys.path().join("locum.key")).unwrap();
             shop.put(member, "locum/locum.key", &key, 0o600);
+        }
+        if apart {
+            shop.put(WITNESS, "locum/witness/shop/locum.toml", &file, 0o600);
+        } else {
+            shop.put(WITNESS, "locum/locum.toml", &file, 0o600);
+            shop.put(WITNESS, "locum/locum.key", &key, 0o600);
         }
         Some(shop)
     }
 
     /// Built, started, and serving on the first node.
-    fn serving() -> Option<Self> {
-        let mut shop = Self::build()?;
+    fn serving(apart: bool) -> Option<Self> {
+        let mut shop = Self::build(apart)?;
         for member in [WITNESS, NODES[0], NODES[1]] {
             shop.start(member);
         }
@@ -121,7 +138,8 @@ impl Shop {
     }
 
     fn start(&mut self, member: &'static str) {
-        let words = ["locum", "--config", CONFIG, "--state", "/run/disk/state", "run"];
+        let command: &[&str] = if self.apart && member == WITNESS { &["witness", "run"] } else { &["run"] };
+        let words = [&["locum", "--config", CONFIG, "--state", "/run/disk/state"], command].concat();
         let program = Program::new(&words).output("/run/disk/output");
         self.daemons.retain(|(name, _)| *name != member);
         self.daemons.push((member, self.rack.start(member, &program).unwrap()));
@@ -176,7 +194,7 @@ impl Shop {
 
 #[test]
 fn a_group_is_served_moved_and_handed_over() {
-    let Some(mut shop) = Shop::serving() else { return };
+    let Some(mut shop) = Shop::serving(true) else { return };
     let begun = Moment::now();
     let [alpha, beta] = NODES;
     let (code, page) = shop.locum(alpha, &["status"]);
@@ -208,11 +226,23 @@ fn a_group_is_served_moved_and_handed_over() {
     assert_eq!((epochs[0].lines().count(), epochs[1].lines().count()), (2, 1), "{epochs:?}");
     assert!(epochs.iter().flat_map(|epochs| epochs.lines()).all(|epoch| epoch.contains('.')), "{epochs:?}");
     shop.daemon(beta).wait(PATIENCE);
+    // The witness's own process ends with the one that started it, and never knew the cluster's key.
+    let (code, page) = shop.locum(WITNESS, &["--config", CONFIG, "witness", "status"]);
+    assert!(code.is_some() && page.contains("a witness"), "{page}");
+    shop.daemon(WITNESS).signal(Sign::Terminate).unwrap();
+    let ended = shop.daemon(WITNESS).wait(PATIENCE);
+    assert_eq!(ended.and_then(|end| end.code()), Some(0), "{}", shop.text(WITNESS, "output"));
+    let daemons = shop.rack.processes(WITNESS).unwrap();
+    let left = daemons.iter().filter(|id| {
+        let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        words.split(|&byte| byte == 0).any(|word| word == b"--only-as-witness")
+    });
+    assert_eq!(left.count(), 0);
 }
 
 #[test]
 fn a_killed_owner_falls_silent_and_its_next_life_sweeps() {
-    let Some(mut shop) = Shop::serving() else { return };
+    let Some(mut shop) = Shop::serving(false) else { return };
     let begun = Moment::now();
     let [alpha, beta] = NODES;
     shop.daemon(alpha).signal(Sign::Kill).unwrap();
@@ -233,7 +263,7 @@ fn a_killed_owner_falls_silent_and_its_next_life_sweeps() {
 
 #[test]
 fn a_frozen_owner_falls_silent_and_gives_up() {
-    let Some(mut shop) = Shop::serving() else { return };
+    let Some(mut shop) = Shop::serving(false) else { return };
     let begun = Moment::now();
     let [alpha, beta] = NODES;
     shop.daemon(alpha).signal(Sign::Stop).unwrap();

@@ -404,7 +404,8 @@ impl Director {
 }
 
 /// The keys of a witness that has one of its own.
-fn keys_of(secret: Secret) -> Keys {
+#[must_use]
+pub fn keys_of(secret: Secret) -> Keys {
     let key = Key { number: 0, method: Method::Sha256, secret: secret.0.to_vec() };
     Keys::new(0, alloc::vec![key]).expect("one key, with a secret, that signs")
 }
