@@ -10,7 +10,7 @@ use std::{
 };
 
 use locum_sys::{
-    mount,
+    gate, mount,
     namespace::{self, Fresh},
     netlink::{LinkChange, Netlink},
 };
@@ -154,7 +154,24 @@ fn furnish(place: &Place) -> io::Result<()> {
     mount::bind(&disk, &directory(volatile.join("disk"))?)?;
     mount::bind(&directory(volatile.join("tmp"))?, Path::new("/tmp"))?;
     mount::bind(&volatile, Path::new("/run"))?;
+    mount_bpffs()?;
     std::env::set_current_dir("/")
+}
+
+/// Where a node has a bpf file system of its own, if the kernel has such a thing.
+pub(crate) fn bpffs() -> &'static Path {
+    let customary = Path::new(gate::BPFFS);
+    if customary.is_dir() { customary } else { Path::new("/run/bpf") }
+}
+
+/// Gates of two nodes have the same names, and what is pinned in the host's stays when the rack has gone.
+fn mount_bpffs() -> io::Result<()> {
+    let mounted = fs::create_dir_all(bpffs()).and_then(|()| mount::bpf(bpffs()));
+    match gate::find_bpffs()? {
+        // The host's, still in sight.
+        Some(place) if mounted.is_err() || place != bpffs() => mount::bpf(&place),
+        _ => Ok(()),
+    }
 }
 
 fn lay_over(layers: &[PathBuf]) -> io::Result<()> {
