@@ -13,6 +13,7 @@ use locum_lab::Fault;
 pub mod bench;
 pub mod gate;
 pub mod mixed;
+pub mod native;
 pub mod replace;
 
 /// This machine, or what this process may do on it, allows no rack: the code by which test harnesses know "skipped".
@@ -36,6 +37,8 @@ pub enum Command {
     Replace(replace::Replace),
     /// Freeze the process that renews a gate, and look whether the address falls silent in time
     Gate(gate::Gate),
+    /// Do what ends ownership to a native cluster with a witness, and look for two owners
+    Native(native::Native),
     /// Run a command as root of a user namespace, which may build racks (for tests by anybody but root)
     Enter {
         /// The command and its arguments
@@ -54,6 +57,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cts(options) => mixed::cts(&options),
         Command::Replace(options) => replace::replace(&options),
         Command::Gate(options) => gate::gate(&options),
+        Command::Native(options) => native::native(&options),
         Command::Enter { words } => enter(&words),
     };
     without_rack(result)

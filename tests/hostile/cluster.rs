@@ -59,7 +59,7 @@ impl Cluster {
             services: vec![SERVICE],
             page: None,
             nodes: NODES.map(str::to_owned).to_vec(),
-            ask: false,
+            ..Sight::default()
         })
         .unwrap();
         for node in NODES {

@@ -19,6 +19,7 @@ use locum_sys::netlink::Netlink;
 mod commands;
 mod demo;
 mod gate;
+mod native;
 mod unprivileged;
 
 /// The program under test.
@@ -66,6 +67,7 @@ fn both_watched(ask: bool) -> Sight {
         page: Some(SocketAddrV4::new(SERVICE, 80)),
         nodes: vec!["clustnode1".into(), "clustnode2".into()],
         ask,
+        ..Sight::default()
     }
 }
 

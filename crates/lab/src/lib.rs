@@ -9,6 +9,7 @@
 //! * [`timeline`] reckons outages and overlaps from that;
 //! * [`mod@bench`] does the same to Locum and to its peers, and compares;
 //! * [`gate`] freezes the process that renews a gate, and looks whether the address falls silent in time;
+//! * [`native`] does what ends ownership to a native cluster with a witness, and looks for two owners;
 //! * [`mixed`] puts Locum and the real heartbeat into one cluster, and audits it after every step.
 //!
 //! Whoever uses it calls [`enter`] at the start of the process, while it has one thread, and gives its program the
@@ -24,6 +25,7 @@ pub mod gate;
 pub mod holder;
 mod line;
 pub mod mixed;
+pub mod native;
 mod node;
 mod process;
 mod rack;
@@ -39,4 +41,4 @@ pub use line::LineCounters;
 pub use process::{Outcome, Process, Program, Sign};
 pub use rack::{Rack, enter};
 pub use relay::{Counters, Impairment, Way};
-pub use watch::{ECHO_EVERY, Hold, PAGE_EVERY, Page, Record, Sight};
+pub use watch::{ECHO_EVERY, Hold, LOOK_EVERY, Look, PAGE_EVERY, Page, Record, Sight};

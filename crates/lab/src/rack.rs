@@ -23,11 +23,11 @@ use crate::{
     dice::Dice,
     fault::{Doing, Fault},
     line::{LineCounters, NullModem},
-    node::{Node, Place},
+    node::{Node, Place, bpffs},
     process::{self, Outcome, Process, Program},
     relay::{Counters, Impairment, Relay, Settings, Way},
     room::Room,
-    watch::{self, PortTap, Record, Sight, Watch},
+    watch::{self, GatePost, PortTap, Record, Sight, Watch},
 };
 
 /// The rack's directory, in its own mount namespace: the host's `/run` is covered by memory of ours.
@@ -389,9 +389,17 @@ impl Rack {
         }
         let doing = || format!("watch {name}");
         let port = if sight.ask { Some(self.port_tap(&sight.network, name)?) } else { None };
-        let addresses = self.node(name)?.run(watch::look_at_addresses).doing(doing)?;
+        let node = self.node(name)?;
+        let addresses = node.run(watch::look_at_addresses).doing(doing)?;
+        let post = match sight.gates {
+            true => Some(GatePost {
+                network: node.network.try_clone().doing(doing)?,
+                bpffs: node.run(|| open_directory(bpffs())).ok(),
+            }),
+            false => None,
+        };
         let watch = self.watch.as_mut().expect("looked at above");
-        watch.attach(name, addresses, port).doing(doing)
+        watch.attach(name, addresses, port, post).doing(doing)
     }
 
     /// A tap on a node's port, until the node loses its power: what arrives is what the node sends, and what is sent

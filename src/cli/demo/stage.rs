@@ -84,7 +84,7 @@ impl Stage {
             services: vec![SERVICE],
             page: Some(SocketAddrV4::new(SERVICE, HTTP)),
             nodes: NODES.map(str::to_owned).to_vec(),
-            ask: false,
+            ..Sight::default()
         })?;
         Ok(Self {
             rack,

@@ -73,11 +73,12 @@ struct Named<T>(T);
 
 impl ValueEnum for Named<Peer> {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Named<Peer>; 5] = [
+        const ALL: [Named<Peer>; 6] = [
             Named(Peer::Locum),
             Named(Peer::Heartbeat),
             Named(Peer::LocumHeartbeat),
             Named(Peer::HeartbeatLocum),
+            Named(Peer::Native),
             Named(Peer::Keepalived),
         ];
         &ALL
@@ -171,7 +172,7 @@ fn setup(common: &Common, pace: Pace, calm: Duration) -> anyhow::Result<Setup> {
     }
     locum_lab::enter()?;
     let web_server = demo_httpd::COMMAND.to_owned();
-    Ok(Setup { program, web_server, peers_root: root, pace, calm })
+    Ok(Setup { program, web_server, peers_root: root, pace, calm, failback: true })
 }
 
 /// The machine's load average of the last minute, as the kernel writes it.

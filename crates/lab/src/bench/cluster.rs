@@ -20,13 +20,19 @@ use crate::{
     watch::{Record, Sight},
 };
 
-pub(super) const FIRST: &str = "clustnode1";
-pub(super) const SECOND: &str = "clustnode2";
-pub(super) const CLIENT: &str = "client";
+pub(crate) const FIRST: &str = "clustnode1";
+pub(crate) const SECOND: &str = "clustnode2";
+pub(crate) const CLIENT: &str = "client";
 /// The nodes' interface on the client's side.
-pub(super) const CLIENT_SIDE: &str = "eth0";
-pub(super) const LAN: &str = "lan";
-pub(super) const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
+pub(crate) const CLIENT_SIDE: &str = "eth0";
+pub(crate) const LAN: &str = "lan";
+/// The cable between the nodes.
+pub(crate) const CROSSOVER: &str = "crossover";
+/// Votes in a native cluster, and runs nothing.
+pub(crate) const WITNESS: &str = "witness";
+/// Where the nodes reach it, and the client does not.
+pub(crate) const THIRD: &str = "third";
+pub(crate) const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
 const PORT: u16 = 80;
 
 /// A cluster that is not well by then will not be: heartbeat needs some 30 seconds in the worst case.
@@ -42,8 +48,8 @@ const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// How much of a daemon's log is shown when it does not come up.
 const LOG_LINES: usize = 8;
 
-/// Two nodes and a client, as in the article.
-pub(super) fn description(setup: &Setup) -> Description {
+/// Two nodes and a client, as in the article; for a native cluster a witness beside them, on a network of its own.
+pub(crate) fn description(setup: &Setup, peer: Option<Peer>) -> Description {
     let ports = [
         (FIRST, CLIENT_SIDE, "172.23.2.12/24"),
         (SECOND, CLIENT_SIDE, "172.23.2.13/24"),
@@ -54,14 +60,24 @@ pub(super) fn description(setup: &Setup) -> Description {
         .node(SECOND)
         .node(CLIENT)
         .segment(LAN, &ports)
-        .crossover("crossover", [(FIRST, "eth1", "10.0.0.1/24"), (SECOND, "eth1", "10.0.0.2/24")]);
+        .crossover(CROSSOVER, [(FIRST, "eth1", "10.0.0.1/24"), (SECOND, "eth1", "10.0.0.2/24")]);
+    let description = if peer == Some(Peer::Native) {
+        let ports = [
+            (FIRST, "eth2", "10.9.0.1/24"),
+            (SECOND, "eth2", "10.9.0.2/24"),
+            (WITNESS, "eth0", "10.9.0.9/24"),
+        ];
+        description.node(WITNESS).segment(THIRD, &ports)
+    } else {
+        description
+    };
     match &setup.peers_root {
         Some(root) => description.layer(root),
         None => description,
     }
 }
 
-pub(super) fn sight() -> Sight {
+pub(crate) fn sight() -> Sight {
     Sight {
         client: CLIENT.into(),
         network: LAN.into(),
@@ -69,11 +85,12 @@ pub(super) fn sight() -> Sight {
         page: Some(SocketAddrV4::new(SERVICE, PORT)),
         nodes: vec![FIRST.into(), SECOND.into()],
         ask: true,
+        gates: false,
     }
 }
 
 /// What a rack's watch says of the time from a moment until now.
-pub(super) fn sample(rack: &Rack, from: Moment) -> Sample {
+pub(crate) fn sample(rack: &Rack, from: Moment) -> Sample {
     let window = Span::new(from, Moment::now());
     // An outage ends with an answer. Where the service works, one comes after the window, too.
     let _ = await_some(LAST_ANSWER, || {
@@ -102,7 +119,26 @@ fn last_answers(record: &Record) -> Option<[Moment; 2]> {
     Some([*record.echoes.get(&SERVICE)?.last()?, record.pages.last()?.at])
 }
 
-pub(super) struct Cluster {
+/// Whether the client got an echo and a page just now.
+pub(crate) fn answers(rack: &Rack) -> bool {
+    let fresh = |at: Moment| Moment::now().since(at) < FRESH;
+    let look = |record: &Record| last_answers(record).is_some_and(|last| last.into_iter().all(fresh));
+    rack.look(look).unwrap_or_default()
+}
+
+/// Waits until the service has answered for a time in which all was good.
+pub(crate) fn await_steadily(rack: &Rack, calm: Duration, good: impl Fn() -> bool) -> bool {
+    let mut since = Moment::now();
+    await_some(PATIENCE + calm, || {
+        if !(good() && answers(rack)) {
+            since = Moment::now();
+        }
+        (Moment::now().since(since) >= calm).then_some(())
+    })
+    .is_some()
+}
+
+pub(crate) struct Cluster {
     peer: Peer,
     setup: Setup,
     /// Not to be used for another run.
@@ -112,7 +148,7 @@ pub(super) struct Cluster {
     /// Dropped before the rack: whoever started a process has to bury it.
     daemons: Vec<(&'static str, Process)>,
     requests: Vec<Process>,
-    pub(super) rack: Rack,
+    pub(crate) rack: Rack,
 }
 
 impl Cluster {
@@ -137,8 +173,20 @@ impl Cluster {
 
     /// Both nodes running, the service on the first.
     pub(super) fn started(peer: Peer, setup: &Setup) -> Result<Self, Fault> {
-        let mut rack = Rack::build(description(setup))?;
-        rack.watch(sight())?;
+        let cluster = Self::built(peer, setup, description(setup, Some(peer)), sight())?;
+        let calm = setup.calm;
+        if cluster.await_calm(&[FIRST], calm) { Ok(cluster) } else { Err(cluster.fault("does not come up")) }
+    }
+
+    /// All daemons started, in such a rack.
+    pub(crate) fn built(
+        peer: Peer,
+        setup: &Setup,
+        description: Description,
+        sight: Sight,
+    ) -> Result<Self, Fault> {
+        let mut rack = Rack::build(description)?;
+        rack.watch(sight)?;
         let mut cluster = Self {
             peer,
             setup: setup.clone(),
@@ -148,17 +196,17 @@ impl Cluster {
             requests: Vec::new(),
             rack,
         };
-        for node in [FIRST, SECOND] {
+        for node in peer.members() {
             peer.configure(&cluster.rack, node, setup)?;
         }
-        for node in [FIRST, SECOND] {
+        for node in peer.members() {
             cluster.start(node)?;
         }
-        let calm = setup.calm;
-        if cluster.await_calm(&[FIRST], calm) { Ok(cluster) } else { Err(cluster.fault("does not come up")) }
+        Ok(cluster)
     }
 
-    fn start(&mut self, node: &'static str) -> Result<(), Fault> {
+    /// Starts a node's daemon.
+    pub(crate) fn start(&mut self, node: &'static str) -> Result<(), Fault> {
         self.daemons.extend(self.peer.start(&self.rack, node, &self.setup)?.map(|process| (node, process)));
         Ok(())
     }
@@ -208,8 +256,12 @@ impl Cluster {
     }
 
     pub(super) fn power_off(&mut self) -> Result<Moment, Fault> {
-        let from = self.rack.power_off(FIRST)?;
-        self.daemons.retain(|&(node, _)| node != FIRST);
+        self.lose_power(FIRST)
+    }
+
+    pub(crate) fn lose_power(&mut self, member: &str) -> Result<Moment, Fault> {
+        let from = self.rack.power_off(member)?;
+        self.daemons.retain(|&(node, _)| node != member);
         Ok(from)
     }
 
@@ -247,7 +299,7 @@ impl Cluster {
     }
 
     /// The processes of a node's daemon.
-    pub(super) fn daemon(&self, node: &str) -> Result<Vec<u32>, Fault> {
+    pub(crate) fn daemon(&self, node: &str) -> Result<Vec<u32>, Fault> {
         let mut processes = self.rack.processes(node)?;
         processes.retain(|&process| self.peer.is_daemon(node, process));
         Ok(processes)
@@ -261,36 +313,18 @@ impl Cluster {
 
     /// Waits until these nodes, and no other, have held the address for a time in which the service answered.
     pub(super) fn await_calm(&self, holders: &[&str], calm: Duration) -> bool {
-        self.await_steadily(calm, || self.is_held_by(holders))
+        await_steadily(&self.rack, calm, || self.is_held_by(holders))
     }
 
     /// Waits until the service has answered for a time in which one node held the address.
     pub(super) fn await_one_owner(&self, calm: Duration) -> bool {
-        self.await_steadily(calm, || {
+        await_steadily(&self.rack, calm, || {
             self.rack.look(|record| record.holders(SERVICE.into()).len() == 1).unwrap_or_default()
         })
     }
 
-    fn await_steadily(&self, calm: Duration, good: impl Fn() -> bool) -> bool {
-        let mut since = Moment::now();
-        await_some(PATIENCE + calm, || {
-            if !(good() && self.answers()) {
-                since = Moment::now();
-            }
-            (Moment::now().since(since) >= calm).then_some(())
-        })
-        .is_some()
-    }
-
     fn is_held_by(&self, nodes: &[&str]) -> bool {
         self.rack.look(|record| record.holders(SERVICE.into()) == nodes).unwrap_or_default()
-    }
-
-    /// Whether the client got an echo and a page just now.
-    fn answers(&self) -> bool {
-        let fresh = |at: Moment| Moment::now().since(at) < FRESH;
-        let look = |record: &Record| last_answers(record).is_some_and(|last| last.into_iter().all(fresh));
-        self.rack.look(look).unwrap_or_default()
     }
 
     pub(super) fn sample(&self, from: Moment) -> Sample {
@@ -298,9 +332,9 @@ impl Cluster {
     }
 
     /// What is wrong with the peer, with the ends of its daemons' logs.
-    fn fault(&self, what: &str) -> Fault {
+    pub(crate) fn fault(&self, what: &str) -> Fault {
         let mut text = format!("{} {what}", self.peer.name());
-        for node in [FIRST, SECOND] {
+        for node in self.peer.members() {
             let log = fs::read(self.rack.disk(node).join(LOG_NAME)).unwrap_or_default();
             let log = String::from_utf8_lossy(&log);
             let lines: Vec<_> = log.lines().collect();

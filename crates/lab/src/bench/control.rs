@@ -43,7 +43,7 @@ pub(super) fn measure(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<(Samp
 
 /// The sample and the relays' own delays; or, in the inner error, that they do not show what was done.
 fn attempt(setup: &Setup) -> Result<Result<(Sample, [Duration; 2]), String>, Fault> {
-    let mut rack = Rack::build(cluster::description(setup).relayed(1))?;
+    let mut rack = Rack::build(cluster::description(setup, None).relayed(1))?;
     rack.watch(cluster::sight())?;
     rack.add_address(FIRST, CLIENT_SIDE, SERVICE.into(), PREFIX)?;
     rack.run(FIRST, &Program::new(&["locum", &setup.web_server, "start"]), Duration::from_secs(10))?;

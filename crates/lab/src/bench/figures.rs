@@ -6,13 +6,13 @@ use super::Row;
 
 /// What one run measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sample {
-    pub(super) outage: Duration,
-    pub(super) page_outage: Duration,
-    pub(super) two_answer: Duration,
-    pub(super) two_hold: Duration,
+pub(crate) struct Sample {
+    pub(crate) outage: Duration,
+    pub(crate) page_outage: Duration,
+    pub(crate) two_answer: Duration,
+    pub(crate) two_hold: Duration,
     /// The service had not come back when the wait for it ended: the outages are as long as that wait.
-    pub(super) unending: bool,
+    pub(crate) unending: bool,
 }
 
 impl fmt::Display for Sample {

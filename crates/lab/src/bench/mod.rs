@@ -4,10 +4,10 @@
 //! gives each a rack of its own, so that none inherits anything. What is measured, and what a figure does not say, is
 //! in `docs/bench.md`. [`cost()`] measures what a daemon costs while nothing happens.
 
-mod cluster;
+pub(crate) mod cluster;
 mod control;
 mod cost;
-mod figures;
+pub(crate) mod figures;
 mod peer;
 mod scenario;
 
@@ -38,6 +38,12 @@ impl Pace {
     pub fn of(interval: Duration) -> Self {
         Self { interval, deadtime: interval * 5 }
     }
+
+    /// The pace of a native cluster that beats at this interval: a beat is 3/10 of it (`docs/timing.md`).
+    #[must_use]
+    pub fn native(self) -> Duration {
+        self.interval * 10 / 3
+    }
 }
 
 /// What clusters are made of.
@@ -53,6 +59,8 @@ pub struct Setup {
     pub pace: Pace,
     /// How long a cluster must have been well before the next fault.
     pub calm: Duration,
+    /// Whether a native cluster gives the service back to the first node when that returns.
+    pub failback: bool,
 }
 
 /// What is to be measured.

@@ -4,11 +4,12 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use super::{
     Pace, Setup,
-    cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE},
+    cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, WITNESS},
 };
 use crate::{
     daemon::{Daemon, LOG, complete, is_program, runs},
     fault::{Doing, Fault},
+    native,
     process::{Process, Program},
     rack::Rack,
 };
@@ -32,14 +33,22 @@ pub enum Peer {
     LocumHeartbeat,
     /// Heartbeat on the first node, Locum on the second.
     HeartbeatLocum,
+    /// The program's own dialect, with a witness.
+    Native,
     /// VRRP version 3, whose nodes keep the web server running all the time.
     Keepalived,
 }
 
 impl Peer {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Locum, Self::Heartbeat, Self::LocumHeartbeat, Self::HeartbeatLocum, Self::Keepalived];
+    pub const ALL: [Self; 6] = [
+        Self::Locum,
+        Self::Heartbeat,
+        Self::LocumHeartbeat,
+        Self::HeartbeatLocum,
+        Self::Native,
+        Self::Keepalived,
+    ];
 
     /// Its name.
     #[must_use]
@@ -49,6 +58,7 @@ impl Peer {
             Self::Heartbeat => "heartbeat",
             Self::LocumHeartbeat => "locum+heartbeat",
             Self::HeartbeatLocum => "heartbeat+locum",
+            Self::Native => "native",
             Self::Keepalived => "keepalived",
         }
     }
@@ -59,6 +69,7 @@ impl Peer {
     pub fn detection(self, pace: Pace) -> Duration {
         match self {
             Self::Locum | Self::Heartbeat | Self::LocumHeartbeat | Self::HeartbeatLocum => pace.deadtime,
+            Self::Native => pace.native(),
             Self::Keepalived => pace.interval * 3 + pace.interval * (256 - PRIORITIES[1]) / 256,
         }
     }
@@ -68,7 +79,7 @@ impl Peer {
     pub fn is_present(self, root: Option<&Path>) -> bool {
         match self.daemons() {
             Some(daemons) => daemons.into_iter().all(|daemon| daemon.is_present(root)),
-            None => is_program(root, KEEPALIVED),
+            None => self == Self::Native || is_program(root, KEEPALIVED),
         }
     }
 
@@ -76,6 +87,11 @@ impl Peer {
     #[must_use]
     pub fn has_heartbeat(self) -> bool {
         self.daemons().is_some_and(|daemons| daemons.contains(&Daemon::Heartbeat))
+    }
+
+    /// Who runs its daemon: the two nodes, and who else has a vote, first.
+    pub(crate) fn members(self) -> &'static [&'static str] {
+        if self == Self::Native { &[WITNESS, FIRST, SECOND] } else { &[FIRST, SECOND] }
     }
 
     /// Puts its files on a node's disk.
@@ -86,6 +102,7 @@ impl Peer {
             Some(daemon) => {
                 daemon.unpack(&disk.join("ha.d"), root).and_then(|()| write_ha_d(&disk.join("ha.d"), setup))
             }
+            None if self == Self::Native => native::files::write(&disk, setup),
             None => fs::write(disk.join("demotion"), "0\n")
                 .and_then(|()| fs::write(disk.join("keepalived.conf"), keepalived_conf(node, setup.pace))),
         };
@@ -97,6 +114,10 @@ impl Peer {
         if let Some(daemon) = self.daemon(node) {
             return daemon.await_start(node, daemon.start(rack, node)?);
         }
+        if self == Self::Native {
+            let words = ["locum", "--config", native::files::CONFIG, "run"];
+            return rack.start(node, &Program::new(&words).output(LOG)).map(Some);
+        }
         complete(rack, node, &["/run/bin/locum", &setup.web_server, "start"])?;
         let words = [KEEPALIVED, "-n", "-l", "-D", "-f", "/run/disk/keepalived.conf"];
         rack.start(node, &Program::new(&words).output(LOG)).map(Some)
@@ -107,6 +128,11 @@ impl Peer {
         if let Some(daemon) = self.daemon(FIRST) {
             return daemon.ask_to_move(rack, FIRST, away, "all").map(Some);
         }
+        if self == Self::Native {
+            let to = if away { SECOND } else { FIRST };
+            let words = ["locum", "move", native::files::GROUP, to];
+            return rack.start(FIRST, &Program::new(&words).output(LOG)).map(Some);
+        }
         let demotion = if away { DEMOTION } else { 0 };
         fs::write(rack.disk(FIRST).join("demotion"), format!("{demotion}\n"))
             .map(|()| None)
@@ -116,12 +142,17 @@ impl Peer {
     /// Asks the first node's daemon to leave gracefully, with its own command where it has one, and does not wait.
     /// `None`: TERM is the way.
     pub(super) fn ask_to_stop(self, rack: &Rack) -> Result<Option<Process>, Fault> {
-        self.daemon(FIRST).map(|daemon| daemon.stop(rack, FIRST)).transpose()
+        let native = (self == Self::Native).then_some(Daemon::Locum);
+        self.daemon(FIRST).or(native).map(|daemon| daemon.stop(rack, FIRST)).transpose()
     }
 
     /// Whether this process is (a part of) a node's daemon, and not of what it started.
     pub(super) fn is_daemon(self, node: &str, process: u32) -> bool {
-        self.daemon(node).map_or_else(|| runs(process, "keepalived"), |daemon| daemon.is_process(process))
+        match (self, self.daemon(node)) {
+            (_, Some(daemon)) => daemon.is_process(process),
+            (Self::Native, None) => Daemon::Locum.is_process(process),
+            (_, None) => runs(process, "keepalived"),
+        }
     }
 
     /// What a node runs, where it reads `ha.cf`.
@@ -136,7 +167,7 @@ impl Peer {
             Self::Heartbeat => Some([Daemon::Heartbeat; 2]),
             Self::LocumHeartbeat => Some([Daemon::Locum, Daemon::Heartbeat]),
             Self::HeartbeatLocum => Some([Daemon::Heartbeat, Daemon::Locum]),
-            Self::Keepalived => None,
+            Self::Native | Self::Keepalived => None,
         }
     }
 }
@@ -209,6 +240,7 @@ mod tests {
         let pace = Pace::of(Duration::from_millis(100));
         assert_eq!(Peer::Locum.detection(pace), Duration::from_millis(500));
         assert_eq!(Peer::Heartbeat.detection(pace), Duration::from_millis(500));
+        assert_eq!(Peer::Native.detection(Pace::of(Duration::from_millis(300))), Duration::from_secs(1));
         assert_eq!(
             Peer::Keepalived.detection(pace),
             Duration::from_micros(360_937) + Duration::from_nanos(500)

@@ -28,7 +28,7 @@ use crate::{
 mod renewer;
 mod trial;
 
-use renewer::Order;
+pub(crate) use renewer::Order;
 pub use renewer::{COMMAND, renew};
 pub use trial::Trial;
 

@@ -23,18 +23,18 @@ pub const COMMAND: &str = "gate-renewer";
 
 /// What the process is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Order {
-    pub(super) engine: Engine,
-    pub(super) interface: String,
-    pub(super) address: IpAddr,
-    pub(super) lease: Duration,
-    pub(super) every: Duration,
+pub(crate) struct Order {
+    pub(crate) engine: Engine,
+    pub(crate) interface: String,
+    pub(crate) address: IpAddr,
+    pub(crate) lease: Duration,
+    pub(crate) every: Duration,
     /// Freezes itself in this renewal, between its preparation and its commit; 0: never.
-    pub(super) freezes_in: u32,
+    pub(crate) freezes_in: u32,
     /// Goes on with fresh renewals when it has been frozen, as no daemon should: the control.
-    pub(super) goes_on: bool,
+    pub(crate) goes_on: bool,
     /// Where it keeps its notes.
-    pub(super) notes: PathBuf,
+    pub(crate) notes: PathBuf,
 }
 
 /// What the process has noted, in nanoseconds of boot time; 0 is nothing.
@@ -65,7 +65,7 @@ const LATE: u64 = 16;
 
 impl Order {
     /// As a node starts it.
-    pub(super) fn program(&self) -> Program {
+    pub(crate) fn program(&self) -> Program {
         let millis = |time: Duration| time.as_millis().to_string();
         let engine = match &self.engine {
             Engine::Bpf { bpffs } => bpffs.display().to_string(),

@@ -136,7 +136,7 @@ impl Cluster {
             nodes: NODES.map(String::from).to_vec(),
             services: settings.web_server.map(|_| vec![GROUPS[0].0, GROUPS[1].0, STEADY]).unwrap_or_default(),
             page: settings.web_server.map(|_| SocketAddrV4::new(GROUPS[0].0, WEB_PORT)),
-            ask: false,
+            ..Sight::default()
         })?;
         for (place, (node, daemon)) in NODES.iter().zip(pair.0).enumerate() {
             let disk = rack.disk(node);

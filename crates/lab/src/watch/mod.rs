@@ -28,6 +28,7 @@ use crate::{
 mod answers;
 mod echo;
 pub(crate) mod frames;
+mod gates;
 mod holds;
 mod pages;
 
@@ -38,6 +39,9 @@ pub const PAGE_EVERY: Duration = Duration::from_millis(10);
 /// A node that answered twice within this time answered all the time in between: the asker may get no processor for
 /// some milliseconds.
 const ANSWER_STEP: Duration = Duration::from_millis(10);
+
+pub(crate) use gates::GatePost;
+pub use gates::{LOOK_EVERY, Look};
 
 /// What is watched, and from where.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +58,8 @@ pub struct Sight {
     pub nodes: Vec<String>,
     /// Ask them also, a thousand times a second each.
     pub ask: bool,
+    /// Look at their gates also, every [`LOOK_EVERY`].
+    pub gates: bool,
 }
 
 /// A page that the client got.
@@ -89,6 +95,8 @@ pub struct Record {
     pub holds: Vec<Hold>,
     /// When a node answered for a service, by node.
     pub answers: BTreeMap<(String, Ipv4Addr), Vec<Moment>>,
+    /// What was seen of the service's gates in a node, by node.
+    pub looks: BTreeMap<(String, Ipv4Addr), Vec<Look>>,
 }
 
 impl Record {
@@ -122,6 +130,33 @@ impl Record {
         let answers = self.answers.iter().filter(|((_, ip), _)| *ip == service);
         let owners: Vec<_> = answers.map(|(_, instants)| timeline::runs(instants, ANSWER_STEP)).collect();
         timeline::shared(&owners, window)
+    }
+
+    /// How long at least two nodes had an open gate for the service at once, in which an address answers.
+    #[must_use]
+    pub fn two_open(&self, service: Ipv4Addr, window: Span) -> Duration {
+        let owners: Vec<_> = self.looks_at(service).map(|(_, looks)| gates::while_open(looks)).collect();
+        timeline::shared(&owners, window)
+    }
+
+    /// The longest time of the window in which nobody looked at a node's gate.
+    #[must_use]
+    pub fn unseen(&self, node: &str, service: Ipv4Addr, window: Span) -> Duration {
+        let looks = self.looks.get(&(node.to_owned(), service)).map_or(&[] as &[Look], Vec::as_slice);
+        gates::longest_unseen(looks, window)
+    }
+
+    /// The nodes whose gate for the service is open, by the last looks.
+    #[must_use]
+    pub fn open_gates(&self, service: Ipv4Addr) -> Vec<&str> {
+        let now = Moment::now();
+        let open = |looks: &[Look]| looks.last().is_some_and(|look| look.open_until > Some(now));
+        self.looks_at(service).filter(|(_, looks)| open(looks)).map(|(node, _)| node).collect()
+    }
+
+    fn looks_at(&self, service: Ipv4Addr) -> impl Iterator<Item = (&str, &[Look])> {
+        let own = self.looks.iter().filter(move |((_, ip), _)| *ip == service);
+        own.map(|((node, _), looks)| (node.as_str(), looks.as_slice()))
     }
 
     /// The nodes that hold the address after all that was seen.
@@ -184,6 +219,7 @@ impl Watch {
         node: &str,
         (monitor, present): (Monitor, Vec<IpAddr>),
         port: Option<PortTap>,
+        post: Option<GatePost>,
     ) -> io::Result<()> {
         let at = Moment::now();
         for ip in present {
@@ -197,6 +233,13 @@ impl Watch {
                 (self.record.clone(), node.to_owned(), self.sight.services.clone());
             watchers.push(Watcher::start("answers", move |stop| {
                 answers::ask(&port, &name, &services, &record, stop)
+            })?);
+        }
+        if let Some(post) = post {
+            let (record, name, services) =
+                (self.record.clone(), node.to_owned(), self.sight.services.clone());
+            watchers.push(Watcher::start("gates", move |stop| {
+                gates::watch(&post, &name, &services, &record, stop);
             })?);
         }
         self.nodes.insert(node.into(), watchers);
@@ -215,6 +258,9 @@ impl Watch {
             if record.changes(node, ip).last().is_some_and(|&(_, held)| held) {
                 record.holds.push(Hold { at, node: node.into(), ip, held: false });
             }
+        }
+        for ((_, _), looks) in record.looks.iter_mut().filter(|((name, _), _)| name == node) {
+            looks.push(Look { from: at, to: at, open_until: None });
         }
     }
 

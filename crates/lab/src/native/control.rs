@@ -1,0 +1,106 @@
+//! The control: no daemon, and two nodes that are made to hold the address, each behind an open gate. What the
+//! instruments say of that is what they are worth.
+
+use std::{net::IpAddr, time::Duration};
+
+use locum_sys::gate;
+
+use super::{Row, description, row, sight};
+use crate::{
+    bench::{
+        Setup,
+        cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, answers},
+    },
+    clock::{Moment, await_some, pause},
+    fault::Fault,
+    gate::Order,
+    node::bpffs,
+    process::{Process, Program, Sign},
+    rack::Rack,
+};
+
+/// Stands in the place of the scenario.
+pub const CONTROL: &str = "control";
+
+/// For how long both answer.
+const BOTH: Duration = Duration::from_millis(500);
+/// Beside it, on each side.
+const MARGIN: Duration = Duration::from_millis(500);
+/// How wrong the instruments may be: a busy machine gives them no processor for this long.
+const TOLERANCE: Duration = Duration::from_millis(250);
+const TRIES: u32 = 3;
+const PREFIX: u8 = 24;
+const LEASE: Duration = Duration::from_millis(300);
+const RENEW_EVERY: Duration = Duration::from_millis(60);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Measures the control.
+///
+/// # Errors
+/// As [`play`](super::play); also when the instruments do not show what was done, even when asked again.
+pub fn control(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Row, Fault> {
+    for _ in 1..TRIES {
+        match attempt(setup)? {
+            Ok(row) => return Ok(row),
+            Err(wrong) => tell(&wrong),
+        }
+    }
+    attempt(setup)?.map_err(Fault::Description)
+}
+
+/// The row; or, in the inner error, that it does not show what was done.
+fn attempt(setup: &Setup) -> Result<Result<Row, String>, Fault> {
+    let mut rack = Rack::build(description(setup))?;
+    rack.watch(sight())?;
+    let first = open_gate(&rack, FIRST)?;
+    rack.run(FIRST, &Program::new(&["locum", &setup.web_server, "start"]), PATIENCE)?;
+    if await_some(PATIENCE, || answers(&rack).then_some(())).is_none() {
+        return Err(Fault::Description("the control's service does not answer".into()));
+    }
+    let from = Moment::now();
+    pause(MARGIN);
+    let mut second = open_gate(&rack, SECOND)?;
+    let open = || rack.look(|record| record.open_gates(SERVICE).len() == 2).unwrap_or_default();
+    if await_some(PATIENCE, || open().then_some(())).is_none() {
+        return Ok(Err("two gates were opened, and the instruments do not see them".into()));
+    }
+    let both = Moment::now();
+    pause(BOTH);
+    // Its gate shuts by itself.
+    let _ = second.signal(Sign::Kill);
+    let both = Moment::now().since(both);
+    pause(LEASE + MARGIN);
+    rack.remove_address(SECOND, SERVICE.into())?;
+    let row = row(&rack, CONTROL, from);
+    drop((first, second));
+    let right = |seen: Duration| seen + TOLERANCE > both && seen < both + LEASE + MARGIN;
+    if right(row.two_open) && right(row.sample.two_answer) {
+        return Ok(Ok(row));
+    }
+    Ok(Err(format!(
+        "both nodes answered behind open gates for {both:?}, and the instruments saw: two open {:?}, {}; they cannot \
+         be trusted here",
+        row.two_open, row.sample
+    )))
+}
+
+/// Puts the address on a node, behind a gate that a process renews.
+fn open_gate(rack: &Rack, node: &str) -> Result<Process, Fault> {
+    let engine = rack.inside(node, || gate::probe_with(bpffs().into()).choose())?;
+    let engine = engine.map_err(|why| Fault::missing("a gate", &std::io::Error::other(why)))?;
+    let order = Order {
+        engine,
+        interface: CLIENT_SIDE.into(),
+        address: IpAddr::V4(SERVICE),
+        lease: LEASE,
+        every: RENEW_EVERY,
+        freezes_in: 0,
+        goes_on: true,
+        notes: "/run/notes".into(),
+    };
+    let renewer = rack.start(node, &order.program())?;
+    let open = || rack.look(|record| record.open_gates(SERVICE).contains(&node)).unwrap_or_default();
+    let _ = await_some(PATIENCE, || open().then_some(()));
+    rack.add_address(node, CLIENT_SIDE, SERVICE.into(), PREFIX)?;
+    Ok(renewer)
+}

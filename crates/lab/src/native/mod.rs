@@ -1,0 +1,232 @@
+//! Faults of a native cluster, on real processes: two nodes, a witness and a client (`docs/native-faults.md`).
+//!
+//! Each scenario is played in a rack of its own. From outside it is seen how long the client had no answer, how long two
+//! nodes had an open gate, and how long two nodes answered: the last two must be zero. [`control()`] makes two nodes
+//! answer on purpose, which the instruments must see.
+
+mod control;
+pub(crate) mod files;
+mod scenario;
+
+use std::time::Duration;
+
+pub use control::{CONTROL, control};
+pub(crate) use files::GROUP;
+use locum_sys::gate;
+pub use scenario::{Outcome, Scenario};
+
+use crate::{
+    bench::{
+        Peer, Setup,
+        cluster::{self, Cluster, FIRST, SECOND, SERVICE, await_steadily},
+        figures::Sample,
+    },
+    clock::Moment,
+    description::Description,
+    fault::Fault,
+    node::bpffs,
+    rack::Rack,
+    timeline::Span,
+    watch::Sight,
+};
+
+/// How many nodes may have the service.
+pub const CANDIDATES: usize = 2;
+/// Stands in the place of an owner.
+pub const NOBODY: &str = "nobody";
+/// A fault that can be undone lasts at least so long.
+const LASTS: Duration = Duration::from_secs(5);
+/// Not shorter than so many times the bound within which the service has to be back.
+const LASTS_BOUNDS: u32 = 2;
+/// How long one node alone must have had the service at the end.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// What was seen in one scenario.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Its name, or [`CONTROL`].
+    pub scenario: &'static str,
+    /// By which engine the gates were; empty when none stands any more.
+    pub engine: String,
+    /// What should have become of the service; nothing in the control.
+    pub outcome: Option<Outcome>,
+    /// Who had the service before and after, or [`NOBODY`]; `None` in the control.
+    pub owners: Option<[&'static str; 2]>,
+    /// Within this time the service had to be back, from the fault on; `None`: nothing was promised.
+    pub bound: Option<Duration>,
+    /// How long two nodes had an open gate for the service.
+    pub two_open: Duration,
+    /// The longest time in which nobody looked at a gate.
+    pub unseen: Duration,
+    pub(crate) sample: Sample,
+    /// What should not have been; nothing in a good row.
+    pub wrong: Vec<String>,
+}
+
+impl Row {
+    /// The client's longest time without an echo.
+    #[must_use]
+    pub fn outage(&self) -> Duration {
+        self.sample.outage
+    }
+
+    /// The client's longest time without a page.
+    #[must_use]
+    pub fn page_outage(&self) -> Duration {
+        self.sample.page_outage
+    }
+
+    /// How long two nodes answered.
+    #[must_use]
+    pub fn two_answer(&self) -> Duration {
+        self.sample.two_answer
+    }
+
+    /// How long the kernels of two nodes had the address, behind whatever gate.
+    #[must_use]
+    pub fn two_hold(&self) -> Duration {
+        self.sample.two_hold
+    }
+
+    /// The outages are at least so long: the service had not come back when the wait for it ended.
+    #[must_use]
+    pub fn is_unending(&self) -> bool {
+        self.sample.unending
+    }
+}
+
+/// What a cluster promises, and how exactly it is taken at its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// So long after its owner's death a group is claimed at the latest (`locum explain timing`).
+    pub takeover: Duration,
+    /// What a busy machine may add.
+    pub slack: Duration,
+}
+
+impl Promise {
+    /// Within which the service has to be back: it is claimed, then its resources are started.
+    #[must_use]
+    pub fn bound(self) -> Duration {
+        self.takeover + files::START_LIMIT * files::RESOURCES
+    }
+
+    /// The bound of one scenario.
+    fn of(self, scenario: Scenario, pace: Duration) -> Option<Duration> {
+        match (scenario.outcome(), scenario) {
+            (Outcome::OutOfReach, _) => None,
+            // Its beats are granted as long as it counts itself the owner, which it does until its lease has ended.
+            (_, Scenario::OwnerDeaf) => Some(self.bound() + pace),
+            _ => Some(self.bound()),
+        }
+    }
+}
+
+/// Plays one scenario.
+///
+/// # Errors
+/// [`Fault::Missing`] where no rack can be built; [`Fault::Description`] when the cluster does not come up; else what
+/// the kernel says.
+pub fn play(scenario: Scenario, setup: &Setup, promise: Promise) -> Result<Row, Fault> {
+    let description = description(setup);
+    let description = if scenario.is_one_way() { description.relayed(1) } else { description };
+    let mut cluster = Cluster::built(Peer::Native, setup, description, sight())?;
+    if !await_one_gate(&cluster.rack, setup.calm) {
+        return Err(cluster.fault("does not come up"));
+    }
+    let Some(before) = owner(&cluster.rack) else {
+        return Err(cluster.fault("has lost its owner by itself"));
+    };
+    let lasts = LASTS.max(promise.bound() * LASTS_BOUNDS);
+    let from = scenario.happen(&mut cluster, before, lasts)?;
+    let settled = await_one_gate(&cluster.rack, SETTLED);
+    let after = owner(&cluster.rack).unwrap_or(NOBODY);
+    let mut row = row(&cluster.rack, scenario.name(), from);
+    row.outcome = Some(scenario.outcome());
+    row.owners = Some([before, after]);
+    row.bound = promise.of(scenario, setup.pace.native());
+    row.wrong = wrong(&row, scenario, setup, promise);
+    if !settled {
+        row.wrong.push("it did not settle on one owner".into());
+    }
+    Ok(row)
+}
+
+/// Everything in a row that should not be.
+fn wrong(row: &Row, scenario: Scenario, setup: &Setup, promise: Promise) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut note = |is_wrong: bool, text: String| {
+        if is_wrong {
+            wrong.push(text);
+        }
+    };
+    note(!row.two_open.is_zero(), format!("two gates were open for {:?}", row.two_open));
+    note(!row.two_answer().is_zero(), format!("two nodes answered for {:?}", row.two_answer()));
+    note(row.unseen > setup.pace.native(), format!("nobody looked at the gates for {:?}", row.unseen));
+    note(row.is_unending(), "the service did not come back".into());
+    if let Some(bound) = row.bound {
+        let late = row.outage() > bound + promise.slack;
+        note(late, format!("the service was away for {:?}, and {bound:?} is the bound", row.outage()));
+    }
+    if let Some([before, after]) = row.owners {
+        let moved = before != after;
+        let should = scenario.outcome() == Outcome::Moves;
+        let text =
+            if should { "the other node should have taken it" } else { "the owner should have kept it" };
+        note(moved != should, text.into());
+    }
+    wrong
+}
+
+fn description(setup: &Setup) -> Description {
+    cluster::description(setup, Some(Peer::Native))
+}
+
+fn sight() -> Sight {
+    Sight { gates: true, ..cluster::sight() }
+}
+
+/// What was seen from a moment until now.
+fn row(rack: &Rack, scenario: &'static str, from: Moment) -> Row {
+    let window = Span::new(from, Moment::now());
+    let sample = cluster::sample(rack, from);
+    let (two_open, unseen) = rack
+        .look(|record| {
+            let nodes = [FIRST, SECOND].into_iter().filter(|node| rack.is_on(node));
+            let unseen = nodes.map(|node| record.unseen(node, SERVICE, window)).max();
+            (record.two_open(SERVICE, window), unseen.unwrap_or_default())
+        })
+        .unwrap_or_default();
+    let engines = [FIRST, SECOND].into_iter().find_map(|node| rack.inside(node, engine).ok().flatten());
+    Row {
+        scenario,
+        engine: engines.unwrap_or_default(),
+        outcome: None,
+        owners: None,
+        bound: None,
+        two_open,
+        unseen,
+        sample,
+        wrong: Vec::new(),
+    }
+}
+
+/// In a node: by which engine its gate is, if it has one.
+fn engine() -> Option<String> {
+    let gates = gate::list(Some(bpffs().into())).ok()?;
+    gates.first().map(|gate| gate.engine.to_string())
+}
+
+/// Waits until the service has answered for a time in which one node's gate was open.
+fn await_one_gate(rack: &Rack, calm: Duration) -> bool {
+    await_steadily(rack, calm, || owner(rack).is_some())
+}
+
+/// The node whose gate alone is open.
+fn owner(rack: &Rack) -> Option<&'static str> {
+    rack.look(|record| match record.open_gates(SERVICE)[..] {
+        [FIRST] => Some(FIRST),
+        [SECOND] => Some(SECOND),
+        _ => None,
+    })?
+}
