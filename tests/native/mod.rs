@@ -84,6 +84,7 @@ impl Shop {
             page: None,
             nodes: NODES.map(String::from).into(),
             ask: true,
+            ..Sight::default()
         };
         rack.watch(sight).unwrap();
         let shop = Self { daemons: Vec::new(), rack, apart };

@@ -25,6 +25,7 @@ use crate::{
     description::Description,
     fault::Fault,
     node::bpffs,
+    process::Program,
     rack::Rack,
     timeline::Span,
     watch::Sight,
@@ -38,6 +39,8 @@ pub const NOBODY: &str = "nobody";
 const LASTS: Duration = Duration::from_secs(5);
 /// Not shorter than so many times the bound within which the service has to be back.
 const LASTS_BOUNDS: u32 = 2;
+/// For what a member says of itself.
+const STATUS_LIMIT: Duration = Duration::from_secs(5);
 /// How long one node alone must have had the service at the end.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -132,7 +135,7 @@ pub fn play(scenario: Scenario, setup: &Setup, promise: Promise) -> Result<Row, 
     let description = if scenario.is_one_way() { description.relayed(1) } else { description };
     let mut cluster = Cluster::built(Peer::Native, setup, description, sight())?;
     if !await_one_gate(&cluster.rack, setup.calm) {
-        return Err(cluster.fault("does not come up"));
+        return Err(unwell(&cluster, "does not come up"));
     }
     let Some(before) = owner(&cluster.rack) else {
         return Err(cluster.fault("has lost its owner by itself"));
@@ -150,6 +153,17 @@ pub fn play(scenario: Scenario, setup: &Setup, promise: Promise) -> Result<Row, 
         row.wrong.push("it did not settle on one owner".into());
     }
     Ok(row)
+}
+
+/// What is wrong with the cluster, with its members' logs and what they say of themselves.
+fn unwell(cluster: &Cluster, what: &str) -> Fault {
+    let mut text = cluster.fault(what).to_string();
+    for member in Peer::Native.members() {
+        let status = cluster.rack.run(member, &Program::new(&["locum", "status"]), STATUS_LIMIT);
+        let said = status.map_or_else(|fault| fault.to_string(), |outcome| outcome.text);
+        text += &format!("\n{member} says:\n{said}");
+    }
+    Fault::Description(text)
 }
 
 /// Everything in a row that should not be.
