@@ -58,7 +58,7 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
-    /// What [`Action::Write`] asked for is on disk, or nobody knows.
+    /// What [`crate::action::Action::Write`] asked for is on disk, or nobody knows.
     Written {
         /// It is on disk.
         ok: bool,
