@@ -4,9 +4,12 @@
 //!
 //! * [`world`] is that world; after everything that happens it looks whether two machines could answer for one group,
 //!   whether an epoch fell, whether a ballot was used twice.
+//! * In one seed of ten its daemons run the whole director, and all that they say goes through bytes and keys ([`mind`]);
+//!   in the others they run the bare node.
 //! * [`tale`] makes a story from a seed, plays it, and makes one that fails shorter.
 
 pub mod clock;
 pub mod faults;
+pub mod mind;
 pub mod tale;
 pub mod world;

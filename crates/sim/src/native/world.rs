@@ -10,22 +10,24 @@ use std::{
 
 use locum_core::{
     action::{self, Operation},
-    claims::{Ballot, Durable, GroupId, MemberIndex, Message, To},
+    claims::{Ballot, Durable, GroupId, Message},
     config::locum_toml,
     event::{OrderId, Outcome, Ticket},
     group::Phase,
     native::{
-        node::{Action, Event, Identity, Node, Order},
+        node::{Event, Node, Order},
         plan::Plan,
         word::Word,
     },
     plan::{GroupIndex, NodeIndex, ResourceId},
+    sequence::Heard,
     time::{Duration, Instant},
 };
 
 use super::{
     clock::Clock,
     faults::{Agents, Step},
+    mind::{Birth, Does, Eye, Mind, Said},
 };
 use crate::rng::Rng;
 
@@ -55,8 +57,7 @@ enum What {
 #[derive(Debug)]
 struct Frame {
     from: usize,
-    generation: u64,
-    word: Word,
+    said: Said,
 }
 
 /// What happens to a member, in one of its lives, at a true time.
@@ -96,7 +97,7 @@ struct Machine {
     name: String,
     clock: Clock,
     /// The daemon, if it runs.
-    node: Option<Node>,
+    node: Option<Mind>,
     /// Counts the daemon's lives.
     life: u64,
     has_power: bool,
@@ -106,6 +107,8 @@ struct Machine {
     /// The next wake-up that counts.
     wake: u64,
     file: Option<Durable>,
+    /// What was kept on disk of the others' frames.
+    heard: BTreeMap<NodeIndex, Heard>,
     disk_works: bool,
     /// The write that is under way.
     writing: Option<Durable>,
@@ -132,6 +135,8 @@ pub struct World {
     /// Nothing goes from the first to the second.
     cuts: BTreeSet<(usize, usize)>,
     loss: u8,
+    /// All words take the way through bytes and keys; they are read here, too.
+    eye: Option<Eye>,
     /// Frames are sometimes doubled and late.
     is_unruly: bool,
     /// By group: the highest epoch under which a gate was opened, and by whom.
@@ -178,6 +183,7 @@ impl World {
             backlog: VecDeque::new(),
             wake: u64::MAX,
             file: founded.then(|| Durable { ceiling: 1, longest_lease: lease, set: 1, ..Durable::default() }),
+            heard: BTreeMap::new(),
             disk_works: true,
             writing: None,
             gates: vec![None; groups],
@@ -197,6 +203,7 @@ impl World {
             heap: BinaryHeap::new(),
             cuts: BTreeSet::new(),
             loss: 0,
+            eye: seed.is_multiple_of(10).then(|| Eye::new(&draft)),
             is_unruly,
             epochs: vec![None; groups],
             ballots: BTreeMap::new(),
@@ -334,10 +341,14 @@ impl World {
     fn begin(&mut self, member: usize) {
         let seed = self.rng.bits();
         let machine = &mut self.machines[member];
-        let identity =
-            Identity { generation: machine.life, ledger: machine.file.clone(), stuck: vec![], seed };
-        let now = machine.clock.at(self.now);
-        machine.node = Some(Node::new(Arc::clone(&machine.plan), identity, now));
+        let birth = Birth {
+            plan: Arc::clone(&machine.plan),
+            life: machine.life,
+            ledger: machine.file.clone(),
+            heard: machine.heard.clone(),
+            seed,
+        };
+        machine.node = Some(Mind::new(self.eye.is_some(), birth, machine.clock.at(self.now)));
         self.perform(member);
     }
 
@@ -451,9 +462,10 @@ impl World {
             What::Wake if at != machine.wake => {}
             What::Wake => self.handle(member, Event::Tick),
             What::Deliver(frame) => {
-                let word = frame.word.clone();
-                let from = MemberIndex(u8::try_from(frame.from).unwrap_or(u8::MAX));
-                self.handle(member, Event::Heard { from, generation: frame.generation, set: 1, word });
+                let now = machine.clock.at(self.now);
+                let Some(mind) = &mut machine.node else { return };
+                mind.hear(now, frame.from, &frame.said);
+                self.perform(member);
             }
             What::Done { ticket, resource, operation, outcome } => {
                 match (operation, &outcome) {
@@ -488,10 +500,10 @@ impl World {
     // ---- what daemons want -----------------------------------------------
 
     fn perform(&mut self, member: usize) {
-        while let Some(action) = self.machines[member].node.as_mut().and_then(Node::poll) {
-            match action {
-                Action::Send { to, word } => self.send(member, to, word),
-                Action::Hands(action) => self.hands(member, action),
+        while let Some(does) = self.next_of(member) {
+            match does {
+                Does::Say(said, targets) => self.send(member, said, &targets),
+                Does::Hands(action) => self.hands(member, action),
             }
         }
         let machine = &self.machines[member];
@@ -504,6 +516,11 @@ impl World {
         }
     }
 
+    fn next_of(&mut self, member: usize) -> Option<Does> {
+        let Machine { plan, life, node, .. } = &mut self.machines[member];
+        node.as_mut()?.poll(plan, member, *life)
+    }
+
     fn hands(&mut self, member: usize, action: action::Action) {
         match action {
             action::Action::Run { ticket, resource, operation, limit, .. } => {
@@ -514,6 +531,9 @@ impl World {
                 self.machines[member].writing = Some(durable.clone());
                 let takes = 200_000 + self.rng.below(20_000_000);
                 self.schedule(member, takes, What::Written { durable: Box::new(durable), ok });
+            }
+            action::Action::Remember { node, heard } => {
+                self.machines[member].heard.insert(node, heard);
             }
             action::Action::Gate { group, lease } => self.gate(member, group, lease.map(|lease| lease.until)),
             action::Action::Note(note) => {
@@ -554,15 +574,18 @@ impl World {
         self.schedule(member, takes, What::Done { ticket, resource, operation, outcome });
     }
 
-    fn send(&mut self, from: usize, to: To, word: Word) {
-        self.look_at_ballots(from, &word);
-        let generation = self.machines[from].life;
-        let frame = Rc::new(Frame { from, generation, word });
-        let targets: Vec<usize> = match to {
-            To::All => (0..self.members()).filter(|other| *other != from).collect(),
-            To::One(member) => vec![usize::from(member.0)],
-        };
-        for target in targets {
+    fn send(&mut self, from: usize, said: Said, targets: &[usize]) {
+        match &said {
+            Said::Word { word, .. } => self.look_at_ballots(from, word),
+            Said::Bytes { bytes, .. } => {
+                let now = Instant::from_nanos(self.now);
+                if let Some(word) = self.eye.as_mut().and_then(|eye| eye.read(now, bytes)) {
+                    self.look_at_ballots(from, &word);
+                }
+            }
+        }
+        let frame = Rc::new(Frame { from, said });
+        for target in targets.iter().copied() {
             if target == from || target >= self.members() || self.cuts.contains(&(from, target)) {
                 continue;
             }
@@ -669,7 +692,7 @@ impl World {
     #[must_use]
     pub fn rests(&self, group: usize) -> bool {
         let rests = |node: &Node| matches!(node.phase(GroupIndex(group)), Phase::Running | Phase::Stopped);
-        self.machines.iter().filter_map(|machine| machine.node.as_ref()).all(rests)
+        self.machines.iter().filter_map(|machine| machine.node.as_deref()).all(rests)
     }
 }
 

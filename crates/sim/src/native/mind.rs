@@ -1,0 +1,216 @@
+//! What a machine's daemon thinks with. Most worlds run the bare node, which speaks words; some run the whole director,
+//! so that every word takes the way through bytes and keys.
+
+use std::{collections::BTreeMap, net::SocketAddr, ops::Deref, sync::Arc};
+
+use locum_core::{
+    action,
+    auth::{Key, Keys, Method},
+    claims::{Durable, MemberIndex, To},
+    event::{self, Source},
+    native::{
+        director::{self, Director},
+        node::{self, Node},
+        plan::{Medium, Plan},
+        wire::{Content, Wire, members::Members},
+        word::Word,
+    },
+    plan::{LinkIndex, NodeIndex},
+    sequence::Heard,
+    time::{Instant, Now},
+};
+
+/// A mind.
+#[derive(Debug)]
+pub enum Mind {
+    /// It speaks words.
+    Words(Box<Node>),
+    /// It speaks bytes.
+    Bytes(Box<Director>),
+}
+
+/// One thing that is said, as it goes over a cable.
+#[derive(Debug)]
+pub enum Said {
+    /// A word of a member in this of its lives.
+    Word {
+        /// Which life.
+        generation: u64,
+        /// What.
+        word: Word,
+    },
+    /// A frame on a link.
+    Bytes {
+        /// The link.
+        link: LinkIndex,
+        /// The frame.
+        bytes: Arc<[u8]>,
+    },
+}
+
+/// What a mind wants.
+#[derive(Debug)]
+pub enum Does {
+    /// Say this to these members.
+    Say(Said, Vec<usize>),
+    /// All else.
+    Hands(action::Action),
+}
+
+/// What a daemon is started with.
+#[derive(Debug)]
+pub struct Birth {
+    /// Its plan.
+    pub plan: Arc<Plan>,
+    /// Which of its lives.
+    pub life: u64,
+    /// The ledger's file.
+    pub ledger: Option<Durable>,
+    /// What was kept of the others' frames.
+    pub heard: BTreeMap<NodeIndex, Heard>,
+    /// Any number.
+    pub seed: u64,
+}
+
+impl Mind {
+    /// A daemon's mind at its start.
+    #[must_use]
+    pub fn new(bytes: bool, birth: Birth, now: Instant) -> Self {
+        let Birth { plan, life: generation, ledger, heard, seed } = birth;
+        if bytes {
+            let heard = heard.into_iter().collect();
+            let identity = director::Identity { generation, ledger, heard, stuck: vec![], seed };
+            return Self::Bytes(Box::new(Director::new(plan, keys(), identity, at(now))));
+        }
+        let identity = node::Identity { generation, ledger, stuck: vec![], seed };
+        Self::Words(Box::new(Node::new(plan, identity, now)))
+    }
+
+    /// Something happened, other than that somebody said something.
+    pub fn handle(&mut self, now: Instant, event: node::Event) {
+        let director = match self {
+            Self::Words(node) => return node.handle(now, event),
+            Self::Bytes(director) => director,
+        };
+        director.handle(
+            at(now),
+            match event {
+                node::Event::Tick | node::Event::Heard { .. } => event::Event::Tick,
+                node::Event::Done { ticket, outcome } => event::Event::Done { ticket, outcome },
+                node::Event::Written { ok } => event::Event::Written { ok },
+                node::Event::AddressGone(resource) => event::Event::AddressGone(resource),
+                node::Event::Order { id, order } => {
+                    event::Event::Order { id, order: event::Order::Native { order, user: 0 } }
+                }
+            },
+        );
+    }
+
+    /// A member said something.
+    pub fn hear(&mut self, now: Instant, from: usize, said: &Said) {
+        match (self, said) {
+            (Self::Words(node), Said::Word { generation, word }) => {
+                let from = MemberIndex(u8::try_from(from).unwrap_or(u8::MAX));
+                node.handle(
+                    now,
+                    node::Event::Heard { from, generation: *generation, set: 1, word: word.clone() },
+                );
+            }
+            (Self::Bytes(director), Said::Bytes { link, bytes }) => {
+                let from = Source::Udp(address(from));
+                director.handle(at(now), event::Event::Frame { link: *link, from, bytes });
+            }
+            _ => {}
+        }
+    }
+
+    /// What it wants next.
+    pub fn poll(&mut self, plan: &Plan, me: usize, generation: u64) -> Option<Does> {
+        let members = plan.nodes.len() + plan.witnesses.len();
+        let others = |to: To| match to {
+            To::All => (0..members).filter(|other| *other != me).collect(),
+            To::One(member) => vec![usize::from(member.0)],
+        };
+        let director = match self {
+            Self::Words(node) => {
+                return Some(match node.poll()? {
+                    node::Action::Send { to, word } => Does::Say(Said::Word { generation, word }, others(to)),
+                    node::Action::Hands(action) => Does::Hands(action),
+                });
+            }
+            Self::Bytes(director) => director,
+        };
+        Some(match director.poll()? {
+            action::Action::Send { link, bytes } => {
+                let targets = match link.0.checked_sub(plan.links.len()) {
+                    Some(witness) => vec![plan.nodes.len() + witness],
+                    None => {
+                        assert!(matches!(plan.links[link.0].medium, Medium::Unicast { .. }));
+                        (0..plan.nodes.len()).filter(|node| *node != me).collect()
+                    }
+                };
+                Does::Say(Said::Bytes { link, bytes }, targets)
+            }
+            action::Action::SendTo { link, to, bytes } => {
+                let targets = (0..members).filter(|member| address(*member) == to).collect();
+                Does::Say(Said::Bytes { link, bytes }, targets)
+            }
+            action => Does::Hands(action),
+        })
+    }
+
+    /// When it must be woken.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        match self {
+            Self::Words(node) => node.deadline(),
+            Self::Bytes(director) => director.deadline(),
+        }
+    }
+}
+
+/// To be looked at, a mind is its node.
+impl Deref for Mind {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        match self {
+            Self::Words(node) => node,
+            Self::Bytes(director) => director.node(),
+        }
+    }
+}
+
+/// Reads what members say to all, for the eyes of the world.
+#[derive(Debug)]
+pub struct Eye(Wire);
+
+impl Eye {
+    /// Of the members of this plan.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        let (members, patience) = (Members::of(plan), plan.timing.lease);
+        Self(Wire::new(plan.cluster.clone(), members, MemberIndex::NOBODY, 0, patience))
+    }
+
+    /// The word that a frame completes, if it is for all.
+    pub fn read(&mut self, now: Instant, bytes: &[u8]) -> Option<Word> {
+        match self.0.read(now, bytes, &keys()).ok()?.content {
+            Content::Message(word, _) => Some(word),
+            _ => None,
+        }
+    }
+}
+
+fn keys() -> Keys {
+    let key = Key { number: 0, method: Method::Sha256, secret: b"a secret of the simulator".to_vec() };
+    Keys::new(0, vec![key]).expect("one key that signs")
+}
+
+const fn at(instant: Instant) -> Now {
+    Now { instant, unix_seconds: 0 }
+}
+
+fn address(member: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, u8::try_from(member).unwrap_or(u8::MAX)], 6940))
+}
