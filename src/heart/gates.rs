@@ -7,14 +7,20 @@
 
 use std::{net::IpAddr, os::fd::AsFd};
 
-use locum_core::{note::Level, plan::GroupIndex, time::Instant};
+use locum_core::{
+    claims::GroupId,
+    note::Level,
+    plan::{GroupIndex, Medium},
+    time::Instant,
+};
 use locum_sys::{
     clock,
-    gate::{self, Ballot, Engine, Gate, Name, Renewal, Renewed, Rivals, Settings, Watch},
+    gate::{self, Ballot, Claim, Engine, Gate, Name, Renewal, Renewed, Rivals, Settings, Watch},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::duties::{self, Duties};
+use super::network::Network;
+use crate::duties::{self, Duties, Place, Way};
 
 /// Until when a group's addresses may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +68,9 @@ pub(super) struct Told {
     pub(super) notes: Vec<(Level, GroupIndex, String)>,
     /// Groups whose gate was shut and is open: their segments have to hear of them.
     pub(super) opened: Vec<GroupIndex>,
+    /// To be sent over every link: a majority has accepted our claim, which shuts the gate of whoever owned the group before
+    /// and cannot run.
+    pub(super) announce: Vec<[u8; Claim::BYTES]>,
 }
 
 /// All gates of this heart.
@@ -70,6 +79,8 @@ pub(super) struct Gates {
     missing: (Option<String>, Option<String>),
     watch: Option<Watch>,
     eras: Eras,
+    /// The number that stands for the cluster in announcements.
+    cluster: u64,
     groups: Vec<Group>,
     /// Which is looked after next.
     next_look: usize,
@@ -80,8 +91,9 @@ struct Group {
     need: duties::Gate,
     name: Name,
     addresses: Vec<IpAddr>,
-    rivals: Option<Rivals>,
     lease: Option<Lease>,
+    /// Under which ballot the others were told that the group is ours.
+    announced: Option<Ballot>,
     gate: Option<Gate>,
     /// As the kernel was last told.
     deadline: u64,
@@ -99,8 +111,8 @@ impl Gates {
             need: group.gate,
             name: Name::new(&duties.cluster, &group.key),
             addresses: group.addresses().collect(),
-            rivals: None,
             lease: None,
+            announced: None,
             gate: None,
             deadline: 0,
             contested: false,
@@ -117,7 +129,15 @@ impl Gates {
         };
         let is_nft = matches!(engine, Ok(Engine::Nft));
         let watch = is_nft.then(|| Watch::open().ok()).flatten();
-        Self { engine, missing, watch, eras: Eras::new(), groups, next_look: 0 }
+        Self {
+            engine,
+            missing,
+            watch,
+            eras: Eras::new(),
+            cluster: GroupId::of(&duties.cluster).0,
+            groups,
+            next_look: 0,
+        }
     }
 
     /// What becomes readable when somebody deletes rules.
@@ -149,11 +169,21 @@ impl Gates {
         let Some(entry) = self.groups.get_mut(group.0) else { return told };
         entry.lease = lease;
         entry.renew(group, &self.eras, &mut told);
+        if let Some(Lease { ballot, .. }) = lease.filter(|lease| entry.announced != Some(lease.ballot)) {
+            entry.announced = Some(ballot);
+            let claim = Claim { cluster: self.cluster, group: GroupId::of(&entry.key).0, ballot };
+            told.announce.extend(entry.wants_gate().then(|| claim.encode()));
+        }
         told
     }
 
     /// Makes the group's gate stand on this interface, before an address of it comes there; open if its lease runs.
-    pub(super) fn prepare(&mut self, group: GroupIndex, interface: u32) -> Result<Told, String> {
+    pub(super) fn prepare(
+        &mut self,
+        group: GroupIndex,
+        interface: u32,
+        links: &Ears,
+    ) -> Result<Told, String> {
         let mut told = Told::default();
         self.eras.look();
         let Some(entry) = self.groups.get_mut(group.0).filter(|entry| entry.wants_gate()) else {
@@ -175,7 +205,7 @@ impl Gates {
                     name: entry.name.clone(),
                     addresses: entry.addresses.clone(),
                     interfaces: vec![interface],
-                    rivals: entry.rivals.clone(),
+                    rivals: links.rivals(self.cluster, &entry.key),
                     ballot: entry.lease.map_or(Ballot::HIGHEST, |lease| lease.ballot),
                 };
                 entry.gate = Some(Gate::install(engine, settings).map_err(said)?);
@@ -336,6 +366,55 @@ impl Group {
             told.notes.push((Level::Error, group, why.to_owned()));
         }
         self.fault = Some(why.to_owned());
+    }
+}
+
+/// Where announcements of other nodes' claims come in: over the unicast links, whose senders the file names. On other links
+/// nobody is named who could be believed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Ears {
+    interfaces: Vec<u32>,
+    peers: Vec<IpAddr>,
+    port: u16,
+}
+
+impl Ears {
+    /// As the interfaces are now. An ear hears one port: that of the first link.
+    pub(super) fn of(duties: &Duties, network: &Network) -> Self {
+        let mut ears = Self::default();
+        for link in &duties.links {
+            let Way::Interface(place, media) = &link.way else { continue };
+            let interface = match place {
+                Place::Named(name) => network.interface(name).map(|interface| interface.index),
+                Place::Carrying(ip) => {
+                    let there = network.addresses().iter().find(|address| address.ip == *ip);
+                    there.map(|address| address.interface)
+                }
+            };
+            let Some(interface) = interface else { continue };
+            for medium in media {
+                let Medium::Unicast { peer, port, .. } = medium else { continue };
+                if ears.port == 0 {
+                    ears.port = *port;
+                }
+                if ears.port == *port {
+                    ears.peers.push(*peer);
+                    ears.interfaces.push(interface);
+                }
+            }
+        }
+        ears.interfaces.sort_unstable();
+        ears.interfaces.dedup();
+        ears.peers.sort_unstable();
+        ears.peers.dedup();
+        ears
+    }
+
+    fn rivals(&self, cluster: u64, group: &str) -> Option<Rivals> {
+        let Self { interfaces, peers, port } = self;
+        let (interfaces, peers) = (interfaces.clone(), peers.clone());
+        let group = GroupId::of(group).0;
+        (!peers.is_empty()).then_some(Rivals { interfaces, peers, port: *port, cluster, group })
     }
 }
 

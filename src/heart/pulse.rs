@@ -29,7 +29,7 @@ use super::{
     Down, HeartStats, LinkStats, Options, Up,
     address::{Addresses, NO_PROCESSES},
     dog::Dog,
-    gates::{Gates, Lease, Told},
+    gates::{Ears, Gates, Lease, Told},
     mind::Mind,
     network::Network,
     now,
@@ -497,8 +497,22 @@ impl Pulse {
             let group = self.duties.groups.get(group.0).map(|group| group.key.clone());
             self.send_note(Note { level, group, text });
         }
+        for claim in told.announce {
+            self.announce_claim(&claim);
+        }
         for group in told.opened {
             self.addresses.announce_group(group, &self.network, clock::monotonic_nanos());
+        }
+    }
+
+    /// Over every UDP link between nodes, once: it is a hint, and nothing waits for it.
+    fn announce_claim(&mut self, claim: &[u8]) {
+        for (index, link) in self.links.iter_mut().enumerate() {
+            if let Media::Udp(udp) = &mut link.media
+                && let Some(carrier) = udp.send(claim, &mut link.stats)
+            {
+                tell(&mut self.found, index, link, carrier);
+            }
         }
     }
 
@@ -517,6 +531,7 @@ impl Pulse {
             let asked = operation == Operation::Status;
             return Some(if asked { Outcome::Unknown(why) } else { Outcome::Failed(why) });
         }
+        let ears = Ears::of(&self.duties, &self.network);
         let (addresses, network, gates) = (&mut self.addresses, &mut self.network, &mut self.gates);
         let mut told = Told::default();
         let outcome = match (&self.duties.resource(id).agent, operation) {
@@ -525,7 +540,7 @@ impl Pulse {
             (Agent::SendArp(_), Operation::Status) => addresses.speaks(id),
             (_, Operation::Terminate | Operation::Kill) => Outcome::Failed(NO_PROCESSES.to_owned()),
             (_, Operation::Start) => addresses.start(id, network, now, |interface| {
-                told = gates.prepare(id.group, interface)?;
+                told = gates.prepare(id.group, interface, &ears)?;
                 Ok(())
             }),
             (_, Operation::Stop) => addresses.stop(id, network),
@@ -598,6 +613,12 @@ impl Pulse {
                     link.stats.frames_in += 1;
                     link.stats.bytes_in += length as u64;
                     let bytes = &buffer[..length];
+                    // For the gate's ear in the packets' path, not for the mind.
+                    let is_claim =
+                        matches!(self.mind, Mind::Native(_)) && gate::Claim::parse(bytes).is_some();
+                    if is_claim {
+                        continue;
+                    }
                     self.feed(Event::Frame { link: LinkIndex(index), from: Source::Udp(from), bytes });
                     if clock::monotonic_nanos() >= bound.until {
                         return;

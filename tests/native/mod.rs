@@ -4,7 +4,7 @@
 use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
 use locum::voice::report::NativeReport;
-use locum_core::group::Phase;
+use locum_core::{group::Phase, native::status::OwnVote};
 use locum_lab::{
     Description, Process, Program, Rack, Sight, Sign,
     clock::{Moment, await_some},
@@ -267,8 +267,18 @@ fn a_frozen_owner_falls_silent_and_gives_up() {
     let Some(mut shop) = Shop::serving(false) else { return };
     let begun = Moment::now();
     let [alpha, beta] = NODES;
+    let tap = shop.rack.tap("lan", beta).unwrap();
+    let mut buffer = vec![0; 2000];
+    let mut is_announced = false;
     shop.daemon(alpha).signal(Sign::Stop).unwrap();
-    shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
+    shop.wait("the other node has taken over", |shop| {
+        while let Ok(Some(stamped)) = tap.receive(&mut buffer) {
+            let frame = buffer.get(..stamped.length).unwrap_or_default();
+            is_announced |= frame.windows(8).any(|bytes| bytes == b"LOCL\x01\x01\0\0");
+        }
+        shop.runs(beta) && shop.answers_since(Moment::now())
+    });
+    assert!(is_announced, "the packets' path of the frozen machine was told, too");
     shop.daemon(alpha).signal(Sign::Continue).unwrap();
     shop.wait("the thawed node gives up what it lost", |shop| {
         shop.rack.look(|record| record.holders(SERVICE.into()).len()) == Some(1)
@@ -278,5 +288,88 @@ fn a_frozen_owner_falls_silent_and_gives_up() {
             })
     });
     assert!(shop.answers_since(Moment::now()));
+    assert_eq!(shop.two_answered(begun), Duration::ZERO);
+}
+
+#[test]
+fn an_owner_that_is_cut_off_falls_silent_before_the_other_answers() {
+    let Some(mut shop) = Shop::serving(false) else { return };
+    let begun = Moment::now();
+    let [alpha, beta] = NODES;
+    shop.rack.cut("link", alpha).unwrap();
+    shop.rack.cut("lan", alpha).unwrap();
+    shop.wait("the majority's side has taken over", |shop| {
+        shop.runs(beta) && shop.answers_since(Moment::now())
+    });
+    shop.wait("the minority's side has given up", |shop| {
+        shop.rack.look(|record| record.holders(SERVICE.into()).len()) == Some(1)
+    });
+    shop.rack.mend("lan", alpha).unwrap();
+    shop.rack.mend("link", alpha).unwrap();
+    shop.wait("both know one owner", |shop| {
+        NODES.iter().all(|node| {
+            let report = shop.status(node);
+            report.is_some_and(|report| report.cluster.groups[0].owner.as_deref() == Some(beta))
+        })
+    });
+    assert!(shop.answers_since(Moment::now()));
+    assert_eq!(shop.two_answered(begun), Duration::ZERO);
+}
+
+#[test]
+fn a_machine_without_power_returns_without_its_ledger_and_votes_again() {
+    let Some(mut shop) = Shop::serving(false) else { return };
+    let begun = Moment::now();
+    let [alpha, beta] = NODES;
+    shop.rack.power_off(alpha).unwrap();
+    shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
+    // A short life may have written only one of its slots.
+    let slots = ["a", "b"].map(|slot| shop.rack.disk(alpha).join(format!("state/ledger-shop-{slot}")));
+    assert!(slots.iter().filter(|slot| fs::remove_file(slot).is_ok()).count() > 0);
+    shop.rack.power_on(alpha).unwrap();
+    shop.start(alpha);
+    shop.wait("its vote is copied from the others", |shop| {
+        shop.status(alpha).is_some_and(|report| report.cluster.votes.own == OwnVote::Votes)
+    });
+    assert!(shop.text(alpha, "output").contains("the ledger of this member's earlier lives is gone"));
+    // Without the witness the two nodes are a majority, if both vote.
+    shop.daemon(WITNESS).signal(Sign::Kill).unwrap();
+    shop.wait("the witness is silent", |shop| shop.locum(beta, &["status"]).1.contains("third (SILENT)"));
+    let (code, said) = shop.locum(beta, &["move", "web", "alpha"]);
+    assert_eq!(code, Some(0), "{said}");
+    shop.wait("it runs there", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
+    assert_eq!(shop.two_answered(begun), Duration::ZERO);
+}
+
+#[test]
+fn a_gate_of_either_engine_is_put_back_and_holds_when_the_daemon_is_killed() {
+    let Some(mut shop) = Shop::build(false) else { return };
+    let [alpha, beta] = NODES;
+    let mount = ["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"];
+    let mounted = shop.rack.run(alpha, &Program::new(&mount), PATIENCE).unwrap();
+    if mounted.code != Some(0) {
+        return crate::skipped(format!("no bpf file system in a node: {}", mounted.text));
+    }
+    for member in [WITNESS, alpha, beta] {
+        shop.start(member);
+    }
+    shop.wait("the group runs", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
+    let begun = Moment::now();
+    let (_, page) = shop.locum(alpha, &["status"]);
+    if !page.contains("gates by bpf") {
+        return crate::skipped(format!("no bpf gate in a node: {page}"));
+    }
+    // Somebody tidies up.
+    let tidy = ["/bin/sh", "-c", "rm -r /sys/fs/bpf/locum/shop/web"];
+    let tidied = shop.rack.run(alpha, &Program::new(&tidy), PATIENCE).unwrap();
+    assert_eq!(tidied.code, Some(0), "{}", tidied.text);
+    shop.wait("the gate is put back", |shop| {
+        shop.status(alpha).is_some_and(|report| report.heart.gates.gates[0].restored > 0)
+    });
+    shop.wait("it is open", |shop| shop.answers_since(Moment::now()));
+    shop.daemon(alpha).signal(Sign::Kill).unwrap();
+    shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
+    let (_, gates) = shop.locum(alpha, &["gate"]);
+    assert!(gates.contains("group web: shut, by bpf"), "{gates}");
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
 }

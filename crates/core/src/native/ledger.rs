@@ -38,6 +38,8 @@ use crate::{
 
 /// The first line.
 const TITLE: &str = "locum-ledger 1";
+/// What a member that has never lived says.
+const FIRST: &str = "there is no ledger yet: a new cluster makes it when all its voters are there; else it is copied from them";
 /// Before the last word of the last line.
 const SUM: &str = "sha256 ";
 
@@ -223,7 +225,9 @@ pub fn judge(
     };
     let Some((place, slot)) = newest else {
         return match (is_missing, lived) {
-            (true, None) => blank(Level::Info, "there is no ledger yet".into(), 1),
+            (true, None) => {
+                Memory { note: Some((Level::Info, FIRST.into())), ..blank(Level::Info, String::new(), 1) }
+            }
             (true, Some(_)) => {
                 blank(Level::Warning, "the ledger of this member's earlier lives is gone".into(), 1)
             }

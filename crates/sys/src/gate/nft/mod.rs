@@ -48,15 +48,12 @@ impl Gate {
     /// Makes the gate stand as `settings` say, whatever of it stands already. A lease that runs goes on, unless it is
     /// to be closed first.
     pub(super) fn install(settings: &Settings, closed: bool) -> io::Result<Self> {
-        let connection =
+        let mut connection =
             Connection::open().map_err(|error| said(&error, "open a connection to nf_tables"))?;
-        let mut gate = Self {
-            table: settings.name.path(),
-            connection,
-            batch: Batch::default(),
-            last: 0,
-            contested: clock::boot_nanos(),
-        };
+        let table = settings.name.path();
+        // In a table that was there already a rival may have been heard, and nobody knows when.
+        let contested = if connection.table_exists(&table)? { clock::boot_nanos() } else { 0 };
+        let mut gate = Self { table, connection, batch: Batch::default(), last: 0, contested };
         if closed {
             match gate.close() {
                 // Nothing stands, or not what could be shut.
