@@ -23,7 +23,7 @@
 //! Nothing here knows a dialect: what a group is stands in its [`Spec`], and who may run it is decided above.
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     format,
     string::String,
     vec::Vec,
@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     action::{Action, Epoch, Operation},
+    agenda::Agenda,
     breakage::{self, Breakage},
     event::{Outcome, Ticket},
     note::{Level, Note},
@@ -150,6 +151,12 @@ impl State {
             complaints: BTreeMap::new(),
         }
     }
+
+    /// When a pause of it is over, or a member is to be asked.
+    fn deadline(&self) -> Option<Instant> {
+        let monitors = self.monitors.iter().flatten().filter(|_| self.phase == Phase::Running);
+        monitors.chain(&self.pause).min().copied()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +180,10 @@ pub struct Groups {
     repairs: Vec<(ResourceId, Instant)>,
     last_ticket: u64,
     news: VecDeque<News>,
+    /// Of which groups something becomes due, and when.
+    agenda: Agenda<GroupIndex>,
+    /// Those of which anything may have changed, for [`Groups::changed`].
+    changed: BTreeSet<GroupIndex>,
 }
 
 impl Groups {
@@ -193,6 +204,8 @@ impl Groups {
             repairs: Vec::new(),
             last_ticket: 0,
             news: VecDeque::new(),
+            agenda: Agenda::new(),
+            changed: stuck.iter().map(|id| id.group).collect(),
         }
     }
 
@@ -266,6 +279,17 @@ impl Groups {
         !matches!(self.states[group.0].phase, Phase::Starting(_) | Phase::Stopping(_))
     }
 
+    /// The groups that may be elsewhere on their way than when this was asked last.
+    pub fn changed(&mut self) -> BTreeSet<GroupIndex> {
+        core::mem::take(&mut self.changed)
+    }
+
+    /// To be called at the end of whatever was done with a group.
+    fn touch(&mut self, group: GroupIndex) {
+        self.agenda.set(group, self.states[group.0].deadline());
+        self.changed.insert(group);
+    }
+
     /// The addresses of a group, if it runs here.
     pub fn addresses(&self, group: GroupIndex) -> impl Iterator<Item = ResourceId> + use<'_> {
         let members = self.specs[group.0].members.iter().enumerate();
@@ -281,6 +305,7 @@ impl Groups {
         }
         self.states[group.0].wanted = false;
         self.pursue(group, out);
+        self.touch(group);
     }
 
     /// The group is wanted to run here under this epoch, which its agents are told. What runs and is wanted already keeps
@@ -296,6 +321,7 @@ impl Groups {
         }
         state.failure = None;
         self.pursue(group, out);
+        self.touch(group);
     }
 
     /// Begins what is wanted, if it is not under way.
@@ -351,6 +377,7 @@ impl Groups {
             }
             (_, None) => self.pursue(group, out),
         }
+        self.touch(group);
     }
 
     /// Whether it is frozen.
@@ -380,23 +407,22 @@ impl Groups {
         state.phase = Phase::Running;
         self.watch(group, Instant::ZERO);
         self.look(ResourceId { group, member: 0 }, out);
+        self.touch(group);
     }
 
     /// An operation has ended. Answers of operations that were never asked for are ignored.
     pub fn done(&mut self, now: Instant, ticket: Ticket, outcome: &Outcome, out: &mut VecDeque<Action>) {
         let Some((resource, operation, purpose)) = self.running.remove(&ticket) else { return };
-        match purpose {
-            Purpose::Step => {}
-            Purpose::Repair => return self.repaired(now, resource, outcome, out),
-            Purpose::Look => return self.looked(resource, outcome, out),
-            Purpose::Monitor(run) => return self.monitored(now, resource, run, outcome, out),
-        }
-        match self.states[resource.group.0].phase {
-            Phase::Starting(_) => self.start_goes_on(now, resource, operation, outcome, out),
-            Phase::Stopping(_) => self.stop_goes_on(now, resource, operation, outcome, out),
+        match (purpose, self.states[resource.group.0].phase) {
+            (Purpose::Repair, _) => self.repaired(now, resource, outcome, out),
+            (Purpose::Look, _) => self.looked(resource, outcome, out),
+            (Purpose::Monitor(run), _) => self.monitored(now, resource, run, outcome, out),
+            (Purpose::Step, Phase::Starting(_)) => self.start_goes_on(now, resource, operation, outcome, out),
+            (Purpose::Step, Phase::Stopping(_)) => self.stop_goes_on(now, resource, operation, outcome, out),
             // A group at rest has nothing under way.
-            Phase::Stopped | Phase::Running | Phase::Stuck(_) => {}
+            (Purpose::Step, Phase::Stopped | Phase::Running | Phase::Stuck(_)) => {}
         }
+        self.touch(resource.group);
     }
 
     /// Somebody took an address from its interface. It is put back if it is ours.
@@ -422,16 +448,16 @@ impl Groups {
 
     /// Time has come: pauses that are over end, and monitors are due.
     pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
-        for index in 0..self.states.len() {
-            let state = &mut self.states[index];
+        for group in self.agenda.due(now) {
+            let state = &mut self.states[group.0];
             if state.pause.is_some_and(|until| now >= until) {
                 state.pause = None;
                 if let Phase::Stopping(member) = state.phase {
-                    let resource = ResourceId { group: GroupIndex(index), member };
-                    self.step(resource, Operation::Stop, out);
+                    self.step(ResourceId { group, member }, Operation::Stop, out);
                 }
             }
-            self.ask(now, GroupIndex(index), out);
+            self.ask(now, group, out);
+            self.touch(group);
         }
         let due: Vec<ResourceId> =
             self.repairs.extract_if(.., |(_, at)| now >= *at).map(|(r, _)| r).collect();
@@ -445,10 +471,7 @@ impl Groups {
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let pauses = self.states.iter().filter_map(|state| state.pause);
-        let running = self.states.iter().filter(|state| state.phase == Phase::Running);
-        let monitors = running.flat_map(|state| state.monitors.iter().flatten()).copied();
-        pauses.chain(monitors).chain(self.repairs.iter().map(|(_, at)| *at)).min()
+        self.agenda.first().into_iter().chain(self.repairs.iter().map(|(_, at)| *at)).min()
     }
 
     /// What came to rest, oldest first.

@@ -2,7 +2,7 @@
 //! releasing. Whether a group should be claimed, started or given up is decided above; here is only what is true.
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
@@ -11,6 +11,7 @@ use super::{
     Voters, union,
 };
 use crate::{
+    agenda::Agenda,
     breakage::{self, Breakage},
     time::{Duration, Instant},
 };
@@ -122,6 +123,19 @@ struct Seat {
     leaving: Option<Leaving>,
 }
 
+impl Seat {
+    /// When something of it must be said again, or ends.
+    fn deadline(&self) -> Option<Instant> {
+        let attempt = self.attempt.as_ref().map(|attempt| match attempt.stage {
+            Stage::Prepare { again, .. } | Stage::Propose(Write { again, .. }) => again.min(attempt.until),
+        });
+        let held = self.held.as_ref().map(|held| held.until);
+        let write = self.held.as_ref().and_then(|held| held.write.as_ref()).map(|write| write.again);
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.again);
+        [attempt, held, write, leaving].into_iter().flatten().min()
+    }
+}
+
 /// What is to be said to all voters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Call {
@@ -148,9 +162,19 @@ pub struct Claimant {
     /// Rounds of earlier lives lie below.
     base: u64,
     seats: ByGroup<Seat>,
+    /// Of which groups something becomes due, and when.
+    agenda: Agenda<GroupId>,
+    /// The groups that wait for the ledger to admit a round.
+    waiting: BTreeSet<GroupId>,
+    /// The groups of which we hold a claim.
+    holding: BTreeSet<GroupId>,
     beats: VecDeque<Sent>,
     /// The newest of our beats that each voter granted.
     echoed: BTreeMap<MemberIndex, u64>,
+    /// The newest of our beats that a majority granted.
+    granted: u64,
+    /// What we hold may be another, or held for longer, than when [`Self::take_changed`] was asked last.
+    changed: bool,
     calls: Vec<Call>,
     news: VecDeque<News>,
 }
@@ -167,8 +191,13 @@ impl Claimant {
             retry,
             base,
             seats: BTreeMap::new(),
+            agenda: Agenda::new(),
+            waiting: BTreeSet::new(),
+            holding: BTreeSet::new(),
             beats: VecDeque::new(),
             echoed: BTreeMap::new(),
+            granted: 0,
+            changed: false,
             calls: Vec::new(),
             news: VecDeque::new(),
         }
@@ -202,24 +231,38 @@ impl Claimant {
 
     /// All that we hold, in order.
     pub fn holds(&self, now: Instant) -> impl Iterator<Item = (GroupId, &Held)> {
-        self.seats.iter().filter_map(move |(group, seat)| {
-            Some((*group, seat.held.as_ref().filter(|held| held.until > now)?))
-        })
+        self.all_held().filter(move |(_, held)| held.until > now)
+    }
+
+    fn all_held(&self) -> impl Iterator<Item = (GroupId, &Held)> {
+        self.holding.iter().filter_map(|group| Some((*group, self.seats.get(group)?.held.as_ref()?)))
+    }
+
+    /// Whether what we hold may have changed, or the ends of its leases, since this was asked last.
+    pub fn take_changed(&mut self) -> bool {
+        core::mem::take(&mut self.changed)
     }
 
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let of = |seat: &Seat| {
-            let attempt = seat.attempt.as_ref().map(|attempt| match attempt.stage {
-                Stage::Prepare { again, .. } | Stage::Propose(Write { again, .. }) => again,
-            });
-            let held = seat.held.as_ref().map(|held| held.until);
-            let write = seat.held.as_ref().and_then(|held| held.write.as_ref()).map(|write| write.again);
-            let leaving = seat.leaving.as_ref().map(|leaving| leaving.again);
-            [attempt, held, write, leaving].into_iter().flatten().min()
+        self.agenda.first()
+    }
+
+    /// To be called after whatever changed a seat: the lists of groups follow it.
+    fn reindex(&mut self, group: GroupId) {
+        let Some(seat) = self.seats.get(&group) else { return };
+        self.changed = true;
+        self.agenda.set(group, seat.deadline());
+        let put = |list: &mut BTreeSet<GroupId>, is_in: bool| {
+            if is_in {
+                list.insert(group)
+            } else {
+                list.remove(&group)
+            };
         };
-        self.seats.values().filter_map(of).min()
+        put(&mut self.waiting, seat.wanted.is_some() && seat.attempt.is_none());
+        put(&mut self.holding, seat.held.is_some());
     }
 
     // ---- asking ----------------------------------------------------------
@@ -231,6 +274,7 @@ impl Claimant {
         if seat.lapsed.is_none() && seat.attempt.is_none() {
             seat.wanted = Some(durable);
             self.begin(now, ledger, group);
+            self.reindex(group);
         }
     }
 
@@ -293,6 +337,7 @@ impl Claimant {
         };
         attempt.stage = Stage::Propose(Write::new(claim.clone(), now, now + self.retry));
         self.calls.push(Call::Propose(group, claim));
+        self.reindex(group);
     }
 
     /// A refusal of a prepare or of a proposal.
@@ -308,7 +353,7 @@ impl Claimant {
             if held.write.take().is_some() && seat.attempt.is_none() {
                 seat.wanted = Some(held.claim.durable);
             }
-            return;
+            return self.reindex(group);
         }
         let refused = match seat.attempt.as_mut().map(|attempt| &mut attempt.stage) {
             Some(Stage::Prepare { ballot: ours, refused, .. }) if *ours == ballot => refused,
@@ -320,6 +365,7 @@ impl Claimant {
         if voters.members.len() - refused.len() < voters.majority() {
             let wait = refused.iter().map(|(_, wait)| *wait).min().unwrap_or_default();
             self.fail(now, group, wait);
+            self.reindex(group);
         }
     }
 
@@ -363,7 +409,8 @@ impl Claimant {
             && counts(write)
             && *until > now
         {
-            return self.gain(now, group);
+            self.gain(now, group);
+            return self.reindex(group);
         }
         let Some(held) = &mut seat.held else { return };
         if held.write.as_mut().is_some_and(counts)
@@ -376,6 +423,7 @@ impl Claimant {
                 self.news.push_back(News::Struck(group, held.claim.unproved.len()));
             }
             self.strike(now, group);
+            self.reindex(group);
         }
     }
 
@@ -422,7 +470,8 @@ impl Claimant {
 
     /// A beat goes out now: the digest of the list that it stands for.
     pub fn beat(&mut self, now: Instant, sequence: u64) -> Digest {
-        for seat in self.seats.values_mut() {
+        for group in &self.holding {
+            let Some(seat) = self.seats.get_mut(group) else { continue };
             let again = seat.attempt.is_some() || seat.wanted.is_some();
             if let Some(held) = seat.held.as_mut().filter(|held| held.claim.is_confirmed() && !again) {
                 held.listed_since.get_or_insert(sequence);
@@ -437,10 +486,13 @@ impl Claimant {
 
     /// What is in the list now.
     pub fn list(&self) -> impl Iterator<Item = (GroupId, &Claim)> {
-        self.seats.iter().filter_map(|(group, seat)| {
-            let held = seat.held.as_ref().filter(|held| held.listed_since.is_some())?;
-            Some((*group, &held.claim))
-        })
+        let listed = self.all_held().filter(|(_, held)| held.listed_since.is_some());
+        listed.map(|(group, held)| (group, &held.claim))
+    }
+
+    /// The same for a voter that asks for it.
+    pub(super) fn whole_list(&self) -> Vec<(GroupId, Claim)> {
+        self.list().map(|(group, claim)| (group, claim.clone())).collect()
     }
 
     /// A voter's echo of a beat of ours.
@@ -468,6 +520,7 @@ impl Claimant {
                 held.listed_since = None;
                 seat.wanted = Some(held.claim.durable);
                 self.begin(now, ledger, *group);
+                self.reindex(*group);
             }
         }
     }
@@ -477,13 +530,20 @@ impl Claimant {
         let mut newest: Vec<u64> =
             self.echoed.iter().filter(|(voter, _)| voters.contains(**voter)).map(|(_, n)| *n).collect();
         newest.sort_unstable_by(|a, b| b.cmp(a));
-        let Some(&granted) = newest.get(voters.majority() - 1) else { return };
+        let later = breakage::is(Breakage::EchoExtendsLaterClaims);
+        let Some(&granted) = newest.get(voters.majority() - 1).filter(|n| **n > self.granted || later) else {
+            return;
+        };
         let Some(sent) = self.beats.iter().find(|beat| beat.sequence == granted) else { return };
         let until = sent.at + self.lease.owner();
-        let later = breakage::is(Breakage::EchoExtendsLaterClaims);
-        for held in self.seats.values_mut().filter_map(|seat| seat.held.as_mut()) {
+        self.granted = granted;
+        self.changed = true;
+        for group in &self.holding {
+            let Some(seat) = self.seats.get_mut(group) else { continue };
+            let Some(held) = &mut seat.held else { continue };
             if held.listed_since.is_some_and(|since| since <= granted) || later {
                 held.until = held.until.max(until);
+                self.agenda.set(*group, seat.deadline());
             }
         }
     }
@@ -495,6 +555,7 @@ impl Claimant {
         if let Some(held) = self.seats.get_mut(&group).and_then(|seat| seat.held.as_mut()) {
             held.proofs.push(proof);
             self.strike(now, group);
+            self.reindex(group);
         }
     }
 
@@ -543,6 +604,7 @@ impl Claimant {
         if let Some(claim) = [proposed, held, lapsed].into_iter().flatten().max_by_key(|claim| claim.ballot) {
             self.say_release(now, group, claim, successor);
         }
+        self.reindex(group);
     }
 
     fn say_release(&mut self, now: Instant, group: GroupId, claim: Claim, successor: Option<MemberIndex>) {
@@ -553,11 +615,13 @@ impl Claimant {
 
     /// Time has passed: leases end, what was not answered is said again.
     pub fn tick(&mut self, now: Instant, ledger: &mut Ledger) {
-        let groups: Vec<GroupId> = self.seats.keys().copied().collect();
+        let mut groups: BTreeSet<GroupId> = self.agenda.due(now).into_iter().collect();
+        groups.extend(&self.waiting);
         for group in groups {
             self.expire(now, group);
             self.begin(now, ledger, group);
             self.repeat(now, group);
+            self.reindex(group);
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Ledger {
     synced: Durable,
     /// What should be.
     wanted: Durable,
+    /// They may differ; claims are many, and are not compared at every event.
+    touched: bool,
     /// What is being written.
     writing: Option<Durable>,
     /// A write failed: nothing that this member says may be relied on any more.
@@ -43,7 +45,7 @@ impl Ledger {
     pub fn new(read: Durable) -> Self {
         let ceiling = read.ceiling.saturating_add(CEILING_STEP);
         let wanted = Durable { ceiling, ..read.clone() };
-        Self { wanted, synced: read, writing: None, failed: false, blank: false }
+        Self { wanted, synced: read, touched: true, writing: None, failed: false, blank: false }
     }
 
     /// There is no file.
@@ -75,19 +77,24 @@ impl Ledger {
         // In time, so that seldom anybody has to wait for it.
         if round.saturating_add(CEILING_STEP / 2) > self.wanted.ceiling {
             self.wanted.ceiling = round.saturating_add(CEILING_STEP);
+            self.touched = true;
         }
         round <= self.synced.ceiling || breakage::is(Breakage::NoCeiling)
     }
 
     /// Whether a lease of this length may be granted. If not, it will be written, and whoever asked asks again.
     pub fn admits_lease(&mut self, lease: Duration) -> bool {
-        self.wanted.longest_lease = self.wanted.longest_lease.max(lease);
+        if lease > self.wanted.longest_lease {
+            self.wanted.longest_lease = lease;
+            self.touched = true;
+        }
         lease <= self.synced.longest_lease
     }
 
     /// Remembers what a voter accepted. Whether it is on disk is told by [`Self::has`].
     pub fn keep(&mut self, group: GroupId, report: Report) {
         self.wanted.claims.insert(group, report);
+        self.touched = true;
     }
 
     /// Whether this claim of the group, or a newer version of it, is on disk.
@@ -100,6 +107,7 @@ impl Ledger {
     /// Takes over what a majority of the others remembers.
     pub fn adopt(&mut self, copied: Durable) {
         self.blank = false;
+        self.touched = true;
         self.wanted.ceiling = self.wanted.ceiling.max(copied.ceiling.saturating_add(CEILING_STEP));
         self.wanted.longest_lease = self.wanted.longest_lease.max(copied.longest_lease);
         self.wanted.set = copied.set;
@@ -108,7 +116,11 @@ impl Ledger {
 
     /// What to write now, if anything: to be answered by [`Self::written`].
     pub fn poll(&mut self) -> Option<Durable> {
-        if self.failed || self.blank || self.writing.is_some() || self.wanted == self.synced {
+        if self.failed || self.blank || self.writing.is_some() || !self.touched {
+            return None;
+        }
+        self.touched = false;
+        if self.is_synced() {
             return None;
         }
         self.writing = Some(self.wanted.clone());

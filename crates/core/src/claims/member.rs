@@ -172,6 +172,11 @@ impl Member {
         self.claimant.as_ref()
     }
 
+    /// See [`Claimant::take_changed`].
+    pub fn take_changed(&mut self) -> bool {
+        self.claimant.as_mut().is_some_and(Claimant::take_changed)
+    }
+
     /// Who said last that it owns this group: the newest of the claims in the lists of the others.
     #[must_use]
     pub fn owner_elsewhere(&self, group: GroupId) -> Option<&Claim> {
@@ -344,7 +349,7 @@ impl Member {
             Message::Release(list) => self.heard_release(now, from, list),
             Message::Swept => self.heard_swept(now, from, generation),
             Message::AskList => {
-                let list = self.own_list();
+                let list = self.claimant.as_ref().map(Claimant::whole_list).unwrap_or_default();
                 self.say(To::One(from), Message::List(list));
             }
             Message::List(list) => self.heard_list(now, from, generation, list),
@@ -402,9 +407,9 @@ impl Member {
 
     fn hear_own_beat(&mut self, now: Instant, beat: &Beat) {
         let Settings { me, generation, .. } = self.settings;
-        let list = self.own_list();
         let Some(voter) = &mut self.voter else { return };
         if voter.beat(now, &mut self.ledger, me, generation, beat) {
+            let list = self.claimant.as_ref().map(Claimant::whole_list).unwrap_or_default();
             voter.list(now, &mut self.ledger, me, generation, &list);
         }
         if let (Some(echo), Some(claimant)) = (voter.echo(me), &mut self.claimant) {
@@ -527,11 +532,6 @@ impl Member {
         if let Some(claimant) = &mut self.claimant {
             claimant.prove(now, group, proof);
         }
-    }
-
-    fn own_list(&self) -> Vec<(GroupId, Claim)> {
-        let list = self.claimant.iter().flat_map(Claimant::list);
-        list.map(|(group, claim)| (group, claim.clone())).collect()
     }
 
     /// Whether every voter has heard so much of this life that it will have heard that we swept.

@@ -237,11 +237,23 @@ impl Digest {
     /// Of this list; the order does not matter. Frames are authenticated, so chance is the only adversary.
     #[must_use]
     pub fn of(list: impl IntoIterator<Item = (GroupId, Ballot)>) -> Self {
-        let sum = list.into_iter().fold(0_u64, |sum, (group, ballot)| {
-            let one = mix(mix(mix(group.0) ^ ballot.round) ^ u64::from(ballot.node.0));
-            sum.wrapping_add(one)
-        });
-        Self(sum)
+        let mut digest = Self::default();
+        list.into_iter().for_each(|(group, ballot)| digest.add(group, ballot));
+        digest
+    }
+
+    /// One more is in the list.
+    const fn add(&mut self, group: GroupId, ballot: Ballot) {
+        self.0 = self.0.wrapping_add(Self::of_one(group, ballot));
+    }
+
+    /// It is in the list no more.
+    const fn remove(&mut self, group: GroupId, ballot: Ballot) {
+        self.0 = self.0.wrapping_sub(Self::of_one(group, ballot));
+    }
+
+    const fn of_one(group: GroupId, ballot: Ballot) -> u64 {
+        mix(mix(mix(group.0) ^ ballot.round) ^ ballot.node.0 as u64)
     }
 }
 

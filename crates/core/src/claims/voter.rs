@@ -38,6 +38,18 @@ struct Slot {
     until: Instant,
     /// The owner does not list it (or not yet), so its beats do not renew it.
     unlisted: bool,
+    /// `accepted` must be on disk to be granted, and is not known to be.
+    unsynced: bool,
+}
+
+/// What this voter holds of one life of an owner as that lists it. Nothing here follows the number of groups: a beat
+/// that is granted costs as much for a thousand of them as for one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct List {
+    digest: Digest,
+    groups: usize,
+    /// All of it is granted until then: what is in the list has no lease of its own.
+    until: Instant,
 }
 
 /// The newest beat of an owner.
@@ -75,6 +87,8 @@ pub struct Voter {
     /// The promise of every group: above all that an earlier life promised.
     floor: Ballot,
     slots: ByGroup<Slot>,
+    /// By owner and its generation; what a slot must be to be in one says [`Voter::is_listed`].
+    lists: BTreeMap<(MemberIndex, u64), List>,
     heard: BTreeMap<MemberIndex, Heard>,
     /// Accepts that wait for the disk.
     unanswered: Vec<(GroupId, Ballot, u32)>,
@@ -97,6 +111,7 @@ impl Voter {
             standing,
             floor: Ballot::ZERO,
             slots: BTreeMap::new(),
+            lists: BTreeMap::new(),
             heard: BTreeMap::new(),
             unanswered: Vec::new(),
             late: Vec::new(),
@@ -111,9 +126,10 @@ impl Voter {
             self.floor = Ballot { round, node: MemberIndex::NOBODY };
         }
         for (group, report) in &durable.claims {
-            let slot =
-                Slot { accepted: report.accepted.clone(), released: report.released, ..Slot::default() };
-            self.slots.insert(*group, slot);
+            self.change(*group, |slot| {
+                *slot =
+                    Slot { accepted: report.accepted.clone(), released: report.released, ..Slot::default() };
+            });
         }
     }
 
@@ -152,11 +168,50 @@ impl Voter {
     }
 
     /// The slot of a group, unless there are too many.
-    fn slot(&mut self, group: GroupId) -> Option<&mut Slot> {
-        if self.slots.len() >= GROUPS_MAX && !self.slots.contains_key(&group) {
-            return None;
+    fn slot(&self, group: GroupId) -> Option<Slot> {
+        match self.slots.get(&group) {
+            None if self.slots.len() >= GROUPS_MAX => None,
+            slot => Some(slot.cloned().unwrap_or_default()),
         }
-        Some(self.slots.entry(group).or_default())
+    }
+
+    /// Changes a slot, unless there are too many. All changes go this way: the lists follow.
+    fn change(&mut self, group: GroupId, change: impl FnOnce(&mut Slot)) {
+        let Some(mut slot) = self.slot(group) else { return };
+        if let Some((owner, ballot)) = self.is_listed(&slot)
+            && let Some(list) = self.lists.get_mut(&owner)
+        {
+            list.digest.remove(group, ballot);
+            list.groups -= 1;
+            slot.until = list.until;
+            if list.groups == 0 {
+                self.lists.remove(&owner);
+            }
+        }
+        change(&mut slot);
+        if let Some((owner, ballot)) = self.is_listed(&slot) {
+            let list = self.lists.entry(owner).or_default();
+            list.digest.add(group, ballot);
+            list.groups += 1;
+            // A list has one lease. What joins it may gain by that; a voter that keeps rivals off for longer is no danger.
+            list.until = list.until.max(core::mem::take(&mut slot.until));
+        }
+        self.slots.insert(group, slot);
+    }
+
+    /// Whether it is in a list: a confirmed, unreleased claim with no higher promise, as its node lists it. Whose, and
+    /// under which ballot.
+    fn is_listed(&self, slot: &Slot) -> Option<((MemberIndex, u64), Ballot)> {
+        let claim = slot.accepted.as_ref()?;
+        let grantable = claim.is_confirmed() && !slot.released && self.promised(slot) <= claim.ballot;
+        (grantable && !slot.unlisted && !slot.unsynced)
+            .then_some(((claim.owner(), claim.generation), claim.ballot))
+    }
+
+    /// Until when nobody but the owner of what it accepted is promised anything.
+    fn until(&self, slot: &Slot) -> Instant {
+        let list = self.is_listed(slot).and_then(|(owner, _)| self.lists.get(&owner));
+        list.map_or(slot.until, |list| list.until)
     }
 
     /// `prepare`: may this ballot be proposed?
@@ -170,8 +225,8 @@ impl Voter {
         if !self.votes(now) || !ledger.admits_round(ballot.round) {
             return None;
         }
-        let slot = self.slot(group)?.clone();
-        let promised = self.promised(&slot);
+        let slot = self.slot(group)?;
+        let (promised, until) = (self.promised(&slot), self.until(&slot));
         let report = Report { accepted: slot.accepted.clone(), released: slot.released };
         if slot.promised == Some(ballot) {
             // A duplicate: answered again, changing nothing.
@@ -181,15 +236,16 @@ impl Voter {
             return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
         }
         let others = slot.accepted.as_ref().is_some_and(|claim| claim.owner() != ballot.node);
-        let runs = slot.until > now && !slot.released;
+        let runs = until > now && !slot.released;
         if others && runs && !breakage::is(Breakage::RunningGrantIgnored) {
-            return Some(Verdict::Refuse { promised, wait: slot.until.since(now) });
+            return Some(Verdict::Refuse { promised, wait: until.since(now) });
         }
-        let slot = self.slot(group)?;
-        slot.promised = Some(ballot);
-        if breakage::is(Breakage::PromiseEndsOwnGrant) && !others {
-            slot.until = Instant::ZERO;
-        }
+        self.change(group, |slot| {
+            slot.promised = Some(ballot);
+            if breakage::is(Breakage::PromiseEndsOwnGrant) && !others {
+                slot.until = Instant::ZERO;
+            }
+        });
         Some(Verdict::Promise(report))
     }
 
@@ -206,7 +262,7 @@ impl Voter {
         if !self.votes(now) || !admitted {
             return None;
         }
-        let slot = self.slot(group)?.clone();
+        let slot = self.slot(group)?;
         let promised = self.promised(&slot);
         if claim.ballot < promised && !breakage::is(Breakage::AcceptBelowPromise) {
             return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
@@ -236,12 +292,14 @@ impl Voter {
 
     /// From this moment on the claim blocks rivals and is reported, be it on disk or not.
     fn accept(&mut self, now: Instant, group: GroupId, claim: &Claim, lease: Duration) {
-        let Some(slot) = self.slot(group) else { return };
-        slot.promised = slot.promised.max(Some(claim.ballot));
-        slot.accepted = Some(claim.clone());
-        slot.released &= breakage::is(Breakage::ReleaseStays);
-        slot.unlisted = false;
-        slot.until = slot.until.max(now + lease);
+        self.change(group, |slot| {
+            slot.promised = slot.promised.max(Some(claim.ballot));
+            slot.accepted = Some(claim.clone());
+            slot.released &= breakage::is(Breakage::ReleaseStays);
+            slot.unlisted = false;
+            slot.unsynced = claim.durable;
+            slot.until = slot.until.max(now + lease);
+        });
     }
 
     /// A write of the ledger has ended: the accepts that it made durable, to be answered now. Only those whose ballot is
@@ -256,6 +314,12 @@ impl Voter {
             self.accept(now, group, &claim, lease);
             self.unanswered.push((group, claim.ballot, claim.version));
         }
+        let on_disk = |(group, slot): (&GroupId, &Slot)| {
+            let claim = slot.accepted.as_ref().filter(|_| slot.unsynced)?;
+            ledger.has(*group, claim).then_some(*group)
+        };
+        let on_disk: Vec<GroupId> = self.slots.iter().filter_map(on_disk).collect();
+        on_disk.into_iter().for_each(|group| self.change(group, |slot| slot.unsynced = false));
         let (ready, waiting): (Vec<_>, Vec<_>) =
             core::mem::take(&mut self.unanswered).into_iter().partition(|(group, ballot, version)| {
                 let accepted = self.slots.get(group).and_then(|slot| slot.accepted.as_ref());
@@ -281,51 +345,43 @@ impl Voter {
         }
         let Some(slot) = self.slot(group) else { return };
         let unbound = breakage::is(Breakage::ReleaseEndsAnyBallot);
-        match &mut slot.accepted {
-            Some(accepted) if accepted.ballot == claim.ballot => {
-                if claim.version > accepted.version {
-                    *accepted = claim.clone();
-                }
+        let accepted = match slot.accepted {
+            Some(accepted) if accepted.ballot == claim.ballot && claim.version <= accepted.version => {
+                accepted
             }
             Some(accepted) if accepted.ballot > claim.ballot => {
                 if !(unbound && accepted.owner() == claim.owner()) {
                     return;
                 }
+                accepted
             }
-            accepted => *accepted = Some(claim.clone()),
-        }
-        slot.released = true;
-        // What is released is newer than what was promised, or the promise is: either way nothing older comes after.
-        slot.promised = slot.promised.max(Some(claim.ballot));
+            _ => claim.clone(),
+        };
         if claim.durable {
-            let report = Report { accepted: slot.accepted.clone(), released: true };
-            ledger.keep(group, report);
+            ledger.keep(group, Report { accepted: Some(accepted.clone()), released: true });
         }
+        self.change(group, |slot| {
+            slot.accepted = Some(accepted);
+            slot.released = true;
+            // What is released is newer than what was promised, or the promise is: either way nothing older comes after.
+            slot.promised = slot.promised.max(Some(claim.ballot));
+        });
     }
 
     /// A node lives in this generation, and has swept what its earlier lives left: their claims are released, each
     /// exactly as it stands here.
     pub fn swept(&mut self, ledger: &mut Ledger, owner: MemberIndex, generation: u64) {
-        for (group, slot) in &mut self.slots {
-            let Some(claim) = &slot.accepted else { continue };
-            if claim.owner() == owner && claim.generation < generation && !slot.released {
-                slot.released = true;
-                if claim.durable {
-                    ledger.keep(*group, Report { accepted: Some(claim.clone()), released: true });
-                }
+        let left = |(group, slot): (&GroupId, &Slot)| {
+            let claim = slot.accepted.as_ref().filter(|_| !slot.released)?;
+            (claim.owner() == owner && claim.generation < generation).then(|| (*group, claim.clone()))
+        };
+        let left: Vec<(GroupId, Claim)> = self.slots.iter().filter_map(left).collect();
+        for (group, claim) in left {
+            self.change(group, |slot| slot.released = true);
+            if claim.durable {
+                ledger.keep(group, Report { accepted: Some(claim), released: true });
             }
         }
-    }
-
-    /// The groups of which this voter holds a confirmed, unreleased claim of this life of the node, with no higher
-    /// promise, as the node lists them.
-    fn list_of(&self, owner: MemberIndex, generation: u64) -> impl Iterator<Item = (GroupId, &Slot, &Claim)> {
-        self.slots.iter().filter_map(move |(group, slot)| {
-            let claim = slot.accepted.as_ref()?;
-            let its = claim.owner() == owner && claim.generation == generation && claim.is_confirmed();
-            let grantable = !slot.released && self.promised(slot) <= claim.ballot;
-            (its && grantable && !slot.unlisted).then_some((*group, slot, claim))
-        })
     }
 
     /// A beat of an owner: if its list is ours, every claim in it is granted for another lease. Tells whether the list
@@ -349,33 +405,21 @@ impl Voter {
         if !self.votes(now) || !ledger.admits_lease(lease) {
             return false;
         }
-        !self.grant(now, ledger, owner)
+        !self.grant(now, owner)
     }
 
-    /// Grants the newest beat of this owner if its list is ours.
-    fn grant(&mut self, now: Instant, ledger: &Ledger, owner: MemberIndex) -> bool {
-        let Some(heard) = self.heard.get(&owner) else { return false };
-        let (generation, digest, lease) = (heard.generation, heard.digest, heard.lease);
-        let list: Vec<GroupId> = self
-            .list_of(owner, generation)
-            .filter(|(group, _, claim)| !claim.durable || ledger.has(*group, claim))
-            .map(|(group, ..)| group)
-            .collect();
-        let ours = Digest::of(
-            list.iter().filter_map(|group| Some((*group, self.slots.get(group)?.accepted.as_ref()?.ballot))),
-        );
-        if ours != digest {
+    /// Grants the newest beat of this owner if its list is ours: no more is looked at than the two digests.
+    fn grant(&mut self, now: Instant, owner: MemberIndex) -> bool {
+        let Some(heard) = self.heard.get_mut(&owner) else { return false };
+        let list = self.lists.get_mut(&(owner, heard.generation));
+        if list.as_ref().map_or(Digest::default(), |list| list.digest) != heard.digest {
             return false;
         }
-        for group in list {
-            if let Some(slot) = self.slots.get_mut(&group) {
-                slot.until = slot.until.max(now + lease);
-            }
+        if let Some(list) = list {
+            list.until = list.until.max(now + heard.lease);
         }
-        if let Some(heard) = self.heard.get_mut(&owner) {
-            heard.granted = true;
-            heard.disputed.clear();
-        }
+        heard.granted = true;
+        heard.disputed.clear();
         true
     }
 
@@ -394,18 +438,22 @@ impl Voter {
         }
         let listed: BTreeMap<GroupId, Ballot> =
             entries.iter().map(|(group, claim)| (*group, claim.ballot)).collect();
-        for (group, slot) in &mut self.slots {
-            if let Some(claim) = slot.accepted.as_ref().filter(|claim| claim.owner() == owner) {
-                slot.unlisted = listed.get(group) != Some(&claim.ballot);
-            }
-        }
+        let relisted = |(group, slot): (&GroupId, &Slot)| {
+            let claim = slot.accepted.as_ref().filter(|claim| claim.owner() == owner)?;
+            let unlisted = listed.get(group) != Some(&claim.ballot);
+            (slot.unlisted != unlisted).then_some((*group, unlisted))
+        };
+        let relisted: Vec<(GroupId, bool)> = self.slots.iter().filter_map(relisted).collect();
+        relisted
+            .into_iter()
+            .for_each(|(group, unlisted)| self.change(group, |slot| slot.unlisted = unlisted));
         let mut disputed = Vec::new();
         for (group, claim) in entries {
             if claim.owner() != owner || claim.generation != generation || !claim.is_confirmed() {
                 continue;
             }
             let admitted = ledger.admits_round(claim.ballot.round);
-            let Some(slot) = self.slot(*group).map(|slot| slot.clone()) else { continue };
+            let Some(slot) = self.slot(*group) else { continue };
             let promised = self.promised(&slot);
             let accepted = slot.accepted.as_ref();
             let is_same = accepted.is_some_and(|accepted| accepted.ballot == claim.ballot);
@@ -424,7 +472,7 @@ impl Voter {
             heard.disputed = disputed;
         }
         if !self.heard.get(&owner).is_some_and(|heard| heard.granted) {
-            self.grant(now, ledger, owner);
+            self.grant(now, owner);
         }
     }
 
@@ -451,6 +499,6 @@ impl Voter {
     #[must_use]
     pub fn holder(&self, group: GroupId) -> Option<(&Claim, Instant)> {
         let slot = self.slots.get(&group).filter(|slot| !slot.released)?;
-        Some((slot.accepted.as_ref()?, slot.until))
+        Some((slot.accepted.as_ref()?, self.until(slot)))
     }
 }

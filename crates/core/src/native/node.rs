@@ -6,11 +6,10 @@
 //! first, before the next event; wake it with [`Event::Tick`] no later than [`Node::deadline`].
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     format,
     string::String,
     sync::Arc,
-    vec,
     vec::Vec,
 };
 use core::fmt;
@@ -141,10 +140,6 @@ mod report;
 struct Peer {
     watch: Watch,
     generation: u64,
-    /// Since when it has been heard without a break.
-    since: Instant,
-    standby: bool,
-    unable: Vec<GroupIndex>,
     config: Option<u64>,
     /// Its lease is not ours: nothing that it says of claims counts.
     refused: bool,
@@ -160,13 +155,18 @@ pub struct Node {
     config: u64,
     now: Instant,
     ids: Vec<GroupId>,
+    index: BTreeMap<GroupId, GroupIndex>,
     member: Member,
     /// By member; ours is never heard.
     peers: Vec<Peer>,
+    /// What ownership asks of them; of witnesses, too, although nobody asks.
+    views: Vec<NodeView>,
     ownership: Ownership,
     groups: Groups,
-    /// By group: the gate is meant to be open, and the lease that it was told.
-    gates: Vec<(bool, Option<GateLease>)>,
+    /// The groups whose gates are meant to be open, and the leases that these were told.
+    gates: BTreeMap<GroupIndex, Option<GateLease>>,
+    /// The groups of which something cannot be stopped.
+    stuck: BTreeSet<GroupIndex>,
     next_beat: Instant,
     /// Something changed that matters for who should own what.
     stirred: bool,
@@ -201,23 +201,27 @@ impl Node {
         let peer = || Peer {
             watch: Watch::new(now, timing.silent),
             generation: 0,
-            since: now,
-            standby: false,
-            unable: Vec::new(),
             config: None,
             refused: false,
             differences: Vec::new(),
         };
+        let ids: Vec<GroupId> = plan.groups.iter().map(|group| GroupId::of(&group.name)).collect();
+        let members = 0..plan.nodes.len() + plan.witnesses.len();
+        let view =
+            |member: usize| NodeView { up: member == usize::from(me.0), since: now, ..NodeView::default() };
         let mut node = Self {
             me,
             config: plan.digest().short(),
             now,
-            ids: plan.groups.iter().map(|group| GroupId::of(&group.name)).collect(),
+            index: ids.iter().enumerate().map(|(index, id)| (*id, GroupIndex(index))).collect(),
+            ids,
             member: Member::new(now, settings, identity.ledger),
-            peers: (0..plan.nodes.len() + plan.witnesses.len()).map(|_| peer()).collect(),
+            peers: members.clone().map(|_| peer()).collect(),
+            views: members.map(view).collect(),
             ownership: Ownership::new(&plan, identity.seed),
             groups: Groups::new(plan.specs(), &identity.stuck),
-            gates: vec![(false, None); plan.groups.len()],
+            gates: BTreeMap::new(),
+            stuck: BTreeSet::new(),
             next_beat: now,
             stirred: true,
             is_heard: false,
@@ -269,8 +273,7 @@ impl Node {
     pub fn deadline(&self) -> Instant {
         let peers = self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0));
         let watches = peers.filter_map(|(_, peer)| peer.watch.deadline());
-        let ownership = self.with_view(|ownership, view| ownership.deadline(view));
-        let others = [self.member.deadline(), self.groups.deadline(), ownership];
+        let others = [self.member.deadline(), self.groups.deadline(), self.ownership.deadline()];
         let passed = self.passed.values().copied();
         watches.chain(others.into_iter().flatten()).chain(passed).fold(self.next_beat, Instant::min)
     }
@@ -338,10 +341,7 @@ impl Node {
         if now >= self.next_beat {
             self.beat();
         }
-        let due = self.with_view(|ownership, view| ownership.deadline(view)).is_some_and(|at| at <= now);
-        if due || core::mem::take(&mut self.stirred) {
-            self.change_ownership(Ownership::tick);
-        }
+        self.stirred |= self.ownership.deadline().is_some_and(|at| at <= now);
     }
 
     fn watch_peers(&mut self) {
@@ -351,7 +351,9 @@ impl Node {
                 continue;
             }
             let silence = now.since(self.peers[index].watch.heard());
-            match self.peers[index].watch.elapse(now) {
+            let sign = self.peers[index].watch.elapse(now);
+            self.views[index].up = self.peers[index].watch.state().is_up();
+            match sign {
                 Some(Sign::DeadElapsed) => {
                     self.stirred = true;
                     let text = format!("{} is silent", self.name(index));
@@ -374,18 +376,16 @@ impl Node {
         }
         let claims = self.member.beat(self.now);
         let now = self.now;
-        let starting = |group: &GroupIndex| {
-            let held = self.member.claimant().and_then(|claimant| claimant.held(now, self.ids[group.0]));
-            held.is_some() && self.groups.phase(*group) != Phase::Running
+        let held = self.member.claimant().into_iter().flat_map(|claimant| claimant.holds(now));
+        let runs = |id: &GroupId| {
+            self.index.get(id).is_some_and(|group| self.groups.phase(*group) == Phase::Running)
         };
-        let id = |group: GroupIndex| self.ids[group.0];
-        let groups = (0..self.plan.groups.len()).map(GroupIndex);
         let beat = Beat {
             claims,
             config: self.config,
             standby: self.ownership.is_standby(),
-            starting: groups.filter(starting).map(id).take(BEAT_LIST_MAX).collect(),
-            unable: self.unable().map(id).take(BEAT_LIST_MAX).collect(),
+            starting: held.map(|(id, _)| id).filter(|id| !runs(id)).take(BEAT_LIST_MAX).collect(),
+            unable: self.unable().map(|group| self.ids[group.0]).take(BEAT_LIST_MAX).collect(),
         };
         self.send(To::All, Word::Beat(beat));
     }
@@ -393,8 +393,7 @@ impl Node {
     /// What must not be given to this node now: it could not be run here, or what an earlier ownership left here cannot be
     /// stopped.
     fn unable(&self) -> impl Iterator<Item = GroupIndex> {
-        let stuck = (0..self.ids.len()).map(GroupIndex).filter(|group| self.groups.is_stuck(*group));
-        self.ownership.unable(self.now).chain(stuck)
+        self.ownership.unable(self.now).chain(self.stuck.iter().copied())
     }
 
     // ---- what others say -------------------------------------------------
@@ -407,12 +406,13 @@ impl Node {
             return;
         }
         if generation > peer.generation || !peer.watch.state().is_up() {
-            peer.since = now;
+            self.views[usize::from(from.0)].since = now;
             self.stirred = true;
         }
         peer.generation = generation;
         peer.watch.hear(now, timing.late, timing.silent);
         peer.watch.note(Sign::Settled);
+        self.views[usize::from(from.0)].up = peer.watch.state().is_up();
         let refused = peer.refused;
         match word {
             Word::Beat(beat) => self.heard_beat(from, generation, set, beat),
@@ -444,9 +444,10 @@ impl Node {
         let unable: Vec<GroupIndex> = beat.unable.iter().filter_map(|id| self.index(*id)).collect();
         let ours = self.plan.timing.lease;
         let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
-        self.stirred |= peer.standby != beat.standby || peer.unable != unable;
-        peer.standby = beat.standby;
-        peer.unable = unable;
+        let view = &mut self.views[usize::from(from.0)];
+        self.stirred |= view.standby != beat.standby || view.unable != unable;
+        view.standby = beat.standby;
+        view.unable = unable;
         let is_new = peer.config.replace(beat.config) != Some(beat.config);
         let theirs = beat.claims.lease;
         let was_refused = core::mem::replace(&mut peer.refused, theirs != ours);
@@ -498,24 +499,26 @@ impl Node {
         match order {
             Order::Move(group, to) => self.order_move(id, group, to),
             Order::Standby => {
-                self.change_ownership(Ownership::standby);
+                self.change_ownership(|ownership, _| ownership.standby());
                 self.answer(id, done("everything that another node may run is handed over"));
             }
             Order::Online => {
-                self.change_ownership(Ownership::online);
+                self.change_ownership(|ownership, _| ownership.online());
                 self.answer(id, done("this node takes part again"));
             }
             Order::Maintenance(on) => {
-                self.change_ownership(|ownership, view| ownership.maintain(view, on));
+                self.change_ownership(|ownership, _| ownership.maintain(on));
                 self.freeze_groups();
                 self.answer(id, done(if on { "nothing is moved any more" } else { "maintenance is over" }));
             }
             Order::Freeze(group, on) => {
-                self.change_ownership(|ownership, view| ownership.freeze(view, group, on));
+                self.change_ownership(|ownership, _| ownership.freeze(group, on));
                 self.freeze_groups();
                 self.answer(id, done(if on { "the group is frozen" } else { "the group is free again" }));
             }
-            Order::Leave => self.change_ownership(|ownership, view| ownership.leave(view, Some(id))),
+            Order::Leave => {
+                self.change_ownership(|ownership, _| ownership.leave(Some(id)));
+            }
         }
     }
 
@@ -552,32 +555,18 @@ impl Node {
 
     fn change_ownership(&mut self, change: impl FnOnce(&mut Ownership, &View<'_>)) {
         let Some(me) = self.node() else { return };
-        let nodes = self.node_views();
-        let phases = self.phases();
         let view = View {
             now: self.now,
             plan: &self.plan,
             me,
             member: &self.member,
             ids: &self.ids,
-            nodes: &nodes,
-            phases: &phases,
+            index: &self.index,
+            nodes: &self.views[..self.plan.nodes.len()],
+            groups: &self.groups,
         };
+        self.stirred = true;
         change(&mut self.ownership, &view);
-    }
-
-    fn with_view<T>(&self, look: impl FnOnce(&Ownership, &View<'_>) -> Option<T>) -> Option<T> {
-        let me = self.node()?;
-        let view = View {
-            now: self.now,
-            plan: &self.plan,
-            me,
-            member: &self.member,
-            ids: &self.ids,
-            nodes: &[],
-            phases: &[],
-        };
-        look(&self.ownership, &view)
     }
 
     fn node(&self) -> Option<NodeIndex> {
@@ -585,20 +574,6 @@ impl Node {
             plan::Member::Node(node) => Some(node),
             plan::Member::Witness(_) => None,
         }
-    }
-
-    fn node_views(&self) -> Vec<NodeView> {
-        let view = |(index, peer): (usize, &Peer)| NodeView {
-            up: index == usize::from(self.me.0) || peer.watch.state().is_up(),
-            since: peer.since,
-            standby: peer.standby,
-            unable: peer.unable.clone(),
-        };
-        self.peers[..self.plan.nodes.len()].iter().enumerate().map(view).collect()
-    }
-
-    fn phases(&self) -> Vec<Phase> {
-        (0..self.plan.groups.len()).map(|group| self.groups.phase(GroupIndex(group))).collect()
     }
 
     /// Carries what one part said to the others until all of them rest.
@@ -611,18 +586,23 @@ impl Node {
                 self.change_ownership(|ownership, view| ownership.noticed(view, &notice));
             } else if let Some(news) = self.groups.news() {
                 self.change_ownership(|ownership, view| match news {
-                    News::Started(group) => ownership.started(view, group),
+                    News::Started(group) => ownership.started(group),
                     News::Failed(group) => ownership.failed(view, group),
                     News::Restarting(_) => {}
                     News::Stopped(group) => ownership.stopped(view, group),
                     News::Stuck(group) => ownership.stuck(view, group),
                 });
+            } else if core::mem::take(&mut self.stirred) {
+                self.change_ownership(Ownership::tick);
+                self.stirred = false;
             } else {
                 break;
             }
         }
         self.tell_running();
-        self.tell_gates();
+        if self.member.take_changed() {
+            self.tell_gates();
+        }
         if let Some(durable) = self.member.write() {
             self.hands.push_back(action::Action::Write(durable));
         }
@@ -631,11 +611,7 @@ impl Node {
         for Envelope { to, message } in self.member.take_out() {
             self.send(to, Word::Claims(message));
         }
-        let has_left = self.with_view(|ownership, view| {
-            let phases = self.phases();
-            Some(ownership.has_left(&View { phases: &phases, ..*view }))
-        });
-        if has_left == Some(true) && !self.left {
+        if !self.left && self.ownership.is_leaving() && self.owns_and_runs_nothing() {
             self.left = true;
             self.out.push_back(Action::Hands(action::Action::Exit {
                 clean: true,
@@ -654,14 +630,15 @@ impl Node {
                 self.stirred = true;
             }
             Step::Start(group, epoch) => {
-                self.gates[group.0].0 = true;
+                self.gates.entry(group).or_default();
                 self.tell_gates();
                 self.groups.want_under(group, Some(epoch.into()), &mut self.hands);
             }
             Step::Stop(group) => {
                 // Shut before anything stops: nobody is answered by half a service.
-                self.gates[group.0].0 = false;
-                self.tell_gates();
+                if self.gates.remove(&group).flatten().is_some() {
+                    self.hands.push_back(action::Action::Gate { group, lease: None });
+                }
                 let lost = self.member.claimant().is_none_or(|c| c.held(now, self.ids[group.0]).is_none());
                 if lost {
                     // Another node will run it: not even a frozen group may go on.
@@ -684,32 +661,43 @@ impl Node {
     }
 
     fn tell_running(&mut self) {
-        for group in (0..self.ids.len()).map(GroupIndex) {
+        for group in self.groups.changed() {
             let runs = self.groups.phase(group) != Phase::Stopped;
             self.member.set_running(self.ids[group.0], runs);
+            if self.groups.is_stuck(group) {
+                self.stuck.insert(group);
+            } else {
+                self.stuck.remove(&group);
+            }
         }
     }
 
     /// The gates follow the leases, as long as the groups are meant to run.
     fn tell_gates(&mut self) {
-        for (index, (open, told)) in self.gates.iter_mut().enumerate() {
-            let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[index]));
-            let lease = held.filter(|_| *open).map(|held| GateLease {
+        for (group, told) in &mut self.gates {
+            let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
+            let lease = held.map(|held| GateLease {
                 until: held.until,
                 sent: self.member.settings().lease.sent(held.until),
                 ballot: held.claim.ballot,
             });
             if lease != *told {
                 *told = lease;
-                self.hands.push_back(action::Action::Gate { group: GroupIndex(index), lease });
+                self.hands.push_back(action::Action::Gate { group: *group, lease });
             }
         }
+    }
+
+    fn owns_and_runs_nothing(&self) -> bool {
+        let owns = self.member.claimant().is_some_and(|claimant| claimant.holds(self.now).next().is_some());
+        let runs = |group: usize| self.groups.phase(GroupIndex(group)) != Phase::Stopped;
+        !owns && !(0..self.ids.len()).any(runs)
     }
 
     // ---- small things ----------------------------------------------------
 
     fn index(&self, id: GroupId) -> Option<GroupIndex> {
-        self.ids.iter().position(|other| *other == id).map(GroupIndex)
+        self.index.get(&id).copied()
     }
 
     fn name(&self, member: usize) -> alloc::borrow::Cow<'_, str> {

@@ -12,7 +12,12 @@
 //!
 //! A planned move names its successor in the release: it claims at once, and nobody waits for a lease.
 
-use alloc::{collections::VecDeque, format, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format,
+    string::String,
+    vec::Vec,
+};
 
 use super::{
     placement::{self, Scene},
@@ -22,7 +27,7 @@ use crate::{
     action::Answer,
     claims::{Ballot, GroupId, Member, MemberIndex, News, Notice},
     event::OrderId,
-    group::Phase,
+    group::{Groups, Phase},
     note::Level,
     plan::{GroupIndex, NodeIndex},
     time::{Duration, Instant},
@@ -74,10 +79,12 @@ pub struct View<'a> {
     pub member: &'a Member,
     /// The groups as the voters know them, in the order of the plan.
     pub ids: &'a [GroupId],
+    /// Where in that order each is.
+    pub index: &'a BTreeMap<GroupId, GroupIndex>,
     /// By node.
     pub nodes: &'a [NodeView],
-    /// Where each group is here.
-    pub phases: &'a [Phase],
+    /// What runs here.
+    pub groups: &'a Groups,
 }
 
 /// Who owns a group.
@@ -122,7 +129,7 @@ impl View<'_> {
     }
 
     fn at_rest(&self, group: GroupIndex) -> bool {
-        self.phases[group.0] == Phase::Stopped
+        self.groups.phase(group) == Phase::Stopped
     }
 }
 
@@ -151,8 +158,6 @@ struct Desk {
     giving: Option<Giving>,
     /// Its claim is being given back.
     released: bool,
-    /// It could not be run here, until then.
-    unable: Option<Instant>,
     /// Released to us by name: the next turn is ours.
     named: bool,
     /// A person wants nothing to be done to it.
@@ -163,6 +168,10 @@ struct Desk {
 #[derive(Debug)]
 pub struct Ownership {
     desks: Vec<Desk>,
+    /// What could not be run here, and until when it is not tried again.
+    unable: BTreeMap<GroupIndex, Instant>,
+    /// When [`Self::tick`] has something to do, as of the last one.
+    next: Option<Instant>,
     standby: bool,
     maintenance: bool,
     /// Nothing is claimed before the links are tested.
@@ -180,6 +189,8 @@ impl Ownership {
     pub fn new(plan: &Plan, seed: u64) -> Self {
         Self {
             desks: plan.groups.iter().map(|_| Desk::default()).collect(),
+            unable: BTreeMap::new(),
+            next: None,
             standby: false,
             maintenance: false,
             waits_for_links: false,
@@ -206,51 +217,40 @@ impl Ownership {
         self.waits_for_links = wait;
     }
 
+    /// Whether everything is to be given up, after [`Self::leave`].
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
     /// What could not be run here, and is not tried again yet.
     pub fn unable(&self, now: Instant) -> impl Iterator<Item = GroupIndex> {
-        let desks = self.desks.iter().enumerate();
-        desks
-            .filter(move |(_, desk)| desk.unable.is_some_and(|until| until > now))
-            .map(|(index, _)| GroupIndex(index))
+        self.unable.iter().filter(move |(_, until)| **until > now).map(|(group, _)| *group)
     }
 
-    /// Whether everything is given up, after [`Self::leave`].
+    /// When [`Self::tick`] has something to do. Whatever else is asked or told of here wants one, too, before this holds
+    /// again: one for many, if they come together.
     #[must_use]
-    pub fn has_left(&self, view: &View<'_>) -> bool {
-        let gone = |group| view.holds(group).is_none() && view.at_rest(group);
-        self.leaving.is_some() && (0..self.desks.len()).map(GroupIndex).all(gone)
-    }
-
-    /// When [`Self::tick`] has something to do.
-    #[must_use]
-    pub fn deadline(&self, view: &View<'_>) -> Option<Instant> {
-        let turns = (0..self.desks.len()).filter_map(|index| {
-            let desk = &self.desks[index];
-            view.holds(GroupIndex(index)).is_none().then_some(desk.not_before)
-        });
-        let unable = self.desks.iter().filter_map(|desk| desk.unable);
-        turns.chain(unable).filter(|at| *at > view.now).min()
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.next
     }
 
     // ---- what a person asks for ------------------------------------------
 
     /// Everything is handed over, and nothing is taken, until [`Self::online`].
-    pub fn standby(&mut self, view: &View<'_>) {
+    pub const fn standby(&mut self) {
         self.standby = true;
-        self.tick(view);
     }
 
     /// Takes part again; what could not be run here is tried again.
-    pub fn online(&mut self, view: &View<'_>) {
+    pub fn online(&mut self) {
         self.standby = false;
-        self.desks.iter_mut().for_each(|desk| desk.unable = None);
-        self.tick(view);
+        self.unable.clear();
     }
 
     /// Nothing is started, stopped or moved; everything is watched.
-    pub fn maintain(&mut self, view: &View<'_>, on: bool) {
+    pub const fn maintain(&mut self, on: bool) {
         self.maintenance = on;
-        self.tick(view);
     }
 
     /// Whether nothing is done to this group, by its own word or everywhere.
@@ -260,15 +260,13 @@ impl Ownership {
     }
 
     /// Nothing is done to this group.
-    pub fn freeze(&mut self, view: &View<'_>, group: GroupIndex, on: bool) {
+    pub fn freeze(&mut self, group: GroupIndex, on: bool) {
         self.desks[group.0].frozen = on;
-        self.tick(view);
     }
 
     /// Hands everything over for good.
-    pub fn leave(&mut self, view: &View<'_>, order: Option<OrderId>) {
+    pub const fn leave(&mut self, order: Option<OrderId>) {
         self.leaving = Some(order);
-        self.tick(view);
     }
 
     /// Hands a group of ours to a node, or to the best.
@@ -317,12 +315,12 @@ impl Ownership {
 
     /// News of the claims.
     pub fn noticed(&mut self, view: &View<'_>, notice: &Notice) {
-        let index = |id: &GroupId| view.ids.iter().position(|other| other == id).map(GroupIndex);
+        let index = |id: &GroupId| view.index.get(id).copied();
         match notice {
             Notice::Own(News::Gained(id, epoch)) => {
                 let Some(group) = index(id) else { return };
                 let desk = &mut self.desks[group.0];
-                *desk = Desk { unable: desk.unable, frozen: desk.frozen, ..Desk::default() };
+                *desk = Desk { frozen: desk.frozen, ..Desk::default() };
                 let text = format!("is ours under epoch {}.{}", epoch.round, epoch.node.0);
                 self.note(Level::Info, Some(group), text);
             }
@@ -353,7 +351,6 @@ impl Ownership {
                 desk.not_before = if others_turn { view.now + view.plan.timing.rank_step } else { view.now };
             }
         }
-        self.tick(view);
     }
 
     /// The voters said no: not before the grant that stands against us ends, and not at the same moment as a rival.
@@ -373,14 +370,13 @@ impl Ownership {
     }
 
     /// All of the group runs.
-    pub fn started(&mut self, view: &View<'_>, group: GroupIndex) {
+    pub fn started(&mut self, group: GroupIndex) {
         self.note(Level::Info, Some(group), "runs here".into());
-        self.tick(view);
     }
 
     /// It could not be started, or failed too often, and was stopped or is being stopped: another node's turn.
     pub fn failed(&mut self, view: &View<'_>, group: GroupIndex) {
-        self.desks[group.0].unable = Some(view.now + UNABLE);
+        self.unable.insert(group, view.now + UNABLE);
         let text = format!("could not be run here; not tried again on this node for {} s", UNABLE.as_secs());
         self.note(Level::Error, Some(group), text);
         if view.holds(group).is_some() && self.desks[group.0].giving.is_none() {
@@ -392,13 +388,11 @@ impl Ownership {
         if view.at_rest(group) {
             self.came_to_rest(view, group);
         }
-        self.tick(view);
     }
 
     /// Nothing of it runs here any more.
     pub fn stopped(&mut self, view: &View<'_>, group: GroupIndex) {
         self.came_to_rest(view, group);
-        self.tick(view);
     }
 
     /// It cannot be stopped: what was to be handed over stays.
@@ -438,25 +432,28 @@ impl Ownership {
 
     /// Time has passed, or something changed: whatever is due is done.
     pub fn tick(&mut self, view: &View<'_>) {
+        self.unable.retain(|_, until| *until > view.now);
         self.rank(view);
-        for index in 0..self.desks.len() {
-            let group = GroupIndex(index);
-            self.desks[index].unable.take_if(|until| *until <= view.now);
-            if self.maintenance || self.desks[index].frozen {
+        let mut next = self.unable.values().min().copied();
+        for group in (0..self.desks.len()).map(GroupIndex) {
+            if self.is_frozen(group) {
                 continue;
             }
-            if view.holds(group).is_some() {
-                self.look_at_own(view, group);
+            let later = if view.holds(group).is_some() {
+                self.look_at_own(view, group)
             } else {
                 self.look_at_other(view, group);
-            }
+                Some(self.desks[group.0].not_before)
+            };
+            next = next.into_iter().chain(later.filter(|at| *at > view.now)).min();
         }
+        self.next = next;
     }
 
-    /// A group of ours: does it run, and should it be here?
-    fn look_at_own(&mut self, view: &View<'_>, group: GroupIndex) {
+    /// A group of ours: does it run, and should it be here? When to look again.
+    fn look_at_own(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
         if self.desks[group.0].giving.is_some() || self.desks[group.0].released {
-            return;
+            return None;
         }
         if self.is_standby() {
             // What nobody else may run stays where it is, unless we leave: then it must stop all the same.
@@ -464,18 +461,18 @@ impl Ownership {
                 self.desks[group.0].giving = Some(Giving { to: None, order: None });
                 self.stop(view, group);
             }
-            return;
+            return None;
         }
-        if view.at_rest(group) && self.desks[group.0].unable.is_none() {
+        if view.at_rest(group) && !self.unable.contains_key(&group) {
             self.start(view, group);
         }
-        if let Failback::After(healthy) = view.plan.groups[group.0].failback
-            && view.phases[group.0] == Phase::Running
-            && let Some(better) = self.better_place(view, group)
-            && view.now.since(view.nodes[better.0].since) >= healthy
-        {
+        let Failback::After(healthy) = view.plan.groups[group.0].failback else { return None };
+        let better = self.better_place(view, group).filter(|_| view.groups.phase(group) == Phase::Running)?;
+        let at = view.nodes[better.0].since + healthy;
+        if at <= view.now {
             self.give(view, group, Some(better), None);
         }
+        Some(at)
     }
 
     /// A preferred node that is above us in the ranking.
@@ -487,7 +484,7 @@ impl Ownership {
 
     fn start(&mut self, view: &View<'_>, group: GroupIndex) {
         let runs = |other: GroupIndex| match view.owner(other) {
-            Some(Owner::Us) => view.phases[other.0] == Phase::Running,
+            Some(Owner::Us) => view.groups.phase(other) == Phase::Running,
             owner => owner.is_some(),
         };
         if let Some(epoch) = view.holds(group)
@@ -529,7 +526,12 @@ impl Ownership {
         let free_since = *desk.free_since.get_or_insert(view.now);
         let named = desk.named;
         let not_before = desk.not_before;
-        if claiming || desk.lapsed || desk.unable.is_some() || self.is_standby() || not_before > view.now {
+        if claiming
+            || desk.lapsed
+            || self.unable.contains_key(&group)
+            || self.is_standby()
+            || not_before > view.now
+        {
             return;
         }
         if !view.at_rest(group) {

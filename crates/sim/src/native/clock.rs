@@ -2,6 +2,8 @@
 
 use locum_core::time::Instant;
 
+const BILLION: u64 = 1_000_000_000;
+
 /// One clock. True time is the world's, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -26,9 +28,12 @@ impl Clock {
         if self.stands {
             return Instant::from_nanos(self.shown);
         }
-        let passed = i128::from(now.saturating_sub(self.since));
-        let shown = passed + passed * i128::from(self.drift) / 1_000_000_000;
-        Instant::from_nanos(self.shown + u64::try_from(shown).unwrap_or(0))
+        let passed = now.saturating_sub(self.since);
+        // Whole seconds apart from the rest, so that nothing overflows.
+        let (seconds, rest) = (passed / BILLION, passed % BILLION);
+        let more = (seconds * self.drift.unsigned_abs()) + rest * self.drift.unsigned_abs() / BILLION;
+        let ahead = self.shown + passed;
+        Instant::from_nanos(if self.drift < 0 { ahead - more } else { ahead + more })
     }
 
     /// The first true time at which it shows so much or more, if it goes on as it does.
@@ -38,8 +43,9 @@ impl Clock {
         if self.stands {
             return u64::MAX;
         }
-        let passed = i128::from(left) * 1_000_000_000 / (1_000_000_000 + i128::from(self.drift));
-        let mut when = self.since.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX));
+        let rate = BILLION.saturating_add_signed(self.drift);
+        let seconds = (left / rate).saturating_mul(BILLION);
+        let mut when = self.since.saturating_add(seconds).saturating_add(left % rate * BILLION / rate);
         while self.at(when) < shows {
             when += 1;
         }

@@ -100,12 +100,23 @@ impl Tale {
     /// # Errors
     /// What must never be, or that at the end some group does not run exactly once; with the last lines of the log.
     pub fn play(&self) -> Result<Counts, String> {
-        // A mind that panics is a fault like any other, and wants its seed printed, too.
-        panic::catch_unwind(|| self.try_play()).unwrap_or_else(|_| Err("a panic (see above)".into()))
+        // The log is only written when somebody will read it: what fails once fails again.
+        self.try_play(false).or_else(|_| self.try_play(true))
     }
 
-    fn try_play(&self) -> Result<Counts, String> {
-        let mut world = World::new(&self.toml, self.seed, self.founded, self.is_unruly);
+    fn fails(&self) -> bool {
+        self.try_play(false).is_err()
+    }
+
+    fn try_play(&self, logs: bool) -> Result<Counts, String> {
+        // A mind that panics is a fault like any other, and wants its seed printed, too.
+        panic::catch_unwind(|| {
+            self.play_in(World::new(&self.toml, self.seed, self.founded, self.is_unruly, logs))
+        })
+        .unwrap_or_else(|_| Err("a panic (see above)".into()))
+    }
+
+    fn play_in(&self, mut world: World) -> Result<Counts, String> {
         let mut counts = Counts { tales: 1, ..Counts::default() };
         for step in self.steps.iter().copied().chain(self.heal()) {
             if let Step::Wait(millis) = step {
@@ -134,7 +145,7 @@ impl Tale {
     #[must_use]
     pub fn shortened(&self) -> Self {
         let with = |steps: &[Step]| Self { steps: steps.to_vec(), ..self.clone() };
-        with(&shortened(&self.steps, |steps| with(steps).play().is_err()))
+        with(&shortened(&self.steps, |steps| with(steps).fails()))
     }
 
     /// The tale for people.
@@ -157,7 +168,10 @@ impl Tale {
 /// The report.
 pub fn check(seed: u64) -> Result<Counts, String> {
     let tale = Tale::of(seed);
-    let Err(first) = tale.play() else { return tale.play() };
+    let first = match tale.play() {
+        Ok(counts) => return Ok(counts),
+        Err(first) => first,
+    };
     let short = tale.shortened();
     let text = short.play().err().unwrap_or(first);
     Err(format!("seed {seed} fails: {text}\n--- shortened:\n{}", short.text()))

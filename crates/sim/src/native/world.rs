@@ -3,7 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
-    fmt::Write as _,
+    fmt::{self, Write as _},
     rc::Rc,
     sync::Arc,
 };
@@ -147,16 +147,18 @@ pub struct World {
     pub takeovers: u64,
     orders: u64,
     log: VecDeque<String>,
+    logs: bool,
     fault: Option<String>,
 }
 
 impl World {
-    /// A cluster that has just been switched on. `founded`: its members have files.
+    /// A cluster that has just been switched on. `founded`: its members have files. `logs`: somebody
+    /// will want to read what happened.
     ///
     /// # Panics
     /// When the configuration is not good.
     #[must_use]
-    pub fn new(toml: &str, seed: u64, founded: bool, is_unruly: bool) -> Self {
+    pub fn new(toml: &str, seed: u64, founded: bool, is_unruly: bool, logs: bool) -> Self {
         let mut rng = Rng::new(seed ^ 0x5eed);
         let draft = checked(toml, "a");
         let nodes = draft.nodes.len();
@@ -210,6 +212,7 @@ impl World {
             takeovers: 0,
             orders: 0,
             log: VecDeque::new(),
+            logs,
             fault: None,
         };
         (0..world.machines.len()).for_each(|member| world.start(member));
@@ -248,7 +251,7 @@ impl World {
     /// # Errors
     /// What must never be.
     pub fn play(&mut self, step: Step) -> Result<(), String> {
-        self.say(usize::MAX, &format!("--- {step}"));
+        self.say(usize::MAX, format_args!("--- {step}"));
         match step {
             Step::Wait(millis) => self.pass(Duration::from_millis(millis)),
             Step::PowerOff(member) => self.power_off(member),
@@ -538,12 +541,12 @@ impl World {
             action::Action::Gate { group, lease } => self.gate(member, group, lease.map(|lease| lease.until)),
             action::Action::Note(note) => {
                 let group = note.group.unwrap_or_default();
-                self.say(member, &format!("{group} {}", note.text));
+                self.say(member, format_args!("{group} {}", note.text));
             }
-            action::Action::Reply { answer, .. } => self.say(member, &format!("answer: {answer:?}")),
+            action::Action::Reply { answer, .. } => self.say(member, format_args!("answer: {answer:?}")),
             action::Action::Exit { .. } => {
                 self.kill(member);
-                self.say(member, "has left");
+                self.say(member, format_args!("has left"));
             }
             _ => {}
         }
@@ -676,11 +679,14 @@ impl World {
     }
 
     fn fail(&mut self, text: String) {
-        self.say(usize::MAX, &text);
+        self.say(usize::MAX, format_args!("{text}"));
         self.fault.get_or_insert(text);
     }
 
-    fn say(&mut self, member: usize, text: &str) {
+    fn say(&mut self, member: usize, text: fmt::Arguments<'_>) {
+        if !self.logs {
+            return;
+        }
         if self.log.len() >= LOG_MAX {
             self.log.pop_front();
         }

@@ -1,6 +1,6 @@
 //! What a report needs to know of a node.
 
-use super::{GateLease, GroupIndex, Instant, MemberIndex, Node, Peer};
+use super::{GateLease, GroupIndex, Instant, MemberIndex, Node, NodeView, Peer};
 use crate::{
     claims::{Ballot, Held},
     group::Groups,
@@ -34,8 +34,9 @@ pub(in crate::native) struct Owner {
 impl Node {
     pub(in crate::native) fn peer(&self, member: MemberIndex) -> Option<PeerView<'_>> {
         let index = usize::from(member.0);
-        let Peer { watch, generation, standby, unable, config, refused, differences, .. } =
+        let Peer { watch, generation, config, refused, differences, .. } =
             self.peers.get(index).filter(|_| member != self.me)?;
+        let NodeView { standby, unable, .. } = self.views.get(index)?;
         Some(PeerView {
             watch,
             generation: *generation,
@@ -70,7 +71,7 @@ impl Node {
 
     /// What the group's gate was told last.
     pub(in crate::native) fn gate(&self, group: GroupIndex) -> Option<GateLease> {
-        self.gates[group.0].1
+        self.gates.get(&group).copied().flatten()
     }
 
     /// Our own claim of a group.
