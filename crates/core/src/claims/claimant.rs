@@ -328,6 +328,15 @@ impl Claimant {
         if promises.len() < voters.majority() {
             return;
         }
+        let accepted = promises.values().filter_map(|report| report.accepted.as_ref());
+        let held = seat.held.as_ref().map(|held| held.claim.ballot);
+        if accepted.filter(|claim| claim.owner() != self.me).any(|claim| Some(claim.ballot) > held)
+            && held.is_some()
+        {
+            // Somebody else owned it since we did: our clock stood still. What runs here runs under an old epoch.
+            self.lose(group);
+            return self.reindex(group);
+        }
         let claim = Claim {
             ballot,
             generation: self.generation,
@@ -626,8 +635,16 @@ impl Claimant {
     }
 
     fn expire(&mut self, now: Instant, group: GroupId) {
+        let held = self.seats.get(&group).and_then(|seat| seat.held.as_ref());
+        if held.is_some_and(|held| held.until <= now) {
+            self.lose(group);
+        }
+    }
+
+    /// What is held is ours no longer.
+    fn lose(&mut self, group: GroupId) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
-        let Some(held) = seat.held.take_if(|held| held.until <= now) else { return };
+        let Some(held) = seat.held.take() else { return };
         seat.wanted = None;
         let proposed = seat.attempt.take().and_then(Attempt::into_claim);
         seat.lapsed = Some(proposed.unwrap_or_else(|| held.write.map_or(held.claim, |write| write.claim)));

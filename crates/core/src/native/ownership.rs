@@ -13,19 +13,19 @@
 //! A planned move names its successor in the release: it claims at once, and nobody waits for a lease.
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     format,
     string::String,
     vec::Vec,
 };
 
 use super::{
-    placement::{self, Scene},
+    placement::{self, Rank, Scene},
     plan::{Failback, Plan},
 };
 use crate::{
     action::Answer,
-    claims::{Ballot, GroupId, Member, MemberIndex, News, Notice},
+    claims::{Ballot, Claimant, GroupId, Member, MemberIndex, News, Notice},
     event::OrderId,
     group::{Groups, Phase},
     note::Level,
@@ -178,8 +178,10 @@ pub struct Ownership {
     waits_for_links: bool,
     leaving: Option<Option<OrderId>>,
     random: u64,
+    /// What the last [`Self::tick`] asked to be claimed.
+    claims: BTreeSet<GroupIndex>,
     /// The last ranking, and what it was made of.
-    ranking: Option<(Scene, Vec<Vec<NodeIndex>>)>,
+    ranking: Option<(Scene, Vec<Rank>)>,
     steps: VecDeque<Step>,
 }
 
@@ -196,6 +198,7 @@ impl Ownership {
             waits_for_links: false,
             leaving: None,
             random: seed | 1,
+            claims: BTreeSet::new(),
             ranking: None,
             steps: VecDeque::new(),
         }
@@ -434,6 +437,7 @@ impl Ownership {
     pub fn tick(&mut self, view: &View<'_>) {
         self.unable.retain(|_, until| *until > view.now);
         self.rank(view);
+        self.claims.clear();
         let mut next = self.unable.values().min().copied();
         for group in (0..self.desks.len()).map(GroupIndex) {
             if self.is_frozen(group) {
@@ -465,6 +469,10 @@ impl Ownership {
         }
         if view.at_rest(group) && !self.unable.contains_key(&group) {
             self.start(view, group);
+        }
+        if self.is_misplaced(group) && view.groups.phase(group) == Phase::Running {
+            self.give(view, group, None, None);
+            return None;
         }
         let Failback::After(healthy) = view.plan.groups[group.0].failback else { return None };
         let better = self.better_place(view, group).filter(|_| view.groups.phase(group) == Phase::Running)?;
@@ -546,7 +554,13 @@ impl Ownership {
             return;
         }
         let waits = placement::waits_for(view.plan, group, |other| view.owner(other).is_some());
-        if waits.is_none() {
+        // Each of two that must not meet may be free to be ours; both are not.
+        let is_asked_for = |other: &GroupIndex| {
+            let claims = |claimant: &Claimant| claimant.is_claiming(view.ids[other.0]);
+            self.claims.contains(other) || view.member.claimant().is_some_and(claims)
+        };
+        if waits.is_none() && !placement::kept_away(view.plan, group).iter().any(is_asked_for) {
+            self.claims.insert(group);
             self.steps.push_back(Step::Claim(group));
         }
     }
@@ -562,7 +576,11 @@ impl Ownership {
 
     /// The nodes that should have a group, best first, as of the last [`Self::rank`].
     fn ranking(&self, group: GroupIndex) -> &[NodeIndex] {
-        self.ranking.as_ref().map_or(&[], |(_, ranks)| &ranks[group.0])
+        self.ranking.as_ref().map_or(&[], |(_, ranks)| &ranks[group.0].nodes)
+    }
+
+    fn is_misplaced(&self, group: GroupIndex) -> bool {
+        self.ranking.as_ref().is_some_and(|(_, ranks)| ranks[group.0].is_misplaced)
     }
 
     fn scene(&self, view: &View<'_>) -> Scene {

@@ -24,20 +24,35 @@ impl Scene {
     }
 }
 
-/// The nodes that should claim a group, best first, by group. A group that is owned has the ranking that it would have
-/// if it were free: whether it should move is another question.
+/// Where a group should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rank {
+    /// The nodes that should claim it, best first. A group that is owned has the ranking that it would have if it were
+    /// free: whether it should move is another question.
+    pub nodes: Vec<NodeIndex>,
+    /// It is owned, and where it is it must not be, because of a group that stands before it in the file. Nodes that did
+    /// not hear each other bring that about. It ranks as if those after it were nowhere: they follow.
+    pub is_misplaced: bool,
+}
+
+/// Where each group should be.
 ///
 /// Groups are looked at in their order, and each that is free is thought of as where its first candidate is: so groups
 /// that must not meet, or want to be spread, part although none of them is owned yet.
 #[must_use]
-pub fn rank(plan: &Plan, scene: &Scene) -> Vec<Vec<NodeIndex>> {
+pub fn rank(plan: &Plan, scene: &Scene) -> Vec<Rank> {
     let mut places = scene.owners.clone();
-    let mut ranks = vec![Vec::new(); plan.groups.len()];
+    let mut ranks = vec![Rank::default(); plan.groups.len()];
     let relations = related(plan);
     for index in 0..plan.groups.len() {
+        let group = GroupIndex(index);
         let own = places[index].take();
-        ranks[index] = rank_one(plan, &relations, scene, &places, GroupIndex(index));
-        places[index] = own.or_else(|| ranks[index].first().copied());
+        let earlier = &places[..index];
+        let is_misplaced = own.is_some_and(|node| !may_be(&relations, scene, earlier, group, node));
+        let seen = if is_misplaced { earlier } else { &places };
+        let nodes = rank_one(plan, &relations, scene, seen, group);
+        places[index] = own.filter(|_| !is_misplaced).or_else(|| nodes.first().copied()).or(own);
+        ranks[index] = Rank { nodes, is_misplaced };
     }
     ranks
 }
@@ -72,23 +87,14 @@ fn rank_one(
     places: &[Option<NodeIndex>],
     group: GroupIndex,
 ) -> Vec<NodeIndex> {
-    let together = relations[group.0].iter().find_map(|relation| match relation {
-        Relation::Together(groups) => Some(groups.as_slice()),
-        _ => None,
-    });
-    let family = together.unwrap_or(core::slice::from_ref(&group));
+    let family = family(relations, &group);
     // All of a family follow the wishes of its first member.
     let wishes = &plan.groups[family[0].0];
     let fits = |node: NodeIndex| {
-        family.iter().all(|member| {
-            let is_candidate = plan.groups[member.0].candidates.contains(&node);
-            let with_it = places[member.0].is_none_or(|place| place == node || !scene.available[place.0]);
-            let others = &relations[member.0];
-            is_candidate
-                && with_it
-                && scene.may_run(node, *member)
-                && !is_kept_away(others, places, *member, node)
-        })
+        let may_run = |member: &GroupIndex| {
+            plan.groups[member.0].candidates.contains(&node) && scene.may_run(node, *member)
+        };
+        family.iter().all(may_run) && may_be(relations, scene, places, group, node)
     };
     let mut ranking: Vec<NodeIndex> = wishes.candidates.iter().copied().filter(|node| fits(*node)).collect();
     // A preferred node is worth more than an even spread; among the others the emptier one is better. The sort is stable.
@@ -99,6 +105,48 @@ fn rank_one(
     ranking
 }
 
+/// The groups that stay together with this one, itself included.
+fn family<'a>(relations: &[Vec<&'a Relation>], group: &'a GroupIndex) -> &'a [GroupIndex] {
+    let together = relations[group.0].iter().find_map(|relation| match relation {
+        Relation::Together(groups) => Some(groups.as_slice()),
+        _ => None,
+    });
+    together.unwrap_or(core::slice::from_ref(group))
+}
+
+/// Whether the places of other groups let it be on that node. What is not among the places is nowhere.
+fn may_be(
+    relations: &[Vec<&Relation>],
+    scene: &Scene,
+    places: &[Option<NodeIndex>],
+    group: GroupIndex,
+    node: NodeIndex,
+) -> bool {
+    family(relations, &group).iter().all(|member| {
+        let with_it = place(places, *member).is_none_or(|place| place == node || !scene.available[place.0]);
+        with_it && !is_kept_away(&relations[member.0], places, *member, node)
+    })
+}
+
+fn place(places: &[Option<NodeIndex>], group: GroupIndex) -> Option<NodeIndex> {
+    places.get(group.0).copied().flatten()
+}
+
+/// The groups that must not be where this one is, nor any of those that stay together with it.
+pub fn kept_away(plan: &Plan, group: GroupIndex) -> Vec<GroupIndex> {
+    let together = plan.relations.iter().find_map(|relation| match relation {
+        Relation::Together(groups) if groups.contains(&group) => Some(groups.as_slice()),
+        _ => None,
+    });
+    let family = together.unwrap_or(core::slice::from_ref(&group));
+    let others = plan.relations.iter().filter_map(|relation| match relation {
+        Relation::Apart(one, other) if family.contains(one) => Some(*other),
+        Relation::Apart(one, other) if family.contains(other) => Some(*one),
+        _ => None,
+    });
+    others.collect()
+}
+
 /// Whether a group that must not meet this one is on that node.
 fn is_kept_away(
     relations: &[&Relation],
@@ -107,8 +155,8 @@ fn is_kept_away(
     node: NodeIndex,
 ) -> bool {
     relations.iter().any(|relation| match **relation {
-        Relation::Apart(one, other) if one == group => places[other.0] == Some(node),
-        Relation::Apart(other, _) => places[other.0] == Some(node),
+        Relation::Apart(one, other) if one == group => place(places, other) == Some(node),
+        Relation::Apart(other, _) => place(places, other) == Some(node),
         _ => false,
     })
 }
@@ -119,5 +167,5 @@ fn crowd(relations: &[&Relation], places: &[Option<NodeIndex>], group: GroupInde
         Relation::Spread { groups, .. } => Some(groups),
         _ => None,
     });
-    spreads.flatten().filter(|other| **other != group && places[other.0] == Some(node)).count()
+    spreads.flatten().filter(|other| **other != group && place(places, **other) == Some(node)).count()
 }

@@ -127,15 +127,9 @@ impl Tale {
             }
             world.play(step).map_err(|fault| format!("{fault}\nthe log:\n{}", world.log()))?;
         }
-        for group in 0..world.groups() {
-            let holders = world.holders(group);
-            if holders.len() != 1 {
-                let seen = world.describe(group);
-                return Err(format!(
-                    "at the end group {group} runs on {holders:?}\n{seen}\nthe log:\n{}",
-                    world.log()
-                ));
-            }
+        let ends = (0..world.groups()).find_map(|group| world.is_where_it_belongs(group).err());
+        if let Some(fault) = ends {
+            return Err(format!("at the end {fault}\nthe log:\n{}", world.log()));
         }
         counts.with_takeover = u64::from(world.takeovers > 0);
         Ok(counts)

@@ -16,7 +16,7 @@ use locum_core::{
     group::Phase,
     native::{
         node::{Event, Node, Order},
-        plan::Plan,
+        plan::{Plan, Relation},
         word::Word,
     },
     plan::{GroupIndex, NodeIndex, ResourceId},
@@ -305,6 +305,36 @@ impl World {
             machine.has_power && open && all
         };
         (0..self.nodes).filter(|node| holds(&self.machines[*node])).collect()
+    }
+
+    /// In a cluster where nothing is broken and that had time to come to rest: a group runs once, and where the plan's
+    /// relations let it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn is_where_it_belongs(&self, group: usize) -> Result<(), String> {
+        let home = match self.holders(group)[..] {
+            [home] => home,
+            ref holders => {
+                return Err(format!("group {group} runs on {holders:?}\n{}", self.describe(group)));
+            }
+        };
+        let others = |other: &GroupIndex| self.holders(other.0).into_iter().all(|holder| holder == home);
+        for relation in &self.machines[home].plan.relations {
+            let (holds, what) = match relation {
+                Relation::Together(groups) if groups.contains(&GroupIndex(group)) => {
+                    (groups.iter().all(others), "away from one that it stays together with")
+                }
+                Relation::Apart(one, other) if one.0 == group => {
+                    (!others(other), "beside one that it must not meet")
+                }
+                _ => continue,
+            };
+            if !holds {
+                return Err(format!("group {group} runs on {home}, {what}"));
+            }
+        }
+        Ok(())
     }
 
     /// What a person would see of a group, for a report.
