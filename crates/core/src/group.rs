@@ -191,10 +191,12 @@ impl Groups {
     #[must_use]
     pub fn new(specs: Vec<Spec>, stuck: &[ResourceId]) -> Self {
         let mut states: Vec<State> = specs.iter().map(State::stopped).collect();
+        let mut changed = BTreeSet::new();
         // The last of them is the first to be stopped, should that be tried again.
         for id in stuck {
             if let Some(state) = states.get_mut(id.group.0) {
                 state.phase = Phase::Stuck(id.member);
+                changed.insert(id.group);
             }
         }
         Self {
@@ -205,7 +207,7 @@ impl Groups {
             last_ticket: 0,
             news: VecDeque::new(),
             agenda: Agenda::new(),
-            changed: stuck.iter().map(|id| id.group).collect(),
+            changed,
         }
     }
 

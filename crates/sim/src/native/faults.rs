@@ -23,6 +23,8 @@ pub enum Step {
     Split(u32),
     /// Every cable is whole, nothing is lost.
     Heal,
+    /// No frame is doubled or late any more.
+    Calm,
     /// So many frames of a hundred are lost.
     Lose(u8),
     /// A member's file is gone; it is off meanwhile, and starts again.
@@ -106,6 +108,7 @@ impl fmt::Display for Step {
             Self::Cut(from, to) => write!(f, "cut {from} to {to}"),
             Self::Split(set) => write!(f, "split {set:b}"),
             Self::Heal => write!(f, "heal"),
+            Self::Calm => write!(f, "calm"),
             Self::Lose(percent) => write!(f, "lose {percent}%"),
             Self::LoseFile(member) => write!(f, "lose-file {member}"),
             Self::BreakDisk(member, true) => write!(f, "break-disk {member}"),

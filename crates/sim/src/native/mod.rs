@@ -7,9 +7,11 @@
 //! * In one seed of ten its daemons run the whole director, and all that they say goes through bytes and keys ([`mind`]);
 //!   in the others they run the bare node.
 //! * [`tale`] makes a story from a seed, plays it, and makes one that fails shorter.
+//! * [`progress`] is how far a long run of seeds has come.
 
 pub mod clock;
 pub mod faults;
 pub mod mind;
+pub mod progress;
 pub mod tale;
 pub mod world;

@@ -23,7 +23,7 @@ pub struct Tale {
 }
 
 /// What was counted in tales that were played.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Tales.
     pub tales: u64,
@@ -82,7 +82,7 @@ impl Tale {
         // A daemon whose disk failed says nothing more in its life; a person starts it again.
         let again = members.clone().flat_map(|member| [Step::Kill(member), Step::Start(member)]);
         let online = members.map(|member| Step::Standby(member, false));
-        let mut steps: Vec<Step> = [Step::Heal].into_iter().chain(whole).collect();
+        let mut steps: Vec<Step> = [Step::Heal, Step::Calm].into_iter().chain(whole).collect();
         steps.push(Step::Wait(self.pace * 4));
         if self.steps.iter().any(|step| matches!(step, Step::BreakDisk(_, true))) {
             steps.extend(again);

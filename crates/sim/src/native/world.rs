@@ -274,6 +274,7 @@ impl World {
                 self.cuts.clear();
                 self.loss = 0;
             }
+            Step::Calm => self.is_unruly = false,
             Step::Lose(percent) => self.loss = percent,
             Step::LoseFile(member) => {
                 self.power_off(member);
@@ -313,6 +314,19 @@ impl World {
     /// # Errors
     /// What is wrong with it.
     pub fn is_where_it_belongs(&self, group: usize) -> Result<(), String> {
+        // What stays together with something that cannot be stopped is a person's affair.
+        let is_stuck = |node: &Mind| {
+            (0..self.groups).any(|group| matches!(node.phase(GroupIndex(group)), Phase::Stuck(_)))
+        };
+        let stays_together = |relation: &Relation| match relation {
+            Relation::Together(groups) => groups.contains(&GroupIndex(group)),
+            _ => false,
+        };
+        if self.machines[0].plan.relations.iter().any(stays_together)
+            && self.machines.iter().filter_map(|machine| machine.node.as_ref()).any(is_stuck)
+        {
+            return Ok(());
+        }
         let home = match self.holders(group)[..] {
             [home] => home,
             ref holders => {
@@ -365,8 +379,10 @@ impl World {
         machine.is_frozen = false;
         machine.backlog.clear();
         // The sweep, before the first beat: gates are shut, then what runs is stopped.
-        machine.gates.iter_mut().for_each(|gate| *gate = None);
-        machine.running.clear();
+        if !crate::planted_no_sweep() {
+            machine.gates.iter_mut().for_each(|gate| *gate = None);
+            machine.running.clear();
+        }
         let sweep = 1_000_000 + self.rng.below(50_000_000);
         self.schedule(member, sweep, What::Begin);
     }
