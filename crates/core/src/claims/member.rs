@@ -191,6 +191,12 @@ impl Member {
         voters.members.iter().filter(|voter| self.is_heard_by(now, **voter)).count() >= voters.majority()
     }
 
+    /// Whether [`Self::claim`] would do anything: a majority hears us, and we know what our earlier lives proposed.
+    #[must_use]
+    pub fn may_claim(&self, now: Instant) -> bool {
+        self.memory == Memory::Good && self.is_heard(now)
+    }
+
     /// Whether this member has heard a beat of ours that is younger than a lease, and we have heard it say so.
     #[must_use]
     pub fn is_heard_by(&self, now: Instant, member: MemberIndex) -> bool {

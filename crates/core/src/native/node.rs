@@ -170,8 +170,8 @@ pub struct Node {
     next_beat: Instant,
     /// Something changed that matters for who should own what.
     stirred: bool,
-    /// A majority of the voters hears us.
-    is_heard: bool,
+    /// A majority of the voters hears us, and this member remembers what it must.
+    may_claim: bool,
     /// Orders that another node's person gave, by the id that we gave them.
     asked: BTreeMap<OrderId, (MemberIndex, u64)>,
     /// The id that the last of those got.
@@ -224,7 +224,7 @@ impl Node {
             stuck: BTreeSet::new(),
             next_beat: now,
             stirred: true,
-            is_heard: false,
+            may_claim: false,
             asked: BTreeMap::new(),
             last_asked: u64::MAX,
             passed: BTreeMap::new(),
@@ -330,8 +330,8 @@ impl Node {
         self.member.tick(now);
         self.groups.tick(now, &mut self.hands);
         self.watch_peers();
-        let is_heard = self.member.is_heard(now);
-        self.stirred |= core::mem::replace(&mut self.is_heard, is_heard) != is_heard;
+        let may_claim = self.member.may_claim(now);
+        self.stirred |= core::mem::replace(&mut self.may_claim, may_claim) != may_claim;
         let overdue: Vec<OrderId> =
             self.passed.extract_if(.., |_, until| *until <= now).map(|(id, _)| id).collect();
         for id in overdue {

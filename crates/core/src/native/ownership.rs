@@ -525,7 +525,7 @@ impl Ownership {
             }
             return;
         }
-        if self.waits_for_links || !view.member.is_heard(view.now) {
+        if self.waits_for_links || !view.member.may_claim(view.now) {
             // Turns are counted from the moment at which there is a choice: on a cluster that has just been switched on,
             // nodes would take theirs all at once otherwise.
             desk.free_since = None;

@@ -78,6 +78,10 @@ struct World {
 
 impl World {
     fn new(toml: &str) -> Self {
+        Self::of(toml, identity)
+    }
+
+    fn of(toml: &str, identity: impl Fn(u64) -> Identity) -> Self {
         let machine = |(index, name): (usize, &str)| {
             let director = Director::new(plan(toml, name), keys(), identity(10 + index as u64), now(1000));
             Machine {
@@ -238,6 +242,21 @@ fn a_cluster_comes_up_moves_and_fails_over_through_bytes() {
     world.machines[1].director = None;
     world.pass(3000);
     assert_eq!(world.owner(), Some(0));
+}
+
+/// Two of three voters are a majority, but none of them may claim before the third has come, too.
+#[test]
+fn a_new_cluster_is_founded_when_its_last_voter_comes_late() {
+    for late in 0..3 {
+        let blank = |generation| Identity { ledger: None, ..identity(generation) };
+        let mut world = World::of(TOML, blank);
+        let last = world.machines[late].director.take();
+        world.pass(20_000);
+        assert_eq!(world.owner(), None);
+        world.machines[late].director = last;
+        world.pass(4000);
+        assert!(world.owner().is_some(), "the last was {late}");
+    }
 }
 
 #[test]
