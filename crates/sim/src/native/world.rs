@@ -298,14 +298,22 @@ impl World {
     /// The nodes on which all of a group runs under an open gate.
     #[must_use]
     pub fn holders(&self, group: usize) -> Vec<usize> {
-        let holds = |machine: &Machine| {
-            let open = machine.gates[group].is_some_and(|until| machine.clock.at(self.now) < until);
-            let members = machine.plan.groups[group].resources.len();
-            let all = (0..members)
-                .all(|member| machine.running.contains(&ResourceId { group: GroupIndex(group), member }));
-            machine.has_power && open && all
+        let runs = |node: &usize| {
+            let machine = &self.machines[*node];
+            let members = 0..machine.plan.groups[group].resources.len();
+            let ids = members.map(|member| ResourceId { group: GroupIndex(group), member });
+            ids.into_iter().all(|id| machine.running.contains(&id))
         };
-        (0..self.nodes).filter(|node| holds(&self.machines[*node])).collect()
+        self.open_gates(group).into_iter().filter(runs).collect()
+    }
+
+    /// The machines with power whose gate of a group is open.
+    #[must_use]
+    pub fn open_gates(&self, group: usize) -> Vec<usize> {
+        let is_open = |machine: &Machine| {
+            machine.has_power && machine.gates[group].is_some_and(|until| machine.clock.at(self.now) < until)
+        };
+        (0..self.nodes).filter(|node| is_open(&self.machines[*node])).collect()
     }
 
     /// In a cluster where nothing is broken and that had time to come to rest: a group runs once, and where the plan's

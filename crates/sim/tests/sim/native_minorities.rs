@@ -1,0 +1,116 @@
+//! Clusters of three, five and seven nodes lose every minority there is, in every order, at once and one after the other: each
+//! group is claimed by a living node within the bound that `locum explain timing` prints.
+
+use std::{fmt::Write as _, ops::Range};
+
+use locum_core::{native::timing::Timing, time::Duration};
+use locum_sim::native::{faults::Step, world::World};
+
+/// How often the world is looked at.
+const LOOK_MILLIS: u64 = 5;
+const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
+
+/// Every node prefers a group of its own.
+fn cluster(nodes: usize, pace: u64) -> String {
+    let mut text = format!("cluster = \"sizes\"\npace = \"{pace}ms\"\n");
+    for (node, name) in NAMES[..nodes].iter().enumerate() {
+        let _ = write!(text, "[nodes.{name}]\nlinks = {{ lan = \"10.0.0.{}\" }}\n", node + 1);
+        let _ = write!(text, "[groups.g{node}]\nresources = [\"10.0.1.{node}\"]\nguard = \"lease\"\n");
+        let _ = writeln!(text, "prefer = \"{name}\"");
+    }
+    text
+}
+
+/// All orders in which so many of the nodes can die.
+fn orders(nodes: usize, deaths: usize) -> Vec<Vec<usize>> {
+    if deaths == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = orders(nodes, deaths - 1).into_iter();
+    shorter
+        .flat_map(|order| {
+            let rest: Vec<usize> = (0..nodes).filter(|node| !order.contains(node)).collect();
+            rest.into_iter().map(move |node| [order.clone(), vec![node]].concat())
+        })
+        .collect()
+}
+
+/// Lets time pass until every group has one open gate; how long that took, in milliseconds.
+fn claimed(world: &mut World, limit: Duration) -> Result<u64, String> {
+    for millis in (0..).step_by(5) {
+        if (0..world.groups()).all(|group| world.open_gates(group).len() == 1) {
+            return Ok(millis);
+        }
+        if u128::from(millis) > limit.as_millis() {
+            let lost = (0..world.groups()).find(|group| world.open_gates(*group).len() != 1).unwrap_or(0);
+            return Err(format!("not within {limit:?}: {}\n{}", world.describe(lost), world.log()));
+        }
+        world.play(Step::Wait(LOOK_MILLIS))?;
+    }
+    Ok(0)
+}
+
+/// Plays it; the longest time without an owner.
+fn play(
+    nodes: usize,
+    pace: u64,
+    order: &[usize],
+    at_once: bool,
+    seed: u64,
+    logs: bool,
+) -> Result<u64, String> {
+    let timing = Timing::of(Duration::from_millis(pace));
+    let mut world = World::new(&cluster(nodes, pace), seed, true, false, logs);
+    world.play(Step::Wait(pace * 5))?;
+    claimed(&mut world, Duration::ZERO)?;
+    let mut longest = 0;
+    for (count, node) in order.iter().enumerate() {
+        world.play(Step::PowerOff(*node))?;
+        if at_once && count + 1 < order.len() {
+            continue;
+        }
+        let bound = timing.claim_bound(nodes - count - 1) + Duration::from_millis(LOOK_MILLIS);
+        longest = longest.max(claimed(&mut world, bound)?);
+    }
+    Ok(longest)
+}
+
+fn every_minority(nodes: usize, pace: u64, seeds: Range<u64>) {
+    let mut longest = 0;
+    let mut reports = Vec::new();
+    let most = (nodes - 1) / 2;
+    for order in (1..=most).flat_map(|deaths| orders(nodes, deaths)) {
+        for at_once in [false, true] {
+            for seed in seeds.clone() {
+                match play(nodes, pace, &order, at_once, seed, false) {
+                    Ok(time) => longest = longest.max(time),
+                    // Once more, with a log for whoever reads it.
+                    Err(_) => {
+                        let text = play(nodes, pace, &order, at_once, seed, true).unwrap_err();
+                        reports.push(format!("{order:?} at once {at_once} seed {seed}: {text}"));
+                    }
+                }
+            }
+        }
+    }
+    let bound = Timing::of(Duration::from_millis(pace)).claim_bound(nodes - 1).as_millis();
+    println!("{nodes} nodes, pace {pace} ms: claimed after {longest} ms at the latest, bound {bound} ms");
+    assert!(reports.is_empty(), "{} of them: {}", reports.len(), reports[0]);
+}
+
+#[test]
+fn of_three_nodes_any_may_die() {
+    for pace in [300, 1000] {
+        every_minority(3, pace, 0..20);
+    }
+}
+
+#[test]
+fn of_five_nodes_any_two_may_die() {
+    every_minority(5, 1000, 0..4);
+}
+
+#[test]
+fn of_seven_nodes_any_three_may_die() {
+    every_minority(7, 1000, 0..1);
+}
