@@ -91,3 +91,30 @@ fn heartbeats_files_are_imported() {
     let (code, _, errors) = import(&["--print"]);
     assert!(code == 3 && errors.contains("to be decided: the group Filesystem"), "{errors}");
 }
+
+#[test]
+fn a_directory_of_two_dialects_starts_nothing_until_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("locum");
+    fs::create_dir(&config).unwrap();
+    fs::write(config.join("locum.toml"), "cluster = 1\n").unwrap();
+    fs::write(config.join("ha.cf"), "nonsense\n").unwrap();
+    let (code, _, errors) = locum(&config, &["run"]);
+    assert!(code == 1 && errors.contains("holds both ha.cf and locum.toml"), "{errors}");
+    let (code, _, errors) = locum(&config, &["run", "--dialect", "native"]);
+    assert!(code == 2 && errors.contains("locum.toml:1") && !errors.contains("nonsense"), "{errors}");
+    let (code, _, errors) = locum(&config, &["run", "--dialect", "r1"]);
+    assert!(code == 2 && errors.contains("nonsense"), "{errors}");
+    let (code, _, errors) = locum(&config, &["run", "--dialect", "native", "--prefer-scripts"]);
+    assert!(code == 1 && errors.contains("behind gates"), "{errors}");
+}
+
+#[test]
+fn a_witness_of_no_cluster_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, errors) = locum(dir.path(), &["witness", "status"]);
+    assert!(code == 3 && errors.contains("no cluster is served here"), "{errors}");
+    let (code, line, _) = locum(dir.path(), &["witness", "add", "shop", "--address", "10.9.0.1"]);
+    assert!(code == 0 && line.starts_with("witnesses.") && line.lines().count() == 1, "{line}");
+    assert_eq!(locum(dir.path(), &["witness", "add", "shop", "--address", "10.9.0.1"]).1, line);
+}
