@@ -122,9 +122,27 @@ impl Shop {
         for member in [WITNESS, NODES[0], NODES[1]] {
             shop.start(member);
         }
+        shop.await_founding();
         shop.wait("the group runs where it should", |shop| shop.runs(NODES[0]));
         shop.wait("the client is answered", |shop| shop.answers_since(Moment::now()));
         Some(shop)
+    }
+
+    /// Until every member remembers something, a cluster that has never been does not survive the loss of one; and each
+    /// node has to have heard who owns what before it can be asked to have it moved.
+    fn await_founding(&self) {
+        let own = if self.apart { "witness/shop/" } else { "" };
+        let places = [(NODES[0], ""), (NODES[1], ""), (WITNESS, own)];
+        self.wait("the cluster is founded", |shop| {
+            let written = |(member, place): &(&str, &str)| {
+                shop.rack.disk(member).join(format!("state/{place}ledger-shop-a")).exists()
+            };
+            let knows = |node: &&str| {
+                let report = shop.status(node);
+                report.is_some_and(|report| report.cluster.groups[0].owner.as_deref() == Some(NODES[0]))
+            };
+            places.iter().all(written) && NODES.iter().all(knows)
+        });
     }
 
     fn put(&self, node: &str, name: &str, text: &str, mode: u32) {
@@ -353,6 +371,7 @@ fn a_gate_of_either_engine_is_put_back_and_holds_when_the_daemon_is_killed() {
     for member in [WITNESS, alpha, beta] {
         shop.start(member);
     }
+    shop.await_founding();
     shop.wait("the group runs", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
     let begun = Moment::now();
     let (_, page) = shop.locum(alpha, &["status"]);
