@@ -98,6 +98,9 @@ pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
             for &scenario in &scenarios {
                 let row = native::play(scenario, &setup(pace), promise)?;
                 tell(&line(Some(pace), &row));
+                if !row.said.is_empty() {
+                    tell(&row.said);
+                }
                 rows.push((Some(pace), row));
             }
         }

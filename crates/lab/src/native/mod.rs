@@ -64,6 +64,8 @@ pub struct Row {
     pub(crate) sample: Sample,
     /// What should not have been; nothing in a good row.
     pub wrong: Vec<String>,
+    /// What the members said last, where something was wrong.
+    pub said: String,
 }
 
 impl Row {
@@ -152,6 +154,9 @@ pub fn play(scenario: Scenario, setup: &Setup, promise: Promise) -> Result<Row, 
     if !settled {
         row.wrong.push("it did not settle on one owner".into());
     }
+    if !row.wrong.is_empty() {
+        row.said = unwell(&cluster, &row.wrong.join("; ")).to_string();
+    }
     Ok(row)
 }
 
@@ -222,6 +227,7 @@ fn row(rack: &Rack, scenario: &'static str, from: Moment) -> Row {
         unseen,
         sample,
         wrong: Vec::new(),
+        said: String::new(),
     }
 }
 
