@@ -96,7 +96,7 @@ pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
             let takeover = Timing::of(pace).claim_bound(native::CANDIDATES);
             let promise = Promise { takeover, slack: options.slack.unwrap_or_default() };
             for &scenario in &scenarios {
-                let row = native::play(scenario, &setup(pace), promise)?;
+                let row = native::play(scenario, &setup(pace), promise, &mut tell)?;
                 tell(&line(Some(pace), &row));
                 if !row.said.is_empty() {
                     tell(&row.said);
