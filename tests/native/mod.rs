@@ -137,11 +137,14 @@ impl Shop {
             let written = |(member, place): &(&str, &str)| {
                 shop.rack.disk(member).join(format!("state/{place}ledger-shop-a")).exists()
             };
-            let knows = |node: &&str| {
-                let report = shop.status(node);
-                report.is_some_and(|report| report.cluster.groups[0].owner.as_deref() == Some(NODES[0]))
-            };
-            places.iter().all(written) && NODES.iter().all(knows)
+            places.iter().all(written) && NODES.iter().all(|node| shop.owner(node).is_some())
+        });
+        // Whoever has its memory first may be the first to claim; the file says that the group stays there.
+        self.wait("the group is on the first node", |shop| {
+            if shop.owner(NODES[1]).as_deref() == Some(NODES[1]) {
+                shop.locum(NODES[1], &["move", "web", NODES[0]]);
+            }
+            NODES.iter().all(|node| shop.owner(node).as_deref() == Some(NODES[0]))
         });
     }
 
@@ -177,6 +180,11 @@ impl Shop {
 
     fn status(&self, node: &str) -> Option<NativeReport> {
         serde_json::from_str(&self.locum(node, &["status", "--json"]).1).ok()
+    }
+
+    /// Who owns the group, as this node knows it.
+    fn owner(&self, node: &str) -> Option<String> {
+        self.status(node)?.cluster.groups.swap_remove(0).owner
     }
 
     fn runs(&self, node: &str) -> bool {
@@ -242,7 +250,8 @@ fn a_group_is_served_moved_and_handed_over() {
     let (_, gates) = shop.locum(beta, &["gate"]);
     assert!(gates.contains("no gate stands here"), "{gates}");
     let epochs = [alpha, beta].map(|node| shop.text(node, "epochs"));
-    assert_eq!((epochs[0].lines().count(), epochs[1].lines().count()), (2, 1), "{epochs:?}");
+    let starts = epochs.each_ref().map(|epochs| epochs.lines().count());
+    assert!(starts == [2, 1] || starts == [2, 2], "once more where the cluster began: {epochs:?}");
     assert!(epochs.iter().flat_map(|epochs| epochs.lines()).all(|epoch| epoch.contains('.')), "{epochs:?}");
     shop.daemon(beta).wait(PATIENCE);
     // The witness's own process ends with the one that started it, and never knew the cluster's key.
