@@ -613,7 +613,7 @@ impl Cluster {
     }
 
     /// What the services of a node have noted of their starts and stops.
-    fn journal(&self, node: usize) -> Result<String, Fault> {
+    pub(super) fn journal(&self, node: usize) -> Result<String, Fault> {
         let path = self.rack.disk(NODES[node]).join("journal");
         if !path.exists() {
             return Ok(String::new());

@@ -82,7 +82,8 @@ pub struct Stage {
     pub echo_gaps: [Vec<Duration>; 2],
     /// The same for an address that does not move: then the machine had no time for the client.
     pub machine_gaps: Vec<Duration>,
-    /// The longest gap, without what the machine's gaps explain of it.
+    /// The longest gap of echoes, without what the machine's gaps explain of it. Pages are another matter: the web server is a
+    /// process, and waits for a processor like any other.
     pub unexplained: Duration,
 }
 
@@ -129,7 +130,7 @@ pub fn replace(
     let mut identities = [0, 1].map(|node| Identity::read(&cluster, node));
     for (name, step, owners, hands_over) in plan(by) {
         let from = Moment::now();
-        let changes = changes(&cluster);
+        let before = Quiet::seen(&cluster, owners)?;
         let mut audited = cluster.take(Planned { step, owners, hurry: None })?;
         if audited.faults.is_empty() && !matches!(step, Stop(_)) {
             after_start(&cluster, &mut audited.faults)?;
@@ -139,7 +140,7 @@ pub fn replace(
         let answered = |record: &Record| record.pages.last().is_some_and(|page| page.at > window.to);
         let _ = await_some(LAST_ANSWER, || (cluster.rack.look(answered) == Some(true)).then_some(()));
         let mut stage = Stage::seen(&cluster, window, name, hands_over, audited);
-        stage.judge(self::changes(&cluster) - changes);
+        stage.judge(&Quiet::seen(&cluster, owners)?.since(&before));
         for (node, identity) in identities.iter_mut().enumerate() {
             let now = Identity::read(&cluster, node);
             let begun = matches!(step, Start(who) | Run(who, _) if who.each().contains(&node));
@@ -174,7 +175,7 @@ impl Stage {
             let shared = machine.iter().filter_map(|pause| gap.meet(*pause)).map(Span::length).sum();
             gap.length().saturating_sub(shared)
         };
-        let longest = pages.iter().chain(&first).chain(&second).map(unexplained).max().unwrap_or_default();
+        let longest = first.iter().chain(&second).map(unexplained).max().unwrap_or_default();
         let lengths = |gaps: &[Span]| gaps.iter().copied().map(Span::length).collect::<Vec<_>>();
         Self {
             name,
@@ -188,14 +189,20 @@ impl Stage {
         }
     }
 
-    /// Finds fault with it; `changes` is how often the kernels told of a service address.
-    fn judge(&mut self, changes: usize) {
+    /// Finds fault with it, and with what moved in it.
+    fn judge(&mut self, moved: &Quiet) {
+        if self.hands_over {
+            return;
+        }
         let faults = &mut self.audited.faults;
-        if !self.hands_over && self.unexplained > QUIET_MAX {
+        if self.unexplained > QUIET_MAX {
             faults.push(format!("the client had no answer for {} ms", self.unexplained.as_millis()));
         }
-        if !self.hands_over && changes > 0 {
-            faults.push(format!("a service address came or went {changes} times"));
+        if moved.changes > 0 {
+            faults.push(format!("a service address came or went {} times", moved.changes));
+        }
+        if !moved.journal.is_empty() {
+            faults.push(format!("its owner's services moved: {}", moved.journal.trim()));
         }
     }
 
@@ -225,10 +232,27 @@ fn gaps(record: &Record, window: Span, least: Duration) -> [Vec<Span>; 4] {
     [gaps(&pages), echoes(GROUPS[0].0), echoes(GROUPS[1].0), echoes(STEADY)]
 }
 
-/// How often a service address came or went, on any node.
-fn changes(cluster: &Cluster) -> usize {
-    let ours = |ip: IpAddr| GROUPS.iter().any(|&(address, _)| ip == IpAddr::V4(address));
-    cluster.rack.look(|record| record.holds.iter().filter(|hold| ours(hold.ip)).count()).unwrap_or_default()
+/// What must not change where nothing is handed over.
+struct Quiet {
+    /// How often a service address came or went, on any node.
+    changes: usize,
+    /// What the services of the node that owns both groups have noted of their starts and stops.
+    journal: String,
+}
+
+impl Quiet {
+    /// `owners`: where the groups are, `"11"` or `"22"`.
+    fn seen(cluster: &Cluster, owners: &str) -> Result<Self, Fault> {
+        let ours = |ip: IpAddr| GROUPS.iter().any(|&(address, _)| ip == IpAddr::V4(address));
+        let holds = |record: &Record| record.holds.iter().filter(|hold| ours(hold.ip)).count();
+        let owner = usize::from(owners == "22");
+        Ok(Self { changes: cluster.rack.look(holds).unwrap_or_default(), journal: cluster.journal(owner)? })
+    }
+
+    fn since(self, before: &Self) -> Self {
+        let news = self.journal.get(before.journal.len()..).unwrap_or_default().to_owned();
+        Self { changes: self.changes - before.changes, journal: news }
+    }
 }
 
 // ---- what the daemons say -------------------------------------------------
@@ -379,7 +403,7 @@ mod tests {
 
     #[test]
     fn only_a_hand_over_may_cost_something() {
-        let faults = |hands_over, gap, changes| {
+        let faults = |hands_over, gap, changes, journal: &str| {
             let audited = Audited {
                 step: String::new(),
                 limit: Duration::ZERO,
@@ -400,10 +424,13 @@ mod tests {
                 machine_gaps: Vec::new(),
                 unexplained: Duration::from_millis(gap),
             };
-            stage.judge(changes);
+            stage.judge(&Quiet { changes, journal: journal.to_owned() });
             stage.audited.faults.len()
         };
-        assert_eq!((faults(true, 5000, 4), faults(false, 60, 0)), (0, 0));
-        assert_eq!((faults(false, 501, 0), faults(false, 60, 2)), (1, 1));
+        assert_eq!((faults(true, 5000, 4, "start"), faults(false, 60, 0, "")), (0, 0));
+        assert_eq!(
+            (faults(false, 501, 0, ""), faults(false, 60, 2, ""), faults(false, 60, 0, "stop")),
+            (1, 1, 1)
+        );
     }
 }
