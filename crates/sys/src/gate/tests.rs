@@ -407,6 +407,37 @@ fn it_ends_by_itself(engine: &Engine) {
     }
 }
 
+/// The wall clock cannot be set here, so that the lease is given as it looks after a step: its deadline lies a year from
+/// where the clock is now.
+#[test]
+fn a_wall_clock_that_steps_a_year_shuts_the_gate_of_nft_at_worst() {
+    const YEAR: u64 = 365 * 24 * 3600 * SECOND;
+    run(false, |engine| {
+        let world = World::new();
+        let mut gate = Gate::install(engine, world.settings()).unwrap();
+        let as_if_at = |gate: &mut Gate, wall: u64, renewal: Renewal| match &mut gate.hold {
+            Hold::Nft(gate) => {
+                gate.prepare_at(wall, renewal);
+                assert_eq!(gate.commit(renewal).unwrap(), Renewed::Open);
+            }
+            Hold::Bpf(_) => unreachable!("it reads no wall clock"),
+        };
+        // A year forwards: silent, however long the lease, until the next renewal.
+        as_if_at(&mut gate, clock::unix_nanos() - YEAR, for_millis(60_000));
+        assert!(!world.answers(SERVICE4), "stepped forwards");
+        gate.renew(for_millis(60_000)).unwrap();
+        assert!(world.answers(SERVICE4), "renewed");
+        // A year backwards: it answers, and not beyond its lease.
+        let renewal = for_millis(1000);
+        as_if_at(&mut gate, clock::unix_nanos() + YEAR, renewal);
+        assert!(world.answers(SERVICE4) || clock::boot_nanos() > renewal.deadline, "stepped backwards");
+        while clock::boot_nanos() < renewal.deadline + 5 * MILLI {
+            pause(1);
+        }
+        assert!(!world.answers(SERVICE4), "expired");
+    });
+}
+
 fn a_renewal_loses_nothing(engine: &Engine) {
     const QUESTIONS: u32 = 10_000;
     let world = World::new();

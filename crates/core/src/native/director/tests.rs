@@ -53,6 +53,8 @@ struct Machine {
     runs: bool,
     answers: Vec<Answer>,
     remembered: BTreeMap<NodeIndex, Heard>,
+    /// All that was written, oldest first.
+    ledgers: Vec<Durable>,
     left: bool,
 }
 
@@ -68,6 +70,8 @@ struct Flying {
 /// Three members, a millisecond from each other.
 struct World {
     millis: u64,
+    /// What the wall clock says, by time and member.
+    wall: fn(u64, usize) -> u64,
     machines: Vec<Machine>,
     frames: VecDeque<Flying>,
     /// From, to, link.
@@ -91,14 +95,25 @@ impl World {
                 runs: false,
                 answers: vec![],
                 remembered: BTreeMap::new(),
+                ledgers: vec![identity(0).ledger.unwrap()],
                 left: false,
             }
         };
         let machines = ["a", "b", "w"].into_iter().enumerate().map(machine).collect();
-        let mut world =
-            Self { millis: 1000, machines, frames: VecDeque::new(), cuts: BTreeSet::new(), tape: vec![] };
+        let mut world = Self {
+            millis: 1000,
+            wall: |_, _| 0,
+            machines,
+            frames: VecDeque::new(),
+            cuts: BTreeSet::new(),
+            tape: vec![],
+        };
         (0..3).for_each(|member| world.perform(member));
         world
+    }
+
+    fn now(&self, member: usize) -> Now {
+        Now { unix_seconds: (self.wall)(self.millis, member), ..now(self.millis) }
     }
 
     fn director(&mut self, member: usize) -> &mut Director {
@@ -106,7 +121,7 @@ impl World {
     }
 
     fn handle(&mut self, member: usize, event: Event<'_>) {
-        let now = now(self.millis);
+        let now = self.now(member);
         let Some(director) = &mut self.machines[member].director else { return };
         director.handle(now, event);
         self.perform(member);
@@ -137,18 +152,13 @@ impl World {
                             Outcome::Ok
                         }
                     };
-                    self.machines[member]
-                        .director
-                        .as_mut()
-                        .unwrap()
-                        .handle(now(self.millis), Event::Done { ticket, outcome });
+                    let now = self.now(member);
+                    self.director(member).handle(now, Event::Done { ticket, outcome });
                 }
-                Action::Write(_) => {
-                    self.machines[member]
-                        .director
-                        .as_mut()
-                        .unwrap()
-                        .handle(now(self.millis), Event::Written { ok: true });
+                Action::Write(durable) => {
+                    self.machines[member].ledgers.push(durable);
+                    let now = self.now(member);
+                    self.director(member).handle(now, Event::Written { ok: true });
                 }
                 Action::Gate { lease, .. } => self.machines[member].gate = lease,
                 Action::Note(note) => self.machines[member].notes.push(note.text),
@@ -195,6 +205,22 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A new life, which finds the newest ledger, or with `torn` the one before it.
+    fn restart(&mut self, member: usize, generation: u64, torn: bool) {
+        let machine = &mut self.machines[member];
+        if torn {
+            machine.ledgers.pop();
+        }
+        // As the hands do, before the life begins.
+        let ledger = machine.ledgers.last().cloned().unwrap();
+        machine.ledgers.push(ledger.clone());
+        (machine.gate, machine.runs) = (None, false);
+        let born = Identity { ledger: Some(ledger), ..identity(generation) };
+        let name = ["a", "b", "w"][member];
+        machine.director = Some(Director::new(plan(TOML, name), keys(), born, now(self.millis)));
+        self.perform(member);
     }
 
     fn owner(&self) -> Option<usize> {
@@ -257,6 +283,59 @@ fn a_new_cluster_is_founded_when_its_last_voter_comes_late() {
         world.pass(4000);
         assert!(world.owner().is_some(), "the last was {late}");
     }
+}
+
+#[test]
+fn whoever_has_lost_its_last_write_keeps_nobody_from_owning() {
+    let mut world = World::new(TOML);
+    world.pass(4000);
+    let mut generation = 100;
+    for round in 0..40 {
+        let owner = world.owner().unwrap();
+        let member = [1 - owner, 2, owner][round % 3];
+        generation += 1;
+        world.restart(member, generation, round >= 3);
+        world.pass(if member == owner { 5000 } else { 1200 });
+        let notes = world.take_notes(member);
+        assert!(
+            world.owner().is_some(),
+            "{round}: {member} {notes:#?} {:#?}",
+            world.director(0).status(now(0))
+        );
+    }
+}
+
+#[test]
+fn a_wall_clock_that_jumps_years_changes_not_a_byte() {
+    const YEAR: u64 = 365 * 24 * 3600;
+    const NOW: u64 = 1_795_334_146;
+    // Up, moved, the owner gone: all that was sent and said, and what the gates were at the end.
+    let play = |wall: fn(u64, usize) -> u64| {
+        let mut world = World::new(TOML);
+        world.wall = wall;
+        world.pass(4000);
+        assert_eq!(world.owner(), Some(0));
+        let order = node::Order::Move(GroupIndex(0), Some(NodeIndex(1)));
+        world.handle(0, Event::Order { id: OrderId(1), order: Order::Native { order, user: 0 } });
+        world.pass(4000);
+        assert_eq!(world.owner(), Some(1));
+        world.machines[1].director = None;
+        world.pass(10_000);
+        assert_eq!(world.owner(), Some(0));
+        let said: Vec<_> =
+            world.machines.iter().map(|machine| (machine.notes.clone(), machine.gate)).collect();
+        (world.tape, said)
+    };
+    let steady = play(|millis, _| NOW + millis / 1000);
+    // Every second another jump, of each member another way; and a clock that stands at its beginning or end.
+    let jumps = |millis: u64, member: usize| match (millis / 1000 + member as u64) % 5 {
+        0 => NOW,
+        1 => NOW + YEAR,
+        2 => NOW - YEAR,
+        3 => 0,
+        _ => u64::MAX,
+    };
+    assert!(play(jumps) == steady, "a clock that jumps was noticed");
 }
 
 #[test]

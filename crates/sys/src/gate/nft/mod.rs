@@ -102,7 +102,11 @@ impl Gate {
 
     pub(super) fn prepare(&mut self, renewal: Renewal) {
         // The wall clock first: whoever is frozen between the two gets an earlier deadline, never a later one.
-        let wall = clock::unix_nanos();
+        self.prepare_at(clock::unix_nanos(), renewal);
+    }
+
+    /// As if the wall clock stood there.
+    pub(super) fn prepare_at(&mut self, wall: u64, renewal: Renewal) {
         let left = renewal.deadline.saturating_sub(clock::boot_nanos());
         self.batch.begin();
         let mut table = Table { name: &self.table, batch: &mut self.batch };
