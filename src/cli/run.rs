@@ -36,7 +36,7 @@ use crate::{
         dialect::{Birth, Identity, Plan},
         fifo,
         ledger::Ledger,
-        state::State,
+        state::{State, cure},
     },
     duties::Duties,
     files::{self, Dialect, Files, NativeFiles},
@@ -519,9 +519,9 @@ fn begin_native_life(
     let above = lived.unwrap_or(0).max(found.generation) + 1;
     let generation = above.max(now);
     // The ledger first: it must never look older than the life that wrote it.
-    ledger
-        .begin(generation, found.durable.as_ref())
-        .with_context(|| format!("the ledger in {} cannot be written", place.display()))?;
+    ledger.begin(generation, found.durable.as_ref()).map_err(|error| {
+        anyhow::anyhow!("the ledger in {} cannot be written: {error}{}", place.display(), cure(&error))
+    })?;
     let generation = state.next_generation(me, GenerationSource::Time, generation)?;
     let heard = (0..plan.nodes.len() + plan.witnesses.len()).filter_map(|index| {
         let name = members.name(MemberIndex(u8::try_from(index).ok()?))?;

@@ -6,7 +6,10 @@ use std::{
     fs, io, mem,
     path::PathBuf,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,7 +42,7 @@ use crate::{
         dialect::{Birth, Identity, Plan},
         ledger::Ledger,
         leftovers,
-        state::State,
+        state::{State, cure},
     },
     duties::Duties,
     heart::{self, Down, HeartStats, Up},
@@ -184,6 +187,8 @@ pub struct Daemon {
     events_dropped: bool,
     /// What was heard of others, on its way to the disk.
     remembering: Vec<JoinHandle<()>>,
+    /// The last of them failed, and was told.
+    forgetful: Arc<AtomicBool>,
     /// The newest of it.
     heard: Option<Heard>,
     /// Where a member of a native cluster remembers what it must.
@@ -222,6 +227,7 @@ impl Daemon {
             ready: false,
             events_dropped: false,
             remembering: Vec::new(),
+            forgetful: Arc::default(),
             ledger: None,
             heard: None,
             next: None,
@@ -485,10 +491,18 @@ impl Daemon {
         self.heard = Some(heard);
         let Some(name) = self.parts.agents.duties().members.get(node.0).cloned() else { return };
         let (state, journal) = (Arc::clone(&self.parts.state), self.parts.journal.clone());
+        let forgetful = Arc::clone(&self.forgetful);
         self.remembering.retain(|one| !one.is_finished());
         self.remembering.push(tokio::task::spawn_blocking(move || {
-            if let Err(error) = state.remember(&name, heard) {
-                journal.say(Level::Error, format!("the generation of {name} could not be kept: {error}"));
+            // Once for as long as it lasts: it is tried again every minute, for each member.
+            let kept = state.remember(&name, heard);
+            match (&kept, forgetful.swap(kept.is_err(), Ordering::Relaxed)) {
+                (Err(error), false) => {
+                    let text = format!("the generation of {name} could not be kept: {error}{}", cure(error));
+                    journal.say(Level::Error, text);
+                }
+                (Ok(()), true) => journal.say(Level::Info, "generations are kept again".to_owned()),
+                _ => {}
             }
         }));
     }

@@ -24,6 +24,8 @@ use locum_core::{
     note::Level,
 };
 
+use super::state::cure;
+
 /// A list of all groups that there can be is shorter.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -111,10 +113,7 @@ impl Ledger {
         let Err(error) = self.write(durable) else { return (true, None) };
         let is_news = !std::mem::replace(&mut self.failed, true);
         let path = self.slots[self.next].display();
-        let text = format!(
-            "{path} cannot be written: {error}: this member grants and claims nothing more that it would have to \
-             remember; make room for it, and start the daemon again"
-        );
+        let text = format!("{path} cannot be written: {error}{}", cure(&error));
         (false, is_news.then_some(text))
     }
 }

@@ -62,7 +62,7 @@ pub enum Fault {
         pid: Option<u32>,
     },
     /// The system refuses a file or directory.
-    #[error("{}: {fault}", .path.display())]
+    #[error("{}: {fault}{}", .path.display(), cure(.fault))]
     File {
         /// Which.
         path: PathBuf,
@@ -113,6 +113,20 @@ pub enum Fault {
         /// What was known.
         known: u64,
     },
+}
+
+/// What helps against a disk that takes nothing, to be put behind what the system says.
+#[must_use]
+pub fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": make room there, and start the daemon again"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ": find out why (the kernel's log may say), mount it writable, and start the daemon again"
+        }
+        _ => "",
+    }
 }
 
 fn process(pid: Option<u32>) -> String {

@@ -212,8 +212,9 @@ pub fn judge(
 ) -> Memory {
     let read = slots.map(|slot| slot.map(|bytes| Slot::read(bytes, members)));
     let is_missing = read.iter().all(Option::is_none);
-    let faults: Vec<String> =
+    let mut faults: Vec<String> =
         read.iter().flatten().filter_map(|read| Some(read.as_ref().err()?.to_string())).collect();
+    faults.dedup();
     let whole = read.into_iter().enumerate().filter_map(|(place, read)| Some((place, read?.ok()?)));
     let newest = whole.max_by_key(|(_, slot)| slot.sequence);
     let blank = |level, text: String, sequence| Memory {
