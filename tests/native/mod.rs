@@ -13,6 +13,8 @@ use locum_lab::{
 
 use crate::lab::{LOCUM, build};
 
+mod disk;
+
 const NODES: [&str; 2] = ["alpha", "beta"];
 const WITNESS: &str = "third";
 const CLIENT: &str = "client";
@@ -85,7 +87,7 @@ impl Shop {
             page: None,
             nodes: NODES.map(String::from).into(),
             ask: true,
-            ..Sight::default()
+            gates: true,
         };
         rack.watch(sight).unwrap();
         let shop = Self { daemons: Vec::new(), rack, apart };
