@@ -95,7 +95,7 @@ impl World {
                 runs: false,
                 answers: vec![],
                 remembered: BTreeMap::new(),
-                ledgers: vec![identity(0).ledger.unwrap()],
+                ledgers: identity(0).ledger.into_iter().collect(),
                 left: false,
             }
         };
