@@ -21,6 +21,7 @@ use locum_core::{
 
 use crate::{
     cli::{Common, failed},
+    heart::HeartStats,
     voice::{
         report::{AnyReport, Report, ServiceInterface},
         socket::{Client, Fault},
@@ -117,22 +118,23 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     for forecast in &cluster.forecasts {
         writeln!(page, "{}", forecast_line(forecast))?;
     }
-    let refused = [
-        ("no real-time rights", &report.heart.realtime_refused),
-        ("memory is not locked", &report.heart.lock_refused),
-    ];
+    notes(page, &report.heart, &cluster.hints)?;
+    for trouble in report.troubles() {
+        writeln!(page, "NOT WELL: {}", Safe(&trouble))?;
+    }
+    Ok(())
+}
+
+/// What is weak, and not wrong: what the system refuses the heart, and the mind's hints.
+fn notes(page: &mut String, heart: &HeartStats, hints: &[String]) -> fmt::Result {
+    let refused =
+        [("no real-time rights", &heart.realtime_refused), ("memory is not locked", &heart.lock_refused)];
     for (what, reason) in refused {
         if let Some(reason) = reason {
             writeln!(page, "note: {what}: {}", Safe(reason))?;
         }
     }
-    for hint in &cluster.hints {
-        writeln!(page, "note: {}", Safe(hint))?;
-    }
-    for trouble in report.troubles() {
-        writeln!(page, "NOT WELL: {}", Safe(&trouble))?;
-    }
-    Ok(())
+    hints.iter().try_for_each(|hint| writeln!(page, "note: {}", Safe(hint)))
 }
 
 /// A title and rows of three columns, the first two padded.

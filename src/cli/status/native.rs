@@ -7,7 +7,7 @@ use locum_core::{
     native::status::{Group, Kind, Link, Member, OwnVote, Pin, Way},
 };
 
-use super::{Safe, Span, interface_row, section, word};
+use super::{Safe, Span, interface_row, notes, section, word};
 use crate::voice::report::NativeReport;
 
 /// The whole page. Every text that is not ours goes through [`Safe`].
@@ -66,18 +66,7 @@ fn write_page(page: &mut String, report: &NativeReport) -> fmt::Result {
     for (name, frames) in &cluster.foreign {
         writeln!(page, "note: {frames} frames of another cluster, {}", Safe(name))?;
     }
-    let refused = [
-        ("no real-time rights", &report.heart.realtime_refused),
-        ("memory is not locked", &report.heart.lock_refused),
-    ];
-    for (what, reason) in refused {
-        if let Some(reason) = reason {
-            writeln!(page, "note: {what}: {}", Safe(reason))?;
-        }
-    }
-    for hint in &cluster.hints {
-        writeln!(page, "note: {}", Safe(hint))?;
-    }
+    notes(page, &report.heart, &cluster.hints)?;
     for member in cluster.members.iter().filter(|member| member.differs) {
         for difference in &member.differences {
             let says = |text: &Option<String>| match text {
