@@ -209,6 +209,19 @@ impl Shop {
         self.rack.look(|record| record.two_answer(SERVICE, window)).unwrap_or_default()
     }
 
+    /// Gives an order; again while it is refused, as a person would: on a starved machine a group may be without an owner
+    /// for a moment.
+    #[track_caller]
+    fn order(&self, node: &str, words: &[&str]) {
+        let mut said = String::new();
+        let taken = await_some(PATIENCE, || {
+            let (code, answer) = self.locum(node, words);
+            said = answer;
+            (code == Some(0)).then_some(())
+        });
+        assert!(taken.is_some(), "{node}: {words:?} is refused: {said}");
+    }
+
     #[track_caller]
     fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         let waited = await_some(PATIENCE, || is_so(self).then_some(()));
@@ -232,21 +245,18 @@ fn a_group_is_served_moved_and_handed_over() {
         page.contains("on alpha") && page.contains("gates by") && page.contains("witness"),
         "{code:?} {page}"
     );
-    let (code, said) = shop.locum(beta, &["move", "web", "beta"]);
-    assert_eq!(code, Some(0), "{said}");
+    shop.order(beta, &["move", "web", "beta"]);
     shop.wait("the group has moved", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
     let (code, said) = shop.locum(alpha, &["move", "nothing"]);
     assert!(code == Some(1) && said.contains("the groups are: web"), "{said}");
     // A person keeps it where it is.
-    let (code, said) = shop.locum(beta, &["freeze", "web"]);
-    assert_eq!(code, Some(0), "{said}");
+    shop.order(beta, &["freeze", "web"]);
     shop.wait("the pin is shown", |shop| {
         shop.status(beta).is_some_and(|report| !report.cluster.groups[0].pins.is_empty())
     });
-    assert_eq!(shop.locum(beta, &["freeze", "web", "--off"]).0, Some(0));
+    shop.order(beta, &["freeze", "web", "--off"]);
     // Whoever leaves hands over.
-    let (code, said) = shop.locum(beta, &["stop"]);
-    assert_eq!(code, Some(0), "{said}");
+    shop.order(beta, &["stop"]);
     shop.wait("the group is back", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
     // Nothing is left of a gate where it was.
@@ -254,7 +264,9 @@ fn a_group_is_served_moved_and_handed_over() {
     assert!(gates.contains("no gate stands here"), "{gates}");
     let epochs = [alpha, beta].map(|node| shop.text(node, "epochs"));
     let starts = epochs.each_ref().map(|epochs| epochs.lines().count());
-    assert!(starts == [2, 1] || starts == [2, 2], "once more where the cluster began: {epochs:?}");
+    let has_lapsed = NODES.iter().any(|node| shop.text(node, "output").contains("was lost: the lease ended"));
+    let is_as_ordered = starts == [2, 1] || starts == [2, 2];
+    assert!(is_as_ordered || has_lapsed, "once more where the cluster began: {epochs:?}");
     assert!(epochs.iter().flat_map(|epochs| epochs.lines()).all(|epoch| epoch.contains('.')), "{epochs:?}");
     shop.daemon(beta).wait(PATIENCE);
     // The witness's own process ends with the one that started it, and never knew the cluster's key.
@@ -365,8 +377,7 @@ fn a_machine_without_power_returns_without_its_ledger_and_votes_again() {
     // Without the witness the two nodes are a majority, if both vote.
     shop.daemon(WITNESS).signal(Sign::Kill).unwrap();
     shop.wait("the witness is silent", |shop| shop.locum(beta, &["status"]).1.contains("third (SILENT)"));
-    let (code, said) = shop.locum(beta, &["move", "web", "alpha"]);
-    assert_eq!(code, Some(0), "{said}");
+    shop.order(beta, &["move", "web", "alpha"]);
     shop.wait("it runs there", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
 }
