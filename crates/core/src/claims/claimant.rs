@@ -536,13 +536,11 @@ impl Claimant {
 
     /// The newest beat that a majority granted extends what was in its list, from the moment it was sent.
     fn extend(&mut self, voters: &Voters) {
-        let mut newest: Vec<u64> =
-            self.echoed.iter().filter(|(voter, _)| voters.contains(**voter)).map(|(_, n)| *n).collect();
-        newest.sort_unstable_by(|a, b| b.cmp(a));
+        // Only voters are in it.
+        let granted_so_far = |beat: &&u64| self.echoed.values().filter(|n| n >= beat).count();
+        let newest = self.echoed.values().filter(|beat| granted_so_far(beat) >= voters.majority()).max();
         let later = breakage::is(Breakage::EchoExtendsLaterClaims);
-        let Some(&granted) = newest.get(voters.majority() - 1).filter(|n| **n > self.granted || later) else {
-            return;
-        };
+        let Some(&granted) = newest.filter(|n| **n > self.granted || later) else { return };
         let Some(sent) = self.beats.iter().find(|beat| beat.sequence == granted) else { return };
         let until = sent.at + self.lease.owner();
         self.granted = granted;

@@ -188,7 +188,9 @@ impl Member {
     #[must_use]
     pub fn is_heard(&self, now: Instant) -> bool {
         let voters = &self.settings.voters;
-        voters.members.iter().filter(|voter| self.is_heard_by(now, **voter)).count() >= voters.majority()
+        let Some(oldest) = self.oldest_that_counts(now) else { return false };
+        let heard = voters.members.iter().filter(|voter| self.has_echoed(oldest, **voter)).count();
+        heard >= voters.majority()
     }
 
     /// Whether [`Self::claim`] would do anything: a majority hears us, and we know what our earlier lives proposed.
@@ -200,10 +202,17 @@ impl Member {
     /// Whether this member has heard a beat of ours that is younger than a lease, and we have heard it say so.
     #[must_use]
     pub fn is_heard_by(&self, now: Instant, member: MemberIndex) -> bool {
-        let oldest = self.sent.iter().find(|(_, at)| now.since(*at) < self.settings.lease.length);
-        let Some((oldest, _)) = oldest else { return false };
-        member == self.settings.me
-            || self.peers.get(&member).is_some_and(|peer| peer.echoed >= *oldest && peer.echoed > 0)
+        self.oldest_that_counts(now).is_some_and(|oldest| self.has_echoed(oldest, member))
+    }
+
+    /// The oldest of our beats that is younger than a lease.
+    fn oldest_that_counts(&self, now: Instant) -> Option<u64> {
+        let is_young = |(_, at): &&(u64, Instant)| now.since(*at) < self.settings.lease.length;
+        self.sent.iter().find(is_young).map(|(sequence, _)| *sequence)
+    }
+
+    fn has_echoed(&self, beat: u64, member: MemberIndex) -> bool {
+        member == self.settings.me || self.peers.get(&member).is_some_and(|peer| peer.echoed >= beat)
     }
 
     // ---- what is asked of it ---------------------------------------------

@@ -164,12 +164,15 @@ impl Director {
 
     /// Something happened. Call [`Self::poll`] until it is empty before the next event.
     pub fn handle(&mut self, now: Now, event: Event<'_>) {
-        let due = self.deadline().max(self.now.instant);
-        self.now = Now { instant: now.instant.max(self.now.instant), unix_seconds: now.unix_seconds };
-        let late = self.now.instant.since(due);
-        if late >= self.plan.timing.silent / 2 {
-            // The node says so.
-            self.links.forgive(self.now.instant, late);
+        let before = self.now.instant;
+        self.now = Now { instant: now.instant.max(before), unix_seconds: now.unix_seconds };
+        let long = self.plan.timing.silent / 2;
+        if self.now.instant.since(before) >= long {
+            let late = self.now.instant.since(self.deadline().max(before));
+            if late >= long {
+                // The node says so.
+                self.links.forgive(self.now.instant, late);
+            }
         }
         if self.waits_for_links && self.links.are_tested(self.now.instant) {
             self.waits_for_links = false;

@@ -240,9 +240,8 @@ impl Node {
 
     /// Something happened. Call [`Self::poll`] until it is empty before the next event.
     pub fn handle(&mut self, now: Instant, event: Event) {
-        let due = self.deadline().max(self.now);
+        self.forgive_own_pause(now);
         self.now = now.max(self.now);
-        self.forgive_own_pause(due);
         match event {
             Event::Tick => {}
             Event::Heard { from, generation, set, word } => self.heard(from, generation, set, word),
@@ -311,9 +310,14 @@ impl Node {
     // ---- time ------------------------------------------------------------
 
     /// When we ourselves did not run for long, the silence in that time was ours.
-    fn forgive_own_pause(&mut self, due: Instant) {
-        let late = self.now.since(due);
-        if late < self.plan.timing.silent / 2 {
+    fn forgive_own_pause(&mut self, now: Instant) {
+        let long = self.plan.timing.silent / 2;
+        // No deadline lies so far back when the last event does not.
+        if now.since(self.now) < long {
+            return;
+        }
+        let late = now.since(self.deadline().max(self.now));
+        if late < long {
             return;
         }
         let text = format!(
@@ -321,7 +325,6 @@ impl Node {
             late.as_secs_f64()
         );
         self.note(Level::Warning, None, text);
-        let now = self.now;
         self.peers.iter_mut().for_each(|peer| peer.watch.forgive(now, late));
     }
 
@@ -440,7 +443,6 @@ impl Node {
     }
 
     fn heard_beat(&mut self, from: MemberIndex, generation: u64, set: u32, beat: Beat) {
-        let name = self.name(usize::from(from.0)).into_owned();
         let unable: Vec<GroupIndex> = beat.unable.iter().filter_map(|id| self.index(*id)).collect();
         let ours = self.plan.timing.lease;
         let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
@@ -463,11 +465,13 @@ impl Node {
                 self.send(To::One(from), Word::AskMeaning);
             }
             if is_new {
+                let name = self.name(usize::from(from.0));
                 let text = format!("{name} has another configuration; `locum status` shows in what");
                 self.note(Level::Warning, None, text);
             }
         }
         if refused && !was_refused {
+            let name = self.name(usize::from(from.0));
             let text = format!(
                 "{name} is refused: its pace is {theirs:?}, ours is {ours:?} (`locum explain timing`); give both one pace"
             );

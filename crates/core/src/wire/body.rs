@@ -299,8 +299,10 @@ pub(crate) fn dec(number: u64) -> String {
 
 /// A hexadecimal number in its one form: lower case, without sign, prefix or leading zeros.
 pub(crate) fn number_hex(value: &[u8]) -> Option<u64> {
-    let number = u64::from_str_radix(core::str::from_utf8(value).ok()?, 16).ok()?;
-    (hex(number).as_bytes() == value).then_some(number)
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let one_form = value == b"0" || !value.starts_with(b"0");
+    let text = core::str::from_utf8(value).ok().filter(|_| one_form && value.iter().all(is_digit))?;
+    u64::from_str_radix(text, 16).ok()
 }
 
 /// A decimal number in its one form.

@@ -31,11 +31,11 @@ pub struct Frame {
 
 impl Frame {
     /// Appends the frame to `out`, signed.
-    pub fn emit(&self, framing: Framing, keys: &Keys, out: &mut Vec<u8>) {
-        let field = |(name, value): &'_ (&'static str, String)| Field {
+    pub fn emit<'a>(&'a self, framing: Framing, keys: &Keys, out: &mut Vec<u8>) {
+        let field = |(name, value): &'a (&str, String)| Field {
             kind: Kind::Text,
             name,
-            value: Cow::Owned(value.clone().into_bytes()),
+            value: Cow::Borrowed(value.as_bytes()),
         };
         frame::seal(framing, self.fields.iter().map(field), keys, out);
     }
