@@ -1,29 +1,47 @@
-//! `cargo seeds FROM TO [STATE]`: plays native stories by chance on one core, and says how many simulated
-//! cluster-minutes that was. With a file for the state it can be stopped at any moment and goes on where it was. A seed
-//! that fails is made shorter and printed.
+//! `cargo seeds FROM TO [STATE] [--jobs N]`: plays native stories by chance, and says how many simulated cluster-minutes
+//! that was. With a file for the state it can be stopped at any moment and goes on where it was. A seed that fails is
+//! made shorter and printed.
+//!
+//! `cargo seeds --rate`: how many simulated cluster-minutes one core plays in a second, of three nodes at pace 1 s.
 
 use std::{
     env, fs,
-    io::{IsTerminal as _, Write as _, stderr},
-    path::Path,
+    io::{IsTerminal as _, Write as _, stderr, stdout},
+    num::NonZero,
+    path::PathBuf,
     process::ExitCode,
+    sync::OnceLock,
+    thread,
     time::{Duration, Instant},
 };
 
-use locum_sim::native::{faults::KINDS, progress::Progress};
+use locum_sim::native::{faults::KINDS, progress::Progress, rate};
 
-const USAGE: &str = "usage: locum-seeds FROM TO [STATE]: plays the seeds from FROM up to, not including, TO";
+const USAGE: &str = "usage: locum-seeds FROM TO [STATE] [--jobs N]: plays the seeds from FROM up to, not including, TO, \
+                     with N threads (all cores)\n       locum-seeds --rate: measures this machine";
 /// Between two looks at the state file and the bar.
 const SAVED_EVERY: Duration = Duration::from_millis(500);
+/// Simulated for [`rate`], after a minute to come to rest.
+const RATE_MINUTES: u64 = 1000;
+
+struct Wanted {
+    first: u64,
+    end: u64,
+    state: Option<PathBuf>,
+    jobs: usize,
+}
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
-    let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
-    let (Some(first), Some(end), true) = (number(0), number(1), words.len() <= 3) else {
+    if words == ["--rate"] {
+        measure();
+        return ExitCode::SUCCESS;
+    }
+    let Some(wanted) = read(words) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    match run(first, end, words.get(2).map(Path::new)) {
+    match run(&wanted) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(text) => {
@@ -33,39 +51,68 @@ fn main() -> ExitCode {
     }
 }
 
+fn read(mut words: Vec<String>) -> Option<Wanted> {
+    let mut jobs = thread::available_parallelism().map_or(1, NonZero::get);
+    if let Some(at) = words.iter().position(|word| word == "--jobs") {
+        jobs = words.get(at + 1)?.parse().ok().filter(|jobs| (1..=1024).contains(jobs))?;
+        words.drain(at..at + 2);
+    }
+    let number = |at: usize| words.get(at)?.parse().ok();
+    let (first, end) = (number(0)?, number(1)?);
+    (words.len() <= 3).then(|| Wanted { first, end, state: words.get(2).map(PathBuf::from), jobs })
+}
+
 /// Whether all went well.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "how fast the machine is, is asked of its clock; no story sees it"
-)]
-fn run(first: u64, end: u64, state: Option<&Path>) -> Result<bool, String> {
-    let began = Instant::now();
-    let on_core = || time_on_core().unwrap_or_else(|| began.elapsed());
-    let mut progress = state.map_or_else(|| Ok(Progress::new(first)), |file| Progress::read(file, first))?;
-    let busy_before = progress.busy.saturating_sub(on_core());
-    let mut saved = began;
-    while progress.next < end {
-        if let Err(report) = progress.step() {
-            println!("{report}");
+fn run(wanted: &Wanted) -> Result<bool, String> {
+    let Wanted { first, end, ref state, jobs } = *wanted;
+    let mut progress =
+        state.as_deref().map_or_else(|| Ok(Progress::new(first)), |file| Progress::read(file, first))?;
+    let mut saved = now();
+    progress.play(end, jobs, time_on_core, |progress, report| {
+        if let Some(report) = report {
+            say(&format!("{report}\n"));
         }
         if saved.elapsed() >= SAVED_EVERY || progress.next == end {
-            saved = Instant::now();
-            progress.busy = busy_before + on_core();
+            saved = now();
             if let Some(file) = state {
                 let cannot = |error| format!("{} cannot be written: {error}", file.display());
                 progress.write(file).map_err(cannot)?;
             }
-            draw(&progress, end);
+            draw(progress, end);
         }
-    }
-    tell(&progress);
+        Ok::<(), String>(())
+    })?;
+    say(&told(&progress));
     Ok(progress.failed.is_empty())
 }
 
-/// What this thread has used of a core, where the kernel tells.
-fn time_on_core() -> Option<Duration> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
+fn measure() {
+    let mut steady = rate::Steady::new();
+    let before = time_on_core();
+    steady.pass(RATE_MINUTES);
+    let seconds = time_on_core().saturating_sub(before).as_secs_f64();
+    say(&format!(
+        "three nodes, pace 1 s: {RATE_MINUTES} simulated cluster-minutes in {seconds:.2} s of one core: {:.0} a second\n",
+        RATE_MINUTES as f64 / seconds
+    ));
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how fast the machine is, is asked of its clock; no story sees it"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// What this thread has used of a core, as the kernel tells; where it does not, the time that went by.
+fn time_on_core() -> Duration {
+    let read = || {
+        let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
+    };
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    read().unwrap_or_else(|| BEGAN.get_or_init(now).elapsed())
 }
 
 fn minutes(progress: &Progress) -> f64 {
@@ -92,21 +139,28 @@ fn draw(progress: &Progress, end: u64) {
     let _ = stderr().flush();
 }
 
-fn tell(progress: &Progress) {
+fn told(progress: &Progress) -> String {
     let Progress { counts, busy, failed, .. } = progress;
     let percent = |count: u64| count as f64 * 100.0 / counts.tales.max(1) as f64;
     let (minutes, seconds) = (minutes(progress), busy.as_secs_f64());
-    println!(
+    let mut text = format!(
         "{} seeds, {minutes:.0} simulated cluster-minutes in {seconds:.1} s of one core: {:.0} a second; \
-         takeovers in {:.0} %",
+         takeovers in {:.0} %; digest {:016x}\n",
         counts.tales,
         minutes / seconds.max(0.001),
-        percent(counts.with_takeover)
+        percent(counts.with_takeover),
+        counts.digest
     );
     for (kind, count) in KINDS.iter().zip(counts.kinds) {
-        println!("  {kind:<10} in {:5.1} %", percent(count));
+        text += &format!("  {kind:<10} in {:5.1} %\n", percent(count));
     }
     if !failed.is_empty() {
-        println!("{} seeds failed: {failed:?}", failed.len());
+        text += &format!("{} seeds failed: {failed:?}\n", failed.len());
     }
+    text
+}
+
+/// A reader that has gone (`| head`) is no failure.
+fn say(text: &str) {
+    let _ = stdout().write_all(text.as_bytes());
 }

@@ -30,7 +30,7 @@ pub enum Mind {
 }
 
 /// One thing that is said, as it goes over a cable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Said {
     /// A word of a member in this of its lives.
     Word {
@@ -107,18 +107,15 @@ impl Mind {
     }
 
     /// A member said something.
-    pub fn hear(&mut self, now: Instant, from: usize, said: &Said) {
+    pub fn hear(&mut self, now: Instant, from: usize, said: Said) {
         match (self, said) {
             (Self::Words(node), Said::Word { generation, word }) => {
                 let from = MemberIndex(u8::try_from(from).unwrap_or(u8::MAX));
-                node.handle(
-                    now,
-                    node::Event::Heard { from, generation: *generation, set: 1, word: word.clone() },
-                );
+                node.handle(now, node::Event::Heard { from, generation, set: 1, word });
             }
             (Self::Bytes(director), Said::Bytes { link, bytes }) => {
                 let from = Source::Udp(address(from));
-                director.handle(at(now), event::Event::Frame { link: *link, from, bytes });
+                director.handle(at(now), event::Event::Frame { link, from, bytes: &bytes });
             }
             _ => {}
         }
@@ -181,7 +178,7 @@ impl Deref for Mind {
     }
 }
 
-/// Reads what members say to all, for the eyes of the world.
+/// Reads with which ballots members begin, for the eyes of the world.
 #[derive(Debug)]
 pub struct Eye(Wire);
 
@@ -193,8 +190,10 @@ impl Eye {
         Self(Wire::new(plan.cluster.clone(), members, MemberIndex::NOBODY, 0, patience))
     }
 
-    /// The word that a frame completes, if it is for all.
-    pub fn read(&mut self, now: Instant, bytes: &[u8]) -> Option<Word> {
+    /// The ballots that a frame is to prepare, if it is. Others are not looked at further.
+    pub fn prepare(&mut self, now: Instant, bytes: &[u8]) -> Option<Word> {
+        const KIND: &[u8] = b"(0)t=prepare,";
+        bytes.windows(KIND.len()).find(|window| *window == KIND)?;
         match self.0.read(now, bytes, &keys()).ok()?.content {
             Content::Message(word, _) => Some(word),
             _ => None,

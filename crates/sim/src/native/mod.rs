@@ -8,10 +8,12 @@
 //!   in the others they run the bare node.
 //! * [`tale`] makes a story from a seed, plays it, and makes one that fails shorter.
 //! * [`progress`] is how far a long run of seeds has come.
+//! * [`rate`] is a cluster to which nothing happens, to be measured.
 
 pub mod clock;
 pub mod faults;
 pub mod mind;
 pub mod progress;
+pub mod rate;
 pub mod tale;
 pub mod world;

@@ -1,6 +1,17 @@
-//! How far a long run of seeds has come, as a file: it can be stopped at any moment and goes on where it was.
+//! How far a long run of seeds has come, as a file: it can be stopped at any moment and goes on where it was. What is
+//! counted does not depend on how many threads play.
 
-use std::{fmt, fs, io, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::Path,
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 
 use super::{
     faults::KINDS,
@@ -8,7 +19,7 @@ use super::{
 };
 
 /// The first line of the file.
-const HEAD: &str = "locum-seeds 1";
+const HEAD: &str = "locum-seeds 2";
 
 /// Seeds from `first` up to `next` are played.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +30,7 @@ pub struct Progress {
     pub next: u64,
     /// What was counted.
     pub counts: Counts,
-    /// For how long the machine was busy with it.
+    /// For how long cores were busy with it, all of them together.
     pub busy: Duration,
     /// The seeds that failed.
     pub failed: Vec<u64>,
@@ -65,13 +76,55 @@ impl Progress {
         fs::rename(new, file)
     }
 
-    /// Plays one more; what is wrong with it, if it fails.
-    pub fn step(&mut self) -> Result<(), String> {
-        let seed = self.next;
-        self.next += 1;
-        let counts = check(seed).inspect_err(|_| self.failed.push(seed))?;
-        self.counts.add(&counts);
-        Ok(())
+    /// Plays up to, not including, `end` with so many threads. `on_core`: what the calling thread has used of a core.
+    /// `played` is told after each seed, in their order, with the report if it failed.
+    ///
+    /// # Errors
+    /// What `played` says: the rest is not played.
+    pub fn play<E>(
+        &mut self,
+        end: u64,
+        jobs: usize,
+        on_core: impl Fn() -> Duration + Sync,
+        mut played: impl FnMut(&Self, Option<&str>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let next = AtomicU64::new(self.next);
+        let (results, early) = mpsc::channel();
+        let work = |results: mpsc::Sender<_>| {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                let before = on_core();
+                let is_wanted =
+                    seed < end && results.send((seed, check(seed), on_core().saturating_sub(before))).is_ok();
+                if !is_wanted {
+                    break;
+                }
+            }
+        };
+        thread::scope(|scope| {
+            // In here, so that the threads end when nobody listens any more.
+            let early = early;
+            let work = &work;
+            for _ in 0..jobs {
+                let results = results.clone();
+                scope.spawn(move || work(results));
+            }
+            drop(results);
+            let mut waiting = BTreeMap::new();
+            for (seed, result, busy) in early {
+                waiting.insert(seed, (result, busy));
+                while let Some((result, busy)) = waiting.remove(&self.next) {
+                    self.next += 1;
+                    self.busy += busy;
+                    match &result {
+                        Ok(counts) => self.counts.add(counts),
+                        Err(_) => self.failed.push(self.next - 1),
+                    }
+                    played(self, result.err().as_deref())?;
+                }
+            }
+            Ok(())
+        })
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -84,10 +137,10 @@ impl Progress {
             (words.next() == Some(name)).then(|| words.map(|word| word.parse().ok()).collect())?
         };
         let [first, next] = numbers("seeds")?[..] else { return None };
-        let [tales, millis, with_takeover] = numbers("tales")?[..] else { return None };
+        let [tales, millis, with_takeover, digest] = numbers("tales")?[..] else { return None };
         let kinds: [u64; KINDS.len()] = numbers("kinds")?.try_into().ok()?;
         let [busy] = numbers("busy")?[..] else { return None };
-        let counts = Counts { tales, millis, with_takeover, kinds };
+        let counts = Counts { tales, millis, with_takeover, kinds, digest };
         let failed = numbers("failed")?;
         (first <= next).then(|| Self { first, next, counts, busy: Duration::from_millis(busy), failed })
     }
@@ -95,10 +148,10 @@ impl Progress {
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { tales, millis, with_takeover, kinds } = self.counts;
+        let Counts { tales, millis, with_takeover, kinds, digest } = self.counts;
         let words = |numbers: &[u64]| numbers.iter().map(|number| format!(" {number}")).collect::<String>();
         writeln!(f, "{HEAD}\nseeds {} {}", self.first, self.next)?;
-        writeln!(f, "tales {tales} {millis} {with_takeover}\nkinds{}", words(&kinds))?;
+        writeln!(f, "tales {tales} {millis} {with_takeover} {digest}\nkinds{}", words(&kinds))?;
         writeln!(f, "busy {}\nfailed{}", self.busy.as_millis(), words(&self.failed))
     }
 }
@@ -110,15 +163,15 @@ mod tests {
     #[test]
     fn what_is_stopped_goes_on_and_comes_to_the_same() {
         let file = std::env::temp_dir().join(format!("locum-seeds-{}", std::process::id()));
-        let play = |mut progress: Progress, end: u64| {
-            while progress.next < end {
-                progress.step().expect("these seeds are good");
-            }
+        let play = |mut progress: Progress, end: u64, jobs: usize| {
+            let good =
+                |_: &Progress, report: Option<&str>| report.map_or(Ok(()), |text| Err(text.to_owned()));
+            progress.play(end, jobs, || Duration::ZERO, good).expect("these seeds are good");
             progress
         };
-        let at_once = play(Progress::new(3), 7);
-        play(Progress::read(&file, 3).expect("there is none"), 5).write(&file).expect("a file");
-        let again = play(Progress::read(&file, 3).expect("a state"), 7);
+        let at_once = play(Progress::new(3), 7, 1);
+        play(Progress::read(&file, 3).expect("there is none"), 5, 2).write(&file).expect("a file");
+        let again = play(Progress::read(&file, 3).expect("a state"), 7, 3);
         let other = Progress::read(&file, 4);
         fs::write(&file, "5\n").expect("a file");
         let foreign = Progress::read(&file, 3);

@@ -33,6 +33,8 @@ pub struct Counts {
     pub with_takeover: u64,
     /// Tales with each kind of fault, see [`KINDS`].
     pub kinds: [u64; KINDS.len()],
+    /// The same for the same tales, in whatever order they were played: of all that happened in them.
+    pub digest: u64,
 }
 
 impl Counts {
@@ -41,6 +43,7 @@ impl Counts {
         self.tales += other.tales;
         self.millis += other.millis;
         self.with_takeover += other.with_takeover;
+        self.digest = self.digest.wrapping_add(other.digest);
         self.kinds.iter_mut().zip(other.kinds).for_each(|(sum, more)| *sum += more);
     }
 }
@@ -132,6 +135,7 @@ impl Tale {
             return Err(format!("at the end {fault}\nthe log:\n{}", world.log()));
         }
         counts.with_takeover = u64::from(world.takeovers > 0);
+        counts.digest = world.digest;
         Ok(counts)
     }
 

@@ -40,18 +40,19 @@ const LOG_MAX: usize = 400;
 enum What {
     Wake,
     Deliver(Rc<Frame>),
-    Done {
-        ticket: Ticket,
-        resource: ResourceId,
-        operation: Operation,
-        outcome: Outcome,
-    },
-    Written {
-        durable: Box<Durable>,
-        ok: bool,
-    },
+    Done(Box<Done>),
+    Written(Box<Durable>, bool),
     /// The daemon has been started and has swept.
     Begin,
+}
+
+/// An operation has ended.
+#[derive(Debug)]
+struct Done {
+    ticket: Ticket,
+    resource: ResourceId,
+    operation: Operation,
+    outcome: Outcome,
 }
 
 #[derive(Debug)]
@@ -149,6 +150,8 @@ pub struct World {
     log: VecDeque<String>,
     logs: bool,
     fault: Option<String>,
+    /// Of everything that happened so far, to whom and when.
+    pub digest: u64,
 }
 
 impl World {
@@ -214,6 +217,7 @@ impl World {
             log: VecDeque::new(),
             logs,
             fault: None,
+            digest: seed,
         };
         (0..world.machines.len()).for_each(|member| world.start(member));
         world
@@ -514,6 +518,10 @@ impl World {
             }
             return;
         }
+        if !matches!(what, What::Wake) {
+            let news = at ^ (member as u64) << 56;
+            self.digest = (self.digest.rotate_left(5) ^ news).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
         match what {
             What::Begin => self.begin(member),
             What::Wake if at != machine.wake => {}
@@ -521,10 +529,14 @@ impl World {
             What::Deliver(frame) => {
                 let now = machine.clock.at(self.now);
                 let Some(mind) = &mut machine.node else { return };
-                mind.hear(now, frame.from, &frame.said);
+                let from = frame.from;
+                let said =
+                    Rc::try_unwrap(frame).map_or_else(|shared| shared.said.clone(), |frame| frame.said);
+                mind.hear(now, from, said);
                 self.perform(member);
             }
-            What::Done { ticket, resource, operation, outcome } => {
+            What::Done(done) => {
+                let Done { ticket, resource, operation, outcome } = *done;
                 match (operation, &outcome) {
                     (Operation::Start, Outcome::Ok | Outcome::TimedOut) => {
                         machine.running.insert(resource);
@@ -536,7 +548,7 @@ impl World {
                 }
                 self.handle(member, Event::Done { ticket, outcome });
             }
-            What::Written { durable, ok } => {
+            What::Written(durable, ok) => {
                 machine.writing = None;
                 if ok {
                     machine.file = Some(*durable);
@@ -587,7 +599,7 @@ impl World {
                 let ok = self.machines[member].disk_works;
                 self.machines[member].writing = Some(durable.clone());
                 let takes = 200_000 + self.rng.below(20_000_000);
-                self.schedule(member, takes, What::Written { durable: Box::new(durable), ok });
+                self.schedule(member, takes, What::Written(Box::new(durable), ok));
             }
             action::Action::Remember { node, heard } => {
                 self.machines[member].heard.insert(node, heard);
@@ -628,7 +640,7 @@ impl World {
             (Operation::Status, _) => (takes / 10, Outcome::Stopped),
             _ => (takes, Outcome::Ok),
         };
-        self.schedule(member, takes, What::Done { ticket, resource, operation, outcome });
+        self.schedule(member, takes, What::Done(Box::new(Done { ticket, resource, operation, outcome })));
     }
 
     fn send(&mut self, from: usize, said: Said, targets: &[usize]) {
@@ -636,7 +648,7 @@ impl World {
             Said::Word { word, .. } => self.look_at_ballots(from, word),
             Said::Bytes { bytes, .. } => {
                 let now = Instant::from_nanos(self.now);
-                if let Some(word) = self.eye.as_mut().and_then(|eye| eye.read(now, bytes)) {
+                if let Some(word) = self.eye.as_mut().and_then(|eye| eye.prepare(now, bytes)) {
                     self.look_at_ballots(from, &word);
                 }
             }
