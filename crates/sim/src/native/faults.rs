@@ -27,6 +27,10 @@ pub enum Step {
     Calm,
     /// So many frames of a hundred are lost.
     Lose(u8),
+    /// What goes from the first to the second takes so many milliseconds longer, until all is healed.
+    Slow(usize, usize, u64),
+    /// So many frames of a hundred come again, up to so many milliseconds later, until all is calm.
+    Repeat(u8, u64),
     /// A member's file is gone; it is off meanwhile, and starts again.
     LoseFile(usize),
     /// A member's disk fails from now on; or a new life gets one that works.
@@ -55,7 +59,7 @@ pub enum Agents {
 }
 
 /// The kinds of faults, for counting.
-pub const KINDS: [&str; 13] = [
+pub const KINDS: [&str; 15] = [
     "power off",
     "kill",
     "freeze",
@@ -69,6 +73,8 @@ pub const KINDS: [&str; 13] = [
     "move",
     "standby",
     "leave",
+    "slow",
+    "repeat",
 ];
 
 impl Step {
@@ -89,6 +95,8 @@ impl Step {
             Self::Move(..) => 10,
             Self::Standby(_, true) => 11,
             Self::Leave(_) => 12,
+            Self::Slow(..) => 13,
+            Self::Repeat(..) => 14,
             _ => return None,
         })
     }
@@ -110,6 +118,8 @@ impl fmt::Display for Step {
             Self::Heal => write!(f, "heal"),
             Self::Calm => write!(f, "calm"),
             Self::Lose(percent) => write!(f, "lose {percent}%"),
+            Self::Slow(from, to, millis) => write!(f, "slow {from} to {to} by {millis}ms"),
+            Self::Repeat(percent, millis) => write!(f, "repeat {percent}% within {millis}ms"),
             Self::LoseFile(member) => write!(f, "lose-file {member}"),
             Self::BreakDisk(member, true) => write!(f, "break-disk {member}"),
             Self::BreakDisk(member, false) => write!(f, "new-disk {member}"),

@@ -6,6 +6,7 @@ use std::{fmt::Write as _, panic};
 
 use super::{
     faults::{Agents, KINDS, Step},
+    plot::Plot,
     world::World,
 };
 use crate::{rng::Rng, shorten::shortened};
@@ -62,8 +63,13 @@ impl Tale {
         let founded = rng.chance(90);
         let mut steps = vec![Step::Wait(pace * 8)];
         let mut scars = Scars { file_lost: false, members, nodes, groups };
+        // A part of the tales leads to where a single rule keeps the cluster whole; chance alone seldom comes there.
+        let plot = matches!(seed % 10, 6 | 9).then_some(Plot { pace, members, nodes, groups });
         for _ in 0..3 + rng.below(15) {
-            steps.extend(scars.step(&mut rng));
+            match &plot {
+                Some(plot) if rng.chance(30) => steps.extend(plot.steps(&mut rng)),
+                _ => steps.extend(scars.step(&mut rng)),
+            }
             if rng.chance(80) {
                 let longest = if rng.chance(50) { pace / 2 } else { pace * 6 };
                 steps.push(Step::Wait(1 + rng.below(longest)));

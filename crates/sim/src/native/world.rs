@@ -135,7 +135,11 @@ pub struct World {
     heap: BinaryHeap<Reverse<Happening>>,
     /// Nothing goes from the first to the second.
     cuts: BTreeSet<(usize, usize)>,
+    /// By how much longer it takes what goes from the first to the second.
+    slow: BTreeMap<(usize, usize), u64>,
     loss: u8,
+    /// So many frames of a hundred come again within so many nanoseconds.
+    repeats: (u8, u64),
     /// All words take the way through bytes and keys; they are read here, too.
     eye: Option<Eye>,
     /// Frames are sometimes doubled and late.
@@ -207,7 +211,9 @@ impl World {
             lease,
             heap: BinaryHeap::new(),
             cuts: BTreeSet::new(),
+            slow: BTreeMap::new(),
             loss: 0,
+            repeats: (0, 0),
             eye: seed.is_multiple_of(10).then(|| Eye::new(&draft)),
             is_unruly,
             epochs: vec![None; groups],
@@ -276,9 +282,17 @@ impl World {
             }
             Step::Heal => {
                 self.cuts.clear();
+                self.slow.clear();
                 self.loss = 0;
             }
-            Step::Calm => self.is_unruly = false,
+            Step::Calm => {
+                self.is_unruly = false;
+                self.repeats = (0, 0);
+            }
+            Step::Slow(from, to, millis) => {
+                self.slow.insert((from, to), millis * 1_000_000);
+            }
+            Step::Repeat(percent, millis) => self.repeats = (percent, millis * 1_000_000),
             Step::Lose(percent) => self.loss = percent,
             Step::LoseFile(member) => {
                 self.power_off(member);
@@ -669,7 +683,13 @@ impl World {
                     self.deliver(target, late, &frame);
                 }
             }
+            delay += self.slow.get(&(from, target)).unwrap_or(&0);
             self.deliver(target, delay, &frame);
+            let (percent, within) = self.repeats;
+            if percent > 0 && self.rng.chance(percent) {
+                let late = delay + self.rng.below(within);
+                self.deliver(target, late, &frame);
+            }
         }
     }
 

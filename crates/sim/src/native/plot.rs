@@ -1,0 +1,90 @@
+//! Plots: steps that lead a cluster, by chance within narrow bounds, to where one rule of the claims alone keeps two
+//! machines from owning one group. The planted breakages show that they do.
+
+use super::faults::Step;
+use crate::rng::Rng;
+
+/// The cluster that is plotted against.
+#[derive(Clone, Copy, Debug)]
+pub struct Plot {
+    /// Its pace, which is its lease (ms).
+    pub pace: u64,
+    /// Nodes and witnesses.
+    pub members: usize,
+    /// Nodes.
+    pub nodes: usize,
+    /// Groups.
+    pub groups: usize,
+}
+
+impl Plot {
+    /// One plot.
+    pub fn steps(&self, rng: &mut Rng) -> Vec<Step> {
+        match rng.below(3) {
+            0 => self.late_answers(rng),
+            1 => self.old_echoes(rng),
+            _ => self.old_frames(rng),
+        }
+    }
+
+    /// What voters answer a claimant takes a good part of its lease, and it is cut off when the answers are under way:
+    /// it must not count its lease from them.
+    fn late_answers(&self, rng: &mut Rng) -> Vec<Step> {
+        let victim = below(rng, self.nodes);
+        let longest = 1 + rng.below(self.pace / 2);
+        let others = (0..self.members).filter(|other| *other != victim);
+        let mut steps: Vec<Step> =
+            others.map(|other| Step::Slow(other, victim, rng.below(longest))).collect();
+        steps.extend(self.moves(rng, victim));
+        // The owner stops, releases, and is answered twice.
+        steps.push(Step::Wait(1 + rng.below(200 + longest * 3)));
+        steps.extend(self.cut_off(rng, victim));
+        steps
+    }
+
+    /// A node starts again, and some voters do not hear its new life: they echo beats of the old one, which has said
+    /// about as many as the new one says until it is cut off.
+    fn old_echoes(&self, rng: &mut Rng) -> Vec<Step> {
+        let victim = below(rng, self.nodes);
+        let deaf = (1 + below(rng, self.members - 1), (self.members - 1) / 2);
+        let deaf = (0..deaf.1).map(|other| (victim + deaf.0 + other) % self.members);
+        let mut steps = vec![Step::Kill(victim), Step::Start(victim)];
+        steps.push(Step::Wait(self.pace * 2 + rng.below(self.pace * 3)));
+        steps.extend(deaf.filter(|other| *other != victim).map(|other| Step::Cut(victim, other)));
+        steps.extend([Step::Kill(victim), Step::Start(victim)]);
+        steps.push(Step::Wait(self.pace + rng.below(self.pace * 2)));
+        steps.extend(self.moves(rng, victim));
+        steps.push(Step::Wait(1 + rng.below(self.pace * 2)));
+        steps.extend(self.cut_off(rng, victim));
+        steps
+    }
+
+    /// Frames come again long after, while groups go to and fro.
+    fn old_frames(&self, rng: &mut Rng) -> Vec<Step> {
+        let percent = u8::try_from(20 + rng.below(60)).unwrap_or(20);
+        let mut steps = vec![Step::Repeat(percent, self.pace / 2 + rng.below(self.pace * 3))];
+        for _ in 0..2 + rng.below(6) {
+            let to = below(rng, self.nodes);
+            steps.extend(self.moves(rng, to));
+            let longest = if rng.chance(50) { self.pace / 2 } else { self.pace * 2 };
+            steps.push(Step::Wait(1 + rng.below(longest)));
+        }
+        steps
+    }
+
+    /// A person wants everything on one node.
+    fn moves(&self, rng: &mut Rng, to: usize) -> Vec<Step> {
+        let asked = below(rng, self.nodes);
+        (0..self.groups).map(|group| Step::Move(asked, group, Some(to))).collect()
+    }
+
+    /// Nothing comes from this member or to it until another has taken over what it had.
+    fn cut_off(&self, rng: &mut Rng, member: usize) -> Vec<Step> {
+        let until = Step::Wait(self.pace * 2 + rng.below(self.pace * 2));
+        vec![Step::Split(1 << member), until, Step::Heal, Step::Wait(1 + rng.below(self.pace * 3))]
+    }
+}
+
+fn below(rng: &mut Rng, end: usize) -> usize {
+    usize::try_from(rng.below(end as u64)).unwrap_or(0)
+}

@@ -1,0 +1,100 @@
+//! Planted breakages of the claims, in native stories by chance: rules that are left out are found, and in how many
+//! seeds. `cargo breakages-sim` prints the table. The model checker (`cargo breakages-model`) finds all of them; here are
+//! those that a cluster under guard `lease` with one voter set can meet at all.
+
+use std::{
+    panic,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use locum_core::breakage::{
+    Breakage::{self, *},
+    plant,
+};
+use locum_sim::native::tale::Tale;
+
+const TWO_OWNERS: &str = "two open gates";
+const BALLOT_AGAIN: &str = "uses Ballot";
+
+/// What is broken, and what the first seed that fails says.
+const TABLE: &[(Breakage, &str)] = &[
+    (NoMuteness, TWO_OWNERS),
+    (RunningGrantIgnored, TWO_OWNERS),
+    (ReleaseEndsAnyBallot, TWO_OWNERS),
+    (PromiseEndsOwnGrant, TWO_OWNERS),
+    (EchoExtendsLaterClaims, TWO_OWNERS),
+    (NoCeiling, BALLOT_AGAIN),
+    (BlankVotes, BALLOT_AGAIN),
+    (LeaseFromAnswer, TWO_OWNERS),
+    (NoMargin, TWO_OWNERS),
+    (AcceptBelowPromise, TWO_OWNERS),
+    (AnyVersionCounts, TWO_OWNERS),
+    (ReleaseStays, TWO_OWNERS),
+    (EchoOfAnyLife, TWO_OWNERS),
+    (NoSweep, TWO_OWNERS),
+];
+
+/// So many seeds are played at most, and so many that fail.
+const SEEDS_MAX: u64 = 10_000;
+const FAILING_MAX: usize = 7;
+
+/// The seeds that fail, in order, and what the first of them says.
+fn failing() -> (Vec<u64>, String) {
+    let next = AtomicU64::new(0);
+    let found = AtomicU64::new(0);
+    let work = || {
+        let mut failing = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= SEEDS_MAX || found.load(Ordering::Relaxed) >= FAILING_MAX as u64 {
+                return failing;
+            }
+            if let Err(report) = Tale::of(seed).play() {
+                found.fetch_add(1, Ordering::Relaxed);
+                failing.push((seed, report.lines().next().unwrap_or_default().to_owned()));
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let mut failing: Vec<(u64, String)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a world does not panic")).collect()
+    });
+    failing.sort_unstable();
+    let first = failing.first().map(|(_, text)| text.clone()).unwrap_or_default();
+    (failing.into_iter().map(|(seed, _)| seed).collect(), first)
+}
+
+/// How many seeds are played, as a median, until one fails.
+fn median(failing: &[u64]) -> u64 {
+    let before = [None].into_iter().chain(failing.iter().copied().map(Some));
+    let mut gaps: Vec<u64> =
+        failing.iter().zip(before).map(|(seed, before)| before.map_or(seed + 1, |b| seed - b)).collect();
+    gaps.sort_unstable();
+    gaps.get(gaps.len() / 2).copied().unwrap_or(SEEDS_MAX)
+}
+
+/// One test, because a breakage holds for the whole process.
+#[test]
+fn every_rule_that_is_left_out_is_found_by_chance() {
+    // A mind that panics by a breakage is found; what it says is not wanted here.
+    panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    println!("{:<26} {:>6} {:>6}  first seen", "breakage", "median", "first");
+    for &(breakage, what) in TABLE {
+        plant(Some(breakage));
+        let (seeds, seen) = failing();
+        plant(None);
+        match seeds.first() {
+            Some(first) if seen.contains(what) => {
+                let breakage = format!("{breakage:?}");
+                println!("{breakage:<26} {:>6} {:>6}  {seen:.90}", median(&seeds), first + 1);
+            }
+            _ => missed.push(format!("{breakage:?} is not found in {SEEDS_MAX} seeds as {what:?}: {seen}")),
+        }
+    }
+    let _ = panic::take_hook();
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+    println!("{} rules, each of them found", TABLE.len());
+}
