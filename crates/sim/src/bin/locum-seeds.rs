@@ -2,6 +2,8 @@
 //! that was. With a file for the state it can be stopped at any moment and goes on where it was. A seed that fails is
 //! made shorter and printed.
 //!
+//! `cargo seeds --scale`: what clusters of many nodes and groups say, and what that costs.
+//!
 //! `cargo seeds --rate`: how many simulated cluster-minutes one core plays in a second, of three nodes at pace 1 s.
 
 use std::{
@@ -18,11 +20,19 @@ use std::{
 use locum_sim::native::{faults::KINDS, progress::Progress, rate};
 
 const USAGE: &str = "usage: locum-seeds FROM TO [STATE] [--jobs N]: plays the seeds from FROM up to, not including, TO, \
-                     with N threads (all cores)\n       locum-seeds --rate: measures this machine";
+                     with N threads (all cores)\n       locum-seeds --rate: measures this machine\n       locum-seeds \
+                     --scale: measures many nodes and groups";
 /// Between two looks at the state file and the bar.
 const SAVED_EVERY: Duration = Duration::from_millis(500);
 /// Simulated for [`rate`], after a minute to come to rest.
 const RATE_MINUTES: u64 = 1000;
+
+/// Of which clusters [`measure_scale`] tells.
+const SCALE_NODES: [u64; 3] = [2, 8, 32];
+const SCALE_GROUPS: [u64; 3] = [1, 100, 1000];
+/// For so long they are looked at when nothing happens, and from a death on, in simulated milliseconds.
+const SCALE_MILLIS: u64 = 9_000;
+const SCALE_TAKEOVER_MILLIS: u64 = 3_000;
 
 struct Wanted {
     first: u64,
@@ -33,7 +43,12 @@ struct Wanted {
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
-    if words == ["--rate"] {
+    let measure: Option<fn()> = match &words[..] {
+        [word] if word == "--rate" => Some(measure_rate),
+        [word] if word == "--scale" => Some(measure_scale),
+        _ => None,
+    };
+    if let Some(measure) = measure {
         measure();
         return ExitCode::SUCCESS;
     }
@@ -86,14 +101,45 @@ fn run(wanted: &Wanted) -> Result<bool, String> {
     Ok(progress.failed.is_empty())
 }
 
-fn measure() {
-    let mut steady = rate::Steady::new();
+fn measure_rate() {
+    let mut steady = rate::Steady::new(3, 3, false);
     let before = time_on_core();
-    steady.pass(RATE_MINUTES);
+    steady.pass(RATE_MINUTES * 60_000);
     let seconds = time_on_core().saturating_sub(before).as_secs_f64();
     say(&format!(
         "three nodes, pace 1 s: {RATE_MINUTES} simulated cluster-minutes in {seconds:.2} s of one core: {:.0} a second\n",
         RATE_MINUTES as f64 / seconds
+    ));
+}
+
+/// At rest, and while the groups of a node that died are taken over.
+fn measure_scale() {
+    say("pace 1 s; of each node in a second; CPU is that of the whole simulator\n");
+    say("nodes groups          frames said  bytes of one  frames heard  kB heard   CPU us\n");
+    for nodes in SCALE_NODES {
+        for groups in SCALE_GROUPS {
+            let mut steady = rate::Steady::new(nodes, groups, true);
+            let before = time_on_core();
+            let load = steady.load(SCALE_MILLIS);
+            row(nodes, groups, "at rest", &load, SCALE_MILLIS, time_on_core().saturating_sub(before), nodes);
+            let (traffic, before) = (steady.traffic(), time_on_core());
+            let lost = steady.lose_an_owner();
+            let waited = steady.wait_for_owners();
+            steady.pass(SCALE_TAKEOVER_MILLIS.saturating_sub(waited));
+            let millis = waited.max(SCALE_TAKEOVER_MILLIS);
+            let load = steady.load_since(traffic, millis);
+            row(nodes, groups, "takeover", &load, millis, time_on_core().saturating_sub(before), nodes - 1);
+            say(&format!("             {lost} groups owned again after {waited} ms\n"));
+        }
+    }
+}
+
+fn row(nodes: u64, groups: u64, what: &str, load: &rate::Load, millis: u64, busy: Duration, alive: u64) {
+    let rate::Load { frames, frame_bytes, copies, copied_bytes } = *load;
+    let micros = busy.as_secs_f64() * 1e9 / (millis * alive) as f64;
+    let kilobytes = copied_bytes / 1000.0;
+    say(&format!(
+        "{nodes:5} {groups:6} {what:<8} {frames:12.1} {frame_bytes:13.0} {copies:13.1} {kilobytes:9.1} {micros:8.0}\n"
     ));
 }
 

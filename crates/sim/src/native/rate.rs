@@ -1,42 +1,120 @@
-//! A cluster to which nothing happens: what the simulator costs, measured.
+//! Clusters to which nothing happens, or one thing: what they say, and what the simulator and the core cost, measured.
 
-use super::{faults::Step, world::World};
+use std::fmt::Write as _;
 
-/// Three nodes and three groups at pace 1 s, which have come to rest.
+use super::{
+    faults::Step,
+    world::{Traffic, World},
+};
+
+/// Longest that is waited for something, in simulated milliseconds.
+const PATIENCE: u64 = 120_000;
+/// Between two looks, in simulated milliseconds.
+const LOOK: u64 = 10;
+
+/// A cluster at pace 1 s that has come to rest.
 #[derive(Debug)]
-pub struct Steady(World);
+pub struct Steady {
+    world: World,
+    nodes: u64,
+}
 
-impl Default for Steady {
-    fn default() -> Self {
-        Self::new()
-    }
+/// What one node of the cluster does in a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Frames that it says.
+    pub frames: f64,
+    /// Bytes of one of them.
+    pub frame_bytes: f64,
+    /// Frames that it hears, and sends where there is no multicast.
+    pub copies: f64,
+    /// Their bytes.
+    pub copied_bytes: f64,
 }
 
 impl Steady {
-    /// After a simulated minute.
+    /// So many nodes and groups. `bytes`: what they say is written and read as frames.
+    ///
+    /// # Panics
+    /// When it does not come to rest: what is measured would be no cluster.
     #[must_use]
-    pub fn new() -> Self {
-        let names = ["a", "b", "c"];
-        let node = |(index, name)| format!("[nodes.{name}]\nlinks = {{ lan = \"10.0.0.{index}\" }}\n");
-        let group = |name| {
-            format!("[groups.{name}]\nresources = [\"daemon\"]\nguard = \"lease\"\nprefer = \"{name}\"\n")
-        };
-        let parts: String = (1..).zip(names).map(node).chain(names.map(group)).collect();
-        // Words, as in nine seeds of ten.
-        let world = World::new(&format!("cluster = \"rate\"\npace = \"1s\"\n{parts}"), 1, true, false, false);
-        let mut steady = Self(world);
-        steady.pass(1);
+    pub fn new(nodes: u64, groups: u64, bytes: bool) -> Self {
+        let mut toml = String::from("cluster = \"rate\"\npace = \"1s\"\n");
+        for node in 1..=nodes {
+            // The world begins to read as the node of this name.
+            let name = if node == 1 { "a".to_owned() } else { format!("n{node}") };
+            let _ = write!(toml, "[nodes.{name}]\nlinks = {{ lan = \"10.0.0.{node}\" }}\n");
+        }
+        if nodes == 2 {
+            toml += "[witnesses.w]\naddress = \"10.0.0.99\"\n";
+        }
+        for group in 1..=groups {
+            let _ = write!(toml, "[groups.g{group}]\nresources = [\"daemon{group}\"]\nguard = \"lease\"\n");
+        }
+        let mut steady = Self { world: World::new(&toml, u64::from(!bytes), true, false, false), nodes };
+        steady.wait_for_owners();
+        steady.pass(30_000);
         steady
     }
 
-    /// So many simulated minutes pass.
+    /// Every group has one owner; after how many simulated milliseconds.
     ///
     /// # Panics
-    /// When a group does not run where it should: what is measured is no cluster then.
-    pub fn pass(&mut self, minutes: u64) {
-        self.0.play(Step::Wait(minutes * 60_000)).expect("nothing happens to it");
-        for group in 0..self.0.groups() {
-            assert_eq!(self.0.holders(group).len(), 1, "each runs once");
+    /// When they do not within minutes.
+    pub fn wait_for_owners(&mut self) -> u64 {
+        for waited in (0..PATIENCE).step_by(10) {
+            if (0..self.world.groups()).all(|group| self.world.open_gates(group).len() == 1) {
+                return waited;
+            }
+            self.pass(LOOK);
+        }
+        panic!("not every group has an owner within {PATIENCE} ms");
+    }
+
+    /// So many simulated milliseconds pass.
+    ///
+    /// # Panics
+    /// When something happens that must not.
+    pub fn pass(&mut self, millis: u64) {
+        self.world.play(Step::Wait(millis)).expect("nothing is broken in it");
+    }
+
+    /// An owner dies: how many of the groups it owned.
+    ///
+    /// # Panics
+    /// As [`Self::pass`].
+    pub fn lose_an_owner(&mut self) -> usize {
+        let owner = self.world.open_gates(0)[0];
+        let owned = (0..self.world.groups()).filter(|group| self.world.open_gates(*group) == [owner]).count();
+        self.world.play(Step::PowerOff(owner)).expect("a death is survived");
+        self.nodes -= 1;
+        owned
+    }
+
+    /// What a node says and hears in a second, of this and the next so many milliseconds.
+    pub fn load(&mut self, millis: u64) -> Load {
+        let before = self.world.traffic;
+        self.pass(millis);
+        self.load_since(before, millis)
+    }
+
+    /// What was said so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.world.traffic
+    }
+
+    /// What a node said and heard in a second of the last so many milliseconds, since when that was the traffic.
+    #[must_use]
+    pub fn load_since(&self, before: Traffic, millis: u64) -> Load {
+        let node_seconds = (self.nodes * millis) as f64 / 1000.0;
+        let Traffic { frames, bytes, copies, copied_bytes } = self.world.traffic;
+        let frames = (frames - before.frames) as f64;
+        Load {
+            frames: frames / node_seconds,
+            frame_bytes: (bytes - before.bytes) as f64 / frames.max(1.0),
+            copies: (copies - before.copies) as f64 / node_seconds,
+            copied_bytes: (copied_bytes - before.copied_bytes) as f64 / node_seconds,
         }
     }
 }
@@ -46,7 +124,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_rests() {
-        Steady::new().pass(1);
+    fn what_nodes_say_follows_their_number_and_not_that_of_the_groups() {
+        let load = |nodes, groups| Steady::new(nodes, groups, true).load(9_000);
+        let (small, many_groups, many_nodes) = (load(4, 4), load(4, 100), load(8, 4));
+        let is_about = |one: f64, other: f64| (one / other - 1.0).abs() < 0.05;
+        assert!(is_about(small.copies, 10.0), "ten beats in three seconds, to three others: {small:?}");
+        assert!(is_about(many_groups.copied_bytes, small.copied_bytes), "{many_groups:?} {small:?}");
+        assert!(is_about(many_nodes.copies / 7.0, small.copies / 3.0), "{many_nodes:?} {small:?}");
+        assert!(many_nodes.frame_bytes < small.frame_bytes * 2.0, "{many_nodes:?} {small:?}");
+    }
+
+    #[test]
+    fn a_death_among_many_groups_is_survived() {
+        let mut steady = Steady::new(3, 50, false);
+        assert!(steady.lose_an_owner() > 5);
+        let taken_over = steady.wait_for_owners();
+        assert!((500..2500).contains(&taken_over), "{taken_over} ms");
     }
 }

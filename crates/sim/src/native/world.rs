@@ -122,6 +122,19 @@ struct Machine {
     agents: BTreeMap<usize, Agents>,
 }
 
+/// What all members said as bytes, once for each frame and link, and what came of it to others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames that were said.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Frames that went to one member each: a link that has no multicast carries so many.
+    pub copies: u64,
+    /// Their bytes.
+    pub copied_bytes: u64,
+}
+
 /// The world.
 #[derive(Debug)]
 pub struct World {
@@ -156,6 +169,8 @@ pub struct World {
     fault: Option<String>,
     /// Of everything that happened so far, to whom and when.
     pub digest: u64,
+    /// What was said as bytes.
+    pub traffic: Traffic,
 }
 
 impl World {
@@ -224,6 +239,7 @@ impl World {
             logs,
             fault: None,
             digest: seed,
+            traffic: Traffic::default(),
         };
         (0..world.machines.len()).for_each(|member| world.start(member));
         world
@@ -661,6 +677,14 @@ impl World {
         match &said {
             Said::Word { word, .. } => self.look_at_ballots(from, word),
             Said::Bytes { bytes, .. } => {
+                let (copies, len) = (targets.len() as u64, bytes.len() as u64);
+                let Traffic { frames, bytes: said, copies: all, copied_bytes } = self.traffic;
+                self.traffic = Traffic {
+                    frames: frames + 1,
+                    bytes: said + len,
+                    copies: all + copies,
+                    copied_bytes: copied_bytes + copies * len,
+                };
                 let now = Instant::from_nanos(self.now);
                 if let Some(word) = self.eye.as_mut().and_then(|eye| eye.prepare(now, bytes)) {
                     self.look_at_ballots(from, &word);
