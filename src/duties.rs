@@ -170,11 +170,13 @@ impl From<&plan::Plan> for Duties {
                 _ => Way::Interface(Place::Named(link.name.clone()), link.media.clone()),
             },
         };
+        let alone = plan.peer().is_none();
         let group = |group: &plan::Group| Group {
             key: group.key.clone(),
             resources: group.resources.clone(),
             limits: vec![plan.limits; group.resources.len()],
-            gate: Gate::None,
+            // Silence would be for nobody's good where nobody else can answer.
+            gate: if alone { Gate::None } else { Gate::WherePossible },
         };
         Self {
             cluster: plan.cluster.clone(),
@@ -192,7 +194,7 @@ impl From<&plan::Plan> for Duties {
             clients: plan.clients.clone(),
             ipfail: plan.ipfail,
             legacy: plan.auto_failback == AutoFailback::Legacy,
-            alone: plan.peer().is_none(),
+            alone,
         }
     }
 }

@@ -16,7 +16,7 @@ use locum_sys::{
 };
 use serde_json::{Value, json};
 
-use super::{Common, resources::alone, status::Safe};
+use super::{Common, resources::without_locum, status::Safe};
 
 /// Exit code where root is wanted.
 const NO_PERMISSION: u8 = 4;
@@ -87,7 +87,8 @@ fn list(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
-    let _alone = alone(common, "renews its gates", "stop it first, with `locum stop`")?;
+    // A heartbeat that was started in Locum's place may be what wants them gone.
+    let _alone = without_locum(common, "renews its gates", "stop it first, with `locum stop`")?;
     let gates = chosen(options)?;
     let named = options.cluster.is_some() || options.group.is_some();
     anyhow::ensure!(!(named && gates.is_empty()), "there is no such gate; `locum gate` lists all");

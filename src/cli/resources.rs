@@ -249,7 +249,16 @@ impl Pattern {
 
 /// Keeps the daemon from starting as long as it is held. Where one runs that is an error, which says what that daemon
 /// does and what to do about it.
-pub(super) fn alone(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
+fn alone(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
+    let locks = without_locum(common, why, cure)?;
+    if let Some(pid) = state::heartbeat(&common.heartbeat_pid()) {
+        bail!("heartbeat itself runs here (process {pid}) and {why}: stop it first");
+    }
+    Ok(locks)
+}
+
+/// The same, whatever heartbeat itself does.
+pub(super) fn without_locum(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
     let (run_dir, state_dir) = (common.run_dir(), common.state_dir());
     let mut locks = Vec::new();
     for directory in [&run_dir, &state_dir] {
@@ -263,9 +272,6 @@ pub(super) fn alone(common: &Common, why: &str, cure: &str) -> anyhow::Result<Ve
                 bail!("a daemon runs here{who} and {why}: {cure}");
             }
         }
-    }
-    if let Some(pid) = state::heartbeat(&common.heartbeat_pid()) {
-        bail!("heartbeat itself runs here (process {pid}) and {why}: stop it first");
     }
     Ok(locks)
 }

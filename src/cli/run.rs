@@ -74,6 +74,9 @@ pub struct Options {
     /// instead of the native stand-ins
     #[arg(long)]
     pub prefer_scripts: bool,
+    /// With ha.cf: make no gates, so that addresses go on answering when this daemon is killed or frozen
+    #[arg(long)]
+    pub no_gates: bool,
     /// Do not ask for real-time rights, whatever `realtime` of ha.cf says
     #[arg(long)]
     pub no_realtime: bool,
@@ -229,6 +232,10 @@ fn read_native(dir: &Path, options: &Options) -> anyhow::Result<Result<Start, Ex
     anyhow::ensure!(
         !options.prefer_scripts,
         "--prefer-scripts is for clusters with ha.cf: a native cluster's addresses stand behind gates, which no script opens"
+    );
+    anyhow::ensure!(
+        !options.no_gates,
+        "--no-gates is for clusters with ha.cf: in locum.toml a group with guard none does without a gate where none is possible"
     );
     let files = NativeFiles::read_them(dir, None);
     let mut checked = files.check();
@@ -401,8 +408,8 @@ async fn live(
     tokio::spawn(socket::serve(listener, asking, shown));
 
     let equip = {
-        let (common, journal, prefer_scripts) = (common.clone(), journal.clone(), options.prefer_scripts);
-        move |config: &Config| equip(&common, &journal, prefer_scripts, config)
+        let (common, journal, options) = (common.clone(), journal.clone(), options.clone());
+        move |config: &Config| equip(&common, &journal, &options, config)
     };
     let Equipment { agents, events, mut heart, .. } = equip(&config);
     heart.losses = losses(&config_dir, journal);
@@ -440,23 +447,24 @@ async fn live(
 }
 
 /// What a configuration needs. A heart that it is made for drops nothing on purpose.
-fn equip(common: &Common, journal: &Journal, prefer_scripts: bool, config: &Config) -> Equipment {
+fn equip(common: &Common, journal: &Journal, options: &Options, config: &Config) -> Equipment {
     let teller = journal.clone();
-    let mut options = agents::Options::new(&common.config_dir(), Arc::new(move |note| teller.tell(&note)));
-    options.prefer_scripts = prefer_scripts;
-    options.parameters.clone_from(&config.parameters);
+    let Options { prefer_scripts, no_gates, .. } = *options;
+    let mut hands = agents::Options::new(&common.config_dir(), Arc::new(move |note| teller.tell(&note)));
+    hands.prefer_scripts = prefer_scripts;
+    hands.parameters.clone_from(&config.parameters);
     match config.plan {
-        Plan::R1(_) => options.fifo = Some(common.fifo()),
-        Plan::Native(_) => options.keep_kin = Some(common.run_dir().display().to_string()),
+        Plan::R1(_) => hands.fifo = Some(common.fifo()),
+        Plan::Native(_) => hands.keep_kin = Some(common.run_dir().display().to_string()),
     }
-    options.notes = Some(common.run_dir().join(agents::orphans::DIRECTORY));
+    hands.notes = Some(common.run_dir().join(agents::orphans::DIRECTORY));
     let duties = Arc::new(config.plan.duties());
     let (watchdog, log) = (duties.watchdog.as_ref().map(PathBuf::from), log_targets(common.log, &duties));
-    let agents = Agents::new(duties, options);
+    let agents = Agents::new(duties, hands);
     Equipment {
         events: EventScripts::start(agents.clone()),
         agents,
-        heart: heart::Options { prefer_scripts, losses: None, watchdog },
+        heart: heart::Options { prefer_scripts, no_gates, losses: None, watchdog },
         log,
     }
 }

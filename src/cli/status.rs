@@ -21,7 +21,7 @@ use locum_core::{
 
 use crate::{
     cli::{Common, failed},
-    heart::HeartStats,
+    heart::{GateStats, HeartStats},
     voice::{
         report::{AnyReport, Report, ServiceInterface},
         socket::{Client, Fault},
@@ -118,9 +118,32 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     for forecast in &cluster.forecasts {
         writeln!(page, "{}", forecast_line(forecast))?;
     }
+    let gates = &report.heart.gates;
+    gate_lines(page, gates)?;
+    if !gates.without.is_empty() {
+        writeln!(
+            page,
+            "note: no gate is possible here (`locum gate` says why): addresses answer on when this daemon is killed or frozen"
+        )?;
+    }
     notes(page, &report.heart, &cluster.hints)?;
     for trouble in report.troubles() {
         writeln!(page, "NOT WELL: {}", Safe(&trouble))?;
+    }
+    Ok(())
+}
+
+/// By what gates are made, and which somebody took away.
+fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
+    if let Some(engine) = &gates.engine {
+        let why = match (&gates.bpf_missing, engine.as_str()) {
+            (Some(why), "nft") => format!("; bpf: {}", Safe(why)),
+            _ => String::new(),
+        };
+        writeln!(page, "gates by {}{why}", Safe(engine))?;
+    }
+    for gate in gates.gates.iter().filter(|gate| gate.restored > 0) {
+        writeln!(page, "note: the gate of {} was put back {} times", Safe(&gate.group), gate.restored)?;
     }
     Ok(())
 }

@@ -292,6 +292,13 @@ impl Daemon {
                 free.send_replace(true);
             });
         }
+        // The next life makes gates by the new name before it says that the addresses are its own.
+        let (before, now) = (self.parts.agents.duties(), agents.duties());
+        if before.cluster != now.cluster {
+            for (level, text) in leftovers::sweep_gates(before, &[]) {
+                self.say(level, text);
+            }
+        }
         self.parts.parameters.send_replace(config.parameters);
         self.parts.known = config.diags;
         self.parts.plan = config.plan;

@@ -13,7 +13,7 @@ use locum_core::{
     plan::{Address, Agent, ResourceId},
 };
 use locum_sys::{
-    gate,
+    clock, gate,
     netlink::{InterfaceAddress, Netlink},
 };
 use tokio::{
@@ -207,7 +207,8 @@ async fn stop(agents: &Agents, addresses: &dyn Addresses, id: ResourceId, tries:
 /// has looked where they stand. Returns what a person should know. Calls block.
 #[must_use]
 pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)> {
-    if duties.groups.iter().all(|group| group.gate == duties::Gate::None) {
+    // A witness runs nothing, and may stand beside a node.
+    if duties.groups.is_empty() {
         return Vec::new();
     }
     let listed = gate::find_bpffs().and_then(gate::list);
@@ -220,7 +221,12 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
     for gate in gates.into_iter().filter(|gate| gate.name.is_of(&duties.cluster)) {
         let group = duties.groups.iter().position(|group| gate.name.is_group(&group.key));
         let name = gate.name.group();
+        // Whoever renews it lives: another cluster of that name on this host.
+        let is_open = gate.deadline.is_some_and(|deadline| deadline > clock::boot_nanos());
         let Some(group) = group else {
+            if is_open {
+                continue;
+            }
             let text = format!(
                 "the gate of group {name}, which the configuration does not have, keeps its addresses silent: look where \
                  they stand, then `locum gate --remove --group {name}`"
@@ -228,7 +234,8 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
             said.push((Level::Warning, text));
             continue;
         };
-        if stuck.iter().any(|id| id.group.0 == group) {
+        let wants_gate = duties.groups[group].gate != duties::Gate::None;
+        if wants_gate && stuck.iter().any(|id| id.group.0 == group) {
             continue;
         }
         said.push(match gate::remove(&gate.engine, &gate.name) {

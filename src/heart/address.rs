@@ -176,13 +176,21 @@ impl Addresses {
         self.send_due(network, now);
     }
 
-    /// Whether an address stands where it should. One that does is ours from now on.
-    pub(super) fn status(&mut self, id: ResourceId, network: &Network, now: u64) -> Outcome {
+    /// Whether an address stands where it should. One that does is ours from now on; if it was not before, `first` is done
+    /// with its interface's number.
+    pub(super) fn status(
+        &mut self,
+        id: ResourceId,
+        network: &Network,
+        now: u64,
+        first: impl FnOnce(u32),
+    ) -> Outcome {
         let Some(address) = self.plan.get(&id) else { return no_address() };
         match standing(address, network).map(|there| there.interface) {
             None => Outcome::Stopped,
             Some(interface) => {
                 if !self.held.contains_key(&id) {
+                    first(interface);
                     self.hold(id, interface, Tie::Ours, network, now);
                 }
                 Outcome::Running

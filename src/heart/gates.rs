@@ -5,7 +5,7 @@
 //! a rule; while somebody else loads many rules in the same network namespace it waits for them, and so does the heart.
 //! That is why `bpf` is preferred, and why a pace should not be much shorter than such a wait where only `nft` works.
 
-use std::{net::IpAddr, os::fd::AsFd};
+use std::{io, net::IpAddr, os::fd::AsFd};
 
 use locum_core::{
     claims::GroupId,
@@ -19,7 +19,7 @@ use locum_sys::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::network::Network;
+use super::{Options, network::Network};
 use crate::duties::{self, Duties, Place, Way};
 
 /// Until when a group's addresses may answer.
@@ -44,11 +44,11 @@ pub struct GateStats {
     pub nft_missing: Option<String>,
     /// The groups that have to do without, because no engine works.
     pub without: Vec<String>,
-    /// Those that stand.
+    /// Those that stand, and those that should and cannot.
     pub gates: Vec<GateState>,
 }
 
-/// One gate that stands.
+/// One gate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateState {
     /// Its group.
@@ -105,10 +105,12 @@ struct Group {
 
 impl Gates {
     /// Looks what the kernel can do, if any group wants a gate. Calls that block for a moment: before the heart runs.
-    pub(super) fn new(duties: &Duties) -> Self {
+    pub(super) fn new(duties: &Duties, options: &Options) -> Self {
+        // What a script puts somewhere, a script would have to open.
+        let without = options.no_gates || options.prefer_scripts;
         let group = |group: &duties::Group| Group {
             key: group.key.clone(),
-            need: group.gate,
+            need: if without { duties::Gate::None } else { group.gate },
             name: Name::new(&duties.cluster, &group.key),
             addresses: group.addresses().collect(),
             lease: None,
@@ -150,15 +152,19 @@ impl Gates {
         if !self.groups.iter().any(Group::wants_gate) {
             return None;
         }
+        let is_required = self.groups.iter().any(|group| group.need == duties::Gate::Required);
         Some(match &self.engine {
             Ok(engine) => (Level::Info, format!("gates are made by {engine}")),
-            Err(why) => (
+            Err(why) if is_required => (
                 Level::Error,
                 format!(
                     "{why}: addresses of groups with guard lease are not started here, and those of others answer on \
                      when this daemon is killed or frozen"
                 ),
             ),
+            Err(why) => {
+                (Level::Warning, format!("{why}: addresses answer on when this daemon is killed or frozen"))
+            }
         })
     }
 
@@ -169,7 +175,8 @@ impl Gates {
         let Some(entry) = self.groups.get_mut(group.0) else { return told };
         entry.lease = lease;
         entry.renew(group, &self.eras, &mut told);
-        if let Some(Lease { ballot, .. }) = lease.filter(|lease| entry.announced != Some(lease.ballot)) {
+        let is_news = |lease: &Lease| lease.ballot.round > 0 && entry.announced != Some(lease.ballot);
+        if let Some(Lease { ballot, .. }) = lease.filter(is_news) {
             entry.announced = Some(ballot);
             let claim = Claim { cluster: self.cluster, group: GroupId::of(&entry.key).0, ballot };
             told.announce.extend(entry.wants_gate().then(|| claim.encode()));
@@ -177,42 +184,34 @@ impl Gates {
         told
     }
 
-    /// Makes the group's gate stand on this interface, before an address of it comes there; open if its lease runs.
+    /// Makes the group's gate stand on this interface, before an address of it comes there, or, where `answers`, around one
+    /// that an earlier life left there and that is ours still; open if its lease runs.
     pub(super) fn prepare(
         &mut self,
         group: GroupIndex,
         interface: u32,
-        links: &Ears,
+        ears: &Ears,
+        answers: bool,
     ) -> Result<Told, String> {
         let mut told = Told::default();
         self.eras.look();
         let Some(entry) = self.groups.get_mut(group.0).filter(|entry| entry.wants_gate()) else {
             return Ok(told);
         };
-        let engine = match (&self.engine, entry.need) {
-            (Ok(engine), _) => engine,
-            (Err(why), duties::Gate::Required) => {
-                return Err(format!("{why}; `locum gate` shows what is missing, guard none does without"));
+        let stands = match &self.engine {
+            Ok(engine) => entry
+                .stand(engine, self.cluster, interface, ears, answers)
+                .map_err(|error| format!("no gate on its interface: {error}")),
+            Err(why) if entry.need == duties::Gate::Required => {
+                Err(format!("{why}; `locum gate` shows what is missing, guard none does without"))
             }
-            (Err(_), _) => return Ok(told),
+            Err(_) => return Ok(told),
         };
-        let said = |error| format!("no gate on its interface: {error}");
-        match &mut entry.gate {
-            Some(gate) if gate.settings().interfaces.contains(&interface) => {}
-            Some(gate) => gate.add_interface(interface).map_err(said)?,
-            None => {
-                let settings = Settings {
-                    name: entry.name.clone(),
-                    addresses: entry.addresses.clone(),
-                    interfaces: vec![interface],
-                    rivals: links.rivals(self.cluster, &entry.key),
-                    ballot: entry.lease.map_or(Ballot::HIGHEST, |lease| lease.ballot),
-                };
-                entry.gate = Some(Gate::install(engine, settings).map_err(said)?);
-                (entry.deadline, entry.fault, entry.contested) = (0, None, false);
-            }
+        match (stands, entry.need) {
+            (Ok(()), _) => entry.renew(group, &self.eras, &mut told),
+            (Err(why), duties::Gate::Required) => return Err(why),
+            (Err(why), _) => entry.fail(group, &why, &mut told),
         }
-        entry.renew(group, &self.eras, &mut told);
         // The address is announced when it stands.
         told.opened.clear();
         Ok(told)
@@ -222,6 +221,7 @@ impl Gates {
     pub(super) fn remove(&mut self, group: GroupIndex) -> Told {
         let mut told = Told::default();
         let Some(entry) = self.groups.get_mut(group.0) else { return told };
+        entry.fault = None;
         let Some(gate) = entry.gate.take() else { return told };
         if let Err(error) = gate.remove() {
             let text = format!("its gate stays, shut: {error}; `locum gate --remove` takes it away");
@@ -276,12 +276,13 @@ impl Gates {
     pub(super) fn stats(&self) -> GateStats {
         let now = clock::boot_nanos();
         let state = |entry: &Group| {
-            entry.gate.as_ref().map(|_| GateState {
+            let is_shown = entry.gate.is_some() || entry.fault.is_some();
+            is_shown.then(|| GateState {
                 group: entry.key.clone(),
                 open_ms: entry
                     .deadline
                     .checked_sub(now)
-                    .filter(|_| !entry.contested)
+                    .filter(|_| entry.gate.is_some() && !entry.contested)
                     .map(|left| left / 1_000_000),
                 restored: entry.restored,
                 fault: entry.fault.clone(),
@@ -307,6 +308,35 @@ impl Gates {
 impl Group {
     fn wants_gate(&self) -> bool {
         self.need != duties::Gate::None && !self.addresses.is_empty()
+    }
+
+    /// Makes the gate stand on one more interface.
+    fn stand(
+        &mut self,
+        engine: &Engine,
+        cluster: u64,
+        interface: u32,
+        ears: &Ears,
+        answers: bool,
+    ) -> io::Result<()> {
+        match &mut self.gate {
+            Some(gate) if gate.settings().interfaces.contains(&interface) => return Ok(()),
+            Some(gate) => return gate.add_interface(interface),
+            None => {}
+        }
+        let settings = Settings {
+            name: self.name.clone(),
+            addresses: self.addresses.clone(),
+            interfaces: vec![interface],
+            rivals: ears.rivals(cluster, &self.key),
+            ballot: self.lease.map_or(Ballot::HIGHEST, |lease| lease.ballot),
+        };
+        // The gate of an earlier life goes on without a packet lost.
+        let found = if answers { Gate::adopt(engine, settings.clone())? } else { None };
+        let gate = found.map_or_else(|| Gate::install(engine, settings), Ok)?;
+        self.gate = Some(gate);
+        (self.deadline, self.fault, self.contested) = (0, None, false);
+        Ok(())
     }
 
     /// Tells the kernel what the lease is.

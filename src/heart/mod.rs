@@ -63,6 +63,8 @@ const STACK_BYTES: usize = 1024 * 1024;
 pub struct Options {
     /// Leave addresses to the resource scripts: they come up as [`Up::Run`] like everything else.
     pub prefer_scripts: bool,
+    /// Make no gates.
+    pub no_gates: bool,
     /// Frames that are dropped on purpose.
     pub losses: Option<Losses>,
     /// The device that resets this machine when the heart does not beat.

@@ -164,7 +164,7 @@ impl Pulse {
             poller.add(source, token, Interest::Read)?;
         }
         let addresses = Addresses::new(&duties);
-        let gates = Gates::new(&duties);
+        let gates = Gates::new(&duties, &options);
         if let Some(source) = gates.source() {
             poller.add(source, RULES, Interest::Read)?;
         }
@@ -531,7 +531,11 @@ impl Pulse {
             let asked = operation == Operation::Status;
             return Some(if asked { Outcome::Unknown(why) } else { Outcome::Failed(why) });
         }
-        let ears = Ears::of(&self.duties, &self.network);
+        // R1 has no claims that could be announced.
+        let ears = match self.mind {
+            Mind::R1(_) => Ears::default(),
+            Mind::Native(_) => Ears::of(&self.duties, &self.network),
+        };
         let (addresses, network, gates) = (&mut self.addresses, &mut self.network, &mut self.gates);
         let mut told = Told::default();
         let outcome = match (&self.duties.resource(id).agent, operation) {
@@ -540,11 +544,16 @@ impl Pulse {
             (Agent::SendArp(_), Operation::Status) => addresses.speaks(id),
             (_, Operation::Terminate | Operation::Kill) => Outcome::Failed(NO_PROCESSES.to_owned()),
             (_, Operation::Start) => addresses.start(id, network, now, |interface| {
-                told = gates.prepare(id.group, interface, &ears)?;
+                told = gates.prepare(id.group, interface, &ears, false)?;
                 Ok(())
             }),
             (_, Operation::Stop) => addresses.stop(id, network),
-            (_, Operation::Status) => addresses.status(id, network, now),
+            (_, Operation::Status) => addresses.status(id, network, now, |interface| {
+                // It answers already; without a gate that is possible it goes on as it is.
+                if let Ok(said) = gates.prepare(id.group, interface, &ears, true) {
+                    told = said;
+                }
+            }),
         };
         // Not before its last address has gone: without a gate it would answer.
         let is_over = match operation {

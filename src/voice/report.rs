@@ -1,9 +1,6 @@
 //! What `GET /status` tells: the cluster as the core sees it, and what only the daemon around it knows.
 
-use crate::{
-    duties::Duties,
-    heart::{GateStats, HeartStats},
-};
+use crate::{duties::Duties, heart::HeartStats};
 use locum_core::{
     native,
     plan::{Address, Agent},
@@ -146,14 +143,10 @@ impl<S> Report<S> {
             let fault = service.fault.as_ref()?;
             Some(format!("service address {}: {fault}", service.address))
         });
-        let GateStats { without, gates, .. } = &self.heart.gates;
-        let missing = (!without.is_empty()).then(|| {
-            let groups = without.join(" ");
-            format!("no gate is possible here (`locum gate` says why), which these groups want: {groups}")
-        });
+        let gates = &self.heart.gates.gates;
         let faults =
             gates.iter().filter_map(|gate| Some(format!("group {}: {}", gate.group, gate.fault.as_ref()?)));
-        services.chain(missing).chain(faults)
+        services.chain(faults)
     }
 }
 
@@ -161,7 +154,13 @@ impl NativeReport {
     /// Everything that is not well, in words; empty when all is well.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
-        self.cluster.troubles.iter().cloned().chain(self.hands_troubles()).collect()
+        let without = &self.heart.gates.without;
+        // With ha.cf no group relies on one.
+        let missing = (!without.is_empty()).then(|| {
+            let groups = without.join(" ");
+            format!("no gate is possible here (`locum gate` says why), which these groups want: {groups}")
+        });
+        self.cluster.troubles.iter().cloned().chain(self.hands_troubles()).chain(missing).collect()
     }
 }
 

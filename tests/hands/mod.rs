@@ -10,6 +10,7 @@ use crate::lab::{LOCUM, build};
 
 mod beside;
 mod fencing;
+mod gates;
 
 const NODES: [&str; 2] = ["clustnode1", "clustnode2"];
 const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
@@ -26,16 +27,22 @@ struct Pair {
 impl Pair {
     /// `None`, after saying so, where no rack can be built. `layer` is laid over `/usr` and `/etc`.
     fn build(layer: Option<&Path>) -> Option<Self> {
-        let [one, two] = NODES;
-        let mut description = Description::new(Path::new(LOCUM))
-            .node(one)
-            .node(two)
-            .segment("lan", &[(one, "eth0", "172.23.2.12/24"), (two, "eth0", "172.23.2.13/24")])
-            .segment("link", &[(one, "eth1", "10.0.0.1/24"), (two, "eth1", "10.0.0.2/24")]);
+        let mut description = Self::description(&[]);
         if let Some(layer) = layer {
             description = description.layer(layer);
         }
         Some(Self { daemons: [None, None], rack: build(description)? })
+    }
+
+    /// The machines on their links, these others on the first one.
+    fn description(others: &[(&str, &str, &str)]) -> Description {
+        let [one, two] = NODES;
+        let lan = [(one, "eth0", "172.23.2.12/24"), (two, "eth0", "172.23.2.13/24")];
+        let description = Description::new(Path::new(LOCUM)).node(one).node(two);
+        let description = others.iter().fold(description, |description, (name, ..)| description.node(name));
+        description
+            .segment("lan", &[&lan, others].concat())
+            .segment("link", &[(one, "eth1", "10.0.0.1/24"), (two, "eth1", "10.0.0.2/24")])
     }
 
     /// Writes a file below the node's disk, for everybody to read and run.
@@ -53,6 +60,11 @@ impl Pair {
 
     /// Configures a node, with more lines for `ha.cf`, and starts its daemon.
     fn start(&mut self, node: usize, lines: &str) {
+        self.start_with(node, lines, &[]);
+    }
+
+    /// The same, with more options of the daemon.
+    fn start_with(&mut self, node: usize, lines: &str, options: &[&str]) {
         let common = "keepalive 200ms\nwarntime 1\ndeadtime 2\ninitdead 4\nauto_failback on\nbcast eth1 eth0\n\
                       logfile /run/disk/ha-log\n";
         self.put(node, "ha.d/ha.cf", &format!("{common}node {}\n{lines}", NODES.join(" ")));
@@ -70,7 +82,7 @@ impl Pair {
             "--reboot-program",
             "/run/disk/reboot",
         ];
-        let program = Program::new(&words).output("/run/disk/output");
+        let program = Program::new(&[&words, options].concat()).output("/run/disk/output");
         self.daemons[node] = Some(self.rack.start(NODES[node], &program).unwrap());
     }
 

@@ -17,14 +17,15 @@ use alloc::{
 use core::{cmp::Ordering, fmt::Display};
 
 use crate::{
-    action::{Action, Answer},
+    action::{Action, Answer, GateLease},
     auth::Keys,
     breakage::{self, Breakage},
+    claims::Ballot,
     event::{Carrier, Event, FenceOutcome, Order, OrderId, Source, Ticket},
     group::{News, Phase, Sets},
     liveness::{Liveness, Sign, Watch},
     note::{Escaped, Level, Note},
-    plan::{AutoFailback, GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
+    plan::{Agent, AutoFailback, GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
     r1::{R1, State, Step, View},
     refusals::Refusals,
     sequence::{Again, Heard, Life, Received, Sent, Verdict},
@@ -36,6 +37,7 @@ use crate::{
     },
 };
 
+mod gates;
 mod inbound;
 mod ipfail;
 mod outbound;
@@ -367,7 +369,7 @@ impl Director {
         }
     }
 
-    /// The beat: a status over every link, an echo to every ping node.
+    /// The beat: a status over every link, an echo to every ping node, and the gates stay open for it.
     fn beat(&mut self) {
         let now = self.now.instant;
         let every = self.beat_interval();
@@ -377,6 +379,7 @@ impl Director {
         }
         self.say_status();
         self.ping_all();
+        self.open_gates();
     }
 
     /// keepalive; less beside a peer that would take us for dead between two such beats. A real heartbeat does: it goes by its

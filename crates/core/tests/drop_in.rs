@@ -138,11 +138,14 @@ impl Node {
                 Action::Note(note) => self.notes.push((note.level, note.text)),
                 Action::Reply { answer, .. } => self.answers.push(answer),
                 Action::Exit { .. } => self.exited = true,
-                action @ (Action::SendTo { .. } | Action::Gate { .. } | Action::Write(_)) => {
+                action @ (Action::SendTo { .. } | Action::Write(_)) => {
                     panic!("R1 has no {action:?}")
                 }
-                Action::Send { .. } | Action::Ping { .. } | Action::Announce(_) | Action::Remember { .. } => {
-                }
+                Action::Send { .. }
+                | Action::Ping { .. }
+                | Action::Gate { .. }
+                | Action::Announce(_)
+                | Action::Remember { .. } => {}
             }
         }
     }

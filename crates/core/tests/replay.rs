@@ -784,11 +784,12 @@ impl Node {
                     Action::Fence { ticket, .. } => fenced.push(ticket),
                     Action::Note(note) => writeln!(self.notes, "{} {note}", self.at).unwrap(),
                     Action::Exit { .. } => self.ended = true,
-                    action @ (Action::SendTo { .. } | Action::Gate { .. } | Action::Write(_)) => {
+                    action @ (Action::SendTo { .. } | Action::Write(_)) => {
                         panic!("R1 has no {action:?}")
                     }
                     Action::Send { .. }
                     | Action::Ping { .. }
+                    | Action::Gate { .. }
                     | Action::Announce(_)
                     | Action::EventScript { .. }
                     | Action::Reply { .. }

@@ -6,16 +6,17 @@
 //!   all after it are down (or their stop has failed).
 //! * A ticket is used once; an order is answered once; an address is announced only by a host that has it.
 //! * A daemon that ends by itself leaves nothing running whose stop did not fail.
+//! * A running daemon's gates do not shut, and are open for less than a deadtime.
 //! * A running daemon's beats are never further apart than the keepalive and 50 ms; nobody floods a link.
 //! * A remembered generation only grows. Nobody asks to be woken at once for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use locum_core::{
-    action::Operation,
+    action::{GateLease, Operation},
     event::Ticket,
     group::Phase,
-    plan::{LinkIndex, ResourceId},
+    plan::{GroupIndex, LinkIndex, ResourceId},
     status::Group,
 };
 
@@ -36,6 +37,8 @@ pub struct Checks {
     used: BTreeSet<(usize, Ticket)>,
     stop_tried: BTreeSet<(usize, ResourceId)>,
     beats: BTreeMap<(usize, LinkIndex), u64>,
+    /// When each gate ends that is not renewed.
+    gates: BTreeMap<(usize, GroupIndex), u64>,
     rates: BTreeMap<(usize, LinkIndex), (u64, u32)>,
 }
 
@@ -72,6 +75,7 @@ impl Checks {
         self.used.retain(|(d, _)| *d != daemon);
         self.stop_tried.retain(|(d, _)| *d != daemon);
         self.beats.retain(|(d, _), _| *d != daemon);
+        self.gates.retain(|(d, _), _| *d != daemon);
         self.rates.retain(|(d, _), _| *d != daemon);
     }
 }
@@ -185,6 +189,22 @@ impl World {
         {
             let gap = (self.now - before) / 1_000_000;
             self.checks.fault(format!("daemon {daemon} sends a beat {gap} ms after the last one"));
+        }
+    }
+
+    /// A daemon has the addresses of a group answer for so long.
+    pub(crate) fn check_gate(&mut self, daemon: usize, group: GroupIndex, lease: Option<GateLease>) {
+        let Some(lease) = lease else {
+            return self.checks.fault(format!("daemon {daemon} shuts a gate, and R1 has no leases"));
+        };
+        let long = nanos(lease.until.since(lease.sent));
+        let timing = &self.daemons[daemon].setup.plan.timing;
+        if long >= nanos(timing.deadtime) || long < nanos(timing.keepalive * 2) {
+            self.checks.fault(format!("daemon {daemon} opens a gate for {} ms", long / 1_000_000));
+        }
+        let before = self.checks.gates.insert((daemon, group), self.now + long);
+        if before.is_some_and(|end| end < self.now) && !self.checks.is_doubtful {
+            self.checks.fault(format!("daemon {daemon} lives, and a gate of its own was shut"));
         }
     }
 

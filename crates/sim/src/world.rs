@@ -620,7 +620,8 @@ impl World {
                 }
             }
             Action::Note(note) => self.notes.push(Noted { at: self.now, daemon, note }),
-            Action::SendTo { .. } | Action::Gate { .. } | Action::Write(_) => {
+            Action::Gate { group, lease } => self.check_gate(daemon, group, lease),
+            Action::SendTo { .. } | Action::Write(_) => {
                 self.checks.fault(format!("daemon {daemon} wants what R1 does not have"));
             }
             Action::Exit { keeps: Some(keeps), .. } => self.renewed(daemon, keeps),

@@ -7,7 +7,7 @@ use locum_core::{
     native::status::{Group, Kind, Link, Member, OwnVote, Pin, Way},
 };
 
-use super::{Safe, Span, interface_row, notes, section, word};
+use super::{Safe, Span, gate_lines, interface_row, notes, section, word};
 use crate::voice::report::NativeReport;
 
 /// The whole page. Every text that is not ours goes through [`Safe`].
@@ -49,17 +49,7 @@ fn write_page(page: &mut String, report: &NativeReport) -> fmt::Result {
     if let Some(own) = own_vote(&votes.own) {
         writeln!(page, "our vote: {own}")?;
     }
-    let gates = &report.heart.gates;
-    if let Some(engine) = &gates.engine {
-        let why = match (&gates.bpf_missing, engine.as_str()) {
-            (Some(why), "nft") => format!("; bpf: {}", Safe(why)),
-            _ => String::new(),
-        };
-        writeln!(page, "gates by {}{why}", Safe(engine))?;
-    }
-    for gate in gates.gates.iter().filter(|gate| gate.restored > 0) {
-        writeln!(page, "note: the gate of {} was put back {} times", Safe(&gate.group), gate.restored)?;
-    }
+    gate_lines(page, &report.heart.gates)?;
     for pin in &cluster.pins {
         writeln!(page, "this node: {}", pinned(pin))?;
     }

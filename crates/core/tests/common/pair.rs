@@ -382,10 +382,13 @@ impl Pair {
                     assert!(self.nodes[n].remembered.is_none_or(|before| before <= heard));
                     self.nodes[n].remembered = Some(heard);
                 }
-                action @ (Action::SendTo { .. } | Action::Gate { .. } | Action::Write(_)) => {
+                action @ (Action::SendTo { .. } | Action::Write(_)) => {
                     panic!("R1 has no {action:?}")
                 }
-                Action::Ping { .. } | Action::Announce(_) | Action::EventScript { .. } => {}
+                Action::Ping { .. }
+                | Action::Gate { .. }
+                | Action::Announce(_)
+                | Action::EventScript { .. } => {}
                 Action::Fence { .. } => unreachable!("no fencing is configured"),
             }
         }
