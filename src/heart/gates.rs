@@ -68,9 +68,6 @@ pub(super) struct Told {
     pub(super) notes: Vec<(Level, GroupIndex, String)>,
     /// Groups whose gate was shut and is open: their segments have to hear of them.
     pub(super) opened: Vec<GroupIndex>,
-    /// To be sent over every link: a majority has accepted our claim, which shuts the gate of whoever owned the group before
-    /// and cannot run.
-    pub(super) announce: Vec<[u8; Claim::BYTES]>,
 }
 
 /// All gates of this heart.
@@ -92,8 +89,6 @@ struct Group {
     name: Name,
     addresses: Vec<IpAddr>,
     lease: Option<Lease>,
-    /// Under which ballot the others were told that the group is ours.
-    announced: Option<Ballot>,
     gate: Option<Gate>,
     /// As the kernel was last told.
     deadline: u64,
@@ -114,7 +109,6 @@ impl Gates {
             name: Name::new(&duties.cluster, &group.key),
             addresses: group.addresses().collect(),
             lease: None,
-            announced: None,
             gate: None,
             deadline: 0,
             contested: false,
@@ -175,13 +169,13 @@ impl Gates {
         let Some(entry) = self.groups.get_mut(group.0) else { return told };
         entry.lease = lease;
         entry.renew(group, &self.eras, &mut told);
-        let is_news = |lease: &Lease| lease.ballot.round > 0 && entry.announced != Some(lease.ballot);
-        if let Some(Lease { ballot, .. }) = lease.filter(is_news) {
-            entry.announced = Some(ballot);
-            let claim = Claim { cluster: self.cluster, group: GroupId::of(&entry.key).0, ballot };
-            told.announce.extend(entry.wants_gate().then(|| claim.encode()));
-        }
         told
+    }
+
+    /// What tells the gates of others that a claim of ours is accepted; nothing where no gate can be meant.
+    pub(super) fn announcement(&self, group: GroupIndex, ballot: Ballot) -> Option<[u8; Claim::BYTES]> {
+        let entry = self.groups.get(group.0).filter(|entry| entry.wants_gate())?;
+        Some(Claim { cluster: self.cluster, group: GroupId::of(&entry.key).0, ballot }.encode())
     }
 
     /// Makes the group's gate stand on this interface, before an address of it comes there, or, where `answers`, around one

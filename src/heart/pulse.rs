@@ -15,6 +15,7 @@ use std::{
 
 use locum_core::{
     action::{Action, Epoch, GateLease, Operation},
+    claims::Ballot,
     event::{Carrier, Event, Outcome, Source, Ticket},
     note::{Level, Note},
     plan::{Agent, GroupIndex, LinkIndex, ResourceId},
@@ -429,6 +430,7 @@ impl Pulse {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
                 }
                 Action::Gate { group, lease } => self.set_gate(group, lease),
+                Action::AnnounceClaim { group, ballot } => self.announce_claim(group, ballot),
                 Action::Write(durable) => self.send_up(Up::Write(durable)),
                 Action::Fence { ticket, node } => self.send_up(Up::Fence { ticket, node }),
                 Action::EventScript { kind, fields, epoch } => self.send_script(kind, fields, epoch),
@@ -483,11 +485,8 @@ impl Pulse {
     // ---- gates
 
     fn set_gate(&mut self, group: GroupIndex, lease: Option<GateLease>) {
-        let lease = lease.map(|GateLease { until, sent, ballot }| Lease {
-            until,
-            sent,
-            ballot: gate::Ballot { round: ballot.round, node: ballot.node.0.into() },
-        });
+        let lease =
+            lease.map(|GateLease { until, sent, ballot }| Lease { until, sent, ballot: kernels(ballot) });
         let told = self.gates.set(group, lease);
         self.heed_gates(told);
     }
@@ -497,19 +496,17 @@ impl Pulse {
             let group = self.duties.groups.get(group.0).map(|group| group.key.clone());
             self.send_note(Note { level, group, text });
         }
-        for claim in told.announce {
-            self.announce_claim(&claim);
-        }
         for group in told.opened {
             self.addresses.announce_group(group, &self.network, clock::monotonic_nanos());
         }
     }
 
-    /// Over every UDP link between nodes, once: it is a hint, and nothing waits for it.
-    fn announce_claim(&mut self, claim: &[u8]) {
+    /// Over every UDP link between nodes: it is a hint, and nothing waits for it.
+    fn announce_claim(&mut self, group: GroupIndex, ballot: Ballot) {
+        let Some(claim) = self.gates.announcement(group, kernels(ballot)) else { return };
         for (index, link) in self.links.iter_mut().enumerate() {
             if let Media::Udp(udp) = &mut link.media
-                && let Some(carrier) = udp.send(claim, &mut link.stats)
+                && let Some(carrier) = udp.send(&claim, &mut link.stats)
             {
                 tell(&mut self.found, index, link, carrier);
             }
@@ -783,6 +780,11 @@ impl Pulse {
             self.shared.wake_control();
         }
     }
+}
+
+/// A ballot as gates know it.
+fn kernels(ballot: Ballot) -> gate::Ballot {
+    gate::Ballot { round: ballot.round, node: ballot.node.0.into() }
 }
 
 /// Notes a link's state for the director, if it is news.

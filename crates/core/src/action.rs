@@ -76,6 +76,14 @@ pub enum Action {
         /// Under which lease.
         lease: Option<GateLease>,
     },
+    /// Announce in one packet over every link that a majority has accepted this claim to the group, for the gates of others
+    /// (`docs/wire.md`, 12.9). Not answered.
+    AnnounceClaim {
+        /// Of what.
+        group: GroupIndex,
+        /// The claim's.
+        ballot: Ballot,
+    },
     /// Write this to the ledger's file and sync it; answered by [`crate::event::Event::Written`], always, once, in order.
     /// One at a time.
     Write(Durable),

@@ -134,7 +134,10 @@ pub struct Identity {
     pub seed: u64,
 }
 
+mod announcing;
 mod report;
+
+use announcing::Announced;
 
 #[derive(Debug)]
 struct Peer {
@@ -165,6 +168,8 @@ pub struct Node {
     groups: Groups,
     /// The groups whose gates are meant to be open, and the leases that these were told.
     gates: BTreeMap<GroupIndex, Option<GateLease>>,
+    /// The claims that were announced, by group the last one.
+    announced: BTreeMap<GroupIndex, Announced>,
     /// The groups of which something cannot be stopped.
     stuck: BTreeSet<GroupIndex>,
     next_beat: Instant,
@@ -221,6 +226,7 @@ impl Node {
             ownership: Ownership::new(&plan, identity.seed),
             groups: Groups::new(plan.specs(), &identity.stuck),
             gates: BTreeMap::new(),
+            announced: BTreeMap::new(),
             stuck: BTreeSet::new(),
             next_beat: now,
             stirred: true,
@@ -391,6 +397,7 @@ impl Node {
             unable: self.unable().map(|group| self.ids[group.0]).take(BEAT_LIST_MAX).collect(),
         };
         self.send(To::All, Word::Beat(beat));
+        self.announce_again();
     }
 
     /// What must not be given to this node now: it could not be run here, or what an earlier ownership left here cannot be
@@ -690,6 +697,7 @@ impl Node {
                 self.hands.push_back(action::Action::Gate { group: *group, lease });
             }
         }
+        self.announce_new();
     }
 
     fn owns_and_runs_nothing(&self) -> bool {

@@ -12,7 +12,7 @@ use core::net::SocketAddr;
 use proptest::{collection::vec as many, prelude::*};
 
 use super::*;
-use crate::{action::GateLease, config::locum_toml, event::Outcome, native::status::Way};
+use crate::{action::GateLease, claims::Ballot, config::locum_toml, event::Outcome, native::status::Way};
 
 const TOML: &str = r#"
 cluster = "test"
@@ -50,6 +50,8 @@ struct Machine {
     director: Option<Director>,
     notes: Vec<String>,
     gate: Option<GateLease>,
+    /// Claims, and when.
+    announced: Vec<(u64, Ballot)>,
     runs: bool,
     answers: Vec<Answer>,
     remembered: BTreeMap<NodeIndex, Heard>,
@@ -92,6 +94,7 @@ impl World {
                 director: Some(director),
                 notes: vec![],
                 gate: None,
+                announced: vec![],
                 runs: false,
                 answers: vec![],
                 remembered: BTreeMap::new(),
@@ -161,6 +164,11 @@ impl World {
                     self.director(member).handle(now, Event::Written { ok: true });
                 }
                 Action::Gate { lease, .. } => self.machines[member].gate = lease,
+                Action::AnnounceClaim { ballot, .. } => {
+                    assert_eq!(self.machines[member].gate.map(|gate| gate.ballot), Some(ballot));
+                    let millis = self.millis;
+                    self.machines[member].announced.push((millis, ballot));
+                }
                 Action::Note(note) => self.machines[member].notes.push(note.text),
                 Action::Reply { answer, .. } => self.machines[member].answers.push(answer),
                 Action::Remember { node, heard } => {
@@ -268,6 +276,30 @@ fn a_cluster_comes_up_moves_and_fails_over_through_bytes() {
     world.machines[1].director = None;
     world.pass(3000);
     assert_eq!(world.owner(), Some(0));
+}
+
+#[test]
+fn a_claim_is_announced_once_and_with_each_beat_while_an_earlier_owner_is_in_doubt() {
+    let mut world = World::new(TOML);
+    world.pass(4000);
+    // Nobody owned before; then a move, whose giver has stopped.
+    let order = Order::Native { order: node::Order::Move(GroupIndex(0), None), user: 0 };
+    world.handle(0, Event::Order { id: OrderId(1), order });
+    world.pass(4000);
+    assert_eq!([0, 1].map(|member| world.machines[member].announced.len()), [1, 1]);
+    // A silent owner may have its gate open still.
+    world.machines[1].director = None;
+    world.pass(20_000);
+    assert_eq!(world.owner(), Some(0));
+    let announced = &world.machines[0].announced[1..];
+    let beat = plan(TOML, "a").timing.beat.as_millis();
+    let ([(first, ballot), ..], Some((last, _))) = (announced, announced.last()) else { panic!() };
+    assert!(announced.iter().all(|(_, other)| other == ballot), "{announced:?}");
+    let long = u128::from(last - first);
+    assert!(long < 10_000 && long + beat >= 10_000, "{announced:?}");
+    let beats = 10_000 / beat;
+    let count = announced.len() as u128;
+    assert!((beats..=beats + 2).contains(&count), "{count} in {beats} beats");
 }
 
 /// Two of three voters are a majority, but none of them may claim before the third has come, too.
