@@ -17,7 +17,7 @@ use std::{
 
 use locum::{
     duties::Duties,
-    heart::{self, Down, Handle, HeartStats, Options, Up},
+    heart::{self, Down, GateChoice, Handle, HeartStats, Options, Up},
 };
 use locum_core::{
     action::Answer,
@@ -208,7 +208,7 @@ impl Node {
         let handle = world.at(me, || {
             let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());
             // What is pinned in the host's bpf file system is not the nodes' own.
-            let options = Options { no_gates: true, ..Options::default() };
+            let options = Options { gates: GateChoice::None, ..Options::default() };
             heart::spawn(director, Arc::new(Duties::from(plan.as_ref())), options).unwrap()
         });
         Self { handle, notes: vec![], answers: vec![], states: vec![], exited: false, asked: 0 }

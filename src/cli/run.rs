@@ -40,7 +40,7 @@ use crate::{
     },
     duties::Duties,
     files::{self, Dialect, Files, NativeFiles},
-    heart::{self, Losses},
+    heart::{self, GateChoice, Losses},
     voice::{
         diagnostics,
         journal::{Journal, Targets},
@@ -74,9 +74,10 @@ pub struct Options {
     /// instead of the native stand-ins
     #[arg(long)]
     pub prefer_scripts: bool,
-    /// With ha.cf: make no gates, so that addresses go on answering when this daemon is killed or frozen
-    #[arg(long)]
-    pub no_gates: bool,
+    /// What makes the gates of service addresses; `none`, with ha.cf alone: addresses go on answering when this daemon is
+    /// killed or frozen
+    #[arg(long, value_enum, default_value_t)]
+    pub gates: GateChoice,
     /// Do not ask for real-time rights, whatever `realtime` of ha.cf says
     #[arg(long)]
     pub no_realtime: bool,
@@ -234,8 +235,8 @@ fn read_native(dir: &Path, options: &Options) -> anyhow::Result<Result<Start, Ex
         "--prefer-scripts is for clusters with ha.cf: a native cluster's addresses stand behind gates, which no script opens"
     );
     anyhow::ensure!(
-        !options.no_gates,
-        "--no-gates is for clusters with ha.cf: in locum.toml a group with guard none does without a gate where none is possible"
+        options.gates != GateChoice::None,
+        "--gates none is for clusters with ha.cf: in locum.toml a group with guard none does without a gate where none is possible"
     );
     let files = NativeFiles::read_them(dir, None);
     let mut checked = files.check();
@@ -449,7 +450,7 @@ async fn live(
 /// What a configuration needs. A heart that it is made for drops nothing on purpose.
 fn equip(common: &Common, journal: &Journal, options: &Options, config: &Config) -> Equipment {
     let teller = journal.clone();
-    let Options { prefer_scripts, no_gates, .. } = *options;
+    let Options { prefer_scripts, gates, .. } = *options;
     let mut hands = agents::Options::new(&common.config_dir(), Arc::new(move |note| teller.tell(&note)));
     hands.prefer_scripts = prefer_scripts;
     hands.parameters.clone_from(&config.parameters);
@@ -464,7 +465,7 @@ fn equip(common: &Common, journal: &Journal, options: &Options, config: &Config)
     Equipment {
         events: EventScripts::start(agents.clone()),
         agents,
-        heart: heart::Options { prefer_scripts, no_gates, losses: None, watchdog },
+        heart: heart::Options { prefer_scripts, gates, losses: None, watchdog },
         log,
     }
 }

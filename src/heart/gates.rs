@@ -7,6 +7,7 @@
 
 use std::{io, net::IpAddr, os::fd::AsFd};
 
+use clap::ValueEnum;
 use locum_core::{
     claims::GroupId,
     note::Level,
@@ -31,6 +32,32 @@ pub(super) struct Lease {
     pub(super) sent: Instant,
     /// Only rivals above this ballot shut the gate.
     pub(super) ballot: Ballot,
+}
+
+/// What is to make gates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum GateChoice {
+    /// The best engine that works here
+    #[default]
+    Auto,
+    /// Programs on tcx
+    Bpf,
+    /// Rules of nf_tables
+    Nft,
+    /// Nothing: there are no gates
+    None,
+}
+
+impl GateChoice {
+    fn engine(self, probe: &gate::Probe) -> Result<Engine, String> {
+        let asked = |why: &String| format!("no gate is possible by the engine that was asked for: {why}");
+        match self {
+            Self::Auto => probe.choose(),
+            Self::Bpf => probe.bpf.as_ref().map(|bpffs| Engine::Bpf { bpffs: bpffs.clone() }).map_err(asked),
+            Self::Nft => probe.nft.as_ref().map(|()| Engine::Nft).map_err(asked),
+            Self::None => Err("no gate is wanted".into()),
+        }
+    }
 }
 
 /// What the heart tells of its gates.
@@ -102,7 +129,7 @@ impl Gates {
     /// Looks what the kernel can do, if any group wants a gate. Calls that block for a moment: before the heart runs.
     pub(super) fn new(duties: &Duties, options: &Options) -> Self {
         // What a script puts somewhere, a script would have to open.
-        let without = options.no_gates || options.prefer_scripts;
+        let without = options.gates == GateChoice::None || options.prefer_scripts;
         let group = |group: &duties::Group| Group {
             key: group.key.clone(),
             need: if without { duties::Gate::None } else { group.gate },
@@ -119,7 +146,7 @@ impl Gates {
         let is_wanted = groups.iter().any(Group::wants_gate);
         let (engine, missing) = if is_wanted {
             let probe = gate::probe();
-            (probe.choose(), (probe.bpf.err(), probe.nft.err()))
+            (options.gates.engine(&probe), (probe.bpf.err(), probe.nft.err()))
         } else {
             (Err("no group wants a gate".into()), (None, None))
         };

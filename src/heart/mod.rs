@@ -48,7 +48,7 @@ use locum_sys::clock;
 
 pub(crate) use self::address::places_of;
 pub use self::alone::Alone;
-pub use self::gates::{GateState, GateStats};
+pub use self::gates::{GateChoice, GateState, GateStats};
 pub use self::losses::Losses;
 pub use self::mind::{Mind, Status};
 use self::ring::Shared;
@@ -63,8 +63,8 @@ const STACK_BYTES: usize = 1024 * 1024;
 pub struct Options {
     /// Leave addresses to the resource scripts: they come up as [`Up::Run`] like everything else.
     pub prefer_scripts: bool,
-    /// Make no gates.
-    pub no_gates: bool,
+    /// What makes gates.
+    pub gates: GateChoice,
     /// Frames that are dropped on purpose.
     pub losses: Option<Losses>,
     /// The device that resets this machine when the heart does not beat.

@@ -80,7 +80,7 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     pair.falls_silent(killed);
 
     // Without gates: what stood there is swept, and the service comes back and has none.
-    pair.start_with(0, "", &["--no-gates"]);
+    pair.start_with(0, "", &["--gates", "none"]);
     pair.await_answers(0);
     for node in [0, 1] {
         assert!(pair.run(node, &["locum", "gate"]).contains("no gate stands here"));

@@ -172,7 +172,7 @@ fn setup(common: &Common, pace: Pace, calm: Duration) -> anyhow::Result<Setup> {
     }
     locum_lab::enter()?;
     let web_server = demo_httpd::COMMAND.to_owned();
-    Ok(Setup { program, web_server, peers_root: root, pace, calm, failback: true })
+    Ok(Setup { program, web_server, peers_root: root, pace, calm, gates: None, failback: true })
 }
 
 /// The machine's load average of the last minute, as the kernel writes it.

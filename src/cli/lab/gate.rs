@@ -41,7 +41,7 @@ pub struct Gate {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Named(Kind);
+pub(super) struct Named(pub(super) Kind);
 
 impl ValueEnum for Named {
     fn value_variants<'a>() -> &'a [Self] {

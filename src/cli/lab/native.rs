@@ -13,7 +13,7 @@ use locum_lab::{
 };
 use serde_json::{Value, json};
 
-use super::bench::millis;
+use super::{bench::millis, gate::Named as Engine};
 use crate::cli::{demo_httpd, run::duration};
 
 /// `locum lab native`
@@ -34,6 +34,9 @@ pub struct Native {
     /// How long a cluster must have been well before the fault
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
     calm: Duration,
+    /// By which engine gates are made [default: the best one that works]
+    #[arg(long, value_name = "ENGINE")]
+    gate: Option<Engine>,
     /// Only the control: two nodes are made to answer behind open gates, which must be seen
     #[arg(long)]
     control: bool,
@@ -79,6 +82,7 @@ pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
         peers_root: None,
         pace: Pace::of(pace * 3 / 10),
         calm: options.calm.max(pace * 3),
+        gates: options.gate.map(|Engine(engine)| engine),
         failback: false,
     };
     let scenarios: Vec<_> = match &options.scenarios[..] {

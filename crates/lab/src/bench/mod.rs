@@ -19,7 +19,7 @@ pub use figures::Figures;
 pub use peer::Peer;
 pub use scenario::Scenario;
 
-use crate::{clock::pause, fault::Fault};
+use crate::{clock::pause, fault::Fault, gate::Kind};
 use cluster::Cluster;
 use figures::Samples;
 
@@ -59,6 +59,8 @@ pub struct Setup {
     pub pace: Pace,
     /// How long a cluster must have been well before the next fault.
     pub calm: Duration,
+    /// By which engine a native cluster's gates are made; `None`: by the best one that works.
+    pub gates: Option<Kind>,
     /// Whether a native cluster gives the service back to the first node when that returns.
     pub failback: bool,
 }

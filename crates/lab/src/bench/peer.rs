@@ -115,7 +115,8 @@ impl Peer {
             return daemon.await_start(node, daemon.start(rack, node)?);
         }
         if self == Self::Native {
-            let words = ["locum", "--config", native::files::CONFIG, "run"];
+            let mut words = vec!["locum", "--config", native::files::CONFIG, "run"];
+            words.extend(setup.gates.iter().flat_map(|engine| ["--gates", engine.name()]));
             return rack.start(node, &Program::new(&words).output(LOG)).map(Some);
         }
         complete(rack, node, &["/run/bin/locum", &setup.web_server, "start"])?;

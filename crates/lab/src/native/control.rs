@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use locum_sys::gate;
+use locum_sys::gate::{self, Engine};
 
 use super::{Row, description, row, sight};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     },
     clock::{Moment, await_some, pause},
     fault::Fault,
-    gate::Order,
+    gate::{Kind, Order},
     node::bpffs,
     process::{Process, Program, Sign},
     rack::Rack,
@@ -52,14 +52,14 @@ pub fn control(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Row, Fault> 
 fn attempt(setup: &Setup) -> Result<Result<Row, String>, Fault> {
     let mut rack = Rack::build(description(setup))?;
     rack.watch(sight())?;
-    let first = open_gate(&rack, FIRST)?;
+    let first = open_gate(&rack, FIRST, setup.gates)?;
     rack.run(FIRST, &Program::new(&["locum", &setup.web_server, "start"]), PATIENCE)?;
     if await_some(PATIENCE, || answers(&rack).then_some(())).is_none() {
         return Err(Fault::Description("the control's service does not answer".into()));
     }
     let from = Moment::now();
     pause(MARGIN);
-    let mut second = open_gate(&rack, SECOND)?;
+    let mut second = open_gate(&rack, SECOND, setup.gates)?;
     let open = || rack.look(|record| record.open_gates(SERVICE).len() == 2).unwrap_or_default();
     if await_some(PATIENCE, || open().then_some(())).is_none() {
         return Ok(Err("two gates were opened, and the instruments do not see them".into()));
@@ -85,8 +85,12 @@ fn attempt(setup: &Setup) -> Result<Result<Row, String>, Fault> {
 }
 
 /// Puts the address on a node, behind a gate that a process renews.
-fn open_gate(rack: &Rack, node: &str) -> Result<Process, Fault> {
-    let engine = rack.inside(node, || gate::probe_with(bpffs().into()).choose())?;
+fn open_gate(rack: &Rack, node: &str, asked: Option<Kind>) -> Result<Process, Fault> {
+    let choose = move || match (gate::probe_with(bpffs().into()), asked) {
+        (probe, None | Some(Kind::Bpf)) => probe.choose(),
+        (probe, Some(Kind::Nft)) => probe.nft.map(|()| Engine::Nft),
+    };
+    let engine = rack.inside(node, choose)?;
     let engine = engine.map_err(|why| Fault::missing("a gate", &std::io::Error::other(why)))?;
     let order = Order {
         engine,

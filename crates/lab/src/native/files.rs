@@ -63,6 +63,7 @@ mod tests {
                 peers_root: None,
                 pace: Pace::of(Duration::from_millis(pace) * 3 / 10),
                 calm: Duration::ZERO,
+                gates: None,
                 failback: false,
             };
             let file = locum_toml(&setup);
