@@ -107,6 +107,8 @@ pub struct Group {
     pub limits: Vec<Limits>,
     /// What holds its addresses silent when nobody may answer.
     pub gate: Gate,
+    /// For so long, in seconds, the kernel keeps its addresses where nobody renews them; `None`: for ever.
+    pub lifetime: Option<u32>,
 }
 
 /// How much a group relies on its gate.
@@ -177,6 +179,7 @@ impl From<&plan::Plan> for Duties {
             limits: vec![plan.limits; group.resources.len()],
             // Silence would be for nobody's good where nobody else can answer.
             gate: if alone { Gate::None } else { Gate::WherePossible },
+            lifetime: None,
         };
         Self {
             cluster: plan.cluster.clone(),
@@ -205,7 +208,7 @@ impl From<&native::plan::Plan> for Duties {
         let witnesses = plan.witnesses.iter().map(|witness| witness.name.clone());
         // A witness runs nothing.
         let groups = match plan.me {
-            Member::Node(_) => plan.groups.iter().map(native_group).collect(),
+            Member::Node(_) => plan.groups.iter().map(|group| native_group(group, &plan.timing)).collect(),
             Member::Witness(_) => Vec::new(),
         };
         Self {
@@ -229,16 +232,18 @@ impl From<&native::plan::Plan> for Duties {
     }
 }
 
-fn native_group(group: &native::plan::Group) -> Group {
+fn native_group(group: &native::plan::Group, timing: &native::timing::Timing) -> Group {
     let limits = |resource: &native::plan::Resource| {
         let native::plan::Limits { start, stop, monitor, .. } = resource.limits;
         Limits { start, stop, status: monitor }
     };
+    let lifetime = u32::try_from(timing.address_lifetime().as_secs()).ok();
     Group {
         key: group.name.clone(),
         resources: group.resources.iter().map(|resource| resource.runs.clone()).collect(),
         limits: group.resources.iter().map(limits).collect(),
         gate: if group.guard == Guard::None { Gate::WherePossible } else { Gate::Required },
+        lifetime: lifetime.filter(|_| group.guard != Guard::None),
     }
 }
 
@@ -353,6 +358,7 @@ mod tests {
         assert_eq!(way(&web1, "third"), Way::Routed { to, from: "0.0.0.0:0".parse().unwrap() });
         let id = ResourceId { group: GroupIndex(0), member: 1 };
         assert_eq!((web1.limits(id).stop, web1.groups[0].gate), (Duration::from_secs(7), Gate::Required));
+        assert_eq!(web1.groups[0].lifetime, Some(10));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use locum_core::{
 };
 use locum_sys::{
     announce::{Announcer, Form},
-    netlink::{Interface, InterfaceAddress, NewAddress, choose_interface},
+    netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, choose_interface},
 };
 
 use super::network::Network;
@@ -30,6 +30,9 @@ const SCHEDULE_MS: [u64; 24] = [
     4000, 4250, 4500, 4750, 5000,
 ];
 
+/// So many lifetimes are renewed at once: each is a request to the kernel, which tells everybody who listens.
+const RENEWALS_A_LOOK: usize = 256;
+
 /// The addresses of the configuration and what the heart does with them.
 pub(super) struct Addresses {
     plan: BTreeMap<ResourceId, Address>,
@@ -37,6 +40,8 @@ pub(super) struct Addresses {
     held: BTreeMap<ResourceId, Held>,
     /// How those were put that were not taken off again.
     put: BTreeMap<ResourceId, NewAddress>,
+    /// By group: for how long the kernel keeps what nobody renews.
+    lifetimes: Vec<Option<Lifetime>>,
     /// Announcements that the kernel refused.
     pub(super) failures: u64,
 }
@@ -49,6 +54,10 @@ struct Held {
     /// The interface worked when we last looked.
     works: bool,
     announcement: Option<Announcement>,
+    /// When its lifetime is to begin anew, if it has one.
+    renewal: Option<u64>,
+    /// Its lifetime could not be renewed last time; said once.
+    unrenewed: bool,
 }
 
 /// What we have to do with an address.
@@ -95,8 +104,16 @@ impl Addresses {
             announcer,
             held: BTreeMap::new(),
             put: BTreeMap::new(),
+            lifetimes: Vec::new(),
             failures: 0,
         }
+    }
+
+    /// For somebody who will renew their lifetimes.
+    pub(super) fn bounded(mut self, duties: &Duties) -> Self {
+        let lifetime = |seconds| Lifetime { valid: seconds, preferred: seconds };
+        self.lifetimes = duties.groups.iter().map(|group| group.lifetime.map(lifetime)).collect();
+        self
     }
 
     /// Why no address can be announced, if so.
@@ -125,7 +142,7 @@ impl Addresses {
                 Ok(()) => interface,
                 Err(why) => return Outcome::Failed(why),
             },
-            None => match add(address, network, self.put.get(&id), before) {
+            None => match add(address, network, self.put.get(&id), self.lifetime(id), before) {
                 Ok(new) => {
                     let interface = new.interface;
                     self.put.insert(id, new);
@@ -241,8 +258,50 @@ impl Addresses {
         let Some(address) = self.plan.get(&id) else { return };
         let works = network.interface_by_index(interface).is_some_and(Interface::works);
         let announcement = Some(Announcement { begun: now, step: 0 });
-        self.held.insert(id, Held { ip: address.ip, interface, tie, works, announcement });
+        let renewal = self.lifetime(id).filter(|_| self.put.contains_key(&id));
+        let renewal = renewal.map(|lifetime| now + third(lifetime));
+        let ip = address.ip;
+        self.held.insert(id, Held { ip, interface, tie, works, announcement, renewal, unrenewed: false });
         self.send_due(network, now);
+    }
+
+    fn lifetime(&self, id: ResourceId) -> Option<Lifetime> {
+        self.lifetimes.get(id.group.0).copied().flatten()
+    }
+
+    /// Renews the lifetimes that are due, of groups that may answer. Returns what cannot be renewed, once for as long as it
+    /// lasts.
+    pub(super) fn renew_lifetimes(
+        &mut self,
+        network: &mut Network,
+        now: u64,
+        may_answer: impl Fn(GroupIndex) -> bool,
+    ) -> Vec<(GroupIndex, String)> {
+        let mut faults = Vec::new();
+        let lifetimes = &self.lifetimes;
+        let due = self.held.iter_mut().filter(|(id, held)| {
+            held.renewal.is_some_and(|at| at <= now)
+                && may_answer(id.group)
+                && network.carries(held.interface, held.ip)
+        });
+        let due: Vec<_> = due.take(RENEWALS_A_LOOK).collect();
+        for (id, held) in due {
+            let lifetime = lifetimes.get(id.group.0).copied().flatten();
+            let (Some(lifetime), Some(new)) = (lifetime, self.put.get(id)) else { continue };
+            match network.netlink.renew_address(new, lifetime) {
+                Ok(()) => (held.renewal, held.unrenewed) = (Some(now + third(lifetime)), false),
+                Err(_) if held.unrenewed => {}
+                Err(error) => {
+                    held.unrenewed = true;
+                    let text = format!(
+                        "the lifetime of {} cannot be renewed, and it goes when that is over: {error}",
+                        held.ip
+                    );
+                    faults.push((id.group, text));
+                }
+            }
+        }
+        faults
     }
 
     /// The network has changed: addresses of ours that others took away (they are not ours any more until they are
@@ -289,6 +348,11 @@ impl Addresses {
     }
 }
 
+/// So often within a lifetime it is renewed.
+fn third(lifetime: Lifetime) -> u64 {
+    u64::from(lifetime.valid) * 1_000_000_000 / 3
+}
+
 fn no_address() -> Outcome {
     Outcome::Failed("the plan knows no address of that number".to_string())
 }
@@ -320,6 +384,7 @@ fn add(
     address: &Address,
     network: &mut Network,
     last: Option<&NewAddress>,
+    lifetime: Option<Lifetime>,
     before: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<NewAddress, String> {
     let is_up = |index| network.interface_by_index(index).is_some_and(|interface| interface.up);
@@ -336,7 +401,11 @@ fn add(
         (Err(why), _) => return Err(why),
     };
     before(new.interface)?;
-    match network.netlink.add_address(&new) {
+    let added = match lifetime {
+        Some(lifetime) => network.netlink.add_address_for(&new, lifetime),
+        None => network.netlink.add_address(&new),
+    };
+    match added {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => {

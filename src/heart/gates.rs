@@ -199,6 +199,12 @@ impl Gates {
         told
     }
 
+    /// Whether the group's addresses may answer now.
+    pub(super) fn lease_runs(&self, group: GroupIndex, now: u64) -> bool {
+        let lease = self.groups.get(group.0).and_then(|entry| entry.lease);
+        lease.is_some_and(|lease| lease.until.as_nanos() > now)
+    }
+
     /// What tells the gates of others that a claim of ours is accepted; nothing where no gate can be meant.
     pub(super) fn announcement(&self, group: GroupIndex, ballot: Ballot) -> Option<[u8; Claim::BYTES]> {
         let entry = self.groups.get(group.0).filter(|entry| entry.wants_gate())?;

@@ -164,7 +164,7 @@ impl Pulse {
             let token = if family == Family::V4 { ECHO_V4 } else { ECHO_V6 };
             poller.add(source, token, Interest::Read)?;
         }
-        let addresses = Addresses::new(&duties);
+        let addresses = Addresses::new(&duties).bounded(&duties);
         let gates = Gates::new(&duties, &options);
         if let Some(source) = gates.source() {
             poller.add(source, RULES, Interest::Read)?;
@@ -362,6 +362,7 @@ impl Pulse {
             self.check_links(false);
             let told = self.gates.look_after(GATES_A_LOOK);
             self.heed_gates(told);
+            self.renew_lifetimes(now);
         }
         self.feed_found();
     }
@@ -489,6 +490,15 @@ impl Pulse {
             lease.map(|GateLease { until, sent, ballot }| Lease { until, sent, ballot: kernels(ballot) });
         let told = self.gates.set(group, lease);
         self.heed_gates(told);
+    }
+
+    /// Only while the lease runs: this is what is left when somebody has taken the gate away.
+    fn renew_lifetimes(&mut self, now: u64) {
+        let Self { addresses, network, gates, .. } = self;
+        for (group, text) in addresses.renew_lifetimes(network, now, |group| gates.lease_runs(group, now)) {
+            let group = self.duties.groups.get(group.0).map(|group| group.key.clone());
+            self.send_note(Note { level: Level::Error, group, text });
+        }
     }
 
     fn heed_gates(&mut self, told: Told) {

@@ -1,12 +1,19 @@
 //! A native cluster on a rack: two nodes and a witness, real daemons, judged by a client that asks for echoes and by what
 //! answers on the wire. Nothing here depends on how fast the machine is, but that it is not slower than a minute.
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use locum::voice::report::NativeReport;
 use locum_core::{group::Phase, native::status::OwnVote};
 use locum_lab::{
-    Description, Process, Program, Rack, Sight, Sign,
+    Description, Hold, Process, Program, Rack, Sight, Sign,
     clock::{Moment, await_some},
     timeline::Span,
 };
@@ -38,6 +45,8 @@ guard = "lease"
 /// Above the tables.
 /// Slow enough for a machine that is busy with other tests.
 const HEAD: &str = "cluster = \"shop\"\npace = \"2s\"\n";
+/// By that pace the kernel keeps an address that nobody renews for so long, and takes it away up to a second late.
+const LIFETIME: Duration = Duration::from_secs(10);
 /// A witness that shares the cluster's key.
 const SHARING: &str = "witnesses.third = { address = \"172.23.2.14\" }\n";
 
@@ -63,6 +72,11 @@ struct Shop {
 impl Shop {
     /// `None`, after saying so, where no rack can be built.
     fn build(apart: bool) -> Option<Self> {
+        Self::build_of(apart, FILE)
+    }
+
+    /// The same, with another group.
+    fn build_of(apart: bool, tables: &str) -> Option<Self> {
         let [one, two] = NODES;
         let description = Description::new(Path::new(LOCUM))
             .node(one)
@@ -104,7 +118,7 @@ impl Shop {
                 format!("{}\n", line.unwrap_or_else(|| panic!("{code:?} {said}")))
             }
         };
-        let file = format!("{HEAD}{line}{FILE}");
+        let file = format!("{HEAD}{line}{tables}");
         for member in NODES {
             shop.put(member, "locum/locum.toml", &file, 0o600);
             shop.put(member, "locum/resource.d/marker", MARKER, 0o755);
@@ -121,14 +135,18 @@ impl Shop {
 
     /// Built, started, and serving on the first node.
     fn serving(apart: bool) -> Option<Self> {
-        let mut shop = Self::build(apart)?;
+        Some(Self::build(apart)?.served())
+    }
+
+    fn served(self) -> Self {
+        let mut shop = self;
         for member in [WITNESS, NODES[0], NODES[1]] {
             shop.start(member);
         }
         shop.await_founding();
         shop.wait("the group runs where it should", |shop| shop.runs(NODES[0]));
         shop.wait("the client is answered", |shop| shop.answers_since(Moment::now()));
-        Some(shop)
+        shop
     }
 
     /// Until every member remembers something, a cluster that has never been does not survive the loss of one; and each
@@ -293,7 +311,9 @@ fn a_killed_owner_falls_silent_and_its_next_life_sweeps() {
     let (_, gates) = shop.locum(alpha, &["gate"]);
     assert!(gates.contains("group web: shut"), "{gates}");
     let holders = shop.rack.look(|record| record.holders(SERVICE.into()).len()).unwrap();
-    assert_eq!(holders, 2, "the address still stands where the daemon was killed, behind its gate");
+    // A machine that was slow for so long has seen the end of the address's own lifetime.
+    let is_early = Moment::now().since(begun) < LIFETIME * 2 / 3;
+    assert!(holders == 2 || !is_early, "it still stands where the daemon was killed, behind its gate");
     shop.start(alpha);
     shop.wait("what the earlier life left is swept", |shop| {
         shop.rack.look(|record| record.holders(SERVICE.into()).len()) == Some(1)
@@ -302,6 +322,47 @@ fn a_killed_owner_falls_silent_and_its_next_life_sweeps() {
     assert!(shop.locum(alpha, &["gate"]).1.contains("no gate stands here"));
     assert!(shop.runs(beta), "who returns takes nothing: failback stays");
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
+}
+
+/// Whoever kills the daemon and takes the gate away has its addresses answer where they should not: not for long.
+#[test]
+fn addresses_go_by_themselves_when_nobody_renews_them() {
+    const SIXTH: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x100));
+    let tables = FILE.replace("eth0\", {", &format!("eth0\", \"{SIXTH}/64/eth0\", {{"));
+    let Some(shop) = Shop::build_of(false, &tables) else { return };
+    let mut shop = shop.served();
+    let [alpha, beta] = NODES;
+    let both = [IpAddr::V4(SERVICE), SIXTH];
+    let holds = |shop: &Shop, node: &str| {
+        let holders = |ip| shop.rack.look(|record| record.holders(ip).contains(&node)).unwrap_or(false);
+        both.map(holders)
+    };
+    // Renewed: they outlive their lifetime.
+    let served = Moment::now();
+    shop.wait("a lifetime passes", |shop| {
+        assert_eq!(holds(shop, alpha), [true; 2]);
+        Moment::now().since(served) > LIFETIME * 3 / 2
+    });
+    let gone = |shop: &Shop| {
+        let is_gone = |hold: &&Hold| hold.node == alpha && !hold.held && hold.at > served;
+        shop.rack.look(|record| record.holds.iter().filter(is_gone).count())
+    };
+    assert_eq!(gone(&shop), Some(0));
+    // The other node is to take nothing over while somebody looks.
+    for member in [beta, WITNESS] {
+        shop.daemon(member).signal(Sign::Kill).unwrap();
+    }
+    let killed = Moment::now();
+    shop.daemon(alpha).signal(Sign::Kill).unwrap();
+    let (code, said) = shop.locum(alpha, &["gate", "--remove"]);
+    assert!(code == Some(0) && said.contains("removed: "), "{said}");
+    assert!(shop.answers_since(killed), "nothing stands in its way");
+    shop.wait("they have gone", |shop| holds(shop, alpha) == [false; 2]);
+    let last = shop.rack.look(|record| record.holds.last().map(|hold| hold.at)).flatten().unwrap();
+    let stood = last.since(killed);
+    // The kernel's own second; and the one who looks may get no processor.
+    assert!(stood <= LIFETIME + Duration::from_secs(2), "{stood:?}");
+    assert!(stood >= LIFETIME / 2, "{stood:?}");
 }
 
 #[test]

@@ -97,6 +97,14 @@ impl Timing {
         self.lease + self.margin + waits.saturating_add(self.retry * 4 + self.collision)
     }
 
+    /// For how long the kernel keeps a service address that nobody renews, in whole seconds: five leases, at least 10 s. Each
+    /// node's own affair, and none of the times that nodes compare.
+    #[must_use]
+    pub fn address_lifetime(&self) -> Duration {
+        let long = (self.lease * 5).max(Duration::from_secs(10));
+        Duration::from_secs(long.as_secs() + u64::from(long.subsec_nanos() > 0))
+    }
+
     /// All times with their formulas, in the order in which a takeover meets them. `candidates` is for the last one.
     #[must_use]
     pub fn rows(&self, candidates: usize) -> [Row; 14] {
@@ -239,6 +247,16 @@ mod tests {
                 ("takeover", 1711),
             ]
         );
+    }
+
+    #[test]
+    fn an_address_outlives_several_leases_in_whole_seconds() {
+        for timing in paces() {
+            let lifetime = timing.address_lifetime();
+            // Renewed every third of it: two renewals may fail, and a lease is never what waits for one.
+            assert!(lifetime / 3 > timing.lease && lifetime.subsec_nanos() == 0, "{timing:?}");
+            assert!(lifetime >= Duration::from_secs(10) && lifetime <= Duration::from_secs(300));
+        }
     }
 
     #[test]
