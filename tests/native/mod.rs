@@ -354,6 +354,7 @@ fn addresses_go_by_themselves_when_nobody_renews_them() {
     }
     let killed = Moment::now();
     shop.daemon(alpha).signal(Sign::Kill).unwrap();
+    assert!(shop.daemon(alpha).wait(PATIENCE).is_some());
     let (code, said) = shop.locum(alpha, &["gate", "--remove"]);
     assert!(code == Some(0) && said.contains("removed: "), "{said}");
     assert!(shop.answers_since(killed), "nothing stands in its way");
