@@ -90,7 +90,8 @@ impl Tale {
         });
         // A daemon whose disk failed says nothing more in its life; a person starts it again.
         let again = members.clone().flat_map(|member| [Step::Kill(member), Step::Start(member)]);
-        let online = members.map(|member| Step::Standby(member, false));
+        // Who was told to leave may have taken its time, and comes back only now.
+        let online = members.flat_map(|member| [Step::Start(member), Step::Standby(member, false)]);
         let mut steps: Vec<Step> = [Step::Heal, Step::Calm].into_iter().chain(whole).collect();
         steps.push(Step::Wait(self.pace * 4));
         if self.steps.iter().any(|step| matches!(step, Step::BreakDisk(_, true))) {

@@ -356,15 +356,16 @@ impl World {
     /// # Errors
     /// What is wrong with it.
     pub fn is_where_it_belongs(&self, group: usize) -> Result<(), String> {
-        // What stays together with something that cannot be stopped is a person's affair.
+        // What stays together with something that cannot be stopped, or has no place beside it, is a person's affair.
         let is_stuck = |node: &Mind| {
             (0..self.groups).any(|group| matches!(node.phase(GroupIndex(group)), Phase::Stuck(_)))
         };
-        let stays_together = |relation: &Relation| match relation {
+        let is_bound = |relation: &Relation| match relation {
             Relation::Together(groups) => groups.contains(&GroupIndex(group)),
+            Relation::Apart(one, other) => [one.0, other.0].contains(&group),
             _ => false,
         };
-        if self.machines[0].plan.relations.iter().any(stays_together)
+        if self.machines[0].plan.relations.iter().any(is_bound)
             && self.machines.iter().filter_map(|machine| machine.node.as_ref()).any(is_stuck)
         {
             return Ok(());
@@ -375,14 +376,14 @@ impl World {
                 return Err(format!("group {group} runs on {holders:?}\n{}", self.describe(group)));
             }
         };
-        let others = |other: &GroupIndex| self.holders(other.0).into_iter().all(|holder| holder == home);
+        let is_elsewhere = |other: &GroupIndex| self.holders(other.0).iter().any(|holder| *holder != home);
         for relation in &self.machines[home].plan.relations {
             let (holds, what) = match relation {
                 Relation::Together(groups) if groups.contains(&GroupIndex(group)) => {
-                    (groups.iter().all(others), "away from one that it stays together with")
+                    (!groups.iter().any(is_elsewhere), "away from one that it stays together with")
                 }
                 Relation::Apart(one, other) if one.0 == group => {
-                    (!others(other), "beside one that it must not meet")
+                    (!self.holders(other.0).contains(&home), "beside one that it must not meet")
                 }
                 _ => continue,
             };
