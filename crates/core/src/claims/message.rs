@@ -118,3 +118,37 @@ pub struct Envelope {
     /// What.
     pub message: Message,
 }
+
+impl Envelope {
+    /// The same, with messages of one kind that follow each other to the same members said as one: a frame has room for
+    /// many groups.
+    #[must_use]
+    pub fn joined(envelopes: Vec<Self>) -> Vec<Self> {
+        let mut joined: Vec<Self> = Vec::with_capacity(envelopes.len());
+        for envelope in envelopes {
+            let last = joined.last_mut().filter(|last| last.to == envelope.to);
+            let rest = match last {
+                Some(last) => last.message.join(envelope.message),
+                None => Some(envelope.message),
+            };
+            joined.extend(rest.map(|message| Self { to: envelope.to, message }));
+        }
+        joined
+    }
+}
+
+impl Message {
+    /// Takes in the list of another message of the same kind, or gives that back.
+    fn join(&mut self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Prepare(list), Self::Prepare(more)) => list.extend(more),
+            (Self::Promise(list), Self::Promise(more)) => list.extend(more),
+            (Self::Refuse(list), Self::Refuse(more)) => list.extend(more),
+            (Self::Accept(list), Self::Accept(more)) => list.extend(more),
+            (Self::Release(list), Self::Release(more)) => list.extend(more),
+            (Self::Propose(lease, list), Self::Propose(same, more)) if *lease == same => list.extend(more),
+            (_, other) => return Some(other),
+        }
+        None
+    }
+}

@@ -619,7 +619,7 @@ impl Node {
         }
         // A gate is shut before its group's release is said.
         self.out.extend(self.hands.drain(..).map(Action::Hands));
-        for Envelope { to, message } in self.member.take_out() {
+        for Envelope { to, message } in Envelope::joined(self.member.take_out()) {
             self.send(to, Word::Claims(message));
         }
         if !self.left && self.ownership.is_leaving() && self.owns_and_runs_nothing() {
