@@ -69,7 +69,7 @@ pub enum Command {
     Online,
     /// Hand a group of a native cluster over, wherever it is, and wait until it is given
     Move(orders::Move),
-    /// Watch everything, and start, stop and move nothing: in a native cluster, at this node
+    /// Watch everything, and start, stop and move nothing, in the whole of a native cluster
     Maintenance(orders::Maintenance),
     /// The same for one group of a native cluster
     Freeze(orders::Freeze),

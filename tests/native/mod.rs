@@ -270,9 +270,20 @@ fn a_group_is_served_moved_and_handed_over() {
     // A person keeps it where it is.
     shop.order(beta, &["freeze", "web"]);
     shop.wait("the pin is shown", |shop| {
-        shop.status(beta).is_some_and(|report| !report.cluster.groups[0].pins.is_empty())
+        // On every node, with where it was asked for.
+        let is_told = |node| {
+            let pins = shop.status(node).map(|mut report| report.cluster.groups.remove(0).pins);
+            pins.is_some_and(|pins| pins.iter().any(|pin| pin.by.as_deref() == Some(beta)))
+        };
+        is_told(alpha) && is_told(beta)
     });
-    shop.order(beta, &["freeze", "web", "--off"]);
+    let (code, said) = shop.locum(alpha, &["move", "web", "alpha"]);
+    assert!(code == Some(1) && said.contains("frozen"), "{said}");
+    shop.order(alpha, &["freeze", "web", "--off"]);
+    shop.wait("it is free everywhere", |shop| {
+        let pins = |node| shop.status(node).map(|mut report| report.cluster.groups.remove(0).pins);
+        NODES.iter().all(|node| pins(*node).is_some_and(|pins| pins.iter().all(|pin| pin.by.is_none())))
+    });
     // Whoever leaves hands over.
     shop.order(beta, &["stop"]);
     shop.wait("the group is back", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use locum_core::{
     group::Phase,
-    native::status::{Group, Kind, Link, Member, OwnVote, Pin, Way},
+    native::status::{Group, Kind, Link, Member, OwnVote, Pin, PinKind, Way},
 };
 
 use super::{Safe, Span, gate_lines, interface_row, notes, section, word};
@@ -51,7 +51,8 @@ fn write_page(page: &mut String, report: &NativeReport) -> fmt::Result {
     }
     gate_lines(page, &report.heart.gates)?;
     for pin in &cluster.pins {
-        writeln!(page, "this node: {}", pinned(pin))?;
+        let whom = if pin.kind == PinKind::Maintenance { "all nodes" } else { "this node" };
+        writeln!(page, "{whom}: {}", pinned(pin))?;
     }
     for (name, frames) in &cluster.foreign {
         writeln!(page, "note: {frames} frames of another cluster, {}", Safe(name))?;
@@ -169,7 +170,8 @@ fn phase(group: &Group) -> Option<String> {
 
 fn pinned(pin: &Pin) -> String {
     let age = pin.age.map(|age| format!(" for {}", Span(age))).unwrap_or_default();
-    let user = pin.user.map(|user| format!(", asked for by user {user}")).unwrap_or_default();
+    let by = pin.by.as_ref().map(|by| format!(" at {}", Safe(by))).unwrap_or_default();
+    let user = pin.user.map(|user| format!(", asked for{by} by user {user}")).unwrap_or_default();
     format!("{}{age}{user}", Safe(&pin.text))
 }
 

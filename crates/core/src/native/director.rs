@@ -26,7 +26,6 @@ use self::links::Links;
 use super::{
     node::{self, Node},
     plan::{self, Plan, Secret, WitnessIndex},
-    status::PinKind,
     wire::{PROTOCOL, Reach, Versions, Wire, members::Members},
     word::Word,
 };
@@ -91,7 +90,8 @@ pub struct Director {
     refusals: Refusals,
     foreign: BTreeMap<String, u64>,
     frames: Frames,
-    pins: BTreeMap<(PinKind, Option<GroupIndex>), Pinned>,
+    /// A person wants nothing to run on this node.
+    standby: Option<Pinned>,
     /// The order to leave that waits for its answer.
     leaving: Option<OrderId>,
     /// Nothing is claimed before the links are tested.
@@ -112,7 +112,7 @@ struct Peer {
     remembered: (Option<Heard>, Instant),
 }
 
-/// Who pinned something, and since when.
+/// Who asked for it, and since when it holds.
 #[derive(Clone, Copy, Debug)]
 struct Pinned {
     since: Instant,
@@ -151,7 +151,7 @@ impl Director {
             refusals: Refusals::default(),
             foreign: BTreeMap::new(),
             frames: Frames::default(),
-            pins: BTreeMap::new(),
+            standby: None,
             leaving: None,
             waits_for_links: true,
             out: VecDeque::new(),
@@ -269,7 +269,7 @@ impl Director {
             Order::Native { order, user } => match self.check(order) {
                 Ok(()) => {
                     self.pin(order, user);
-                    return self.tell_node(node::Event::Order { id, order });
+                    return self.tell_node(node::Event::Order { id, order, user });
                 }
                 Err(answer) => answer,
             },
@@ -304,20 +304,14 @@ impl Director {
         Ok(())
     }
 
-    /// Remembers who asked for something that lasts.
+    /// Remembers who asked for what concerns this node alone; the rest is on the board.
     fn pin(&mut self, order: node::Order, user: u32) {
-        let (kind, group, on) = match order {
-            node::Order::Standby => (PinKind::Standby, None, true),
-            node::Order::Online => (PinKind::Standby, None, false),
-            node::Order::Maintenance(on) => (PinKind::Maintenance, None, on),
-            node::Order::Freeze(group, on) => (PinKind::Frozen, Some(group), on),
-            node::Order::Move(..) | node::Order::Leave => return,
-        };
-        let since = self.now.instant;
-        if on {
-            self.pins.entry((kind, group)).or_insert(Pinned { since, user });
-        } else {
-            self.pins.remove(&(kind, group));
+        match order {
+            node::Order::Standby => {
+                self.standby.get_or_insert(Pinned { since: self.now.instant, user });
+            }
+            node::Order::Online => self.standby = None,
+            _ => {}
         }
     }
 
@@ -334,7 +328,7 @@ impl Director {
             return self.out.push_back(Action::Exit { clean: true, restart: None, keeps: None });
         }
         self.leaving = Some(id);
-        self.tell_node(node::Event::Order { id, order: node::Order::Leave });
+        self.tell_node(node::Event::Order { id, order: node::Order::Leave, user: 0 });
     }
 
     // ---- links -----------------------------------------------------------

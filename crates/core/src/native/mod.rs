@@ -4,10 +4,12 @@
 //! * [`timing`] derives every time from the one number that the file gives;
 //! * [`meaning`] writes a plan as short lines, by which nodes compare what their files say;
 //! * [`node`] is the mind, which speaks in [`word`]s; [`wire`] writes and reads them as frames;
+//! * [`board`] is what every node must know although it happened at one: pins, moves by failure;
 //! * [`director`] joins the two, and looks after links and keys: it is what a driver drives;
 //! * [`ledger`] writes and reads what a member must remember;
 //! * [`status`] is what a person may see of it.
 
+pub mod board;
 pub mod director;
 pub mod ledger;
 pub mod meaning;

@@ -15,6 +15,7 @@ use alloc::{
 use core::fmt;
 
 use super::{
+    board::{Board, Entry},
     meaning,
     ownership::{NodeView, Ownership, Step, View},
     plan::{self, Plan},
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     action::{self, Answer, GateLease},
-    claims::{Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Settings, To, Voters},
+    claims::{Digest, Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Settings, To, Voters},
     event::{OrderId, Outcome, Ticket},
     group::{Groups, News, Phase},
     liveness::{Sign, Watch},
@@ -70,6 +71,8 @@ pub enum Event {
         id: OrderId,
         /// What.
         order: Order,
+        /// Which user of this machine asks, by number.
+        user: u32,
     },
 }
 
@@ -82,7 +85,7 @@ pub enum Order {
     Standby,
     /// Take part again.
     Online,
-    /// Watch everything, and start, stop and move nothing; or no longer so.
+    /// Watch everything, and start, stop and move nothing in the whole cluster; or no longer so.
     Maintenance(bool),
     /// The same for one group.
     Freeze(GroupIndex, bool),
@@ -144,6 +147,8 @@ struct Peer {
     watch: Watch,
     generation: u64,
     config: Option<u64>,
+    /// Of its board, as its last beat told it.
+    board: Option<Digest>,
     /// Its lease is not ours: nothing that it says of claims counts.
     refused: bool,
     /// In what its file differs from ours.
@@ -165,6 +170,9 @@ pub struct Node {
     /// What ownership asks of them; of witnesses, too, although nobody asks.
     views: Vec<NodeView>,
     ownership: Ownership,
+    board: Board,
+    /// Until then nothing is claimed before the boards of the others are known.
+    told_by: Instant,
     groups: Groups,
     /// The groups whose gates are meant to be open, and the leases that these were told.
     gates: BTreeMap<GroupIndex, Option<GateLease>>,
@@ -207,6 +215,7 @@ impl Node {
             watch: Watch::new(now, timing.silent),
             generation: 0,
             config: None,
+            board: None,
             refused: false,
             differences: Vec::new(),
         };
@@ -224,6 +233,8 @@ impl Node {
             peers: members.clone().map(|_| peer()).collect(),
             views: members.map(view).collect(),
             ownership: Ownership::new(&plan, identity.seed),
+            board: Board::default(),
+            told_by: now + timing.mute,
             groups: Groups::new(plan.specs(), &identity.stuck),
             gates: BTreeMap::new(),
             announced: BTreeMap::new(),
@@ -256,7 +267,7 @@ impl Node {
             }
             Event::Written { ok } => self.member.written(self.now, ok),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.hands),
-            Event::Order { id, order } => self.order(id, order),
+            Event::Order { id, order, user } => self.order(id, order, user),
         }
         self.tick();
         self.settle();
@@ -339,6 +350,8 @@ impl Node {
         self.member.tick(now);
         self.groups.tick(now, &mut self.hands);
         self.watch_peers();
+        let waits = now < self.told_by && self.knows_not_all();
+        self.stirred |= self.ownership.wait_for_board(waits);
         let may_claim = self.member.may_claim(now);
         self.stirred |= core::mem::replace(&mut self.may_claim, may_claim) != may_claim;
         let overdue: Vec<OrderId> =
@@ -377,7 +390,18 @@ impl Node {
         }
     }
 
+    /// Whether a node lives whose board is not ours: it tells us its own as soon as it has heard our beat.
+    fn knows_not_all(&self) -> bool {
+        let digest = self.board.digest();
+        let nodes = self.peers.iter().zip(&self.views).take(self.plan.nodes.len()).enumerate();
+        let mut others = nodes.filter(|(index, (peer, view))| {
+            *index != usize::from(self.me.0) && view.up && peer.generation > 0
+        });
+        self.node().is_some() && others.any(|(_, (peer, _))| peer.board != Some(digest))
+    }
+
     fn beat(&mut self) {
+        self.board.forget(self.now, &self.plan, &self.index);
         let every = self.plan.timing.beat;
         self.next_beat = self.next_beat + every;
         if self.next_beat <= self.now {
@@ -392,6 +416,7 @@ impl Node {
         let beat = Beat {
             claims,
             config: self.config,
+            board: self.board.digest(),
             standby: self.ownership.is_standby(),
             starting: held.map(|(id, _)| id).filter(|id| !runs(id)).take(BEAT_LIST_MAX).collect(),
             unable: self.unable().map(|group| self.ids[group.0]).take(BEAT_LIST_MAX).collect(),
@@ -439,6 +464,14 @@ impl Node {
                     self.hands.push_back(action::Action::Reply { order: OrderId(order), answer });
                 }
             }
+            // A witness runs nothing, and nobody asks it; one that has a key of its own has no business here at all.
+            Word::Board(entries) if !refused && self.node().is_some() && self.is_node(from) => {
+                let now = self.now;
+                let is_news = |entry: &Entry| self.board.told(now, &self.plan, &self.index, entry);
+                let news: Vec<Entry> = entries.into_iter().filter(is_news).collect();
+                self.board_changed(&news);
+            }
+            Word::Board(_) => {}
             Word::AskMeaning => self.send(To::One(from), Word::Meaning(self.plan.meaning())),
             Word::Meaning(lines) => {
                 let differences = meaning::differences(&self.plan.meaning(), &lines);
@@ -458,6 +491,7 @@ impl Node {
         view.standby = beat.standby;
         view.unable = unable;
         let is_new = peer.config.replace(beat.config) != Some(beat.config);
+        peer.board = Some(beat.board);
         let theirs = beat.claims.lease;
         let was_refused = core::mem::replace(&mut peer.refused, theirs != ours);
         let refused = peer.refused;
@@ -484,6 +518,10 @@ impl Node {
             );
             self.note(Level::Error, None, text);
         }
+        if is_node && !refused && self.node().is_some() && beat.board != self.board.digest() {
+            // What it has and we have not it tells us when it has heard our next beat.
+            self.say_board(To::One(from), self.board.entries(self.now));
+        }
         if !refused {
             self.member.heard(self.now, from, generation, set, Message::Beat(beat.claims));
         }
@@ -503,9 +541,68 @@ impl Node {
         }
     }
 
+    // ---- the board -------------------------------------------------------
+
+    fn say_board(&mut self, to: To, entries: Vec<Entry>) {
+        if !entries.is_empty() {
+            self.send(to, Word::Board(entries));
+        }
+    }
+
+    /// These are on it now, and were not before.
+    fn board_changed(&mut self, news: &[Entry]) {
+        for entry in news {
+            self.note_entry(entry);
+        }
+        if !news.is_empty() {
+            let all = self.board.pinned(None).is_some();
+            let is_pinned = |group: GroupIndex| all || self.board.pinned(Some(self.ids[group.0])).is_some();
+            self.ownership.freeze(is_pinned);
+            self.freeze_groups();
+            self.stirred = true;
+        }
+    }
+
+    fn note_entry(&mut self, entry: &Entry) {
+        match *entry {
+            Entry::Pin { group, number, on, user, .. } => {
+                let by = self.name(usize::from(number.node.0));
+                let what = match (group, on) {
+                    (Some(_), true) => "is frozen",
+                    (Some(_), false) => "is free again",
+                    (None, true) => "maintenance begins",
+                    (None, false) => "maintenance is over",
+                };
+                let text = format!("{what}: asked for at {by} by user {user}");
+                self.note(Level::Info, group.and_then(|group| self.index(group)), text);
+            }
+            Entry::Moved { group, .. } => {
+                let Some(index) = self.index(group) else { return };
+                let rule = self.plan.groups[index.0].hold_down;
+                if let Some(held) = self.board.held_down(self.now, group, &rule) {
+                    let text = format!(
+                        "failures have moved it {} times within {} s: it is held down for {} s",
+                        rule.moves,
+                        rule.within.as_secs(),
+                        held.until.since(self.now).as_secs()
+                    );
+                    self.note(Level::Warning, Some(index), text);
+                }
+            }
+        }
+    }
+
+    fn pin(&mut self, group: Option<GroupIndex>, on: bool, user: u32) {
+        let group = group.map(|group| self.ids[group.0]);
+        if let Some(entry) = self.board.pin(self.now, self.me, group, on, user) {
+            self.board_changed(core::slice::from_ref(&entry));
+            self.say_board(To::All, alloc::vec![entry]);
+        }
+    }
+
     // ---- what people ask for ---------------------------------------------
 
-    fn order(&mut self, id: OrderId, order: Order) {
+    fn order(&mut self, id: OrderId, order: Order, user: u32) {
         let done = |text: &str| Answer::Done(text.into());
         match order {
             Order::Move(group, to) => self.order_move(id, group, to),
@@ -518,17 +615,18 @@ impl Node {
                 self.answer(id, done("this node takes part again"));
             }
             Order::Maintenance(on) => {
-                self.change_ownership(|ownership, _| ownership.maintain(on));
-                self.freeze_groups();
-                self.answer(id, done(if on { "nothing is moved any more" } else { "maintenance is over" }));
+                self.pin(None, on, user);
+                let text =
+                    if on { "nothing is started, stopped or moved any more" } else { "maintenance is over" };
+                self.answer(id, done(text));
             }
             Order::Freeze(group, on) => {
-                self.change_ownership(|ownership, _| ownership.freeze(group, on));
-                self.freeze_groups();
+                self.pin(Some(group), on, user);
                 self.answer(id, done(if on { "the group is frozen" } else { "the group is free again" }));
             }
             Order::Leave => {
                 self.change_ownership(|ownership, _| ownership.leave(Some(id)));
+                self.freeze_groups();
             }
         }
     }
@@ -575,6 +673,7 @@ impl Node {
             index: &self.index,
             nodes: &self.views[..self.plan.nodes.len()],
             groups: &self.groups,
+            board: &self.board,
         };
         self.stirred = true;
         change(&mut self.ownership, &view);
@@ -657,6 +756,12 @@ impl Node {
                 }
                 self.groups.want(group, false, &mut self.hands);
             }
+            Step::Moved(group, epoch) => {
+                let rule = self.plan.groups[group.0].hold_down;
+                let entry = self.board.moved(now, self.ids[group.0], epoch, &rule);
+                self.board_changed(core::slice::from_ref(&entry));
+                self.say_board(To::All, alloc::vec![entry]);
+            }
             Step::Answer(order, answer) => self.answer(order, answer),
             Step::Note(level, group, text) => self.note(level, group, text),
         }
@@ -664,9 +769,9 @@ impl Node {
 
     fn freeze_groups(&mut self) {
         for group in (0..self.ids.len()).map(GroupIndex) {
-            // What is ours no longer is being stopped, whatever was said of it.
+            // What is ours no longer is being stopped, whatever was said of it; and who leaves stops all.
             let held = self.member.claimant().and_then(|c| c.held(self.now, self.ids[group.0])).is_some();
-            let frozen = held && self.ownership.is_frozen(group);
+            let frozen = held && self.ownership.is_frozen(group) && !self.ownership.is_leaving();
             self.groups.freeze(group, frozen, self.now, &mut self.hands);
         }
     }
@@ -712,12 +817,15 @@ impl Node {
         self.index.get(&id).copied()
     }
 
+    fn is_node(&self, member: MemberIndex) -> bool {
+        usize::from(member.0) < self.plan.nodes.len()
+    }
+
     fn name(&self, member: usize) -> alloc::borrow::Cow<'_, str> {
-        let nodes = self.plan.nodes.len();
-        match member < nodes {
-            true => self.plan.nodes[member].name.as_str().into(),
-            false => self.plan.witnesses[member - nodes].name.as_str().into(),
-        }
+        let node = self.plan.nodes.get(member).map(|node| node.name.as_str());
+        let witness =
+            || self.plan.witnesses.get(member - self.plan.nodes.len()).map(|witness| witness.name.as_str());
+        node.or_else(witness).unwrap_or("nobody").into()
     }
 
     fn send(&mut self, to: To, word: Word) {

@@ -11,15 +11,21 @@
 //! ```
 //!
 //! A planned move names its successor in the release: it claims at once, and nobody waits for a lease.
+//!
+//! Groups that stay together are a family, and move as one: all of it is stopped, then all of it is released, to one
+//! successor. So that two nodes never run parts of it, its first group is claimed first, the rest by whoever owns that
+//! one, and nothing of it is started before all of it is owned.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     format,
     string::String,
+    sync::Arc,
     vec::Vec,
 };
 
 use super::{
+    board::{Board, HeldDown},
     placement::{self, Rank, Scene},
     plan::{Failback, Plan},
 };
@@ -35,6 +41,8 @@ use crate::{
 
 /// After a failed start or too many failed monitors a node is not tried again for so long, unless a person says so.
 pub const UNABLE: Duration = Duration::from_secs(600);
+/// A group that is held down and fails is started again after this long.
+pub const HELD_DOWN_PAUSE: Duration = Duration::from_secs(30);
 
 /// What the dialect wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +55,8 @@ pub enum Step {
     Start(GroupIndex, Ballot),
     /// Stop it; its gate is shut before.
     Stop(GroupIndex),
+    /// A failure ends our ownership of this epoch.
+    Moved(GroupIndex, Ballot),
     /// Answer a person.
     Answer(OrderId, Answer),
     /// A line for the log, about a group.
@@ -85,6 +95,8 @@ pub struct View<'a> {
     pub nodes: &'a [NodeView],
     /// What runs here.
     pub groups: &'a Groups,
+    /// What people and failures have done.
+    pub board: &'a Board,
 }
 
 /// Who owns a group.
@@ -131,6 +143,14 @@ impl View<'_> {
     fn at_rest(&self, group: GroupIndex) -> bool {
         self.groups.phase(group) == Phase::Stopped
     }
+
+    fn runs(&self, group: GroupIndex) -> bool {
+        self.groups.phase(group) == Phase::Running
+    }
+
+    fn held_down(&self, group: GroupIndex) -> Option<HeldDown> {
+        self.board.held_down(self.now, self.ids[group.0], &self.plan.groups[group.0].hold_down)
+    }
 }
 
 const fn node(member: MemberIndex) -> NodeIndex {
@@ -138,10 +158,12 @@ const fn node(member: MemberIndex) -> NodeIndex {
 }
 
 /// A group on its way from us.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Giving {
     to: Option<NodeIndex>,
     order: Option<OrderId>,
+    /// Something of it failed here too often.
+    failed: bool,
 }
 
 /// What is kept of one group.
@@ -160,6 +182,10 @@ struct Desk {
     released: bool,
     /// Released to us by name: the next turn is ours.
     named: bool,
+    /// It is held down and failed: it is not started before.
+    retry_at: Option<Instant>,
+    /// It was to be given and could not be stopped: nothing but a person moves it now.
+    stays: bool,
     /// A person wants nothing to be done to it.
     frozen: bool,
 }
@@ -168,14 +194,17 @@ struct Desk {
 #[derive(Debug)]
 pub struct Ownership {
     desks: Vec<Desk>,
+    /// By group: those that stay together with it, itself included, in order.
+    families: Vec<Arc<[GroupIndex]>>,
     /// What could not be run here, and until when it is not tried again.
     unable: BTreeMap<GroupIndex, Instant>,
     /// When [`Self::tick`] has something to do, as of the last one.
     next: Option<Instant>,
     standby: bool,
-    maintenance: bool,
     /// Nothing is claimed before the links are tested.
     waits_for_links: bool,
+    /// Nothing is claimed before the others' boards are known.
+    waits_for_board: bool,
     leaving: Option<Option<OrderId>>,
     random: u64,
     /// What the last [`Self::tick`] asked to be claimed.
@@ -191,11 +220,12 @@ impl Ownership {
     pub fn new(plan: &Plan, seed: u64) -> Self {
         Self {
             desks: plan.groups.iter().map(|_| Desk::default()).collect(),
+            families: placement::families(plan),
             unable: BTreeMap::new(),
             next: None,
             standby: false,
-            maintenance: false,
             waits_for_links: false,
+            waits_for_board: false,
             leaving: None,
             random: seed | 1,
             claims: BTreeSet::new(),
@@ -218,6 +248,11 @@ impl Ownership {
     /// From now on nothing is claimed, or no longer so.
     pub const fn wait_for_links(&mut self, wait: bool) {
         self.waits_for_links = wait;
+    }
+
+    /// The same, because what others know is not known here yet. Whether that is new.
+    pub const fn wait_for_board(&mut self, wait: bool) -> bool {
+        core::mem::replace(&mut self.waits_for_board, wait) != wait
     }
 
     /// Whether everything is to be given up, after [`Self::leave`].
@@ -249,22 +284,21 @@ impl Ownership {
     pub fn online(&mut self) {
         self.standby = false;
         self.unable.clear();
+        self.desks.iter_mut().for_each(|desk| desk.retry_at = None);
     }
 
-    /// Nothing is started, stopped or moved; everything is watched.
-    pub const fn maintain(&mut self, on: bool) {
-        self.maintenance = on;
-    }
-
-    /// Whether nothing is done to this group, by its own word or everywhere.
+    /// Whether nothing is done to this group.
     #[must_use]
     pub fn is_frozen(&self, group: GroupIndex) -> bool {
-        self.maintenance || self.desks[group.0].frozen
+        self.desks[group.0].frozen
     }
 
-    /// Nothing is done to this group.
-    pub fn freeze(&mut self, group: GroupIndex, on: bool) {
-        self.desks[group.0].frozen = on;
+    /// People's pins as they are now: by their own words these are frozen, or all of them. With one of a family all of it
+    /// is.
+    pub fn freeze(&mut self, is_pinned: impl Fn(GroupIndex) -> bool) {
+        for (desk, family) in self.desks.iter_mut().zip(&self.families) {
+            desk.frozen = family.iter().any(|group| is_pinned(*group));
+        }
     }
 
     /// Hands everything over for good.
@@ -288,14 +322,35 @@ impl Ownership {
             }
             return;
         }
-        self.desks[group.0].giving = Some(Giving { to, order });
-        self.note(Level::Info, Some(group), "is being handed over".into());
-        self.steps.push_back(Step::Stop(group));
+        self.hand_over(view, group, Giving { to, order, failed: false });
+    }
+
+    /// All of the group's family is on its way from us, as far as it is ours.
+    fn hand_over(&mut self, view: &View<'_>, group: GroupIndex, giving: Giving) {
+        let family = Arc::clone(&self.families[group.0]);
+        // Nobody else may have all of it: what goes well stays.
+        let alone = giving.failed && self.ranking(group).iter().all(|node| *node == view.me);
+        let given = |member: &GroupIndex| *member == group || (!alone && view.holds(*member).is_some());
+        for member in family.iter().copied().filter(given) {
+            let desk = &mut self.desks[member.0];
+            if desk.giving.is_none() {
+                let order = giving.order.filter(|_| member == group);
+                desk.giving = Some(Giving { order, ..giving.clone() });
+                self.note(Level::Info, Some(member), "is being handed over".into());
+                if !view.at_rest(member) {
+                    self.steps.push_back(Step::Stop(member));
+                }
+            }
+        }
+        self.came_to_rest(view, group);
     }
 
     fn may_give(&self, view: &View<'_>, group: GroupIndex, to: Option<NodeIndex>) -> Result<(), String> {
         if view.holds(group).is_none() {
             return Err("it is not owned here".into());
+        }
+        if self.is_frozen(group) && self.leaving.is_none() {
+            return Err("it is frozen, or the cluster is in maintenance: end that first".into());
         }
         if self.desks[group.0].giving.is_some() {
             return Err("it is being handed over already".into());
@@ -350,7 +405,9 @@ impl Ownership {
                 desk.free_since = Some(view.now);
                 desk.named = named == Some(view.me);
                 desk.refusals = 0;
-                let others_turn = named.is_some_and(|named| named != view.me);
+                // Of a family it is the first one's turn that counts.
+                let follows = self.families[group.0][0] != group;
+                let others_turn = named.is_some_and(|named| named != view.me) && !follows;
                 desk.not_before = if others_turn { view.now + view.plan.timing.rank_step } else { view.now };
             }
         }
@@ -377,59 +434,97 @@ impl Ownership {
         self.note(Level::Info, Some(group), "runs here".into());
     }
 
-    /// It could not be started, or failed too often, and was stopped or is being stopped: another node's turn.
+    /// It could not be started, or failed too often, and was stopped or is being stopped: another node's turn, unless it is
+    /// held down.
     pub fn failed(&mut self, view: &View<'_>, group: GroupIndex) {
+        let owns = view.holds(group).is_some();
+        if let Some(held) = view.held_down(group).filter(|_| owns && self.desks[group.0].giving.is_none()) {
+            self.desks[group.0].retry_at = Some(view.now + HELD_DOWN_PAUSE);
+            let text = format!(
+                "could not be run here, and failures have moved it too often: it is held down for {} s more and started \
+                 again here in {} s",
+                held.until.since(view.now).as_secs(),
+                HELD_DOWN_PAUSE.as_secs()
+            );
+            return self.note(Level::Error, Some(group), text);
+        }
         self.unable.insert(group, view.now + UNABLE);
         let text = format!("could not be run here; not tried again on this node for {} s", UNABLE.as_secs());
         self.note(Level::Error, Some(group), text);
-        if view.holds(group).is_some() && self.desks[group.0].giving.is_none() {
-            self.desks[group.0].giving = Some(Giving { to: None, order: None });
-            if !view.at_rest(group) {
-                self.steps.push_back(Step::Stop(group));
-            }
-        }
-        if view.at_rest(group) {
+        if owns && self.desks[group.0].giving.is_none() {
+            self.rank(view);
+            self.hand_over(view, group, Giving { failed: true, ..Giving::default() });
+        } else if view.at_rest(group) {
             self.came_to_rest(view, group);
         }
     }
 
     /// Nothing of it runs here any more.
     pub fn stopped(&mut self, view: &View<'_>, group: GroupIndex) {
+        self.desks[group.0].stays = false;
         self.came_to_rest(view, group);
     }
 
-    /// It cannot be stopped: what was to be handed over stays.
+    /// It cannot be stopped: what was to be handed over stays, with all of its family.
     pub fn stuck(&mut self, view: &View<'_>, group: GroupIndex) {
-        if let Some(Giving { order: Some(order), .. }) = self.desks[group.0].giving.take() {
-            self.answer(order, Answer::Refused("a resource cannot be stopped; it stays here".into()));
-        }
-        if let Some(epoch) = view.holds(group) {
-            self.steps.push_back(Step::Start(group, epoch));
+        self.desks[group.0].stays = true;
+        for member in self.families[group.0].iter().copied() {
+            let giving = self.desks[member.0].giving.take();
+            if let Some(Giving { order: Some(order), .. }) = giving {
+                let text = "a resource cannot be stopped; it stays here".into();
+                self.steps.push_back(Step::Answer(order, Answer::Refused(text)));
+            }
+            if let Some(epoch) = view.holds(member).filter(|_| giving.is_some() || member == group) {
+                self.steps.push_back(Step::Start(member, epoch));
+            }
         }
     }
 
     fn came_to_rest(&mut self, view: &View<'_>, group: GroupIndex) {
         let desk = &mut self.desks[group.0];
-        let giving = desk.giving.take();
-        if giving.is_none() && !core::mem::take(&mut desk.lapsed) {
-            return;
+        if view.at_rest(group) && core::mem::take(&mut desk.lapsed) {
+            let giving = desk.giving.take();
+            self.rank(view);
+            self.release(view, group, giving);
         }
-        desk.lapsed = false;
-        self.rank(view);
+        let family = Arc::clone(&self.families[group.0]);
+        let on_its_way = |member: &GroupIndex| {
+            let desk = &self.desks[member.0];
+            desk.giving.is_some() && !desk.lapsed
+        };
+        let given: Vec<GroupIndex> = family.iter().copied().filter(on_its_way).collect();
+        if given.iter().all(|member| view.at_rest(*member)) {
+            self.rank(view);
+            for member in given {
+                let giving = self.desks[member.0].giving.take();
+                self.release(view, member, giving);
+            }
+        }
+    }
+
+    /// Gives back a claim that is ours, or was.
+    fn release(&mut self, view: &View<'_>, group: GroupIndex, giving: Option<Giving>) {
         let best = self.ranking(group).iter().copied().find(|node| *node != view.me);
         let successor = giving.as_ref().and_then(|giving| giving.to).or(best).filter(|_| giving.is_some());
+        let Giving { order, failed, .. } = giving.unwrap_or_default();
+        // Where there is one node alone, nothing moves.
+        if let Some(epoch) =
+            view.holds(group).filter(|_| failed && view.plan.groups[group.0].candidates.len() > 1)
+        {
+            self.steps.push_back(Step::Moved(group, epoch));
+        }
         self.steps.push_back(Step::Release(group, successor));
         let desk = &mut self.desks[group.0];
         desk.released = true;
         desk.free_since = Some(view.now);
         // Whoever it is for goes first; if it does not come, we are a candidate like any other.
         desk.not_before = view.now + view.plan.timing.lease;
-        if let Some(Giving { order: Some(order), .. }) = giving {
+        if let Some(order) = order {
             let to = successor.map_or("nobody", |node| view.plan.nodes[node.0].name.as_str());
-            self.answer(
-                order,
-                Answer::Done(format!("{} is released to {to}", view.plan.groups[group.0].name)),
-            );
+            let family = self.families[group.0].iter().map(|member| view.plan.groups[member.0].name.as_str());
+            let names = family.collect::<Vec<_>>().join(", ");
+            let verb = if self.families[group.0].len() > 1 { "are" } else { "is" };
+            self.answer(order, Answer::Done(format!("{names} {verb} released to {to}")));
         }
     }
 
@@ -440,7 +535,9 @@ impl Ownership {
         self.claims.clear();
         let mut next = self.unable.values().min().copied();
         for group in (0..self.desks.len()).map(GroupIndex) {
-            if self.is_frozen(group) {
+            // Who leaves takes nothing along: even what is frozen is stopped.
+            if self.is_frozen(group) && (self.leaving.is_none() || view.holds(group).is_none()) {
+                self.desks[group.0].free_since = None;
                 continue;
             }
             let later = if view.holds(group).is_some() {
@@ -462,20 +559,42 @@ impl Ownership {
         if self.is_standby() {
             // What nobody else may run stays where it is, unless we leave: then it must stop all the same.
             if self.leaving.is_some() || self.may_give(view, group, None).is_ok() {
-                self.desks[group.0].giving = Some(Giving { to: None, order: None });
-                self.stop(view, group);
+                self.hand_over(view, group, Giving::default());
             }
             return None;
         }
-        if view.at_rest(group) && !self.unable.contains_key(&group) {
+        let stays = self.desks[group.0].stays;
+        let leader = self.families[group.0][0];
+        if leader != group && view.holds(leader).is_none() && !stays {
+            // Who has lost the first of a family gives back the rest: it belongs to whoever claims that one.
+            self.desks[group.0].giving = Some(Giving::default());
+            if !view.at_rest(group) {
+                self.steps.push_back(Step::Stop(group));
+            }
+            self.came_to_rest(view, group);
+            return None;
+        }
+        let is_held_down = view.held_down(group).is_some();
+        if view.at_rest(group) && (is_held_down || !self.unable.contains_key(&group)) {
+            let retry_at = self.desks[group.0].retry_at.filter(|at| *at > view.now);
+            if retry_at.is_some() {
+                return retry_at;
+            }
+            self.desks[group.0].retry_at = None;
             self.start(view, group);
         }
-        if self.is_misplaced(group) && view.groups.phase(group) == Phase::Running {
+        if self.is_misplaced(group) && view.runs(group) && !stays {
             self.give(view, group, None, None);
             return None;
         }
         let Failback::After(healthy) = view.plan.groups[group.0].failback else { return None };
-        let better = self.better_place(view, group).filter(|_| view.groups.phase(group) == Phase::Running)?;
+        if leader != group || is_held_down || stays {
+            return None;
+        }
+        let all_run = || {
+            self.families[group.0].iter().all(|member| view.holds(*member).is_none() || view.runs(*member))
+        };
+        let better = self.better_place(view, group).filter(|_| view.runs(group) && all_run())?;
         let at = view.nodes[better.0].since + healthy;
         if at <= view.now {
             self.give(view, group, Some(better), None);
@@ -492,21 +611,14 @@ impl Ownership {
 
     fn start(&mut self, view: &View<'_>, group: GroupIndex) {
         let runs = |other: GroupIndex| match view.owner(other) {
-            Some(Owner::Us) => view.groups.phase(other) == Phase::Running,
+            Some(Owner::Us) => view.runs(other),
             owner => owner.is_some(),
         };
         if let Some(epoch) = view.holds(group)
+            && self.families[group.0].iter().all(|member| view.holds(*member).is_some())
             && placement::waits_for(view.plan, group, runs).is_none()
         {
             self.steps.push_back(Step::Start(group, epoch));
-        }
-    }
-
-    fn stop(&mut self, view: &View<'_>, group: GroupIndex) {
-        if view.at_rest(group) {
-            self.came_to_rest(view, group);
-        } else {
-            self.steps.push_back(Step::Stop(group));
         }
     }
 
@@ -525,7 +637,10 @@ impl Ownership {
             }
             return;
         }
-        if self.waits_for_links || !view.member.may_claim(view.now) {
+        let leader = self.families[group.0][0];
+        let follows = leader != group;
+        let waits = self.waits_for_links || self.waits_for_board || !view.member.may_claim(view.now);
+        if waits || (follows && view.holds(leader).is_none()) {
             // Turns are counted from the moment at which there is a choice: on a cluster that has just been switched on,
             // nodes would take theirs all at once otherwise.
             desk.free_since = None;
@@ -536,7 +651,7 @@ impl Ownership {
         let not_before = desk.not_before;
         if claiming
             || desk.lapsed
-            || self.unable.contains_key(&group)
+            || (self.unable.contains_key(&group) && view.held_down(group).is_none())
             || self.is_standby()
             || not_before > view.now
         {
@@ -546,20 +661,22 @@ impl Ownership {
             return;
         }
         let Some(rank) = self.ranking(group).iter().position(|node| *node == view.me) else { return };
-        let rank = if named { 0 } else { u32::try_from(rank).unwrap_or(u32::MAX) };
+        let rank = if named || follows { 0 } else { u32::try_from(rank).unwrap_or(u32::MAX) };
         let turn = free_since + view.plan.timing.rank_step.saturating_mul(rank);
         if turn > view.now {
             let desk = &mut self.desks[group.0];
             desk.not_before = turn;
             return;
         }
-        let waits = placement::waits_for(view.plan, group, |other| view.owner(other).is_some());
+        // The first of a family has not waited for what the others come after: they are started when that runs.
+        let waits =
+            placement::waits_for(view.plan, group, |other| view.owner(other).is_some()).filter(|_| !follows);
         // Each of two that must not meet may be free to be ours; both are not.
         let is_asked_for = |other: &GroupIndex| {
             let claims = |claimant: &Claimant| claimant.is_claiming(view.ids[other.0]);
             self.claims.contains(other) || view.member.claimant().is_some_and(claims)
         };
-        if waits.is_none() && !placement::kept_away(view.plan, group).iter().any(is_asked_for) {
+        if waits.is_none() && (follows || !placement::kept_away(view.plan, group).iter().any(is_asked_for)) {
             self.claims.insert(group);
             self.steps.push_back(Step::Claim(group));
         }
@@ -593,10 +710,12 @@ impl Ownership {
             false => node.up && !node.standby,
         });
         let owner = |group| Some(view.owner(group)?.node(view.me));
+        // What is held down must be somewhere, wherever it failed.
+        let counts = |(_, group): &(NodeIndex, GroupIndex)| view.held_down(*group).is_none();
         Scene {
             available: available.collect(),
             owners: (0..view.plan.groups.len()).map(|index| owner(GroupIndex(index))).collect(),
-            unable: unable_here.chain(unable_there).collect(),
+            unable: unable_here.chain(unable_there).filter(counts).collect(),
         }
     }
 

@@ -2,7 +2,7 @@
 //! group; the first claims at once, each further one a step later, so that two seldom claim together. A wrong answer
 //! costs time, never safety: who owns is decided by the voters.
 
-use alloc::{vec, vec::Vec};
+use alloc::{sync::Arc, vec, vec::Vec};
 
 use super::plan::{Plan, Relation};
 use crate::plan::{GroupIndex, NodeIndex};
@@ -49,8 +49,17 @@ pub fn rank(plan: &Plan, scene: &Scene) -> Vec<Rank> {
         let own = places[index].take();
         let earlier = &places[..index];
         let is_misplaced = own.is_some_and(|node| !may_be(&relations, scene, earlier, group, node));
-        let seen = if is_misplaced { earlier } else { &places };
+        // Those that stay together with it and are where it is would follow it: they keep it nowhere.
+        let followers: Vec<GroupIndex> = match own {
+            Some(_) => {
+                family(&relations, &group).iter().copied().filter(|g| place(&places, *g) == own).collect()
+            }
+            None => Vec::new(),
+        };
+        followers.iter().for_each(|follower| places[follower.0] = None);
+        let seen = if is_misplaced { &places[..index] } else { &places };
         let nodes = rank_one(plan, &relations, scene, seen, group);
+        followers.iter().for_each(|follower| places[follower.0] = own);
         places[index] = own.filter(|_| !is_misplaced).or_else(|| nodes.first().copied()).or(own);
         ranks[index] = Rank { nodes, is_misplaced };
     }
@@ -103,6 +112,20 @@ fn rank_one(
         false => (true, crowd(&relations[group.0], places, group, *node)),
     });
     ranking
+}
+
+/// By group: those that stay together with it, itself included, in order.
+#[must_use]
+pub fn families(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
+    let mut families: Vec<Arc<[GroupIndex]>> =
+        (0..plan.groups.len()).map(|group| [GroupIndex(group)].into()).collect();
+    for relation in &plan.relations {
+        if let Relation::Together(groups) = relation {
+            let family: Arc<[GroupIndex]> = groups.as_slice().into();
+            groups.iter().for_each(|group| families[group.0] = Arc::clone(&family));
+        }
+    }
+    families
 }
 
 /// The groups that stay together with this one, itself included.

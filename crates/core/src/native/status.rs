@@ -35,7 +35,7 @@ pub struct Status {
     pub groups: Vec<Group>,
     /// Who grants claims.
     pub votes: Votes,
-    /// What a person did to this member as a whole: standby, maintenance.
+    /// What a person did to this member as a whole, or to all: standby, maintenance.
     pub pins: Vec<Pin>,
     /// What is wrong, in words; empty when all is well.
     pub troubles: Vec<String>,
@@ -197,19 +197,23 @@ pub struct Pin {
     pub kind: PinKind,
     /// Seconds since it holds; absent of what the file says.
     pub age: Option<f64>,
-    /// Which user of this machine asked for it, by number; absent of what nobody asked for.
+    /// Which user asked for it, by number on the machine where it was asked for; absent of what nobody asked for.
     pub user: Option<u32>,
+    /// At which member it was asked for.
+    pub by: Option<String>,
     /// In words.
     pub text: String,
 }
 
 /// The kinds of pins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum PinKind {
-    /// `locum freeze`: nothing is done to the group.
+    /// `locum freeze`: nothing is done to the group, by any node.
     Frozen,
-    /// `locum maintenance`: nothing is done to any group.
+    /// Failures have moved it too often: none does for a while.
+    HeldDown,
+    /// `locum maintenance`: nothing is done to any group, by any node.
     Maintenance,
     /// `locum standby`: this node takes nothing.
     Standby,

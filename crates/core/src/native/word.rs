@@ -3,7 +3,8 @@
 
 use alloc::{string::String, vec::Vec};
 
-use crate::claims::{self, GroupId, MemberIndex};
+use super::board::Entry;
+use crate::claims::{self, Digest, GroupId, MemberIndex};
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Word {
     AskMeaning,
     /// What my file means, see [`super::meaning`].
     Meaning(Vec<String>),
+    /// What stands on my board, or some of it. Of nodes alone.
+    Board(Vec<Entry>),
 }
 
 /// The periodic word of a member.
@@ -43,6 +46,8 @@ pub struct Beat {
     pub claims: claims::Beat,
     /// The digest of what its file means, shortened.
     pub config: u64,
+    /// Of its board.
+    pub board: Digest,
     /// Nothing shall run there: a person said so, or it is about to leave.
     pub standby: bool,
     /// Groups that it owns and that do not run yet, or any more: others that come after them wait.

@@ -43,6 +43,8 @@ pub enum Step {
     Standby(usize, bool),
     /// A person ends a node's part in the cluster.
     Leave(usize),
+    /// A person, asked of a member, wants nothing to be done to a group, or to any; or something again.
+    Pin(usize, Option<usize>, bool),
 }
 
 /// How agents behave.
@@ -59,7 +61,7 @@ pub enum Agents {
 }
 
 /// The kinds of faults, for counting.
-pub const KINDS: [&str; 15] = [
+pub const KINDS: [&str; 16] = [
     "power off",
     "kill",
     "freeze",
@@ -75,6 +77,7 @@ pub const KINDS: [&str; 15] = [
     "leave",
     "slow",
     "repeat",
+    "pin",
 ];
 
 impl Step {
@@ -97,6 +100,7 @@ impl Step {
             Self::Leave(_) => 12,
             Self::Slow(..) => 13,
             Self::Repeat(..) => 14,
+            Self::Pin(_, _, true) => 15,
             _ => return None,
         })
     }
@@ -129,6 +133,10 @@ impl fmt::Display for Step {
             Self::Standby(member, true) => write!(f, "standby {member}"),
             Self::Standby(member, false) => write!(f, "online {member}"),
             Self::Leave(member) => write!(f, "leave {member}"),
+            Self::Pin(asked, Some(group), true) => write!(f, "freeze group {group}, asked of {asked}"),
+            Self::Pin(asked, Some(group), false) => write!(f, "let group {group} go, asked of {asked}"),
+            Self::Pin(asked, None, true) => write!(f, "maintenance, asked of {asked}"),
+            Self::Pin(asked, None, false) => write!(f, "end maintenance, asked of {asked}"),
         }
     }
 }

@@ -99,8 +99,8 @@ impl Mind {
                 node::Event::Done { ticket, outcome } => event::Event::Done { ticket, outcome },
                 node::Event::Written { ok } => event::Event::Written { ok },
                 node::Event::AddressGone(resource) => event::Event::AddressGone(resource),
-                node::Event::Order { id, order } => {
-                    event::Event::Order { id, order: event::Order::Native { order, user: 0 } }
+                node::Event::Order { id, order, user } => {
+                    event::Event::Order { id, order: event::Order::Native { order, user } }
                 }
             },
         );

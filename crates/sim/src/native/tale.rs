@@ -53,12 +53,22 @@ impl Tale {
     /// The tale of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
+        Self::make(seed, false)
+    }
+
+    /// Another one, in which most groups stay together.
+    #[must_use]
+    pub fn of_family(seed: u64) -> Self {
+        Self::make(seed, true)
+    }
+
+    fn make(seed: u64, is_family: bool) -> Self {
         let mut rng = Rng::new(seed);
         let (nodes, witness) =
             *rng.pick(&[(2, true), (2, true), (3, false), (3, false), (4, true), (5, false)]);
         let pace = *rng.pick(&[300, 1000, 1000, 1000]);
-        let groups = 1 + usize::try_from(rng.below(4)).unwrap_or(0);
-        let toml = cluster(&mut rng, nodes, witness, pace, groups);
+        let groups = 1 + usize::from(is_family) + usize::try_from(rng.below(4)).unwrap_or(0);
+        let toml = cluster(&mut rng, nodes, witness, pace, groups, is_family);
         let members = nodes + usize::from(witness);
         let founded = rng.chance(90);
         let mut steps = vec![Step::Wait(pace * 8)];
@@ -90,8 +100,13 @@ impl Tale {
         });
         // A daemon whose disk failed says nothing more in its life; a person starts it again.
         let again = members.clone().flat_map(|member| [Step::Kill(member), Step::Start(member)]);
+        // One word is enough, but not everybody runs who could give it.
+        let pins = (0..self.toml.matches("[groups.").count()).map(Some).chain([None]);
+        let free =
+            pins.flat_map(|group| (0..self.members).map(move |member| Step::Pin(member, group, false)));
         // Who was told to leave may have taken its time, and comes back only now.
-        let online = members.flat_map(|member| [Step::Start(member), Step::Standby(member, false)]);
+        let online =
+            members.flat_map(|member| [Step::Start(member), Step::Standby(member, false)]).chain(free);
         let mut steps: Vec<Step> = [Step::Heal, Step::Calm].into_iter().chain(whole).collect();
         steps.push(Step::Wait(self.pace * 4));
         if self.steps.iter().any(|step| matches!(step, Step::BreakDisk(_, true))) {
@@ -172,7 +187,18 @@ impl Tale {
 /// # Errors
 /// The report.
 pub fn check(seed: u64) -> Result<Counts, String> {
-    let tale = Tale::of(seed);
+    check_tale(seed, &Tale::of(seed))
+}
+
+/// The same with most groups in a family.
+///
+/// # Errors
+/// The report.
+pub fn check_family(seed: u64) -> Result<Counts, String> {
+    check_tale(seed, &Tale::of_family(seed))
+}
+
+fn check_tale(seed: u64, tale: &Tale) -> Result<Counts, String> {
     let first = match tale.play() {
         Ok(counts) => return Ok(counts),
         Err(first) => first,
@@ -228,12 +254,14 @@ impl Scars {
             26 => vec![Step::Standby(node, true)],
             27 => vec![Step::Standby(node, false)],
             28 => vec![Step::Leave(node)],
-            _ => vec![],
+            _ => {
+                vec![Step::Pin(node, (group < member).then_some(group), !(member + group).is_multiple_of(3))]
+            }
         }
     }
 }
 
-fn cluster(rng: &mut Rng, nodes: usize, witness: bool, pace: u64, groups: usize) -> String {
+fn cluster(rng: &mut Rng, nodes: usize, witness: bool, pace: u64, groups: usize, is_family: bool) -> String {
     let names = ["a", "b", "c", "d", "e"];
     let mut text = format!("cluster = \"seed\"\npace = \"{pace}ms\"\n");
     for (index, name) in names[..nodes].iter().enumerate() {
@@ -253,7 +281,13 @@ fn cluster(rng: &mut Rng, nodes: usize, witness: bool, pace: u64, groups: usize)
                 text.push_str("failback = \"5s\"\n");
             }
         }
-        if group > 0 && rng.chance(20) {
+        if group > 0 && is_family && rng.chance(80) {
+            text.push_str("together = [\"g0\"]\n");
+            // One of them may fail on a node on which the others run.
+            if rng.chance(30) {
+                text.push_str("restarts = 0\n");
+            }
+        } else if group > 0 && rng.chance(20) {
             let relation =
                 rng.pick(&["together = [\"g0\"]", "apart = [\"g0\"]", "after = \"g0\"", "spread = \"s\""]);
             let _ = writeln!(text, "{relation}");

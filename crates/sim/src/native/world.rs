@@ -263,6 +263,13 @@ impl World {
         self.groups
     }
 
+    /// What a member's daemon thinks, if it runs; by its clock it is now that time.
+    #[must_use]
+    pub fn mind(&self, member: usize) -> Option<(&Node, Instant)> {
+        let machine = &self.machines[member];
+        Some((machine.node.as_deref()?, machine.clock.at(self.now)))
+    }
+
     /// What was logged last, oldest first.
     #[must_use]
     pub fn log(&self) -> String {
@@ -325,6 +332,8 @@ impl World {
             Step::Standby(member, true) => self.order(member, Order::Standby),
             Step::Standby(member, false) => self.order(member, Order::Online),
             Step::Leave(member) => self.order(member, Order::Leave),
+            Step::Pin(asked, Some(group), on) => self.order(asked, Order::Freeze(GroupIndex(group), on)),
+            Step::Pin(asked, None, on) => self.order(asked, Order::Maintenance(on)),
         }
         self.fault.take().map_or(Ok(()), Err)
     }
@@ -510,7 +519,7 @@ impl World {
         self.orders += 1;
         let id = OrderId(self.orders);
         if !self.machines[member].is_frozen && !self.machines[member].is_paused {
-            self.handle(member, Event::Order { id, order });
+            self.handle(member, Event::Order { id, order, user: 0 });
         }
     }
 
@@ -750,6 +759,14 @@ impl World {
                 return self.fail(text);
             }
         }
+        if let Some((other, sibling)) = self.elsewhere(member, group) {
+            let text = format!(
+                "a family is parted: {} opens the gate of group {} while that of group {sibling} is open on {other}",
+                self.machines[member].name, group.0
+            );
+            return self.fail(text);
+        }
+        let machine = &self.machines[member];
         let id = machine.node.as_ref().map(|node| node.id(group));
         let held = id.and_then(|id| {
             machine.node.as_ref()?.member().claimant()?.held(machine.clock.at(now), id).map(|held| held.epoch)
@@ -772,6 +789,24 @@ impl World {
             }
             None => self.epochs[group.0] = Some((epoch, member)),
         }
+    }
+
+    /// Another machine on which a gate is open of a group that stays together with this one, if neither stood still.
+    fn elsewhere(&self, member: usize, group: GroupIndex) -> Option<(&str, usize)> {
+        let machine = &self.machines[member];
+        let families = machine.plan.relations.iter().filter_map(|relation| match relation {
+            Relation::Together(groups) if groups.contains(&group) => Some(groups),
+            _ => None,
+        });
+        let is_excused = |other: &Machine| other.is_paused || self.now < other.excused_until;
+        let others = families.flatten().flat_map(|sibling| {
+            let open = self.open_gates(sibling.0).into_iter();
+            open.filter(|other| *other != member).map(move |other| (other, sibling.0))
+        });
+        others
+            .map(|(other, sibling)| (&self.machines[other], sibling))
+            .find(|(other, _)| !is_excused(other) && !is_excused(machine))
+            .map(|(other, sibling)| (other.name.as_str(), sibling))
     }
 
     /// A ballot belongs to one life of one node, and grows.

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod native;
+mod native_groups;
 mod native_minorities;
 mod seeds;
 mod stories;

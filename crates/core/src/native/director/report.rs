@@ -4,9 +4,11 @@ use super::*;
 use crate::{
     claims::{Ballot, Standing},
     native::{
-        meaning,
+        board, meaning,
         plan::Failback,
-        status::{Difference, Earlier, Group, Kind, Link, Member, OwnVote, Path, Pin, Status, Voter, Votes},
+        status::{
+            Difference, Earlier, Group, Kind, Link, Member, OwnVote, Path, Pin, PinKind, Status, Voter, Votes,
+        },
     },
 };
 
@@ -34,7 +36,7 @@ impl Director {
                 .map(|group| self.group_status(GroupIndex(group), at))
                 .collect(),
             votes: self.votes(at),
-            pins: self.pins_of(None, at),
+            pins: self.pins(at),
             troubles: Vec::new(),
             hints: Vec::new(),
             frames: self.frames.clone(),
@@ -121,8 +123,6 @@ impl Director {
             generation: entry.generation,
             ballot: self.ballot(entry.ballot),
         };
-        let mut pins = self.pins_of(Some(group), now);
-        pins.extend(self.preference(group, owner.map(|owner| owner.member)));
         Group {
             name: plan.name.clone(),
             resources: plan.resources.iter().map(|resource| resource.runs.text.clone()).collect(),
@@ -134,7 +134,7 @@ impl Director {
             phase: groups.phase(group),
             lease_left: until.map(left),
             gate_left: self.node.gate(group).map(|gate| gate.until).filter(|until| *until > now).map(left),
-            pins,
+            pins: self.group_pins(group, owner.map(|owner| owner.member), now),
             unproved: held.iter().flat_map(|held| &held.claim.unproved).map(earlier).collect(),
             failure: groups.failure(group).map(String::from),
             unable: groups.is_stuck(group) || self.node.ownership().unable(now).any(|other| other == group),
@@ -143,21 +143,47 @@ impl Director {
         }
     }
 
-    /// What a person did to a group, or to this member.
-    fn pins_of(&self, group: Option<GroupIndex>, now: Instant) -> Vec<Pin> {
-        let own = self.pins.iter().filter(|((_, of), _)| *of == group);
-        let pin = |((kind, _), pinned): (&(PinKind, Option<GroupIndex>), &Pinned)| Pin {
-            kind: *kind,
-            age: Some(now.since(pinned.since).as_secs_f64()),
+    /// What keeps a group where it is.
+    fn group_pins(&self, group: GroupIndex, owner: Option<MemberIndex>, now: Instant) -> Vec<Pin> {
+        let own = self.node.board().pinned(Some(self.node.id(group)));
+        let frozen = "frozen: it is not started, stopped or moved, whoever owns it";
+        let held = self.node.held_down(now, group).map(|held| Pin {
+            kind: PinKind::HeldDown,
+            age: Some(held.age.as_secs_f64()),
+            user: None,
+            by: None,
+            text: format!(
+                "held down for {} s more: failures have moved it too often",
+                held.until.since(now).as_secs().saturating_add(1)
+            ),
+        });
+        let own = own.map(|pinned| self.asked_for(PinKind::Frozen, pinned, frozen, now));
+        own.into_iter().chain(held).chain(self.preference(group, owner)).collect()
+    }
+
+    /// What concerns this node as a whole, or all.
+    fn pins(&self, now: Instant) -> Vec<Pin> {
+        let maintenance = "maintenance: nothing is started, stopped or moved in the whole cluster";
+        let all = self.node.board().pinned(None);
+        let all = all.map(|pinned| self.asked_for(PinKind::Maintenance, pinned, maintenance, now));
+        let standby = self.standby.map(|standby| Pin {
+            kind: PinKind::Standby,
+            age: Some(now.since(standby.since).as_secs_f64()),
+            user: Some(standby.user),
+            by: Some(self.my_name().into()),
+            text: "standby: nothing is to run on this node".into(),
+        });
+        all.into_iter().chain(standby).collect()
+    }
+
+    fn asked_for(&self, kind: PinKind, pinned: &board::Pinned, text: &str, now: Instant) -> Pin {
+        Pin {
+            kind,
+            age: Some(pinned.age(now).as_secs_f64()),
             user: Some(pinned.user),
-            text: match kind {
-                PinKind::Frozen => "frozen: nothing is started, stopped or moved by this node".into(),
-                PinKind::Maintenance => "maintenance: this node starts, stops and moves nothing".into(),
-                PinKind::Standby => "standby: nothing is to run on this node".into(),
-                PinKind::Preference => String::new(),
-            },
-        };
-        own.map(pin).collect()
+            by: Some(self.name(pinned.by()).into()),
+            text: text.into(),
+        }
     }
 
     /// It is on another node than the living one that it prefers, and stays there.
@@ -176,7 +202,7 @@ impl Director {
             }
             Failback::After(_) => return None,
         };
-        Some(Pin { kind: PinKind::Preference, age: None, user: None, text })
+        Some(Pin { kind: PinKind::Preference, age: None, user: None, by: None, text })
     }
 
     fn votes(&self, now: Instant) -> Votes {

@@ -12,7 +12,13 @@ use core::net::SocketAddr;
 use proptest::{collection::vec as many, prelude::*};
 
 use super::*;
-use crate::{action::GateLease, claims::Ballot, config::locum_toml, event::Outcome, native::status::Way};
+use crate::{
+    action::GateLease,
+    claims::Ballot,
+    config::locum_toml,
+    event::Outcome,
+    native::status::{PinKind, Way},
+};
 
 const TOML: &str = r#"
 cluster = "test"
@@ -714,7 +720,7 @@ proptest! {
             damaged.extend([turned, bytes[..place].to_vec(), [&bytes[..place], &garbage[..]].concat()]);
         }
         let seen = |director: &Director| {
-            format!("{:?} {:?} {:?} {:?}", director.node, director.wire, director.links, director.pins)
+            format!("{:?} {:?} {:?} {:?}", director.node, director.wire, director.links, director.standby)
         };
         let now = now(world.millis);
         let director = world.director(0);

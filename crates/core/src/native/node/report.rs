@@ -1,11 +1,11 @@
 //! What a report needs to know of a node.
 
-use super::{GateLease, GroupIndex, Instant, MemberIndex, Node, NodeView, Peer};
+use super::{Board, GateLease, GroupIndex, Instant, MemberIndex, Node, NodeView, Peer};
 use crate::{
     claims::{Ballot, Held},
     group::Groups,
     liveness::{Liveness, Watch},
-    native::{meaning, ownership::Ownership},
+    native::{board::HeldDown, meaning, ownership::Ownership},
 };
 
 /// What is known of another member.
@@ -59,6 +59,18 @@ impl Node {
 
     pub(in crate::native) const fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// What people and failures have done, as far as it is known here.
+    #[must_use]
+    pub const fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Whether a group is held down, and since and until when.
+    #[must_use]
+    pub fn held_down(&self, now: Instant, group: GroupIndex) -> Option<HeldDown> {
+        self.board.held_down(now, self.ids[group.0], &self.plan.groups[group.0].hold_down)
     }
 
     pub(in crate::native) const fn groups(&self) -> &Groups {

@@ -5,7 +5,10 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use super::item::{Fault, MEMBER_DIGITS, Reader, Sender, Writer, digits, hex, nanos};
 use crate::{
     claims::{self, Copied, Digest, Echo, GroupId, MemberIndex, Message, Refusal, Word as Memory},
-    native::word::{Beat, Word},
+    native::{
+        board::Entry,
+        word::{Beat, Word},
+    },
     time::Duration,
     wire::body as form,
 };
@@ -88,6 +91,7 @@ const fn kind(word: &Word) -> Option<&'static str> {
         Word::MoveAnswer { .. } => "move-answer",
         Word::AskMeaning => "ask-meaning",
         Word::Meaning(_) => "meaning",
+        Word::Board(_) => "board",
     })
 }
 
@@ -115,6 +119,9 @@ pub(super) fn write(word: &Word, reach: &Reach, sender: Sender<'_>) -> Option<Pa
                 .map(|line| shown(line).collect())
                 .filter(|line: &String| !line.is_empty())
                 .collect();
+        }
+        Word::Board(entries) => {
+            parcel.items = entries.iter().map(|entry| write_entry(entry, Writer::new(sender))).collect();
         }
         Word::AskMeaning => {}
     }
@@ -167,6 +174,10 @@ pub(super) fn read<'a>(
             }
             Word::Meaning(lines().map(String::from).collect())
         }
+        "board" => {
+            let entries = lines().map(|line| read_entry(Reader::new(sender, line)));
+            Word::Board(entries.filter_map(Result::transpose).collect::<Result<_, _>>()?)
+        }
         _ => {
             return Ok(
                 read_claims(kind, fields, lines(), sender)?.map(|message| (Word::Claims(message), None))
@@ -205,7 +216,7 @@ pub(super) fn digest(number: u64) -> String {
 // ---- beats -----------------------------------------------------------------
 
 fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parcel) {
-    let Beat { claims, config, standby, starting, unable } = beat;
+    let Beat { claims, config, board, standby, starting, unable } = beat;
     let Reach { versions, hears } = reach;
     let mut field = |name, value| parcel.fields.push((name, value));
     field("v", alloc::format!("{:x}-{:x}", versions.lowest, versions.highest));
@@ -214,6 +225,9 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
     field("claims", digest(claims.digest.0));
     field("lease", form::hex(nanos(claims.lease)));
     field("word", memory_text(claims.word).into());
+    if *board != Digest::default() {
+        field("board", digest(board.0));
+    }
     if *standby {
         field("is", STANDBY.into());
     }
@@ -258,6 +272,7 @@ fn read_beat<'a>(
             echoes: Vec::new(),
         },
         config: digits(fields.must("cfg")?, 16)?,
+        board: Digest(fields.get("board").map_or(Ok(0), |board| digits(board, 16))?),
         // Flags that are not known are of a later version.
         standby: fields.get("is").is_some_and(|flags| flags.split(' ').any(|flag| flag == STANDBY)),
         starting: Vec::new(),
@@ -332,6 +347,48 @@ const fn memory_text(word: Memory) -> &'static str {
 fn read_memory(text: &str) -> Result<Memory, Fault> {
     let words = [Memory::Blank, Memory::AllBlank, Memory::Good];
     words.into_iter().find(|word| memory_text(*word) == text).ok_or(Fault::Form)
+}
+
+// ---- the board -------------------------------------------------------------
+
+const PINNED: &str = "pinned";
+const FREE: &str = "free";
+const MOVED: &str = "moved";
+/// Stands for all groups.
+const ALL: &str = "-";
+
+fn write_entry(entry: &Entry, item: Writer<'_>) -> String {
+    match *entry {
+        Entry::Pin { group, number, on, user, age } => {
+            let item = item.word(if on { PINNED } else { FREE });
+            let item = match group {
+                Some(group) => item.group(group),
+                None => item.word(ALL),
+            };
+            item.ballot(number).hex(user.into()).time(age).end()
+        }
+        Entry::Moved { group, epoch, age } => item.word(MOVED).group(group).ballot(epoch).time(age).end(),
+    }
+}
+
+/// None of a kind that this version does not know.
+fn read_entry(mut item: Reader<'_>) -> Result<Option<Entry>, Fault> {
+    let kind = item.word()?;
+    let entry = match kind {
+        PINNED | FREE => {
+            let group = match item.word()? {
+                ALL => None,
+                word => Some(GroupId(digits(word, 16)?)),
+            };
+            let (number, user) = (item.ballot()?, item.hex()?);
+            let user = u32::try_from(user).map_err(|_| Fault::Form)?;
+            Entry::Pin { group, number, on: kind == PINNED, user, age: item.time()? }
+        }
+        MOVED => Entry::Moved { group: item.group()?, epoch: item.ballot()?, age: item.time()? },
+        _ if kind.bytes().all(|byte| byte.is_ascii_lowercase()) && !kind.is_empty() => return Ok(None),
+        _ => return Err(Fault::Form),
+    };
+    item.end(Some(entry))
 }
 
 // ---- claims ----------------------------------------------------------------

@@ -15,7 +15,10 @@ use super::*;
 use crate::{
     auth::{Key, Method, StampFault},
     claims::{Ballot, Claim, Copied, Digest, Earlier, Echo, GroupId, Message, Report, Word as Memory},
-    native::word::{BEAT_LIST_MAX, Beat},
+    native::{
+        board::Entry,
+        word::{BEAT_LIST_MAX, Beat},
+    },
     wire::frame::{Field, Framing, Kind, Refusal as FrameRefusal, seal},
 };
 
@@ -126,6 +129,32 @@ fn what_is_read_says_who_sent_it() {
     // Over the other link.
     let again = reader.read(NOW, frame, &keys()).unwrap();
     assert_eq!(again, Received { begins: false, content: Content::Again, ..expected });
+}
+
+#[test]
+fn a_board_is_one_line_for_each_entry_and_lines_of_later_versions_are_skipped() {
+    let second = Duration::from_secs(1);
+    let web = GroupId::of("web");
+    let entries = vec![
+        Entry::Pin { group: None, number: ballot(1, 0), on: true, user: 1000, age: second },
+        Entry::Pin { group: Some(web), number: ballot(0x12, 1), on: false, user: 0, age: Duration::ZERO },
+        Entry::Moved { group: web, epoch: ballot(0x12, 0), age: second },
+    ];
+    let [frame] = &said(Word::Board(entries.clone()))[..] else { panic!("one frame") };
+    let text = String::from_utf8(frame.clone()).unwrap();
+    let list = "list=pinned - 1 3e8 3b9aca00\nfree 4b5e57f6eb2f42b9 12.15b18a72 0 0\nmoved 4b5e57f6eb2f42b9 12 3b9aca00,";
+    assert!(text.contains(list), "{text}");
+    let head = ["cluster=test", "t=board", "src=node1", "gen=6b02be83", "num=1", "set=1"];
+    let read = |list: &str| {
+        let list = format!("list={list}");
+        wire(1).read(NOW, &signed(&[&head[..], &[&list]].concat(), &keys()), &keys())
+    };
+    let later = "later 7\nmoved 4b5e57f6eb2f42b9 12 3b9aca00";
+    assert_eq!(message(read(later)), Word::Board(entries[2..].to_vec()));
+    for wrong in ["moved 4b5e57f6eb2f42b9 12", "pinned - 1 3e8 0 0", "pinned - 1 100000000 0", "", "Moved x"]
+    {
+        assert_eq!(read(wrong).map(|read| read.content).err().is_some(), !wrong.is_empty(), "{wrong}");
+    }
 }
 
 #[test]
@@ -543,9 +572,28 @@ fn any_beat() -> impl Strategy<Value = Beat> {
         },
     );
     let groups = || many(any_group(), 0..=BEAT_LIST_MAX);
-    (claims, any::<u64>(), any::<bool>(), groups(), groups()).prop_map(
-        |(claims, config, standby, starting, unable)| Beat { claims, config, standby, starting, unable },
+    let board = any::<u64>().prop_map(Digest);
+    (claims, any::<u64>(), board, any::<bool>(), groups(), groups()).prop_map(
+        |(claims, config, board, standby, starting, unable)| Beat {
+            claims,
+            config,
+            board,
+            standby,
+            starting,
+            unable,
+        },
     )
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let pin = (option::of(any_group()), any_ballot(), any::<bool>(), any::<u32>(), any_time())
+        .prop_map(|(group, number, on, user, age)| Entry::Pin { group, number, on, user, age });
+    let moved = (any_group(), any_ballot(), any_time()).prop_map(|(group, epoch, age)| Entry::Moved {
+        group,
+        epoch,
+        age,
+    });
+    prop_oneof![pin, moved]
 }
 
 fn any_claims_message() -> impl Strategy<Value = Message> {
@@ -586,6 +634,7 @@ fn any_word() -> impl Strategy<Value = Word> {
         1 => answer.prop_map(|(order, done, text)| Word::MoveAnswer { order, done, text }),
         1 => Just(Word::AskMeaning),
         1 => many("\\PC{1,80}", 0..80).prop_map(Word::Meaning),
+        1 => many(any_entry(), 0..60).prop_map(Word::Board),
     ]
 }
 
@@ -605,6 +654,7 @@ fn join(words: Vec<Word>) -> Word {
             }
             (Word::Claims(Message::Accept(all)), Word::Claims(Message::Accept(more))) => all.extend(more),
             (Word::Claims(Message::Release(all)), Word::Claims(Message::Release(more))) => all.extend(more),
+            (Word::Board(all), Word::Board(more)) => all.extend(more),
             (first, word) => panic!("{first:?} and {word:?} are two messages"),
         }
     }
@@ -709,7 +759,8 @@ fn beat(members: u8, sequence: u64, own: u64) -> (Word, Reach) {
         word: Memory::Good,
         echoes: others().map(|member| (member, echo.clone())).collect(),
     };
-    let beat = Beat { claims, config: CONFIG, standby: false, starting: vec![], unable: vec![] };
+    let board = Digest::default();
+    let beat = Beat { claims, config: CONFIG, board, standby: false, starting: vec![], unable: vec![] };
     (Word::Beat(beat), Reach { hears: others().map(|member| (member, 3)).collect(), ..Reach::default() })
 }
 

@@ -1,0 +1,372 @@
+//! What every node must know although it happened at one: what people have pinned, and which groups failures have moved.
+//! Each entry has a number that no other has, and of a pin the highest counts; so boards that are laid together in any
+//! order, however often, come to the same. A beat tells the digest of its sender's board, and whoever hears another one
+//! than its own answers with its entries: after one exchange both know all.
+//!
+//! Nothing of it is on disk: a node that starts is told by the others, and with the last of them it is forgotten.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::plan::{HoldDown, Plan};
+use crate::{
+    claims::{Ballot, Digest, GroupId, MemberIndex},
+    plan::GroupIndex,
+    time::{Duration, Instant},
+};
+
+/// One thing on the board, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A person wants nothing to be done to a group, or to any; or wants that no longer.
+    Pin {
+        /// To which; `None` is maintenance: to any.
+        group: Option<GroupId>,
+        /// The round is above that of every pin of the same group that the node knew at which it was asked for.
+        number: Ballot,
+        /// Whether it begins.
+        on: bool,
+        /// The number of the user who asked, on that node's machine.
+        user: u32,
+        /// Since then.
+        age: Duration,
+    },
+    /// A failure has moved a group.
+    Moved {
+        /// Which.
+        group: GroupId,
+        /// The epoch of the ownership that ended so.
+        epoch: Ballot,
+        /// Since then.
+        age: Duration,
+    },
+}
+
+/// What a person wants of a group, or of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    number: Ballot,
+    on: bool,
+    since: Past,
+    /// The number of the user who asked, on the machine of [`Self::by`].
+    pub user: u32,
+}
+
+impl Pinned {
+    /// For how long.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        self.since.ago(now)
+    }
+
+    /// At which node it was asked for.
+    #[must_use]
+    pub const fn by(&self) -> MemberIndex {
+        self.number.node
+    }
+}
+
+/// A moment that may lie before this machine's clock began: so long before this instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Past {
+    before: Duration,
+    this: Instant,
+}
+
+impl Past {
+    const fn now(now: Instant) -> Self {
+        Self { before: Duration::ZERO, this: now }
+    }
+
+    const fn ago(self, now: Instant) -> Duration {
+        self.before.saturating_add(now.since(self.this))
+    }
+}
+
+/// Moves by failure of one group, by the epochs that ended so.
+type Moves = BTreeMap<Ballot, Past>;
+
+/// A group that failures have moved too often stays where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldDown {
+    /// For how long already.
+    pub age: Duration,
+    /// Until when.
+    pub until: Instant,
+}
+
+/// One node's board.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    /// `None` is maintenance. What is over stays, so that nobody who missed the end brings it back.
+    pins: BTreeMap<Option<GroupId>, Pinned>,
+    moves: BTreeMap<GroupId, Moves>,
+    /// Of all of it, kept with every change.
+    digest: Digest,
+}
+
+impl Board {
+    /// Boards of the same digest are the same.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// All that is on it.
+    #[must_use]
+    pub fn entries(&self, now: Instant) -> Vec<Entry> {
+        let pin = |(group, pinned): (&Option<GroupId>, &Pinned)| Entry::Pin {
+            group: *group,
+            number: pinned.number,
+            on: pinned.on,
+            user: pinned.user,
+            age: pinned.age(now),
+        };
+        let moved = |(group, moves): (&GroupId, &Moves)| {
+            let group = *group;
+            let one =
+                move |(epoch, at): (&Ballot, &Past)| Entry::Moved { group, epoch: *epoch, age: at.ago(now) };
+            moves.iter().map(one).collect::<Vec<_>>()
+        };
+        self.pins.iter().map(pin).chain(self.moves.iter().flat_map(moved)).collect()
+    }
+
+    /// What is wanted of this group alone, or with `None` of all, as long as it is wanted.
+    #[must_use]
+    pub fn pinned(&self, group: Option<GroupId>) -> Option<&Pinned> {
+        self.pins.get(&group).filter(|pinned| pinned.on)
+    }
+
+    /// For how long a group has been held down and until when, if it is: failures have moved it as often as `rule` says.
+    #[must_use]
+    pub fn held_down(&self, now: Instant, group: GroupId, rule: &HoldDown) -> Option<HeldDown> {
+        let moves = self.moves.get(&group)?;
+        let age = moves.values().next_back()?.ago(now);
+        let counts = |at: &&Past| at.ago(now).saturating_sub(age) < rule.within;
+        let is_enough =
+            moves.values().filter(counts).count() >= usize::try_from(rule.moves).unwrap_or(usize::MAX);
+        (is_enough && age < rule.rest).then(|| HeldDown { age, until: now + (rule.rest - age) })
+    }
+
+    /// A person asked for it here. What is so already stays as it was asked for first: then nothing changes.
+    pub fn pin(
+        &mut self,
+        now: Instant,
+        me: MemberIndex,
+        group: Option<GroupId>,
+        on: bool,
+        user: u32,
+    ) -> Option<Entry> {
+        let known = self.pins.get(&group);
+        if known.map_or(!on, |known| known.on == on) {
+            return None;
+        }
+        let round = known.map_or(0, |known| known.number.round).saturating_add(1);
+        let number = Ballot { round, node: me };
+        self.put(group, Pinned { number, on, since: Past::now(now), user });
+        Some(Entry::Pin { group, number, on, user, age: Duration::ZERO })
+    }
+
+    /// A failure ends our ownership of this epoch.
+    pub fn moved(&mut self, now: Instant, group: GroupId, epoch: Ballot, rule: &HoldDown) -> Entry {
+        self.add_move(group, epoch, Past::now(now), rule);
+        Entry::Moved { group, epoch, age: Duration::ZERO }
+    }
+
+    /// Another node has told this; of groups that the plan does not have nothing is kept. Whether it is news.
+    pub fn told(
+        &mut self,
+        now: Instant,
+        plan: &Plan,
+        index: &BTreeMap<GroupId, GroupIndex>,
+        entry: &Entry,
+    ) -> bool {
+        let at = |age: Duration| Past { before: age, this: now };
+        match *entry {
+            Entry::Pin { group, number, on, user, age } => {
+                let is_known = group.is_none_or(|group| index.contains_key(&group));
+                let is_newer = self.pins.get(&group).is_none_or(|known| known.number < number);
+                if is_known && is_newer {
+                    self.put(group, Pinned { number, on, since: at(age), user });
+                }
+                is_known && is_newer
+            }
+            Entry::Moved { group, epoch, age } => {
+                let Some(known) = index.get(&group) else { return false };
+                let rule = &plan.groups[known.0].hold_down;
+                age < memory(rule) && self.add_move(group, epoch, at(age), rule)
+            }
+        }
+    }
+
+    /// Forgets the moves of groups that have stayed where they are for so long that none of them can count any more.
+    pub fn forget(&mut self, now: Instant, plan: &Plan, index: &BTreeMap<GroupId, GroupIndex>) {
+        let known = self.moves.len();
+        self.moves.retain(|group, moves| {
+            let rule = index.get(group).map(|group| &plan.groups[group.0].hold_down);
+            let newest = moves.values().next_back();
+            rule.zip(newest).is_some_and(|(rule, newest)| newest.ago(now) < memory(rule))
+        });
+        if self.moves.len() != known {
+            self.reckon();
+        }
+    }
+
+    fn put(&mut self, group: Option<GroupId>, pinned: Pinned) {
+        self.pins.insert(group, pinned);
+        self.reckon();
+    }
+
+    /// As many as can count are kept, the newest. Whether this one is news.
+    fn add_move(&mut self, group: GroupId, epoch: Ballot, at: Past, rule: &HoldDown) -> bool {
+        let moves = self.moves.entry(group).or_default();
+        if moves.contains_key(&epoch) {
+            return false;
+        }
+        moves.insert(epoch, at);
+        while u32::try_from(moves.len()).map_or(true, |count| count > rule.moves.max(1)) {
+            moves.pop_first();
+        }
+        let is_news = moves.contains_key(&epoch);
+        if is_news {
+            self.reckon();
+        }
+        is_news
+    }
+
+    fn reckon(&mut self) {
+        // The complement tells a pin from a move of the same number; maintenance is that of no group.
+        let pins = self
+            .pins
+            .iter()
+            .map(|(group, pinned)| (GroupId(!group.map_or(0, |group| group.0)), pinned.number));
+        let moves =
+            self.moves.iter().flat_map(|(group, moves)| moves.keys().map(move |epoch| (*group, *epoch)));
+        self.digest = Digest::of(pins.chain(moves));
+    }
+}
+
+/// For how long a move counts at most.
+fn memory(rule: &HoldDown) -> Duration {
+    rule.within.max(rule.rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::{format, sync::Arc, vec};
+
+    use proptest::{collection::vec as many, prelude::*};
+
+    use super::*;
+    use crate::config::locum_toml;
+
+    const RULE: HoldDown =
+        HoldDown { moves: 2, within: Duration::from_secs(100), rest: Duration::from_secs(50) };
+    const WEB: GroupId = GroupId(7);
+
+    const fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds * 1000)
+    }
+
+    const fn epoch(round: u64) -> Ballot {
+        Ballot { round, node: MemberIndex(0) }
+    }
+
+    #[test]
+    fn as_many_moves_within_the_time_hold_a_group_down_and_fewer_do_not() {
+        let mut board = Board::default();
+        let held = |board: &Board, now| {
+            board.held_down(at(now), WEB, &RULE).map(|held| (held.age.as_secs(), held.until))
+        };
+        board.moved(at(1000), WEB, epoch(1), &RULE);
+        assert_eq!(held(&board, 1000), None);
+        board.moved(at(1100), WEB, epoch(2), &RULE);
+        assert_eq!(held(&board, 1100), None, "the first is too old by now");
+        board.moved(at(1199), WEB, epoch(3), &RULE);
+        assert_eq!(held(&board, 1199), Some((0, at(1249))));
+        assert_eq!(held(&board, 1248), Some((49, at(1249))));
+        assert_eq!(held(&board, 1249), None);
+        assert_eq!(board.entries(at(1200)).len(), 2, "as many as count are kept");
+    }
+
+    #[test]
+    fn a_machine_that_has_just_been_switched_on_reckons_as_those_that_ran_before() {
+        let toml = "cluster = 'x'\nnodes.a.links.l = '10.0.0.1'\nnodes.b.links.l = '10.0.0.2'\nwitnesses.w.address = '10.0.0.3'\n\
+                    groups.web.resources = 'x'\ngroups.web.moves = 1\n";
+        let plan = locum_toml::check(toml.as_bytes(), "a").plan.unwrap();
+        let web = GroupId::of("web");
+        let index = BTreeMap::from([(web, GroupIndex(0))]);
+        let mut board = Board::default();
+        let told = Entry::Moved { group: web, epoch: epoch(1), age: Duration::from_secs(500) };
+        assert!(board.told(at(2), &plan, &index, &told));
+        let held = board.held_down(at(3), web, &plan.groups[0].hold_down).unwrap();
+        assert_eq!((held.age.as_secs(), held.until), (501, at(102)));
+    }
+
+    #[test]
+    fn the_last_word_counts_and_what_is_so_already_stays_as_it_was() {
+        let mut board = Board::default();
+        assert!(board.pin(at(1), MemberIndex(0), None, false, 0).is_none(), "nothing was pinned");
+        assert!(board.pin(at(1), MemberIndex(0), None, true, 1).is_some());
+        assert!(board.pin(at(2), MemberIndex(1), None, true, 2).is_none());
+        let pinned = *board.pinned(None).unwrap();
+        assert_eq!((pinned.age(at(3)).as_secs(), pinned.user, pinned.by()), (2, 1, MemberIndex(0)));
+        assert!(board.pin(at(3), MemberIndex(1), None, false, 2).is_some());
+        assert_eq!(board.pinned(None), None);
+        assert_eq!(board.entries(at(3)).len(), 1, "the end is told, too");
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<Entry>> {
+        let number = (0_u64..4, 0_u8..3).prop_map(|(round, node)| Ballot { round, node: MemberIndex(node) });
+        let group = || (0_usize..3).prop_map(|group| GroupId::of(&format!("g{group}")));
+        // Of a number there is one entry, so what it says follows from it.
+        let pin = (proptest::option::of(group()), number.clone()).prop_map(|(group, number)| Entry::Pin {
+            group,
+            number,
+            on: number.round.is_multiple_of(2),
+            user: u32::from(number.node.0),
+            age: Duration::from_secs(number.round),
+        });
+        let moved = (group(), number).prop_map(|(group, epoch)| Entry::Moved {
+            group,
+            epoch,
+            age: Duration::from_secs(100 - epoch.round),
+        });
+        many(prop_oneof![pin, moved], 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn boards_that_heard_the_same_in_any_order_are_the_same(
+            (entries, shuffled) in entries().prop_flat_map(|entries| (Just(entries.clone()), Just(entries).prop_shuffle())),
+        ) {
+            let toml = "cluster = 'x'\nnodes.a.links.l = '10.0.0.1'\nnodes.b.links.l = '10.0.0.2'\nwitnesses.w.address = '10.0.0.3'\n\
+                        groups.g0.resources = 'x'\ngroups.g1.resources = 'y'\ngroups.g1.moves = 1\n";
+            let plan = Arc::new(locum_toml::check(toml.as_bytes(), "a").plan.unwrap());
+            let index = plan.groups.iter().enumerate()
+                .map(|(index, group)| (GroupId::of(&group.name), GroupIndex(index))).collect();
+            let hear = |entries: &[Entry]| {
+                let mut board = Board::default();
+                for entry in entries {
+                    let before = board.digest();
+                    let is_news = board.told(at(5000), &plan, &index, entry);
+                    prop_assert_eq!(is_news, before != board.digest());
+                }
+                Ok(board)
+            };
+            let (one, other) = (hear(&entries)?, hear(&shuffled)?);
+            prop_assert_eq!(one.digest(), other.digest());
+            prop_assert_eq!(one.entries(at(5000)), other.entries(at(5000)));
+            // What one tells the other is nothing new.
+            let mut again = one.clone();
+            let news: Vec<bool> = other.entries(at(5001)).iter().map(|e| again.told(at(5001), &plan, &index, e)).collect();
+            prop_assert_eq!(news.iter().filter(|news| **news).count(), 0);
+            // What the plan does not have is not kept.
+            let strange = GroupId::of("g2");
+            prop_assert!(one.moves.get(&strange).is_none() && one.pinned(Some(strange)).is_none());
+            let mut late = one;
+            late.forget(at(5000 + 3600), &plan, &index);
+            prop_assert_eq!(late.moves.len(), 0);
+            let _ = vec![()];
+        }
+    }
+}

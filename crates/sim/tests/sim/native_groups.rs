@@ -1,0 +1,298 @@
+//! What failures, people and families do to where groups are, in a native cluster. Every test is played with words and
+//! with bytes: worlds whose seed is a multiple of ten speak frames.
+
+use locum_sim::native::{
+    faults::{Agents, Step},
+    tale::{Counts, check_family},
+    world::World,
+};
+
+const WORDS_AND_BYTES: [u64; 2] = [1, 10];
+
+/// Three nodes that vote, at a pace of a second.
+fn cluster(groups: &str) -> String {
+    let nodes = ["a", "b", "c"].iter().enumerate();
+    let nodes: String = nodes
+        .map(|(n, name)| format!("[nodes.{name}]\nlinks = {{ lan = \"10.0.0.{}\" }}\n", n + 1))
+        .collect();
+    format!("cluster = \"groups\"\npace = \"1s\"\n{nodes}{groups}")
+}
+
+struct Played(World);
+
+impl Played {
+    fn new(groups: &str, seed: u64) -> Self {
+        Self(World::new(&cluster(groups), seed, true, false, true))
+    }
+
+    fn play(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.0.play(*step).unwrap_or_else(|fault| panic!("{fault}\n{}", self.0.log()));
+        }
+    }
+
+    /// A cluster that has come up, with each group on its node.
+    fn with(groups: &str, seed: u64, homes: &[usize]) -> Self {
+        let mut world = Self::new(groups, seed);
+        world.wait(8);
+        for (group, home) in homes.iter().enumerate() {
+            world.play(&[Step::Move(0, group, Some(*home))]);
+            world.wait(2);
+        }
+        homes.iter().enumerate().for_each(|(group, home)| world.runs_on(group, &[*home]));
+        world
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.play(&[Step::Wait(seconds * 1000)]);
+    }
+
+    #[track_caller]
+    fn runs_on(&self, group: usize, nodes: &[usize]) {
+        assert_eq!(
+            self.0.holders(group),
+            nodes,
+            "group {group}: {}\n{}",
+            self.0.describe(group),
+            self.0.log()
+        );
+    }
+
+    /// Who says that a group is held down.
+    fn held_down(&self, group: usize) -> Vec<usize> {
+        let says = |node: &usize| {
+            let (mind, now) = self.0.mind(*node)?;
+            mind.held_down(now, locum_core::plan::GroupIndex(group))
+        };
+        (0..3).filter(|node| says(node).is_some()).collect()
+    }
+
+    fn is_said(&self, text: &str) -> bool {
+        self.0.log().contains(text)
+    }
+}
+
+// ---- held down -------------------------------------------------------------
+
+const DAEMON: &str = r#"
+[groups.g]
+resources = ["daemon"]
+prefer = "a"
+restarts = 0
+moves = 2
+"#;
+
+fn fail(world: &mut Played, nodes: impl IntoIterator<Item = usize>, agents: Agents) {
+    nodes.into_iter().for_each(|node| world.play(&[Step::Agents(node, 0, agents)]));
+}
+
+#[test]
+fn a_group_that_failures_have_moved_too_often_stays_and_is_started_again_there() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::new(DAEMON, seed);
+        fail(&mut world, 0..3, Agents::FailToStart);
+        world.wait(8);
+        world.runs_on(0, &[]);
+        assert_eq!(world.held_down(0), [0, 1, 2], "every node knows");
+        assert!(world.is_said("failures have moved it 2 times within 3600 s: it is held down for"));
+        let owner = world.0.open_gates(0);
+        assert_eq!(owner.len(), 1, "somebody keeps it");
+        // Others would start it now, but nobody asks them.
+        let owner = owner[0];
+        fail(&mut world, (0..3).filter(|node| *node != owner), Agents::Work);
+        world.wait(70);
+        assert_eq!(world.0.open_gates(0), [owner]);
+        assert!(world.0.log().matches("held down for").count() >= 3, "{}", world.0.log());
+        fail(&mut world, [owner], Agents::Work);
+        world.wait(31);
+        world.runs_on(0, &[owner]);
+        // Death moves it, even to a node where it failed.
+        world.play(&[Step::PowerOff(owner)]);
+        world.wait(5);
+        let better = if owner == 0 { 1 } else { 0 };
+        world.runs_on(0, &[better]);
+    }
+}
+
+#[test]
+fn a_node_that_was_restarted_is_told_what_is_held_down_and_time_ends_it() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::new(&DAEMON.replace("moves = 2", "moves = 2\nhold-down = \"1min\""), seed);
+        fail(&mut world, 0..3, Agents::FailToStart);
+        world.wait(8);
+        for node in 0..3 {
+            world.play(&[Step::Kill(node), Step::Start(node)]);
+            world.wait(3);
+            assert_eq!(world.held_down(0), [0, 1, 2], "{node}");
+        }
+        fail(&mut world, 0..3, Agents::Work);
+        world.wait(60);
+        assert!(world.held_down(0).is_empty());
+        assert_eq!(world.0.holders(0).len(), 1);
+    }
+}
+
+// ---- families --------------------------------------------------------------
+
+const FAMILY: &str = r#"
+[groups.db]
+resources = ["10.0.1.1", "db"]
+prefer = ["a", "b"]
+[groups.web]
+resources = ["10.0.1.2", "web"]
+together = "db"
+after = "db"
+restarts = 0
+"#;
+
+#[track_caller]
+fn family_runs_on(world: &Played, node: usize) {
+    (0..2).for_each(|group| world.runs_on(group, &[node]));
+}
+
+#[test]
+fn a_family_moves_as_one_whichever_of_it_is_asked_for() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(FAMILY, seed, &[0, 0]);
+        family_runs_on(&world, 0);
+        for (asked, group, to) in [(0, 0, 1), (1, 1, 2), (0, 1, 0), (2, 0, 2), (2, 1, 1)] {
+            world.play(&[Step::Move(asked, group, Some(to))]);
+            world.wait(2);
+            family_runs_on(&world, to);
+        }
+        assert!(world.is_said("db, web are released to b"), "{}", world.0.log());
+        world.play(&[Step::Move(0, 0, None)]);
+        world.wait(2);
+        family_runs_on(&world, 0);
+        world.play(&[Step::Standby(0, true)]);
+        world.wait(2);
+        family_runs_on(&world, 1);
+        world.play(&[Step::Leave(1)]);
+        world.wait(2);
+        family_runs_on(&world, 2);
+        world.play(&[Step::Start(1), Step::Standby(0, false)]);
+        world.wait(3);
+        world.play(&[Step::PowerOff(2)]);
+        world.wait(5);
+        let taker = world.0.holders(0);
+        assert!(taker.len() == 1 && world.0.holders(1) == taker, "{}", world.0.log());
+    }
+}
+
+#[test]
+fn a_family_fails_back_and_follows_the_one_that_failed() {
+    for seed in WORDS_AND_BYTES {
+        let failback = FAMILY.replace("prefer =", "failback = \"5s\"\nprefer =");
+        let mut world = Played::with(&failback, seed, &[0, 0]);
+        world.play(&[Step::PowerOff(0)]);
+        world.wait(5);
+        family_runs_on(&world, 1);
+        world.play(&[Step::Start(0)]);
+        world.wait(4);
+        family_runs_on(&world, 1);
+        world.wait(5);
+        family_runs_on(&world, 0);
+        // One of it fails where it comes to: all of it goes on.
+        world.play(&[Step::Agents(1, 1, Agents::FailToStart), Step::PowerOff(0)]);
+        world.wait(6);
+        family_runs_on(&world, 2);
+        // And where nobody else may have it, what goes well stays.
+        world.play(&[Step::Agents(2, 1, Agents::FailToStart), Step::Kill(2), Step::Start(2)]);
+        world.wait(8);
+        world.runs_on(0, &[2]);
+        world.runs_on(1, &[]);
+    }
+}
+
+#[test]
+fn a_family_is_never_parted_whatever_happens() {
+    let seeds = match std::env::var("LOCUM_FAMILY_SEEDS") {
+        Ok(text) => {
+            let (first, end) = text.split_once("..").expect("LOCUM_FAMILY_SEEDS is FIRST..END");
+            first.parse().expect("a number")..end.parse().expect("a number")
+        }
+        Err(_) => 0..150,
+    };
+    let mut sum = Counts::default();
+    for seed in seeds {
+        sum.add(&check_family(seed).unwrap_or_else(|report| panic!("{report}")));
+    }
+    assert!(sum.with_takeover * 2 >= sum.tales, "takeovers in {} of {} tales", sum.with_takeover, sum.tales);
+}
+
+// ---- pins ------------------------------------------------------------------
+
+const TWO: &str = r#"
+[groups.db]
+resources = ["10.0.1.1", "db"]
+prefer = "a"
+[groups.web]
+resources = ["10.0.1.2", "web"]
+prefer = "b"
+"#;
+
+#[test]
+fn what_is_frozen_anywhere_is_frozen_everywhere_until_somebody_ends_it() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(TWO, seed, &[0, 1]);
+        // One does not hear who was asked, and learns it of the other.
+        world.play(&[Step::Cut(2, 1), Step::Pin(2, Some(0), true)]);
+        world.wait(2);
+        world.play(&[Step::Heal]);
+        world.play(&[Step::Move(0, 0, Some(1)), Step::Standby(0, true)]);
+        world.wait(3);
+        world.runs_on(0, &[0]);
+        assert!(world.is_said("it is frozen, or the cluster is in maintenance"), "{}", world.0.log());
+        // Its owner dies: nobody takes it, not even the owner's next life.
+        world.play(&[Step::Standby(0, false), Step::PowerOff(0)]);
+        world.wait(10);
+        world.runs_on(0, &[]);
+        world.runs_on(1, &[1]);
+        // Whoever was asked, and then everybody, starts anew, one after the other: each is told.
+        for node in [2, 0, 1] {
+            world.play(&[Step::Kill(node), Step::Start(node)]);
+            world.wait(4);
+            world.runs_on(0, &[]);
+        }
+        world.play(&[Step::Pin(1, Some(0), false)]);
+        world.wait(4);
+        world.runs_on(0, &[0]);
+    }
+}
+
+#[test]
+fn maintenance_holds_all_nodes_and_who_missed_its_end_is_told() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(TWO, seed, &[0, 1]);
+        world.play(&[Step::Pin(0, None, true)]);
+        world.wait(1);
+        world.play(&[Step::Kill(1)]);
+        world.wait(8);
+        world.runs_on(1, &[]);
+        // One that hears nobody keeps to the last word that it knows.
+        world.play(&[Step::Split(0b100), Step::Start(1)]);
+        world.wait(1);
+        world.play(&[Step::Pin(1, None, false)]);
+        world.wait(5);
+        assert_eq!(world.0.holders(1).len(), 1, "{}", world.0.log());
+        let pinned = |world: &Played| {
+            (0..3)
+                .map(|node| world.0.mind(node).unwrap().0.board().pinned(None).is_some())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(pinned(&world), [false, false, true]);
+        world.play(&[Step::Heal]);
+        world.wait(2);
+        assert_eq!(pinned(&world), [false; 3]);
+        // Who leaves stops what it has all the same.
+        world.play(&[Step::Pin(2, None, true)]);
+        world.wait(1);
+        let owner = world.0.holders(0)[0];
+        world.play(&[Step::Leave(owner)]);
+        world.wait(3);
+        assert!(world.0.mind(owner).is_none() && world.0.holders(0).is_empty(), "{}", world.0.log());
+        world.play(&[Step::Pin(2, None, false)]);
+        world.wait(2);
+        assert_eq!(world.0.holders(0).len(), 1);
+    }
+}
