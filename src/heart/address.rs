@@ -9,7 +9,7 @@ use std::{
 
 use locum_core::{
     breakage::{self, Breakage},
-    event::Outcome,
+    event::{Carrier, Outcome},
     plan::{Address, Agent, GroupIndex, ResourceId},
 };
 use locum_sys::{
@@ -42,6 +42,8 @@ pub(super) struct Addresses {
     put: BTreeMap<ResourceId, NewAddress>,
     /// By group: for how long the kernel keeps what nobody renews.
     lifetimes: Vec<Option<Lifetime>>,
+    /// Those of which it was last said that they would reach nobody, and why.
+    cut: BTreeMap<ResourceId, String>,
     /// Announcements that the kernel refused.
     pub(super) failures: u64,
 }
@@ -105,6 +107,7 @@ impl Addresses {
             held: BTreeMap::new(),
             put: BTreeMap::new(),
             lifetimes: Vec::new(),
+            cut: BTreeMap::new(),
             failures: 0,
         }
     }
@@ -321,6 +324,34 @@ impl Addresses {
         lost
     }
 
+    /// Of which addresses it has changed whether they would reach anybody: where they stand, or else would be put.
+    pub(super) fn reach(&mut self, network: &Network) -> Vec<(ResourceId, Carrier)> {
+        let trouble = |address: &Address| {
+            let there = standing(address, network).map(|there| there.interface);
+            let interface = match there.and_then(|there| network.interface_by_index(there)) {
+                Some(interface) => interface.clone(),
+                None => match place(address, network) {
+                    Ok(place) => place.interface,
+                    Err(why) => return Some(why),
+                },
+            };
+            interface.trouble().map(|trouble| format!("{} {trouble}", interface.name))
+        };
+        let mut news = Vec::new();
+        for (id, address) in &self.plan {
+            let now = trouble(address);
+            if now.as_ref() == self.cut.get(id) {
+                continue;
+            }
+            match &now {
+                Some(why) => drop(self.cut.insert(*id, why.clone())),
+                None => drop(self.cut.remove(id)),
+            }
+            news.push((*id, now.map_or(Carrier::Up, Carrier::Down)));
+        }
+        news
+    }
+
     /// When [`Self::send_due`] has something to send.
     pub(super) fn deadline(&self) -> Option<u64> {
         self.held.values().filter_map(|held| held.announcement).map(Announcement::due).min()
@@ -368,9 +399,9 @@ pub(crate) fn places_of<'a>(
         Some(name) => interface.name == *name,
         None => !interface.loopback,
     };
-    addresses.iter().filter(move |there| {
+    addresses.iter().filter(move |there| there.ip == address.ip).filter(move |there| {
         let interface = interfaces.iter().find(|interface| interface.index == there.interface);
-        there.ip == address.ip && interface.as_ref().is_some_and(would_be_ours)
+        interface.as_ref().is_some_and(would_be_ours)
     })
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Network {
     changes: Vec<Change>,
     /// Something was told since somebody last asked.
     changed: bool,
+    /// And that of interfaces.
+    interfaces_changed: bool,
     interfaces: Vec<Interface>,
     addresses: Vec<InterfaceAddress>,
 }
@@ -30,6 +32,7 @@ impl Network {
             monitor,
             changes: Vec::new(),
             changed: false,
+            interfaces_changed: false,
             interfaces: Vec::new(),
             addresses: Vec::new(),
         };
@@ -48,6 +51,8 @@ impl Network {
         })();
         let lost = changes.contains(&Change::Lost);
         self.changed |= !changes.is_empty();
+        let is_of_addresses = |change: &Change| matches!(change, Change::Address(_) | Change::AddressGone(_));
+        self.interfaces_changed |= !changes.iter().all(is_of_addresses);
         for change in changes.drain(..) {
             self.apply(change);
         }
@@ -61,6 +66,11 @@ impl Network {
     /// Whether the kernel told anything since the last time this was asked.
     pub(super) fn take_changed(&mut self) -> bool {
         mem::take(&mut self.changed)
+    }
+
+    /// The same of interfaces alone.
+    pub(super) fn take_interfaces_changed(&mut self) -> bool {
+        mem::take(&mut self.interfaces_changed)
     }
 
     fn reload(&mut self) -> io::Result<()> {

@@ -95,6 +95,8 @@ pub(super) struct Pulse {
     gates: Gates,
     /// All service addresses of the cluster.
     services: Vec<IpAddr>,
+    /// The network has changed since it was last said which of them would reach nobody.
+    services_due: bool,
     /// What came of actions while they were performed: told to the director one by one afterwards.
     found: VecDeque<Found>,
     /// For the control plane, when the ring was full.
@@ -133,6 +135,7 @@ enum Found {
     Done(Ticket, Outcome),
     Link(LinkIndex, Carrier),
     Gone(ResourceId),
+    Service(ResourceId, Carrier),
 }
 
 /// How much is read from one source before others get their turn. At least one frame is.
@@ -187,6 +190,7 @@ impl Pulse {
         let mut pulse = Self {
             links: links.collect(),
             services: addresses.all(),
+            services_due: true,
             mind,
             duties,
             options,
@@ -359,6 +363,9 @@ impl Pulse {
         }
         if self.retry_at <= now {
             self.retry_at = now + RETRY_NANOS;
+            if self.services_due {
+                self.check_services();
+            }
             self.check_links(false);
             let told = self.gates.look_after(GATES_A_LOOK);
             self.heed_gates(told);
@@ -409,6 +416,7 @@ impl Pulse {
                 Found::Done(ticket, outcome) => Event::Done { ticket, outcome },
                 Found::Link(link, state) => Event::Link { link, state },
                 Found::Gone(resource) => Event::AddressGone(resource),
+                Found::Service(resource, state) => Event::Service { resource, state },
             };
             self.mind.handle(now(), event);
             self.perform();
@@ -684,9 +692,23 @@ impl Pulse {
         if !self.network.take_changed() {
             return;
         }
+        self.services_due = true;
         let lost = self.addresses.compare(&self.network, now);
         self.found.extend(lost.into_iter().map(Found::Gone));
+        if self.network.take_interfaces_changed() {
+            self.check_services();
+        }
         self.check_links(true);
+    }
+
+    /// Tells of which service addresses would reach nobody from here. Other addresses that come and go make a difference, too,
+    /// but thousands of our own may do so in a moment: those are looked at once a second.
+    fn check_services(&mut self) {
+        self.services_due = false;
+        if matches!(self.mind, Mind::Native(_)) {
+            let news = self.addresses.reach(&self.network);
+            self.found.extend(news.into_iter().map(|(resource, state)| Found::Service(resource, state)));
+        }
     }
 
     // ---- the control plane

@@ -266,6 +266,8 @@ impl Director {
             Event::Written { .. } => {}
             Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
+            // Heartbeat's nodes know no such thing; `ipfail` looks after that.
+            Event::Service { .. } => {}
             Event::Order { id, order } => self.order(id, order),
             Event::Keys(keys) => {
                 self.note(

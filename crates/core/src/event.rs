@@ -62,6 +62,14 @@ pub enum Event<'a> {
     Script(&'a [(String, String)]),
     /// Somebody else took a service address of ours from its interface.
     AddressGone(ResourceId),
+    /// The interface on which a service address stands, or would be put, can or cannot carry frames now. Only a native cluster
+    /// is told: before its first claim of all that cannot, then of every change.
+    Service {
+        /// The address.
+        resource: ResourceId,
+        /// Usable, or why not.
+        state: Carrier,
+    },
     /// A person asks for something.
     Order {
         /// Returned with the answer.

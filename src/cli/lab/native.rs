@@ -176,7 +176,6 @@ fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Moves => "move",
         Outcome::Stays => "stay",
-        Outcome::OutOfReach => "stay, unreached",
     }
 }
 

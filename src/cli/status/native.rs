@@ -102,6 +102,10 @@ fn member_row(member: &Member) -> [String; 3] {
         let groups: Vec<String> = member.unable.iter().map(|group| Safe(group).to_string()).collect();
         facts.push(format!("cannot run {}", groups.join(" ")));
     }
+    if !member.cut.is_empty() {
+        let groups: Vec<String> = member.cut.iter().map(|group| Safe(group).to_string()).collect();
+        facts.push(format!("no way to the clients of {}", groups.join(" ")));
+    }
     facts.extend(member.refused.as_ref().map(|why| format!("REFUSED: {}", Safe(why))));
     let state = if member.is_me { "alive".to_owned() } else { word(member.liveness) };
     [Safe(&member.name).to_string(), state, facts.join(", ")]

@@ -362,7 +362,7 @@ mod tests {
             prop_assert_eq!(news.iter().filter(|news| **news).count(), 0);
             // What the plan does not have is not kept.
             let strange = GroupId::of("g2");
-            prop_assert!(one.moves.get(&strange).is_none() && one.pinned(Some(strange)).is_none());
+            prop_assert!(!one.moves.contains_key(&strange) && one.pinned(Some(strange)).is_none());
             let mut late = one;
             late.forget(at(5000 + 3600), &plan, &index);
             prop_assert_eq!(late.moves.len(), 0);

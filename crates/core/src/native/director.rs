@@ -192,6 +192,7 @@ impl Director {
                 self.tell_node(node::Event::Written { ok });
             }
             Event::AddressGone(resource) => self.tell_node(node::Event::AddressGone(resource)),
+            Event::Service { resource, state } => self.tell_node(node::Event::Service { resource, state }),
             Event::Order { id, order } => self.order(id, order),
             Event::Keys(keys) => {
                 self.note(Level::Info, format!("keys reread; signing with key {}", keys.signing().number));

@@ -19,12 +19,13 @@ use super::{
     meaning,
     ownership::{NodeView, Ownership, Step, View},
     plan::{self, Plan},
-    word::{BEAT_LIST_MAX, Beat, Word},
+    services::Services,
+    word::{Beat, Lists, Word},
 };
 use crate::{
     action::{self, Answer, GateLease},
     claims::{Digest, Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Settings, To, Voters},
-    event::{OrderId, Outcome, Ticket},
+    event::{Carrier, OrderId, Outcome, Ticket},
     group::{Groups, News, Phase},
     liveness::{Sign, Watch},
     note::{Level, Note},
@@ -65,6 +66,13 @@ pub enum Event {
     },
     /// Somebody else took a service address of ours from its interface.
     AddressGone(ResourceId),
+    /// See [`crate::event::Event::Service`].
+    Service {
+        /// The address.
+        resource: ResourceId,
+        /// Usable, or why not.
+        state: Carrier,
+    },
     /// A person asks for something.
     Order {
         /// Returned with the answer.
@@ -171,6 +179,7 @@ pub struct Node {
     views: Vec<NodeView>,
     ownership: Ownership,
     board: Board,
+    services: Services,
     /// Until then nothing is claimed before the boards of the others are known.
     told_by: Instant,
     groups: Groups,
@@ -234,6 +243,7 @@ impl Node {
             views: members.map(view).collect(),
             ownership: Ownership::new(&plan, identity.seed),
             board: Board::default(),
+            services: Services::new(timing.lease, now + timing.mute),
             told_by: now + timing.mute,
             groups: Groups::new(plan.specs(), &identity.stuck),
             gates: BTreeMap::new(),
@@ -267,6 +277,13 @@ impl Node {
             }
             Event::Written { ok } => self.member.written(self.now, ok),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.hands),
+            Event::Service { resource, state } => {
+                let is_ours = self.plan.groups.get(resource.group.0);
+                if is_ours.is_some_and(|group| resource.member < group.resources.len()) {
+                    self.services.told(self.now, resource, state);
+                    self.services_changed();
+                }
+            }
             Event::Order { id, order, user } => self.order(id, order, user),
         }
         self.tick();
@@ -289,7 +306,12 @@ impl Node {
     pub fn deadline(&self) -> Instant {
         let peers = self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0));
         let watches = peers.filter_map(|(_, peer)| peer.watch.deadline());
-        let others = [self.member.deadline(), self.groups.deadline(), self.ownership.deadline()];
+        let others = [
+            self.member.deadline(),
+            self.groups.deadline(),
+            self.ownership.deadline(),
+            self.services.deadline(),
+        ];
         let passed = self.passed.values().copied();
         watches.chain(others.into_iter().flatten()).chain(passed).fold(self.next_beat, Instant::min)
     }
@@ -350,6 +372,7 @@ impl Node {
         self.member.tick(now);
         self.groups.tick(now, &mut self.hands);
         self.watch_peers();
+        self.watch_services();
         let waits = now < self.told_by && self.knows_not_all();
         self.stirred |= self.ownership.wait_for_board(waits);
         let may_claim = self.member.may_claim(now);
@@ -364,6 +387,29 @@ impl Node {
             self.beat();
         }
         self.stirred |= self.ownership.deadline().is_some_and(|at| at <= now);
+    }
+
+    fn services_changed(&mut self) {
+        let view = &mut self.views[usize::from(self.me.0)];
+        view.cut = self.services.cut();
+        view.cut_for_long = self.services.cut_for_long();
+        self.stirred = true;
+    }
+
+    fn watch_services(&mut self) {
+        let news = self.services.elapse(self.now);
+        if !news.is_empty() {
+            self.services_changed();
+        }
+        for (resource, trouble) in &news {
+            let group = &self.plan.groups[resource.group.0];
+            let (name, address) = (group.name.clone(), &group.resources[resource.member].runs.text);
+            let (level, text) = match trouble {
+                Some(why) => (Level::Warning, format!("{address} would reach nobody from here: {why}")),
+                None => (Level::Info, format!("{address} can be reached here again")),
+            };
+            self.hands.push_back(action::Action::Note(Note { level, group: Some(name), text }));
+        }
     }
 
     fn watch_peers(&mut self) {
@@ -413,16 +459,25 @@ impl Node {
         let runs = |id: &GroupId| {
             self.index.get(id).is_some_and(|group| self.groups.phase(*group) == Phase::Running)
         };
+        let all = Lists {
+            starting: held.map(|(id, _)| id).filter(|id| !runs(id)).collect(),
+            unable: self.unable().map(|group| self.ids[group.0]).collect(),
+            cut: self.services.cut().into_iter().map(|group| self.ids[group.0]).collect(),
+        };
+        // Renewals must not hang on a beat of many frames.
+        let (lists, apart) = if all.are_short() { (Some(all), None) } else { (None, Some(all)) };
         let beat = Beat {
             claims,
             config: self.config,
             board: self.board.digest(),
             standby: self.ownership.is_standby(),
-            starting: held.map(|(id, _)| id).filter(|id| !runs(id)).take(BEAT_LIST_MAX).collect(),
-            unable: self.unable().map(|group| self.ids[group.0]).take(BEAT_LIST_MAX).collect(),
+            lists,
         };
         self.send(To::All, Word::Beat(beat));
         self.announce_again();
+        if let Some(lists) = apart {
+            self.send(To::All, Word::Lists(lists));
+        }
     }
 
     /// What must not be given to this node now: it could not be run here, or what an earlier ownership left here cannot be
@@ -472,6 +527,7 @@ impl Node {
                 self.board_changed(&news);
             }
             Word::Board(_) => {}
+            Word::Lists(lists) => self.heard_lists(from, &lists),
             Word::AskMeaning => self.send(To::One(from), Word::Meaning(self.plan.meaning())),
             Word::Meaning(lines) => {
                 let differences = meaning::differences(&self.plan.meaning(), &lines);
@@ -483,13 +539,14 @@ impl Node {
     }
 
     fn heard_beat(&mut self, from: MemberIndex, generation: u64, set: u32, beat: Beat) {
-        let unable: Vec<GroupIndex> = beat.unable.iter().filter_map(|id| self.index(*id)).collect();
+        if let Some(lists) = &beat.lists {
+            self.heard_lists(from, lists);
+        }
         let ours = self.plan.timing.lease;
         let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
         let view = &mut self.views[usize::from(from.0)];
-        self.stirred |= view.standby != beat.standby || view.unable != unable;
+        self.stirred |= view.standby != beat.standby;
         view.standby = beat.standby;
-        view.unable = unable;
         let is_new = peer.config.replace(beat.config) != Some(beat.config);
         peer.board = Some(beat.board);
         let theirs = beat.claims.lease;
@@ -525,6 +582,14 @@ impl Node {
         if !refused {
             self.member.heard(self.now, from, generation, set, Message::Beat(beat.claims));
         }
+    }
+
+    fn heard_lists(&mut self, from: MemberIndex, lists: &Lists) {
+        let known = |ids: &[GroupId]| ids.iter().filter_map(|id| self.index(*id)).collect::<Vec<_>>();
+        let (unable, cut) = (known(&lists.unable), known(&lists.cut));
+        let Some(view) = self.views.get_mut(usize::from(from.0)) else { return };
+        self.stirred |= view.unable != unable || view.cut != cut;
+        (view.unable, view.cut) = (unable, cut);
     }
 
     fn asked_to_move(&mut self, from: MemberIndex, order: u64, group: GroupId, to: Option<MemberIndex>) {

@@ -74,6 +74,10 @@ pub struct NodeView {
     pub standby: bool,
     /// What it could not run.
     pub unable: Vec<GroupIndex>,
+    /// Whose service would reach nobody from there.
+    pub cut: Vec<GroupIndex>,
+    /// Those of them for which it is time to do something; known of ourselves alone.
+    pub cut_for_long: Vec<GroupIndex>,
 }
 
 /// What the rest of the node knows and the dialect needs to know.
@@ -587,6 +591,12 @@ impl Ownership {
             self.give(view, group, None, None);
             return None;
         }
+        if view.runs(group) && !stays && self.is_better_connected(view, group) {
+            let text = "its clients do not reach this node, and another one they do";
+            self.note(Level::Warning, Some(group), text.into());
+            self.give(view, group, None, None);
+            return None;
+        }
         let Failback::After(healthy) = view.plan.groups[group.0].failback else { return None };
         if leader != group || is_held_down || stays {
             return None;
@@ -602,11 +612,26 @@ impl Ownership {
         Some(at)
     }
 
-    /// A preferred node that is above us in the ranking.
+    /// The group's service reaches nobody from here, and the best node has what we lack.
+    fn is_better_connected(&self, view: &View<'_>, group: GroupIndex) -> bool {
+        let best = self.ranking(group).first().copied();
+        view.nodes[view.me.0].cut_for_long.contains(&group)
+            && best.is_some_and(|best| best != view.me && !self.is_cut(group, best))
+    }
+
+    /// Clients do not reach all of the family there, as of the last [`Self::rank`].
+    fn is_cut(&self, group: GroupIndex, node: NodeIndex) -> bool {
+        let scene = self.ranking.as_ref().map(|(scene, _)| scene);
+        scene.is_some_and(|scene| {
+            self.families[group.0].iter().any(|member| scene.cut.contains(&(node, *member)))
+        })
+    }
+
+    /// A preferred node that is above us in the ranking, and not only because nobody is reached by clients.
     fn better_place(&self, view: &View<'_>, group: GroupIndex) -> Option<NodeIndex> {
         let best = self.ranking(group).first().copied()?;
         let prefer = &view.plan.groups[group.0].prefer;
-        (best != view.me && prefer.contains(&best)).then_some(best)
+        (best != view.me && prefer.contains(&best) && !self.is_cut(group, best)).then_some(best)
     }
 
     fn start(&mut self, view: &View<'_>, group: GroupIndex) {
@@ -712,7 +737,11 @@ impl Ownership {
         let owner = |group| Some(view.owner(group)?.node(view.me));
         // What is held down must be somewhere, wherever it failed.
         let counts = |(_, group): &(NodeIndex, GroupIndex)| view.held_down(*group).is_none();
+        let nodes = view.nodes.iter().enumerate();
+        let cut =
+            nodes.flat_map(|(node, known)| known.cut.iter().map(move |group| (NodeIndex(node), *group)));
         Scene {
+            cut: cut.collect(),
             available: available.collect(),
             owners: (0..view.plan.groups.len()).map(|index| owner(GroupIndex(index))).collect(),
             unable: unable_here.chain(unable_there).filter(counts).collect(),

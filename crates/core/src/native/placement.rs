@@ -2,7 +2,7 @@
 //! group; the first claims at once, each further one a step later, so that two seldom claim together. A wrong answer
 //! costs time, never safety: who owns is decided by the voters.
 
-use alloc::{sync::Arc, vec, vec::Vec};
+use alloc::{collections::BTreeSet, sync::Arc, vec, vec::Vec};
 
 use super::plan::{Plan, Relation};
 use crate::plan::{GroupIndex, NodeIndex};
@@ -16,6 +16,8 @@ pub struct Scene {
     pub owners: Vec<Option<NodeIndex>>,
     /// Groups that could not run on a node, and are not tried there again before a person or time says so.
     pub unable: Vec<(NodeIndex, GroupIndex)>,
+    /// Groups whose service would reach nobody from a node: it is asked last.
+    pub cut: BTreeSet<(NodeIndex, GroupIndex)>,
 }
 
 impl Scene {
@@ -107,9 +109,12 @@ fn rank_one(
     };
     let mut ranking: Vec<NodeIndex> = wishes.candidates.iter().copied().filter(|node| fits(*node)).collect();
     // A preferred node is worth more than an even spread; among the others the emptier one is better. The sort is stable.
-    ranking.sort_by_key(|node| match wishes.prefer.contains(node) {
-        true => (false, 0),
-        false => (true, crowd(&relations[group.0], places, group, *node)),
+    ranking.sort_by_key(|node| {
+        let is_cut = family.iter().any(|member| scene.cut.contains(&(*node, *member)));
+        match wishes.prefer.contains(node) {
+            true => (is_cut, false, 0),
+            false => (is_cut, true, crowd(&relations[group.0], places, group, *node)),
+        }
     });
     ranking
 }

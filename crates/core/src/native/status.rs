@@ -90,6 +90,8 @@ pub struct Member {
     pub differences: Vec<Difference>,
     /// Groups that could not be run there.
     pub unable: Vec<String>,
+    /// Groups whose service would reach nobody from there.
+    pub cut: Vec<String>,
 }
 
 /// A setting in which two files differ.

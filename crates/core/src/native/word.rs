@@ -37,6 +37,8 @@ pub enum Word {
     Meaning(Vec<String>),
     /// What stands on my board, or some of it. Of nodes alone.
     Board(Vec<Entry>),
+    /// What did not fit my beat.
+    Lists(Lists),
 }
 
 /// The periodic word of a member.
@@ -50,11 +52,30 @@ pub struct Beat {
     pub board: Digest,
     /// Nothing shall run there: a person said so, or it is about to leave.
     pub standby: bool,
+    /// The lists of groups; `None`: they are too long for a beat, and told by [`Word::Lists`].
+    pub lists: Option<Lists>,
+}
+
+/// What is to be known of some of a node's groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
     /// Groups that it owns and that do not run yet, or any more: others that come after them wait.
     pub starting: Vec<GroupId>,
     /// Groups that could not be run there.
     pub unable: Vec<GroupId>,
+    /// Groups whose service would reach nobody from there.
+    pub cut: Vec<GroupId>,
 }
 
-/// Most groups in a list of a beat: a beat stays one small frame. What does not fit is told by the next one.
+impl Lists {
+    /// Whether a beat has room for them: it stays one small frame.
+    #[must_use]
+    pub const fn are_short(&self) -> bool {
+        self.starting.len() <= BEAT_LIST_MAX
+            && self.unable.len() <= BEAT_LIST_MAX
+            && self.cut.len() <= BEAT_LIST_MAX
+    }
+}
+
+/// Most groups in a list of a beat.
 pub const BEAT_LIST_MAX: usize = 16;

@@ -121,7 +121,8 @@ impl Promise {
     /// The bound of one scenario.
     fn of(self, scenario: Scenario, pace: Duration) -> Option<Duration> {
         match (scenario.outcome(), scenario) {
-            (Outcome::OutOfReach, _) => None,
+            // It must have lasted for a lease; then it is handed over.
+            (_, Scenario::LinkClient) => Some(self.bound() + pace),
             // Its beats are granted as long as it counts itself the owner, which it does until its lease has ended.
             (_, Scenario::OwnerDeaf) => Some(self.bound() + pace),
             _ => Some(self.bound()),

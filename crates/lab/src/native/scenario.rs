@@ -49,7 +49,7 @@ pub enum Scenario {
     WitnessLost,
     /// The other node's cable to the client's network is pulled.
     LinkFront,
-    /// The owner's cable to the client's network is pulled: no owner is better, the client waits.
+    /// The owner's cable to the client's network is pulled: the other node's clients do reach it.
     LinkClient,
     /// The cable between the nodes is pulled.
     LinkBack,
@@ -66,8 +66,6 @@ pub enum Outcome {
     Moves,
     /// The owner keeps it.
     Stays,
-    /// The owner keeps it, and the client does not reach it as long as this lasts.
-    OutOfReach,
 }
 
 impl Scenario {
@@ -127,8 +125,8 @@ impl Scenario {
             | Self::PowerLoss
             | Self::OwnerMute
             | Self::OwnerDeaf
+            | Self::LinkClient
             | Self::Isolation => Outcome::Moves,
-            Self::LinkClient => Outcome::OutOfReach,
             Self::OtherMute
             | Self::OtherDeaf
             | Self::Partition

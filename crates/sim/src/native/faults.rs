@@ -45,6 +45,8 @@ pub enum Step {
     Leave(usize),
     /// A person, asked of a member, wants nothing to be done to a group, or to any; or something again.
     Pin(usize, Option<usize>, bool),
+    /// The interface for a group's address has carrier on a member, or none.
+    Cable(usize, usize, bool),
 }
 
 /// How agents behave.
@@ -133,6 +135,8 @@ impl fmt::Display for Step {
             Self::Standby(member, true) => write!(f, "standby {member}"),
             Self::Standby(member, false) => write!(f, "online {member}"),
             Self::Leave(member) => write!(f, "leave {member}"),
+            Self::Cable(member, group, true) => write!(f, "plug {member} for group {group}"),
+            Self::Cable(member, group, false) => write!(f, "unplug {member} for group {group}"),
             Self::Pin(asked, Some(group), true) => write!(f, "freeze group {group}, asked of {asked}"),
             Self::Pin(asked, Some(group), false) => write!(f, "let group {group} go, asked of {asked}"),
             Self::Pin(asked, None, true) => write!(f, "maintenance, asked of {asked}"),

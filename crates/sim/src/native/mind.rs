@@ -99,6 +99,7 @@ impl Mind {
                 node::Event::Done { ticket, outcome } => event::Event::Done { ticket, outcome },
                 node::Event::Written { ok } => event::Event::Written { ok },
                 node::Event::AddressGone(resource) => event::Event::AddressGone(resource),
+                node::Event::Service { resource, state } => event::Event::Service { resource, state },
                 node::Event::Order { id, order, user } => {
                     event::Event::Order { id, order: event::Order::Native { order, user } }
                 }

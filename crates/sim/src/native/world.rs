@@ -12,7 +12,7 @@ use locum_core::{
     action::{self, Operation},
     claims::{Ballot, Durable, GroupId, Message},
     config::locum_toml,
-    event::{OrderId, Outcome, Ticket},
+    event::{Carrier, OrderId, Outcome, Ticket},
     group::Phase,
     native::{
         node::{Event, Node, Order},
@@ -332,6 +332,11 @@ impl World {
             Step::Standby(member, true) => self.order(member, Order::Standby),
             Step::Standby(member, false) => self.order(member, Order::Online),
             Step::Leave(member) => self.order(member, Order::Leave),
+            Step::Cable(member, group, carries) => {
+                let resource = ResourceId { group: GroupIndex(group), member: 0 };
+                let state = if carries { Carrier::Up } else { Carrier::Down("eth0 has no carrier".into()) };
+                self.handle(member, Event::Service { resource, state });
+            }
             Step::Pin(asked, Some(group), on) => self.order(asked, Order::Freeze(GroupIndex(group), on)),
             Step::Pin(asked, None, on) => self.order(asked, Order::Maintenance(on)),
         }

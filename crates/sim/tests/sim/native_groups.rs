@@ -296,3 +296,69 @@ fn maintenance_holds_all_nodes_and_who_missed_its_end_is_told() {
         assert_eq!(world.0.holders(0).len(), 1);
     }
 }
+
+// ---- cables ----------------------------------------------------------------
+
+#[test]
+fn a_group_goes_where_its_clients_reach_it_and_stays_where_nobody_is_better() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(&TWO.replace("prefer", "failback = \"1s\"\nprefer"), seed, &[0, 1]);
+        // A plug that is out for a moment moves nothing.
+        world.play(&[Step::Cable(0, 0, false), Step::Wait(700), Step::Cable(0, 0, true)]);
+        world.wait(3);
+        assert!(!world.is_said("would reach nobody"));
+        world.play(&[Step::Cable(0, 0, false)]);
+        world.wait(3);
+        assert!(
+            world.is_said("10.0.1.1 would reach nobody from here: eth0 has no carrier"),
+            "{}",
+            world.0.log()
+        );
+        let taker = world.0.holders(0);
+        assert!(taker == [1] || taker == [2], "{taker:?}");
+        // A failback wants a node that clients reach.
+        world.wait(3);
+        world.runs_on(0, &taker);
+        // Nobody is better than the one that has it.
+        world.play(&[Step::Cable(1, 0, false), Step::Cable(2, 0, false)]);
+        world.wait(4);
+        world.runs_on(0, &taker);
+        // And it is somewhere, should that one die.
+        world.play(&[Step::PowerOff(taker[0])]);
+        world.wait(5);
+        assert_eq!(world.0.holders(0).len(), 1, "{}", world.0.log());
+        world.play(&[Step::Start(taker[0]), Step::Cable(0, 0, true)]);
+        world.wait(6);
+        world.runs_on(0, &[0]);
+        world.runs_on(1, &[1]);
+    }
+}
+
+#[test]
+fn a_family_follows_the_one_of_it_that_clients_do_not_reach() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(FAMILY, seed, &[0, 0]);
+        world.play(&[Step::Cable(0, 1, false), Step::Cable(1, 0, false)]);
+        world.wait(4);
+        family_runs_on(&world, 2);
+    }
+}
+
+#[test]
+fn more_groups_than_a_beat_has_room_for_are_told_all_the_same() {
+    let groups: String = (0..40)
+        .map(|group| format!("[groups.g{group:02}]\nresources = [\"10.0.2.{group}\"]\nprefer = \"a\"\n"))
+        .collect();
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(&groups, seed, &[]);
+        (0..40).for_each(|group| world.play(&[Step::Move(0, group, Some(0))]));
+        world.wait(3);
+        (0..40).for_each(|group| world.runs_on(group, &[0]));
+        for node in [0, 1] {
+            (0..40).for_each(|group| world.play(&[Step::Cable(node, group, false)]));
+        }
+        world.wait(4);
+        // The last one is as well known to be cut on the other node as the first.
+        (0..40).for_each(|group| world.runs_on(group, &[2]));
+    }
+}

@@ -87,6 +87,7 @@ impl Director {
             Some(view) => view.unable.to_vec(),
             None => own.unable(now).collect(),
         };
+        let cut = view.map_or_else(|| self.node.cut(), |view| view.cut.to_vec());
         Member {
             name: self.name(member).into(),
             kind: self.kind(member),
@@ -103,6 +104,7 @@ impl Director {
             differs: view.is_some_and(|view| view.differs),
             differences: view.iter().flat_map(|view| view.differences).map(difference).collect(),
             unable: self.group_names(&unable),
+            cut: self.group_names(&cut),
         }
     }
 

@@ -1,6 +1,8 @@
 //! What a report needs to know of a node.
 
 use super::{Board, GateLease, GroupIndex, Instant, MemberIndex, Node, NodeView, Peer};
+use alloc::vec::Vec;
+
 use crate::{
     claims::{Ballot, Held},
     group::Groups,
@@ -16,6 +18,7 @@ pub(in crate::native) struct PeerView<'a> {
     pub generation: u64,
     pub standby: bool,
     pub unable: &'a [GroupIndex],
+    pub cut: &'a [GroupIndex],
     /// Its file means something else than ours.
     pub differs: bool,
     pub differences: &'a [meaning::Difference],
@@ -36,12 +39,13 @@ impl Node {
         let index = usize::from(member.0);
         let Peer { watch, generation, config, refused, differences, .. } =
             self.peers.get(index).filter(|_| member != self.me)?;
-        let NodeView { standby, unable, .. } = self.views.get(index)?;
+        let NodeView { standby, unable, cut, .. } = self.views.get(index)?;
         Some(PeerView {
             watch,
             generation: *generation,
             standby: *standby,
             unable,
+            cut,
             differs: index < self.plan.nodes.len() && config.is_some_and(|config| config != self.config),
             differences,
             refused: *refused,
@@ -59,6 +63,11 @@ impl Node {
 
     pub(in crate::native) const fn ownership(&self) -> &Ownership {
         &self.ownership
+    }
+
+    /// The groups whose service would reach nobody from here.
+    pub(in crate::native) fn cut(&self) -> Vec<GroupIndex> {
+        self.services.cut()
     }
 
     /// What people and failures have done, as far as it is known here.

@@ -7,7 +7,7 @@ use crate::{
     claims::{self, Copied, Digest, Echo, GroupId, MemberIndex, Message, Refusal, Word as Memory},
     native::{
         board::Entry,
-        word::{Beat, Word},
+        word::{BEAT_LIST_MAX, Beat, Lists, Word},
     },
     time::Duration,
     wire::body as form,
@@ -21,6 +21,9 @@ pub const ANSWER_MAX: usize = 200;
 const STANDBY: &str = "standby";
 const STARTING: &str = "starting";
 const UNABLE: &str = "unable";
+const CUT: &str = "cut";
+/// The lists come in a message of their own.
+const APART: &str = "lists-apart";
 
 /// What a beat tells those who look after the links.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +70,7 @@ pub(super) struct Parcel {
 }
 
 /// Kinds whose list means nothing in pieces.
-pub(super) const WHOLE: [&str; 4] = ["beat", "list", "copy", "meaning"];
+pub(super) const WHOLE: [&str; 5] = ["beat", "list", "copy", "meaning", "lists"];
 
 /// `t`; none of a beat that is not whole.
 const fn kind(word: &Word) -> Option<&'static str> {
@@ -92,6 +95,7 @@ const fn kind(word: &Word) -> Option<&'static str> {
         Word::AskMeaning => "ask-meaning",
         Word::Meaning(_) => "meaning",
         Word::Board(_) => "board",
+        Word::Lists(_) => "lists",
     })
 }
 
@@ -123,6 +127,7 @@ pub(super) fn write(word: &Word, reach: &Reach, sender: Sender<'_>) -> Option<Pa
         Word::Board(entries) => {
             parcel.items = entries.iter().map(|entry| write_entry(entry, Writer::new(sender))).collect();
         }
+        Word::Lists(lists) => write_lists(lists, sender, &mut parcel.items),
         Word::AskMeaning => {}
     }
     Some(parcel)
@@ -174,6 +179,11 @@ pub(super) fn read<'a>(
             }
             Word::Meaning(lines().map(String::from).collect())
         }
+        "lists" => {
+            let mut all = Lists::default();
+            lines().try_for_each(|line| read_lists(line, sender, &mut all).map(drop))?;
+            Word::Lists(all)
+        }
         "board" => {
             let entries = lines().map(|line| read_entry(Reader::new(sender, line)));
             Word::Board(entries.filter_map(Result::transpose).collect::<Result<_, _>>()?)
@@ -216,7 +226,7 @@ pub(super) fn digest(number: u64) -> String {
 // ---- beats -----------------------------------------------------------------
 
 fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parcel) {
-    let Beat { claims, config, board, standby, starting, unable } = beat;
+    let Beat { claims, config, board, standby, lists } = beat;
     let Reach { versions, hears } = reach;
     let mut field = |name, value| parcel.fields.push((name, value));
     field("v", alloc::format!("{:x}-{:x}", versions.lowest, versions.highest));
@@ -228,8 +238,10 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
     if *board != Digest::default() {
         field("board", digest(board.0));
     }
-    if *standby {
-        field("is", STANDBY.into());
+    let flags = [(*standby, STANDBY), (lists.is_none(), APART)];
+    let flags: Vec<&str> = flags.into_iter().filter(|(is, _)| *is).map(|(_, flag)| flag).collect();
+    if !flags.is_empty() {
+        field("is", flags.join(" "));
     }
     for (of, echo) in &claims.echoes {
         let Echo { generation, sequence, granted, disputed } = echo;
@@ -246,12 +258,34 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
     for (of, links) in not_echoed {
         parcel.items.push(Writer::new(sender).member(Some(*of)).hex((*links).into()).end());
     }
-    for (word, groups) in [(STARTING, starting), (UNABLE, unable)] {
-        if !groups.is_empty() {
+    if let Some(lists) = lists {
+        write_lists(lists, sender, &mut parcel.items);
+    }
+}
+
+fn write_lists(lists: &Lists, sender: Sender<'_>, items: &mut Vec<String>) {
+    let Lists { starting, unable, cut } = lists;
+    for (word, groups) in [(STARTING, starting), (UNABLE, unable), (CUT, cut)] {
+        for groups in groups.chunks(BEAT_LIST_MAX) {
             let item = Writer::new(sender).word(word);
-            parcel.items.push(groups.iter().fold(item, |item, group| item.group(*group)).end());
+            items.push(groups.iter().fold(item, |item, group| item.group(*group)).end());
         }
     }
+}
+
+/// Whether the item was one of theirs.
+fn read_lists(line: &str, sender: Sender<'_>, lists: &mut Lists) -> Result<bool, Fault> {
+    let (first, rest) = line.split_once(' ').ok_or(Fault::Form)?;
+    let list = match first {
+        STARTING => &mut lists.starting,
+        UNABLE => &mut lists.unable,
+        CUT => &mut lists.cut,
+        _ => return Ok(false),
+    };
+    for word in rest.split(' ') {
+        list.push(Reader::new(sender, word).group()?);
+    }
+    Ok(true)
 }
 
 fn read_beat<'a>(
@@ -263,6 +297,7 @@ fn read_beat<'a>(
     let version = |word| u32::try_from(hex(word)?).map_err(|_| Fault::Form);
     let versions = Versions { lowest: version(lowest)?, highest: version(highest)? };
     let mut reach = Reach { versions, hears: BTreeMap::new() };
+    let is = |sought| fields.get("is").is_some_and(|flags| flags.split(' ').any(|flag| flag == sought));
     let mut beat = Beat {
         claims: claims::Beat {
             sequence: fields.hex("beat")?,
@@ -274,25 +309,27 @@ fn read_beat<'a>(
         config: digits(fields.must("cfg")?, 16)?,
         board: Digest(fields.get("board").map_or(Ok(0), |board| digits(board, 16))?),
         // Flags that are not known are of a later version.
-        standby: fields.get("is").is_some_and(|flags| flags.split(' ').any(|flag| flag == STANDBY)),
-        starting: Vec::new(),
-        unable: Vec::new(),
+        standby: is(STANDBY),
+        lists: None,
     };
+    let mut lists = Lists::default();
     for line in items {
+        if read_lists(line, sender, &mut lists)? {
+            continue;
+        }
         match read_beat_item(line, sender, &mut beat, &mut reach) {
             // The sender's configuration has a member that ours has not: what it heard of it is not for us.
             Ok(()) | Err(Fault::Member) => {}
             Err(fault) => return Err(fault),
         }
     }
+    beat.lists = Some(lists).filter(|_| !is(APART));
     Ok((beat, reach))
 }
 
 fn read_beat_item(line: &str, sender: Sender<'_>, beat: &mut Beat, reach: &mut Reach) -> Result<(), Fault> {
     let (first, rest) = line.split_once(' ').ok_or(Fault::Form)?;
     match first {
-        STARTING => return read_groups(rest, sender, &mut beat.starting),
-        UNABLE => return read_groups(rest, sender, &mut beat.unable),
         "!" => return read_dispute(rest, sender, &mut beat.claims.echoes),
         // Not an id: a word of a later version.
         _ if first.len() != MEMBER_DIGITS && first.bytes().all(|byte| byte.is_ascii_lowercase()) => {
@@ -316,13 +353,6 @@ fn read_beat_item(line: &str, sender: Sender<'_>, beat: &mut Beat, reach: &mut R
     let (generation, sequence) = (first, hex(sequence)?);
     beat.claims.echoes.push((of, Echo { generation, sequence, granted, disputed: Vec::new() }));
     item.end(())
-}
-
-fn read_groups(words: &str, sender: Sender<'_>, groups: &mut Vec<GroupId>) -> Result<(), Fault> {
-    for word in words.split(' ') {
-        groups.push(Reader::new(sender, word).group()?);
-    }
-    Ok(())
 }
 
 fn read_dispute(words: &str, sender: Sender<'_>, echoes: &mut [(MemberIndex, Echo)]) -> Result<(), Fault> {

@@ -17,7 +17,7 @@ use crate::{
     claims::{Ballot, Claim, Copied, Digest, Earlier, Echo, GroupId, Message, Report, Word as Memory},
     native::{
         board::Entry,
-        word::{BEAT_LIST_MAX, Beat},
+        word::{BEAT_LIST_MAX, Beat, Lists},
     },
     wire::frame::{Field, Framing, Kind, Refusal as FrameRefusal, seal},
 };
@@ -327,7 +327,8 @@ fn kinds_and_words_of_later_versions_are_no_fault() {
         panic!("a beat")
     };
     assert!(beat.standby);
-    assert_eq!((beat.starting, beat.unable), (vec![], vec![GroupId(1), GroupId(2)]));
+    let unable = vec![GroupId(1), GroupId(2)];
+    assert_eq!(beat.lists, Some(Lists { unable, ..Lists::default() }));
     assert_eq!(beat.claims.echoes, [], "an echo of a member that is not known here is not for us");
     assert_eq!(reach.versions.common(Versions { lowest: 2, highest: 9 }), Some(2));
     assert_eq!(reach.versions.common(Versions { lowest: 3, highest: 9 }), None);
@@ -571,18 +572,15 @@ fn any_beat() -> impl Strategy<Value = Beat> {
             echoes: echoes.into_iter().collect(),
         },
     );
-    let groups = || many(any_group(), 0..=BEAT_LIST_MAX);
     let board = any::<u64>().prop_map(Digest);
-    (claims, any::<u64>(), board, any::<bool>(), groups(), groups()).prop_map(
-        |(claims, config, board, standby, starting, unable)| Beat {
-            claims,
-            config,
-            board,
-            standby,
-            starting,
-            unable,
-        },
-    )
+    let lists = option::of(any_lists(BEAT_LIST_MAX));
+    (claims, any::<u64>(), board, any::<bool>(), lists)
+        .prop_map(|(claims, config, board, standby, lists)| Beat { claims, config, board, standby, lists })
+}
+
+fn any_lists(most: usize) -> impl Strategy<Value = Lists> {
+    let groups = || many(any_group(), 0..=most);
+    (groups(), groups(), groups()).prop_map(|(starting, unable, cut)| Lists { starting, unable, cut })
 }
 
 fn any_entry() -> impl Strategy<Value = Entry> {
@@ -635,6 +633,7 @@ fn any_word() -> impl Strategy<Value = Word> {
         1 => Just(Word::AskMeaning),
         1 => many("\\PC{1,80}", 0..80).prop_map(Word::Meaning),
         1 => many(any_entry(), 0..60).prop_map(Word::Board),
+        1 => any_lists(300).prop_map(Word::Lists),
     ]
 }
 
@@ -760,7 +759,7 @@ fn beat(members: u8, sequence: u64, own: u64) -> (Word, Reach) {
         echoes: others().map(|member| (member, echo.clone())).collect(),
     };
     let board = Digest::default();
-    let beat = Beat { claims, config: CONFIG, board, standby: false, starting: vec![], unable: vec![] };
+    let beat = Beat { claims, config: CONFIG, board, standby: false, lists: Some(Lists::default()) };
     (Word::Beat(beat), Reach { hears: others().map(|member| (member, 3)).collect(), ..Reach::default() })
 }
 
