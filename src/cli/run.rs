@@ -328,10 +328,10 @@ fn introduce(journal: &Journal, common: &Common, plan: &Plan, keys: &Keys, misfi
     journal.say(if weak.is_empty() { Level::Info } else { Level::Warning }, first);
     journal.say(Level::Info, summary);
     if let Plan::Native(plan) = plan
-        && !plan.has_third_voter()
+        && plan.may_count_alone()
     {
-        let text = "two voters have no majority when one of them falls silent: nothing is taken over from it, and what the other \
-                    one owns is stopped; a witness on a third machine changes that (`locum witness add`)";
+        let text = "there is no third voter: a node takes over when the other has been silent for a lease, and in a partition \
+                    both run every group; a witness on a third machine changes that (`locum witness add`)";
         journal.say(Level::Warning, text.to_owned());
     }
     for diag in misfits {

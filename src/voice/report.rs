@@ -118,6 +118,7 @@ impl AnyReport {
                 let cluster = &mut report.cluster;
                 (cluster.uptime, cluster.frames) = (0.0, status::Frames::default());
                 cluster.votes.ceiling = 0;
+                cluster.votes.alone = cluster.votes.alone.map(|_| 0.0);
                 if let native::status::OwnVote::Mute { left } = &mut cluster.votes.own {
                     *left = 0.0;
                 }

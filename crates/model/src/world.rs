@@ -108,6 +108,7 @@ impl Rules {
             // Nothing is said again by itself: a frame that is late by so much is a frame that is on its way for so long.
             retry: Self::ticks(100_000),
             claims: me < self.nodes,
+            alone: None,
         }
     }
 

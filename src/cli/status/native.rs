@@ -46,6 +46,9 @@ fn write_page(page: &mut String, report: &NativeReport) -> fmt::Result {
         .map(|voter| format!("{}{}", Safe(&voter.name), if voter.answers { "" } else { " (SILENT)" }))
         .collect();
     writeln!(page, "voters: {}; {} make a majority", voters.join(", "), votes.majority)?;
+    if let Some(alone) = votes.alone {
+        writeln!(page, "this node has counted alone for {}", Span(alone))?;
+    }
     if let Some(own) = own_vote(&votes.own) {
         writeln!(page, "our vote: {own}")?;
     }

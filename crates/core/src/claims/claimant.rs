@@ -325,7 +325,7 @@ impl Claimant {
             return;
         }
         promises.insert(from, report);
-        if promises.len() < voters.majority() {
+        if !voters.has_majority(promises.keys()) {
             return;
         }
         let accepted = promises.values().filter_map(|report| report.accepted.as_ref());
@@ -371,7 +371,8 @@ impl Claimant {
         };
         refused.retain(|(voter, _)| *voter != from);
         refused.push((from, wait));
-        if voters.members.len() - refused.len() < voters.majority() {
+        let left = voters.members.iter().filter(|voter| refused.iter().all(|(no, _)| no != *voter));
+        if !voters.has_majority(left) {
             let wait = refused.iter().map(|(_, wait)| *wait).min().unwrap_or_default();
             self.fail(now, group, wait);
             self.reindex(group);
@@ -412,7 +413,7 @@ impl Claimant {
             {
                 write.accepted.push(from);
             }
-            write.accepted.len() >= voters.majority()
+            voters.has_majority(&write.accepted)
         };
         if let Some(Attempt { stage: Stage::Propose(write), until }) = &mut seat.attempt
             && counts(write)
@@ -504,7 +505,7 @@ impl Claimant {
         self.list().map(|(group, claim)| (group, claim.clone())).collect()
     }
 
-    /// A voter's echo of a beat of ours.
+    /// A voter's echo of a beat of ours. What it disputes is claimed again whether its votes count now or not.
     pub fn echoed(
         &mut self,
         now: Instant,
@@ -513,9 +514,6 @@ impl Claimant {
         from: MemberIndex,
         echo: &Echo,
     ) {
-        if !voters.contains(from) {
-            return;
-        }
         if echo.granted {
             let newest = self.echoed.entry(from).or_default();
             *newest = echo.sequence.max(*newest);
@@ -535,10 +533,11 @@ impl Claimant {
     }
 
     /// The newest beat that a majority granted extends what was in its list, from the moment it was sent.
-    fn extend(&mut self, voters: &Voters) {
-        // Only voters are in it.
-        let granted_so_far = |beat: &&u64| self.echoed.values().filter(|n| n >= beat).count();
-        let newest = self.echoed.values().filter(|beat| granted_so_far(beat) >= voters.majority()).max();
+    pub(super) fn extend(&mut self, voters: &Voters) {
+        let echoed =
+            || self.echoed.iter().filter(|(voter, _)| voters.contains(**voter)).map(|(_, beat)| beat);
+        let granted_so_far = |beat: &&u64| echoed().filter(|n| n >= beat).count();
+        let newest = echoed().filter(|beat| granted_so_far(beat) >= voters.majority()).max();
         let later = breakage::is(Breakage::EchoExtendsLaterClaims);
         let Some(&granted) = newest.filter(|n| **n > self.granted || later) else { return };
         let Some(sent) = self.beats.iter().find(|beat| beat.sequence == granted) else { return };
@@ -636,6 +635,17 @@ impl Claimant {
         let held = self.seats.get(&group).and_then(|seat| seat.held.as_ref());
         if held.is_some_and(|held| held.until <= now) {
             self.lose(group);
+        }
+    }
+
+    /// Somebody else has this confirmed claim of the group. Under a higher ballot than ours it is what counts: our clock
+    /// stood still, or each of us counted alone.
+    pub(super) fn learn(&mut self, group: GroupId, claim: &Claim) {
+        let held = self.seats.get(&group).and_then(|seat| seat.held.as_ref());
+        let is_overtaken = held.is_some_and(|held| held.claim.ballot < claim.ballot);
+        if is_overtaken && claim.is_confirmed() && claim.owner() != self.me {
+            self.lose(group);
+            self.reindex(group);
         }
     }
 

@@ -11,6 +11,7 @@ use alloc::{
 use super::{
     Ballot, ByGroup, Claim, Claimant, Digest, Durable, GroupId, Lease, Ledger, MemberIndex, News, Proof,
     Report, Standing, Verdict, Voter, Voters,
+    alone::{self, Alone, Patience},
     claimant::Call,
     message::{Beat, Copied, Echo, Envelope, Message, Refusal, To, Word},
 };
@@ -37,6 +38,9 @@ pub struct Settings {
     pub retry: Duration,
     /// Whether it may claim: a witness may not.
     pub claims: bool,
+    /// When it may count alone, if there is but one other voter. Nothing is protected then from an owner that lives and is
+    /// not heard, so only for groups with guard `none`.
+    pub alone: Option<Patience>,
 }
 
 /// What the layer above must know.
@@ -79,6 +83,10 @@ enum Memory {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     settings: Settings,
+    /// Whose votes count now: those of all voters, or our own while we count alone.
+    counted: Voters,
+    /// Only of a node that is one of two voters and may count alone.
+    alone: Option<Alone>,
     ledger: Ledger,
     voter: Option<Voter>,
     claimant: Option<Claimant>,
@@ -104,7 +112,12 @@ impl Member {
         let claimant = settings.claims.then(|| {
             Claimant::new(settings.me, settings.generation, settings.lease, settings.retry, &ledger)
         });
+        let alone = settings.alone.filter(|_| settings.claims).and_then(|patience| {
+            Alone::new(now, patience, settings.lease.length, &settings.voters, settings.me)
+        });
         Self {
+            counted: settings.voters.clone(),
+            alone,
             settings,
             ledger,
             voter,
@@ -139,7 +152,8 @@ impl Member {
     /// When [`Self::tick`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.claimant.as_ref().and_then(Claimant::deadline)
+        let claims = self.claimant.as_ref().and_then(Claimant::deadline);
+        claims.into_iter().chain(self.alone.as_ref().and_then(Alone::deadline)).min()
     }
 
     /// What it is born with.
@@ -187,10 +201,15 @@ impl Member {
     /// business to claim.
     #[must_use]
     pub fn is_heard(&self, now: Instant) -> bool {
-        let voters = &self.settings.voters;
         let Some(oldest) = self.oldest_that_counts(now) else { return false };
-        let heard = voters.members.iter().filter(|voter| self.has_echoed(oldest, **voter)).count();
-        heard >= voters.majority()
+        let voters = &self.counted;
+        voters.has_majority(voters.members.iter().filter(|voter| self.has_echoed(oldest, **voter)))
+    }
+
+    /// Since when this member's own vote is a majority, because the only other voter is silent or does not vote.
+    #[must_use]
+    pub fn counts_alone(&self) -> Option<Instant> {
+        self.alone.as_ref().and_then(Alone::since)
     }
 
     /// Whether [`Self::claim`] would do anything: a majority hears us, and we know what our earlier lives proposed.
@@ -279,8 +298,23 @@ impl Member {
         beat
     }
 
+    /// Another member lives, although nothing that it says counts.
+    pub fn lives(&mut self, now: Instant, member: MemberIndex, generation: u64) {
+        if let Some(alone) = self.alone.as_mut().filter(|alone| alone.other() == member) {
+            alone.hear(now, generation, false);
+        }
+    }
+
+    /// For so long we ourselves did not run: silence of others in that time was ours.
+    pub fn forgive(&mut self, now: Instant, pause: Duration) {
+        if let Some(alone) = &mut self.alone {
+            alone.forgive(now, pause);
+        }
+    }
+
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) {
+        self.count_alone(now);
         if let Some(claimant) = &mut self.claimant {
             claimant.tick(now, &mut self.ledger);
         }
@@ -316,6 +350,9 @@ impl Member {
 
     /// A message came from another member in this life of it, with this number of its voter set.
     pub fn heard(&mut self, now: Instant, from: MemberIndex, generation: u64, set: u32, message: Message) {
+        if let Some(alone) = self.alone.as_mut().filter(|alone| alone.other() == from) {
+            alone.hear(now, generation, true);
+        }
         self.tick(now);
         let peer = self.peers.entry(from).or_default();
         if generation < peer.generation {
@@ -337,21 +374,21 @@ impl Member {
             Message::Promise(list) if counts => {
                 if let Some(claimant) = &mut self.claimant {
                     for (group, ballot, report) in list {
-                        claimant.promised(now, &self.settings.voters, from, group, ballot, report);
+                        claimant.promised(now, &self.counted, from, group, ballot, report);
                     }
                 }
             }
             Message::Refuse(list) if counts => {
                 if let Some(claimant) = &mut self.claimant {
                     for refusal in list {
-                        claimant.refused(now, &self.settings.voters, from, &refusal);
+                        claimant.refused(now, &self.counted, from, &refusal);
                     }
                 }
             }
             Message::Accept(list) if counts => {
                 if let Some(claimant) = &mut self.claimant {
                     for (group, ballot, version) in list {
-                        claimant.accepted(now, &self.settings.voters, from, group, ballot, version);
+                        claimant.accepted(now, &self.counted, from, group, ballot, version);
                     }
                 }
             }
@@ -395,7 +432,8 @@ impl Member {
         }
         peer.sequence = beat.sequence;
         peer.word = Some(beat.word);
-        let mut ask = beat.digest != peer.list_digest;
+        let knows_list = beat.digest == peer.list_digest;
+        let mut ask = !knows_list;
         if let Some(voter) = self.voter.as_mut().filter(|_| counts) {
             ask |= voter.beat(now, &mut self.ledger, from, generation, &beat);
         }
@@ -403,7 +441,11 @@ impl Member {
             self.say(To::One(from), Message::AskList);
         }
         let me = self.settings.me;
-        for (_, echo) in beat.echoes.into_iter().filter(|(of, _)| *of == me) {
+        for (_, mut echo) in beat.echoes.into_iter().filter(|(of, _)| *of == me) {
+            // Before a promise to its own ballot is claimed above: it may have the group, if both of us counted alone.
+            if self.alone.is_some() && !knows_list {
+                echo.disputed.retain(|(_, promised)| promised.node != from);
+            }
             self.heard_echo(now, from, counts, &echo);
         }
     }
@@ -415,8 +457,15 @@ impl Member {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.echoed = peer.echoed.max(echo.sequence);
         }
+        if let Some(alone) = self.alone.as_mut().filter(|alone| alone.other() == from)
+            && let Some((_, sent)) = self.sent.iter().find(|(sequence, _)| *sequence == echo.sequence)
+        {
+            alone.echoes(echo.sequence, *sent, echo.granted);
+            self.count_alone(now);
+        }
+        let counts = counts && self.settings.voters.contains(from);
         if let Some(claimant) = self.claimant.as_mut().filter(|_| counts) {
-            claimant.echoed(now, &mut self.ledger, &self.settings.voters, from, echo);
+            claimant.echoed(now, &mut self.ledger, &self.counted, from, echo);
         }
     }
 
@@ -428,7 +477,7 @@ impl Member {
             voter.list(now, &mut self.ledger, me, generation, &list);
         }
         if let (Some(echo), Some(claimant)) = (voter.echo(me), &mut self.claimant) {
-            claimant.echoed(now, &mut self.ledger, &self.settings.voters, me, &echo);
+            claimant.echoed(now, &mut self.ledger, &self.counted, me, &echo);
         }
     }
 
@@ -477,6 +526,8 @@ impl Member {
             }
         }
         self.reply_lists(now, from, Message::Accept(accepts), Message::Refuse(refusals));
+        let theirs = list.iter().filter(|(_, claim)| claim.owner() == from);
+        theirs.for_each(|(group, claim)| self.learn(*group, claim));
     }
 
     fn heard_release(
@@ -520,6 +571,8 @@ impl Member {
         if let Some(voter) = &mut self.voter {
             voter.list(now, &mut self.ledger, from, generation, &list);
         }
+        let theirs = list.iter().filter(|(_, claim)| claim.owner() == from);
+        theirs.for_each(|(group, claim)| self.learn(*group, claim));
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.list_digest = Digest::of(list.iter().map(|(group, claim)| (*group, claim.ballot)));
             peer.list = list.into_iter().collect();
@@ -538,6 +591,31 @@ impl Member {
             .collect();
         if !clear.is_empty() {
             self.say(To::One(from), Message::Clear(clear));
+        }
+    }
+
+    // ---- counting alone --------------------------------------------------
+
+    /// Begins to count alone, or ends it.
+    fn count_alone(&mut self, now: Instant) {
+        let votes = self.standing(now) == Some(Standing::Voting);
+        let Some(alone) = &mut self.alone else { return };
+        let Settings { me, ref voters, .. } = self.settings;
+        let counts = alone.judge(now, votes, self.sequence);
+        if counts == (self.counted.members.len() == 1) {
+            return;
+        }
+        self.counted = if counts { alone::only(me, voters) } else { voters.clone() };
+        if let Some(claimant) = &mut self.claimant {
+            // What we have granted ourselves is enough now, before any lease ends.
+            claimant.extend(&self.counted);
+        }
+    }
+
+    /// Another node has this claim.
+    fn learn(&mut self, group: GroupId, claim: &Claim) {
+        if let Some(claimant) = &mut self.claimant {
+            claimant.learn(group, claim);
         }
     }
 
@@ -604,7 +682,10 @@ impl Member {
         let founded = (all_blank && others.iter().all(|peer| is(peer, Word::AllBlank)))
             || (self.memory == Memory::Founding && others.iter().any(|peer| is(peer, Word::Good)));
         let copies: Vec<&Copied> = others.iter().filter_map(|peer| peer.copied.as_ref()).collect();
-        let copied = copies.len() >= self.settings.voters.majority();
+        // The one other of two knows all that both have decided.
+        let voters = &self.settings.voters;
+        let there_are = voters.members.iter().filter(|voter| **voter != me).count();
+        let copied = copies.len() >= voters.majority().min(there_are);
         if !copied && !founded {
             if all_blank {
                 self.memory = Memory::Founding;
@@ -623,6 +704,9 @@ impl Member {
                 durable.ceiling = durable.ceiling.max(promised.round);
                 merge(durable.claims.entry(*group).or_default(), report);
             }
+        }
+        if self.alone.is_some() && copied {
+            durable.ceiling = durable.ceiling.saturating_add(alone::UNHEARD_ROUNDS);
         }
         self.memory = Memory::Adopting(durable.ceiling);
         self.ledger.adopt(durable);

@@ -27,6 +27,7 @@ use crate::{
     time::{Duration, Instant},
 };
 
+mod alone;
 mod claimant;
 mod ledger;
 mod member;
@@ -34,6 +35,7 @@ mod message;
 mod union;
 mod voter;
 
+pub use alone::Patience;
 pub use claimant::{Claimant, Held, News};
 pub use ledger::{CEILING_STEP, Durable, Ledger};
 pub use member::{Member, Notice, Settings};
@@ -219,6 +221,11 @@ impl Voters {
     #[must_use]
     pub const fn majority(&self) -> usize {
         self.members.len() / 2 + 1
+    }
+
+    /// Whether so many of them are among these, each named once.
+    fn has_majority<'a>(&self, of: impl IntoIterator<Item = &'a MemberIndex>) -> bool {
+        of.into_iter().filter(|member| self.contains(**member)).count() >= self.majority()
     }
 
     /// Whether this one votes.

@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     action::{self, Answer, GateLease},
-    claims::{Digest, Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Settings, To, Voters},
+    claims::{
+        Digest, Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Patience, Settings, To,
+        Voters,
+    },
     event::{Carrier, OrderId, Outcome, Ticket},
     group::{Groups, News, Phase},
     liveness::{Sign, Watch},
@@ -194,6 +197,8 @@ pub struct Node {
     stirred: bool,
     /// A majority of the voters hears us, and this member remembers what it must.
     may_claim: bool,
+    /// The log was told that we count alone.
+    told_alone: bool,
     /// Orders that another node's person gave, by the id that we gave them.
     asked: BTreeMap<OrderId, (MemberIndex, u64)>,
     /// The id that the last of those got.
@@ -219,6 +224,7 @@ impl Node {
             lease: Lease { length: timing.lease, margin: timing.margin },
             retry: timing.retry,
             claims: matches!(plan.me, plan::Member::Node(_)),
+            alone: plan.may_count_alone().then_some(Patience { vote: timing.alone, word: timing.unheard }),
         };
         let peer = || Peer {
             watch: Watch::new(now, timing.silent),
@@ -252,6 +258,7 @@ impl Node {
             next_beat: now,
             stirred: true,
             may_claim: false,
+            told_alone: false,
             asked: BTreeMap::new(),
             last_asked: u64::MAX,
             passed: BTreeMap::new(),
@@ -365,6 +372,7 @@ impl Node {
         );
         self.note(Level::Warning, None, text);
         self.peers.iter_mut().for_each(|peer| peer.watch.forgive(now, late));
+        self.member.forgive(now, late);
     }
 
     fn tick(&mut self) {
@@ -377,6 +385,7 @@ impl Node {
         self.stirred |= self.ownership.wait_for_board(waits);
         let may_claim = self.member.may_claim(now);
         self.stirred |= core::mem::replace(&mut self.may_claim, may_claim) != may_claim;
+        self.tell_alone();
         let overdue: Vec<OrderId> =
             self.passed.extract_if(.., |_, until| *until <= now).map(|(id, _)| id).collect();
         for id in overdue {
@@ -444,6 +453,29 @@ impl Node {
             *index != usize::from(self.me.0) && view.up && peer.generation > 0
         });
         self.node().is_some() && others.any(|(_, (peer, _))| peer.board != Some(digest))
+    }
+
+    /// Not at once: one lost beat is soon made good.
+    fn tell_alone(&mut self) {
+        let since = self.member.counts_alone();
+        let tell = since.is_some_and(|since| self.now.since(since) >= self.plan.timing.lease);
+        if core::mem::replace(&mut self.told_alone, tell) == tell {
+            return;
+        }
+        let voters = &self.member.settings().voters.members;
+        let other = voters.iter().find(|voter| **voter != self.me).copied().unwrap_or(self.me);
+        let name = self.name(usize::from(other.0));
+        let (level, text) = match (tell, self.hears(other)) {
+            (false, _) => (Level::Info, format!("{name} votes again: this node counts alone no longer")),
+            (true, true) => (Level::Warning, format!("{name} does not vote: this node counts alone")),
+            (true, false) => {
+                let text = format!(
+                    "{name} is silent: this node counts alone; if {name} lives, both run every group"
+                );
+                (Level::Warning, text)
+            }
+        };
+        self.note(level, None, text);
     }
 
     fn beat(&mut self) {
@@ -579,7 +611,9 @@ impl Node {
             // What it has and we have not it tells us when it has heard our next beat.
             self.say_board(To::One(from), self.board.entries(self.now));
         }
-        if !refused {
+        if refused {
+            self.member.lives(self.now, from, generation);
+        } else {
             self.member.heard(self.now, from, generation, set, Message::Beat(beat.claims));
         }
     }

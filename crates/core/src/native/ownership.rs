@@ -389,8 +389,14 @@ impl Ownership {
             Notice::Own(News::Lost(id)) => {
                 let Some(group) = index(id) else { return };
                 self.desks[group.0].lapsed = true;
-                let text = "was lost: the lease ended before a majority renewed it; stopping it";
-                self.note(Level::Critical, Some(group), text.into());
+                let text = match view.owner(group) {
+                    Some(Owner::Lives(node)) => {
+                        let name = &view.plan.nodes[node.0].name;
+                        format!("is lost: {name} owns it under a higher epoch; stopping it")
+                    }
+                    _ => "was lost: the lease ended before a majority renewed it; stopping it".into(),
+                };
+                self.note(Level::Critical, Some(group), text);
                 if view.at_rest(group) {
                     self.came_to_rest(view, group);
                 } else {

@@ -139,10 +139,17 @@ impl Plan {
         self.voters.len() / 2 + 1
     }
 
-    /// Whether claims can be decided at all: two voters cannot outvote each other.
+    /// Whether one voter may fall silent without that the others' majority ends: two cannot outvote each other.
     #[must_use]
     pub fn has_third_voter(&self) -> bool {
         self.voters.len() > 2
+    }
+
+    /// Whether a node may count its own vote alone when it is the only one left: of two voters, where no group is promised
+    /// to be answered by one node only.
+    #[must_use]
+    pub fn may_count_alone(&self) -> bool {
+        self.voters.len() == 2 && self.groups.iter().all(|group| group.guard == Guard::None)
     }
 }
 

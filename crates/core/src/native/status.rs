@@ -247,6 +247,8 @@ pub struct Votes {
     pub heard: bool,
     /// What our own vote is worth.
     pub own: OwnVote,
+    /// Of two voters: for so many seconds our own vote has been a majority, because the other does not vote.
+    pub alone: Option<f64>,
     /// Above every round that we promised or proposed, as it stands on disk.
     pub ceiling: u64,
 }

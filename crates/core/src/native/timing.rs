@@ -29,6 +29,10 @@ pub struct Timing {
     pub silent: Duration,
     /// For how long a voter that started grants nothing.
     pub mute: Duration,
+    /// Without a vote of the other one of two for so long, a node counts alone.
+    pub alone: Duration,
+    /// Who was heard within so long and has not heard us lives.
+    pub unheard: Duration,
     /// How much later each further candidate claims.
     pub rank_step: Duration,
     /// After which an unanswered prepare or propose is sent again.
@@ -79,6 +83,8 @@ impl Timing {
             late: beat * 2,
             silent: lease,
             mute: lease + margin,
+            alone: lease * 9 / 10,
+            unheard: beat * 3 / 2,
             rank_step,
             retry: (lease / 10).max(Duration::from_millis(20)),
             collision: rank_step * 4,
@@ -107,7 +113,7 @@ impl Timing {
 
     /// All times with their formulas, in the order in which a takeover meets them. `candidates` is for the last one.
     #[must_use]
-    pub fn rows(&self, candidates: usize) -> [Row; 14] {
+    pub fn rows(&self, candidates: usize) -> [Row; 16] {
         let row = |name, value, formula, purpose| Row { name, value, formula, purpose };
         [
             row(
@@ -136,6 +142,19 @@ impl Timing {
                 self.mute,
                 "lease + margin",
                 "for so long a voter that started grants nothing: what it may have granted before has ended by then",
+            ),
+            row(
+                "alone",
+                self.alone,
+                "lease × 9/10",
+                "two voters, guard none: without a vote of the other for so long, from the sending of the last beat it \
+                 granted, a node counts alone; before its own leases end",
+            ),
+            row(
+                "unheard",
+                self.unheard,
+                "3/2 × beat",
+                "but not while it hears the other, within so long, and is not heard by it",
             ),
             row(
                 "rank step",
@@ -211,6 +230,8 @@ mod tests {
             assert!(timing.hold + timing.margin <= timing.lease, "{timing:?}");
             // A beat, one that is lost, and the wait for the echo in the beat after: renewed before the hold ends.
             assert!(timing.beat * 3 < timing.hold, "{timing:?}");
+            // Who has lost the other counts alone before its leases end: had it been heard, a beat would have come.
+            assert!(timing.alone < timing.hold && timing.unheard + timing.beat <= timing.alone, "{timing:?}");
             assert!(timing.late < timing.silent && timing.mute > timing.lease, "{timing:?}");
             assert!(timing.collision <= timing.collision_max, "{timing:?}");
         }
@@ -238,6 +259,8 @@ mod tests {
                 ("late", 600),
                 ("silent", 1000),
                 ("mute", 1011),
+                ("alone", 900),
+                ("unheard", 450),
                 ("rank step", 50),
                 ("retry", 100),
                 ("collision", 200),

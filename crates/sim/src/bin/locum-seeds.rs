@@ -1,6 +1,6 @@
 //! `cargo seeds FROM TO [STATE] [--jobs N]`: plays native stories by chance, and says how many simulated cluster-minutes
 //! that was. With a file for the state it can be stopped at any moment and goes on where it was. A seed that fails is
-//! made shorter and printed.
+//! made shorter and printed. Seeds from 4294967296 on are of two nodes without a witness.
 //!
 //! `cargo seeds --scale`: what clusters of many nodes and groups say, and what that costs.
 //!
@@ -191,10 +191,11 @@ fn told(progress: &Progress) -> String {
     let (minutes, seconds) = (minutes(progress), busy.as_secs_f64());
     let mut text = format!(
         "{} seeds, {minutes:.0} simulated cluster-minutes in {seconds:.1} s of one core: {:.0} a second; \
-         takeovers in {:.0} %; digest {:016x}\n",
+         takeovers in {:.0} %, two owners that each counted alone in {:.0} %; digest {:016x}\n",
         counts.tales,
         minutes / seconds.max(0.001),
         percent(counts.with_takeover),
+        percent(counts.with_two_owners),
         counts.digest
     );
     for (kind, count) in KINDS.iter().zip(counts.kinds) {

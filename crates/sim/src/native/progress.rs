@@ -137,10 +137,15 @@ impl Progress {
             (words.next() == Some(name)).then(|| words.map(|word| word.parse().ok()).collect())?
         };
         let [first, next] = numbers("seeds")?[..] else { return None };
-        let [tales, millis, with_takeover, digest] = numbers("tales")?[..] else { return None };
+        // Older files do not count tales with two owners.
+        let (tales, millis, with_takeover, digest, with_two_owners) = match numbers("tales")?[..] {
+            [tales, millis, takeovers, digest] => (tales, millis, takeovers, digest, 0),
+            [tales, millis, takeovers, digest, both] => (tales, millis, takeovers, digest, both),
+            _ => return None,
+        };
         let kinds: [u64; KINDS.len()] = numbers("kinds")?.try_into().ok()?;
         let [busy] = numbers("busy")?[..] else { return None };
-        let counts = Counts { tales, millis, with_takeover, kinds, digest };
+        let counts = Counts { tales, millis, with_takeover, with_two_owners, kinds, digest };
         let failed = numbers("failed")?;
         (first <= next).then(|| Self { first, next, counts, busy: Duration::from_millis(busy), failed })
     }
@@ -148,10 +153,14 @@ impl Progress {
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { tales, millis, with_takeover, kinds, digest } = self.counts;
+        let Counts { tales, millis, with_takeover, with_two_owners, kinds, digest } = self.counts;
         let words = |numbers: &[u64]| numbers.iter().map(|number| format!(" {number}")).collect::<String>();
         writeln!(f, "{HEAD}\nseeds {} {}", self.first, self.next)?;
-        writeln!(f, "tales {tales} {millis} {with_takeover} {digest}\nkinds{}", words(&kinds))?;
+        writeln!(
+            f,
+            "tales {tales} {millis} {with_takeover} {digest} {with_two_owners}\nkinds{}",
+            words(&kinds)
+        )?;
         writeln!(f, "busy {}\nfailed{}", self.busy.as_millis(), words(&self.failed))
     }
 }

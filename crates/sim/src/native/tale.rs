@@ -11,6 +11,9 @@ use super::{
 };
 use crate::{rng::Rng, shorten::shortened};
 
+/// The seeds from here on are of clusters of two nodes without a witness.
+pub const PAIRS: u64 = 1 << 32;
+
 /// A cluster and what happens to it.
 #[derive(Clone, Debug)]
 pub struct Tale {
@@ -32,6 +35,8 @@ pub struct Counts {
     pub millis: u64,
     /// Tales in which a group came to another owner.
     pub with_takeover: u64,
+    /// Tales in which two machines owned a group, each of which counted alone.
+    pub with_two_owners: u64,
     /// Tales with each kind of fault, see [`KINDS`].
     pub kinds: [u64; KINDS.len()],
     /// The same for the same tales, in whatever order they were played: of all that happened in them.
@@ -45,6 +50,7 @@ impl Counts {
         self.millis += other.millis;
         self.with_takeover += other.with_takeover;
         self.digest = self.digest.wrapping_add(other.digest);
+        self.with_two_owners += other.with_two_owners;
         self.kinds.iter_mut().zip(other.kinds).for_each(|(sum, more)| *sum += more);
     }
 }
@@ -66,6 +72,7 @@ impl Tale {
         let mut rng = Rng::new(seed);
         let (nodes, witness) =
             *rng.pick(&[(2, true), (2, true), (3, false), (3, false), (4, true), (5, false)]);
+        let (nodes, witness) = if seed < PAIRS { (nodes, witness) } else { (2, false) };
         let pace = *rng.pick(&[300, 1000, 1000, 1000]);
         let groups = 1 + usize::from(is_family) + usize::try_from(rng.below(4)).unwrap_or(0);
         let toml = cluster(&mut rng, nodes, witness, pace, groups, is_family);
@@ -79,6 +86,11 @@ impl Tale {
             match &plot {
                 Some(plot) if rng.chance(30) => steps.extend(plot.steps(&mut rng)),
                 _ => steps.extend(scars.step(&mut rng)),
+            }
+            if seed >= PAIRS && rng.chance(15) {
+                // Long enough for both to own.
+                steps.extend([Step::Split(1), Step::Wait(pace * 2 + rng.below(pace * 4))]);
+                steps.extend(rng.chance(70).then_some(Step::Heal));
             }
             if rng.chance(80) {
                 let longest = if rng.chance(50) { pace / 2 } else { pace * 6 };
@@ -158,6 +170,7 @@ impl Tale {
         }
         counts.with_takeover = u64::from(world.takeovers > 0);
         counts.digest = world.digest;
+        counts.with_two_owners = u64::from(world.both_own > 0);
         Ok(counts)
     }
 
@@ -273,7 +286,8 @@ fn cluster(rng: &mut Rng, nodes: usize, witness: bool, pace: u64, groups: usize,
     for group in 0..groups {
         let _ =
             write!(text, "[groups.g{group}]\nresources = [\"10.0.0.{}\", \"daemon{group}\"]\n", 100 + group);
-        text.push_str("guard = \"lease\"\n");
+        let guard = if nodes + usize::from(witness) > 2 { "lease" } else { "none" };
+        let _ = writeln!(text, "guard = \"{guard}\"");
         text.push_str("start-limit = \"5s\"\nstop-limit = \"5s\"\nterminate-limit = \"2s\"\n");
         if rng.chance(40) {
             let _ = writeln!(text, "prefer = \"{}\"", rng.pick(&names[..nodes]));

@@ -115,6 +115,8 @@ struct Machine {
     writing: Option<Durable>,
     /// By group: the gate's deadline, by this machine's clock.
     gates: Vec<Option<Instant>>,
+    /// It counted alone, and has leases of that until this true time at most.
+    alone_until: u64,
     /// The machine stood still: its gates may answer for the rest of their leases, until this true time at most.
     excused_until: u64,
     /// What runs, whoever started it.
@@ -157,12 +159,16 @@ pub struct World {
     eye: Option<Eye>,
     /// Frames are sometimes doubled and late.
     is_unruly: bool,
-    /// By group: the highest epoch under which a gate was opened, and by whom.
-    epochs: Vec<Option<(Ballot, usize)>>,
+    /// By group: the highest epoch under which a gate was opened, by whom, and whether that one counted alone.
+    epochs: Vec<Option<(Ballot, usize, bool)>>,
     /// By group and member: the highest ballot that was ever prepared, and in which life.
     ballots: BTreeMap<(GroupId, usize), (Ballot, u64)>,
+    /// Since when all machines run and hear each other, if they do.
+    calm_since: Option<u64>,
     /// How often another machine came to own a group.
     pub takeovers: u64,
+    /// How often a gate was opened or renewed while another one was open, because both machines counted alone.
+    pub both_own: u64,
     orders: u64,
     log: VecDeque<String>,
     logs: bool,
@@ -211,6 +217,7 @@ impl World {
             disk_works: true,
             writing: None,
             gates: vec![None; groups],
+            alone_until: 0,
             excused_until: 0,
             running: BTreeSet::new(),
             agents: BTreeMap::new(),
@@ -233,7 +240,9 @@ impl World {
             is_unruly,
             epochs: vec![None; groups],
             ballots: BTreeMap::new(),
+            calm_since: None,
             takeovers: 0,
+            both_own: 0,
             orders: 0,
             log: VecDeque::new(),
             logs,
@@ -340,6 +349,7 @@ impl World {
             Step::Pin(asked, Some(group), on) => self.order(asked, Order::Freeze(GroupIndex(group), on)),
             Step::Pin(asked, None, on) => self.order(asked, Order::Maintenance(on)),
         }
+        self.look_at_calm();
         self.fault.take().map_or(Ok(()), Err)
     }
 
@@ -456,6 +466,7 @@ impl World {
         };
         machine.node = Some(Mind::new(self.eye.is_some(), birth, machine.clock.at(self.now)));
         self.perform(member);
+        self.look_at_calm();
     }
 
     fn power_off(&mut self, member: usize) {
@@ -614,6 +625,7 @@ impl World {
     // ---- what daemons want -----------------------------------------------
 
     fn perform(&mut self, member: usize) {
+        self.look_at_alone(member);
         while let Some(does) = self.next_of(member) {
             match does {
                 Does::Say(said, targets) => self.send(member, said, &targets),
@@ -756,7 +768,12 @@ impl World {
         for (index, other) in self.machines.iter().enumerate() {
             let open = other.gates[group.0].is_some_and(|until| other.clock.at(now) < until);
             let stood_still = other.is_paused || now < other.excused_until || now < machine.excused_until;
-            if index != member && open && other.has_power && !stood_still {
+            if index == member || !open || !other.has_power || stood_still {
+                continue;
+            }
+            if now < machine.alone_until && now < other.alone_until && !self.must_agree() {
+                self.both_own += 1;
+            } else {
                 let text = format!(
                     "two open gates of group {}: {} opens it while that of {} is open",
                     group.0, machine.name, other.name
@@ -780,19 +797,22 @@ impl World {
             let text = format!("{} opens the gate of group {} without a claim", machine.name, group.0);
             return self.fail(text);
         };
+        let is_alone = now < machine.alone_until;
         match self.epochs[group.0] {
             // What stood still may go on for a while under what has been overtaken.
-            Some((old, _)) if epoch < old && now < machine.excused_until => {}
-            Some((old, _)) if epoch < old => {
+            Some((old, ..)) if epoch < old && now < machine.excused_until => {}
+            // Nobody may know of it any more.
+            Some((old, _, true)) if epoch < old => {}
+            Some((old, ..)) if epoch < old => {
                 let text = format!("the epoch of group {} falls from {old:?} to {epoch:?}", group.0);
                 self.fail(text);
             }
-            Some((old, _)) if epoch == old => {}
-            Some((_, owner)) => {
+            Some((old, ..)) if epoch == old => {}
+            Some((_, owner, _)) => {
                 self.takeovers += u64::from(owner != member);
-                self.epochs[group.0] = Some((epoch, member));
+                self.epochs[group.0] = Some((epoch, member, is_alone));
             }
-            None => self.epochs[group.0] = Some((epoch, member)),
+            None => self.epochs[group.0] = Some((epoch, member, is_alone)),
         }
     }
 
@@ -803,7 +823,8 @@ impl World {
             Relation::Together(groups) if groups.contains(&group) => Some(groups),
             _ => None,
         });
-        let is_excused = |other: &Machine| other.is_paused || self.now < other.excused_until;
+        let is_excused =
+            |other: &Machine| other.is_paused || self.now < other.excused_until.max(other.alone_until);
         let others = families.flatten().flat_map(|sibling| {
             let open = self.open_gates(sibling.0).into_iter();
             open.filter(|other| *other != member).map(move |other| (other, sibling.0))
@@ -812,6 +833,35 @@ impl World {
             .map(|(other, sibling)| (&self.machines[other], sibling))
             .find(|(other, _)| !is_excused(other) && !is_excused(machine))
             .map(|(other, sibling)| (other.name.as_str(), sibling))
+    }
+
+    /// Of two voters one may count alone; of more nobody ever does.
+    fn look_at_alone(&mut self, member: usize) {
+        let now = self.now;
+        let machine = &mut self.machines[member];
+        let Some(node) = machine.node.as_ref().filter(|node| node.member().counts_alone().is_some()) else {
+            return;
+        };
+        let voters = node.member().settings().voters.members.len();
+        machine.alone_until = machine.clock.when(machine.clock.at(now) + self.lease);
+        if voters != 2 {
+            let text = format!("{} counts alone among {voters} voters", machine.name);
+            self.fail(text);
+        }
+    }
+
+    /// Whether everybody runs and hears everybody is seen when something has been done to the world.
+    fn look_at_calm(&mut self) {
+        let runs = |machine: &Machine| machine.node.is_some() && !machine.is_frozen && !machine.is_paused;
+        let is_calm =
+            self.machines.iter().all(runs) && self.cuts.is_empty() && self.loss == 0 && !self.is_unruly;
+        self.calm_since = self.calm_since.or(Some(self.now)).filter(|_| is_calm);
+    }
+
+    /// Whether all have heard each other for so long that one owner must be left of two.
+    fn must_agree(&self) -> bool {
+        let bound = u64::try_from(self.lease.as_nanos()).unwrap_or(u64::MAX);
+        self.calm_since.is_some_and(|since| self.now - since > bound)
     }
 
     /// A ballot belongs to one life of one node, and grows.

@@ -1,7 +1,9 @@
 //! Native stories by chance: two gates of one group are never open at once, epochs only grow, ballots are never used
 //! twice, and in the end every group runs once. `LOCUM_NATIVE_SEEDS=FIRST..END` plays others than usual.
 
-use locum_sim::native::tale::{Counts, check};
+use std::ops::Range;
+
+use locum_sim::native::tale::{Counts, PAIRS, check};
 
 /// Seeds that once failed, and why: played at every test.
 const ONCE_FAILED: [u64; 16] = [
@@ -17,16 +19,34 @@ const ONCE_FAILED: [u64; 16] = [
     733,  // links that stay unruly after everything is healed
 ];
 
+/// The same of two nodes without a witness.
+const PAIRS_ONCE_FAILED: [u64; 0] = [];
+
 #[test]
 fn two_gates_are_never_open_and_in_the_end_every_group_runs_once() {
-    let mut seeds: Vec<u64> = match std::env::var("LOCUM_NATIVE_SEEDS") {
-        Ok(text) => {
-            let (first, end) = text.split_once("..").expect("LOCUM_NATIVE_SEEDS is FIRST..END");
-            (first.parse().expect("a number")..end.parse().expect("a number")).collect()
-        }
-        Err(_) => (0..200).collect(),
-    };
-    seeds.extend(ONCE_FAILED);
+    let sum = play(seeds("LOCUM_NATIVE_SEEDS", 0..200).chain(ONCE_FAILED));
+    assert_eq!(sum.with_two_owners, 0);
+}
+
+/// Two gates of one group are open only while both nodes count alone, and no longer than a lease after both hear each
+/// other again. `LOCUM_PAIR_SEEDS=FIRST..END` plays others than usual.
+#[test]
+fn of_two_nodes_alone_both_own_only_while_neither_hears_the_other() {
+    let seeds = seeds("LOCUM_PAIR_SEEDS", 0..100).chain(PAIRS_ONCE_FAILED);
+    let sum = play(seeds.map(|seed| PAIRS + seed));
+    assert!(sum.with_two_owners * 5 >= sum.tales, "two owners in {} of {}", sum.with_two_owners, sum.tales);
+}
+
+fn seeds(variable: &str, usual: Range<u64>) -> Range<u64> {
+    let Ok(text) = std::env::var(variable) else { return usual };
+    let (first, end) = text.split_once("..").expect("FIRST..END");
+    first.parse().expect("a number")..end.parse().expect("a number")
+}
+
+/// Plays them, none of which may fail.
+#[track_caller]
+fn play(seeds: impl Iterator<Item = u64>) -> Counts {
+    let seeds: Vec<u64> = seeds.collect();
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let results: Vec<Result<Counts, String>> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -49,4 +69,5 @@ fn two_gates_are_never_open_and_in_the_end_every_group_runs_once() {
     // What happens too seldom proves nothing.
     assert!(sum.with_takeover * 2 >= sum.tales, "takeovers in {} of {} tales", sum.with_takeover, sum.tales);
     assert!(sum.kinds.iter().all(|count| count * 100 >= sum.tales), "{sum:?}");
+    sum
 }

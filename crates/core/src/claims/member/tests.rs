@@ -6,6 +6,8 @@ use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 use super::*;
 use crate::claims::{Earlier, Held, VOTERS_MAX};
 
+mod alone;
+
 const GROUP: GroupId = GroupId(7);
 const LEASE: Duration = Duration::from_millis(1000);
 const BEAT: Duration = Duration::from_millis(300);
@@ -61,6 +63,8 @@ impl Cluster {
             lease: Lease { length: LEASE, margin: Duration::from_millis(20) },
             retry: Duration::from_millis(50),
             claims: self.claims[index],
+            // What only two voters make use of.
+            alone: Some(Patience { vote: LEASE * 9 / 10, word: BEAT * 3 / 2 }),
         };
         self.members[index] = Some(Member::new(self.now, settings, self.files[index].clone()));
         self.deliver();

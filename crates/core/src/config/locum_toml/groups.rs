@@ -101,7 +101,8 @@ pub(super) fn read<'t>(
     if defaults.guard.is_none() && !has_third_voter && found.iter().any(|it| !it.table.contains_key("guard"))
     {
         let message = "the guard of groups that name none is `none`: without a third voter neither of two nodes can \
-                       know that the other is dead and not only unheard, and in a partition both run them";
+                       know that the other is dead and not only unheard, so each takes over when the other has been \
+                       silent for a lease, and in a partition both run them";
         let cure = "add a witness (`locum witness` on a third machine), or write `guard = \"none\"`";
         let warning = reader.report.warning(message).cure(cure);
         if !members.voters.is_empty() {
@@ -253,8 +254,8 @@ fn guard(item: &Item<'_>, has_third_voter: bool, reader: &mut Reader<'_>) -> Opt
             reader.error(&text, format!("the guard `{guard}` is not there yet"), cure);
         }
         Guard::Lease if !has_third_voter => {
-            let message = "a lease needs a third voter: of two, neither is a majority when the other falls silent, and \
-                           the group would never be taken over";
+            let message = "a lease needs a third voter: it promises that no two nodes answer, which takes a majority, and \
+                           of two voters neither is one when the other falls silent";
             let cure =
                 "add a witness (`locum witness` on a third machine prints its line), or write `\"none\"`";
             if reader.broken_from.is_none() {

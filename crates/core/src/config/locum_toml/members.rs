@@ -505,7 +505,8 @@ fn say_voters(voters: &[Member], members: &Members, span: Option<&Range<usize>>,
         Member::Witness(WitnessIndex(witness)) => members.witnesses[witness].name.as_str(),
     };
     let names = voters.iter().map(name).collect::<Vec<_>>().join(", ");
-    let text = format!("voters are {names}: a claim needs {} of them", voters.len() / 2 + 1);
+    let alone = if voters.len() == 2 { ", or one while the other is silent" } else { "" };
+    let text = format!("voters are {names}: a claim needs {} of them{alone}", voters.len() / 2 + 1);
     match span {
         Some(span) => reader.explain(span, text),
         None => reader.report.explain(0, text),

@@ -226,6 +226,7 @@ impl Director {
                 Some(Standing::Voting) => OwnVote::Votes,
                 Some(Standing::Broken) => OwnVote::Broken,
             },
+            alone: member.counts_alone().map(|since| now.since(since).as_secs_f64()),
             ceiling: member.ledger().synced().ceiling,
         }
     }
@@ -238,6 +239,11 @@ fn complaints(status: &Status) -> (Vec<String>, Vec<String>) {
         let silent = status.votes.voters.iter().filter(|voter| !voter.answers);
         let silent: Vec<&str> = silent.map(|voter| voter.name.as_str()).collect();
         troubles.push(format!("no majority of the voters answers: {} are missing", silent.join(", ")));
+    }
+    if status.votes.alone.is_some() {
+        troubles.push(
+            "this node counts alone: in a partition the other one does, too, and both run every group".into(),
+        );
     }
     match status.votes.own {
         OwnVote::Broken => troubles.push(
