@@ -853,8 +853,8 @@ impl World {
     /// Whether everybody runs and hears everybody is seen when something has been done to the world.
     fn look_at_calm(&mut self) {
         let runs = |machine: &Machine| machine.node.is_some() && !machine.is_frozen && !machine.is_paused;
-        let is_calm =
-            self.machines.iter().all(runs) && self.cuts.is_empty() && self.loss == 0 && !self.is_unruly;
+        let is_late = self.is_unruly || !self.slow.is_empty() || self.repeats.0 > 0;
+        let is_calm = self.machines.iter().all(runs) && self.cuts.is_empty() && self.loss == 0 && !is_late;
         self.calm_since = self.calm_since.or(Some(self.now)).filter(|_| is_calm);
     }
 
