@@ -21,6 +21,7 @@ use locum_lab::{
 use crate::lab::{LOCUM, build};
 
 mod disk;
+mod pair;
 
 const NODES: [&str; 2] = ["alpha", "beta"];
 const WITNESS: &str = "third";
