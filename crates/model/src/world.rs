@@ -252,7 +252,7 @@ impl World {
             let durable = Durable {
                 ceiling: ceilings[index],
                 longest_lease: Rules::ticks(rules.lease),
-                set: 1,
+                set: (rules.voters)(rules.members, u8::try_from(index).expect("few")).number,
                 ..Durable::default()
             };
             Seat {

@@ -48,10 +48,11 @@ impl Ledger {
         Self { wanted, synced: read, touched: true, writing: None, failed: false, blank: false }
     }
 
-    /// There is no file.
+    /// There is no file, or it belongs to another voter set: of that one the rounds count that were used.
     #[must_use]
-    pub fn blank() -> Self {
-        Self { blank: true, ..Self::new(Durable::default()) }
+    pub fn blank(other: Option<Durable>) -> Self {
+        let other = other.unwrap_or_default();
+        Self { blank: true, ..Self::new(Durable { claims: ByGroup::new(), ..other }) }
     }
 
     /// What is surely on disk.

@@ -102,11 +102,14 @@ pub struct Member {
 }
 
 impl Member {
-    /// A new life. `read`: what the file says; `None` if there is none, or none that belongs to this cluster.
+    /// A new life. `read`: what the file says; `None` if there is none, or none that belongs to this cluster. What was
+    /// promised as one of other voters is nothing to stand by among these: the new set is founded when all of it are there,
+    /// or copied from.
     #[must_use]
     pub fn new(now: Instant, settings: Settings, read: Option<Durable>) -> Self {
-        let blank = read.is_none() && !breakage::is(Breakage::BlankVotes);
-        let ledger = if blank { Ledger::blank() } else { Ledger::new(read.unwrap_or_default()) };
+        let is_of_set = |read: &Durable| read.set == settings.voters.number;
+        let blank = !read.as_ref().is_some_and(is_of_set) && !breakage::is(Breakage::BlankVotes);
+        let ledger = if blank { Ledger::blank(read) } else { Ledger::new(read.unwrap_or_default()) };
         let votes = settings.voters.contains(settings.me);
         let voter = votes.then(|| Voter::new(now, &ledger, settings.lease.margin, blank));
         let claimant = settings.claims.then(|| {
@@ -392,12 +395,6 @@ impl Member {
                     }
                 }
             }
-            // Votes of another set are no votes.
-            Message::Prepare(_)
-            | Message::Propose(..)
-            | Message::Promise(_)
-            | Message::Refuse(_)
-            | Message::Accept(_) => {}
             Message::Release(list) => self.heard_release(now, from, list),
             Message::Swept => self.heard_swept(now, from, generation),
             Message::AskList => {
@@ -411,17 +408,25 @@ impl Member {
                     self.prove_own(now, group, Proof::Answered { node: from, ballot });
                 }
             }
-            Message::AskCopy => {
+            Message::AskCopy if counts => {
                 if let Some(groups) = self.voter.as_mut().and_then(|voter| voter.copy(now)) {
                     let Durable { ceiling, longest_lease, .. } = *self.ledger.synced();
                     self.say(To::One(from), Message::Copy(Copied { ceiling, longest_lease, groups }));
                 }
             }
-            Message::Copy(copied) => {
+            Message::Copy(copied) if counts => {
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.copied = Some(copied);
                 }
             }
+            // Votes of another set are no votes, and what it remembers is nothing to us.
+            Message::Prepare(_)
+            | Message::Propose(..)
+            | Message::Promise(_)
+            | Message::Refuse(_)
+            | Message::Accept(_)
+            | Message::AskCopy
+            | Message::Copy(_) => {}
         }
     }
 
@@ -431,7 +436,7 @@ impl Member {
             return;
         }
         peer.sequence = beat.sequence;
-        peer.word = Some(beat.word);
+        peer.word = Some(beat.word).filter(|_| counts);
         let knows_list = beat.digest == peer.list_digest;
         let mut ask = !knows_list;
         if let Some(voter) = self.voter.as_mut().filter(|_| counts) {

@@ -204,10 +204,10 @@ impl Lease {
     }
 }
 
-/// Who votes. A change of voters makes a set of the next number; votes of another set do not count.
+/// Who votes. Other voters make a set of another number; votes of another set do not count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Voters {
-    /// Counts the sets, from 1.
+    /// Which set it is: a digest of its voters, for whoever makes it.
     pub number: u32,
     /// At most [`VOTERS_MAX`], in order, each once.
     pub members: Vec<MemberIndex>,

@@ -220,12 +220,17 @@ impl Node {
         let settings = Settings {
             me,
             generation: identity.generation,
-            voters: Voters { number: 1, members: plan.voters.iter().map(|voter| index(*voter)).collect() },
+            voters: Voters {
+                number: plan.voter_set(),
+                members: plan.voters.iter().map(|voter| index(*voter)).collect(),
+            },
             lease: Lease { length: timing.lease, margin: timing.margin },
             retry: timing.retry,
             claims: matches!(plan.me, plan::Member::Node(_)),
             alone: plan.may_count_alone().then_some(Patience { vote: timing.alone, word: timing.unheard }),
         };
+        let is_of_others =
+            identity.ledger.as_ref().is_some_and(|ledger| ledger.set != settings.voters.number);
         let peer = || Peer {
             watch: Watch::new(now, timing.silent),
             generation: 0,
@@ -267,6 +272,11 @@ impl Node {
             hands: VecDeque::new(),
             plan,
         };
+        if is_of_others {
+            let text = "other voters than in this machine's last life: it votes, and claims, when all of them have been \
+                        started with this file";
+            node.note(Level::Warning, None, text.into());
+        }
         node.tick();
         node.settle();
         node

@@ -12,6 +12,7 @@ use core::{
 use super::{
     meaning::{self, Digest},
     timing::Timing,
+    wire::members::MemberId,
 };
 use crate::{
     plan::{self, GroupIndex, LinkIndex, Logging, NodeIndex, ResourceId},
@@ -137,6 +138,12 @@ impl Plan {
     #[must_use]
     pub fn majority(&self) -> usize {
         self.voters.len() / 2 + 1
+    }
+
+    /// Which voter set it is: the same for the same voters, in files that differ in all else. A digest of their names.
+    #[must_use]
+    pub fn voter_set(&self) -> u32 {
+        self.voters.iter().fold(0, |set, &voter| set ^ MemberId::of(self.name(voter)).0)
     }
 
     /// Whether one voter may fall silent without that the others' majority ends: two cannot outvote each other.

@@ -112,7 +112,8 @@ impl Mind {
         match (self, said) {
             (Self::Words(node), Said::Word { generation, word }) => {
                 let from = MemberIndex(u8::try_from(from).unwrap_or(u8::MAX));
-                node.handle(now, node::Event::Heard { from, generation, set: 1, word });
+                let set = node.member().settings().voters.number;
+                node.handle(now, node::Event::Heard { from, generation, set, word });
             }
             (Self::Bytes(director), Said::Bytes { link, bytes }) => {
                 let from = Source::Udp(address(from));

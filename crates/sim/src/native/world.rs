@@ -195,6 +195,7 @@ impl World {
             members.chain(draft.witnesses.iter().map(|witness| witness.name.clone())).collect();
         let groups = draft.groups.len();
         let lease = draft.timing.lease;
+        let set = draft.voter_set();
         // Two clocks may differ by the margin in one lease; each gets less than half of it.
         let drift_max = draft.timing.margin.as_nanos() * 1_000_000_000 / lease.as_nanos() * 2 / 5;
         let drift_max = u64::try_from(drift_max).expect("a small part of a billion");
@@ -212,7 +213,7 @@ impl World {
             is_paused: false,
             backlog: VecDeque::new(),
             wake: u64::MAX,
-            file: founded.then(|| Durable { ceiling: 1, longest_lease: lease, set: 1, ..Durable::default() }),
+            file: founded.then(|| Durable { ceiling: 1, longest_lease: lease, set, ..Durable::default() }),
             heard: BTreeMap::new(),
             disk_works: true,
             writing: None,

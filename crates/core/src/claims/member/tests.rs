@@ -17,6 +17,8 @@ struct Cluster {
     members: Vec<Option<Member>>,
     files: Vec<Option<Durable>>,
     lives: Vec<u64>,
+    /// Which voter set each one knows when it starts.
+    sets: Vec<u32>,
     cut: BTreeSet<(u8, u8)>,
     claims: Vec<bool>,
     notices: Vec<(u8, Notice)>,
@@ -33,6 +35,7 @@ impl Cluster {
             members: (0..count).map(|_| None).collect(),
             files: vec![None; count],
             lives: vec![0; count],
+            sets: vec![1; count],
             cut: BTreeSet::new(),
             claims: (0..count).map(|index| index < usize::from(nodes)).collect(),
             notices: Vec::new(),
@@ -59,7 +62,7 @@ impl Cluster {
         let settings = Settings {
             me: MemberIndex(u8::try_from(index).unwrap()),
             generation: self.lives[index],
-            voters: Voters { number: 1, members: (0..count).map(MemberIndex).collect() },
+            voters: Voters { number: self.sets[index], members: (0..count).map(MemberIndex).collect() },
             lease: Lease { length: LEASE, margin: Duration::from_millis(20) },
             retry: Duration::from_millis(50),
             claims: self.claims[index],
@@ -101,9 +104,9 @@ impl Cluster {
                             To::One(one) => one.0 == target,
                         };
                         if is_meant && !self.cut.contains(&(index, target)) {
-                            let (now, generation) = (self.now, self.lives[from]);
+                            let (now, generation, set) = (self.now, self.lives[from], self.sets[from]);
                             if let Some(other) = self.members[other].as_mut() {
-                                other.heard(now, MemberIndex(index), generation, 1, message.clone());
+                                other.heard(now, MemberIndex(index), generation, set, message.clone());
                             }
                         }
                     }
@@ -340,6 +343,33 @@ fn a_voter_without_its_file_copies_from_a_majority_of_the_others() {
     assert_eq!(witness.standing(cluster.now), Some(Standing::Voting));
     assert_eq!(witness.voter().unwrap().holder(GROUP).unwrap().0.owner(), MemberIndex(0));
     assert_eq!(cluster.owner(), [0]);
+}
+
+#[test]
+fn other_voters_are_founded_when_all_are_there_and_count_on_from_the_rounds_before() {
+    let mut cluster = Cluster::settled(2, true);
+    cluster.claim(1);
+    let before = cluster.held(1).epoch;
+    let restart = |cluster: &mut Cluster, index: usize| {
+        cluster.kill(index);
+        cluster.sets[index] = 2;
+        cluster.start(index);
+        cluster.run(10);
+    };
+    let standing =
+        |cluster: &Cluster, index: usize| cluster.members[index].as_ref().unwrap().standing(cluster.now);
+    restart(&mut cluster, 0);
+    assert_eq!(standing(&cluster, 0), Some(Standing::Blank), "what the others remember is of another set");
+    cluster.claim(0);
+    assert_eq!(cluster.owner(), [1], "the old set has a majority yet");
+    restart(&mut cluster, 1);
+    cluster.claim(1);
+    assert_eq!(cluster.owner(), [], "and now none has");
+    restart(&mut cluster, 2);
+    assert!((0..3).all(|index| standing(&cluster, index) == Some(Standing::Voting)));
+    cluster.claim(0);
+    assert_eq!(cluster.owner(), [0]);
+    assert!(cluster.held(0).epoch > before);
 }
 
 #[test]

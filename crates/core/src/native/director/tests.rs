@@ -44,7 +44,8 @@ fn plan(toml: &str, name: &str) -> Arc<Plan> {
 }
 
 fn identity(generation: u64) -> Identity {
-    let ledger = Durable { ceiling: 1, longest_lease: Duration::from_secs(1), set: 1, ..Durable::default() };
+    let set = plan(TOML, "a").voter_set();
+    let ledger = Durable { ceiling: 1, longest_lease: Duration::from_secs(1), set, ..Durable::default() };
     Identity { generation, ledger: Some(ledger), heard: vec![], stuck: vec![], seed: generation }
 }
 
