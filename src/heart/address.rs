@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io, mem,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -17,7 +17,7 @@ use locum_sys::{
     netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, choose_interface},
 };
 
-use super::network::Network;
+use super::{lifetimes::Lifetimes, network::Network};
 use crate::duties::Duties;
 
 /// The answer to whoever wants to terminate or kill an address.
@@ -30,8 +30,8 @@ const SCHEDULE_MS: [u64; 24] = [
     4000, 4250, 4500, 4750, 5000,
 ];
 
-/// So many lifetimes are renewed at once: each is a request to the kernel, which tells everybody who listens.
-const RENEWALS_A_LOOK: usize = 256;
+/// A lifetime that could not be renewed is tried again so soon.
+const RENEWAL_RETRY_NANOS: u64 = 1_000_000_000;
 
 /// The addresses of the configuration and what the heart does with them.
 pub(super) struct Addresses {
@@ -42,6 +42,8 @@ pub(super) struct Addresses {
     put: BTreeMap<ResourceId, NewAddress>,
     /// By group: for how long the kernel keeps what nobody renews.
     lifetimes: Vec<Option<Lifetime>>,
+    /// Who renews them; if anything is to be renewed.
+    renewer: Option<Lifetimes>,
     /// Those of which it was last said that they would reach nobody, and why.
     cut: BTreeMap<ResourceId, String>,
     /// Announcements that the kernel refused.
@@ -107,16 +109,23 @@ impl Addresses {
             held: BTreeMap::new(),
             put: BTreeMap::new(),
             lifetimes: Vec::new(),
+            renewer: None,
             cut: BTreeMap::new(),
             failures: 0,
         }
     }
 
     /// For somebody who will renew their lifetimes.
-    pub(super) fn bounded(mut self, duties: &Duties) -> Self {
+    ///
+    /// # Errors
+    /// When the kernel does not give what renews them.
+    pub(super) fn bounded(mut self, duties: &Duties) -> io::Result<Self> {
         let lifetime = |seconds| Lifetime { valid: seconds, preferred: seconds };
         self.lifetimes = duties.groups.iter().map(|group| group.lifetime.map(lifetime)).collect();
-        self
+        if self.lifetimes.iter().any(Option::is_some) {
+            self.renewer = Some(Lifetimes::start()?);
+        }
+        Ok(self)
     }
 
     /// Why no address can be announced, if so.
@@ -162,6 +171,9 @@ impl Addresses {
     /// off already.
     pub(super) fn stop(&mut self, id: ResourceId, network: &mut Network) -> Outcome {
         let Some(address) = self.plan.get(&id) else { return no_address() };
+        if self.renewer.as_ref().is_some_and(|renewer| !renewer.settle(id)) {
+            return Outcome::Failed(format!("the kernel keeps a request for {} waiting", address.ip));
+        }
         // Not held from now on: its going is no news, and nobody is told any more that it is here.
         let held = self.held.remove(&id);
         while let Some(there) = standing(address, network).cloned() {
@@ -272,36 +284,41 @@ impl Addresses {
         self.lifetimes.get(id.group.0).copied().flatten()
     }
 
-    /// Renews the lifetimes that are due, of groups that may answer. Returns what cannot be renewed, once for as long as it
-    /// lasts.
+    /// Has the lifetimes renewed that are due, of groups that may answer. Returns what could not be renewed, once for as long
+    /// as it lasts.
     pub(super) fn renew_lifetimes(
         &mut self,
-        network: &mut Network,
+        network: &Network,
         now: u64,
         may_answer: impl Fn(GroupIndex) -> bool,
     ) -> Vec<(GroupIndex, String)> {
         let mut faults = Vec::new();
-        let lifetimes = &self.lifetimes;
-        let due = self.held.iter_mut().filter(|(id, held)| {
-            held.renewal.is_some_and(|at| at <= now)
-                && may_answer(id.group)
-                && network.carries(held.interface, held.ip)
-        });
-        let due: Vec<_> = due.take(RENEWALS_A_LOOK).collect();
-        for (id, held) in due {
-            let lifetime = lifetimes.get(id.group.0).copied().flatten();
-            let (Some(lifetime), Some(new)) = (lifetime, self.put.get(id)) else { continue };
-            match network.netlink.renew_address(new, lifetime) {
-                Ok(()) => (held.renewal, held.unrenewed) = (Some(now + third(lifetime)), false),
-                Err(_) if held.unrenewed => {}
+        let Some(renewer) = &mut self.renewer else { return faults };
+        while let Some((id, came)) = renewer.answer() {
+            let Some(held) = self.held.get_mut(&id) else { continue };
+            match came {
+                Ok(()) => held.unrenewed = false,
                 Err(error) => {
-                    held.unrenewed = true;
+                    held.renewal = Some(now + RENEWAL_RETRY_NANOS);
                     let text = format!(
                         "the lifetime of {} cannot be renewed, and it goes when that is over: {error}",
                         held.ip
                     );
-                    faults.push((id.group, text));
+                    let is_news = !mem::replace(&mut held.unrenewed, true);
+                    faults.extend(is_news.then_some((id.group, text)));
                 }
+            }
+        }
+        for (id, held) in &mut self.held {
+            let is_due = held.renewal.is_some_and(|at| at <= now) && may_answer(id.group);
+            if !is_due || renewer.is_renewing(*id) || !network.carries(held.interface, held.ip) {
+                continue;
+            }
+            let lifetime = self.lifetimes.get(id.group.0).copied().flatten();
+            let (Some(lifetime), Some(new)) = (lifetime, self.put.get(id)) else { continue };
+            let next = now + third(lifetime);
+            if renewer.renew(*id, new.clone(), lifetime, next) {
+                held.renewal = Some(next);
             }
         }
         faults

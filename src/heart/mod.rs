@@ -14,6 +14,7 @@ mod address;
 mod alone;
 mod dog;
 mod gates;
+mod lifetimes;
 mod losses;
 mod mind;
 mod network;

@@ -167,7 +167,7 @@ impl Pulse {
             let token = if family == Family::V4 { ECHO_V4 } else { ECHO_V6 };
             poller.add(source, token, Interest::Read)?;
         }
-        let addresses = Addresses::new(&duties).bounded(&duties);
+        let addresses = Addresses::new(&duties).bounded(&duties)?;
         let gates = Gates::new(&duties, &options);
         if let Some(source) = gates.source() {
             poller.add(source, RULES, Interest::Read)?;

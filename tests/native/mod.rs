@@ -278,8 +278,12 @@ fn a_group_is_served_moved_and_handed_over() {
         };
         is_told(alpha) && is_told(beta)
     });
-    let (code, said) = shop.locum(alpha, &["move", "web", "alpha"]);
-    assert!(code == Some(1) && said.contains("frozen"), "{said}");
+    // Pins are told at once; whose the group is, with the next beat.
+    shop.wait("a move of what is frozen is refused", |shop| {
+        let (code, said) = shop.locum(alpha, &["move", "web", "alpha"]);
+        assert_ne!(code, Some(0), "{said}");
+        said.contains("frozen")
+    });
     shop.order(alpha, &["freeze", "web", "--off"]);
     shop.wait("it is free everywhere", |shop| {
         let pins = |node| shop.status(node).map(|mut report| report.cluster.groups.remove(0).pins);

@@ -339,8 +339,9 @@ mod tests {
         fn boards_that_heard_the_same_in_any_order_are_the_same(
             (entries, shuffled) in entries().prop_flat_map(|entries| (Just(entries.clone()), Just(entries).prop_shuffle())),
         ) {
-            let toml = "cluster = 'x'\nnodes.a.links.l = '10.0.0.1'\nnodes.b.links.l = '10.0.0.2'\nwitnesses.w.address = '10.0.0.3'\n\
-                        groups.g0.resources = 'x'\ngroups.g1.resources = 'y'\ngroups.g1.moves = 1\n";
+            let toml = "cluster = 'x'\nnodes.a.links.l = '10.0.0.1'\nnodes.b.links.l = '10.0.0.2'\n\
+                        witnesses.w.address = '10.0.0.3'\ngroups.g0.resources = 'x'\n\
+                        groups.g1.resources = 'y'\ngroups.g1.moves = 1\n";
             let plan = Arc::new(locum_toml::check(toml.as_bytes(), "a").plan.unwrap());
             let index = plan.groups.iter().enumerate()
                 .map(|(index, group)| (GroupId::of(&group.name), GroupIndex(index))).collect();
