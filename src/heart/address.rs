@@ -171,8 +171,9 @@ impl Addresses {
     /// off already.
     pub(super) fn stop(&mut self, id: ResourceId, network: &mut Network) -> Outcome {
         let Some(address) = self.plan.get(&id) else { return no_address() };
-        if self.renewer.as_ref().is_some_and(|renewer| !renewer.settle(id)) {
-            return Outcome::Failed(format!("the kernel keeps a request for {} waiting", address.ip));
+        if self.renewer.as_ref().is_some_and(|renewer| renewer.is_renewing(id)) {
+            // It is tried again. Had the kernel kept us waiting for this, no beat would have gone out meanwhile.
+            return Outcome::Failed(format!("the lifetime of {} is being renewed", address.ip));
         }
         // Not held from now on: its going is no news, and nobody is told any more that it is here.
         let held = self.held.remove(&id);

@@ -22,9 +22,6 @@ use locum_sys::{
 
 /// Requests on their way at most.
 const REQUESTS_MAX: usize = 256;
-/// So long the heart waits for a request that is under way before it says that it cannot take the address off now.
-const WAIT_NANOS: u64 = 2_000_000;
-const STEP_NANOS: u64 = 100_000;
 /// The thread looks for work at least so often.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -86,23 +83,10 @@ impl Lifetimes {
         self.shared.answers.pop()
     }
 
-    /// Whether a request for this address is under way.
+    /// Whether a request for this address is under way. Until it has ended the address must not be taken off: the request
+    /// would put it back, without a gate.
     pub(super) fn is_renewing(&self, id: ResourceId) -> bool {
         self.last.get(&id).is_some_and(|last| *last > self.shared.ended.load(Ordering::Acquire))
-    }
-
-    /// Before an address is taken off: a renewal that ends later would put it back, without a gate. False if one does not end
-    /// in a moment: then the kernel would keep the taking off waiting, too.
-    pub(super) fn settle(&self, id: ResourceId) -> bool {
-        let end = clock::monotonic_nanos() + WAIT_NANOS;
-        while self.is_renewing(id) {
-            let now = clock::monotonic_nanos();
-            if now >= end {
-                return false;
-            }
-            clock::sleep_until(now + STEP_NANOS);
-        }
-        true
     }
 }
 

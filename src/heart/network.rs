@@ -50,11 +50,11 @@ impl Network {
             Ok(())
         })();
         let lost = changes.contains(&Change::Lost);
-        self.changed |= !changes.is_empty();
-        let is_of_addresses = |change: &Change| matches!(change, Change::Address(_) | Change::AddressGone(_));
-        self.interfaces_changed |= !changes.iter().all(is_of_addresses);
         for change in changes.drain(..) {
-            self.apply(change);
+            let is_of_addresses = matches!(change, Change::Address(_) | Change::AddressGone(_));
+            let is_news = self.apply(change);
+            self.changed |= is_news;
+            self.interfaces_changed |= is_news && !is_of_addresses;
         }
         self.changes = changes;
         if lost || read.is_err() {
@@ -79,22 +79,33 @@ impl Network {
         Ok(())
     }
 
-    fn apply(&mut self, change: Change) {
+    /// Whether it is news: a lifetime that begins anew is told like a new address.
+    fn apply(&mut self, change: Change) -> bool {
         match change {
             Change::Interface(new) => match self.interfaces.iter_mut().find(|old| old.index == new.index) {
-                Some(old) => *old = new,
-                None => self.interfaces.push(new),
+                Some(old) => mem::replace(old, new.clone()) != new,
+                None => {
+                    self.interfaces.push(new);
+                    true
+                }
             },
             Change::InterfaceGone(gone) => {
                 self.interfaces.retain(|old| old.index != gone.index);
                 self.addresses.retain(|address| address.interface != gone.index);
+                true
             }
             Change::Address(new) => match self.addresses.iter_mut().find(|old| is_same(old, &new)) {
-                Some(old) => *old = new,
-                None => self.addresses.push(new),
+                Some(old) => mem::replace(old, new.clone()) != new,
+                None => {
+                    self.addresses.push(new);
+                    true
+                }
             },
-            Change::AddressGone(gone) => self.addresses.retain(|old| !is_same(old, &gone)),
-            Change::Lost => {}
+            Change::AddressGone(gone) => {
+                self.addresses.retain(|old| !is_same(old, &gone));
+                true
+            }
+            Change::Lost => true,
         }
     }
 

@@ -9,14 +9,15 @@
 //! sequence 12
 //! ceiling 3072
 //! longest-lease 1000000000
-//! set 1
+//! set 2871938267
 //! claim 4b5e57f6eb2f42b9 held 17/web1 1795334147 1 durable web2/1795334100/9/web2
 //! sha256 …
 //! ```
 //!
-//! Times are nanoseconds. A claim is: the group, `held` or `released`, the ballot, the owner's generation, the version,
-//! `durable` or `plain`, and its `unproved`: member, generation and ballot each; without an accepted claim the line ends
-//! behind the first word. Members stand with their names, so that a changed configuration makes no claim another's. The
+//! Times are nanoseconds; `set` is the digest of the voters ([`super::plan::Plan::voter_set`]). A claim is: the group,
+//! `held` or `released`, the ballot, the owner's generation, the version, `durable` or `plain`, and its `unproved`: member,
+//! generation and ballot each; without an accepted claim the line ends behind the first word. Members stand with their
+//! names, so that a changed configuration makes no claim another's. The
 //! last line is over all before it.
 
 use alloc::{
