@@ -107,6 +107,8 @@ pub enum Breakage {
     AcceptBelowPromise,
     /// Claims: an accept counts for whatever is being written at its ballot.
     AnyVersionCounts,
+    /// Claims: what is proved is struck from a claim that is to be made again under a higher ballot, too.
+    StrikeWhileOutbid,
     /// Claims: a new accept does not end the release of what was accepted before.
     ReleaseStays,
     /// Claims: an echo counts in whatever life its beat was said.

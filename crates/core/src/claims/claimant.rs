@@ -559,17 +559,22 @@ impl Claimant {
     /// Something is proved of an earlier owner: what it covers is struck by one more write.
     pub fn prove(&mut self, now: Instant, group: GroupId, proof: Proof) {
         if let Some(held) = self.seats.get_mut(&group).and_then(|seat| seat.held.as_mut()) {
-            held.proofs.push(proof);
+            // The same answer may come with each beat until it can be written.
+            if !held.proofs.contains(&proof) {
+                held.proofs.push(proof);
+            }
             self.strike(now, group);
             self.reindex(group);
         }
     }
 
+    /// Strikes what is proved, unless something is being written: then it waits. It waits, too, while the claim is to be made
+    /// again under a higher ballot: what was refused of this one may have been accepted by some, and no version of it may
+    /// come to mean two things.
     fn strike(&mut self, now: Instant, group: GroupId) {
-        let Some(held) = self.seats.get_mut(&group).and_then(|seat| seat.held.as_mut()) else { return };
-        if held.write.is_some() {
-            return;
-        }
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        let is_outbid = seat.wanted.is_some() && !breakage::is(Breakage::StrikeWhileOutbid);
+        let Some(held) = seat.held.as_mut().filter(|held| held.write.is_none() && !is_outbid) else { return };
         let proofs = core::mem::take(&mut held.proofs);
         let mut claim = held.claim.clone();
         claim.unproved.retain(|entry| !proofs.iter().any(|proof| proof.covers(entry)));
@@ -693,5 +698,77 @@ impl Claimant {
         if give_up {
             self.fail(now, group, Duration::ZERO);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::claims::Durable;
+
+    const GROUP: GroupId = GroupId(7);
+    const OLD: Ballot = Ballot { round: 3, node: MemberIndex(4) };
+
+    /// Found by a simulated cluster: the confirmation was refused by a voter that had restarted, the earlier owner answered,
+    /// and version 1 was said twice, of two claims; who had accepted the first answered for the second, and granted nothing.
+    #[test]
+    fn no_version_of_a_claim_that_was_outbid_means_two_things() {
+        let now = Instant::from_millis(1000);
+        let voters = Voters { number: 1, members: (0..5).map(MemberIndex).collect() };
+        let lease = Lease { length: Duration::from_secs(1), margin: Duration::from_millis(20) };
+        let mut ledger = Ledger::new(Durable { ceiling: 10, ..Durable::default() });
+        let sync = |ledger: &mut Ledger| {
+            ledger.poll();
+            ledger.written(true);
+        };
+        sync(&mut ledger);
+        let mut claimant = Claimant::new(MemberIndex(0), 1, lease, Duration::from_millis(50), &ledger);
+        let others = [1, 2, 3].map(MemberIndex);
+
+        let earlier = Claim { ballot: OLD, generation: 1, version: 1, durable: false, unproved: Vec::new() };
+        let report = Report { accepted: Some(earlier), released: false };
+        let first = Ballot { round: 11, node: MemberIndex(0) };
+        claimant.base = 10;
+        claimant.claim(now, &mut ledger, GROUP, false);
+        for voter in others {
+            claimant.promised(now, &voters, voter, GROUP, first, report.clone());
+        }
+        for voter in others {
+            claimant.accepted(now, &voters, voter, GROUP, first, 0);
+        }
+        assert_eq!(claimant.held(now, GROUP).expect("gained").claim.unproved.len(), 1);
+
+        // Its round is far above, and the disk takes its time.
+        let promised = Ballot { round: 5000, node: MemberIndex(4) };
+        let refusal = Refusal { group: GROUP, ballot: first, promised, wait: Duration::ZERO };
+        claimant.refused(now, &voters, MemberIndex(4), &refusal);
+        claimant.tick(now, &mut ledger);
+        claimant.take_calls();
+        let until = claimant.held(now, GROUP).expect("held").until;
+        let later = now + Duration::from_millis(100);
+        claimant.prove(later, GROUP, Proof::Swept { node: MemberIndex(4), generation: 2 });
+        assert_eq!(claimant.take_calls(), vec![], "nothing more is said under the ballot that was outbid");
+        for voter in others {
+            claimant.accepted(later, &voters, voter, GROUP, first, 1);
+        }
+        assert_eq!(claimant.held(later, GROUP).expect("held").until, until);
+
+        // Claimed again above, what was proved is struck.
+        sync(&mut ledger);
+        claimant.tick(later, &mut ledger);
+        let second = Ballot { round: 5001, node: MemberIndex(0) };
+        for voter in others {
+            claimant.promised(later, &voters, voter, GROUP, second, report.clone());
+        }
+        for version in 0..3 {
+            for voter in others {
+                claimant.accepted(later, &voters, voter, GROUP, second, version);
+            }
+        }
+        let held = claimant.held(later, GROUP).expect("held");
+        assert_eq!((held.claim.ballot, held.claim.version, held.claim.unproved.len()), (second, 2, 0));
+        assert_eq!(held.epoch, first, "the group does not notice");
     }
 }
