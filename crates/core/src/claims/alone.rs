@@ -11,9 +11,6 @@ use alloc::vec;
 use super::{MemberIndex, Voters};
 use crate::time::{Duration, Instant};
 
-/// More rounds than a voter uses while it counts alone: nobody knows of them when it loses its file.
-pub(super) const UNHEARD_ROUNDS: u64 = 1 << 32;
-
 /// When a voter of two counts alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Patience {

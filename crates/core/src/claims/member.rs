@@ -20,6 +20,8 @@ use crate::{
     time::{Duration, Instant},
 };
 
+/// More rounds than a member uses without being heard: only the file that it lost knew of them.
+const UNHEARD_ROUNDS: u64 = 1 << 32;
 /// With so many beats a new life says that it has swept. Who misses all of them waits for the leases of the old one.
 const SWEPT_BEATS: u64 = 3;
 
@@ -710,8 +712,8 @@ impl Member {
                 merge(durable.claims.entry(*group).or_default(), report);
             }
         }
-        if self.alone.is_some() && copied {
-            durable.ceiling = durable.ceiling.saturating_add(alone::UNHEARD_ROUNDS);
+        if copied {
+            durable.ceiling = durable.ceiling.saturating_add(UNHEARD_ROUNDS);
         }
         self.memory = Memory::Adopting(durable.ceiling);
         self.ledger.adopt(durable);
