@@ -43,6 +43,8 @@ use crate::{
 pub const UNABLE: Duration = Duration::from_secs(600);
 /// A group that is held down and fails is started again after this long.
 pub const HELD_DOWN_PAUSE: Duration = Duration::from_secs(30);
+/// What cannot be stopped and is ours no longer is told to stop again after this long.
+pub const STUCK_PAUSE: Duration = Duration::from_secs(30);
 
 /// What the dialect wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,6 +192,8 @@ struct Desk {
     retry_at: Option<Instant>,
     /// It was to be given and could not be stopped: nothing but a person moves it now.
     stays: bool,
+    /// It could not be stopped after it was lost: then that is tried again.
+    stop_at: Option<Instant>,
     /// A person wants nothing to be done to it.
     frozen: bool,
 }
@@ -284,11 +288,14 @@ impl Ownership {
         self.standby = true;
     }
 
-    /// Takes part again; what could not be run here is tried again.
+    /// Takes part again; what could not be run or stopped here is tried again.
     pub fn online(&mut self) {
         self.standby = false;
         self.unable.clear();
-        self.desks.iter_mut().for_each(|desk| desk.retry_at = None);
+        for desk in &mut self.desks {
+            desk.retry_at = None;
+            desk.stop_at = desk.stop_at.map(|_| Instant::ZERO);
+        }
     }
 
     /// Whether nothing is done to this group.
@@ -545,6 +552,8 @@ impl Ownership {
         self.claims.clear();
         let mut next = self.unable.values().min().copied();
         for group in (0..self.desks.len()).map(GroupIndex) {
+            let stop_at = self.stop_again(view, group);
+            next = next.into_iter().chain(stop_at).min();
             // Who leaves takes nothing along: even what is frozen is stopped.
             if self.is_frozen(group) && (self.leaving.is_none() || view.holds(group).is_none()) {
                 self.desks[group.0].free_since = None;
@@ -559,6 +568,23 @@ impl Ownership {
             next = next.into_iter().chain(later.filter(|at| *at > view.now)).min();
         }
         self.next = next;
+    }
+
+    /// What could not be stopped and is ours no longer is told to stop once more, now and then: a person may have helped.
+    /// When to look again.
+    fn stop_again(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
+        let desk = &mut self.desks[group.0];
+        if !view.groups.is_stuck(group) || view.holds(group).is_some() {
+            desk.stop_at = None;
+            return None;
+        }
+        let at = *desk.stop_at.get_or_insert(view.now + STUCK_PAUSE);
+        if at > view.now {
+            return Some(at);
+        }
+        desk.stop_at = None;
+        self.steps.push_back(Step::Stop(group));
+        None
     }
 
     /// A group of ours: does it run, and should it be here? When to look again.

@@ -116,17 +116,18 @@ impl Tale {
         let pins = (0..self.toml.matches("[groups.").count()).map(Some).chain([None]);
         let free =
             pins.flat_map(|group| (0..self.members).map(move |member| Step::Pin(member, group, false)));
-        // Who was told to leave may have taken its time, and comes back only now.
         let online =
             members.flat_map(|member| [Step::Start(member), Step::Standby(member, false)]).chain(free);
+        let online: Vec<Step> = online.collect();
         let mut steps: Vec<Step> = [Step::Heal, Step::Calm].into_iter().chain(whole).collect();
         steps.push(Step::Wait(self.pace * 4));
         if self.steps.iter().any(|step| matches!(step, Step::BreakDisk(_, true))) {
             steps.extend(again);
-        } else {
-            steps.extend((0..self.members).map(Step::Start));
         }
+        steps.extend(online.clone());
         steps.push(Step::Wait(self.pace * 8 + 2000));
+        // Who was told to leave may have taken its time, and comes back only now; and what was held up in between may have
+        // failed once more.
         steps.extend(online);
         steps.push(Step::Wait(self.pace * 8 + 12_000));
         steps

@@ -6,17 +6,21 @@ use std::ops::Range;
 use locum_sim::native::tale::{Counts, PAIRS, check};
 
 /// Seeds that once failed, and why: played at every test.
-const ONCE_FAILED: [u64; 16] = [
+const ONCE_FAILED: [u64; 27] = [
     5,   // given back and started again in the same breath
     105, // a machine that stood still
     141, 174, 262, // the same, and its epoch
     157, // granted while a person wanted the node to run nothing
     234, // given for ever to a node where it could not be stopped
     1054, 2188, 2708, 2751, 3592,
-    3992, // owned again under its old epoch by a machine that had stood still
-    905,  // two groups that must not meet, claimed together
-    478,  // stays together with one that cannot be stopped elsewhere
-    733,  // links that stay unruly after everything is healed
+    3992,    // owned again under its old epoch by a machine that had stood still
+    905,     // two groups that must not meet, claimed together
+    478,     // stays together with one that cannot be stopped elsewhere
+    733,     // links that stay unruly after everything is healed
+    248_643, // one version of a claim meant two things
+    82_649, 85_209, 261_221, 282_146, 284_756, // rounds that nobody had heard, and their file was lost
+    179_220, 193_726, 295_106, 307_237, // what could not be stopped was never told again
+    125_735, // a failure that maintenance held up
 ];
 
 /// The same of two nodes without a witness.

@@ -132,6 +132,37 @@ fn a_node_that_was_restarted_is_told_what_is_held_down_and_time_ends_it() {
     }
 }
 
+// ---- stuck -----------------------------------------------------------------
+
+#[test]
+fn what_could_not_be_stopped_after_it_was_lost_is_told_again_by_time_and_by_a_person() {
+    for (seed, asks) in WORDS_AND_BYTES.into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
+        let mut world = Played::with(DAEMON, seed, &[0]);
+        fail(&mut world, [0], Agents::FailToStop);
+        // Node a alone on its side: its lease ends.
+        world.play(&[Step::Split(1)]);
+        world.wait(20);
+        let holders = world.0.holders(0);
+        assert!(matches!(holders[..], [1 | 2]), "{holders:?}");
+        let holder = holders[0];
+        world.play(&[Step::Heal]);
+        fail(&mut world, [0], Agents::Work);
+        world.wait(3);
+        assert!(world.is_said("daemon cannot be stopped"), "{}", world.0.log());
+        world.play(&[Step::Move(holder, 0, Some(0))]);
+        assert!(world.is_said("it may not run on a"), "what an earlier ownership left is there");
+        if asks {
+            world.play(&[Step::Standby(0, false)]);
+            world.wait(2);
+        } else {
+            world.wait(31);
+        }
+        world.play(&[Step::Move(holder, 0, Some(0))]);
+        world.wait(2);
+        world.runs_on(0, &[0]);
+    }
+}
+
 // ---- families --------------------------------------------------------------
 
 const FAMILY: &str = r#"
