@@ -6,10 +6,17 @@
 //! are about one. All else passes. It is open as long as the boot-time clock is below its deadline, and, where rivals
 //! are listened to, the beat on which the last renewal rests was sent after a rival was heard last.
 //!
-//! Two engines do the same: `bpf`, a program on tcx that reads its deadline from memory shared with this process, and
+//! Two engines do the same: `bpf`, a program on tcx that reads its deadlines from memory shared with this process, and
 //! `nft`, rules of nf_tables. Both outlive the process shut, never open.
+//!
+//! With `bpf` one [`Judge`] stands on each interface for all groups of a cluster; with `nft` each gate has its own rules.
 
-use std::{fmt, io, net::IpAddr, path::PathBuf};
+use std::{
+    fmt, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 mod bpf;
 mod claim;
@@ -21,6 +28,7 @@ mod tests;
 
 pub use bpf::{CUSTOMARY as BPFFS, ensure_bpffs, find_bpffs};
 pub use claim::{Ballot, Claim};
+use hook::Hook;
 pub use name::Name;
 pub use nft::Watch;
 
@@ -70,9 +78,9 @@ pub struct Rivals {
 pub struct Settings {
     /// Whose it is.
     pub name: Name,
-    /// What it shuts.
+    /// What it shuts. With `bpf`, an address is in one gate of a cluster.
     pub addresses: Vec<IpAddr>,
-    /// The numbers of the interfaces on which it stands.
+    /// The numbers of the interfaces on which it stands, at least.
     pub interfaces: Vec<u32>,
     /// Whose claims shut it, if anybody's.
     pub rivals: Option<Rivals>,
@@ -128,6 +136,102 @@ pub enum Renewed {
     },
 }
 
+/// What judges for all groups of one cluster, before any of them has a gate: what takes long is done then. It stops nobody
+/// by itself, what is in no gate passes. Dropping it changes nothing in the kernel.
+///
+/// `bpf`: programs on interfaces, which take tens of milliseconds to come and to go. `nft` does without.
+#[derive(Debug)]
+pub struct Judge {
+    engine: Engine,
+    hold: Option<(Name, Arc<bpf::Judge>)>,
+}
+
+impl Judge {
+    /// Finds or makes the judge of a cluster. Where an earlier life left it standing it goes on without a packet in between,
+    /// with the programs of this version, and leases run on.
+    ///
+    /// # Errors
+    /// What the kernel says, and to what.
+    pub fn open(engine: &Engine, cluster: &str) -> io::Result<Self> {
+        let hold = match engine {
+            Engine::Bpf { bpffs } => {
+                let name = Name::new(cluster, "").judges();
+                let judge = bpf::Judge::open(bpffs, &name, true)?;
+                Some((name, Arc::new(judge)))
+            }
+            Engine::Nft => None,
+        };
+        Ok(Self { engine: engine.clone(), hold })
+    }
+
+    /// Stands on the interface with that number from now on, until it is removed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn cover(&self, interface: u32) -> io::Result<()> {
+        let Some((_, judge)) = &self.hold else { return Ok(()) };
+        exists(interface)?;
+        Hook::judges(interface).into_iter().try_for_each(|hook| judge.cover(hook))
+    }
+
+    /// Hears rivals on the interface with that number from now on, until it is removed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn listen(&self, interface: u32) -> io::Result<()> {
+        let Some((_, judge)) = &self.hold else { return Ok(()) };
+        exists(interface)?;
+        judge.cover(Hook::Ear(interface))
+    }
+
+    /// As [`Gate::install`], for a group of this cluster.
+    ///
+    /// # Errors
+    /// As there; `AddrInUse` where another gate has an address already.
+    pub fn install(&self, settings: Settings) -> io::Result<Gate> {
+        self.stand(settings, true)
+    }
+
+    /// As [`Gate::adopt`], for a group of this cluster.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install).
+    pub fn adopt(&self, settings: Settings) -> io::Result<Option<Gate>> {
+        Gate::stands(&self.engine, &settings.name)?.then(|| self.stand(settings, false)).transpose()
+    }
+
+    fn stand(&self, settings: Settings, closed: bool) -> io::Result<Gate> {
+        let Some((_, judge)) = &self.hold else { return Gate::stand(&self.engine, settings, closed) };
+        settings.check()?;
+        let hold = Hold::Bpf(bpf::Gate::install(Arc::clone(judge), &settings, closed)?);
+        Ok(Gate { settings, engine: self.engine.clone(), hold })
+    }
+
+    /// What of it is not in the kernel, in words; what is the gates' alone each of them tells.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn missing(&self) -> io::Result<Vec<String>> {
+        self.hold.as_ref().map_or(Ok(Vec::new()), |(_, judge)| judge.missing())
+    }
+
+    /// Puts back what is missing, except on interfaces that are gone, which it leaves.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn restore(&self) -> io::Result<()> {
+        self.hold.as_ref().map_or(Ok(()), |(_, judge)| judge.restore())
+    }
+
+    /// Leaves nothing of it, unless a gate of the cluster stands.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove(self) -> io::Result<()> {
+        self.hold.map_or(Ok(()), |(name, judge)| judge.remove(&name).map(drop))
+    }
+}
+
 /// A gate in the kernel. Dropping it changes nothing there: it stays, and shuts at its deadline.
 #[derive(Debug)]
 pub struct Gate {
@@ -158,17 +262,23 @@ impl Gate {
     /// # Errors
     /// As [`install`](Self::install).
     pub fn adopt(engine: &Engine, settings: Settings) -> io::Result<Option<Self>> {
-        let stands = match engine {
-            Engine::Bpf { bpffs } => bpf::Gate::stands(bpffs, &settings.name),
-            Engine::Nft => nft::stands(&settings.name)?,
-        };
-        stands.then(|| Self::stand(engine, settings, false)).transpose()
+        Self::stands(engine, &settings.name)?.then(|| Self::stand(engine, settings, false)).transpose()
+    }
+
+    fn stands(engine: &Engine, name: &Name) -> io::Result<bool> {
+        match engine {
+            Engine::Bpf { bpffs } => Ok(bpf::Gate::stands(bpffs, name)),
+            Engine::Nft => nft::stands(name),
+        }
     }
 
     fn stand(engine: &Engine, settings: Settings, closed: bool) -> io::Result<Self> {
         settings.check()?;
         let hold = match engine {
-            Engine::Bpf { bpffs } => Hold::Bpf(bpf::Gate::install(bpffs, &settings, closed)?),
+            Engine::Bpf { bpffs } => {
+                let judge = bpf::Judge::open(bpffs, &settings.name, false)?;
+                Hold::Bpf(bpf::Gate::install(Arc::new(judge), &settings, closed)?)
+            }
             Engine::Nft => Hold::Nft(Box::new(nft::Gate::install(&settings, closed)?)),
         };
         Ok(Self { settings, engine: engine.clone(), hold })
@@ -245,14 +355,14 @@ impl Gate {
         }
     }
 
-    /// Takes the gate from an interface, after the address.
+    /// Takes the gate from an interface, after the address. A judge that stands there for all groups stays.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn remove_interface(&mut self, interface: u32) -> io::Result<()> {
         self.settings.interfaces.retain(|other| *other != interface);
         match &mut self.hold {
-            Hold::Bpf(gate) => gate.remove_interface(interface),
+            Hold::Bpf(gate) => gate.remove_interface(interface, &self.settings.name),
             Hold::Nft(gate) => gate.update(&self.settings.present()),
         }
     }
@@ -268,19 +378,17 @@ impl Gate {
         }
     }
 
-    /// Puts back what is missing, except on interfaces that are gone. What has to be made anew is shut until it is
+    /// Puts back what is missing, except on interfaces that are gone. `nft`: what has to be made anew is shut until it is
     /// renewed.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn restore(&mut self) -> io::Result<()> {
         let present = self.settings.present();
-        match (&mut self.hold, &self.engine) {
-            (Hold::Bpf(gate), Engine::Bpf { bpffs }) => *gate = bpf::Gate::install(bpffs, &present, false)?,
-            (Hold::Nft(gate), _) => gate.update(&present)?,
-            (Hold::Bpf(_), Engine::Nft) => {}
+        match &mut self.hold {
+            Hold::Bpf(gate) => gate.restore(&present),
+            Hold::Nft(gate) => gate.update(&present),
         }
-        Ok(())
     }
 
     /// For tests: what a stranger's `flush ruleset` does where the kernel does not know tables' owners.
@@ -297,10 +405,7 @@ impl Gate {
     /// What the kernel says; the gate stands then, all of it or what is listed.
     pub fn remove(self) -> io::Result<()> {
         match self.hold {
-            Hold::Bpf(gate) => {
-                drop(gate);
-                remove(&self.engine, &self.settings.name).map(drop)
-            }
+            Hold::Bpf(gate) => gate.remove(&self.settings.name),
             Hold::Nft(mut gate) => gate.delete_table(),
         }
     }
@@ -354,7 +459,35 @@ pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<Listed>> {
     Ok(all)
 }
 
-/// Leaves nothing of a gate, whoever made it. Returns whether there was something.
+/// A judge that stands, whoever made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandingJudge {
+    /// Of which cluster; [`Name::cluster`].
+    pub name: Name,
+    /// The numbers of the interfaces on which it stands.
+    pub interfaces: Vec<u32>,
+    /// How many groups have a gate.
+    pub gates: usize,
+}
+
+/// All judges of that bpf file system, with gates or without.
+///
+/// # Errors
+/// What the kernel says.
+pub fn judges(bpffs: &Path) -> io::Result<Vec<StandingJudge>> {
+    bpf::judges(bpffs)
+}
+
+/// Leaves nothing of a judge, whoever made it, unless a gate of its cluster stands. Returns whether there was something.
+///
+/// # Errors
+/// What the kernel says.
+pub fn remove_judge(bpffs: &Path, name: &Name) -> io::Result<bool> {
+    bpf::remove_judge(bpffs, name)
+}
+
+/// Leaves nothing of a gate, whoever made it; and nothing of the judge, where it was the cluster's last. Returns whether
+/// there was something.
 ///
 /// # Errors
 /// What the kernel says; `nft`: `ResourceBusy` while the process lives that made it.

@@ -7,6 +7,9 @@ const PART_BYTES_MAX: usize = 96;
 /// Hexadecimal digits of the digest in which a part that is too long ends.
 const DIGEST_DIGITS: usize = 16;
 
+/// In a group's place: what judges for all groups of a cluster. No group's name is escaped to this.
+const JUDGE: &str = "_judge";
+
 /// What gate it is: the cluster's name and the group's. Any text is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
@@ -25,6 +28,21 @@ impl Name {
     pub(super) fn from_parts(cluster: &str, group: &str) -> Option<Self> {
         let ours = |part: &str| unescape(part).is_some() || shortened(part);
         (ours(cluster) && ours(group)).then(|| Self { cluster: cluster.into(), group: group.into() })
+    }
+
+    /// What judges for all groups of a cluster, whose name is escaped; `None` for what is none of ours.
+    pub(super) fn of_judge(cluster: &str) -> Option<Self> {
+        Self::from_parts(cluster, "_").map(|name| name.judges())
+    }
+
+    /// What judges for all groups of the same cluster.
+    pub(super) fn judges(&self) -> Self {
+        Self { cluster: self.cluster.clone(), group: JUDGE.into() }
+    }
+
+    /// Another group of the same cluster, from its escaped name; `None` for what is none.
+    pub(super) fn beside(&self, group: &str) -> Option<Self> {
+        Self::from_parts(&self.cluster, group)
     }
 
     /// From a name of the form `locum/CLUSTER/GROUP`.
@@ -161,7 +179,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_not_taken_for_it() {
         for path in
-            ["", "locum", "locum/a", "other/a/b", "locum/a/_", "locum/a/_zz", "locum/a/_4", "locum/a/b.c"]
+            ["", "locum", "locum/a", "other/a/b", "locum/a/_", "locum/a/_zz", "locum/a/_judge", "locum/a/b.c"]
         {
             let taken = Name::from_path(path);
             assert_eq!(taken.is_some(), path == "locum/a/_", "{path}: {taken:?}");

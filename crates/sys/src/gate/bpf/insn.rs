@@ -18,10 +18,8 @@ const TO_BIG_ENDIAN: u8 = 0xd8;
 const JUMP: u8 = 0x00;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
-/// In a 64-bit constant's source register: the constant is a map's descriptor …
+/// In a 64-bit constant's source register: the constant is a map's descriptor.
 const MAP: u8 = 1;
-/// … or one, and an offset into the value of its first entry.
-const MAP_VALUE: u8 = 2;
 
 /// A register. `R0`: results; `R1` to `R5`: arguments, lost in a call; `R6` to `R9`: kept; `R10`: the stack's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,11 +112,6 @@ impl Assembler {
     /// `to = map`
     pub(super) fn map(&mut self, to: Reg, map: BorrowedFd<'_>) {
         self.wide(to, MAP, map.as_raw_fd(), 0);
-    }
-
-    /// `to =` the address of the value of an array map's first entry
-    pub(super) fn map_value(&mut self, to: Reg, map: BorrowedFd<'_>) {
-        self.wide(to, MAP_VALUE, map.as_raw_fd(), 0);
     }
 
     /// `to = big endian (to)`, of 8 or 4 bytes

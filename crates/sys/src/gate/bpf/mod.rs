@@ -1,271 +1,224 @@
 //! The preferred engine: an eBPF program on tcx, both ways of each interface, that compares the kernel's boot time with
-//! the deadline in a map. Links, state and addresses are pinned, so a daemon that dies leaves the gate standing, and
-//! the deadline shuts it.
+//! the deadlines of a cluster's gates in a map. Links, deadlines and addresses are pinned, so a daemon that dies leaves the
+//! gates standing, and their deadlines shut them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::OwnedFd,
     path::Path,
+    sync::Arc,
 };
 
-use super::{Ballot, Engine, Listed, Name, Renewal, Renewed, Settings, hook::Hook, said, with_interface};
+use super::{
+    Ballot, Engine, Listed, Name, Renewal, Renewed, Settings, StandingJudge, hook::Hook, with_interface,
+};
 use crate::clock;
 
 mod insn;
+mod judge;
 mod place;
 mod program;
 mod state;
 mod syscall;
 
+use judge::Maps;
+pub(super) use judge::{Judge, remove as remove_judge};
 use place::Place;
 pub use place::{CUSTOMARY, ensure_bpffs, find_bpffs};
-use state::Mapped;
-use syscall::{MapShape, Way};
+#[cfg(test)]
+pub(super) use state::SLOTS;
+use state::{Slot, State};
+use syscall::Way;
 
-const STATE_PIN: &str = "state";
-const ADDRESSES_PIN: &str = "addresses";
-/// A service address or a peer's: an IPv6 address, or an IPv4 address mapped into one.
-const KEY_BYTES: usize = 16;
-const STATE: MapShape = MapShape {
-    kind: MapShape::ARRAY,
-    key: 4,
-    value: state::BYTES as u32,
-    entries: 1,
-    flags: MapShape::CAN_BE_MAPPED,
-};
-const ADDRESSES: MapShape = MapShape {
-    kind: MapShape::HASH,
-    key: KEY_BYTES as u32,
-    value: 1,
-    entries: super::ADDRESSES_MAX as u32,
-    flags: 0,
-};
 /// The name of the program that shows the kernel's clock.
 const CLOCK: &str = "locum_clock";
 /// So often the clock is compared before a comparison that was interrupted each time is believed.
 const CLOCK_TRIES: usize = 10;
 
-/// A gate of this engine.
+/// A gate of this engine: a slot of its cluster's judge, and what names it.
 #[derive(Debug)]
 pub(super) struct Gate {
+    judge: Arc<Judge>,
     place: Place,
-    state: Mapped,
-    judge: OwnedFd,
-    ear: Option<OwnedFd>,
-    links: BTreeMap<Hook, OwnedFd>,
+    slot: Slot,
 }
 
 impl Gate {
     /// Makes the gate stand as `settings` say, whatever of it stands already. A lease that runs goes on, unless it is
     /// to be closed first.
-    pub(super) fn install(bpffs: &Path, settings: &Settings, closed: bool) -> io::Result<Self> {
-        // A deadline on another clock than the kernel's would be none.
-        let clock =
-            syscall::load(&program::clock(), CLOCK).map_err(|error| said(&error, "load a program"))?;
-        compare_clock(&clock).map_err(io::Error::other)?;
-        let place = Place::of(bpffs, &settings.name);
-        place.make()?;
-        let state_map = map(&place, STATE_PIN, STATE)?;
-        let state = Mapped::new(&state_map).map_err(|error| said(&error, "map the state of the gate"))?;
+    pub(super) fn install(judge: Arc<Judge>, settings: &Settings, closed: bool) -> io::Result<Self> {
+        for hook in Hook::wanted(settings) {
+            judge.cover(hook)?;
+        }
+        let place = Place::of(judge.bpffs(), &settings.name);
+        let (slot, is_new) = judge.slot(&place)?;
+        let gate = Self { judge, place, slot };
         if closed {
-            state.close();
+            gate.close();
         }
-        state.set_ballot(settings.ballot);
-        let addresses = map(&place, ADDRESSES_PIN, ADDRESSES)?;
-        let rivals = settings.rivals.as_ref();
-        write_addresses(&addresses, settings)?;
-        let judge = syscall::load(&program::judge(state_map.as_fd(), addresses.as_fd()), "locum_judge")
-            .map_err(|error| said(&error, "load the gate's program"))?;
-        let ear = rivals
-            .map(|rivals| {
-                let (port, cluster, group) = (rivals.port, rivals.cluster, rivals.group);
-                let program = program::ear(state_map.as_fd(), addresses.as_fd(), port, cluster, group);
-                syscall::load(&program, "locum_ear")
-            })
-            .transpose()
-            .map_err(|error| said(&error, "load the program that hears rivals"))?;
-        let mut gate = Self { place, state, judge, ear, links: BTreeMap::new() };
-        let wanted = Hook::wanted(settings);
-        for &hook in &wanted {
-            gate.link(hook)?;
-        }
-        for hook in gate.place.hooks()?.into_iter().filter(|hook| !wanted.contains(hook)) {
-            gate.place.unpin(&hook.name())?;
+        gate.set_ballot(settings.ballot);
+        if let Err(error) = gate.put(settings) {
+            if is_new {
+                // Whoever does without a gate must not stay silent behind half of one.
+                let _ = gate.judge.forget(slot, &gate.place);
+            }
+            return Err(error);
         }
         Ok(gate)
     }
 
+    /// Makes it stand, its state as it is.
+    fn put(&self, settings: &Settings) -> io::Result<()> {
+        self.judge.pin_slot(self.slot, &self.place)?;
+        self.judge.name(self.slot, settings)
+    }
+
     /// Whether something of the gate is pinned.
     pub(super) fn stands(bpffs: &Path, name: &Name) -> bool {
-        Place::of(bpffs, name).exists()
+        matches!(Place::of(bpffs, name).slot(), Ok(Some(_)))
+    }
+
+    fn state(&self) -> &State {
+        self.judge.state(self.slot)
     }
 
     pub(super) fn renew(&self, renewal: Renewal) -> Renewed {
-        self.state.renew(renewal);
-        if self.state.is_undisputed() {
+        let state = self.state();
+        state.renew(renewal);
+        if state.is_undisputed() {
             Renewed::Open
         } else {
-            Renewed::Shut { since: self.state.shut_at(), rival: Some(self.state.rival()) }
+            Renewed::Shut { since: state.shut_at(), rival: Some(state.rival()) }
         }
     }
 
     pub(super) fn close(&self) {
-        self.state.close();
+        self.state().close();
     }
 
     pub(super) fn set_ballot(&self, ballot: Ballot) {
-        self.state.set_ballot(ballot);
+        self.state().set_ballot(ballot);
     }
 
-    pub(super) fn add_interface(&mut self, interface: u32) -> io::Result<()> {
-        Hook::judges(interface).into_iter().try_for_each(|hook| self.link(hook))
+    pub(super) fn add_interface(&self, interface: u32) -> io::Result<()> {
+        Hook::judges(interface).into_iter().try_for_each(|hook| self.judge.cover(hook))
     }
 
-    pub(super) fn remove_interface(&mut self, interface: u32) -> io::Result<()> {
-        for hook in Hook::judges(interface) {
-            self.place.unpin(&hook.name())?;
-            self.links.remove(&hook);
+    /// The judge goes from there, where it is for this gate alone; where it is for all gates of the cluster it stays.
+    pub(super) fn remove_interface(&self, interface: u32, name: &Name) -> io::Result<()> {
+        if self.judge.stays() || Place::gates(self.judge.bpffs(), name)?.len() > 1 {
+            return Ok(());
         }
-        Ok(())
+        Hook::judges(interface).into_iter().try_for_each(|hook| self.judge.uncover(hook))
     }
 
-    /// What of the gate is not in the kernel any more.
+    /// What of the gate is not in the kernel any more. A judge that stays is asked by itself.
     pub(super) fn missing(&self, settings: &Settings) -> io::Result<Vec<String>> {
-        let mut missing = Vec::new();
-        for pin in [STATE_PIN, ADDRESSES_PIN] {
-            if self.place.get(pin)?.is_none() {
-                missing.push(format!("the pin {}", self.place.path(pin).display()));
-            }
-        }
-        for hook in Hook::wanted(settings) {
-            let path = self.place.path(&hook.name());
-            let own = self.links.get(&hook).map(syscall::link_info).transpose()?.map(|info| info.number);
-            match self.place.get(&hook.name())?.map(syscall::link_info).transpose()? {
-                Some(pinned) if pinned.interface != hook.interface() => {
-                    missing.push(with_interface("the program on", hook.interface()));
-                }
-                Some(pinned) if Some(pinned.number) != own => {
-                    missing.push(format!("the link at {}: another is there", path.display()));
-                }
-                Some(_) => {}
-                None => missing.push(format!("the pin {}", path.display())),
-            }
-        }
+        let mut missing = if self.judge.stays() { Vec::new() } else { self.judge.missing()? };
+        missing.extend(self.judge.missing_of(self.slot, &self.place, settings)?);
+        let uncovered = Hook::wanted(settings).into_iter().filter(|hook| !self.judge.covers(*hook));
+        missing.extend(uncovered.map(|hook| with_interface("the program on", hook.interface())));
         Ok(missing)
     }
 
-    /// Lets the hook's program see packets: in place of the one in a link that is pinned there, else by a new link.
-    fn link(&mut self, hook: Hook) -> io::Result<()> {
-        let doing = |error| said(&error, &with_interface("put the gate's program on", hook.interface()));
-        let program = match hook {
-            Hook::Ear(_) => self.ear.as_ref().ok_or(io::ErrorKind::InvalidInput)?,
-            Hook::In(_) | Hook::Out(_) => &self.judge,
-        };
-        let pin = hook.name();
-        let stands = |link: &OwnedFd| {
-            let wanted = (hook.interface(), way(hook) as u32);
-            syscall::link_info(link).is_ok_and(|info| (info.interface, info.way) == wanted)
-        };
-        if let Some(pinned) = self.place.get(&pin)?.filter(stands) {
-            syscall::replace(&pinned, program).map_err(doing)?;
-            self.links.insert(hook, pinned);
-            return Ok(());
+    pub(super) fn restore(&self, settings: &Settings) -> io::Result<()> {
+        if !self.judge.stays() {
+            self.judge.restore()?;
         }
-        self.place.unpin(&pin)?;
-        let link = syscall::link(program, hook.interface(), way(hook)).map_err(doing)?;
-        syscall::pin(&link, &self.place.path(&pin)).map_err(|error| self.place.said(error))?;
-        self.links.insert(hook, link);
+        for hook in Hook::wanted(settings) {
+            self.judge.cover(hook)?;
+        }
+        self.put(settings)
+    }
+
+    /// Leaves nothing of the gate; nor of its judge, if that was for this gate alone.
+    pub(super) fn remove(self, name: &Name) -> io::Result<()> {
+        self.judge.forget(self.slot, &self.place)?;
+        if !self.judge.stays() {
+            self.judge.remove(name)?;
+        }
         Ok(())
-    }
-}
-
-fn way(hook: Hook) -> Way {
-    match hook {
-        Hook::In(_) | Hook::Ear(_) => Way::In,
-        Hook::Out(_) => Way::Out,
-    }
-}
-
-/// The map that is pinned there, or a new one.
-fn map(place: &Place, pin: &str, shape: MapShape) -> io::Result<OwnedFd> {
-    if let Some(pinned) = place.get(pin)? {
-        if syscall::map_shape(&pinned)? == shape {
-            return Ok(pinned);
-        }
-        place.unpin(pin)?;
-    }
-    let map =
-        syscall::create_map(shape, &format!("locum_{pin}")).map_err(|error| said(&error, "make a map"))?;
-    syscall::pin(&map, &place.path(pin)).map_err(|error| place.said(error))?;
-    Ok(map)
-}
-
-/// New addresses first: no moment with fewer than both lists have in common.
-fn write_addresses(map: &OwnedFd, settings: &Settings) -> io::Result<()> {
-    let mut wanted = BTreeMap::new();
-    let services = settings.addresses.iter().map(|ip| (ip, program::SERVICE));
-    let peers = settings.rivals.iter().flat_map(|rivals| &rivals.peers).map(|ip| (ip, program::PEER));
-    for (ip, meaning) in services.chain(peers) {
-        *wanted.entry(key(*ip)).or_insert(0u8) |= meaning;
-    }
-    let doing = |error| said(&error, "write the gate's addresses");
-    for (key, meaning) in &wanted {
-        syscall::set(map, key, &[*meaning]).map_err(doing)?;
-    }
-    for key in syscall::keys::<KEY_BYTES>(map).map_err(doing)? {
-        if !wanted.contains_key(&key) {
-            syscall::unset(map, &key).map_err(doing)?;
-        }
-    }
-    Ok(())
-}
-
-fn key(ip: IpAddr) -> [u8; KEY_BYTES] {
-    match ip {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-        IpAddr::V6(ip) => ip.octets(),
     }
 }
 
 /// All gates that are pinned.
 pub(super) fn list(bpffs: &Path) -> io::Result<Vec<Listed>> {
-    Place::all(bpffs)?.into_iter().map(|name| look(bpffs, name)).collect()
-}
-
-fn look(bpffs: &Path, name: Name) -> io::Result<Listed> {
-    let place = Place::of(bpffs, &name);
-    let state = place.get(STATE_PIN)?.filter(|map| syscall::map_shape(map).is_ok_and(|shape| shape == STATE));
-    let state = state.map(Mapped::new).transpose()?;
-    let open = state.filter(Mapped::is_undisputed).map_or(0, |state| state.deadline());
-    let mut addresses = Vec::new();
-    if let Some(map) = place.get(ADDRESSES_PIN)? {
-        for key in syscall::keys::<KEY_BYTES>(&map)? {
-            let service = syscall::value::<1>(&map, &key)?[0] & program::SERVICE != 0;
-            addresses.extend(service.then(|| IpAddr::from(key).to_canonical()));
+    let mut all = Vec::new();
+    for judge in Place::clusters(bpffs)? {
+        let gates = Place::gates(bpffs, &judge)?;
+        if !gates.is_empty() {
+            all.extend(list_of(bpffs, &judge, gates)?);
         }
     }
+    Ok(all)
+}
+
+fn list_of(bpffs: &Path, judge: &Name, gates: Vec<Name>) -> io::Result<Vec<Listed>> {
+    let place = Place::of_judge(bpffs, judge);
+    let maps = Maps::find(&place)?;
+    let states = maps.as_ref().map(Maps::states).transpose()?;
+    let mut addresses: BTreeMap<Slot, Vec<IpAddr>> = BTreeMap::new();
+    for (key, slot) in maps.as_ref().map(Maps::addresses).transpose()?.unwrap_or_default() {
+        if let Some(slot) = slot {
+            addresses.entry(slot).or_default().push(IpAddr::from(key).to_canonical());
+        }
+    }
+    let interfaces = interfaces(&place)?;
+    let now = clock::boot_nanos();
+    gates
+        .into_iter()
+        .map(|name| {
+            let slot = Place::of(bpffs, &name).slot()?;
+            let state = states.as_ref().zip(slot).map(|(states, slot)| states.get(slot));
+            let open = state.filter(|state| state.is_undisputed()).map_or(0, State::deadline);
+            let mut addresses = slot.and_then(|slot| addresses.remove(&slot)).unwrap_or_default();
+            addresses.sort();
+            Ok(Listed {
+                name,
+                engine: Engine::Bpf { bpffs: bpffs.into() },
+                addresses,
+                interfaces: interfaces.clone(),
+                deadline: (open > now).then_some(open),
+            })
+        })
+        .collect()
+}
+
+/// Where the judge stands.
+fn interfaces(place: &Place) -> io::Result<Vec<u32>> {
     let mut interfaces = BTreeSet::new();
     for hook in place.hooks()?.into_iter().filter(|hook| !matches!(hook, Hook::Ear(_))) {
         let info = place.get(&hook.name())?.map(syscall::link_info).transpose()?;
         interfaces.extend(info.map(|info| info.interface).filter(|interface| *interface != 0));
     }
-    addresses.sort();
-    Ok(Listed {
-        name,
-        engine: Engine::Bpf { bpffs: bpffs.into() },
-        addresses,
-        interfaces: interfaces.into_iter().collect(),
-        deadline: (open > clock::boot_nanos()).then_some(open),
-    })
+    Ok(interfaces.into_iter().collect())
 }
 
-/// Leaves nothing of the gate. Returns whether there was something.
+/// All judges that are pinned, with gates or without.
+pub(super) fn judges(bpffs: &Path) -> io::Result<Vec<StandingJudge>> {
+    let look = |name: Name| {
+        let place = Place::of_judge(bpffs, &name);
+        let stands = place.exists();
+        let gates = Place::gates(bpffs, &name)?.len();
+        let interfaces = interfaces(&place)?;
+        Ok(stands.then_some(StandingJudge { name, interfaces, gates }))
+    };
+    Place::clusters(bpffs)?.into_iter().filter_map(|name| look(name).transpose()).collect()
+}
+
+/// Leaves nothing of the gate, and nothing of the cluster's judge if it was the last one. Returns whether there was something.
 pub(super) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
     let place = Place::of(bpffs, name);
     let stood = place.exists();
+    let maps = Maps::find(&Place::of_judge(bpffs, name))?;
+    if let (Some(slot), Some(maps)) = (place.slot()?, maps) {
+        maps.forget(slot)?;
+        maps.states()?.get(slot).close();
+    }
     place.remove()?;
+    remove_judge(bpffs, name)?;
     Ok(stood)
 }
 

@@ -1,4 +1,5 @@
-//! Where gates are pinned: `locum/CLUSTER/GROUP` below a bpf file system.
+//! Where gates are pinned: `locum/CLUSTER/GROUP` below a bpf file system, and what judges for all of them in
+//! `locum/CLUSTER/_judge`.
 
 use std::{
     ffi::OsString,
@@ -10,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::syscall;
+use super::{state::Slot, syscall};
 use crate::gate::{Name, ROOT, hook::Hook, said};
 
 /// A gate's directory.
@@ -25,14 +26,25 @@ impl Place {
         Self { bpffs: bpffs.into(), directory: bpffs.join(name.path()) }
     }
 
-    /// All gates that are pinned.
-    pub(super) fn all(bpffs: &Path) -> io::Result<Vec<Name>> {
-        let mut all = Vec::new();
-        for cluster in names(&bpffs.join(ROOT))? {
-            for group in names(&bpffs.join(ROOT).join(&cluster))? {
-                all.extend(Name::from_parts(&cluster, &group));
-            }
-        }
+    /// Of what judges for all groups of the same cluster.
+    pub(super) fn of_judge(bpffs: &Path, name: &Name) -> Self {
+        Self::of(bpffs, &name.judges())
+    }
+
+    /// All clusters of which something is pinned, each by the name of its judge.
+    pub(super) fn clusters(bpffs: &Path) -> io::Result<Vec<Name>> {
+        let mut all: Vec<_> =
+            names(&bpffs.join(ROOT))?.iter().filter_map(|cluster| Name::of_judge(cluster)).collect();
+        all.sort();
+        Ok(all)
+    }
+
+    /// All gates of the same cluster that are pinned.
+    pub(super) fn gates(bpffs: &Path, name: &Name) -> io::Result<Vec<Name>> {
+        let judge = name.judges();
+        let cluster = Self::of(bpffs, &judge).directory;
+        let groups = names(cluster.parent().unwrap_or(bpffs))?;
+        let mut all: Vec<_> = groups.iter().filter_map(|group| judge.beside(group)).collect();
         all.sort();
         Ok(all)
     }
@@ -56,6 +68,16 @@ impl Place {
     /// The hooks that are pinned.
     pub(super) fn hooks(&self) -> io::Result<Vec<Hook>> {
         Ok(names(&self.directory)?.iter().filter_map(|name| Hook::parse(name)).collect())
+    }
+
+    /// The slot that is the gate's.
+    pub(super) fn slot(&self) -> io::Result<Option<Slot>> {
+        Ok(names(&self.directory)?.iter().find_map(|name| Slot::parse(name)))
+    }
+
+    /// Takes away all pins but this one.
+    pub(super) fn keep_only(&self, pin: &str) -> io::Result<()> {
+        names(&self.directory)?.iter().filter(|name| *name != pin).try_for_each(|name| self.unpin(name))
     }
 
     /// Takes away one pin; one that is not there is away already. A link is off its interface when this returns.

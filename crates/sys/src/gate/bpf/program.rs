@@ -42,52 +42,62 @@ const ADVERTISEMENT: i32 = 136;
 /// Further into a packet nobody looks: link header (Ethernet with two tags), IPv6, UDP and a claim, or less.
 const LOOKED_AT_BYTES: i32 = 22 + 40 + 8 + Claim::BYTES as i32;
 
-/// A service address: the judge shuts it.
-pub(super) const SERVICE: u8 = 1;
-/// A peer: the ear believes it.
-pub(super) const PEER: u8 = 2;
+/// Bytes of a key of `addresses`: an IPv6 address, or an IPv4 address mapped into one.
+pub(super) const ADDRESS_BYTES: usize = 16;
+/// Bytes of a key of `peers`: an address as above, and the port that it announces to, in the network's order; two zeros.
+pub(super) const PEER_BYTES: usize = 20;
+/// Bytes of a key of `groups`: the cluster's and the group's number, as an announcement has them.
+pub(super) const GROUP_BYTES: usize = 16;
 
-/// The judge's stack: three keys of [`super::KEY_BYTES`], each an IPv6 address or an IPv4 address mapped into one.
-const KEYS: [i16; 3] = [-16, -32, -48];
-/// Behind the keys: what a packet is read into.
-const SCRATCH: i16 = -56;
-/// The ear's stack: an IP header, then a UDP header with a claim.
+/// The stack of the judge: the header of IPv6, whose two addresses are keys where they are, and a neighbour's target.
 const HEADER: i16 = -56;
-const DATAGRAM: i16 = HEADER - 8 - Claim::BYTES as i16;
+const SOURCE: i16 = HEADER + 8;
+const DESTINATION: i16 = HEADER + 24;
+const TARGET: i16 = -16;
+/// What is read of others, and the number of a slot.
+const SCRATCH: i16 = HEADER;
+/// The ear's stack: a peer's key, an IP header, a UDP header with a claim.
+const PEER: i16 = -24;
+const PEER_PORT: i16 = PEER + ADDRESS_BYTES as i16;
+const EAR_HEADER: i16 = PEER - 40;
+const DATAGRAM: i16 = EAR_HEADER - 8 - Claim::BYTES as i16;
 
-/// Drops what concerns a service address while the gate is shut; passes all else. `addresses` says which are.
-pub(super) fn judge(state: BorrowedFd<'_>, addresses: BorrowedFd<'_>) -> Vec<[u8; 8]> {
+/// The maps that the programs read.
+#[derive(Clone, Copy)]
+pub(super) struct Maps<'a> {
+    /// By slot: the [`State`] of a gate.
+    pub(super) gates: BorrowedFd<'a>,
+    /// By service address: the slot of its gate.
+    pub(super) addresses: BorrowedFd<'a>,
+    /// Who is believed, about what is announced to which port.
+    pub(super) peers: BorrowedFd<'a>,
+    /// By group: the slot of its gate.
+    pub(super) groups: BorrowedFd<'a>,
+}
+
+/// Drops what concerns a service address whose gate is shut; passes all else.
+pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
-    let [shut, look, ipv4, arp, ipv6, known, short, pass, drop] = std::array::from_fn(|_| a.label());
+    let [look, ipv4, arp, ipv6, known, short, half, pulled, pass, drop] = std::array::from_fn(|_| a.label());
     a.copy(R6, R1); // the packet, for ever
-    a.map_value(R7, state); // the state, for ever
-
-    // Open, if the lease runs and was renewed by a beat that was sent after a rival was heard.
-    a.call(BOOT_NANOS);
-    a.load(Size::Double, R1, R7, field(offset_of!(State, deadline)));
-    a.jump_if_register(R0, If::NotLess, R1, shut);
-    a.load(Size::Double, R1, R7, field(offset_of!(State, sent)));
-    a.load(Size::Double, R2, R7, field(offset_of!(State, shut_at)));
-    a.jump_if_register(R1, If::Greater, R2, pass);
-
-    a.here(shut);
     a.set(R9, 0); // not pulled together yet
     a.here(look);
-    for key in KEYS {
-        a.store_value(Size::Double, R10, key, 0);
-        a.store_value(Size::Word, R10, key + 8, network(0x0000_ffff)); // ::ffff:0:0/96
-        a.store_value(Size::Word, R10, key + 12, 0);
-    }
+    a.set(R8, 0); // no neighbour's target
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
     a.jump_if(R1, If::Equal, protocol(IPV4), ipv4);
-    a.jump_if(R1, If::Equal, protocol(ARP), arp);
     a.jump_if(R1, If::Equal, protocol(IPV6), ipv6);
+    a.jump_if(R1, If::Equal, protocol(ARP), arp);
     a.jump(pass);
 
     // IPv4: source at 12, destination at 16.
     a.here(ipv4);
-    read(&mut a, 12, 4, KEYS[0] + 12, short);
-    read(&mut a, 16, 4, KEYS[1] + 12, short);
+    read(&mut a, 12, 8, SCRATCH, short);
+    a.load(Size::Word, R1, R10, SCRATCH);
+    a.load(Size::Word, R2, R10, SCRATCH + 4);
+    map_into_ipv6(&mut a, SOURCE);
+    map_into_ipv6(&mut a, DESTINATION);
+    a.store(Size::Word, R10, SOURCE + 12, R1);
+    a.store(Size::Word, R10, DESTINATION + 12, R2);
     a.jump(known);
 
     // ARP of IPv4 over 6-byte addresses: protocol at 2, lengths at 4 and 5, sender at 14, target at 24 (RFC 826).
@@ -97,34 +107,31 @@ pub(super) fn judge(state: BorrowedFd<'_>, addresses: BorrowedFd<'_>) -> Vec<[u8
     a.jump_if(R1, If::NotEqual, protocol(IPV4), pass);
     a.load(Size::Half, R1, R10, SCRATCH + 4);
     a.jump_if(R1, If::NotEqual, protocol(0x0604), pass);
-    read(&mut a, 14, 4, KEYS[0] + 12, short);
-    read(&mut a, 24, 4, KEYS[1] + 12, short);
+    map_into_ipv6(&mut a, SOURCE);
+    map_into_ipv6(&mut a, DESTINATION);
+    read(&mut a, 14, 4, SOURCE + 12, short);
+    read(&mut a, 24, 4, DESTINATION + 12, short);
     a.jump(known);
 
     // IPv6: next header at 6, source at 8, destination at 24; a neighbour message's target at 40 + 8.
     a.here(ipv6);
-    read(&mut a, 8, 16, KEYS[0], short);
-    read(&mut a, 24, 16, KEYS[1], short);
-    read(&mut a, 6, 1, SCRATCH, short);
-    a.load(Size::Byte, R1, R10, SCRATCH);
+    read(&mut a, 0, 40, HEADER, short);
+    a.load(Size::Byte, R1, R10, HEADER + 6);
     a.jump_if(R1, If::NotEqual, ICMPV6, known);
-    read(&mut a, 40, 1, SCRATCH, short);
+    read(&mut a, 40, 1, SCRATCH, half);
     a.load(Size::Byte, R1, R10, SCRATCH);
     let neighbour = a.label();
     a.jump_if(R1, If::Equal, SOLICITATION, neighbour);
     a.jump_if(R1, If::NotEqual, ADVERTISEMENT, known);
     a.here(neighbour);
-    read(&mut a, 48, 16, KEYS[2], short);
+    read(&mut a, 48, 16, TARGET, half);
+    a.set(R8, 1);
 
     a.here(known);
-    for key in KEYS {
-        let other = a.label();
-        look_up(&mut a, addresses, key);
-        a.jump_if(R0, If::Equal, 0, other);
-        a.load(Size::Byte, R1, R0, 0);
-        a.jump_if(R1, If::AnyBitOf, i32::from(SERVICE), drop);
-        a.here(other);
-    }
+    judge_address(&mut a, maps, SOURCE, drop);
+    judge_address(&mut a, maps, DESTINATION, drop);
+    a.jump_if(R8, If::Equal, 0, pass);
+    judge_address(&mut a, maps, TARGET, drop);
 
     a.here(pass);
     a.set(R0, NEXT);
@@ -133,27 +140,55 @@ pub(super) fn judge(state: BorrowedFd<'_>, addresses: BorrowedFd<'_>) -> Vec<[u8
     a.set(R0, DROP);
     a.exit();
 
-    // A packet in pieces, or one that ends too early. What was read of the latter is judged; the rest is zero.
+    // A packet in pieces; or one that ends within its header, which concerns nobody; or behind it.
     a.here(short);
+    a.jump_if(R9, If::NotEqual, 0, pass);
+    a.jump(pulled);
+    a.here(half);
     a.jump_if(R9, If::NotEqual, 0, known);
+    a.here(pulled);
     pull_together(&mut a);
     a.jump(look);
     a.assemble()
 }
 
-/// Shuts the gate when a peer announces to `port` that a claim to this gate's group above its ballot is owned. Drops
-/// nothing.
-pub(super) fn ear(
-    state: BorrowedFd<'_>,
-    addresses: BorrowedFd<'_>,
-    port: u16,
-    cluster: u64,
-    group: u64,
-) -> Vec<[u8; 8]> {
+/// To `drop` if the address on the stack at `key` has a gate that is shut. A gate is open if its lease runs and was renewed by
+/// a beat that was sent after a rival was heard.
+fn judge_address(a: &mut Assembler, maps: Maps<'_>, key: i16, drop: Label) {
+    let other = a.label();
+    look_up(a, maps.addresses, key);
+    a.jump_if(R0, If::Equal, 0, other);
+    find_state(a, maps, drop);
+    a.call(BOOT_NANOS);
+    a.load(Size::Double, R1, R7, field(offset_of!(State, deadline)));
+    a.jump_if_register(R0, If::NotLess, R1, drop);
+    a.load(Size::Double, R1, R7, field(offset_of!(State, sent)));
+    a.load(Size::Double, R2, R7, field(offset_of!(State, shut_at)));
+    a.jump_if_register(R1, If::NotGreater, R2, drop);
+    a.here(other);
+}
+
+/// `R7 =` the state in the slot whose number `R0` points to; to `nowhere` if there is no such slot
+fn find_state(a: &mut Assembler, maps: Maps<'_>, nowhere: Label) {
+    a.load(Size::Word, R1, R0, 0);
+    a.store(Size::Word, R10, SCRATCH, R1);
+    look_up(a, maps.gates, SCRATCH);
+    a.jump_if(R0, If::Equal, 0, nowhere);
+    a.copy(R7, R0);
+}
+
+/// The key at `key` without its last four bytes, for an IPv4 address.
+fn map_into_ipv6(a: &mut Assembler, key: i16) {
+    a.store_value(Size::Double, R10, key, 0);
+    a.store_value(Size::Word, R10, key + 8, network(0x0000_ffff)); // ::ffff:0:0/96
+}
+
+/// Shuts a group's gate when a peer announces, to the port agreed with it, that a claim to the group above the gate's ballot
+/// is owned. Drops nothing.
+pub(super) fn ear(maps: Maps<'_>) -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
     let [look, ipv4, ipv6, from, above, short, pass] = std::array::from_fn(|_| a.label());
     a.copy(R6, R1);
-    a.map_value(R7, state);
     a.set(R9, 0);
     a.here(look);
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
@@ -163,50 +198,49 @@ pub(super) fn ear(
 
     // IPv4 without options and in one piece: flags and offset at 6, protocol at 9, source at 12.
     a.here(ipv4);
-    read(&mut a, 0, 20, HEADER, short);
-    a.load(Size::Byte, R1, R10, HEADER);
+    read(&mut a, 0, 20, EAR_HEADER, short);
+    a.load(Size::Byte, R1, R10, EAR_HEADER);
     a.jump_if(R1, If::NotEqual, 0x45, pass);
-    a.load(Size::Byte, R1, R10, HEADER + 9);
+    a.load(Size::Byte, R1, R10, EAR_HEADER + 9);
     a.jump_if(R1, If::NotEqual, UDP, pass);
-    a.load(Size::Half, R1, R10, HEADER + 6);
+    a.load(Size::Half, R1, R10, EAR_HEADER + 6);
     a.jump_if(R1, If::AnyBitOf, protocol(0x3fff), pass);
-    a.store_value(Size::Double, R10, KEYS[0], 0);
-    a.store_value(Size::Word, R10, KEYS[0] + 8, network(0x0000_ffff));
-    a.load(Size::Word, R1, R10, HEADER + 12);
-    a.store(Size::Word, R10, KEYS[0] + 12, R1);
+    map_into_ipv6(&mut a, PEER);
+    a.load(Size::Word, R1, R10, EAR_HEADER + 12);
+    a.store(Size::Word, R10, PEER + 12, R1);
     a.set(R8, 20); // where UDP begins
     a.jump(from);
 
     // IPv6 without extensions: next header at 6, source at 8.
     a.here(ipv6);
-    read(&mut a, 0, 40, HEADER, short);
-    a.load(Size::Byte, R1, R10, HEADER + 6);
+    read(&mut a, 0, 40, EAR_HEADER, short);
+    a.load(Size::Byte, R1, R10, EAR_HEADER + 6);
     a.jump_if(R1, If::NotEqual, UDP, pass);
     for half in [0, 8] {
-        a.load(Size::Double, R1, R10, HEADER + 8 + half);
-        a.store(Size::Double, R10, KEYS[0] + half, R1);
+        a.load(Size::Double, R1, R10, EAR_HEADER + 8 + half);
+        a.store(Size::Double, R10, PEER + half, R1);
     }
     a.set(R8, 40);
 
+    // UDP: destination port at 2.
     a.here(from);
-    look_up(&mut a, addresses, KEYS[0]);
+    a.copy(R2, R8);
+    read_at_r2(&mut a, 4, PEER_PORT, short);
+    a.load(Size::Half, R1, R10, PEER_PORT + 2);
+    a.store_value(Size::Word, R10, PEER_PORT, 0);
+    a.store(Size::Half, R10, PEER_PORT, R1);
+    look_up(&mut a, maps.peers, PEER);
     a.jump_if(R0, If::Equal, 0, pass);
-    a.load(Size::Byte, R1, R0, 0);
-    let peer = a.label();
-    a.jump_if(R1, If::AnyBitOf, i32::from(PEER), peer);
-    a.jump(pass);
-    a.here(peer);
     a.copy(R2, R8);
     read_at_r2(&mut a, 8 + Claim::BYTES as i32, DATAGRAM, short);
-    a.load(Size::Half, R1, R10, DATAGRAM + 2);
-    a.jump_if(R1, If::NotEqual, protocol(port), pass);
-    // Magic, version, kind, cluster and group as this gate's own claim would have them.
-    let own = Claim { cluster, group, ballot: Ballot::default() }.encode();
-    for (place, word) in (0i16..).step_by(8).zip(own[..24].chunks_exact(8)) {
-        a.set_wide(R2, u64::from_ne_bytes(std::array::from_fn(|byte| word[byte])));
-        a.load(Size::Double, R1, R10, DATAGRAM + 8 + place);
-        a.jump_if_register(R1, If::NotEqual, R2, pass);
-    }
+    // Magic, version and kind as a claim of ours has them; then its group, if that has a gate here.
+    let own = Claim { cluster: 0, group: 0, ballot: Ballot::default() }.encode();
+    a.set_wide(R2, u64::from_ne_bytes(std::array::from_fn(|byte| own[byte])));
+    a.load(Size::Double, R1, R10, DATAGRAM + 8);
+    a.jump_if_register(R1, If::NotEqual, R2, pass);
+    look_up(&mut a, maps.groups, DATAGRAM + 8 + 8);
+    a.jump_if(R0, If::Equal, 0, pass);
+    find_state(&mut a, maps, pass);
     // Its ballot, first by round, must lie above this gate's.
     a.load(Size::Double, R8, R10, DATAGRAM + 8 + 24);
     a.big_endian(R8, Size::Double);
@@ -313,8 +347,9 @@ mod tests {
     fn the_programs_are_as_long_as_documented() {
         // Programs only carry the descriptors' numbers.
         let any = std::fs::File::open("/dev/null").unwrap();
-        let (state, addresses) = (any.as_fd(), any.as_fd());
-        let lengths = [judge(state, addresses).len(), ear(state, addresses, 1, 2, 3).len(), clock().len()];
-        assert_eq!(lengths, [151, 97, 12]);
+        let any = any.as_fd();
+        let maps = Maps { gates: any, addresses: any, peers: any, groups: any };
+        let lengths = [judge(maps).len(), ear(maps).len(), clock().len()];
+        assert_eq!(lengths, [166, 108, 12]);
     }
 }

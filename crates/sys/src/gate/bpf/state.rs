@@ -1,5 +1,5 @@
-//! The state of a gate: one value of an array map, which the programs read and this process has in its memory. A
-//! renewal is two stores, no system call.
+//! The states of gates: values of an array map, which the programs read and this process has in its memory. A renewal is
+//! two stores, no system call.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::gate::{Ballot, Renewal};
 
-/// The one value. Every field has one writer, so no lock is needed; whoever reads two fields while one of them changes
+/// One value. Every field has one writer, so no lock is needed; whoever reads two fields while one of them changes
 /// sees the gate open only if it was open before or is open after.
 ///
 /// Fields keep their places for ever and new ones come behind them: a daemon of another version feeds the same map.
@@ -38,67 +38,131 @@ pub(super) struct State {
 
 /// Bytes of the map's value.
 pub(super) const BYTES: usize = size_of::<State>();
+/// So many gates a cluster can have on a machine: as many as groups.
+pub(in crate::gate) const SLOTS: u32 = 4096;
 
-/// A gate's state, in this process's memory.
-#[derive(Debug)]
-pub(super) struct Mapped(NonNull<State>);
+/// The number of a state in the map, below [`SLOTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot(u32);
 
-// SAFETY: the memory belongs to the value alone and is unmapped when it is dropped; everything in it is atomic.
-unsafe impl Send for Mapped {}
-// SAFETY: as above.
-unsafe impl Sync for Mapped {}
+impl Slot {
+    pub(super) const FIRST: Self = Self(0);
 
-impl Mapped {
-    /// Maps the value of a map that was made to be mapped and holds at least [`BYTES`].
-    pub(super) fn new(map: impl AsFd) -> io::Result<Self> {
-        let both = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a fresh mapping at a place that the kernel chooses; nothing of ours is there.
-        let place = unsafe { rustix::mm::mmap(ptr::null_mut(), BYTES, both, MapFlags::SHARED, map, 0) }?;
-        NonNull::new(place.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    pub(super) fn new(number: u32) -> Option<Self> {
+        (number < SLOTS).then_some(Self(number))
     }
 
-    fn state(&self) -> &State {
-        // SAFETY: page-aligned, mapped for at least BYTES until `self` is dropped; any content is valid, and other
-        // writers (the kernel's programs, other processes) meet atomics only.
-        unsafe { self.0.as_ref() }
+    /// Behind the last one the first comes again.
+    pub(super) fn next(self) -> Self {
+        Self((self.0 + 1) % SLOTS)
     }
 
+    /// As an entry of a map has it.
+    pub(super) fn bytes(self) -> [u8; 4] {
+        self.0.to_ne_bytes()
+    }
+
+    /// What is pinned in its gate's directory: `slot-N`.
+    pub(super) fn name(self) -> String {
+        format!("slot-{}", self.0)
+    }
+
+    /// The slot of that name.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let slot = name.strip_prefix("slot-")?.parse().ok().and_then(Self::new)?;
+        (slot.name() == name).then_some(slot)
+    }
+}
+
+impl State {
     pub(super) fn renew(&self, renewal: Renewal) {
-        self.state().deadline.store(renewal.deadline, SeqCst);
-        self.state().sent.store(renewal.sent, SeqCst);
+        self.deadline.store(renewal.deadline, SeqCst);
+        self.sent.store(renewal.sent, SeqCst);
     }
 
     pub(super) fn close(&self) {
-        self.state().deadline.store(0, SeqCst);
+        self.deadline.store(0, SeqCst);
+    }
+
+    /// Shut, and nothing known of anybody: as a new gate has it.
+    pub(super) fn clear(&self) {
+        for field in [&self.deadline, &self.sent, &self.shut_at, &self.rival_round, &self.rival_node] {
+            field.store(0, SeqCst);
+        }
     }
 
     pub(super) fn deadline(&self) -> u64 {
-        self.state().deadline.load(SeqCst)
+        self.deadline.load(SeqCst)
     }
 
     /// Whether no rival was heard since the beat was sent that the last renewal rests on.
     pub(super) fn is_undisputed(&self) -> bool {
-        self.state().sent.load(SeqCst) > self.shut_at()
+        self.sent.load(SeqCst) > self.shut_at()
     }
 
     pub(super) fn shut_at(&self) -> u64 {
-        self.state().shut_at.load(SeqCst)
+        self.shut_at.load(SeqCst)
     }
 
     pub(super) fn rival(&self) -> Ballot {
-        let node = self.state().rival_node.load(SeqCst);
-        Ballot { round: self.state().rival_round.load(SeqCst), node: u32::try_from(node).unwrap_or(u32::MAX) }
+        let node = self.rival_node.load(SeqCst);
+        Ballot { round: self.rival_round.load(SeqCst), node: u32::try_from(node).unwrap_or(u32::MAX) }
     }
 
     pub(super) fn set_ballot(&self, ballot: Ballot) {
-        self.state().node.store(ballot.node.into(), SeqCst);
-        self.state().round.store(ballot.round, SeqCst);
+        self.node.store(ballot.node.into(), SeqCst);
+        self.round.store(ballot.round, SeqCst);
     }
 }
 
-impl Drop for Mapped {
+/// All states of a cluster's gates, in this process's memory.
+#[derive(Debug)]
+pub(super) struct States(NonNull<State>);
+
+/// Bytes of all of them.
+const ALL_BYTES: usize = BYTES * SLOTS as usize;
+
+// SAFETY: the memory belongs to the value alone and is unmapped when it is dropped; everything in it is atomic.
+unsafe impl Send for States {}
+// SAFETY: as above.
+unsafe impl Sync for States {}
+
+impl States {
+    /// Maps the values of a map that was made to be mapped and holds [`SLOTS`] of [`BYTES`].
+    pub(super) fn new(map: impl AsFd) -> io::Result<Self> {
+        let both = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh mapping at a place that the kernel chooses; nothing of ours is there. A map that is smaller is
+        // refused by the kernel.
+        let place = unsafe { rustix::mm::mmap(ptr::null_mut(), ALL_BYTES, both, MapFlags::SHARED, map, 0) }?;
+        NonNull::new(place.cast()).map(Self).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> &State {
+        // SAFETY: page-aligned, mapped for as many states as there are slots until `self` is dropped; any content is
+        // valid, and other writers (the kernel's programs, other processes) meet atomics only.
+        unsafe { self.0.add(slot.0 as usize).as_ref() }
+    }
+}
+
+impl Drop for States {
     fn drop(&mut self) {
         // SAFETY: mapped in `new` with this length, and no reference into it outlives `self`.
-        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), BYTES) };
+        let _ = unsafe { rustix::mm::munmap(self.0.as_ptr().cast(), ALL_BYTES) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_slots_come_back() {
+        for slot in [Slot::FIRST, Slot(7), Slot(SLOTS - 1)] {
+            assert_eq!(Slot::parse(&slot.name()), Some(slot));
+        }
+        for name in ["state", "slot-", "slot-x", "slot-07", "slot-4096", "in-1"] {
+            assert_eq!(Slot::parse(name), None, "{name}");
+        }
+        assert_eq!(Slot(SLOTS - 1).next(), Slot::FIRST);
     }
 }

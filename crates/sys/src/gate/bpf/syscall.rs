@@ -16,12 +16,12 @@ const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
-const MAP_NEXT_KEY: libc::c_long = 4;
 const PROGRAM_LOAD: libc::c_long = 5;
 const PIN: libc::c_long = 6;
 const GET: libc::c_long = 7;
 const TEST_RUN: libc::c_long = 10;
 const INFO: libc::c_long = 15;
+const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
@@ -95,6 +95,15 @@ pub(super) fn create_map(shape: MapShape, name: &str) -> io::Result<OwnedFd> {
 
 /// What the map is; as it was made.
 pub(super) fn map_shape(map: impl AsFd) -> io::Result<MapShape> {
+    map_info(map).map(|(shape, _)| shape)
+}
+
+/// The map's number, which no other map has.
+pub(super) fn map_number(map: impl AsFd) -> io::Result<u32> {
+    map_info(map).map(|(_, number)| number)
+}
+
+fn map_info(map: impl AsFd) -> io::Result<(MapShape, u32)> {
     // struct bpf_map_info
     #[derive(FromBytes, IntoBytes)]
     #[repr(C)]
@@ -106,17 +115,27 @@ pub(super) fn map_shape(map: impl AsFd) -> io::Result<MapShape> {
         entries: u32,
         flags: u32,
     }
-    let Info { kind, key, value, entries, flags, .. } = info(map)?;
-    Ok(MapShape { kind, key, value, entries, flags })
+    let Info { kind, number, key, value, entries, flags } = info(map)?;
+    Ok((MapShape { kind, key, value, entries, flags }, number))
 }
 
 /// Sets an entry of a map of that shape.
 pub(super) fn set(map: impl AsFd, key: &[u8], value: &[u8]) -> io::Result<()> {
+    update(map, key, value, 0)
+}
+
+/// Adds an entry; `AlreadyExists` if the key has one.
+pub(super) fn add(map: impl AsFd, key: &[u8], value: &[u8]) -> io::Result<()> {
+    const NEW_ONLY: u64 = 1;
+    update(map, key, value, NEW_ONLY)
+}
+
+fn update(map: impl AsFd, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
     let shape = map_shape(&map)?;
     if (shape.key as usize, shape.value as usize) != (key.len(), value.len()) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut entry = Entry { map: number(&map), pad: 0, key: address(key), value: address(value), flags: 0 };
+    let mut entry = Entry { map: number(&map), pad: 0, key: address(key), value: address(value), flags };
     // SAFETY: key and value are readable for as many bytes as the map says that it reads.
     unsafe { call(MAP_UPDATE, &mut entry) }.map(drop)
 }
@@ -145,26 +164,47 @@ pub(super) fn unset(map: impl AsFd, key: &[u8]) -> io::Result<()> {
     unsafe { call(MAP_DELETE, &mut entry) }.map(drop)
 }
 
-/// All keys, of a map whose keys have that many bytes and that nobody else changes.
-pub(super) fn keys<const BYTES: usize>(map: impl AsFd) -> io::Result<Vec<[u8; BYTES]>> {
+/// All entries of a hash map of that shape. One that comes or goes meanwhile may be among them or not.
+pub(super) fn entries<const KEY: usize, const VALUE: usize>(
+    map: impl AsFd,
+) -> io::Result<Vec<([u8; KEY], [u8; VALUE])>> {
+    #[derive(IntoBytes, FromBytes)]
+    #[repr(C)]
+    struct Batch {
+        from: u64,
+        to: u64,
+        keys: u64,
+        values: u64,
+        count: u32,
+        map: u32,
+        entry_flags: u64,
+        flags: u64,
+    }
     let shape = map_shape(&map)?;
-    if shape.key as usize != BYTES {
+    if (shape.key as usize, shape.value as usize) != (KEY, VALUE) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut keys: Vec<[u8; BYTES]> = Vec::new();
-    while keys.len() < shape.entries as usize {
-        let mut next = [0u8; BYTES];
-        let before = keys.last().map_or(0, |key| address(key));
-        let mut entry =
-            Entry { map: number(&map), pad: 0, key: before, value: address_mut(&mut next), flags: 0 };
-        // SAFETY: the key before is readable and the next one writable for as many bytes as the map's keys have.
-        match unsafe { call(MAP_NEXT_KEY, &mut entry) } {
-            Ok(_) => keys.push(next),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        }
+    let mut keys = vec![[0; KEY]; shape.entries as usize];
+    let mut values = vec![[0; VALUE]; shape.entries as usize];
+    // As much room as the map has entries: all come at once.
+    let mut next = 0u32;
+    let mut batch = Batch {
+        from: 0,
+        to: address_mut(next.as_mut_bytes()),
+        keys: address_mut(keys.as_flattened_mut()),
+        values: address_mut(values.as_flattened_mut()),
+        count: shape.entries,
+        map: number(&map),
+        entry_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: keys and values are writable for `count` of what the map says, and `to` for a hash map's four bytes.
+    match unsafe { call(MAP_LOOKUP_BATCH, &mut batch) } {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // NotFound: there are no more.
+        _ => {}
     }
-    Ok(keys)
+    Ok(keys.into_iter().zip(values).take(batch.count as usize).collect())
 }
 
 /// Loads a traffic program. One that the kernel refuses as unsafe ends in an error that has the kernel's last words.

@@ -1,0 +1,591 @@
+//! What judges for all groups of a cluster on this machine: two programs on each interface, one ear, and the maps that they
+//! read. To put a program on an interface takes tens of milliseconds, as the kernel waits for all processors; to make
+//! or remove a gate changes a few entries of maps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    io,
+    net::IpAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    CLOCK, compare_clock,
+    place::Place,
+    program::{self, ADDRESS_BYTES, GROUP_BYTES, PEER_BYTES},
+    state::{self, Slot, State, States},
+    syscall::{self, MapShape, Way},
+};
+use crate::gate::{Name, Rivals, Settings, hook::Hook, said, with_interface};
+
+/// A service address of any group: so many, together.
+const ADDRESSES_MAX: u32 = 16_384;
+/// Peers of any group.
+const PEERS_MAX: u32 = 1024;
+
+pub(super) type AddressKey = [u8; ADDRESS_BYTES];
+type PeerKey = [u8; PEER_BYTES];
+type GroupKey = [u8; GROUP_BYTES];
+
+/// The maps, by the names of their pins. Hash maps have the room for all their entries from the beginning: an entry that is
+/// added when a group is taken over must not fail for want of memory.
+#[derive(Debug)]
+pub(super) struct Maps {
+    gates: OwnedFd,
+    addresses: OwnedFd,
+    peers: OwnedFd,
+    groups: OwnedFd,
+}
+
+const GATES: (&str, MapShape) = (
+    "gates",
+    MapShape {
+        kind: MapShape::ARRAY,
+        key: 4,
+        value: state::BYTES as u32,
+        entries: state::SLOTS,
+        flags: MapShape::CAN_BE_MAPPED,
+    },
+);
+const ADDRESSES: (&str, MapShape) = ("addresses", hash(ADDRESS_BYTES, 4, ADDRESSES_MAX));
+const PEERS: (&str, MapShape) = ("peers", hash(PEER_BYTES, 1, PEERS_MAX));
+const GROUPS: (&str, MapShape) = ("groups", hash(GROUP_BYTES, 4, state::SLOTS));
+
+const fn hash(key: usize, value: u32, entries: u32) -> MapShape {
+    MapShape { kind: MapShape::HASH, key: key as u32, value, entries, flags: 0 }
+}
+
+impl Maps {
+    /// Those that are pinned, or new ones.
+    pub(super) fn make(place: &Place) -> io::Result<Self> {
+        place.make()?;
+        let [gates, addresses, peers, groups] = [GATES, ADDRESSES, PEERS, GROUPS].map(|(pin, shape)| {
+            if let Some(pinned) = pinned_map(place, pin, shape)? {
+                return Ok(pinned);
+            }
+            place.unpin(pin)?;
+            let map = syscall::create_map(shape, &format!("locum_{pin}"))
+                .map_err(|error| said(&error, "make a map"))?;
+            syscall::pin(&map, &place.path(pin)).map_err(|error| place.said(error))?;
+            Ok::<_, io::Error>(map)
+        });
+        Ok(Self { gates: gates?, addresses: addresses?, peers: peers?, groups: groups? })
+    }
+
+    /// Those that are pinned; `None` if one is not, or is one of another version.
+    pub(super) fn find(place: &Place) -> io::Result<Option<Self>> {
+        let [gates, addresses, peers, groups] =
+            [GATES, ADDRESSES, PEERS, GROUPS].map(|(pin, shape)| pinned_map(place, pin, shape));
+        let (Some(gates), Some(addresses), Some(peers), Some(groups)) = (gates?, addresses?, peers?, groups?)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Self { gates, addresses, peers, groups }))
+    }
+
+    fn all(&self) -> [(&'static str, &OwnedFd); 4] {
+        [
+            (GATES.0, &self.gates),
+            (ADDRESSES.0, &self.addresses),
+            (PEERS.0, &self.peers),
+            (GROUPS.0, &self.groups),
+        ]
+    }
+
+    pub(super) fn programs(&self) -> program::Maps<'_> {
+        let Self { gates, addresses, peers, groups } = self;
+        let (gates, addresses) = (gates.as_fd(), addresses.as_fd());
+        program::Maps { gates, addresses, peers: peers.as_fd(), groups: groups.as_fd() }
+    }
+
+    pub(super) fn states(&self) -> io::Result<States> {
+        States::new(&self.gates).map_err(|error| said(&error, "map the states of gates"))
+    }
+
+    /// The service addresses of all gates.
+    pub(super) fn addresses(&self) -> io::Result<Vec<(AddressKey, Option<Slot>)>> {
+        let all = syscall::entries(&self.addresses).map_err(|error| said(&error, "read gates' addresses"))?;
+        Ok(all.into_iter().map(|(key, value)| (key, slot_of(value))).collect())
+    }
+
+    fn groups(&self) -> io::Result<Vec<(GroupKey, Option<Slot>)>> {
+        let all = syscall::entries(&self.groups).map_err(|error| said(&error, "read gates' groups"))?;
+        Ok(all.into_iter().map(|(key, value)| (key, slot_of(value))).collect())
+    }
+
+    /// Takes away all that names the slot.
+    pub(super) fn forget(&self, slot: Slot) -> io::Result<()> {
+        let is_its = |value: Option<Slot>| value == Some(slot);
+        for (key, _) in self.addresses()?.into_iter().filter(|(_, value)| is_its(*value)) {
+            drop_entry(&self.addresses, &key, slot)?;
+        }
+        for (key, _) in self.groups()?.into_iter().filter(|(_, value)| is_its(*value)) {
+            drop_entry(&self.groups, &key, slot)?;
+        }
+        Ok(())
+    }
+}
+
+fn pinned_map(place: &Place, pin: &str, shape: MapShape) -> io::Result<Option<OwnedFd>> {
+    let pinned = place.get(pin)?;
+    Ok(pinned.filter(|map| syscall::map_shape(map).is_ok_and(|found| found == shape)))
+}
+
+fn slot_of(value: [u8; 4]) -> Option<Slot> {
+    Slot::new(u32::from_ne_bytes(value))
+}
+
+/// The slot that the entry of a key names, if there is one.
+fn entry(map: &OwnedFd, key: &[u8]) -> io::Result<Option<Slot>> {
+    match syscall::value(map, key) {
+        Ok(value) => Ok(slot_of(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the entry of a key away, if it names that slot.
+fn drop_entry(map: &OwnedFd, key: &[u8], slot: Slot) -> io::Result<()> {
+    if entry(map, key)? != Some(slot) {
+        return Ok(());
+    }
+    match syscall::unset(map, key) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn address_key(ip: IpAddr) -> AddressKey {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+fn peer_keys(rivals: &Rivals) -> impl Iterator<Item = PeerKey> {
+    rivals.peers.iter().map(|ip| {
+        let mut key = [0; PEER_BYTES];
+        key[..ADDRESS_BYTES].copy_from_slice(&address_key(*ip));
+        key[ADDRESS_BYTES..][..2].copy_from_slice(&rivals.port.to_be_bytes());
+        key
+    })
+}
+
+fn group_key(rivals: &Rivals) -> GroupKey {
+    let mut key = [0; GROUP_BYTES];
+    key[..8].copy_from_slice(&rivals.cluster.to_be_bytes());
+    key[8..].copy_from_slice(&rivals.group.to_be_bytes());
+    key
+}
+
+/// A cluster's judge. What it is told to cover stays covered until it is removed, or the interface goes.
+#[derive(Debug)]
+pub(in crate::gate) struct Judge {
+    bpffs: PathBuf,
+    place: Place,
+    maps: Maps,
+    states: States,
+    judge: OwnedFd,
+    ear: OwnedFd,
+    /// It stands also where no group has a gate.
+    stays: bool,
+    /// Nobody ever waits for it: one thread makes and removes a cluster's gates.
+    book: Mutex<Book>,
+}
+
+/// What stands, as far as this process knows.
+#[derive(Debug, Default)]
+struct Book {
+    links: BTreeMap<Hook, OwnedFd>,
+    peers: BTreeSet<PeerKey>,
+    /// The slots that are gates', and what names them.
+    slots: BTreeMap<Slot, Named>,
+    /// The slot that was given last: the next one is looked for behind it. A slot that was given back rests for long, so that
+    /// a program that read its number just before writes into nobody's.
+    last: Option<Slot>,
+}
+
+#[derive(Debug, Default)]
+struct Named {
+    addresses: BTreeSet<AddressKey>,
+    group: Option<GroupKey>,
+}
+
+impl Judge {
+    /// Finds the judge of the cluster of that name, or makes it; its programs are ours from now on, on all interfaces where it
+    /// stands. `stays`: it goes only when it is [removed](Self::remove), not with the last gate.
+    pub(in crate::gate) fn open(bpffs: &Path, name: &Name, stays: bool) -> io::Result<Self> {
+        // A deadline on another clock than the kernel's would be none.
+        let clock =
+            syscall::load(&program::clock(), CLOCK).map_err(|error| said(&error, "load a program"))?;
+        compare_clock(&clock).map_err(io::Error::other)?;
+        let place = Place::of_judge(bpffs, name);
+        let maps = Maps::make(&place)?;
+        let states = maps.states()?;
+        let judge = syscall::load(&program::judge(maps.programs()), "locum_judge")
+            .map_err(|error| said(&error, "load the gate's program"))?;
+        let ear = syscall::load(&program::ear(maps.programs()), "locum_ear")
+            .map_err(|error| said(&error, "load the program that hears rivals"))?;
+        let book = Mutex::default();
+        let opened = Self { bpffs: bpffs.into(), place, maps, states, judge, ear, stays, book };
+        opened.take_over(name)?;
+        Ok(opened)
+    }
+
+    /// Learns what stands, and takes away what belongs to nobody.
+    fn take_over(&self, name: &Name) -> io::Result<()> {
+        let mut book = self.book();
+        for gate in Place::gates(&self.bpffs, name)? {
+            if let Some(slot) = Place::of(&self.bpffs, &gate).slot()? {
+                book.slots.insert(slot, Named::default());
+            }
+        }
+        for (key, slot) in self.maps.addresses()? {
+            match slot.and_then(|slot| book.slots.get_mut(&slot)) {
+                Some(named) => drop(named.addresses.insert(key)),
+                None => syscall::unset(&self.maps.addresses, &key)?,
+            }
+        }
+        for (key, slot) in self.maps.groups()? {
+            match slot.and_then(|slot| book.slots.get_mut(&slot)) {
+                Some(named) => named.group = Some(key),
+                None => syscall::unset(&self.maps.groups, &key)?,
+            }
+        }
+        for (peer, _) in syscall::entries::<PEER_BYTES, 1>(&self.maps.peers)? {
+            // Those who are still believed come with the gates.
+            if self.stays {
+                syscall::unset(&self.maps.peers, &peer)?;
+            } else {
+                book.peers.insert(peer);
+            }
+        }
+        for hook in self.place.hooks()? {
+            match self.place.get(&hook.name())?.filter(|link| stands(link, hook)) {
+                Some(link) => {
+                    syscall::replace(&link, self.program(hook)).map_err(|error| doing(&error, hook))?;
+                    book.links.insert(hook, link);
+                }
+                None => self.place.unpin(&hook.name())?,
+            }
+        }
+        Ok(())
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    pub(super) fn stays(&self) -> bool {
+        self.stays
+    }
+
+    pub(super) fn state(&self, slot: Slot) -> &State {
+        self.states.get(slot)
+    }
+
+    fn program(&self, hook: Hook) -> &OwnedFd {
+        match hook {
+            Hook::Ear(_) => &self.ear,
+            Hook::In(_) | Hook::Out(_) => &self.judge,
+        }
+    }
+
+    // ---- where it stands
+
+    /// Stands there from now on. Where it does already, that costs nothing.
+    pub(in crate::gate) fn cover(&self, hook: Hook) -> io::Result<()> {
+        if let Entry::Vacant(place) = self.book().links.entry(hook) {
+            place.insert(self.link(hook)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn covers(&self, hook: Hook) -> bool {
+        self.book().links.contains_key(&hook)
+    }
+
+    pub(super) fn uncover(&self, hook: Hook) -> io::Result<()> {
+        self.place.unpin(&hook.name())?;
+        self.book().links.remove(&hook);
+        Ok(())
+    }
+
+    /// A link with our program: one that is pinned there, or a new one.
+    fn link(&self, hook: Hook) -> io::Result<OwnedFd> {
+        let program = self.program(hook);
+        let pin = hook.name();
+        self.place.make()?;
+        if let Some(pinned) = self.place.get(&pin)?.filter(|link| stands(link, hook)) {
+            syscall::replace(&pinned, program).map_err(|error| doing(&error, hook))?;
+            return Ok(pinned);
+        }
+        self.place.unpin(&pin)?;
+        let link =
+            syscall::link(program, hook.interface(), way(hook)).map_err(|error| doing(&error, hook))?;
+        syscall::pin(&link, &self.place.path(&pin)).map_err(|error| self.place.said(error))?;
+        Ok(link)
+    }
+
+    /// What of it is not in the kernel any more. An interface that is gone is forgotten.
+    pub(in crate::gate) fn missing(&self) -> io::Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for (pin, map) in self.maps.all() {
+            missing.extend(self.missing_pin(&self.place, pin, map)?);
+        }
+        let mut book = self.book();
+        let off = |hook: &Hook, link: &mut OwnedFd| !stands(link, *hook);
+        let all_off: Vec<_> = book.links.extract_if(.., off).collect();
+        for (hook, link) in all_off {
+            if crate::gate::exists(hook.interface()).is_ok() {
+                missing.push(with_interface("the program on", hook.interface()));
+                book.links.insert(hook, link);
+            } else {
+                self.place.unpin(&hook.name())?;
+            }
+        }
+        for (&hook, own) in book.links.iter().filter(|(hook, own)| stands(own, **hook)) {
+            let pin = hook.name();
+            match self.place.get(&pin)?.map(syscall::link_info).transpose()? {
+                Some(pinned) if pinned == syscall::link_info(own)? => {}
+                Some(_) => missing.push(other_there(&self.place, &pin)),
+                None => missing.push(no_pin(&self.place, &pin)),
+            }
+        }
+        Ok(missing)
+    }
+
+    fn missing_pin(&self, place: &Place, pin: &str, map: &OwnedFd) -> io::Result<Option<String>> {
+        let own = syscall::map_number(map)?;
+        Ok(match place.get(pin)?.map(syscall::map_number).transpose()? {
+            Some(pinned) if pinned == own => None,
+            Some(_) => Some(other_there(place, pin)),
+            None => Some(no_pin(place, pin)),
+        })
+    }
+
+    /// Puts back what is missing, but on interfaces that are gone.
+    pub(in crate::gate) fn restore(&self) -> io::Result<()> {
+        self.place.make()?;
+        for (pin, map) in self.maps.all() {
+            if self.missing_pin(&self.place, pin, map)?.is_some() {
+                self.pin(&self.place, pin, map)?;
+            }
+        }
+        let mut book = self.book();
+        let hooks: Vec<Hook> = book.links.keys().copied().collect();
+        for hook in hooks {
+            if crate::gate::exists(hook.interface()).is_err() {
+                self.place.unpin(&hook.name())?;
+                book.links.remove(&hook);
+                continue;
+            }
+            let pin = hook.name();
+            let pinned = self.place.get(&pin)?.map(syscall::link_info).transpose()?;
+            let own = book.links.get(&hook).filter(|own| stands(own, hook));
+            match own.map(|own| Ok::<_, io::Error>((own, syscall::link_info(own)?))).transpose()? {
+                Some((_, info)) if pinned == Some(info) => {}
+                Some((own, _)) => {
+                    self.place.unpin(&pin)?;
+                    syscall::pin(own, &self.place.path(&pin)).map_err(|error| self.place.said(error))?;
+                }
+                None => {
+                    let link = self.link(hook)?;
+                    book.links.insert(hook, link);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pin(&self, place: &Place, pin: &str, map: &OwnedFd) -> io::Result<()> {
+        place.make()?;
+        place.unpin(pin)?;
+        syscall::pin(map, &place.path(pin)).map_err(|error| place.said(error))
+    }
+
+    /// Leaves nothing of it, unless a group has a gate still. Returns whether there was something.
+    pub(in crate::gate) fn remove(&self, name: &Name) -> io::Result<bool> {
+        remove(&self.bpffs, name)
+    }
+
+    // ---- slots, and what names them
+
+    /// The gate's slot: the one it has, or a free one, shut and clean before anything names it. And whether it is new.
+    pub(super) fn slot(&self, gate: &Place) -> io::Result<(Slot, bool)> {
+        let mut book = self.book();
+        if let Some(slot) = gate.slot()?.filter(|slot| book.slots.contains_key(slot)) {
+            gate.keep_only(&slot.name())?;
+            return Ok((slot, false));
+        }
+        // What another version pinned, too: its programs would go on dropping.
+        gate.keep_only("")?;
+        let begin = book.last.map_or(Slot::FIRST, Slot::next);
+        let mut slot = begin;
+        while book.slots.contains_key(&slot) {
+            slot = slot.next();
+            if slot == begin {
+                let text = format!(
+                    "{} groups of this cluster have a gate here, and no more can; `locum gate` lists them",
+                    state::SLOTS
+                );
+                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
+            }
+        }
+        self.states.get(slot).clear();
+        self.pin(gate, &slot.name(), &self.maps.gates)?;
+        book.slots.insert(slot, Named::default());
+        book.last = Some(slot);
+        Ok((slot, true))
+    }
+
+    /// Lets the addresses and the group of `settings` name the slot, and nothing else: new ones first.
+    pub(super) fn name(&self, slot: Slot, settings: &Settings) -> io::Result<()> {
+        let mut book = self.book();
+        if let Some(rivals) = &settings.rivals {
+            for peer in peer_keys(rivals) {
+                if !book.peers.contains(&peer) {
+                    syscall::set(&self.maps.peers, &peer, &[1]).map_err(|error| full(&error, "peers"))?;
+                    book.peers.insert(peer);
+                }
+            }
+        }
+        let named = book.slots.entry(slot).or_default();
+        let group = settings.rivals.as_ref().map(group_key);
+        if let Some(old) = named.group.take_if(|old| Some(*old) != group) {
+            drop_entry(&self.maps.groups, &old, slot)?;
+        }
+        if let Some(key) = group {
+            syscall::set(&self.maps.groups, &key, &slot.bytes()).map_err(|error| full(&error, "groups"))?;
+            named.group = Some(key);
+        }
+        let wanted: BTreeSet<_> = settings.addresses.iter().map(|ip| address_key(*ip)).collect();
+        for &key in &wanted {
+            match syscall::add(&self.maps.addresses, &key, &slot.bytes()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let other = entry(&self.maps.addresses, &key)?.filter(|other| *other != slot);
+                    if let Some(other) = other {
+                        return Err(self.collision(&settings.name, key, other));
+                    }
+                }
+                Err(error) => return Err(full(&error, "addresses")),
+            }
+            named.addresses.insert(key);
+        }
+        for key in named.addresses.extract_if(.., |key| !wanted.contains(key)) {
+            drop_entry(&self.maps.addresses, &key, slot)?;
+        }
+        Ok(())
+    }
+
+    fn collision(&self, name: &Name, key: AddressKey, slot: Slot) -> io::Error {
+        let ip = IpAddr::from(key).to_canonical();
+        let all = Place::gates(&self.bpffs, name).unwrap_or_default();
+        let is_its = |name: &Name| Place::of(&self.bpffs, name).slot().is_ok_and(|its| its == Some(slot));
+        let text = match all.iter().find(|name| is_its(name)) {
+            Some(other) => format!(
+                "the gate of group {0} has {ip} already; `locum gate --remove --group {0}` takes that one away",
+                other.group()
+            ),
+            None => format!("another gate has {ip} already"),
+        };
+        io::Error::new(io::ErrorKind::AddrInUse, text)
+    }
+
+    /// Takes a gate away: what names its slot first, then the slot.
+    pub(super) fn forget(&self, slot: Slot, gate: &Place) -> io::Result<()> {
+        let mut book = self.book();
+        if let Some(named) = book.slots.get(&slot) {
+            for key in &named.addresses {
+                drop_entry(&self.maps.addresses, key, slot)?;
+            }
+            if let Some(key) = &named.group {
+                drop_entry(&self.maps.groups, key, slot)?;
+            }
+        }
+        self.states.get(slot).close();
+        gate.remove()?;
+        book.slots.remove(&slot);
+        Ok(())
+    }
+
+    /// What of the gate in that slot is not in the kernel any more.
+    pub(super) fn missing_of(
+        &self,
+        slot: Slot,
+        gate: &Place,
+        settings: &Settings,
+    ) -> io::Result<Vec<String>> {
+        let mut missing = Vec::from_iter(self.missing_pin(gate, &slot.name(), &self.maps.gates)?);
+        for ip in &settings.addresses {
+            if entry(&self.maps.addresses, &address_key(*ip))? != Some(slot) {
+                missing.push(format!("the address {ip}"));
+            }
+        }
+        if let Some(rivals) = &settings.rivals
+            && entry(&self.maps.groups, &group_key(rivals))? != Some(slot)
+        {
+            missing.push("the group's number".into());
+        }
+        Ok(missing)
+    }
+
+    /// Puts the pin of the slot back, if it is missing.
+    pub(super) fn pin_slot(&self, slot: Slot, gate: &Place) -> io::Result<()> {
+        match self.missing_pin(gate, &slot.name(), &self.maps.gates)? {
+            Some(_) => self.pin(gate, &slot.name(), &self.maps.gates),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Leaves nothing of the judge of that cluster, unless a group has a gate still. Returns whether there was something.
+pub(in crate::gate) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
+    let place = Place::of_judge(bpffs, name);
+    if !place.exists() || !Place::gates(bpffs, name)?.is_empty() {
+        return Ok(false);
+    }
+    place.remove()?;
+    Ok(true)
+}
+
+fn stands(link: &OwnedFd, hook: Hook) -> bool {
+    let wanted = (hook.interface(), way(hook) as u32);
+    syscall::link_info(link).is_ok_and(|info| (info.interface, info.way) == wanted)
+}
+
+fn way(hook: Hook) -> Way {
+    match hook {
+        Hook::In(_) | Hook::Ear(_) => Way::In,
+        Hook::Out(_) => Way::Out,
+    }
+}
+
+fn doing(error: &io::Error, hook: Hook) -> io::Error {
+    said(error, &with_interface("put the gate's program on", hook.interface()))
+}
+
+fn no_pin(place: &Place, pin: &str) -> String {
+    format!("the pin {}", place.path(pin).display())
+}
+
+fn other_there(place: &Place, pin: &str) -> String {
+    format!("the pin {}: another is there", place.path(pin).display())
+}
+
+/// What the kernel says where a map has no room has nothing to do with that.
+fn full(error: &io::Error, what: &str) -> io::Error {
+    if error.raw_os_error() == Some(libc::E2BIG) {
+        let text =
+            format!("the gates of this cluster have too many {what} together; `locum gate` lists them");
+        return io::Error::new(io::ErrorKind::QuotaExceeded, text);
+    }
+    said(error, &format!("write the gate's {what}"))
+}
