@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use clap::Args;
 use locum_sys::{
     clock,
-    gate::{self, Listed, Probe},
+    gate::{self, Listed, Probe, StandingJudge},
     netlink::interface_name,
 };
 use serde_json::{Value, json};
@@ -80,6 +80,13 @@ fn list(options: &Options) -> anyhow::Result<ExitCode> {
     if gates.is_empty() {
         println!("no gate stands here");
     }
+    for judge in idle(options)? {
+        println!(
+            "cluster {}: ready on {}, and no group has a gate: it stops nobody",
+            Safe(&judge.name.cluster()),
+            interfaces(&judge.interfaces).join(" ")
+        );
+    }
     for (name, missing) in [("bpf", probe.bpf.map(drop)), ("nft", probe.nft)] {
         println!("engine {name}: {}", missing.err().unwrap_or_else(|| "works".into()));
     }
@@ -91,7 +98,11 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let _alone = without_locum(common, "renews its gates", "stop it first, with `locum stop`")?;
     let gates = chosen(options)?;
     let named = options.cluster.is_some() || options.group.is_some();
-    anyhow::ensure!(!(named && gates.is_empty()), "there is no such gate; `locum gate` lists all");
+    let idle = idle(options)?;
+    anyhow::ensure!(
+        !(named && gates.is_empty() && idle.is_empty()),
+        "there is no such gate; `locum gate` lists all"
+    );
     let mut removed = Vec::new();
     for gate in gates {
         gate::remove(&gate.engine, &gate.name)?;
@@ -99,6 +110,12 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
             println!("removed: {}", line(&gate));
         }
         removed.push(gate);
+    }
+    for judge in idle {
+        let bpffs = gate::find_bpffs()?.unwrap_or_default();
+        if gate::remove_judge(&bpffs, &judge.name)? && !options.json {
+            println!("removed: what was ready for the gates of cluster {}", Safe(&judge.name.cluster()));
+        }
     }
     if options.json {
         println!("{:#}", json!({ "removed": removed.iter().map(to_json).collect::<Vec<_>>() }));
@@ -115,6 +132,16 @@ fn chosen(options: &Options) -> anyhow::Result<Vec<Listed>> {
     Ok(gates)
 }
 
+/// What judges for clusters of which no group has a gate; none where a group is asked for.
+fn idle(options: &Options) -> anyhow::Result<Vec<StandingJudge>> {
+    let Some(bpffs) = gate::find_bpffs()?.filter(|_| options.group.is_none()) else { return Ok(Vec::new()) };
+    let mut judges = gate::judges(&bpffs)?;
+    judges.retain(|judge| {
+        judge.gates == 0 && options.cluster.as_ref().is_none_or(|cluster| judge.name.is_of(cluster))
+    });
+    Ok(judges)
+}
+
 fn line(gate: &Listed) -> String {
     let state = match open_millis(gate) {
         Some(millis) => format!("open for {millis} ms"),
@@ -128,13 +155,13 @@ fn line(gate: &Listed) -> String {
         Safe(&group),
         gate.engine,
         addresses.join(" "),
-        interfaces(gate).join(" "),
+        interfaces(&gate.interfaces).join(" "),
     )
 }
 
-fn interfaces(gate: &Listed) -> Vec<String> {
+fn interfaces(numbers: &[u32]) -> Vec<String> {
     let name = |number: &u32| interface_name(*number).unwrap_or_else(|_| format!("interface {number}"));
-    gate.interfaces.iter().map(name).collect()
+    numbers.iter().map(name).collect()
 }
 
 fn open_millis(gate: &Listed) -> Option<u64> {
@@ -148,7 +175,7 @@ fn to_json(gate: &Listed) -> Value {
         "engine": gate.engine.to_string(),
         "open_ms": open_millis(gate),
         "addresses": gate.addresses,
-        "interfaces": interfaces(gate),
+        "interfaces": interfaces(&gate.interfaces),
     })
 }
 

@@ -211,12 +211,9 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
     if duties.groups.is_empty() {
         return Vec::new();
     }
-    let listed = gate::find_bpffs().and_then(gate::list);
-    let gates = match listed {
-        Ok(gates) => gates,
-        // Without the rights to ask nothing can be made either, which the heart says.
-        Err(_) => return Vec::new(),
-    };
+    // Without the rights to ask nothing can be made either, which the heart says.
+    let Ok(bpffs) = gate::find_bpffs() else { return Vec::new() };
+    let Ok(gates) = gate::list(bpffs.clone()) else { return Vec::new() };
     let mut said = Vec::new();
     for gate in gates.into_iter().filter(|gate| gate.name.is_of(&duties.cluster)) {
         let group = duties.groups.iter().position(|group| gate.name.is_group(&group.key));
@@ -244,6 +241,15 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
                 (Level::Warning, format!("the gate of group {name} stays from an earlier life: {error}"))
             }
         });
+    }
+    let judges = bpffs.as_ref().and_then(|bpffs| gate::judges(bpffs).ok()).unwrap_or_default();
+    for judge in judges.into_iter().filter(|judge| judge.name.is_of(&duties.cluster)) {
+        // What was left without a gate stops nobody; if one is left, it goes on. The heart makes it ready again.
+        if let Some(bpffs) = &bpffs
+            && let Err(error) = gate::remove_judge(bpffs, &judge.name)
+        {
+            said.push((Level::Warning, format!("what judges for gates stays from an earlier life: {error}")));
+        }
     }
     said
 }

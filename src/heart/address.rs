@@ -342,6 +342,15 @@ impl Addresses {
         lost
     }
 
+    /// Where each address stands, or else would be put, as the interfaces are now.
+    pub(super) fn places(&self, network: &Network) -> Vec<(GroupIndex, u32)> {
+        let interface = |address: &Address| {
+            let there = standing(address, network).map(|there| there.interface);
+            there.or_else(|| place(address, network).ok().map(|place| place.interface.index))
+        };
+        self.plan.iter().filter_map(|(id, address)| Some((id.group, interface(address)?))).collect()
+    }
+
     /// Of which addresses it has changed whether they would reach anybody: where they stand, or else would be put.
     pub(super) fn reach(&mut self, network: &Network) -> Vec<(ResourceId, Carrier)> {
         let trouble = |address: &Address| {

@@ -1,11 +1,12 @@
 //! The gates of the groups that run here (`docs/gate.md`): made shut before a group's first address comes to its interface,
-//! opened and shut as the mind says, looked after, and taken away after the last address has gone.
+//! opened and shut as the mind says, looked after, and taken away after the last address has gone. What judges for all of
+//! them is made ready before the first beat, and goes after the last one: to put it on an interface takes long.
 //!
 //! A renewal by `bpf` is two stores. One by `nft` is a request to the kernel and its answer, a fraction of a millisecond as
 //! a rule; while somebody else loads many rules in the same network namespace it waits for them, and so does the heart.
 //! That is why `bpf` is preferred, and why a pace should not be much shorter than such a wait where only `nft` works.
 
-use std::{io, net::IpAddr, os::fd::AsFd};
+use std::{collections::BTreeSet, io, net::IpAddr, os::fd::AsFd};
 
 use clap::ValueEnum;
 use locum_core::{
@@ -16,7 +17,7 @@ use locum_core::{
 };
 use locum_sys::{
     clock,
-    gate::{self, Ballot, Claim, Engine, Gate, Name, Renewal, Renewed, Rivals, Settings, Watch},
+    gate::{self, Ballot, Claim, Engine, Gate, Judge, Name, Renewal, Renewed, Rivals, Settings, Watch},
 };
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +93,7 @@ pub struct GateState {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// What a person should know.
-    pub(super) notes: Vec<(Level, GroupIndex, String)>,
+    pub(super) notes: Vec<(Level, Option<GroupIndex>, String)>,
     /// Groups whose gate was shut and is open: their segments have to hear of them.
     pub(super) opened: Vec<GroupIndex>,
 }
@@ -103,8 +104,10 @@ pub(super) struct Gates {
     missing: (Option<String>, Option<String>),
     watch: Option<Watch>,
     eras: Eras,
-    /// The number that stands for the cluster in announcements.
-    cluster: u64,
+    /// The cluster's name, and the number that stands for it in announcements.
+    cluster: (String, u64),
+    /// What judges for all groups, once it was made ready.
+    judge: Option<Judge>,
     groups: Vec<Group>,
     /// Which is looked after next.
     next_look: usize,
@@ -157,9 +160,48 @@ impl Gates {
             missing,
             watch,
             eras: Eras::new(),
-            cluster: GroupId::of(&duties.cluster).0,
+            cluster: (duties.cluster.clone(), GroupId::of(&duties.cluster).0),
+            judge: None,
             groups,
             next_look: 0,
+        }
+    }
+
+    /// Lets what judges for all groups stand where their addresses would be put, and hear where rivals announce their claims.
+    /// Calls that block for long: before the heart runs. What cannot be done is returned, and tried again when it is wanted.
+    pub(super) fn make_ready(&mut self, places: &[(GroupIndex, u32)], ears: &Ears) -> Vec<String> {
+        let wants = |group: &GroupIndex| self.groups.get(group.0).is_some_and(Group::wants_gate);
+        let places: BTreeSet<u32> =
+            places.iter().filter(|(group, _)| wants(group)).map(|(_, interface)| *interface).collect();
+        if self.engine.is_err() || !self.groups.iter().any(Group::wants_gate) {
+            return Vec::new();
+        }
+        let judge = match self.judge() {
+            Ok(judge) => judge,
+            Err(error) => return vec![format!("gates will not be made: {error}")],
+        };
+        let covered = places.iter().map(|interface| judge.cover(*interface));
+        let heard = ears.interfaces.iter().map(|interface| judge.listen(*interface));
+        let faults = covered.chain(heard).filter_map(Result::err);
+        faults.map(|error| format!("gates are not ready: {error}")).collect()
+    }
+
+    fn judge(&mut self) -> io::Result<&Judge> {
+        let judge = match (self.judge.take(), &self.engine) {
+            (Some(judge), _) => judge,
+            (None, Ok(engine)) => Judge::open(engine, &self.cluster.0)?,
+            (None, Err(why)) => return Err(io::Error::other(why.clone())),
+        };
+        Ok(self.judge.insert(judge))
+    }
+
+    /// Nothing is left of what judges, unless a gate stands: it keeps its addresses silent for who looks after them next.
+    pub(super) fn leave(&mut self) {
+        if self.groups.iter().all(|group| group.gate.is_none())
+            && let Some(judge) = self.judge.take()
+        {
+            // It stops nobody. A later start finds it, and `locum gate --remove` takes it away.
+            let _ = judge.remove();
         }
     }
 
@@ -208,7 +250,7 @@ impl Gates {
     /// What tells the gates of others that a claim of ours is accepted; nothing where no gate can be meant.
     pub(super) fn announcement(&self, group: GroupIndex, ballot: Ballot) -> Option<[u8; Claim::BYTES]> {
         let entry = self.groups.get(group.0).filter(|entry| entry.wants_gate())?;
-        Some(Claim { cluster: self.cluster, group: GroupId::of(&entry.key).0, ballot }.encode())
+        Some(Claim { cluster: self.cluster.1, group: GroupId::of(&entry.key).0, ballot }.encode())
     }
 
     /// Makes the group's gate stand on this interface, before an address of it comes there, or, where `answers`, around one
@@ -222,20 +264,28 @@ impl Gates {
     ) -> Result<Told, String> {
         let mut told = Told::default();
         self.eras.look();
-        let Some(entry) = self.groups.get_mut(group.0).filter(|entry| entry.wants_gate()) else {
+        let Some(need) = self.groups.get(group.0).filter(|entry| entry.wants_gate()).map(|entry| entry.need)
+        else {
             return Ok(told);
         };
+        let number = self.cluster.1;
         let stands = match &self.engine {
-            Ok(engine) => entry
-                .stand(engine, self.cluster, interface, ears, answers)
-                .map_err(|error| format!("no gate on its interface: {error}")),
-            Err(why) if entry.need == duties::Gate::Required => {
+            Ok(_) => self.judge().map(drop).map_err(|error| format!("no gate is possible now: {error}")),
+            Err(why) if need == duties::Gate::Required => {
                 Err(format!("{why}; `locum gate` shows what is missing, guard none does without"))
             }
             Err(_) => return Ok(told),
         };
+        let Self { judge, groups, eras, .. } = self;
+        let entry = &mut groups[group.0];
+        let stands = stands.and_then(|()| match judge {
+            Some(judge) => entry
+                .stand(judge, number, interface, ears, answers)
+                .map_err(|error| format!("no gate on its interface: {error}")),
+            None => Ok(()),
+        });
         match (stands, entry.need) {
-            (Ok(()), _) => entry.renew(group, &self.eras, &mut told),
+            (Ok(()), _) => entry.renew(group, eras, &mut told),
             (Err(why), duties::Gate::Required) => return Err(why),
             (Err(why), _) => entry.fail(group, &why, &mut told),
         }
@@ -252,7 +302,7 @@ impl Gates {
         let Some(gate) = entry.gate.take() else { return told };
         if let Err(error) = gate.remove() {
             let text = format!("its gate stays, shut: {error}; `locum gate --remove` takes it away");
-            told.notes.push((Level::Error, group, text));
+            told.notes.push((Level::Error, Some(group), text));
         }
         told
     }
@@ -270,6 +320,7 @@ impl Gates {
     pub(super) fn look_after(&mut self, most: usize) -> Told {
         let mut told = Told::default();
         self.eras.look();
+        let most = if self.look_after_judge(&mut told) { usize::MAX } else { most };
         let (begin, count) = (self.next_look, self.groups.len());
         let (mut looked, mut step) = (0, 0);
         while step < count && looked < most {
@@ -289,7 +340,7 @@ impl Gates {
                 Ok(()) => {
                     entry.restored += 1;
                     let text = format!("somebody took away a part of its gate: put back: {missing}");
-                    told.notes.push((Level::Warning, group, text));
+                    told.notes.push((Level::Warning, Some(group), text));
                     entry.renew(group, &self.eras, &mut told);
                 }
                 Err(error) => {
@@ -298,6 +349,24 @@ impl Gates {
             }
         }
         told
+    }
+
+    /// Whether it had to be put back: then gates may have gone with it.
+    fn look_after_judge(&self, told: &mut Told) -> bool {
+        let Some(judge) = &self.judge else { return false };
+        let missing = match judge.missing() {
+            Ok(missing) if missing.is_empty() => return false,
+            Ok(missing) => missing.join(", "),
+            Err(error) => error.to_string(),
+        };
+        let (level, text) = match judge.restore() {
+            Ok(()) => {
+                (Level::Warning, format!("somebody took away a part of all gates: put back: {missing}"))
+            }
+            Err(error) => (Level::Error, format!("no gate is whole ({missing}): {error}")),
+        };
+        told.notes.push((level, None, text));
+        true
     }
 
     pub(super) fn stats(&self) -> GateStats {
@@ -340,7 +409,7 @@ impl Group {
     /// Makes the gate stand on one more interface.
     fn stand(
         &mut self,
-        engine: &Engine,
+        judge: &Judge,
         cluster: u64,
         interface: u32,
         ears: &Ears,
@@ -359,8 +428,8 @@ impl Group {
             ballot: self.lease.map_or(Ballot::HIGHEST, |lease| lease.ballot),
         };
         // The gate of an earlier life goes on without a packet lost.
-        let found = if answers { Gate::adopt(engine, settings.clone())? } else { None };
-        let gate = found.map_or_else(|| Gate::install(engine, settings), Ok)?;
+        let found = if answers { judge.adopt(settings.clone())? } else { None };
+        let gate = found.map_or_else(|| judge.install(settings), Ok)?;
         self.gate = Some(gate);
         (self.deadline, self.fault, self.contested) = (0, None, false);
         Ok(())
@@ -393,7 +462,7 @@ impl Group {
                 if contested && !self.contested {
                     let text = "another node has announced that it owns the group: the gate is shut until a beat that is \
                                 sent from now on renews it";
-                    told.notes.push((Level::Warning, group, text.into()));
+                    told.notes.push((Level::Warning, Some(group), text.into()));
                 }
                 self.contested = contested;
                 let is_open = self.deadline > clock::boot_nanos() && !contested;
@@ -406,7 +475,7 @@ impl Group {
                 Ok(()) => {
                     self.restored += 1;
                     let text = format!("somebody took away its gate ({error}): put back");
-                    told.notes.push((Level::Warning, group, text));
+                    told.notes.push((Level::Warning, Some(group), text));
                     // Shut now; the next renewal opens it.
                     self.deadline = 0;
                 }
@@ -420,7 +489,7 @@ impl Group {
     /// Said once, until it works again.
     fn fail(&mut self, group: GroupIndex, why: &str, told: &mut Told) {
         if self.fault.is_none() {
-            told.notes.push((Level::Error, group, why.to_owned()));
+            told.notes.push((Level::Error, Some(group), why.to_owned()));
         }
         self.fault = Some(why.to_owned());
     }

@@ -111,6 +111,8 @@ pub(super) struct Pulse {
     dog: Option<Dog>,
     /// The control plane was told that this node takes part.
     active_told: bool,
+    /// The next life goes on with what runs.
+    goes_on: bool,
     buffer: Vec<u8>,
     ready: Vec<Ready>,
 }
@@ -168,7 +170,9 @@ impl Pulse {
             poller.add(source, token, Interest::Read)?;
         }
         let addresses = Addresses::new(&duties).bounded(&duties)?;
-        let gates = Gates::new(&duties, &options);
+        let mut gates = Gates::new(&duties, &options);
+        let ears = ears_of(&mind, &duties, &network);
+        let unready = gates.make_ready(&addresses.places(&network), &ears);
         if let Some(source) = gates.source() {
             poller.add(source, RULES, Interest::Read)?;
         }
@@ -212,6 +216,7 @@ impl Pulse {
             stats: HeartStats::default(),
             dog: None,
             active_told: false,
+            goes_on: false,
             buffer: vec![0; BUFFER_BYTES],
             ready: Vec::new(),
         };
@@ -225,6 +230,9 @@ impl Pulse {
         }
         if let Some((level, text)) = pulse.gates.verdict() {
             pulse.note(level, text);
+        }
+        for text in unready {
+            pulse.note(Level::Warning, text);
         }
         if let Some(why) = pulse.addresses.cannot_announce().filter(|_| !pulse.services.is_empty()) {
             pulse.note(Level::Error, format!("addresses cannot be announced to the segment: {why}"));
@@ -261,6 +269,10 @@ impl Pulse {
             self.ready = ready;
             self.stats.turns += 1;
             self.shared.note_progress();
+        }
+        // Everything is said: nobody waits for what takes long now.
+        if !self.goes_on {
+            self.gates.leave();
         }
     }
 
@@ -450,6 +462,7 @@ impl Pulse {
                     if let Some((level, text)) = self.dog.take().map(|dog| dog.leave(clean)) {
                         self.note(level, text);
                     }
+                    self.goes_on = keeps.is_some();
                     self.send_up(Up::Exit { clean, restart, keeps });
                 }
             }
@@ -511,7 +524,8 @@ impl Pulse {
 
     fn heed_gates(&mut self, told: Told) {
         for (level, group, text) in told.notes {
-            let group = self.duties.groups.get(group.0).map(|group| group.key.clone());
+            let group =
+                group.and_then(|group| self.duties.groups.get(group.0)).map(|group| group.key.clone());
             self.send_note(Note { level, group, text });
         }
         for group in told.opened {
@@ -546,11 +560,7 @@ impl Pulse {
             let asked = operation == Operation::Status;
             return Some(if asked { Outcome::Unknown(why) } else { Outcome::Failed(why) });
         }
-        // R1 has no claims that could be announced.
-        let ears = match self.mind {
-            Mind::R1(_) => Ears::default(),
-            Mind::Native(_) => Ears::of(&self.duties, &self.network),
-        };
+        let ears = ears_of(&self.mind, &self.duties, &self.network);
         let (addresses, network, gates) = (&mut self.addresses, &mut self.network, &mut self.gates);
         let mut told = Told::default();
         let outcome = match (&self.duties.resource(id).agent, operation) {
@@ -811,6 +821,14 @@ impl Pulse {
         if mem::take(&mut self.called) || !self.waiting.is_empty() {
             self.shared.wake_control();
         }
+    }
+}
+
+/// R1 has no claims that could be announced.
+fn ears_of(mind: &Mind, duties: &Duties, network: &Network) -> Ears {
+    match mind {
+        Mind::R1(_) => Ears::default(),
+        Mind::Native(_) => Ears::of(duties, network),
     }
 }
 
