@@ -83,7 +83,11 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     pair.start_with(0, "", &["--gates", "none"]);
     pair.await_answers(0);
     for node in [0, 1] {
-        assert!(pair.run(node, &["locum", "gate"]).contains("no gate stands here"));
+        let gates = pair.run(node, &["locum", "gate"]);
+        assert!(gates.contains("no gate stands here"), "{gates}");
+        // Beside it the other node is ready to take over, where that takes long.
+        let is_ready = gates.contains("ready on eth0, and no group has a gate");
+        assert_eq!(is_ready, node == 1 && gates.contains("engine bpf: works"), "{gates}");
     }
     pair.run(0, &["locum", "stop"]);
     pair.await_answers(1);
@@ -114,5 +118,7 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     for node in [1, 0] {
         pair.run(node, &["locum", "stop"]);
         assert!(pair.run(node, &["locum", "gate"]).contains("no gate stands here"));
+        let is_ready = |pair: &Pair| pair.run(node, &["locum", "gate"]).contains("ready on");
+        pair.wait("nothing is ready any more", |pair| !is_ready(pair));
     }
 }

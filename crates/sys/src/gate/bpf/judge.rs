@@ -265,6 +265,7 @@ impl Judge {
         for hook in self.place.hooks()? {
             match self.place.get(&hook.name())?.filter(|link| stands(link, hook)) {
                 Some(link) => {
+                    self.check_network(&link, hook)?;
                     syscall::replace(&link, self.program(hook)).map_err(|error| doing(&error, hook))?;
                     book.links.insert(hook, link);
                 }
@@ -323,6 +324,7 @@ impl Judge {
         let pin = hook.name();
         self.place.make()?;
         if let Some(pinned) = self.place.get(&pin)?.filter(|link| stands(link, hook)) {
+            self.check_network(&pinned, hook)?;
             syscall::replace(&pinned, program).map_err(|error| doing(&error, hook))?;
             return Ok(pinned);
         }
@@ -331,6 +333,21 @@ impl Judge {
             syscall::link(program, hook.interface(), way(hook)).map_err(|error| doing(&error, hook))?;
         syscall::pin(&link, &self.place.path(&pin)).map_err(|error| self.place.said(error))?;
         Ok(link)
+    }
+
+    /// A link on an interface of that number in another network namespace would be no gate here.
+    fn check_network(&self, link: &OwnedFd, hook: Hook) -> io::Result<()> {
+        let info = syscall::link_info(link)?;
+        let here = syscall::links_on(hook.interface(), way(hook));
+        if here.is_ok_and(|links| links.contains(&info.number)) {
+            return Ok(());
+        }
+        let text = format!(
+            "{} is of another network namespace, where a cluster of the same name runs: mount a bpf file system for this \
+             one alone",
+            self.place.path(&hook.name()).display()
+        );
+        Err(io::Error::new(io::ErrorKind::AddrInUse, text))
     }
 
     /// What of it is not in the kernel any more. An interface that is gone is forgotten.

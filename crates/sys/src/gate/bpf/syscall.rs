@@ -21,6 +21,7 @@ const PIN: libc::c_long = 6;
 const GET: libc::c_long = 7;
 const TEST_RUN: libc::c_long = 10;
 const INFO: libc::c_long = 15;
+const QUERY: libc::c_long = 16;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
@@ -378,6 +379,42 @@ pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
         Info { kind: TCX, number, interface, way, .. } => Ok(LinkInfo { number, interface, way }),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// The numbers of the links on an interface of the calling thread's network namespace.
+pub(super) fn links_on(interface: u32, way: Way) -> io::Result<Vec<u32>> {
+    #[derive(IntoBytes, FromBytes)]
+    #[repr(C)]
+    struct Query {
+        interface: u32,
+        way: u32,
+        flags: [u32; 2],
+        programs: u64,
+        count: u32,
+        pad: u32,
+        program_flags: u64,
+        links: u64,
+        link_flags: u64,
+        revision: u64,
+    }
+    /// No more can be on one.
+    const MOST: usize = 64;
+    let (mut programs, mut links) = ([0u32; MOST], [0u32; MOST]);
+    let mut query = Query {
+        interface,
+        way: way as u32,
+        flags: [0; 2],
+        programs: address_mut(programs.as_mut_bytes()),
+        count: MOST as u32,
+        pad: 0,
+        program_flags: 0,
+        links: address_mut(links.as_mut_bytes()),
+        link_flags: 0,
+        revision: 0,
+    };
+    // SAFETY: programs and links are writable for `count` numbers of four bytes.
+    unsafe { call(QUERY, &mut query) }?;
+    Ok(links.into_iter().take(query.count as usize).collect())
 }
 
 /// The beginning of what the kernel says of an object.
