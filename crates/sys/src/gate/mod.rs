@@ -207,7 +207,8 @@ impl Judge {
         Ok(Gate { settings, engine: self.engine.clone(), hold })
     }
 
-    /// What of it is not in the kernel, in words; what is the gates' alone each of them tells.
+    /// What of it is not in the kernel, in words; what is the gates' alone each of them tells. An interface that is gone is
+    /// nothing that is missing.
     ///
     /// # Errors
     /// What the kernel says.
@@ -215,7 +216,7 @@ impl Judge {
         self.hold.as_ref().map_or(Ok(Vec::new()), |(_, judge)| judge.missing())
     }
 
-    /// Puts back what is missing, except on interfaces that are gone, which it leaves.
+    /// Puts back what is missing; the gates' own each of them puts back.
     ///
     /// # Errors
     /// What the kernel says.
@@ -367,7 +368,8 @@ impl Gate {
         }
     }
 
-    /// What of the gate is not in the kernel, in words; nothing when it holds.
+    /// What of the gate is not in the kernel, in words; nothing when it holds. Of a gate that a [`Judge`] made that is what the
+    /// [judge](Judge::missing) does not tell.
     ///
     /// # Errors
     /// What the kernel says.
