@@ -93,6 +93,8 @@ pub enum Breakage {
     EchoExtendsLaterClaims,
     /// Claims: no ceiling is kept, so a new life begins with rounds that an earlier one used.
     NoCeiling,
+    /// Claims: who has lost its file goes on above the rounds that others have heard.
+    HeardRoundsOnly,
     /// Claims: votes of another voter set count.
     VotesAcrossSets,
     /// Claims: a voter whose file is gone votes at once.

@@ -1,6 +1,6 @@
 //! Where searches begin, and how much may happen in them. Each is one question; together they cover the rules.
 
-use locum_core::claims::{MemberIndex, Message, Voters};
+use locum_core::claims::{CEILING_STEP, MemberIndex, Message, Voters};
 
 use crate::{
     search::Sight,
@@ -399,6 +399,48 @@ pub static SCENARIOS: &[Scenario] = &[
         ends: None,
     },
     Scenario {
+        name: "forgotten",
+        about: "a node claims and nobody hears it; it loses its file, copies from the others and claims",
+        rules: Rules {
+            horizon: 3,
+            budget: Budget {
+                claims: first(2, 0, 0),
+                beats: first(1, 0, 0),
+                crashes: of(0, 1),
+                losses: of(0, 1),
+                ..NOTHING
+            },
+            lost: |message, to| match message {
+                Message::AskCopy | Message::Copy(_) => false,
+                Message::Beat(_) => true,
+                _ => apart(message, to),
+            },
+            ..TWO
+        },
+        // As far ahead of the others as those believe that anybody may be.
+        begin: |rules| World::settled(rules, &[500 + CEILING_STEP, 500, 500, 500, 500]),
+        sees: &[],
+        ends: None,
+    },
+    Scenario {
+        name: "outbid",
+        about: "an owner's confirmation was refused by a voter that has restarted; the earlier owner is struck, and claims",
+        rules: Rules {
+            horizon: 3,
+            budget: Budget { claims: first(1, 0, 0), beats: first(1, 0, 0), ..NOTHING },
+            prompt_disks: false,
+            lost: |message, to| match message {
+                Message::Swept => to != 1,
+                Message::Beat(_) => true,
+                _ => apart(message, to),
+            },
+            ..TWO
+        },
+        begin: outbid,
+        sees: &[Sight::Followed],
+        ends: None,
+    },
+    Scenario {
         name: "ballots",
         about: "a node claims, dies, lives again and claims; its writes take time",
         rules: Rules {
@@ -495,6 +537,38 @@ fn unconfirmed(rules: &Rules) -> World {
     let mut world = proposed(rules);
     world.arrive(rules, |message| matches!(message, Message::Propose(..)), 2);
     world.arrive(rules, |message| matches!(message, Message::Accept(_)), 0);
+    world.begin(rules)
+}
+
+/// Node 0 owned and has restarted. Node 1 owns by its own vote and the witness's, which has accepted the confirmation, too;
+/// node 0, whose ceiling is far above it, has refused that.
+fn outbid(rules: &Rules) -> World {
+    let heard = heard(rules);
+    let mut world = owned(rules, settled(rules));
+    // Each life moves its ceiling, until node 1 has to write before it can claim above that.
+    for _ in 0..3 {
+        world.act(rules, &Act::Crash(0, false));
+        world.act(rules, &Act::Restart(0));
+        world.exchange(&heard, &[0]);
+    }
+    world.lose(|_| false);
+    world.pass(rules, rules.lease);
+    world.act(&heard, &Act::Claim(1));
+    world.arrive(&heard, |message| matches!(message, Message::Prepare(_)), 2);
+    world.arrive(&heard, |message| matches!(message, Message::Promise(_)), 1);
+    for voter in [2, 1, 2, 0] {
+        world.arrive(&heard, |message| matches!(message, Message::Propose(..) | Message::Accept(_)), voter);
+        // The confirmation's answer is lost.
+        let is_confirmed = voter == 2 && world.held(1).is_some();
+        world.lose(if is_confirmed { |packet| packet.to == 0 } else { |_| true });
+    }
+    // No arrival that ends all writes: its disk takes its time.
+    let refusals = world.on_its_way();
+    let refused = refusals.iter().filter(|packet| packet.value.to == 1);
+    for packet in refused.cloned() {
+        world.act(rules, &Act::Arrives { packet, again: false });
+    }
+    world.lose(|_| false);
     world.begin(rules)
 }
 

@@ -23,6 +23,8 @@ const TABLE: &[(Breakage, &str)] = &[
     (PromiseEndsOwnGrant, "again"),
     (EchoExtendsLaterClaims, "beats-before"),
     (NoCeiling, "ballots"),
+    (HeardRoundsOnly, "forgotten"),
+    (StrikeWhileOutbid, "outbid"),
     (VotesAcrossSets, "sets"),
     (BlankVotes, "file-lost"),
     (LeaseFromAnswer, "proposed"),

@@ -712,7 +712,7 @@ impl Member {
                 merge(durable.claims.entry(*group).or_default(), report);
             }
         }
-        if copied {
+        if copied && !breakage::is(Breakage::HeardRoundsOnly) {
             durable.ceiling = durable.ceiling.saturating_add(UNHEARD_ROUNDS);
         }
         self.memory = Memory::Adopting(durable.ceiling);

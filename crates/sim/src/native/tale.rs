@@ -126,10 +126,12 @@ impl Tale {
         }
         steps.extend(online.clone());
         steps.push(Step::Wait(self.pace * 8 + 2000));
-        // Who was told to leave may have taken its time, and comes back only now; and what was held up in between may have
-        // failed once more.
+        // What was held up in between may have failed once more.
         steps.extend(online);
-        steps.push(Step::Wait(self.pace * 8 + 12_000));
+        steps.push(Step::Wait(self.pace * 8 + 2000));
+        // Who was told to leave may have taken its time, and comes back only now.
+        steps.extend((0..self.members).map(Step::Start));
+        steps.push(Step::Wait(self.pace * 8 + 10_000));
         steps
     }
 
