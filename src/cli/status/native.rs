@@ -89,7 +89,7 @@ fn member_row(member: &Member) -> [String; 3] {
         facts.push("this one".to_owned());
     } else {
         facts.extend(member.heard.map(|heard| format!("heard {} ago", Span(heard))));
-        if member.heard.is_some() && !member.hears_us {
+        if member.heard.is_some() && member.hears_us == Some(false) {
             facts.push("does not hear us".to_owned());
         }
         facts.extend(member.key.map(|key| format!("key {key}")));

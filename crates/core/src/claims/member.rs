@@ -223,10 +223,18 @@ impl Member {
         self.memory == Memory::Good && self.is_heard(now)
     }
 
-    /// Whether this member has heard a beat of ours that is younger than a lease, and we have heard it say so.
+    /// Whether this member has heard a beat of ours that is younger than a lease, and we have heard it say so. Only of
+    /// members with which we echo ([`Self::echoes`]).
     #[must_use]
     pub fn is_heard_by(&self, now: Instant, member: MemberIndex) -> bool {
         self.oldest_that_counts(now).is_some_and(|oldest| self.has_echoed(oldest, member))
+    }
+
+    /// Whether this member and we echo each other's beats: one of us votes. Between others an echo would count for nothing,
+    /// and where many nodes do not vote most of all that is said would be such echoes.
+    #[must_use]
+    pub fn echoes(&self, member: MemberIndex) -> bool {
+        self.voter.is_some() || self.settings.voters.contains(member)
     }
 
     /// The oldest of our beats that is younger than a lease.
@@ -299,7 +307,8 @@ impl Member {
             self.say(To::All, Message::AskCopy);
         }
         self.settle(now);
-        beat.echoes = self.peers.keys().filter_map(|peer| Some((*peer, self.echo(*peer)?))).collect();
+        let echoed = self.peers.keys().filter(|peer| self.echoes(**peer));
+        beat.echoes = echoed.filter_map(|peer| Some((*peer, self.echo(*peer)?))).collect();
         beat
     }
 

@@ -62,7 +62,7 @@ pub struct Beat {
     pub lease: Duration,
     /// Whether it knows what its earlier lives promised.
     pub word: Word,
-    /// What it heard of the others.
+    /// What it heard of the others: of all if it votes, else of voters.
     pub echoes: Vec<(MemberIndex, Echo)>,
 }
 

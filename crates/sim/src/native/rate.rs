@@ -132,6 +132,11 @@ mod tests {
         assert!(is_about(many_groups.copied_bytes, small.copied_bytes), "{many_groups:?} {small:?}");
         assert!(is_about(many_nodes.copies / 7.0, small.copies / 3.0), "{many_nodes:?} {small:?}");
         assert!(many_nodes.frame_bytes < small.frame_bytes * 2.0, "{many_nodes:?} {small:?}");
+        // Seven of them vote and echo all; the rest echo those seven. So each node more costs the same.
+        let heard = |nodes| load(nodes, 4).copied_bytes;
+        let (eight, sixteen, more) = (many_nodes.copied_bytes, heard(16), heard(32));
+        let (first, second) = ((sixteen - eight) / 8.0, (more - sixteen) / 16.0);
+        assert!(second < 2000.0 && second < first * 1.05, "{eight} {sixteen} {more}");
     }
 
     #[test]

@@ -21,6 +21,8 @@ struct Cluster {
     sets: Vec<u32>,
     cut: BTreeSet<(u8, u8)>,
     claims: Vec<bool>,
+    /// The first so many vote.
+    voters: u8,
     notices: Vec<(u8, Notice)>,
     /// Writes are answered at once; else by hand.
     disks: bool,
@@ -29,6 +31,11 @@ struct Cluster {
 impl Cluster {
     /// Nodes, of which the last may be a witness; all of them vote.
     fn new(nodes: u8, witness: bool) -> Self {
+        Self::of(nodes, witness, nodes + u8::from(witness))
+    }
+
+    /// The same; so many vote, the first ones.
+    fn of(nodes: u8, witness: bool, voters: u8) -> Self {
         let count = usize::from(nodes) + usize::from(witness);
         let mut cluster = Self {
             now: Instant::from_millis(1000),
@@ -38,6 +45,7 @@ impl Cluster {
             sets: vec![1; count],
             cut: BTreeSet::new(),
             claims: (0..count).map(|index| index < usize::from(nodes)).collect(),
+            voters,
             notices: Vec::new(),
             disks: true,
         };
@@ -58,11 +66,10 @@ impl Cluster {
 
     fn start(&mut self, index: usize) {
         self.lives[index] += 1;
-        let count = u8::try_from(self.members.len()).unwrap();
         let settings = Settings {
             me: MemberIndex(u8::try_from(index).unwrap()),
             generation: self.lives[index],
-            voters: Voters { number: self.sets[index], members: (0..count).map(MemberIndex).collect() },
+            voters: Voters { number: self.sets[index], members: (0..self.voters).map(MemberIndex).collect() },
             lease: Lease { length: LEASE, margin: Duration::from_millis(20) },
             retry: Duration::from_millis(50),
             claims: self.claims[index],
@@ -442,4 +449,25 @@ fn the_digest_is_of_the_set_and_sees_every_field() {
             }
         }
     }
+}
+
+#[test]
+fn who_does_not_vote_echoes_voters_alone() {
+    let mut cluster = Cluster::of(9, false, 7);
+    cluster.run(8);
+    for index in 0..9 {
+        let echoed = cluster.at(index, |member, now| member.beat(now).echoes.into_iter().map(|(of, _)| of.0));
+        let others = (0..9).filter(|other| usize::from(*other) != index);
+        let expected: Vec<u8> = if index < 7 { others.collect() } else { (0..7).collect() };
+        assert_eq!(echoed.collect::<Vec<_>>(), expected, "of {index}");
+    }
+    // Nor is anything missing: who does not vote owns, renews, and follows.
+    cluster.claim(8);
+    cluster.run(8);
+    assert_eq!(cluster.owner(), [8]);
+    cluster.kill(8);
+    cluster.run(4);
+    cluster.claim(7);
+    cluster.run(8);
+    assert_eq!(cluster.owner(), [7]);
 }

@@ -6,7 +6,8 @@
 //! Both ways are believed after [`Timing::link_test`], and so is everything else: one lost beat is no news.
 //!
 //! Who is heard on any link is heard. Whether it hears us is told by its echoes of our beats, whatever links they took:
-//! an echo has gone both ways by itself, so neither a claim nor a renewal asks for the state of any single link. The
+//! an echo has gone both ways by itself, so neither a claim nor a renewal asks for the state of any single link. (Two that
+//! do not vote have no echoes of each other, and need none.) The
 //! test of links is there so that people learn of a dead cable before they need it, and that no node takes up its work
 //! on a cluster whose cables nobody has looked at.
 
@@ -169,6 +170,13 @@ impl Links {
         peer.is_strange = !has_our_file && !only_way;
         peer.hears_us = (!peer.is_strange).then_some((hears_us, now));
         judge(peer, now, &self.timing);
+    }
+
+    /// Whether a member hears us on any link, as its newest beat says; none if its file is not ours.
+    pub(super) fn is_heard_by(&self, now: Instant, member: MemberIndex) -> Option<bool> {
+        let peer = self.peers.get(usize::from(member.0)).filter(|peer| !peer.is_strange)?;
+        let is_fresh = |at: Instant| now.since(at) < self.timing.silent;
+        Some(peer.hears_us.is_some_and(|(links, at)| links != 0 && is_fresh(at)))
     }
 
     fn is_only_way(&self, member: MemberIndex) -> bool {

@@ -82,6 +82,11 @@ impl Director {
             view.filter(|view| view.generation > 0).map(|view| now.since(view.watch.heard()).as_secs_f64());
         let generation =
             if is_me { Some(self.generation) } else { self.wire.heard(member).map(|heard| heard.generation) };
+        let claims = self.node.member();
+        let hears_us = match claims.echoes(member) {
+            true => Some(claims.is_heard_by(now, member)),
+            false => self.links.is_heard_by(now, member),
+        };
         let own = self.node.ownership();
         let unable: Vec<GroupIndex> = match view {
             Some(view) => view.unable.to_vec(),
@@ -94,7 +99,7 @@ impl Director {
             is_me,
             liveness: self.node.liveness(member),
             heard,
-            hears_us: self.node.member().is_heard_by(now, member),
+            hears_us,
             generation,
             standby: view.map_or(is_me && own.is_standby(), |view| view.standby),
             links: self.links.paths(member).iter().map(path).collect(),

@@ -435,6 +435,42 @@ fn the_first_claim_waits_for_every_link_and_not_for_ever() {
     assert_eq!(world.ways(0, 2), [Way::Both]);
 }
 
+/// What each of two nodes knows of the other, where the witness alone votes.
+#[test]
+fn two_that_do_not_vote_test_their_links_without_echoes() {
+    let one_voter = format!("voters = [\"w\"]\n{TOML}");
+    let set = plan(&one_voter, "a").voter_set();
+    let born = |generation| {
+        let ledger = identity(generation).ledger.map(|ledger| Durable { set, ..ledger });
+        Identity { ledger, ..identity(generation) }
+    };
+    let hears_us = |world: &mut World, member: usize| {
+        let now = now(world.millis);
+        world.director(member).status(now).members.iter().map(|other| other.hears_us).collect::<Vec<_>>()
+    };
+    let mut world = World::of(&one_voter, born);
+    while world.owner().is_none() {
+        world.pass(1);
+        assert!(world.millis < 2500);
+    }
+    assert_eq!((world.ways(0, 1), world.ways(0, 2)), (vec![Way::Both; 2], vec![Way::Both]));
+    assert_eq!(hears_us(&mut world, 0)[1..], [Some(true); 2]);
+    // What a hears, b does not.
+    world.cuts.extend([(0, 1, 0), (0, 1, 1)]);
+    world.pass(5000);
+    assert_eq!((world.ways(0, 1), world.ways(1, 0)), (vec![Way::OnlyHere; 2], vec![Way::Untested; 2]));
+    assert_eq!(hears_us(&mut world, 0)[1..], [Some(false), Some(true)]);
+    // With another file its places mean nothing, and nothing is said of it.
+    let other = one_voter.replace("groups.web.prefer", "groups.web.failback = \"5min\"\ngroups.web.prefer");
+    world.cuts.clear();
+    let later = now(world.millis);
+    world.machines[1].director = Some(Director::new(plan(&other, "b"), keys(), born(20), later));
+    world.perform(1);
+    world.pass(3000);
+    assert_eq!(hears_us(&mut world, 0)[1..], [None, Some(true)]);
+    assert_eq!(world.owner(), Some(0));
+}
+
 #[test]
 fn frames_that_are_not_ours_are_counted_by_name_and_said_in_few_lines() {
     let mut world = World::new(TOML);

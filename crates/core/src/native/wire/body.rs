@@ -22,6 +22,7 @@ const STANDBY: &str = "standby";
 const STARTING: &str = "starting";
 const UNABLE: &str = "unable";
 const CUT: &str = "cut";
+const HEARS: &str = "hears";
 /// The lists come in a message of their own.
 const APART: &str = "lists-apart";
 
@@ -255,12 +256,37 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
         }
     }
     let not_echoed = hears.iter().filter(|(of, _)| claims.echoes.iter().all(|(echoed, _)| echoed != *of));
+    // Most of many nodes do not vote, and hear each other on the same links.
+    let mut by_links: BTreeMap<u32, u64> = BTreeMap::new();
     for (of, links) in not_echoed {
-        parcel.items.push(Writer::new(sender).member(Some(*of)).hex((*links).into()).end());
+        match place(*of).filter(|_| sender.members.is_node(*of)) {
+            Some(place) => *by_links.entry(*links).or_default() |= place,
+            None => parcel.items.push(Writer::new(sender).member(Some(*of)).hex((*links).into()).end()),
+        }
+    }
+    for (links, nodes) in by_links {
+        parcel.items.push(Writer::new(sender).word(HEARS).hex(links.into()).hex(nodes).end());
     }
     if let Some(lists) = lists {
         write_lists(lists, sender, &mut parcel.items);
     }
+}
+
+/// The bit of a node, if it has one.
+fn place(node: MemberIndex) -> Option<u64> {
+    1_u64.checked_shl(node.0.into())
+}
+
+/// Nodes that are none of ours stand in a configuration that is not ours, either: their places mean nothing here.
+fn read_places(words: &str, sender: Sender<'_>, hears: &mut BTreeMap<MemberIndex, u32>) -> Result<(), Fault> {
+    let mut item = Reader::new(sender, words);
+    let links = u32::try_from(item.hex()?).map_err(|_| Fault::Form)?;
+    let nodes = item.hex()?;
+    let is_there = |node: &MemberIndex| {
+        sender.members.is_node(*node) && place(*node).is_some_and(|place| nodes & place != 0)
+    };
+    hears.extend((0..u8::MAX).map(MemberIndex).filter(is_there).map(|node| (node, links)));
+    item.end(())
 }
 
 fn write_lists(lists: &Lists, sender: Sender<'_>, items: &mut Vec<String>) {
@@ -331,6 +357,7 @@ fn read_beat_item(line: &str, sender: Sender<'_>, beat: &mut Beat, reach: &mut R
     let (first, rest) = line.split_once(' ').ok_or(Fault::Form)?;
     match first {
         "!" => return read_dispute(rest, sender, &mut beat.claims.echoes),
+        HEARS => return read_places(rest, sender, &mut reach.hears),
         // Not an id: a word of a later version.
         _ if first.len() != MEMBER_DIGITS && first.bytes().all(|byte| byte.is_ascii_lowercase()) => {
             return Ok(());

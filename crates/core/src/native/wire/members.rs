@@ -64,12 +64,15 @@ fn check<'a, Id: Ord>(names: impl IntoIterator<Item = &'a str>, id: fn(&str) -> 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
     names: Vec<String>,
+    /// So many of them are nodes: the first ones.
+    nodes: usize,
     ids: BTreeMap<MemberId, MemberIndex>,
 }
 
 impl Members {
     /// The members of these names, in this order. A name whose id is another's is left to the first of them; the check
-    /// of the configuration refuses it ([`check_members`]). No more than [`MemberIndex`] can count are taken.
+    /// of the configuration refuses it ([`check_members`]). No more than [`MemberIndex`] can count are taken. All of them
+    /// are nodes.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let names: Vec<String> = names.into_iter().take(usize::from(MemberIndex::NOBODY.0)).collect();
@@ -77,14 +80,21 @@ impl Members {
         for (index, name) in (0..).zip(&names) {
             ids.entry(MemberId::of(name)).or_insert(MemberIndex(index));
         }
-        Self { names, ids }
+        Self { nodes: names.len(), names, ids }
     }
 
     /// The members of a plan: its nodes, then its witnesses.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
         let nodes = plan.nodes.iter().map(|node| node.name.clone());
-        Self::new(nodes.chain(plan.witnesses.iter().map(|witness| witness.name.clone())))
+        let all = Self::new(nodes.chain(plan.witnesses.iter().map(|witness| witness.name.clone())));
+        Self { nodes: plan.nodes.len(), ..all }
+    }
+
+    /// Whether a member is a node.
+    #[must_use]
+    pub fn is_node(&self, member: MemberIndex) -> bool {
+        usize::from(member.0) < self.nodes
     }
 
     /// A member's name; none of a member that is not among them.

@@ -335,6 +335,35 @@ fn kinds_and_words_of_later_versions_are_no_fault() {
 }
 
 #[test]
+fn nodes_are_heard_by_their_places_and_witnesses_by_name() {
+    let toml = "cluster = \"test\"\nvoters = [\"node1\"]\n[nodes.node1]\nlinks = { lan = \"10.0.0.1\" }\n[nodes.node2]\n\
+                links = { lan = \"10.0.0.2\" }\n[witnesses.witness]\naddress = \"10.9.0.1\"\n[groups.web]\n\
+                resources = [\"daemon\"]\nguard = \"none\"\ni-know = \"a test\"\n";
+    let checked = crate::config::locum_toml::check(toml.as_bytes(), "node2");
+    let plan = checked.plan.unwrap_or_else(|| panic!("{:#?}", checked.diags));
+    let wire = |me| Wire::new("test", Members::of(&plan), MemberIndex(me), 1, PATIENCE);
+    let hears = [(MemberIndex(0), 1), (MemberIndex(2), 2)].into();
+    let (word, _) = beat(1, 0, 1, 1);
+    let frames = wire(1).write(1, To::All, &word, &Reach { hears, ..Reach::default() });
+    let text = String::from_utf8(frames[0].bytes(&keys())).unwrap();
+    let list = format!("list={} 2\nhears 1 1,", members::MemberId::of("witness"));
+    assert!(text.contains(&list), "{text}");
+    // Of another configuration: a place that is none of ours, and one that is a witness's here.
+    let head = ["cluster=test", "src=node2", "gen=1", "num=1", "set=1"];
+    let read = |list| {
+        let fields = [&head[..], &BEAT, &[list]].concat();
+        wire(0).read(NOW, &signed(&fields, &keys()), &keys())
+    };
+    let Content::Message(_, Some(reach)) = read("list=hears 5 fffffffffffffffe").unwrap().content else {
+        panic!("a beat")
+    };
+    assert_eq!(reach.hears, [(MemberIndex(1), 5)].into());
+    for list in ["list=hears 1", "list=hears 100000000 1", "list=hears 1 1 1", "list=hears 1 x"] {
+        assert_eq!(read(list).unwrap_err(), Refusal::Message, "{list}");
+    }
+}
+
+#[test]
 fn messages_out_of_form_are_refused() {
     let read = |fields: &[&str]| {
         let head = ["cluster=test", "src=node1", "gen=1", "num=1", "set=1"];
@@ -431,7 +460,7 @@ fn texts_fit_a_line() {
 
 #[test]
 fn a_beat_of_claims_alone_is_no_message() {
-    let Word::Beat(beat) = beat(2, 1, 0).0 else { panic!("a beat") };
+    let Word::Beat(beat) = beat(2, 1, 1, 0).0 else { panic!("a beat") };
     assert_eq!(said(Word::Claims(Message::Beat(beat.claims))), Vec::<Vec<u8>>::new());
 }
 
@@ -710,7 +739,7 @@ proptest! {
             "ask-move", "move-answer",
         ]),
         fields in many("(v|cfg|beat|claims|lease|word|is|id|group|to|done|text|ceiling|part)=[0-9a-f./ +-]{0,20}", 0..8),
-        list in "list=([0-9a-f.=+-]{1,17}[ \n]){0,20}",
+        list in "list=((hears|[0-9a-f.=+-]{1,17})[ \n]){0,20}",
     ) {
         let kind = format!("t={kind}");
         let head = ["cluster=test", &kind, "src=node1", "gen=1", "num=5", "set=1"];
@@ -747,8 +776,9 @@ fn cluster(names: impl Iterator<Item = String>, cluster: &str) -> Wire {
     Wire::new(cluster, Members::new(names), MemberIndex(0), LIFE, PATIENCE)
 }
 
-/// A beat of the first of so many members, after so many beats, with so many groups of its own.
-fn beat(members: u8, sequence: u64, own: u64) -> (Word, Reach) {
+/// A beat of the first of so many members, after so many beats, with so many groups of its own, which echoes so many
+/// others.
+fn beat(members: u8, echoed: u8, sequence: u64, own: u64) -> (Word, Reach) {
     let echo = Echo { generation: LIFE, sequence, granted: true, disputed: vec![] };
     let others = || (1..members).map(MemberIndex);
     let claims = crate::claims::Beat {
@@ -756,7 +786,7 @@ fn beat(members: u8, sequence: u64, own: u64) -> (Word, Reach) {
         digest: Digest::of(claims(own).iter().map(|(group, claim)| (*group, claim.ballot))),
         lease: PATIENCE,
         word: Memory::Good,
-        echoes: others().map(|member| (member, echo.clone())).collect(),
+        echoes: others().take(echoed.into()).map(|member| (member, echo.clone())).collect(),
     };
     let board = Digest::default();
     let beat = Beat { claims, config: CONFIG, board, standby: false, lists: Some(Lists::default()) };
@@ -770,12 +800,12 @@ fn bytes(wire: &mut Wire, (word, reach): &(Word, Reach)) -> Vec<usize> {
 #[test]
 fn a_beat_does_not_grow_with_the_groups() {
     let mut rows = vec![];
-    for nodes in [2_u8, 8, 32] {
-        let mut row = format!("| {nodes} |");
+    for (nodes, votes) in [(2_u8, true), (8, true), (32, true), (32, false)] {
+        let mut row = format!("| {nodes} | {} |", if votes { "voter" } else { "other" });
         for own in [1, 100, 1000] {
             let mut wire = cluster((1..=nodes).map(|node| format!("node{node:02}")), "prod");
             wire.next = 0x10_0000;
-            let sizes = bytes(&mut wire, &beat(nodes, 0x10_0000, own));
+            let sizes = bytes(&mut wire, &beat(nodes, if votes { 31 } else { 7 }, 0x10_0000, own));
             assert!(sizes.len() == 1 && sizes[0] <= FRAME_BYTES, "{sizes:?}");
             row += &format!(" {} |", sizes[0]);
         }
@@ -784,7 +814,7 @@ fn a_beat_does_not_grow_with_the_groups() {
     // The longest names, after ten years at the shortest pace.
     let mut wire = cluster((1..=32).map(|node| format!("{node:064}")), &"c".repeat(32));
     (wire.next, wire.generation) = (0x9_ffff_ffff, 0xffff_ffff);
-    let sizes = bytes(&mut wire, &beat(32, 0x2_71d9_4a00, 1000));
+    let sizes = bytes(&mut wire, &beat(32, 31, 0x2_71d9_4a00, 1000));
     assert!(sizes.len() == 1 && sizes[0] <= FRAME_BYTES, "{sizes:?}");
     rows.push(format!("{} bytes with the longest names", sizes[0]));
     assert_stated(&rows);
@@ -825,7 +855,7 @@ fn a_takeover_of_a_thousand_groups_costs_tens_of_frames() {
 fn the_page_shows_a_real_frame() {
     let mut wire = cluster(["node1", "node2", "witness"].into_iter().map(String::from), "prod");
     wire.next = 0x2a7;
-    let (word, reach) = beat(3, 0x1f4, 1);
+    let (word, reach) = beat(3, 2, 0x1f4, 1);
     let frame = wire.write(1, To::All, &word, &reach);
     let text = String::from_utf8(frame[0].bytes(&keys())).unwrap();
     assert_stated(&[text]);
