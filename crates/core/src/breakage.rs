@@ -121,6 +121,12 @@ pub enum Breakage {
     RestartForever,
     /// Groups: what does not stop when it is asked is given up at once.
     LadderOfOneRung,
+    /// Claims: who learns that another owns a group under a higher ballot goes on under its own.
+    HigherClaimIgnored,
+    /// Groups that stay together: each is started as soon as it is owned, and not only when all are.
+    FamilyStartsInParts,
+    /// Groups that stay together: each is given away as soon as it has stopped, and not only when all have.
+    FamilyGivenInParts,
 }
 
 impl Breakage {

@@ -647,7 +647,8 @@ impl Claimant {
     /// stood still, or each of us counted alone.
     pub(super) fn learn(&mut self, group: GroupId, claim: &Claim) {
         let held = self.seats.get(&group).and_then(|seat| seat.held.as_ref());
-        let is_overtaken = held.is_some_and(|held| held.claim.ballot < claim.ballot);
+        let is_overtaken = held.is_some_and(|held| held.claim.ballot < claim.ballot)
+            && !breakage::is(Breakage::HigherClaimIgnored);
         if is_overtaken && claim.is_confirmed() && claim.owner() != self.me {
             self.lose(group);
             self.reindex(group);

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     action::Answer,
+    breakage::{self, Breakage},
     claims::{Ballot, Claimant, GroupId, Member, MemberIndex, News, Notice},
     event::OrderId,
     group::{Groups, Phase},
@@ -509,7 +510,10 @@ impl Ownership {
             let desk = &self.desks[member.0];
             desk.giving.is_some() && !desk.lapsed
         };
-        let given: Vec<GroupIndex> = family.iter().copied().filter(on_its_way).collect();
+        let mut given: Vec<GroupIndex> = family.iter().copied().filter(on_its_way).collect();
+        if breakage::is(Breakage::FamilyGivenInParts) {
+            given.retain(|member| view.at_rest(*member));
+        }
         if given.iter().all(|member| view.at_rest(*member)) {
             self.rank(view);
             for member in given {
@@ -672,7 +676,8 @@ impl Ownership {
             owner => owner.is_some(),
         };
         if let Some(epoch) = view.holds(group)
-            && self.families[group.0].iter().all(|member| view.holds(*member).is_some())
+            && (self.families[group.0].iter().all(|member| view.holds(*member).is_some())
+                || breakage::is(Breakage::FamilyStartsInParts))
             && placement::waits_for(view.plan, group, runs).is_none()
         {
             self.steps.push_back(Step::Start(group, epoch));

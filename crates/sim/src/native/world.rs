@@ -115,6 +115,8 @@ struct Machine {
     writing: Option<Durable>,
     /// By group: the gate's deadline, by this machine's clock.
     gates: Vec<Option<Instant>>,
+    /// By group: the last deadline that its gate was told.
+    leases: Vec<Instant>,
     /// It counted alone, and has leases of that until this true time at most.
     alone_until: u64,
     /// The machine stood still: its gates may answer for the rest of their leases, until this true time at most.
@@ -218,6 +220,7 @@ impl World {
             disk_works: true,
             writing: None,
             gates: vec![None; groups],
+            leases: vec![Instant::ZERO; groups],
             alone_until: 0,
             excused_until: 0,
             running: BTreeSet::new(),
@@ -703,7 +706,10 @@ impl World {
 
     fn send(&mut self, from: usize, said: Said, targets: &[usize]) {
         match &said {
-            Said::Word { word, .. } => self.look_at_ballots(from, word),
+            Said::Word { word, .. } => {
+                self.look_at_ballots(from, word);
+                self.look_at_releases(from, word);
+            }
             Said::Bytes { bytes, .. } => {
                 let (copies, len) = (targets.len() as u64, bytes.len() as u64);
                 let Traffic { frames, bytes: said, copies: all, copied_bytes } = self.traffic;
@@ -755,8 +761,9 @@ impl World {
 
     /// A gate was told its deadline: from now on until then no other may be open.
     fn gate(&mut self, member: usize, group: GroupIndex, until: Option<Instant>) {
-        self.machines[member].gates[group.0] = until;
+        let was_shut = core::mem::replace(&mut self.machines[member].gates[group.0], until).is_none();
         let Some(until) = until else { return };
+        self.machines[member].leases[group.0] = until;
         let now = self.now;
         let machine = &self.machines[member];
         if until > machine.clock.at(now) + self.lease {
@@ -785,6 +792,13 @@ impl World {
         if let Some((other, sibling)) = self.elsewhere(member, group) {
             let text = format!(
                 "a family is parted: {} opens the gate of group {} while that of group {sibling} is open on {other}",
+                self.machines[member].name, group.0
+            );
+            return self.fail(text);
+        }
+        if let Some(sibling) = self.not_owned(member, group).filter(|_| was_shut) {
+            let text = format!(
+                "a part of a family is started: {} opens the gate of group {} and does not own group {sibling}",
                 self.machines[member].name, group.0
             );
             return self.fail(text);
@@ -820,13 +834,9 @@ impl World {
     /// Another machine on which a gate is open of a group that stays together with this one, if neither stood still.
     fn elsewhere(&self, member: usize, group: GroupIndex) -> Option<(&str, usize)> {
         let machine = &self.machines[member];
-        let families = machine.plan.relations.iter().filter_map(|relation| match relation {
-            Relation::Together(groups) if groups.contains(&group) => Some(groups),
-            _ => None,
-        });
         let is_excused =
             |other: &Machine| other.is_paused || self.now < other.excused_until.max(other.alone_until);
-        let others = families.flatten().flat_map(|sibling| {
+        let others = family(&machine.plan, group).iter().flat_map(|sibling| {
             let open = self.open_gates(sibling.0).into_iter();
             open.filter(|other| *other != member).map(move |other| (other, sibling.0))
         });
@@ -834,6 +844,43 @@ impl World {
             .map(|(other, sibling)| (&self.machines[other], sibling))
             .find(|(other, _)| !is_excused(other) && !is_excused(machine))
             .map(|(other, sibling)| (other.name.as_str(), sibling))
+    }
+
+    /// A group that stays together with this one and that this machine does not own.
+    fn not_owned(&self, member: usize, group: GroupIndex) -> Option<usize> {
+        let family = family(&self.machines[member].plan, group);
+        family.iter().find(|sibling| !self.owns(member, **sibling)).map(|sibling| sibling.0)
+    }
+
+    /// Who gives away the first of a family has stopped all that it owns of it. What was lost meanwhile is another matter: it
+    /// is given back as soon as it has stopped.
+    fn look_at_releases(&mut self, from: usize, word: &Word) {
+        let Word::Claims(Message::Release(list)) = word else { return };
+        let machine = &self.machines[from];
+        let Some(node) = &machine.node else { return };
+        let groups = (0..self.groups).map(GroupIndex);
+        let given = groups.filter(|group| {
+            let is_lost = machine.leases[group.0] <= machine.clock.at(self.now);
+            !is_lost && list.iter().any(|(id, _, successor)| *id == node.id(*group) && successor.is_some())
+        });
+        let families = given.map(|group| (group, family(&machine.plan, group)));
+        let families = families.filter(|(group, family)| family.first() == Some(group));
+        let runs = |group: &GroupIndex| machine.running.iter().any(|resource| resource.group == *group);
+        let left =
+            families.flat_map(|(_, family)| family).find(|group| runs(group) && self.owns(from, **group));
+        if let Some(left) = left {
+            let text =
+                format!("a part of a family is given away: group {} still runs on {}", left.0, machine.name);
+            self.fail(text);
+        }
+    }
+
+    fn owns(&self, member: usize, group: GroupIndex) -> bool {
+        let machine = &self.machines[member];
+        let now = machine.clock.at(self.now);
+        machine.node.as_ref().is_some_and(|node| {
+            node.member().claimant().is_some_and(|claims| claims.held(now, node.id(group)).is_some())
+        })
     }
 
     /// Of two voters one may count alone; of more nobody ever does.
@@ -902,6 +949,15 @@ impl World {
         let rests = |node: &Node| matches!(node.phase(GroupIndex(group)), Phase::Running | Phase::Stopped);
         self.machines.iter().filter_map(|machine| machine.node.as_deref()).all(rests)
     }
+}
+
+/// The groups that stay together with this one, itself included, in order; none if there are no others.
+fn family(plan: &Plan, group: GroupIndex) -> &[GroupIndex] {
+    let together = plan.relations.iter().find_map(|relation| match relation {
+        Relation::Together(groups) if groups.contains(&group) => Some(groups.as_slice()),
+        _ => None,
+    });
+    together.unwrap_or_default()
 }
 
 fn checked(toml: &str, name: &str) -> Plan {
