@@ -14,9 +14,10 @@ use clap::{Args, Subcommand};
 use locum_core::{
     config::locum_toml,
     native::{
-        plan::Plan,
+        plan::{Plan, Relation},
         timing::{PACE, Row, Timing},
     },
+    plan::GroupIndex,
 };
 use serde::Serialize;
 
@@ -80,25 +81,34 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
     let nodes = plan.as_ref().map_or(CANDIDATES, |plan| plan.nodes.len());
     let rows = timing.rows(nodes);
     let bounds = plan.as_ref().map(|plan| bounds(plan, &timing)).unwrap_or_default();
+    let is_family = |relation: &Relation| matches!(relation, Relation::Together(_));
+    let has_families = plan.is_some_and(|plan| plan.relations.iter().any(is_family));
     let mut out = io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &Json::of(&rows, &bounds, nodes))?;
         writeln!(out)?;
     } else {
-        out.write_all(page(pace, nodes, &rows, &bounds).as_bytes())?;
+        out.write_all(page(pace, nodes, &rows, &bounds, has_families).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// For each group the time within which it runs again.
 fn bounds(plan: &Plan, timing: &Timing) -> Vec<(String, Duration)> {
-    plan.groups.iter().map(|group| (group.name.clone(), group.takeover_bound(timing))).collect()
+    let bound = |group| plan.takeover_bound(GroupIndex(group), timing);
+    plan.groups.iter().enumerate().map(|(index, group)| (group.name.clone(), bound(index))).collect()
 }
 
 /// Widest formula that has its purpose beside it.
 const FORMULA_WIDTH: usize = 26;
 
-fn page(pace: Duration, nodes: usize, rows: &[Row], bounds: &[(String, Duration)]) -> String {
+fn page(
+    pace: Duration,
+    nodes: usize,
+    rows: &[Row],
+    bounds: &[(String, Duration)],
+    has_families: bool,
+) -> String {
     let mut page = format!("pace {pace:?}, {nodes} nodes\n\n");
     for Row { name, value, formula, purpose } in rows {
         let value = format!("{value:?}");
@@ -112,7 +122,11 @@ fn page(pace: Duration, nodes: usize, rows: &[Row], bounds: &[(String, Duration)
         }
     }
     if !bounds.is_empty() {
-        page += "\nafter its owner's death each group runs again within: takeover + the start limits of its resources\n\n";
+        page += "\nafter its owner's death each group runs again within: takeover + the start limits of its resources\n";
+        if has_families {
+            page += "and where it stays together with others: takeover + family + the start limits of its resources\n";
+        }
+        page.push('\n');
         for (group, bound) in bounds {
             let _ = writeln!(page, "{group:<32}{:>10}", format!("{bound:?}"));
         }

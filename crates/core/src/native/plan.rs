@@ -146,6 +146,16 @@ impl Plan {
         self.voters.iter().fold(0, |set, &voter| set ^ MemberId::of(self.name(voter)).0)
     }
 
+    /// The time within which a group runs again after its owner's death; see [`Group::takeover_bound`].
+    ///
+    /// # Panics
+    /// When the index was not made from this plan.
+    #[must_use]
+    pub fn takeover_bound(&self, group: GroupIndex, timing: &Timing) -> Duration {
+        let is_of_family = self.relations.iter().any(|relation| relation.is_family_of(group));
+        self.groups[group.0].takeover_bound(timing, is_of_family)
+    }
+
     /// Whether one voter may fall silent without that the others' majority ends: two cannot outvote each other.
     #[must_use]
     pub fn has_third_voter(&self) -> bool {
@@ -271,11 +281,13 @@ pub struct Group {
 
 impl Group {
     /// The time within which it runs again after its owner's death, if a majority of the voters lives and the first
-    /// living candidate starts it: the claim, then one start after another.
+    /// living candidate starts it: the claim, that of the rest if it stays together with others, then one start after
+    /// another.
     #[must_use]
-    pub fn takeover_bound(&self, timing: &Timing) -> Duration {
+    pub fn takeover_bound(&self, timing: &Timing, is_of_family: bool) -> Duration {
+        let family = if is_of_family { timing.family_round() } else { Duration::ZERO };
         let starts = self.resources.iter().map(|resource| resource.limits.start);
-        starts.fold(timing.claim_bound(self.candidates.len()), Duration::saturating_add)
+        starts.fold(timing.claim_bound(self.candidates.len()) + family, Duration::saturating_add)
     }
 }
 
@@ -421,6 +433,14 @@ pub enum Relation {
         /// One or more, in order.
         groups: Vec<GroupIndex>,
     },
+}
+
+impl Relation {
+    /// Whether it says that this group stays together with others.
+    #[must_use]
+    pub fn is_family_of(&self, group: GroupIndex) -> bool {
+        matches!(self, Self::Together(groups) if groups.contains(&group))
+    }
 }
 
 /// What concerns one machine alone.

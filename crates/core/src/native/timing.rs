@@ -103,6 +103,13 @@ impl Timing {
         self.lease + self.margin + waits.saturating_add(self.retry * 4 + self.collision)
     }
 
+    /// How much later the last of several groups that stay together is claimed than the first, under the same conditions:
+    /// one more round of claims, for which nobody else is a candidate and which waits for no lease.
+    #[must_use]
+    pub fn family_round(&self) -> Duration {
+        self.retry * 4
+    }
+
     /// For how long the kernel keeps a service address that nobody renews, in whole seconds: five leases, at least 10 s. Each
     /// node's own affair, and none of the times that nodes compare.
     #[must_use]
@@ -113,7 +120,7 @@ impl Timing {
 
     /// All times with their formulas, in the order in which a takeover meets them. `candidates` is for the last one.
     #[must_use]
-    pub fn rows(&self, candidates: usize) -> [Row; 16] {
+    pub fn rows(&self, candidates: usize) -> [Row; 17] {
         let row = |name, value, formula, purpose| Row { name, value, formula, purpose };
         [
             row(
@@ -194,6 +201,13 @@ impl Timing {
                 "so long after its owner's death a group is claimed at the latest, if a majority of the voters lives and \
                  hears the candidate both ways; its resources' starts come on top",
             ),
+            row(
+                "family",
+                self.family_round(),
+                "4 × retry",
+                "of groups that stay together the first is claimed, then the rest, and none is started before all are owned: \
+                 so much comes on top of the takeover",
+            ),
         ]
     }
 }
@@ -268,6 +282,7 @@ mod tests {
                 ("link test", 600),
                 ("monitor", 10_000),
                 ("takeover", 1711),
+                ("family", 400),
             ]
         );
     }

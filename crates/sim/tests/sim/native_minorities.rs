@@ -10,13 +10,18 @@ use locum_sim::native::{faults::Step, world::World};
 const LOOK_MILLIS: u64 = 5;
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
-/// Every node prefers a group of its own.
-fn cluster(nodes: usize, pace: u64) -> String {
+/// Every node prefers a group of its own, with which so many others stay together.
+fn cluster(nodes: usize, pace: u64, siblings: usize) -> String {
     let mut text = format!("cluster = \"sizes\"\npace = \"{pace}ms\"\n");
     for (node, name) in NAMES[..nodes].iter().enumerate() {
         let _ = write!(text, "[nodes.{name}]\nlinks = {{ lan = \"10.0.0.{}\" }}\n", node + 1);
         let _ = write!(text, "[groups.g{node}]\nresources = [\"10.0.1.{node}\"]\nguard = \"lease\"\n");
         let _ = writeln!(text, "prefer = \"{name}\"");
+        for sibling in 0..siblings {
+            let _ =
+                write!(text, "[groups.g{node}-{sibling}]\nresources = [\"10.0.{}.{node}\"]\n", 2 + sibling);
+            let _ = writeln!(text, "guard = \"lease\"\ntogether = [\"g{node}\"]");
+        }
     }
     text
 }
@@ -54,13 +59,14 @@ fn claimed(world: &mut World, limit: Duration) -> Result<u64, String> {
 fn play(
     nodes: usize,
     pace: u64,
+    siblings: usize,
     order: &[usize],
     at_once: bool,
     seed: u64,
     logs: bool,
 ) -> Result<u64, String> {
     let timing = Timing::of(Duration::from_millis(pace));
-    let mut world = World::new(&cluster(nodes, pace), seed, true, false, logs);
+    let mut world = World::new(&cluster(nodes, pace, siblings), seed, true, false, logs);
     world.play(Step::Wait(pace * 5))?;
     claimed(&mut world, Duration::ZERO)?;
     let mut longest = 0;
@@ -69,31 +75,36 @@ fn play(
         if at_once && count + 1 < order.len() {
             continue;
         }
-        let bound = timing.claim_bound(nodes - count - 1) + Duration::from_millis(LOOK_MILLIS);
+        let family = if siblings > 0 { timing.family_round() } else { Duration::ZERO };
+        let bound = timing.claim_bound(nodes - count - 1) + family + Duration::from_millis(LOOK_MILLIS);
         longest = longest.max(claimed(&mut world, bound)?);
     }
     Ok(longest)
 }
 
-fn every_minority(nodes: usize, pace: u64, seeds: Range<u64>) {
+fn every_minority(nodes: usize, pace: u64, siblings: usize, seeds: Range<u64>) {
     let mut longest = 0;
     let mut reports = Vec::new();
     let most = (nodes - 1) / 2;
     for order in (1..=most).flat_map(|deaths| orders(nodes, deaths)) {
         for at_once in [false, true] {
             for seed in seeds.clone() {
-                match play(nodes, pace, &order, at_once, seed, false) {
+                match play(nodes, pace, siblings, &order, at_once, seed, false) {
                     Ok(time) => longest = longest.max(time),
                     // Once more, with a log for whoever reads it.
                     Err(_) => {
-                        let text = play(nodes, pace, &order, at_once, seed, true).err().unwrap_or_default();
+                        let text = play(nodes, pace, siblings, &order, at_once, seed, true)
+                            .err()
+                            .unwrap_or_default();
                         reports.push(format!("{order:?} at once {at_once} seed {seed}: {text}"));
                     }
                 }
             }
         }
     }
-    let bound = Timing::of(Duration::from_millis(pace)).claim_bound(nodes - 1).as_millis();
+    let timing = Timing::of(Duration::from_millis(pace));
+    let family = if siblings > 0 { timing.family_round() } else { Duration::ZERO };
+    let bound = (timing.claim_bound(nodes - 1) + family).as_millis();
     println!("{nodes} nodes, pace {pace} ms: claimed after {longest} ms at the latest, bound {bound} ms");
     assert!(reports.is_empty(), "{} of them: {}", reports.len(), reports[0]);
 }
@@ -101,16 +112,25 @@ fn every_minority(nodes: usize, pace: u64, seeds: Range<u64>) {
 #[test]
 fn of_three_nodes_any_may_die() {
     for pace in [300, 1000] {
-        every_minority(3, pace, 0..20);
+        every_minority(3, pace, 0, 0..20);
     }
 }
 
 #[test]
 fn of_five_nodes_any_two_may_die() {
-    every_minority(5, 1000, 0..4);
+    every_minority(5, 1000, 0, 0..4);
 }
 
 #[test]
 fn of_seven_nodes_any_three_may_die() {
-    every_minority(7, 1000, 0..1);
+    every_minority(7, 1000, 0, 0..1);
+}
+
+/// A gate opens when all of its family is owned.
+#[test]
+fn families_are_owned_within_their_bound() {
+    for pace in [300, 1000] {
+        every_minority(3, pace, 2, 0..20);
+    }
+    every_minority(5, 1000, 2, 0..1);
 }

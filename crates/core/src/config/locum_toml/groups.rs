@@ -22,12 +22,12 @@ use crate::{
     },
     native::{
         plan::{
-            Failback, GROUPS_MAX, Group, Guard, HoldDown, Limits, NAME_BYTES_MAX, RESOURCES_MAX, Resource,
-            Restarts,
+            Failback, GROUPS_MAX, Group, Guard, HoldDown, Limits, NAME_BYTES_MAX, RESOURCES_MAX, Relation,
+            Resource, Restarts,
         },
         timing::Timing,
     },
-    plan::{self, Agent, NodeIndex},
+    plan::{self, Agent, GroupIndex, NodeIndex},
     time::Duration,
 };
 
@@ -82,7 +82,7 @@ pub(super) fn read<'t>(
     for (name, item, table) in reader.tables(top, "groups") {
         reader.keys(table, &[Table::Group, Table::GroupOrDefaults]);
         if reader.is_name(&name, NAME_BYTES_MAX) {
-            found.push(group(name, &item.span(), table, &defaults, members, timing, reader));
+            found.push(group(name, &item.span(), table, &defaults, members, reader));
         }
     }
     if found.len() > GROUPS_MAX {
@@ -119,7 +119,6 @@ fn group<'t>(
     table: &'t DeTable<'t>,
     defaults: &Settings,
     members: &Members,
-    timing: &Timing,
     reader: &mut Reader<'_>,
 ) -> Found<'t> {
     let has_third_voter = members.voters.len() > 2;
@@ -175,11 +174,24 @@ fn group<'t>(
     if !table.contains_key("i-know") && guard < Guard::Watchdog {
         shared_data(&group, &resource_places, reader);
     }
-    explain(&group, &name, members, timing, reader);
     Found { group, table, name, resource_places }
 }
 
-fn explain(group: &Group, name: &Text<'_>, members: &Members, timing: &Timing, reader: &mut Reader<'_>) {
+/// What becomes of each group, now that it is known which of them stay together.
+pub(super) fn explain(
+    found: &[Found<'_>],
+    relations: &[Relation],
+    members: &Members,
+    timing: &Timing,
+    reader: &mut Reader<'_>,
+) {
+    for (index, Found { group, name, .. }) in found.iter().enumerate() {
+        let is_of_family = relations.iter().any(|relation| relation.is_family_of(GroupIndex(index)));
+        explain_one(group, name, group.takeover_bound(timing, is_of_family), members, reader);
+    }
+}
+
+fn explain_one(group: &Group, name: &Text<'_>, bound: Duration, members: &Members, reader: &mut Reader<'_>) {
     let order = group.candidates.iter().map(|node| members.nodes[node.0].name.as_str()).collect::<Vec<_>>();
     let why = if group.prefer.is_empty() { "no preference" } else { "preferred first" };
     let text = format!(
@@ -187,7 +199,7 @@ fn explain(group: &Group, name: &Text<'_>, members: &Members, timing: &Timing, r
         group.name,
         group.guard,
         order.join(", "),
-        Shown(group.takeover_bound(timing))
+        Shown(bound)
     );
     reader.explain(&name.span, text);
 }

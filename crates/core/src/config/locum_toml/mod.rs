@@ -176,6 +176,7 @@ fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places, Opti
     let mut groups = groups::read(top, &members, &timing, &mut reader);
     told_apart(&members, &groups, &mut reader);
     let relations = relations::read(&mut groups, &mut reader);
+    groups::explain(&groups, &relations, &members, &timing, &mut reader);
     let local = local(top, &mut reader);
     let places = Places {
         ends: members.end_places,

@@ -147,7 +147,7 @@ fn everything_is_read() {
     assert_eq!(plan.group("web"), Some(GroupIndex(2)));
     assert_eq!(plan.member("third"), Some(Member::Witness(WitnessIndex(0))));
     let starts = Duration::from_secs(120 + 120 + 5);
-    assert_eq!(web.takeover_bound(&plan.timing), plan.timing.claim_bound(2) + starts);
+    assert_eq!(plan.takeover_bound(GroupIndex(2), &plan.timing), plan.timing.claim_bound(2) + starts);
 }
 
 #[test]
@@ -503,6 +503,9 @@ fn groups_that_are_together_have_one_order() {
     );
     let plan = plan(&text);
     assert_eq!(plan.relations, [Relation::Together([GroupIndex(0), GroupIndex(2)].into())]);
+    let bounds = [0, 1, 2].map(|group| plan.takeover_bound(GroupIndex(group), &plan.timing));
+    let alone = plan.timing.claim_bound(2) + Duration::from_secs(60);
+    assert_eq!(bounds, [alone + plan.timing.retry * 4, alone, alone + plan.timing.retry * 4]);
     for group in [&plan.groups[0], &plan.groups[2]] {
         assert_eq!(
             (&group.prefer[..], &group.candidates[..]),
