@@ -4,6 +4,7 @@ pub mod authkeys;
 pub mod frame;
 pub mod ha_cf;
 pub mod haresources;
+pub mod ledger;
 pub mod locum_toml;
 pub mod native_frame;
 pub mod serial_cutter;

@@ -47,6 +47,11 @@ fn native_frame() {
 }
 
 #[test]
+fn ledger() {
+    replay("ledger", targets::ledger::check);
+}
+
+#[test]
 fn locum_toml() {
     replay("locum_toml", targets::locum_toml::check);
 }

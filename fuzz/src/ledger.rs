@@ -1,0 +1,30 @@
+//! A ledger's slot: any bytes are read or refused, and what was read is written and read again the same. The first byte
+//! chooses what the rest is: a whole slot (refused at its sum, but for those of the corpus), or lines whose sum is made here.
+
+use locum_core::native::{ledger::Slot, wire::members::Members};
+use sha2::{Digest as _, Sha256};
+
+pub fn check(input: &[u8]) {
+    let Some((mode, rest)) = input.split_first() else { return };
+    let members = Members::new(["web1", "web2", "third"].map(String::from));
+    let bytes = if mode % 2 == 0 { rest.to_vec() } else { summed(rest) };
+    match Slot::read(&bytes, &members) {
+        Err(fault) => assert!(!fault.to_string().contains(char::is_control), "{fault}"),
+        Ok(slot) => {
+            let again = Slot::read(slot.write(&members).as_bytes(), &members).expect("what we write we read");
+            let content = |slot: Slot| (slot.generation, slot.sequence, slot.durable);
+            assert_eq!(content(again), content(slot));
+        }
+    }
+}
+
+/// These lines, and a last one over all before it.
+fn summed(lines: &[u8]) -> Vec<u8> {
+    let mut bytes = lines.to_vec();
+    if !bytes.ends_with(b"\n") {
+        bytes.push(b'\n');
+    }
+    let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.extend_from_slice(format!("sha256 {sum}\n").as_bytes());
+    bytes
+}
