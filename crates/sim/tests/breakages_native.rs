@@ -1,6 +1,7 @@
 //! Planted breakages of the claims, in native stories by chance: rules that are left out are found, and in how many
-//! seeds. `cargo breakages-sim` prints the table. The model checker (`cargo breakages-model`) finds all of them; here are
-//! those that a cluster under guard `lease` with one voter set can meet at all.
+//! seeds. `cargo breakages-sim` prints the table. The model checker (`cargo breakages-model`) finds those that do not need
+//! several groups or two voters, and others; here are those that a cluster of guards `lease` and `none` with one voter set
+//! can meet at all.
 
 use std::{
     panic,
