@@ -274,6 +274,25 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// What a command has of its own under the name of an option that stands before any command is read as that one, and
+    /// ends in a panic; the check above does not see it.
+    #[test]
+    fn no_command_has_an_option_of_its_own_by_a_common_name() {
+        fn look(command: &clap::Command, common: &[String], found: &mut Vec<String>) {
+            let own = command.get_arguments().filter(|argument| !argument.is_global_set());
+            let taken = own.filter(|argument| common.iter().any(|name| name == argument.get_id().as_str()));
+            found.extend(taken.map(|argument| format!("{} {}", command.get_name(), argument.get_id())));
+            command.get_subcommands().for_each(|below| look(below, common, found));
+        }
+        let cli = Cli::command();
+        let common = cli.get_arguments().filter(|argument| argument.is_global_set());
+        let common: Vec<String> = common.map(|argument| argument.get_id().to_string()).collect();
+        assert!(common.len() >= 4, "{common:?}");
+        let mut found = Vec::new();
+        look(&cli, &common, &mut found);
+        assert_eq!(found, [""; 0]);
+    }
+
     #[test]
     fn the_configuration_is_native_only_with_its_file() {
         let etc = tempfile::tempdir().unwrap();

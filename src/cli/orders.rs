@@ -26,12 +26,12 @@ pub struct Move {
 pub struct Maintenance {
     /// Whether it begins or ends
     #[arg(value_enum)]
-    pub state: State,
+    pub turn: Turn,
 }
 
 /// Begin or end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum State {
+pub enum Turn {
     /// It begins.
     On,
     /// It ends.
@@ -70,7 +70,7 @@ pub fn online(common: &Common) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// None.
 pub fn maintenance(common: &Common, options: Maintenance) -> anyhow::Result<ExitCode> {
-    ask(common, |client| client.maintenance(socket::Maintenance { on: options.state == State::On }))
+    ask(common, |client| client.maintenance(socket::Maintenance { on: options.turn == Turn::On }))
 }
 
 /// Freezes a group, or lets it go.
