@@ -738,7 +738,8 @@ impl Ownership {
             let claims = |claimant: &Claimant| claimant.is_claiming(view.ids[other.0]);
             self.claims.contains(other) || view.member.claimant().is_some_and(claims)
         };
-        if waits.is_none() && (follows || !placement::kept_away(view.plan, group).iter().any(is_asked_for)) {
+        let kept_away = || placement::kept_away(view.plan, &self.families, group);
+        if waits.is_none() && (follows || !kept_away().iter().any(is_asked_for)) {
             self.claims.insert(group);
             self.steps.push_back(Step::Claim(group));
         }

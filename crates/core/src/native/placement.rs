@@ -152,7 +152,7 @@ fn may_be(
 ) -> bool {
     family(relations, &group).iter().all(|member| {
         let with_it = place(places, *member).is_none_or(|place| place == node || !scene.available[place.0]);
-        with_it && !is_kept_away(&relations[member.0], places, *member, node)
+        with_it && !is_kept_away(relations, places, *member, node)
     })
 }
 
@@ -160,31 +160,32 @@ fn place(places: &[Option<NodeIndex>], group: GroupIndex) -> Option<NodeIndex> {
     places.get(group.0).copied().flatten()
 }
 
-/// The groups that must not be where this one is, nor any of those that stay together with it.
-pub fn kept_away(plan: &Plan, group: GroupIndex) -> Vec<GroupIndex> {
-    let together = plan.relations.iter().find_map(|relation| match relation {
-        Relation::Together(groups) if groups.contains(&group) => Some(groups.as_slice()),
-        _ => None,
-    });
-    let family = together.unwrap_or(core::slice::from_ref(&group));
+/// The groups that must not be where this one is, nor any of those that stay together with it: all that stay together with
+/// one of them, too, as they will be where it is.
+pub fn kept_away(plan: &Plan, families: &[Arc<[GroupIndex]>], group: GroupIndex) -> Vec<GroupIndex> {
+    let family = &families[group.0];
     let others = plan.relations.iter().filter_map(|relation| match relation {
-        Relation::Apart(one, other) if family.contains(one) => Some(*other),
-        Relation::Apart(one, other) if family.contains(other) => Some(*one),
+        Relation::Apart(one, other) if family.contains(one) => Some(other),
+        Relation::Apart(one, other) if family.contains(other) => Some(one),
         _ => None,
     });
-    others.collect()
+    others.flat_map(|other| families[other.0].iter().copied()).collect()
 }
 
-/// Whether a group that must not meet this one is on that node.
+/// Whether a group that must not meet this one is on that node, or one that stays together with that group: where the first
+/// of a family is, the rest is to follow.
 fn is_kept_away(
-    relations: &[&Relation],
+    relations: &[Vec<&Relation>],
     places: &[Option<NodeIndex>],
     group: GroupIndex,
     node: NodeIndex,
 ) -> bool {
-    relations.iter().any(|relation| match **relation {
-        Relation::Apart(one, other) if one == group => place(places, other) == Some(node),
-        Relation::Apart(other, _) => place(places, other) == Some(node),
+    let is_there = |other: &GroupIndex| {
+        family(relations, other).iter().any(|member| place(places, *member) == Some(node))
+    };
+    relations[group.0].iter().any(|relation| match relation {
+        Relation::Apart(one, other) if *one == group => is_there(other),
+        Relation::Apart(other, _) => is_there(other),
         _ => false,
     })
 }

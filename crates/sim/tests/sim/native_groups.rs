@@ -262,6 +262,28 @@ resources = ["10.0.1.2", "web"]
 prefer = "b"
 "#;
 
+/// What must not meet one of a family must not meet the first of it either: where that one is, the rest would follow.
+#[test]
+fn what_must_not_meet_one_of_a_family_does_not_keep_the_rest_of_it_from_following() {
+    // In the order of their names: `d` stands between those that stay together.
+    let nodes = "nodes = [\"a\", \"b\"]\n";
+    let groups = format!(
+        "[groups.c]\nresources = \"10.0.0.100\"\n{nodes}\
+         [groups.d]\nresources = \"10.0.0.101\"\n{nodes}apart = \"e\"\n\
+         [groups.e]\nresources = \"10.0.0.102\"\n{nodes}together = \"c\"\n"
+    );
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::new(&groups, seed);
+        world.wait(8);
+        // One node returns alone to groups that are all free.
+        world.play(&[Step::PowerOff(0), Step::PowerOff(1), Step::Wait(3000), Step::Start(0)]);
+        world.wait(10);
+        world.runs_on(0, &[0]);
+        world.runs_on(1, &[]);
+        world.runs_on(2, &[0]);
+    }
+}
+
 #[test]
 fn what_is_frozen_anywhere_is_frozen_everywhere_until_somebody_ends_it() {
     for seed in WORDS_AND_BYTES {
