@@ -41,6 +41,9 @@ pub struct Files<'a> {
     pub haresources: Option<&'a [u8]>,
 }
 
+/// The UDP port of heartbeat, where nothing else is said.
+const HEARTBEATS_PORT: u16 = 694;
+
 /// What the files do not say.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -54,7 +57,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { udp_port: 694, limits: Limits::default(), is_named: false }
+        Self { udp_port: HEARTBEATS_PORT, limits: Limits::default(), is_named: false }
     }
 }
 

@@ -171,6 +171,7 @@ fn group<'t>(
         hold_down,
         i_know,
     };
+    own_addresses(&group, &resource_places, members, reader);
     if !table.contains_key("i-know") && guard < Guard::Watchdog {
         shared_data(&group, &resource_places, reader);
     }
@@ -473,9 +474,40 @@ const DATA: [&str; 12] = [
 pub(in crate::config) fn holds_data(resource: &plan::Resource) -> bool {
     match &resource.agent {
         Agent::Filesystem { .. } => true,
-        Agent::Ocf { kind, .. } | Agent::OcfFile { kind, .. } => DATA.contains(&kind.as_str()),
-        Agent::Script => DATA.contains(&resource.script.as_str()) || resource.script.ends_with(".mount"),
+        Agent::Ocf { kind, parameters, .. } => {
+            DATA.contains(&kind.as_str()) || parameters.iter().any(|(_, value)| is_raw_device(value))
+        }
+        Agent::OcfFile { kind, .. } => DATA.contains(&kind.as_str()),
+        Agent::Script => {
+            DATA.contains(&resource.script.as_str())
+                || resource.script.ends_with(".mount")
+                || resource.args.iter().any(|word| is_raw_device(word))
+        }
         Agent::Address(_) | Agent::SendArp(_) | Agent::MailTo { .. } | Agent::Delay { .. } => false,
+    }
+}
+
+/// Whether a word names a device that holds data: a raw one, whatever agent gets it.
+fn is_raw_device(word: &str) -> bool {
+    const NO_DATA: [&str; 7] = ["null", "zero", "random", "urandom", "log", "watchdog", "tty"];
+    let device = word.strip_prefix("/dev/");
+    device.is_some_and(|device| !NO_DATA.iter().any(|harmless| device.starts_with(harmless)))
+}
+
+/// A service address that is a node's own would be taken from it, and its gate would shut that node's link.
+fn own_addresses(group: &Group, places: &[Place], members: &Members, reader: &mut Reader<'_>) {
+    for (resource, place) in group.resources.iter().zip(places) {
+        let Agent::Address(address) = &resource.runs.agent else { continue };
+        let ip = address.ip;
+        let whose = match members.own_address(ip) {
+            Some((node, link)) => format!("the node `{node}` on the link `{link}`"),
+            None => match members.witnesses.iter().find(|witness| witness.address.ip() == ip) {
+                Some(witness) => format!("the witness `{}`", witness.name),
+                None => continue,
+            },
+        };
+        let cure = "take a free address of the network in which the clients are";
+        reader.error_at(&place.span, format!("{ip} is the address of {whose}"), cure);
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::{
+        HEARTBEATS_PORT,
         address::interface,
         diag::{Place, shown},
         haresources::is_same_host,
@@ -37,6 +38,17 @@ pub(super) struct Members {
     pub(super) voters: Vec<Member>,
     pub(super) me: Option<Member>,
     pub(super) end_places: Vec<Vec<Option<Place>>>,
+}
+
+impl Members {
+    /// Whose own address on which link that is.
+    pub(super) fn own_address(&self, ip: IpAddr) -> Option<(&str, &str)> {
+        self.links.iter().find_map(|link| {
+            let is_it = |end: &Option<End>| matches!(end, Some(End::Address { ip: own, .. }) if *own == ip);
+            let node = link.ends.iter().position(is_it)?;
+            Some((self.nodes.get(node)?.name.as_str(), link.name.as_str()))
+        })
+    }
 }
 
 /// A node's end of a link, before it is known what the link is.
@@ -190,7 +202,18 @@ fn links(
 }
 
 fn port(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<u16> {
-    reader.whole(item, 1..=65535).and_then(|port| u16::try_from(port).ok())
+    let port = reader.whole(item, 1..=65535).and_then(|port| u16::try_from(port).ok())?;
+    if port == HEARTBEATS_PORT {
+        theirs(&item.span(), reader);
+        return None;
+    }
+    Some(port)
+}
+
+/// The port of the other dialect, whose daemons would be disturbed.
+fn theirs(span: &Range<usize>, reader: &mut Reader<'_>) {
+    let message = format!("the port {} is that of clusters with ha.cf", HEARTBEATS_PORT);
+    reader.error_at(span, message, format!("write another one, such as {PORT}"));
 }
 
 /// What the ends make of a link, and its table says.
@@ -379,7 +402,19 @@ fn witnesses(top: &DeTable<'_>, default_port: u16, members: &mut Members, reader
             reader.absent(&item.span(), format!("the witness `{lower}` has no address"), cure);
             continue;
         };
+        let place = address.span();
         let Some(address) = witness_address(address, default_port, reader) else { continue };
+        if let Some((node, _)) = members.own_address(address.ip()) {
+            reader.error_at(
+                &place,
+                format!(
+                    "{} is an address of the node `{node}`, with which this vote would be silent",
+                    address.ip()
+                ),
+                "let the witness run on another machine, and write that one's address",
+            );
+            continue;
+        }
         if members.witnesses.iter().any(|witness| witness.address == address) {
             reader.error_at(
                 &name.span,
@@ -413,6 +448,10 @@ fn witness_address(item: &Item<'_>, port: u16, reader: &mut Reader<'_>) -> Optio
             format!("{address} cannot be a witness's address"),
             "write the witness's own address",
         );
+        return None;
+    }
+    if address.port() == HEARTBEATS_PORT {
+        theirs(&text.span, reader);
         return None;
     }
     Some(address)

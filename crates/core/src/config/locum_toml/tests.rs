@@ -288,6 +288,33 @@ fn every_fault_has_its_place_and_its_cure() {
             "port = '1'\n",
             "1:8: error: here stands a text, and a whole number is expected (write a whole number from 1 to 65535)",
         ),
+        (
+            "port = 694\n",
+            "1:8: error: the port 694 is that of clusters with ha.cf (write another one, such as 6940)",
+        ),
+        (
+            "links.a.port = 694\n",
+            "1:16: error: the port 694 is that of clusters with ha.cf (write another one, such as 6940)",
+        ),
+        (
+            "witnesses.x.address = '10.9.0.2:694'\n",
+            "1:23: error: the port 694 is that of clusters with ha.cf (write another one, such as 6940)",
+        ),
+        (
+            "witnesses.x.address = '10.1.0.2:7000'\n",
+            "1:23: error: 10.1.0.2 is an address of the node `beta`, with which this vote would be silent (let the \
+                witness run on another machine, and write that one's address)",
+        ),
+        (
+            "groups.g.resources = '10.1.0.2/24'\n",
+            "1:22: error: 10.1.0.2 is the address of the node `beta` on the link `b` (take a free address of the \
+                network in which the clients are)",
+        ),
+        (
+            "groups.g.resources = '10.9.0.1'\n",
+            "1:22: error: 10.9.0.1 is the address of the witness `w` (take a free address of the network in which \
+                the clients are)",
+        ),
         ("voters = ['alpa']\n", "1:11: error: `alpa` is no node or witness (is `alpha` meant?)"),
         ("voters = ['alpha', 'alpha']\n", "1:20: error: `alpha` is there twice (leave one)"),
         ("key-file = ''\n", "1:12: error: this is no file's name (write `\"locum.key\"`)"),
@@ -361,6 +388,18 @@ fn every_fault_has_its_place_and_its_cure() {
             "1:26: error: the guard `lease` does not protect data: for a while two nodes may have \
                 Filesystem::/dev/sda1::/srv at once (take it out of the group, or write `i-know = \"\u{2026}\"` \
                 with the reason why it is safe)",
+        ),
+        (
+            "groups.g = { resources = 'writer::/dev/sdc' }\n",
+            "1:26: error: the guard `lease` does not protect data: for a while two nodes may have \
+                writer::/dev/sdc at once (take it out of the group, or write `i-know = \"\u{2026}\"` with the reason \
+                why it is safe)",
+        ),
+        (
+            "groups.g = { resources = { ocf = 'x:iSCSILogicalUnit', parameters = { path = '/dev/sdb' } } }\n",
+            "1:26: error: the guard `lease` does not protect data: for a while two nodes may have \
+                ocf:x:iSCSILogicalUnit::path=/dev/sdb at once (take it out of the group, or write `i-know = \
+                \"\u{2026}\"` with the reason why it is safe)",
         ),
         (
             "groups.g = { resources = 'x', prefer = 'beta', nodes = 'alpha' }\n",
