@@ -398,7 +398,7 @@ impl Pulse {
                 }
                 Media::Serial(line) => line.check(&self.poller),
                 Media::Routed(routed) => routed.check(&self.poller, token(index, 0)),
-                Media::None => Carrier::Down("this member is not connected to it".to_owned()),
+                Media::None => continue,
             };
             tell(&mut self.found, index, link, carrier);
         }

@@ -113,6 +113,11 @@ impl Links {
         self.down.len()
     }
 
+    /// Whether this member is connected to it, and so is somebody else: links of others are nothing that could be down here.
+    pub(super) fn is_ours(&self, link: LinkIndex) -> bool {
+        self.peers.iter().flat_map(|peer| &peer.paths).any(|path| path.link == link || path.out == link)
+    }
+
     /// The witness to which a link goes.
     pub(super) fn witness(&self, link: LinkIndex) -> Option<WitnessIndex> {
         link.0.checked_sub(self.links).filter(|_| link.0 < self.count()).map(WitnessIndex)

@@ -30,6 +30,7 @@ impl Director {
             config: format!("{:016x}", self.node.config()),
             members: members.map(|index| self.member_status(MemberIndex(index), at)).collect(),
             links: links
+                .filter(|link| self.links.is_ours(*link))
                 .map(|link| Link { name: self.short_name(link), down: self.down[link.0].clone() })
                 .collect(),
             groups: (0..self.plan.groups.len())
