@@ -132,3 +132,17 @@ fn data_that_fencing_protected_wait_for_a_decision() {
         imported.text.replace("prefer = \"web1\"", "prefer = \"web1\"\ni-know = \"the array fences itself\"");
     assert!(locum_toml::check(decided.as_bytes(), "web1").plan.is_some());
 }
+
+#[test]
+fn of_two_addresses_that_are_not_ours_none_is_taken_for_the_other_nodes() {
+    let ha_cf = "node web1 web2\nucast eth0 10.0.0.1\nucast eth0 10.0.0.2\nbcast eth1\n";
+    let old = plan(ha_cf, "web1 10.0.0.100\n");
+    let known = import(&old, &own(&[("eth0", "10.0.0.1")])).text;
+    assert!(known.contains("\"10.0.0.1\"") && known.contains("\"10.0.0.2\""), "{known}");
+    let unknown = import(&old, &own(&[("eth0", "192.0.2.7")])).text;
+    assert!(
+        !unknown.contains("= \"10.0.0.1\"") && unknown.contains("go as broadcast over eth0"),
+        "{unknown}"
+    );
+    assert!(unknown.is_ascii(), "{unknown}");
+}

@@ -227,7 +227,7 @@ impl Page {
                 self.changed(
                     "heartbeat reset the other node before it took these data; no guard does that yet. As it stands, \
                      the check refuses the group. Take the data out of it, or write why it is safe without: i-know = \
-                     \"…\"",
+                     \"REASON\"",
                 );
                 self.open.push(format!("the group {named} holds data that were protected by fencing"));
             } else {
@@ -309,14 +309,18 @@ fn ends(plan: &Plan, link: &Link, own: &[OwnAddress]) -> Ends {
         _ => None,
     });
     let is_own = |ip: &IpAddr| own.iter().any(|address| address.ip == *ip);
-    let Some(peer) = there.clone().find(|ip| !is_own(ip)) else { return Ends::Same };
+    let mut others = there.clone().filter(|ip| !is_own(ip));
+    let Some(peer) = others.next() else { return Ends::Same };
+    let is_alone = others.all(|ip| ip == peer);
     let here = own.iter().filter(|address| address.interface == link.name);
     let mine = there.clone().find(is_own).or_else(|| {
         let same_family = |ip: &IpAddr| ip.is_ipv4() == peer.is_ipv4();
         here.map(|address| address.ip).find(same_family)
     });
-    // A link-local address means something on one interface alone; and more nodes have more addresses.
-    let is_plain = !matches!(peer, IpAddr::V6(ip) if ip.is_unicast_link_local()) && plan.nodes.len() == 2;
+    // A link-local address means something on one interface alone; more nodes have more addresses; and of two that are
+    // both not ours none is known to be the other node's.
+    let is_plain =
+        is_alone && !matches!(peer, IpAddr::V6(ip) if ip.is_unicast_link_local()) && plan.nodes.len() == 2;
     match mine {
         Some(mine) if is_plain => Ends::Addresses { mine, peer },
         _ => Ends::Unknown(peer),
