@@ -147,6 +147,7 @@ impl House {
             parameters: self.parameters.clone(),
             fifo: Some("/var/lib/heartbeat/fifo".into()),
             cgroup: self.cgroup.clone(),
+            cgroup_missing: None,
             keep_kin: self.keeps_kin.then(|| self.dir.path().display().to_string()),
             notes: Some(self.path("operations")),
             tell: Arc::new(move |note| notes.lock().unwrap().push(note)),

@@ -113,9 +113,13 @@ fn roll(path: &Path, step: Step) -> anyhow::Result<String> {
     };
     let keys = keys.all().iter().map(|key| key.secret.clone()).collect::<Vec<_>>();
     let (new, next) = match (step, keys.as_slice()) {
-        (Step::Add, [old]) => (vec![old.clone(), new_key()?], "`locum keygen --roll switch`"),
-        (Step::Switch, [old, new]) => (vec![new.clone(), old.clone()], "`locum keygen --roll drop`"),
-        (Step::Drop, [new, _]) => (vec![new.clone()], "nothing: the key is changed"),
+        (Step::Add, [old]) => {
+            (vec![old.clone(), new_key()?], "the next step is `locum keygen --roll switch`")
+        }
+        (Step::Switch, [old, new]) => {
+            (vec![new.clone(), old.clone()], "the next step is `locum keygen --roll drop`")
+        }
+        (Step::Drop, [new, _]) => (vec![new.clone()], "the key is changed"),
         (Step::Add, _) => {
             bail!("{} has two keys already: the next step is `switch`, or `drop`", path.display())
         }
@@ -124,7 +128,7 @@ fn roll(path: &Path, step: Step) -> anyhow::Result<String> {
     write_atomically(path, file(&new).as_bytes(), MODE)
         .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(format!(
-        "{} is written. Copy it to all nodes and let their daemons read it again. When all have, the next step is {next}.",
+        "{} is written. Copy it to all nodes and let their daemons read it again. When all have, {next}.",
         path.display()
     ))
 }

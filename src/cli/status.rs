@@ -23,7 +23,7 @@ use crate::{
     cli::{Common, failed},
     heart::{GateStats, HeartStats},
     voice::{
-        report::{AnyReport, Report, ServiceInterface},
+        report::{AnyReport, Daemon, Report, ServiceInterface},
         socket::{Client, Fault},
     },
 };
@@ -126,7 +126,7 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
             "note: no gate is possible here (`locum gate` says why): addresses answer on when this daemon is killed or frozen"
         )?;
     }
-    notes(page, &report.heart, &cluster.hints)?;
+    notes(page, &report.daemon, &report.heart, &cluster.hints)?;
     for trouble in report.troubles() {
         writeln!(page, "NOT WELL: {}", Safe(&trouble))?;
     }
@@ -149,9 +149,12 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
 }
 
 /// What is weak, and not wrong: what the system refuses the heart, and the mind's hints.
-fn notes(page: &mut String, heart: &HeartStats, hints: &[String]) -> fmt::Result {
-    let refused =
-        [("no real-time rights", &heart.realtime_refused), ("memory is not locked", &heart.lock_refused)];
+fn notes(page: &mut String, daemon: &Daemon, heart: &HeartStats, hints: &[String]) -> fmt::Result {
+    let refused = [
+        ("no real-time rights", &heart.realtime_refused),
+        ("memory is not locked", &heart.lock_refused),
+        ("no control groups for what agents start", &daemon.control_groups_missing),
+    ];
     for (what, reason) in refused {
         if let Some(reason) = reason {
             writeln!(page, "note: {what}: {}", Safe(reason))?;
@@ -332,7 +335,7 @@ mod tests {
     use locum_core::status::{Frames, Status};
 
     use super::*;
-    use crate::{heart::HeartStats, voice::report::Daemon};
+    use crate::heart::HeartStats;
 
     fn node(name: &str, heard: Option<f64>) -> Node {
         Node {
@@ -404,8 +407,13 @@ mod tests {
             frames: Frames::default(),
             digest: "00".to_owned(),
         };
-        let daemon =
-            Daemon { version: "0.1.0".to_owned(), pid: 1, config: "/etc/ha.d".to_owned(), ipfail: false };
+        let daemon = Daemon {
+            version: "0.1.0".to_owned(),
+            pid: 1,
+            config: "/etc/ha.d".to_owned(),
+            ipfail: false,
+            control_groups_missing: None,
+        };
         let service = ServiceInterface {
             address: "172.23.2.14".to_owned(),
             group: "172.23.2.14".to_owned(),

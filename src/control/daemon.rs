@@ -695,6 +695,7 @@ impl Daemon {
         let service_interfaces = report::service_interfaces(duties);
         let daemon = report::Daemon {
             ipfail: duties.ipfail,
+            control_groups_missing: self.parts.agents.control_groups_missing(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             config: self.parts.config_dir.display().to_string(),

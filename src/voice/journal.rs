@@ -238,10 +238,18 @@ impl Line {
     /// The text, led by the group's key unless it names it anyway.
     fn message(&self) -> String {
         match &self.group {
-            Some(group) if !self.text.contains(group.as_str()) => format!("{group}: {}", self.text),
+            Some(group) if !names(&self.text, group) => format!("{group}: {}", self.text),
             _ => self.text.clone(),
         }
     }
+}
+
+/// Whether a text has a group's name as a word of its own: the group `c` is not meant by "epoch", nor `web` by "web1".
+fn names(text: &str, group: &str) -> bool {
+    let goes_on = |next: Option<char>| next.is_some_and(|c| c.is_alphanumeric() || c == '-' || c == '_');
+    text.match_indices(group).any(|(at, _)| {
+        !goes_on(text[..at].chars().next_back()) && !goes_on(text[at + group.len()..].chars().next())
+    })
 }
 
 /// The writing thread: ends when the last handle is gone.
@@ -687,6 +695,19 @@ mod tests {
         let mut targets = Targets::new("clustnode1", level, &logging);
         targets.style.zone = TimeZone::fixed(jiff::tz::offset(2));
         targets
+    }
+
+    #[test]
+    fn a_line_names_its_group_unless_it_does_so_itself() {
+        let line = |text: &str, group: &str| {
+            let (level, text, group) = (Level::Info, text.to_owned(), Some(group.to_owned()));
+            Line { level, group, time: at(0, 0), text }.message()
+        };
+        assert_eq!(line("is ours under epoch 2.1", "c"), "c: is ours under epoch 2.1");
+        assert_eq!(line("is lost: web1 owns it", "web"), "web: is lost: web1 owns it");
+        assert_eq!(line("is lost: my-web owns it", "web"), "web: is lost: my-web owns it");
+        assert_eq!(line("group web is stopped", "web"), "group web is stopped");
+        assert_eq!(line("10.0.0.1/24: is there", "10.0.0.1/24"), "10.0.0.1/24: is there");
     }
 
     fn style(files: Form) -> Style {

@@ -35,6 +35,8 @@ pub struct Daemon {
     pub config: String,
     /// Whether this node compares its ping nodes with the peer's.
     pub ipfail: bool,
+    /// Why what runs here is not kept together by control groups; absent when it is.
+    pub control_groups_missing: Option<String>,
 }
 
 /// An interface that carries service addresses.

@@ -60,10 +60,11 @@ fn write_page(page: &mut String, report: &NativeReport) -> fmt::Result {
     for (name, frames) in &cluster.foreign {
         writeln!(page, "note: {frames} frames of another cluster, {}", Safe(name))?;
     }
-    notes(page, &report.heart, &cluster.hints)?;
+    notes(page, &report.daemon, &report.heart, &cluster.hints)?;
     for member in cluster.members.iter().filter(|member| member.differs) {
         for difference in &member.differences {
             let says = |text: &Option<String>| match text {
+                Some(text) if text.is_empty() => "an empty list".to_owned(),
                 Some(text) => Safe(text).to_string(),
                 None => "nothing".to_owned(),
             };
@@ -176,10 +177,14 @@ fn phase(group: &Group) -> Option<String> {
 }
 
 fn pinned(pin: &Pin) -> String {
-    let age = pin.age.map(|age| format!(" for {}", Span(age))).unwrap_or_default();
+    let age = pin.age.map(|age| format!("for {} now", Span(age)));
     let by = pin.by.as_ref().map(|by| format!(" at {}", Safe(by))).unwrap_or_default();
-    let user = pin.user.map(|user| format!(", asked for{by} by user {user}")).unwrap_or_default();
-    format!("{}{age}{user}", Safe(&pin.text))
+    let user = pin.user.map(|user| format!("asked for{by} by user {user}"));
+    let facts: Vec<String> = age.into_iter().chain(user).collect();
+    match facts.is_empty() {
+        true => Safe(&pin.text).to_string(),
+        false => format!("{} ({})", Safe(&pin.text), facts.join(", ")),
+    }
 }
 
 fn own_vote(vote: &OwnVote) -> Option<String> {

@@ -68,6 +68,8 @@ pub struct Options {
     /// Where control groups for operations can be made: [`cgroup::delegated`]. Without it, operations are found by
     /// their session and a mark in their environment, which is nearly as sure.
     pub cgroup: Option<PathBuf>,
+    /// Why there is none.
+    pub cgroup_missing: Option<String>,
     /// What a start leaves running is kept together, so that it can be terminated and killed ([`Operation::Terminate`]):
     /// in a native cluster. The name of this daemon, unlike that of any other on the machine.
     pub keep_kin: Option<String>,
@@ -82,12 +84,17 @@ impl Options {
     /// The places of an ordinary system, no parameters.
     #[must_use]
     pub fn new(config_dir: &Path, tell: Tell) -> Self {
+        let (cgroup, cgroup_missing) = match cgroup::delegated() {
+            Ok(group) => (Some(group), None),
+            Err(reason) => (None, Some(reason)),
+        };
         Self {
             roots: Roots::system(config_dir),
             prefer_scripts: false,
             parameters: BTreeMap::new(),
             fifo: None,
-            cgroup: cgroup::delegated().ok(),
+            cgroup,
+            cgroup_missing,
             keep_kin: None,
             notes: None,
             tell,
@@ -127,6 +134,12 @@ impl Agents {
     #[must_use]
     pub fn duties(&self) -> &Arc<Duties> {
         &self.0.duties
+    }
+
+    /// Why what they start is not kept together by control groups; nothing where they start nothing.
+    #[must_use]
+    pub fn control_groups_missing(&self) -> Option<String> {
+        self.0.options.cgroup_missing.clone().filter(|_| !self.0.duties.groups.is_empty())
     }
 
     /// Whether the resource is an address that the heart carries itself: [`Agents::run`] is not to be asked about it.
