@@ -243,6 +243,9 @@ impl Play {
             self.stage.start(node)?;
         }
         self.until_served_by(NODES[0], from, self.pace.deadtime * 2)?;
+        if let Some(gates) = self.stage.gates(NODES[0]) {
+            self.say(&gates);
+        }
         self.wait(CALM)
     }
 

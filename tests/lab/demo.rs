@@ -31,6 +31,7 @@ fn told(output: &Output) -> Option<String> {
 fn assert_shown(text: &str) {
     for line in [
         "- serial /dev/ttyS0",
+        "gates by ",
         "the serial cable is pulled",
         "clustnode1 loses its power",
         "clustnode2 holds 172.23.2.14 and serves the client",

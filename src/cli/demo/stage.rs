@@ -28,6 +28,8 @@ pub const SERIAL: &str = "serial";
 const OUTAGE_MIN: Duration = Duration::from_millis(60);
 /// Answers have come again for so long: the outage is over.
 const CALM_AGAIN: Duration = Duration::from_millis(500);
+/// Within this time a daemon answers a question, also on a busy machine.
+const ANSWER: Duration = Duration::from_secs(5);
 const CLIENT: &str = "client";
 const HTTP: u16 = 80;
 /// The configuration of a node, as the node sees it.
@@ -187,6 +189,17 @@ impl Stage {
     /// The node has no power, or the kernel refuses.
     pub fn stand_by(&self, node: &str) -> anyhow::Result<Process> {
         Ok(self.rack.start(node, &Program::new(&["locum", "standby"]).output("/run/disk/standby.log"))?)
+    }
+
+    /// What its daemon says of its gates, in words; nothing when it does not answer.
+    #[must_use]
+    pub fn gates(&self, node: &str) -> Option<String> {
+        let outcome = self.rack.run(node, &Program::new(&["locum", "status"]), ANSWER).ok()?;
+        outcome
+            .text
+            .lines()
+            .find(|line| line.starts_with("gates by ") || line.contains("no gate"))
+            .map(String::from)
     }
 
     /// The node that holds the service address, if it is one alone.
