@@ -518,7 +518,7 @@ impl Pulse {
         let Self { addresses, network, gates, .. } = self;
         for (group, text) in addresses.renew_lifetimes(network, now, |group| gates.lease_runs(group, now)) {
             let group = self.duties.groups.get(group.0).map(|group| group.key.clone());
-            self.send_note(Note { level: Level::Error, group, text });
+            self.send_note(Note { level: Level::Error, group, epoch: None, text });
         }
     }
 
@@ -526,7 +526,7 @@ impl Pulse {
         for (level, group, text) in told.notes {
             let group =
                 group.and_then(|group| self.duties.groups.get(group.0)).map(|group| group.key.clone());
-            self.send_note(Note { level, group, text });
+            self.send_note(Note { level, group, epoch: None, text });
         }
         for group in told.opened {
             self.addresses.announce_group(group, &self.network, clock::monotonic_nanos());
@@ -773,7 +773,7 @@ impl Pulse {
     }
 
     fn note(&mut self, level: Level, text: String) {
-        self.send_note(Note { level, group: None, text });
+        self.send_note(Note { level, group: None, epoch: None, text });
     }
 
     fn send_note(&mut self, note: Note) {

@@ -119,7 +119,14 @@ impl Journal {
 
     /// Writes a note of the heart, with the time at which it was taken.
     pub fn note(&self, note: &Note, taken: SystemTime) {
-        self.write(note.level, note.group.as_deref(), taken, note.text.clone());
+        let epoch = note.epoch.as_ref().map(|epoch| epoch.as_str().to_owned());
+        self.write(Line {
+            level: note.level,
+            group: note.group.clone(),
+            epoch,
+            time: taken,
+            text: note.text.clone(),
+        });
     }
 
     /// Writes a note about now.
@@ -129,14 +136,14 @@ impl Journal {
 
     /// Writes a line about now.
     pub fn say(&self, level: Level, text: impl Into<String>) {
-        self.write(level, None, now(), text.into());
+        self.write(Line { level, group: None, epoch: None, time: now(), text: text.into() });
     }
 
-    fn write(&self, level: Level, group: Option<&str>, time: SystemTime, text: String) {
-        if !self.takes(level) {
+    fn write(&self, mut line: Line) {
+        if !self.takes(line.level) {
             return;
         }
-        let line = Line { level, group: group.map(str::to_owned), time, text: printable(text) };
+        line.text = printable(line.text);
         if let Err(TrySendError::Full(_)) = self.queue.try_send(Job::Line(line)) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -230,25 +237,31 @@ enum Job {
 struct Line {
     level: Level,
     group: Option<String>,
+    /// Under which ownership of the group.
+    epoch: Option<String>,
     time: SystemTime,
     text: String,
 }
 
 impl Line {
-    /// The text, led by the group's key unless it names it anyway.
+    /// The text, led by the group's key and followed by the epoch, unless it names them anyway.
     fn message(&self) -> String {
-        match &self.group {
+        let mut message = match &self.group {
             Some(group) if !names(&self.text, group) => format!("{group}: {}", self.text),
             _ => self.text.clone(),
+        };
+        if let Some(epoch) = self.epoch.as_ref().filter(|epoch| !names(&self.text, epoch)) {
+            let _ = write!(message, " (epoch {epoch})");
         }
+        message
     }
 }
 
-/// Whether a text has a group's name as a word of its own: the group `c` is not meant by "epoch", nor `web` by "web1".
-fn names(text: &str, group: &str) -> bool {
+/// Whether a text has a name as a word of its own: the group `c` is not meant by "epoch", nor `web` by "web1".
+fn names(text: &str, name: &str) -> bool {
     let goes_on = |next: Option<char>| next.is_some_and(|c| c.is_alphanumeric() || c == '-' || c == '_');
-    text.match_indices(group).any(|(at, _)| {
-        !goes_on(text[..at].chars().next_back()) && !goes_on(text[at + group.len()..].chars().next())
+    text.match_indices(name).any(|(at, _)| {
+        !goes_on(text[..at].chars().next_back()) && !goes_on(text[at + name.len()..].chars().next())
     })
 }
 
@@ -264,7 +277,7 @@ fn write_all(mut targets: Targets, jobs: &Receiver<Job>, lost: &AtomicU64) {
         let dropped = lost.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             let text = format!("{dropped} log lines were lost: they came faster than they could be written");
-            targets.write(&Line { level: Level::Warning, group: None, time: now(), text });
+            targets.write(&Line { level: Level::Warning, group: None, epoch: None, time: now(), text });
         }
     }
 }
@@ -279,7 +292,7 @@ impl Targets {
         let faults: Vec<String> = files.filter_map(|file| file.write(line, &message, style)).collect();
         for text in faults {
             // Who looks for lines in a file that cannot be written finds here why there are none.
-            let fault = Line { level: Level::Warning, group: None, time: line.time, text };
+            let fault = Line { level: Level::Warning, group: None, epoch: None, time: line.time, text };
             self.main.write(&fault, &fault.text, style);
         }
         if let Some(syslog) = &mut self.syslog {
@@ -547,7 +560,7 @@ impl Journald {
         if self.lost > 0 {
             let text =
                 format!("{} lines before this one were lost: the journal did not take them", self.lost);
-            let report = Line { level: Level::Warning, group: None, time: now(), text };
+            let report = Line { level: Level::Warning, group: None, epoch: None, time: now(), text };
             if self.send(&entry(&report, &report.text, self.facility)).is_ok() {
                 self.lost = 0;
             }
@@ -572,6 +585,9 @@ fn entry(line: &Line, message: &str, facility: Option<u8>) -> String {
     );
     if let Some(group) = &line.group {
         let _ = writeln!(entry, "LOCUM_GROUP={}", printable(group.clone()));
+    }
+    if let Some(epoch) = &line.epoch {
+        let _ = writeln!(entry, "LOCUM_EPOCH={epoch}");
     }
     if let Some(facility) = facility {
         let _ = writeln!(entry, "SYSLOG_FACILITY={facility}");
@@ -631,7 +647,8 @@ impl tracing::Subscriber for Macros {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let text = mem::take(&mut fields.text) + &fields.others;
-        self.0.write(level_of(event.metadata()), fields.group.as_deref(), now(), text);
+        let level = level_of(event.metadata());
+        self.0.write(Line { level, group: fields.group, epoch: None, time: now(), text });
     }
 
     // Spans are not used: a line says all by itself.
@@ -698,16 +715,23 @@ mod tests {
     }
 
     #[test]
-    fn a_line_names_its_group_unless_it_does_so_itself() {
+    fn a_line_names_its_group_and_epoch_unless_it_does_so_itself() {
         let line = |text: &str, group: &str| {
             let (level, text, group) = (Level::Info, text.to_owned(), Some(group.to_owned()));
-            Line { level, group, time: at(0, 0), text }.message()
+            Line { level, group, epoch: None, time: at(0, 0), text }.message()
         };
         assert_eq!(line("is ours under epoch 2.1", "c"), "c: is ours under epoch 2.1");
         assert_eq!(line("is lost: web1 owns it", "web"), "web: is lost: web1 owns it");
         assert_eq!(line("is lost: my-web owns it", "web"), "web: is lost: my-web owns it");
         assert_eq!(line("group web is stopped", "web"), "group web is stopped");
         assert_eq!(line("10.0.0.1/24: is there", "10.0.0.1/24"), "10.0.0.1/24: is there");
+        let under = |text: &str| {
+            let (level, text, group) = (Level::Info, text.to_owned(), Some("web".to_owned()));
+            Line { level, group, epoch: Some("4.1".to_owned()), time: at(0, 0), text }.message()
+        };
+        assert_eq!(under("runs here"), "web: runs here (epoch 4.1)");
+        assert_eq!(under("is ours under epoch 4.1"), "web: is ours under epoch 4.1");
+        assert_eq!(under("is lost: b owns it under 14.1"), "web: is lost: b owns it under 14.1 (epoch 4.1)");
     }
 
     fn style(files: Form) -> Style {
@@ -716,7 +740,8 @@ mod tests {
 
     /// One line at the beginning of time.
     fn put(file: &mut LogFile, text: &str) -> Option<String> {
-        let line = Line { level: Level::Info, group: None, time: at(0, 0), text: text.to_owned() };
+        let line =
+            Line { level: Level::Info, group: None, epoch: None, time: at(0, 0), text: text.to_owned() };
         file.write(&line, text, &style(Form::Dated))
     }
 
@@ -766,10 +791,14 @@ mod tests {
         let note = Note {
             level: Level::Warning,
             group: Some("172.23.2.14".to_owned()),
+            epoch: None,
             text: "taken over".to_owned(),
         };
         journal.note(&note, at(1_795_337_170, 7));
-        journal.note(&Note { level: Level::Debug, group: None, text: "detail".to_owned() }, at(0, 0));
+        journal.note(
+            &Note { level: Level::Debug, group: None, epoch: None, text: "detail".to_owned() },
+            at(0, 0),
+        );
         assert!(journal.flush(Duration::from_secs(10)));
         let pid = std::process::id();
         let line = format!("Nov 22 10:46:10 clustnode1 heartbeat: [{pid}]: WARN: 172.23.2.14: taken over\n");
@@ -847,7 +876,8 @@ mod tests {
     #[test]
     fn nothing_of_an_agent_breaks_out_of_its_line() {
         let hostile = "ok\nPRIORITY=0\x1b[2Jü".to_owned();
-        let line = Line { level: Level::Info, group: None, time: at(1, 0), text: printable(hostile) };
+        let line =
+            Line { level: Level::Info, group: None, epoch: None, time: at(1, 0), text: printable(hostile) };
         assert_eq!(line.text, "ok\\x0aPRIORITY=0\\x1b[2Jü");
         let entry = entry(&line, &line.message(), Some(3));
         assert_eq!(entry.lines().filter(|field| field.starts_with("PRIORITY=")).count(), 1);
@@ -862,7 +892,8 @@ mod tests {
         let path = directory.path().join("log");
         let mut syslog = Syslog { path: path.clone(), ..Syslog::new(facility_number("local0").unwrap()) };
         let style = style(Form::Syslog);
-        let line = Line { level: Level::Error, group: None, time: at(0, 0), text: "oh".to_owned() };
+        let line =
+            Line { level: Level::Error, group: None, epoch: None, time: at(0, 0), text: "oh".to_owned() };
         syslog.write(&line, "oh", &style);
         let server = UnixDatagram::bind(&path).unwrap();
         syslog.write(&line, "oh", &style);

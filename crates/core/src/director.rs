@@ -695,7 +695,7 @@ impl Director {
         };
         let key = self.plan.groups[group.0].key.clone();
         let text = format!("group {key} {verb} on {}", self.plan.nodes[self.plan.me.0]);
-        self.out.push_back(Action::Note(Note { level: Level::Info, group: Some(key), text }));
+        self.out.push_back(Action::Note(Note { level: Level::Info, group: Some(key), epoch: None, text }));
     }
 
     fn exit(&mut self) {
@@ -723,7 +723,7 @@ impl Director {
     }
 
     fn note(&mut self, level: Level, text: String) {
-        self.out.push_back(Action::Note(Note { level, group: None, text }));
+        self.out.push_back(Action::Note(Note { level, group: None, epoch: None, text }));
     }
 
     // ---- the books ------------------------------------------------------------

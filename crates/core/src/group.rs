@@ -241,6 +241,13 @@ impl Groups {
         self.states[group.0].phase == Phase::Stopped
     }
 
+    /// Under which epoch it is wanted; if it is not, under which it ran last.
+    #[must_use]
+    pub fn epoch(&self, group: GroupIndex) -> Option<&Epoch> {
+        let state = &self.states[group.0];
+        if state.wanted { state.next_epoch.as_ref() } else { state.epoch.as_ref() }
+    }
+
     /// Why its last start failed, until it is wanted again.
     #[must_use]
     pub fn failure(&self, group: GroupIndex) -> Option<&str> {
@@ -537,7 +544,8 @@ impl Groups {
     }
 
     fn note(&self, group: GroupIndex, level: Level, text: String, out: &mut VecDeque<Action>) {
-        out.push_back(Action::Note(Note { level, group: Some(self.specs[group.0].key.clone()), text }));
+        let (key, epoch) = (self.specs[group.0].key.clone(), self.epoch(group).cloned());
+        out.push_back(Action::Note(Note { level, group: Some(key), epoch, text }));
     }
 
     /// Which member is the `step`th to be started, counted from 0.

@@ -4,6 +4,8 @@
 use alloc::string::String;
 use core::fmt;
 
+use crate::action::Epoch;
+
 /// How loud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -26,6 +28,8 @@ pub struct Note {
     pub level: Level,
     /// The group it is about, by key, if it is about one.
     pub group: Option<String>,
+    /// Of a group that is claimed: under which ownership.
+    pub epoch: Option<Epoch>,
     /// The line, without time, node name or level. Printable, escaped.
     pub text: String,
 }

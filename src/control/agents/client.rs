@@ -73,7 +73,12 @@ impl Clients {
     pub async fn stop(self, tell: impl Fn(Note)) {
         for Running { name, end, task } in self.0.into_iter().rev() {
             if !task.is_finished() {
-                tell(Note { level: Level::Info, group: None, text: format!("Shutting down client {name}") });
+                tell(Note {
+                    level: Level::Info,
+                    group: None,
+                    epoch: None,
+                    text: format!("Shutting down client {name}"),
+                });
             }
             end.send_replace(true);
             // Its only error is a panic, which has been told.
@@ -184,7 +189,12 @@ impl Keeper {
             args: vec!["-c".to_owned(), format!("exec {}", self.name)],
             environment: self.agents.0.environment.clone(),
             input: None,
-            speaker: Speaker { tell: Arc::clone(&options.tell), group: None, label: self.name.clone() },
+            speaker: Speaker {
+                tell: Arc::clone(&options.tell),
+                group: None,
+                epoch: None,
+                label: self.name.clone(),
+            },
             level: Level::Info,
             deadline: Instant::now() + EVER,
             cgroup: options.cgroup.clone(),
@@ -196,6 +206,6 @@ impl Keeper {
     }
 
     fn say(&self, level: Level, text: String) {
-        (self.agents.0.options.tell)(Note { level, group: None, text });
+        (self.agents.0.options.tell)(Note { level, group: None, epoch: None, text });
     }
 }

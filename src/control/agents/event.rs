@@ -69,6 +69,7 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
         speaker: Speaker {
             tell: shared.options.tell.clone(),
             group: None,
+            epoch: None,
             label: format!("event script {}", Escaped(kind.as_bytes())),
         },
         level: Level::Info,
@@ -84,7 +85,7 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
     let report = job.run().await;
     if report.end != End::Exited(0) {
         let text = format!("{}: {}", speaker.label, report.complaint());
-        (speaker.tell)(Note { level: Level::Warning, group: None, text });
+        (speaker.tell)(Note { level: Level::Warning, group: None, epoch: None, text });
     }
 }
 

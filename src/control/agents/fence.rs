@@ -59,7 +59,7 @@ impl Agents {
     pub async fn check_fencing(&self) {
         let Some(fencing) = &self.duties().fencing else { return };
         let device = &fencing.device;
-        let tell = |level, text| (self.0.options.tell)(Note { level, group: None, text });
+        let tell = |level, text| (self.0.options.tell)(Note { level, group: None, epoch: None, text });
         tell(Level::Info, format!("Checking status of STONITH device [{device}]"));
         let why = match self.ask_device(fencing, Request::Check, CHECK_LIMIT).await {
             Ok(Report { end: End::Exited(0), .. }) => return,
@@ -109,6 +109,7 @@ impl Agents {
             speaker: Speaker {
                 tell: Arc::clone(&self.0.options.tell),
                 group: None,
+                epoch: None,
                 label: format!("STONITH {device}"),
             },
             level: match request {

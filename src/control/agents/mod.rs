@@ -198,7 +198,7 @@ impl Agents {
         let Some(notes) = self.0.options.notes.clone() else { return Vec::new() };
         let cgroup = self.0.options.cgroup.clone();
         let ended = spawn_blocking(move || orphans::end(&notes, cgroup.as_deref())).await;
-        let tell = |group, level, text| (self.0.options.tell)(Note { level, group, text });
+        let tell = |group, level, text| (self.0.options.tell)(Note { level, group, epoch: None, text });
         let orphans = match ended {
             Ok(Ok(orphans)) => orphans,
             Ok(Err(fault)) => {
@@ -241,7 +241,7 @@ impl Agents {
     /// Tells the log something about a resource's group.
     pub(super) fn note(&self, id: ResourceId, level: Level, text: String) {
         let group = Some(self.0.duties.groups[id.group.0].key.clone());
-        (self.0.options.tell)(Note { level, group, text });
+        (self.0.options.tell)(Note { level, group, epoch: None, text });
     }
 }
 
@@ -296,6 +296,7 @@ impl Errand<'_> {
         Speaker {
             tell: Arc::clone(&self.shared.options.tell),
             group: Some(self.shared.duties.groups[self.id.group.0].key.clone()),
+            epoch: self.epoch.cloned(),
             label: format!("{} {}", self.resource.text, self.operation.verb()),
         }
     }

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use locum_core::note::{Escaped, Level, Note};
+use locum_core::{
+    action::Epoch,
+    note::{Escaped, Level, Note},
+};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tokio::{io::AsyncReadExt, net::unix::pipe, time::Instant};
 
@@ -67,6 +70,8 @@ pub(super) struct Speaker {
     pub(super) tell: Tell,
     /// The group's key.
     pub(super) group: Option<String>,
+    /// Under which ownership of the group.
+    pub(super) epoch: Option<Epoch>,
     /// Before every line: the resource and what it is doing.
     pub(super) label: String,
 }
@@ -74,7 +79,7 @@ pub(super) struct Speaker {
 impl Speaker {
     pub(super) fn say(&self, level: Level, text: impl AsRef<str>) {
         let text = format!("{}: {}", self.label, text.as_ref());
-        (self.tell)(Note { level, group: self.group.clone(), text });
+        (self.tell)(Note { level, group: self.group.clone(), epoch: self.epoch.clone(), text });
     }
 }
 
@@ -265,7 +270,7 @@ mod tests {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let ear = Arc::clone(&heard);
         let tell: Tell = Arc::new(move |note| ear.lock().unwrap().push(note.text));
-        let speaker = Speaker { tell, group: None, label: "x start".into() };
+        let speaker = Speaker { tell, group: None, epoch: None, label: "x start".into() };
         (Lines::new(speaker, Level::Info, told_max), heard)
     }
 

@@ -397,7 +397,7 @@ impl Director {
     }
 
     fn note(&mut self, level: Level, text: String) {
-        self.out.push_back(Action::Note(Note { level, group: None, text }));
+        self.out.push_back(Action::Note(Note { level, group: None, epoch: None, text }));
     }
 }
 

@@ -422,12 +422,12 @@ impl Node {
         }
         for (resource, trouble) in &news {
             let group = &self.plan.groups[resource.group.0];
-            let (name, address) = (group.name.clone(), &group.resources[resource.member].runs.text);
+            let address = &group.resources[resource.member].runs.text;
             let (level, text) = match trouble {
                 Some(why) => (Level::Warning, format!("{address} would reach nobody from here: {why}")),
                 None => (Level::Info, format!("{address} can be reached here again")),
             };
-            self.hands.push_back(action::Action::Note(Note { level, group: Some(name), text }));
+            self.note(level, Some(resource.group), text);
         }
     }
 
@@ -941,9 +941,16 @@ impl Node {
         self.out.push_back(Action::Send { to, word });
     }
 
+    /// Under which it is ours; if it is not, under which it ran here last.
+    fn epoch(&self, group: GroupIndex) -> Option<action::Epoch> {
+        let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
+        held.map(|held| held.epoch.into()).or_else(|| self.groups.epoch(group).cloned())
+    }
+
     fn note(&mut self, level: Level, group: Option<GroupIndex>, text: String) {
+        let epoch = group.and_then(|group| self.epoch(group));
         let group = group.map(|group| self.plan.groups[group.0].name.clone());
-        self.hands.push_back(action::Action::Note(Note { level, group, text }));
+        self.hands.push_back(action::Action::Note(Note { level, group, epoch, text }));
     }
 }
 
