@@ -6,7 +6,7 @@ use std::ops::Range;
 use locum_sim::native::tale::{Counts, PAIRS, check};
 
 /// Seeds that once failed, and why: played at every test.
-const ONCE_FAILED: [u64; 27] = [
+const ONCE_FAILED: [u64; 28] = [
     5,   // given back and started again in the same breath
     105, // a machine that stood still
     141, 174, 262, // the same, and its epoch
@@ -21,6 +21,7 @@ const ONCE_FAILED: [u64; 27] = [
     82_649, 85_209, 261_221, 282_146, 284_756, // rounds that nobody had heard, and their file was lost
     179_220, 193_726, 295_106, 307_237, // what could not be stopped was never told again
     125_735, // a failure that maintenance held up
+    82_229,  // left when it was told a second time to stop
 ];
 
 /// The same of two nodes without a witness.
