@@ -845,6 +845,8 @@ impl Node {
         match step {
             Step::Claim(group) => self.member.claim(now, self.ids[group.0], false),
             Step::Release(group, successor) => {
+                // What failed was stopped without being told to.
+                self.shut_gate(group);
                 self.member.release(now, self.ids[group.0], successor.map(member_of));
                 self.stirred = true;
             }
@@ -854,10 +856,8 @@ impl Node {
                 self.groups.want_under(group, Some(epoch.into()), &mut self.hands);
             }
             Step::Stop(group) => {
-                // Shut before anything stops: nobody is answered by half a service.
-                if self.gates.remove(&group).flatten().is_some() {
-                    self.hands.push_back(action::Action::Gate { group, lease: None });
-                }
+                // Before anything stops: nobody is answered by half a service.
+                self.shut_gate(group);
                 let lost = self.member.claimant().is_none_or(|c| c.held(now, self.ids[group.0]).is_none());
                 if lost {
                     // Another node will run it: not even a frozen group may go on.
@@ -894,6 +894,13 @@ impl Node {
             } else {
                 self.stuck.remove(&group);
             }
+        }
+    }
+
+    /// Until the group is started again.
+    fn shut_gate(&mut self, group: GroupIndex) {
+        if self.gates.remove(&group).flatten().is_some() {
+            self.hands.push_back(action::Action::Gate { group, lease: None });
         }
     }
 
