@@ -4,7 +4,6 @@
 //! line without flow control. What is sent to a device that nobody has open is lost too.
 
 use std::{
-    fs,
     io::{self, PipeWriter},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -124,7 +123,8 @@ fn pair(terminals: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let name = rustix::pty::ptsname(&near, Vec::new())?;
     let number = name.to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned();
     let device = terminals.join(number);
-    let far = fs::File::options().read(true).write(true).open(&device)?;
+    // Not ours to be hung up by: it would become the terminal of who leads a session without one.
+    let far = rustix::fs::open(&device, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
     let mut settings = rustix::termios::tcgetattr(&far)?;
     settings.make_raw();
     rustix::termios::tcsetattr(&far, OptionalActions::Now, &settings)?;
