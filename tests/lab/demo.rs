@@ -139,7 +139,7 @@ fn hands_on(columns: u16, rows: u16, script: &[(&str, &str)]) -> Option<(Output,
     let open = || File::from(rustix::fs::open(&name, flags, Mode::empty()).unwrap());
     let mut command = Command::new("setsid");
     // Whoever waits for a text that never comes waits for no key either.
-    command.args(["--ctty", "--wait", "timeout", "--foreground", "180", LOCUM, "demo", "--hands-on"]);
+    command.args(["--ctty", "--wait", "timeout", "--foreground", "300", LOCUM, "demo", "--hands-on"]);
     command.env("TERM", "xterm");
     command.stdin(open()).stdout(open()).stderr(std::process::Stdio::piped());
     let child = match command.spawn() {
