@@ -365,7 +365,13 @@ impl Claimant {
             return self.reindex(group);
         }
         let refused = match seat.attempt.as_mut().map(|attempt| &mut attempt.stage) {
-            Some(Stage::Prepare { ballot: ours, refused, .. }) if *ours == ballot => refused,
+            Some(Stage::Prepare { ballot: ours, again, refused, .. }) if *ours == ballot => {
+                // Asked again as soon as that grant ends: the next in rank is not to come first.
+                if !wait.is_zero() {
+                    *again = (*again).min(now + wait);
+                }
+                refused
+            }
             Some(Stage::Propose(write)) if write.claim.ballot == ballot => &mut write.refused,
             _ => return,
         };
@@ -375,8 +381,8 @@ impl Claimant {
         if !voters.has_majority(left) {
             let wait = refused.iter().map(|(_, wait)| *wait).min().unwrap_or_default();
             self.fail(now, group, wait);
-            self.reindex(group);
         }
+        self.reindex(group);
     }
 
     /// The ballot will not be ours. While we hold the group under a lower one, it is claimed again.
@@ -711,6 +717,40 @@ mod tests {
 
     const GROUP: GroupId = GroupId(7);
     const OLD: Ballot = Ballot { round: 3, node: MemberIndex(4) };
+    const LEASE: Lease = Lease { length: Duration::from_secs(1), margin: Duration::from_millis(20) };
+    const RETRY: Duration = Duration::from_millis(50);
+
+    fn sync(ledger: &mut Ledger) {
+        ledger.poll();
+        ledger.written(true);
+    }
+
+    /// Node 0, whose rounds up to 10 are on disk.
+    fn claimant() -> (Claimant, Ledger) {
+        let mut ledger = Ledger::new(Durable { ceiling: 10, ..Durable::default() });
+        sync(&mut ledger);
+        let claimant = Claimant::new(MemberIndex(0), 1, LEASE, RETRY, &ledger);
+        (claimant, ledger)
+    }
+
+    /// One voter knows a moment later than we do that the owner's lease is over.
+    #[test]
+    fn a_voter_whose_grant_still_runs_is_asked_again_when_it_ends() {
+        let now = Instant::from_millis(1000);
+        let voters = Voters { number: 1, members: (0..3).map(MemberIndex).collect() };
+        let (mut claimant, mut ledger) = claimant();
+        claimant.base = 10;
+        claimant.claim(now, &mut ledger, GROUP, false);
+        let ballot = Ballot { round: 11, node: MemberIndex(0) };
+        assert_eq!(claimant.take_calls(), vec![Call::Prepare(GROUP, ballot)]);
+        let wait = Duration::from_millis(7);
+        let refusal = Refusal { group: GROUP, ballot, promised: OLD, wait };
+        claimant.refused(now, &voters, MemberIndex(1), &refusal);
+        assert_eq!(claimant.deadline(), Some(now + wait));
+        claimant.tick(now + wait, &mut ledger);
+        assert_eq!(claimant.take_calls(), vec![Call::Prepare(GROUP, ballot)]);
+        assert_eq!(claimant.deadline(), Some(now + wait + RETRY), "and then as often as ever");
+    }
 
     /// Found by a simulated cluster: the confirmation was refused by a voter that had restarted, the earlier owner answered,
     /// and version 1 was said twice, of two claims; who had accepted the first answered for the second, and granted nothing.
@@ -718,14 +758,7 @@ mod tests {
     fn no_version_of_a_claim_that_was_outbid_means_two_things() {
         let now = Instant::from_millis(1000);
         let voters = Voters { number: 1, members: (0..5).map(MemberIndex).collect() };
-        let lease = Lease { length: Duration::from_secs(1), margin: Duration::from_millis(20) };
-        let mut ledger = Ledger::new(Durable { ceiling: 10, ..Durable::default() });
-        let sync = |ledger: &mut Ledger| {
-            ledger.poll();
-            ledger.written(true);
-        };
-        sync(&mut ledger);
-        let mut claimant = Claimant::new(MemberIndex(0), 1, lease, Duration::from_millis(50), &ledger);
+        let (mut claimant, mut ledger) = claimant();
         let others = [1, 2, 3].map(MemberIndex);
 
         let earlier = Claim { ballot: OLD, generation: 1, version: 1, durable: false, unproved: Vec::new() };
