@@ -713,6 +713,10 @@ impl Node {
 
     fn order(&mut self, id: OrderId, order: Order, user: u32) {
         let done = |text: &str| Answer::Done(text.into());
+        if matches!(order, Order::Standby | Order::Online | Order::Leave) {
+            // Before anything is released: who takes it could give it back to us.
+            self.next_beat = self.now;
+        }
         match order {
             Order::Move(group, to) => self.order_move(id, group, to),
             Order::Standby => {

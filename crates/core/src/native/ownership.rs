@@ -197,6 +197,8 @@ struct Desk {
     stop_at: Option<Instant>,
     /// A person wants nothing to be done to it.
     frozen: bool,
+    /// When it became ours, if it is.
+    gained: Instant,
 }
 
 /// The dialect's state.
@@ -390,7 +392,7 @@ impl Ownership {
             Notice::Own(News::Gained(id, epoch)) => {
                 let Some(group) = index(id) else { return };
                 let desk = &mut self.desks[group.0];
-                *desk = Desk { frozen: desk.frozen, ..Desk::default() };
+                *desk = Desk { frozen: desk.frozen, gained: view.now, ..Desk::default() };
                 let text = format!("is ours under epoch {}.{}", epoch.round, epoch.node.0);
                 self.note(Level::Info, Some(group), text);
             }
@@ -641,7 +643,8 @@ impl Ownership {
             self.families[group.0].iter().all(|member| view.holds(*member).is_none() || view.runs(*member))
         };
         let better = self.better_place(view, group).filter(|_| view.runs(group) && all_run())?;
-        let at = view.nodes[better.0].since + healthy;
+        // Who gave it to us, or a person, does not get it back at once.
+        let at = view.nodes[better.0].since.max(self.desks[group.0].gained) + healthy;
         if at <= view.now {
             self.give(view, group, Some(better), None);
         }

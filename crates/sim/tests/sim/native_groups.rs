@@ -216,7 +216,8 @@ fn a_family_fails_back_and_follows_the_one_that_failed() {
         let failback = FAMILY.replace("prefer =", "failback = \"5s\"\nprefer =");
         let mut world = Played::with(&failback, seed, &[0, 0]);
         world.play(&[Step::PowerOff(0)]);
-        world.wait(5);
+        // Whichever of the others is faster: it is b's after the time of the failback.
+        world.wait(9);
         family_runs_on(&world, 1);
         world.play(&[Step::Start(0)]);
         world.wait(4);
@@ -232,6 +233,44 @@ fn a_family_fails_back_and_follows_the_one_that_failed() {
         world.wait(8);
         world.runs_on(0, &[2]);
         world.runs_on(1, &[]);
+    }
+}
+
+/// How often the group is taken by a node while a step and `seconds` after it are played.
+fn taken(world: &mut Played, step: Step, seconds: u64) -> usize {
+    let before = world.0.log().len();
+    world.play(&[step]);
+    world.wait(seconds);
+    world.0.log()[before..].matches("is ours under").count()
+}
+
+#[test]
+fn what_is_handed_over_does_not_fail_back_to_who_gave_it() {
+    for seed in WORDS_AND_BYTES {
+        for failback in ["0s", "1s"] {
+            let groups = DAEMON.replace("prefer", &format!("failback = \"{failback}\"\nprefer"));
+            let mut world = Played::with(&groups, seed, &[0]);
+            world.wait(2);
+            // The giver has been healthy for long: before anything is released it tells that it will not have it.
+            assert_eq!(taken(&mut world, Step::Standby(0, true), 4), 1, "{}", world.0.log());
+            assert_eq!(taken(&mut world, Step::Standby(0, false), 4), 1, "{}", world.0.log());
+            world.runs_on(0, &[0]);
+            assert_eq!(taken(&mut world, Step::Leave(0), 4), 1, "{}", world.0.log());
+            assert_ne!(world.0.holders(0), [0]);
+        }
+    }
+}
+
+#[test]
+fn what_a_person_moved_from_its_preferred_node_stays_for_the_time_of_the_failback() {
+    for seed in WORDS_AND_BYTES {
+        let groups = DAEMON.replace("prefer", "failback = \"5s\"\nprefer");
+        let mut world = Played::with(&groups, seed, &[0]);
+        world.wait(6);
+        assert_eq!(taken(&mut world, Step::Move(0, 0, Some(1)), 4), 1, "{}", world.0.log());
+        world.runs_on(0, &[1]);
+        world.wait(3);
+        world.runs_on(0, &[0]);
     }
 }
 

@@ -104,7 +104,7 @@ pub static KEYS: &[Key] = &[
     key(Table::Group, "i-know", "a sentence", "none", "your own words for why a mount, a volume or a raw device may stand under a guard that does not protect data", r#"i-know = "read only on both nodes""#),
 
     key(Table::GroupOrDefaults, "guard", "none, lease", "lease; none where there is no third voter", "how sure a takeover must be", r#"guard = "lease""#),
-    key(Table::GroupOrDefaults, "failback", "stay, when-asked or a time", "stay", "what happens when a preferred node returns: nothing; `status` offers it; it is given back when the node has been alive for so long", r#"failback = "5min""#),
+    key(Table::GroupOrDefaults, "failback", "stay, when-asked or a time", "stay", "what happens when a preferred node returns: nothing; `status` offers it; it is given back when that node has been alive, and the group been elsewhere, for so long", r#"failback = "5min""#),
     key(Table::GroupOrDefaults, "restarts", "a number", "1", "how often a failed resource is started again in place before the group moves", "restarts = 0"),
     key(Table::GroupOrDefaults, "restarts-within", "a time", "10min", "failures older than this do not count", r#"restarts-within = "1h""#),
     key(Table::GroupOrDefaults, "moves", "a number, at least 1", "3", "how often failures may move the group before it is held down", "moves = 2"),
