@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use locum_core::{
     config::locum_toml,
     native::{
-        plan::{Plan, Relation},
+        plan::Plan,
         timing::{PACE, Row, Timing},
     },
     plan::GroupIndex,
@@ -81,8 +81,8 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
     let nodes = plan.as_ref().map_or(CANDIDATES, |plan| plan.nodes.len());
     let rows = timing.rows(nodes);
     let bounds = plan.as_ref().map(|plan| bounds(plan, &timing)).unwrap_or_default();
-    let is_family = |relation: &Relation| matches!(relation, Relation::Together(_));
-    let has_families = plan.is_some_and(|plan| plan.relations.iter().any(is_family));
+    let has_families =
+        plan.is_some_and(|plan| plan.relations.iter().any(|relation| relation.family().is_some()));
     let mut out = io::stdout().lock();
     if options.json {
         serde_json::to_writer_pretty(&mut out, &Json::of(&rows, &bounds, nodes))?;

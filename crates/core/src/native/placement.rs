@@ -125,8 +125,8 @@ pub fn families(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
     let mut families: Vec<Arc<[GroupIndex]>> =
         (0..plan.groups.len()).map(|group| [GroupIndex(group)].into()).collect();
     for relation in &plan.relations {
-        if let Relation::Together(groups) = relation {
-            let family: Arc<[GroupIndex]> = groups.as_slice().into();
+        if let Some(groups) = relation.family() {
+            let family: Arc<[GroupIndex]> = groups.into();
             groups.iter().for_each(|group| families[group.0] = Arc::clone(&family));
         }
     }
@@ -135,11 +135,7 @@ pub fn families(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
 
 /// The groups that stay together with this one, itself included.
 fn family<'a>(relations: &[Vec<&'a Relation>], group: &'a GroupIndex) -> &'a [GroupIndex] {
-    let together = relations[group.0].iter().find_map(|relation| match relation {
-        Relation::Together(groups) => Some(groups.as_slice()),
-        _ => None,
-    });
-    together.unwrap_or(core::slice::from_ref(group))
+    relations[group.0].iter().find_map(|relation| relation.family()).unwrap_or(core::slice::from_ref(group))
 }
 
 /// Whether the places of other groups let it be on that node. What is not among the places is nowhere.

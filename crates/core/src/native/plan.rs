@@ -436,10 +436,19 @@ pub enum Relation {
 }
 
 impl Relation {
+    /// The family that it makes, in order; none if it is about something else.
+    #[must_use]
+    pub fn family(&self) -> Option<&[GroupIndex]> {
+        match self {
+            Self::Together(groups) => Some(groups),
+            _ => None,
+        }
+    }
+
     /// Whether it says that this group stays together with others.
     #[must_use]
     pub fn is_family_of(&self, group: GroupIndex) -> bool {
-        matches!(self, Self::Together(groups) if groups.contains(&group))
+        self.family().is_some_and(|family| family.contains(&group))
     }
 }
 

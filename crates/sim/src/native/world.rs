@@ -389,9 +389,8 @@ impl World {
             (0..self.groups).any(|group| matches!(node.phase(GroupIndex(group)), Phase::Stuck(_)))
         };
         let is_bound = |relation: &Relation| match relation {
-            Relation::Together(groups) => groups.contains(&GroupIndex(group)),
             Relation::Apart(one, other) => [one.0, other.0].contains(&group),
-            _ => false,
+            _ => relation.is_family_of(GroupIndex(group)),
         };
         if self.machines[0].plan.relations.iter().any(is_bound)
             && self.machines.iter().filter_map(|machine| machine.node.as_ref()).any(is_stuck)
@@ -404,20 +403,17 @@ impl World {
                 return Err(format!("group {group} runs on {holders:?}\n{}", self.describe(group)));
             }
         };
+        let plan = &self.machines[home].plan;
         let is_elsewhere = |other: &GroupIndex| self.holders(other.0).iter().any(|holder| *holder != home);
-        for relation in &self.machines[home].plan.relations {
-            let (holds, what) = match relation {
-                Relation::Together(groups) if groups.contains(&GroupIndex(group)) => {
-                    (!groups.iter().any(is_elsewhere), "away from one that it stays together with")
-                }
-                Relation::Apart(one, other) if one.0 == group => {
-                    (!self.holders(other.0).contains(&home), "beside one that it must not meet")
-                }
-                _ => continue,
-            };
-            if !holds {
-                return Err(format!("group {group} runs on {home}, {what}"));
-            }
+        if family(plan, GroupIndex(group)).iter().any(is_elsewhere) {
+            return Err(format!("group {group} runs on {home}, away from one that it stays together with"));
+        }
+        let meets = |relation: &Relation| match relation {
+            Relation::Apart(one, other) if one.0 == group => self.holders(other.0).contains(&home),
+            _ => false,
+        };
+        if plan.relations.iter().any(meets) {
+            return Err(format!("group {group} runs on {home}, beside one that it must not meet"));
         }
         Ok(())
     }
@@ -951,13 +947,11 @@ impl World {
     }
 }
 
-/// The groups that stay together with this one, itself included, in order; none if there are no others.
+/// The groups that stay together with this one, itself included, in order; none if there are no others. Who is family is
+/// read as the members read it, by the plan's own words; what they make of it is judged here by what they do.
 fn family(plan: &Plan, group: GroupIndex) -> &[GroupIndex] {
-    let together = plan.relations.iter().find_map(|relation| match relation {
-        Relation::Together(groups) if groups.contains(&group) => Some(groups.as_slice()),
-        _ => None,
-    });
-    together.unwrap_or_default()
+    let together = plan.relations.iter().find(|relation| relation.is_family_of(group));
+    together.and_then(Relation::family).unwrap_or_default()
 }
 
 fn checked(toml: &str, name: &str) -> Plan {
