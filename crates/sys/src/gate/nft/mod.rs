@@ -51,12 +51,15 @@ impl Gate {
         let mut connection =
             Connection::open().map_err(|error| said(&error, "open a connection to nf_tables"))?;
         let table = settings.name.path();
+        let stands = connection.table_exists(&table)?;
         // In a table that was there already a rival may have been heard, and nobody knows when.
-        let contested = if connection.table_exists(&table)? { clock::boot_nanos() } else { 0 };
+        let contested = if stands { clock::boot_nanos() } else { 0 };
         let mut gate = Self { table, connection, batch: Batch::default(), last: 0, contested };
-        if closed {
+        // A new table is shut. To shut one that is not there costs milliseconds: the kernel takes a batch back only when all
+        // readers have left it.
+        if closed && stands {
             match gate.close() {
-                // Nothing stands, or not what could be shut.
+                // Not what could be shut.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 other => other.map_err(|error| said(&error, &format!("shut the table {}", settings.name)))?,
             }
