@@ -58,6 +58,7 @@ pub(super) fn read<'t>(found: &mut [Found<'t>], reader: &mut Reader<'_>) -> Vec<
             reader.error(&said.at, message, "give one of them more `nodes`, or do not write `apart`");
         }
     }
+    cliques(found, &apart, &set_of, reader);
     relations.extend(apart_pairs.into_iter().map(|(a, b)| Relation::Apart(a, b)));
     let after = after.iter().map(|said| (said.by, said.other)).collect::<BTreeSet<_>>();
     let after = after.into_iter().map(|(group, first)| (GroupIndex(group), GroupIndex(first)));
@@ -182,6 +183,55 @@ fn one_order(found: &mut [Found<'_>], set: &[usize], reader: &mut Reader<'_>) {
     for &group in set {
         found[group].group.candidates.clone_from(&order);
         found[group].group.prefer.clone_from(&prefer);
+    }
+}
+
+/// Groups that must not meet one another and have fewer nodes between them than they are: some of them never run. From each
+/// group on, those are added that bring the fewest new nodes. That finds what people write, not all that there could be.
+fn cliques(found: &[Found<'_>], apart: &[Said<'_>], set_of: &[usize], reader: &mut Reader<'_>) {
+    let candidates = |group: usize| &found[group].group.candidates;
+    // What is together is on one node, and counts once: as its first group.
+    let mut apart_from: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+    for Said { by, other, .. } in apart {
+        let (one, other) = (set_of[*by], set_of[*other]);
+        if one != other && !candidates(one).is_empty() && !candidates(other).is_empty() {
+            apart_from.entry(one).or_default().insert(other);
+            apart_from.entry(other).or_default().insert(one);
+        }
+    }
+    let mut told = BTreeSet::new();
+    for (&first, others) in &apart_from {
+        if told.contains(&first) || others.len() < candidates(first).len() {
+            continue;
+        }
+        let mut clique = BTreeSet::from([first]);
+        let mut nodes = candidates(first).iter().collect::<BTreeSet<_>>();
+        let mut others = others.clone();
+        loop {
+            let brings = |group: usize| candidates(group).iter().filter(|node| !nodes.contains(node)).count();
+            let Some(next) = others.iter().copied().min_by_key(|group| brings(*group)) else { break };
+            if clique.len() > nodes.len() && brings(next) > 0 {
+                break;
+            }
+            clique.insert(next);
+            nodes.extend(candidates(next));
+            others.retain(|group| apart_from[&next].contains(group));
+        }
+        // Two that have one node, the same, are an error of its own.
+        if nodes.len() < 2 || clique.len() <= nodes.len() {
+            continue;
+        }
+        let is_one = |group: &usize| clique.contains(&set_of[*group]);
+        let Some(said) = apart.iter().find(|said| is_one(&said.by) && is_one(&said.other)) else { continue };
+        let names = clique.iter().take(8).map(|&group| format!("`{}`", name(found, group)));
+        let message = format!(
+            "{} groups must not meet one another and have {} nodes between them, so that some never run: {}",
+            clique.len(),
+            nodes.len(),
+            names.collect::<Vec<_>>().join(", ")
+        );
+        reader.warning(&said.at.span, message, "give them more `nodes`, or take one of these `apart` away");
+        told.extend(clique);
     }
 }
 

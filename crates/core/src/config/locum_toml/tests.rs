@@ -535,6 +535,75 @@ fn relations_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn more_groups_that_are_apart_than_nodes_are_warned_of() {
+    /// Name, nodes, apart from, together with.
+    type Line<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+    let said_of = |groups: &[Line<'_>]| {
+        let nodes = ["alpha", "beta", "gamma", "delta", "eta"];
+        let nodes = nodes
+            .iter()
+            .zip(1..)
+            .map(|(name, at)| format!("nodes.{name}.links = {{ a = '10.0.0.{at}', b = '10.1.0.{at}' }}\n"));
+        let groups = groups.iter().map(|(name, nodes, apart, together)| {
+            format!(
+                "[groups.{name}]\nresources = 'x{name}'\nnodes = {nodes:?}\napart = {apart:?}\n\
+                 together = {together:?}\n"
+            )
+        });
+        said(&format!("cluster = 'c'\n{}{}", nodes.collect::<String>(), groups.collect::<String>()))
+    };
+    let (two, three): (&[_], &[_]) = (&["alpha", "beta"], &["alpha", "beta", "gamma"]);
+    let many = said_of(&[
+        ("a", two, &["b", "c"], &[]),
+        ("b", two, &[], &[]),
+        ("c", two, &["b"], &[]),
+        // Away from them all, and with nodes of its own.
+        ("d", &["delta", "eta"], &["a", "b", "c"], &[]),
+    ]);
+    assert_eq!(
+        many,
+        [
+            "locum.toml:10:10: warning: 3 groups must not meet one another and have 2 nodes between them, so that some \
+             never run: `a`, `b`, `c` (give them more `nodes`, or take one of these `apart` away)"
+        ]
+    );
+    // Each may run on two nodes, but all have three between them.
+    let ring = said_of(&[
+        ("a", &["alpha", "beta"], &["b", "c", "d"], &[]),
+        ("b", &["beta", "gamma"], &["c", "d"], &[]),
+        ("c", &["alpha", "gamma"], &["d"], &[]),
+        ("d", three, &[], &[]),
+    ]);
+    assert!(matches!(&ring[..], [one] if one.contains("4 groups") && one.contains("3 nodes")), "{ring:?}");
+    // What is together counts once, and goes only where all of it may: here the three have two nodes.
+    let family = said_of(&[
+        ("a", three, &["c"], &["b"]),
+        ("b", two, &["d"], &[]),
+        ("c", two, &["d"], &[]),
+        ("d", two, &[], &[]),
+    ]);
+    assert!(matches!(&family[..], [one] if one.contains("`a`, `c`, `d`")), "{family:?}");
+    // Two such are two warnings.
+    let both = said_of(&[
+        ("a", two, &["b", "c"], &[]),
+        ("b", two, &["c"], &[]),
+        ("c", two, &[], &[]),
+        ("d", &["delta", "eta"], &["e", "f"], &[]),
+        ("e", &["delta", "eta"], &["f"], &[]),
+        ("f", &["delta", "eta"], &[], &[]),
+    ]);
+    assert_eq!(both.len(), 2, "{both:?}");
+    for good in [
+        // A node for each.
+        &[("a", three, &["b", "c"][..], &[][..]), ("b", two, &["c"], &[]), ("c", two, &[], &[])][..],
+        // Not all of them are apart: b and c share a node.
+        &[("a", two, &["b", "c"], &[]), ("b", two, &[], &[]), ("c", two, &[], &[])],
+    ] {
+        assert_eq!(said_of(good), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn groups_that_are_together_have_one_order() {
     let text = with(
         "[groups.a]\nresources = 'x'\ntogether = 'c'\n[groups.b]\nresources = 'y'\n\
