@@ -2,10 +2,12 @@
 //! performed, so the loop is one.
 
 use locum_core::{
-    action::Action,
+    action::{Action, Epoch},
     director,
     event::Event,
-    native, status,
+    native,
+    plan::GroupIndex,
+    status,
     time::{Instant, Now},
 };
 
@@ -60,6 +62,14 @@ impl Mind {
         match self {
             Self::R1(director) => director.is_active(),
             Self::Native(director) => director.is_active(),
+        }
+    }
+
+    /// Under which ownership a group is here, or was last; R1 has none.
+    pub(super) fn epoch(&self, group: GroupIndex) -> Option<Epoch> {
+        match self {
+            Self::R1(_) => None,
+            Self::Native(director) => director.epoch(group),
         }
     }
 

@@ -517,16 +517,13 @@ impl Pulse {
     fn renew_lifetimes(&mut self, now: u64) {
         let Self { addresses, network, gates, .. } = self;
         for (group, text) in addresses.renew_lifetimes(network, now, |group| gates.lease_runs(group, now)) {
-            let group = self.duties.groups.get(group.0).map(|group| group.key.clone());
-            self.send_note(Note { level: Level::Error, group, epoch: None, text });
+            self.note_of(Some(group), Level::Error, text);
         }
     }
 
     fn heed_gates(&mut self, told: Told) {
         for (level, group, text) in told.notes {
-            let group =
-                group.and_then(|group| self.duties.groups.get(group.0)).map(|group| group.key.clone());
-            self.send_note(Note { level, group, epoch: None, text });
+            self.note_of(group, level, text);
         }
         for group in told.opened {
             self.addresses.announce_group(group, &self.network, clock::monotonic_nanos());
@@ -773,7 +770,13 @@ impl Pulse {
     }
 
     fn note(&mut self, level: Level, text: String) {
-        self.send_note(Note { level, group: None, epoch: None, text });
+        self.note_of(None, level, text);
+    }
+
+    fn note_of(&mut self, group: Option<GroupIndex>, level: Level, text: String) {
+        let epoch = group.and_then(|group| self.mind.epoch(group));
+        let group = group.and_then(|group| self.duties.groups.get(group.0)).map(|group| group.key.clone());
+        self.send_note(Note { level, group, epoch, text });
     }
 
     fn send_note(&mut self, note: Note) {

@@ -349,6 +349,21 @@ fn addresses_go_by_themselves_when_nobody_renews_them() {
     let mut shop = shop.served();
     let [alpha, beta] = NODES;
     let both = [IpAddr::V4(SERVICE), SIXTH];
+    // As somebody does who does not look where the daemon is: the gate is put back, and the line says under which
+    // ownership.
+    let elsewhere = ["--run", "/run/disk/elsewhere", "--state", "/run/disk/elsewhere"];
+    let (code, said) = shop.locum(alpha, &[&elsewhere[..], &["gate", "--remove"]].concat());
+    if code == Some(0) {
+        shop.wait("the gate is put back", |shop| {
+            let epochs = shop.text(alpha, "epochs");
+            let lines = shop.text(alpha, "output");
+            let mut lines = lines.lines().filter(|line| line.contains("web: somebody took away"));
+            lines.any(|line| epochs.lines().any(|epoch| line.ends_with(&format!("(epoch {epoch})"))))
+        });
+    } else {
+        // A table of `nft` has an owner.
+        assert!(said.contains("still lives"), "{said}");
+    }
     let holds = |shop: &Shop, node: &str| {
         let holders = |ip| shop.rack.look(|record| record.holders(ip).contains(&node)).unwrap_or(false);
         both.map(holders)

@@ -238,7 +238,8 @@ impl Agents {
         })
     }
 
-    /// Tells the log something about a resource's group.
+    /// Tells the log something about a resource's group, before it is anybody's: of what an earlier life has left no
+    /// ownership is known.
     pub(super) fn note(&self, id: ResourceId, level: Level, text: String) {
         let group = Some(self.0.duties.groups[id.group.0].key.clone());
         (self.0.options.tell)(Note { level, group, epoch: None, text });

@@ -30,7 +30,7 @@ use super::{
     word::Word,
 };
 use crate::{
-    action::{Action, Answer},
+    action::{Action, Answer, Epoch},
     auth::{Key, Keys, Method},
     claims::{Durable, MemberIndex, To},
     event::{Carrier, Event, Order, OrderId, Source},
@@ -227,6 +227,12 @@ impl Director {
     #[must_use]
     pub const fn next_beat(&self) -> Instant {
         self.node.next_beat()
+    }
+
+    /// Under which ownership a group is ours, or ran here last.
+    #[must_use]
+    pub fn epoch(&self, group: GroupIndex) -> Option<Epoch> {
+        self.node.epoch(group)
     }
 
     /// The mind behind it.

@@ -953,7 +953,7 @@ impl Node {
     }
 
     /// Under which it is ours; if it is not, under which it ran here last.
-    fn epoch(&self, group: GroupIndex) -> Option<action::Epoch> {
+    pub(in crate::native) fn epoch(&self, group: GroupIndex) -> Option<action::Epoch> {
         let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
         held.map(|held| held.epoch.into()).or_else(|| self.groups.epoch(group).cloned())
     }

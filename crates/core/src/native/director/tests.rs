@@ -275,10 +275,16 @@ fn a_cluster_comes_up_moves_and_fails_over_through_bytes() {
     }
     assert_eq!((world.ways(0, 2), world.ways(2, 0)), (vec![Way::Both], vec![Way::Both]));
     let web = GroupIndex(0);
+    let epoch =
+        |world: &mut World, member| world.director(member).epoch(web).map(|epoch| epoch.as_str().to_string());
+    let first = epoch(&mut world, 0).unwrap();
+    assert_eq!((&first[first.len() - 2..], epoch(&mut world, 1)), (".0", None));
     let order = Order::Native { order: node::Order::Move(web, None), user: 0 };
     world.handle(1, Event::Order { id: OrderId(1), order });
     world.pass(200);
     assert_eq!(world.owner(), Some(1));
+    assert_eq!(epoch(&mut world, 0), Some(first), "what is said of it there is said of its last ownership");
+    assert!(epoch(&mut world, 1).unwrap().ends_with(".1"));
     assert!(matches!(&world.machines[1].answers[..], [Answer::Done(_)]));
     world.machines[1].director = None;
     world.pass(3000);
