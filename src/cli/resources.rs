@@ -294,8 +294,7 @@ where
     let mut options = agents::Options::new(&common.config_dir(), Arc::new(tell));
     options.parameters = parameters;
     options.fifo = Some(common.fifo());
-    // A scope of a service manager is its daemon's.
-    options.cgroup = None;
+    options.cgroup = Err("a scope of a service manager is its daemon's".to_owned());
     let hands = Hands {
         agents: Agents::new(Arc::new(Duties::from(plan.as_ref())), options),
         plan: Arc::clone(plan),

@@ -33,6 +33,7 @@ pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
             .options
             .cgroup
             .as_deref()
+            .ok()
             .map(|parent| Scope::of_resource(parent, &kin.group, &kin.resource)),
         kin,
         kill: errand.operation == Operation::Kill,

@@ -65,11 +65,9 @@ pub struct Options {
     pub parameters: BTreeMap<String, String>,
     /// Where scripts write messages for the cluster.
     pub fifo: Option<PathBuf>,
-    /// Where control groups for operations can be made: [`cgroup::delegated`]. Without it, operations are found by
-    /// their session and a mark in their environment, which is nearly as sure.
-    pub cgroup: Option<PathBuf>,
-    /// Why there is none.
-    pub cgroup_missing: Option<String>,
+    /// Where control groups for operations can be made ([`cgroup::delegated`]), or why there is no such place. Without it,
+    /// operations are found by their session and a mark in their environment, which is nearly as sure.
+    pub cgroup: Result<PathBuf, String>,
     /// What a start leaves running is kept together, so that it can be terminated and killed ([`Operation::Terminate`]):
     /// in a native cluster. The name of this daemon, unlike that of any other on the machine.
     pub keep_kin: Option<String>,
@@ -84,17 +82,12 @@ impl Options {
     /// The places of an ordinary system, no parameters.
     #[must_use]
     pub fn new(config_dir: &Path, tell: Tell) -> Self {
-        let (cgroup, cgroup_missing) = match cgroup::delegated() {
-            Ok(group) => (Some(group), None),
-            Err(reason) => (None, Some(reason)),
-        };
         Self {
             roots: Roots::system(config_dir),
             prefer_scripts: false,
             parameters: BTreeMap::new(),
             fifo: None,
-            cgroup,
-            cgroup_missing,
+            cgroup: cgroup::delegated(),
             keep_kin: None,
             notes: None,
             tell,
@@ -139,7 +132,7 @@ impl Agents {
     /// Why what they start is not kept together by control groups; nothing where they start nothing.
     #[must_use]
     pub fn control_groups_missing(&self) -> Option<String> {
-        self.0.options.cgroup_missing.clone().filter(|_| !self.0.duties.groups.is_empty())
+        self.0.options.cgroup.clone().err().filter(|_| !self.0.duties.groups.is_empty())
     }
 
     /// Whether the resource is an address that the heart carries itself: [`Agents::run`] is not to be asked about it.
@@ -196,7 +189,7 @@ impl Agents {
     /// tell in which state those resources are.
     pub async fn end_orphans(&self) -> Vec<ResourceId> {
         let Some(notes) = self.0.options.notes.clone() else { return Vec::new() };
-        let cgroup = self.0.options.cgroup.clone();
+        let cgroup = self.0.options.cgroup.clone().ok();
         let ended = spawn_blocking(move || orphans::end(&notes, cgroup.as_deref())).await;
         let tell = |group, level, text| (self.0.options.tell)(Note { level, group, epoch: None, text });
         let orphans = match ended {
@@ -304,7 +297,7 @@ impl Errand<'_> {
 
     /// A program to be run for this operation, with the environment of resource scripts.
     fn job(&self, program: &Path, args: impl IntoIterator<Item = impl Into<String>>) -> Job {
-        if let Some(parent) = &self.shared.options.cgroup {
+        if let Ok(parent) = &self.shared.options.cgroup {
             cgroup::tidy(parent);
         }
         let mut environment = self.shared.environment.clone();
@@ -317,7 +310,7 @@ impl Errand<'_> {
             speaker: self.speaker(),
             level: if self.operation == Operation::Status { Level::Debug } else { Level::Info },
             deadline: self.deadline,
-            cgroup: self.shared.options.cgroup.clone(),
+            cgroup: self.shared.options.cgroup.clone().ok(),
             kin: self.kin().filter(|_| self.operation == Operation::Start),
             resource: self.resource.text.clone(),
             // A question changes nothing, whenever it ends.
