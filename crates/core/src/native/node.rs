@@ -563,10 +563,7 @@ impl Node {
             }
             // A witness runs nothing, and nobody asks it; one that has a key of its own has no business here at all.
             Word::Board(entries) if !refused && self.node().is_some() && self.is_node(from) => {
-                let now = self.now;
-                let is_news = |entry: &Entry| self.board.told(now, &self.plan, &self.index, entry);
-                let news: Vec<Entry> = entries.into_iter().filter(is_news).collect();
-                self.board_changed(&news);
+                self.heard_board(&entries);
             }
             Word::Board(_) => {}
             Word::Lists(lists) => self.heard_lists(from, &lists),
@@ -658,23 +655,38 @@ impl Node {
         }
     }
 
-    /// These are on it now, and were not before.
-    fn board_changed(&mut self, news: &[Entry]) {
-        for entry in news {
-            self.note_entry(entry);
+    fn heard_board(&mut self, entries: &[Entry]) {
+        let mut has_changed = false;
+        for entry in entries {
+            // A life that is told of a pin when all is over has nothing to say of it.
+            let is_said = match *entry {
+                Entry::Pin { group, on: false, .. } => self.board.pinned(group).is_some(),
+                Entry::Pin { .. } | Entry::Moved { .. } => true,
+            };
+            if self.board.told(self.now, &self.plan, &self.index, entry) {
+                has_changed = true;
+                if is_said {
+                    self.note_entry(entry);
+                }
+            }
         }
-        if !news.is_empty() {
-            let all = self.board.pinned(None).is_some();
-            let is_pinned = |group: GroupIndex| all || self.board.pinned(Some(self.ids[group.0])).is_some();
-            self.ownership.freeze(is_pinned);
-            self.freeze_groups();
-            self.stirred = true;
+        if has_changed {
+            self.heed_board();
         }
+    }
+
+    /// What has just been put on it.
+    fn heed_board(&mut self) {
+        let all = self.board.pinned(None).is_some();
+        let is_pinned = |group: GroupIndex| all || self.board.pinned(Some(self.ids[group.0])).is_some();
+        self.ownership.freeze(is_pinned);
+        self.freeze_groups();
+        self.stirred = true;
     }
 
     fn note_entry(&mut self, entry: &Entry) {
         match *entry {
-            Entry::Pin { group, number, on, user, .. } => {
+            Entry::Pin { group, number, on, user, age } => {
                 let by = self.name(usize::from(number.node.0));
                 let what = match (group, on) {
                     (Some(_), true) => "is frozen",
@@ -682,7 +694,11 @@ impl Node {
                     (None, true) => "maintenance begins",
                     (None, false) => "maintenance is over",
                 };
-                let text = format!("{what}: asked for at {by} by user {user}");
+                let ago = match age.as_secs() {
+                    0 => String::new(),
+                    seconds => format!(", {seconds} s ago"),
+                };
+                let text = format!("{what}: asked for at {by} by user {user}{ago}");
                 self.note(Level::Info, group.and_then(|group| self.index(group)), text);
             }
             Entry::Moved { group, .. } => {
@@ -704,7 +720,8 @@ impl Node {
     fn pin(&mut self, group: Option<GroupIndex>, on: bool, user: u32) {
         let group = group.map(|group| self.ids[group.0]);
         if let Some(entry) = self.board.pin(self.now, self.me, group, on, user) {
-            self.board_changed(core::slice::from_ref(&entry));
+            self.note_entry(&entry);
+            self.heed_board();
             self.say_board(To::All, alloc::vec![entry]);
         }
     }
@@ -872,7 +889,8 @@ impl Node {
             Step::Moved(group, epoch) => {
                 let rule = self.plan.groups[group.0].hold_down;
                 let entry = self.board.moved(now, self.ids[group.0], epoch, &rule);
-                self.board_changed(core::slice::from_ref(&entry));
+                self.note_entry(&entry);
+                self.heed_board();
                 self.say_board(To::All, alloc::vec![entry]);
             }
             Step::Answer(order, answer) => self.answer(order, answer),

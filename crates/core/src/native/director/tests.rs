@@ -713,6 +713,40 @@ fn orders_are_pinned_with_who_asked_and_those_of_another_dialect_are_refused() {
 }
 
 #[test]
+fn a_new_life_says_of_pins_what_holds_and_not_what_is_over() {
+    let mut world = World::new(TOML);
+    world.pass(4000);
+    let order = |world: &mut World, order| {
+        world.handle(0, Event::Order { id: OrderId(1), order: Order::Native { order, user: 7 } });
+    };
+    let said = |world: &mut World, member: usize| {
+        let mut notes = world.take_notes(member);
+        notes.retain(|note| note.contains("asked for"));
+        notes
+    };
+    let web = GroupIndex(0);
+    for on in [true, false] {
+        order(&mut world, node::Order::Freeze(web, on));
+        world.pass(100);
+    }
+    let by = "asked for at a by user 7";
+    assert_eq!(said(&mut world, 1), [format!("is frozen: {by}"), format!("is free again: {by}")]);
+    order(&mut world, node::Order::Maintenance(true));
+    world.pass(3500);
+    assert_eq!(said(&mut world, 1), [format!("maintenance begins: {by}")]);
+    world.restart(1, 20, false);
+    world.pass(3000);
+    assert_eq!(said(&mut world, 1), [format!("maintenance begins: {by}, 3 s ago")]);
+    order(&mut world, node::Order::Maintenance(false));
+    world.pass(100);
+    assert_eq!(said(&mut world, 1), [format!("maintenance is over: {by}")]);
+    // All is over: the next life hears of nothing that it has seen.
+    world.restart(1, 30, false);
+    world.pass(3000);
+    assert!(said(&mut world, 1).is_empty());
+}
+
+#[test]
 fn a_file_that_differs_is_shown_line_by_line_and_its_links_are_not_tested() {
     let mut world = World::new(TOML);
     let other = TOML.replace("groups.web.prefer", "groups.web.failback = \"5min\"\ngroups.web.prefer");
