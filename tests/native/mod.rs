@@ -357,7 +357,7 @@ fn addresses_go_by_themselves_when_nobody_renews_them() {
         shop.wait("the gate is put back", |shop| {
             let epochs = shop.text(alpha, "epochs");
             let lines = shop.text(alpha, "output");
-            let mut lines = lines.lines().filter(|line| line.contains("web: somebody took away"));
+            let mut lines = lines.lines().filter(|line| line.contains("took away a part of its gate"));
             lines.any(|line| epochs.lines().any(|epoch| line.ends_with(&format!("(epoch {epoch})"))))
         });
     } else {

@@ -150,6 +150,7 @@ pub struct Identity {
 
 mod announcing;
 mod report;
+mod unowned;
 
 use announcing::Announced;
 

@@ -272,6 +272,26 @@ impl Ownership {
         self.leaving.is_some()
     }
 
+    /// Whether nothing is claimed before the links are tested.
+    pub(super) const fn waits_for_links(&self) -> bool {
+        self.waits_for_links
+    }
+
+    /// Whether nothing is claimed before the others' boards are known.
+    pub(super) const fn waits_for_board(&self) -> bool {
+        self.waits_for_board
+    }
+
+    /// Those that stay together with this group, itself included, in order.
+    pub(super) fn family(&self, group: GroupIndex) -> &[GroupIndex] {
+        &self.families[group.0]
+    }
+
+    /// The groups that must not be where this one is.
+    pub(super) fn kept_away(&self, plan: &Plan, group: GroupIndex) -> Vec<GroupIndex> {
+        placement::kept_away(plan, &self.families, group)
+    }
+
     /// What could not be run here, and is not tried again yet.
     pub fn unable(&self, now: Instant) -> impl Iterator<Item = GroupIndex> {
         self.unable.iter().filter(move |(_, until)| **until > now).map(|(group, _)| *group)
@@ -758,7 +778,7 @@ impl Ownership {
     }
 
     /// The nodes that should have a group, best first, as of the last [`Self::rank`].
-    fn ranking(&self, group: GroupIndex) -> &[NodeIndex] {
+    pub(super) fn ranking(&self, group: GroupIndex) -> &[NodeIndex] {
         self.ranking.as_ref().map_or(&[], |(_, ranks)| &ranks[group.0].nodes)
     }
 

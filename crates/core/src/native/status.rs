@@ -2,6 +2,7 @@
 //! status`, written as JSON by the control socket.
 
 use alloc::{borrow::Cow, string::String, vec::Vec};
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -169,6 +170,9 @@ pub struct Group {
     pub candidates: Vec<String>,
     /// Who owns it; absent when nobody is known to.
     pub owner: Option<String>,
+    /// Why nobody does; absent where somebody does, and on a witness, which is not told.
+    #[serde(default)]
+    pub unowned: Option<Unowned>,
     /// The owner's claim as it stands now, `ROUND.NODE`.
     pub ballot: Option<String>,
     /// The ballot under which it was gained, as agents see it; of our own groups only.
@@ -191,6 +195,131 @@ pub struct Group {
     pub taken_away: u64,
     /// Restarts in place within the time that counts.
     pub restarts: usize,
+}
+
+/// Why nobody owns a group, as this node sees it: of several reasons the one that has to go first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum Unowned {
+    /// `locum maintenance`
+    Maintenance,
+    /// `locum freeze`, of this group or of one that stays together with it.
+    Frozen {
+        /// Which.
+        group: String,
+    },
+    /// No majority of the voters has heard a beat of ours that is younger than a lease.
+    NoMajority,
+    /// This node does not know what its earlier lives proposed, or cannot write it down.
+    NoMemory,
+    /// The links are not tested yet.
+    Links,
+    /// What other nodes' boards say is not known yet.
+    Boards,
+    /// It belongs to whoever owns the first of those that stay together with it.
+    Follows {
+        /// That one.
+        group: String,
+    },
+    /// It comes after a group that nobody owns.
+    After {
+        /// That one.
+        group: String,
+    },
+    /// None of its candidates may have it now.
+    NoCandidate {
+        /// All of them.
+        nodes: Vec<Hindered>,
+    },
+    /// The best candidate is another node: its turn comes first.
+    Turn {
+        /// That one.
+        node: String,
+    },
+    /// This node is the best, and what still runs of it here has to stop first.
+    Stopping,
+    /// The same, and it cannot be stopped.
+    Stuck,
+    /// This node is the best, and asks the voters.
+    Claiming,
+    /// This node is the best, and claims it in a moment: for the first time, or again after the voters have refused it.
+    Soon,
+}
+
+/// In words.
+impl fmt::Display for Unowned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Maintenance => f.write_str("maintenance: nothing is claimed"),
+            Self::Frozen { group } => write!(f, "{group} is frozen"),
+            Self::NoMajority => f.write_str("no majority of the voters hears this node"),
+            Self::NoMemory => f.write_str("this node's ledger is not there yet, or cannot be written"),
+            Self::Links => f.write_str("the links of this node are not tested yet"),
+            Self::Boards => f.write_str("what other nodes know of pins and failures is not known here yet"),
+            Self::Follows { group } => {
+                write!(f, "it is for whoever owns {group}, with which it stays together")
+            }
+            Self::After { group } => write!(f, "it comes after {group}, which has no owner"),
+            Self::NoCandidate { nodes } => {
+                f.write_str("no node may have it now: ")?;
+                for (index, node) in nodes.iter().enumerate() {
+                    write!(f, "{}{node}", if index == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Self::Turn { node } => write!(f, "it is the turn of {node}"),
+            Self::Stopping => f.write_str("what runs of it here is being stopped"),
+            Self::Stuck => f.write_str("what runs of it here cannot be stopped"),
+            Self::Claiming => f.write_str("this node asks the voters for it"),
+            Self::Soon => f.write_str("this node claims it in a moment"),
+        }
+    }
+}
+
+/// A candidate that may not have a group now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hindered {
+    /// Its name.
+    pub node: String,
+    /// Why not.
+    pub by: Hindrance,
+}
+
+/// In words.
+impl fmt::Display for Hindered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = &self.node;
+        match &self.by {
+            Hindrance::Silent => write!(f, "{node} is silent"),
+            Hindrance::Standby => write!(f, "{node} is on standby or leaves"),
+            Hindrance::Unable { group } => write!(f, "{node} could not run {group}"),
+            Hindrance::Apart { group } => write!(f, "{node} has {group}, which must not meet it"),
+            Hindrance::Elsewhere => write!(f, "{node} is not where other groups let it be"),
+        }
+    }
+}
+
+/// Why a node may not have a group now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hindrance {
+    /// It is not heard.
+    Silent,
+    /// A person wants nothing to run there, or it leaves.
+    Standby,
+    /// It could not run the group, or one that stays together with it, and is not asked again yet.
+    Unable {
+        /// Which.
+        group: String,
+    },
+    /// It has a group that must not meet this one.
+    Apart {
+        /// That one.
+        group: String,
+    },
+    /// Those that stay together with it are elsewhere or may not run there, or another group is to be there that must not
+    /// meet it.
+    Elsewhere,
 }
 
 /// Something that keeps groups from moving.

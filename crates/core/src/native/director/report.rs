@@ -137,6 +137,7 @@ impl Director {
             guard: plan.guard.name().into(),
             candidates: plan.candidates.iter().map(node_name).collect(),
             owner: owner.map(|owner| self.name(owner.member).into()),
+            unowned: self.node.unowned(now, group),
             ballot: owner.map(|owner| self.ballot(owner.ballot)),
             epoch: held.map(|held| self.ballot(held.epoch)),
             phase: groups.phase(group),
@@ -289,7 +290,8 @@ fn complaints(status: &Status) -> (Vec<String>, Vec<String>) {
     for group in &status.groups {
         let name = &group.name;
         if group.owner.is_none() {
-            troubles.push(format!("{name} has no owner"));
+            let why = group.unowned.iter().map(|why| format!(": {why}")).collect::<String>();
+            troubles.push(format!("{name} has no owner{why}"));
         }
         if let Some(why) = &group.failure {
             troubles.push(format!("{name} could not be run here: {why}"));

@@ -17,7 +17,7 @@ use crate::{
     claims::Ballot,
     config::locum_toml,
     event::Outcome,
-    native::status::{PinKind, Way},
+    native::status::{Group, PinKind, Way},
 };
 
 const TOML: &str = r#"
@@ -60,6 +60,8 @@ struct Machine {
     /// Claims, and when.
     announced: Vec<(u64, Ballot)>,
     runs: bool,
+    /// Whether its agents can start anything.
+    fails: bool,
     answers: Vec<Answer>,
     remembered: BTreeMap<NodeIndex, Heard>,
     /// All that was written, oldest first.
@@ -103,6 +105,7 @@ impl World {
                 gate: None,
                 announced: vec![],
                 runs: false,
+                fails: false,
                 answers: vec![],
                 remembered: BTreeMap::new(),
                 ledgers: identity(0).ledger.into_iter().collect(),
@@ -153,10 +156,11 @@ impl World {
                     self.carry(member, to, link, &bytes);
                 }
                 Action::Run { ticket, operation, .. } => {
-                    let runs = &mut self.machines[member].runs;
+                    let Machine { runs, fails, .. } = &mut self.machines[member];
                     let outcome = match operation {
                         crate::action::Operation::Status if *runs => Outcome::Running,
                         crate::action::Operation::Status => Outcome::Stopped,
+                        crate::action::Operation::Start if *fails => Outcome::Failed("no disk".into()),
                         operation => {
                             *runs = operation == crate::action::Operation::Start;
                             Outcome::Ok
@@ -251,6 +255,21 @@ impl World {
         let now = now(self.millis);
         let status = self.director(member).status(now);
         status.members[other].links.iter().map(|path| path.way).collect()
+    }
+
+    /// Why nobody owns the groups, as that member says it; of those that have an owner nothing.
+    fn unowned(&mut self, member: usize) -> Vec<String> {
+        let now = now(self.millis);
+        let status = self.director(member).status(now);
+        for group in &status.groups {
+            assert_eq!(group.owner.is_none(), group.unowned.is_some(), "{group:?}");
+        }
+        let says = |group: &Group| {
+            let why = group.unowned.as_ref()?;
+            assert!(status.troubles.contains(&format!("{} has no owner: {why}", group.name)));
+            Some(format!("{}: {why}", group.name))
+        };
+        status.groups.iter().filter_map(says).collect()
     }
 
     fn take_notes(&mut self, member: usize) -> Vec<String> {
@@ -744,6 +763,97 @@ fn a_new_life_says_of_pins_what_holds_and_not_what_is_over() {
     world.restart(1, 30, false);
     world.pass(3000);
     assert!(said(&mut world, 1).is_empty());
+}
+
+#[test]
+fn status_says_why_a_group_has_no_owner() {
+    let mut world = World::new(TOML);
+    let order = |world: &mut World, member, order| {
+        world.handle(member, Event::Order { id: OrderId(1), order: Order::Native { order, user: 0 } });
+    };
+    let mut said = [vec![], vec![]];
+    while world.owner().is_none() {
+        world.pass(1);
+        for (member, said) in said.iter_mut().enumerate() {
+            said.extend(world.unowned(member));
+            said.dedup();
+        }
+    }
+    let [a, b] = said;
+    assert_eq!(
+        a,
+        [
+            "web: no majority of the voters hears this node",
+            "web: the links of this node are not tested yet",
+            "web: this node asks the voters for it"
+        ]
+    );
+    assert_eq!((&b[0], b.last().unwrap().as_str()), (&a[0], "web: it is the turn of a"));
+    world.pass(1000);
+    assert_eq!((world.unowned(0), world.unowned(1)), (vec![], vec![]));
+    // Its owner dies while a person keeps it where it is.
+    order(&mut world, 0, node::Order::Freeze(GroupIndex(0), true));
+    world.pass(100);
+    world.machines[0].director = None;
+    world.pass(3000);
+    assert_eq!(world.unowned(1), ["web: web is frozen"]);
+    order(&mut world, 1, node::Order::Maintenance(true));
+    assert_eq!(world.unowned(1), ["web: maintenance: nothing is claimed"]);
+    order(&mut world, 1, node::Order::Maintenance(false));
+    order(&mut world, 1, node::Order::Freeze(GroupIndex(0), false));
+    world.pass(1000);
+    assert_eq!((world.owner(), world.unowned(1)), (Some(1), vec![]));
+    world.machines[2].director = None;
+    world.pass(3000);
+    assert_eq!(world.unowned(1), ["web: no majority of the voters hears this node"]);
+}
+
+#[test]
+fn status_says_what_hinders_each_candidate() {
+    let apart = "groups.db.resources = ['d']\ngroups.db.prefer = 'a'\n\
+                 groups.log.resources = ['l']\ngroups.log.nodes = ['a']\ngroups.log.apart = 'db'\n";
+    let mut world = World::new(&format!("{TOML}{apart}"));
+    world.pass(5000);
+    let met = "log: no node may have it now: a has db, which must not meet it".to_string();
+    assert_eq!((world.unowned(0), world.unowned(1)), (vec![met.clone()], vec![met]));
+
+    // What comes after a group, and what stays with it, when the one node that may run that group dies.
+    let after = "groups.cache.resources = ['c']\ngroups.cache.together = 'web'\ngroups.cache.prefer = 'a'\n\
+                 groups.cache.after = 'db'\ngroups.db.resources = ['d']\ngroups.db.nodes = ['a']\n";
+    let toml = format!("{TOML}{after}");
+    let mut world = World::new(&toml);
+    world.pass(5000);
+    assert_eq!((world.unowned(0), world.unowned(1)), (vec![], vec![]));
+    world.machines[0].director = None;
+    world.pass(3000);
+    let orphans = [
+        "cache: it comes after db, which has no owner",
+        "db: no node may have it now: a is silent",
+        "web: it is for whoever owns cache, with which it stays together",
+    ];
+    assert_eq!(world.unowned(1), orphans);
+
+    // It fails where alone it may run.
+    let mut world = World::new(&toml);
+    world.machines[0].fails = true;
+    world.pass(5000);
+    let failed = "db: no node may have it now: a could not run db".to_string();
+    assert!(
+        world.unowned(0).contains(&failed) && world.unowned(1).contains(&failed),
+        "{:?}",
+        world.unowned(0)
+    );
+
+    let mut world = World::new(&toml);
+    let order = Order::Native { order: node::Order::Standby, user: 0 };
+    world.handle(0, Event::Order { id: OrderId(1), order });
+    world.pass(5000);
+    let standby = "db: no node may have it now: a is on standby or leaves".to_string();
+    assert!(
+        world.unowned(0).contains(&standby) && world.unowned(1).contains(&standby),
+        "{:?}",
+        world.unowned(1)
+    );
 }
 
 #[test]
