@@ -294,6 +294,11 @@ impl Gates {
         Ok(told)
     }
 
+    /// Whether [`Self::prepare`] would make the group's gate.
+    pub(super) fn is_to_be_made(&self, group: GroupIndex) -> bool {
+        self.groups.get(group.0).is_some_and(|entry| entry.wants_gate() && entry.gate.is_none())
+    }
+
     /// Takes the group's gate away: its last address has gone.
     pub(super) fn remove(&mut self, group: GroupIndex) -> Told {
         let mut told = Told::default();

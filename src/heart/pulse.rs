@@ -557,7 +557,11 @@ impl Pulse {
             let asked = operation == Operation::Status;
             return Some(if asked { Outcome::Unknown(why) } else { Outcome::Failed(why) });
         }
-        let ears = ears_of(&self.mind, &self.duties, &self.network);
+        // Only a gate that is not made yet has to know where rivals are heard, as the interfaces are at that moment.
+        let ears = match self.gates.is_to_be_made(id.group) {
+            true => ears_of(&self.mind, &self.duties, &self.network),
+            false => Ears::default(),
+        };
         let (addresses, network, gates) = (&mut self.addresses, &mut self.network, &mut self.gates);
         let mut told = Told::default();
         let outcome = match (&self.duties.resource(id).agent, operation) {
