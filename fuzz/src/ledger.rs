@@ -1,19 +1,20 @@
-//! A ledger's slot: any bytes are read or refused, and what was read is written and read again the same. The first byte
-//! chooses what the rest is: a whole slot (refused at its sum, but for those of the corpus), or lines whose sum is made here.
+//! A ledger's file: any bytes are read or refused, and what was read is written and read again the same. The first byte
+//! chooses what the rest is: a whole file (refused at its sum, but for those of the corpus), or lines whose sum is made here.
 
-use locum_core::native::{ledger::Slot, wire::members::Members};
+use locum_core::native::{ledger::Content, wire::members::Members};
 use sha2::{Digest as _, Sha256};
 
 pub fn check(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
     let members = Members::new(["web1", "web2", "third"].map(String::from));
     let bytes = if mode % 2 == 0 { rest.to_vec() } else { summed(rest) };
-    match Slot::read(&bytes, &members) {
+    match Content::read(&bytes, &members) {
         Err(fault) => assert!(!fault.to_string().contains(char::is_control), "{fault}"),
-        Ok(slot) => {
-            let again = Slot::read(slot.write(&members).as_bytes(), &members).expect("what we write we read");
-            let content = |slot: Slot| (slot.generation, slot.sequence, slot.durable);
-            assert_eq!(content(again), content(slot));
+        Ok(content) => {
+            let again =
+                Content::read(content.write(&members).as_bytes(), &members).expect("what we write we read");
+            let parts = |content: Content| (content.generation, content.sequence, content.durable);
+            assert_eq!(parts(again), parts(content));
         }
     }
 }

@@ -3,9 +3,9 @@
 //!
 //! | file in the state directory | content |
 //! |---|---|
-//! | `ledger-CLUSTER-a`, `ledger-CLUSTER-b` | the two slots, written in turn, mode 0600 |
+//! | `ledger-CLUSTER-a`, `ledger-CLUSTER-b` | the two files, written in turn, mode 0600 |
 //!
-//! A slot is written in place, so that a full disk still has its room; whatever becomes of that write, the other slot
+//! A file is written in place, so that a full disk still has its room; whatever becomes of that write, the other one
 //! stands as it was.
 
 use std::{
@@ -18,7 +18,7 @@ use std::{
 use locum_core::{
     claims::Durable,
     native::{
-        ledger::{Memory, Slot, judge},
+        ledger::{Content, Memory, judge},
         wire::members::Members,
     },
     note::Level,
@@ -29,10 +29,10 @@ use super::state::cure;
 /// A list of all groups that there can be is shorter.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// The two slots and who writes them.
+/// The two files and who writes them.
 #[derive(Debug)]
 pub struct Ledger {
-    slots: [PathBuf; 2],
+    files: [PathBuf; 2],
     members: Members,
     cluster: String,
     member: String,
@@ -64,8 +64,8 @@ impl Ledger {
         members: Members,
         lived: Option<u64>,
     ) -> (Self, Found) {
-        let slots = ["a", "b"].map(|slot| directory.join(format!("ledger-{cluster}-{slot}")));
-        let texts = slots.each_ref().map(|path| match read(path) {
+        let files = ["a", "b"].map(|which| directory.join(format!("ledger-{cluster}-{which}")));
+        let texts = files.each_ref().map(|path| match read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             // What cannot be read is as good as damaged.
             text => Some(text.unwrap_or_default()),
@@ -76,7 +76,7 @@ impl Ledger {
         let place = directory.display();
         let note = note.map(|(level, text)| (level, format!("{place}: {text}")));
         let (cluster, member) = (cluster.to_owned(), member.to_owned());
-        let ledger = Self { slots, members, cluster, member, generation, sequence, next, failed: false };
+        let ledger = Self { files, members, cluster, member, generation, sequence, next, failed: false };
         (ledger, Found { durable, generation, note })
     }
 
@@ -90,19 +90,19 @@ impl Ledger {
         durable.map_or(Ok(()), |durable| self.write(durable))
     }
 
-    /// Writes this into the slot whose turn it is, and returns when it is on the disk.
+    /// Writes this into the file whose turn it is, and returns when it is on the disk.
     ///
     /// # Errors
     /// What the system says; what was there before is there still.
     pub fn write(&mut self, durable: &Durable) -> io::Result<()> {
-        let slot = Slot {
+        let content = Content {
             cluster: self.cluster.clone(),
             member: self.member.clone(),
             generation: self.generation,
             sequence: self.sequence,
             durable: durable.clone(),
         };
-        put(&self.slots[self.next], slot.write(&self.members).as_bytes())?;
+        put(&self.files[self.next], content.write(&self.members).as_bytes())?;
         self.sequence += 1;
         self.next = 1 - self.next;
         Ok(())
@@ -112,7 +112,7 @@ impl Ledger {
     pub fn try_to_write(&mut self, durable: &Durable) -> (bool, Option<String>) {
         let Err(error) = self.write(durable) else { return (true, None) };
         let is_news = !std::mem::replace(&mut self.failed, true);
-        let path = self.slots[self.next].display();
+        let path = self.files[self.next].display();
         let text = format!("{path} cannot be written: {error}{}", cure(&error));
         (false, is_news.then_some(text))
     }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_that_is_cut_off_at_any_byte_leaves_what_was_there_before() {
+    fn a_file_that_is_cut_off_at_any_byte_leaves_what_was_there_before() {
         let directory = tempfile::tempdir().unwrap();
         let (mut ledger, _) = open(directory.path(), None);
         ledger.write(&durable(10)).unwrap();

@@ -68,7 +68,7 @@ const MEASURE_NANOS: u64 = 10_000_000;
 /// So many gates are compared with the kernel at once: each costs a dozen system calls.
 const GATES_A_LOOK: usize = 16;
 
-/// Numbers of the poller's sources. Receivers and lines follow, [`SLOTS`] numbers to a link.
+/// Numbers of the poller's sources. Receivers and lines follow, [`RECEIVERS`] numbers to a link.
 const TIMER: u64 = 0;
 const BELL: u64 = 1;
 const NETWORK: u64 = 2;
@@ -76,7 +76,7 @@ const ECHO_V4: u64 = 3;
 const ECHO_V6: u64 = 4;
 const RULES: u64 = 5;
 const LINKS: u64 = 16;
-const SLOTS: u64 = 64;
+const RECEIVERS: u64 = 64;
 
 /// The thread's whole state.
 pub(super) struct Pulse {
@@ -394,7 +394,7 @@ impl Pulse {
             }
             let carrier = match &mut link.media {
                 Media::Udp(udp) => {
-                    udp.check(&self.network, &self.services, &self.poller, |slot| token(index, slot))
+                    udp.check(&self.network, &self.services, &self.poller, |receiver| token(index, receiver))
                 }
                 Media::Serial(line) => line.check(&self.poller),
                 Media::Routed(routed) => routed.check(&self.poller, token(index, 0)),
@@ -613,18 +613,18 @@ impl Pulse {
                 ECHO_V4 => self.read_echoes(Family::V4, bound),
                 ECHO_V6 => self.read_echoes(Family::V6, bound),
                 token => {
-                    let (index, slot) = link_of(token);
-                    self.read_link(index, slot, source, bound);
+                    let (index, receiver) = link_of(token);
+                    self.read_link(index, receiver, source, bound);
                 }
             }
         }
     }
 
-    fn read_link(&mut self, index: usize, slot: usize, source: &Ready, bound: Bound) {
+    fn read_link(&mut self, index: usize, receiver: usize, source: &Ready, bound: Bound) {
         let mut buffer = mem::take(&mut self.buffer);
         match self.links.get_mut(index).map(|link| &mut link.media) {
             Some(Media::Udp(_) | Media::Routed(_)) => {
-                self.read_datagrams(index, slot, &mut buffer, bound);
+                self.read_datagrams(index, receiver, &mut buffer, bound);
             }
             Some(Media::Serial(_)) => self.serve_line(index, source, &mut buffer),
             Some(Media::None) | None => {}
@@ -632,11 +632,11 @@ impl Pulse {
         self.buffer = buffer;
     }
 
-    fn read_datagrams(&mut self, index: usize, slot: usize, buffer: &mut [u8], bound: Bound) {
+    fn read_datagrams(&mut self, index: usize, receiver: usize, buffer: &mut [u8], bound: Bound) {
         for _ in 0..bound.frames {
             let Some(link) = self.links.get_mut(index) else { return };
             let receiver = match &link.media {
-                Media::Udp(udp) => udp.receiver(slot),
+                Media::Udp(udp) => udp.receiver(receiver),
                 Media::Routed(routed) => routed.receiver(),
                 Media::Serial(_) | Media::None => None,
             };
@@ -852,13 +852,13 @@ fn tell(found: &mut VecDeque<Found>, index: usize, link: &mut LinkEnd, carrier: 
     }
 }
 
-fn token(link: usize, slot: usize) -> u64 {
-    LINKS + link as u64 * SLOTS + (slot as u64).min(SLOTS - 1)
+fn token(link: usize, receiver: usize) -> u64 {
+    LINKS + link as u64 * RECEIVERS + (receiver as u64).min(RECEIVERS - 1)
 }
 
-/// The link and its slot behind a number.
+/// The link and its receiver behind a number.
 fn link_of(token: u64) -> (usize, usize) {
     let place = token.saturating_sub(LINKS);
     let as_index = |number| usize::try_from(number).unwrap_or(usize::MAX);
-    (as_index(place / SLOTS), as_index(place % SLOTS))
+    (as_index(place / RECEIVERS), as_index(place % RECEIVERS))
 }

@@ -170,8 +170,8 @@ impl UdpLink {
         Some(self.carrier())
     }
 
-    pub(super) fn receiver(&self, slot: usize) -> Option<&Receiver> {
-        self.receivers.get(slot)
+    pub(super) fn receiver(&self, receiver: usize) -> Option<&Receiver> {
+        self.receivers.get(receiver)
     }
 
     /// Frames that the kernel dropped because nobody read them in time.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use locum_core::native::{ledger::Slot, status::OwnVote, wire::members::Members};
+use locum_core::native::{ledger::Content, status::OwnVote, wire::members::Members};
 use locum_lab::{Program, Sign, clock::Moment, clock::await_some, timeline::Span};
 
 use super::{NODES, PATIENCE, SERVICE, Shop, WITNESS};
@@ -25,7 +25,7 @@ const MEMBERS: [&str; 3] = [NODES[0], NODES[1], WITNESS];
 /// What is done to the ledger of a member that does not run.
 #[derive(Clone, Copy, Debug)]
 enum Spoilt {
-    /// One slot is cut off: a write that did not end.
+    /// One file is cut off: a write that did not end.
     Torn(usize),
     /// Both are.
     TornBoth,
@@ -59,7 +59,7 @@ impl Spoilt {
     /// What the member's log says of it.
     fn line(self) -> &'static str {
         match self {
-            Self::Torn(_) => "one slot of the ledger is not used: it is not whole",
+            Self::Torn(_) => "one file of the ledger is not used: it is not whole",
             Self::TornBoth | Self::Flipped => "the ledger cannot be used: it is not whole",
             Self::Lost => "the ledger of this member's earlier lives is gone",
             Self::AllLost => "there is no ledger yet",
@@ -81,33 +81,33 @@ impl Spoilt {
     }
 
     fn happen(self, others: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
-        let slots = slots()?;
-        // A life that had to copy has written one slot so far.
-        assert!(!slots.is_empty());
+        let files = ledger_files()?;
+        // A life that had to copy has written one file so far.
+        assert!(!files.is_empty());
         match self {
-            Self::Torn(slot) => cut(&slots[slot % slots.len()]),
-            Self::TornBoth => slots.iter().try_for_each(cut),
-            Self::Lost => slots.iter().try_for_each(fs::remove_file),
+            Self::Torn(which) => cut(&files[which % files.len()]),
+            Self::TornBoth => files.iter().try_for_each(cut),
+            Self::Lost => files.iter().try_for_each(fs::remove_file),
             Self::AllLost => clear(),
-            Self::OtherCluster => slots.iter().try_for_each(|path| {
+            Self::OtherCluster => files.iter().try_for_each(|path| {
                 let members = Members::new(MEMBERS.map(String::from));
-                let mut slot = Slot::read(&fs::read(path)?, &members).map_err(io::Error::other)?;
-                slot.cluster = "another".into();
-                fs::write(path, slot.write(&members))
+                let mut content = Content::read(&fs::read(path)?, &members).map_err(io::Error::other)?;
+                content.cluster = "another".into();
+                fs::write(path, content.write(&members))
             }),
             Self::OtherMember => {
                 clear()?;
                 others.iter().try_for_each(|(path, bytes)| fs::write(path, bytes))
             }
             Self::OldCopy => {
-                slots.iter().try_for_each(fs::remove_file)?;
+                files.iter().try_for_each(fs::remove_file)?;
                 for entry in fs::read_dir(ASIDE)? {
                     let old = entry?;
                     fs::copy(old.path(), Path::new(STATE).join(old.file_name()))?;
                 }
                 Ok(())
             }
-            Self::Flipped => slots.iter().try_for_each(|path| {
+            Self::Flipped => files.iter().try_for_each(|path| {
                 let mut bytes = fs::read(path)?;
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 1;
@@ -133,10 +133,10 @@ fn files() -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn slots() -> io::Result<Vec<PathBuf>> {
-    let is_slot =
+fn ledger_files() -> io::Result<Vec<PathBuf>> {
+    let is_ledger =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"ledger-"));
-    Ok(files()?.into_iter().filter(is_slot).collect())
+    Ok(files()?.into_iter().filter(is_ledger).collect())
 }
 
 fn clear() -> io::Result<()> {
@@ -165,7 +165,7 @@ fn other(node: &str) -> &'static str {
 }
 
 impl Shop {
-    /// Serving, each member with a disk of its own that begins its second life: both slots are written, and those of the first
+    /// Serving, each member with a disk of its own that begins its second life: both files are written, and those of the first
     /// life lie aside.
     fn with_disks() -> Option<Self> {
         let mut shop = Self::build(false)?;
@@ -178,7 +178,7 @@ impl Shop {
         for member in [WITNESS, NODES[1], NODES[0]] {
             shop.end(member);
             shop.at(member, || {
-                slots()?.iter().try_for_each(|path| {
+                ledger_files()?.iter().try_for_each(|path| {
                     fs::copy(path, Path::new(ASIDE).join(path.file_name().unwrap())).map(drop)
                 })
             });
@@ -343,7 +343,7 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
     let begun = Moment::now();
     let [alpha, beta] = NODES;
 
-    // All disks are full, and the owner dies: slots are written in place, which needs no room.
+    // All disks are full, and the owner dies: files are written in place, which needs no room.
     MEMBERS.into_iter().for_each(|member| shop.at(member, fill));
     assert_eq!(shop.wait_for_service(), alpha);
     shop.end(alpha);

@@ -458,9 +458,9 @@ fn a_machine_without_power_returns_without_its_ledger_and_votes_again() {
     let [alpha, beta] = NODES;
     shop.rack.power_off(alpha).unwrap();
     shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
-    // A short life may have written only one of its slots.
-    let slots = ["a", "b"].map(|slot| shop.rack.disk(alpha).join(format!("state/ledger-shop-{slot}")));
-    assert!(slots.iter().filter(|slot| fs::remove_file(slot).is_ok()).count() > 0);
+    // A short life may have written only one of its files.
+    let files = ["a", "b"].map(|which| shop.rack.disk(alpha).join(format!("state/ledger-shop-{which}")));
+    assert!(files.iter().filter(|file| fs::remove_file(file).is_ok()).count() > 0);
     shop.rack.power_on(alpha).unwrap();
     shop.start(alpha);
     shop.wait("its vote is copied from the others", |shop| {

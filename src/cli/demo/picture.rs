@@ -74,9 +74,9 @@ pub fn strip(pages: &[Page], from: Moment, now: Moment, columns: u16) -> Vec<Ans
     for page in pages.iter().rev().take_while(|page| page.at > from) {
         let place = page.at.since(from).as_nanos() / column.as_nanos().max(1);
         let node = NODES.iter().position(|node| page.text.ends_with(node));
-        let slot = usize::try_from(place).ok().and_then(|place| strip.get_mut(place));
-        if let (Some(slot @ Answer::None), Some(node)) = (slot, node) {
-            *slot = Answer::From(node);
+        let answer = usize::try_from(place).ok().and_then(|place| strip.get_mut(place));
+        if let (Some(answer @ Answer::None), Some(node)) = (answer, node) {
+            *answer = Answer::From(node);
         }
     }
     strip

@@ -28,7 +28,7 @@ pub enum Standing {
 
 /// What the voter keeps of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Slot {
+struct Record {
     /// No ballot below this one is granted any more. Not below the floor, either.
     promised: Option<Ballot>,
     accepted: Option<Claim>,
@@ -86,8 +86,8 @@ pub struct Voter {
     standing: Standing,
     /// The promise of every group: above all that an earlier life promised.
     floor: Ballot,
-    slots: ByGroup<Slot>,
-    /// By owner and its generation; what a slot must be to be in one says [`Voter::is_listed`].
+    records: ByGroup<Record>,
+    /// By owner and its generation; what a record must be for its claim to be in one says [`Voter::is_listed`].
     lists: BTreeMap<(MemberIndex, u64), List>,
     heard: BTreeMap<MemberIndex, Heard>,
     /// Accepts that wait for the disk.
@@ -110,7 +110,7 @@ impl Voter {
         let mut voter = Self {
             standing,
             floor: Ballot::ZERO,
-            slots: BTreeMap::new(),
+            records: BTreeMap::new(),
             lists: BTreeMap::new(),
             heard: BTreeMap::new(),
             unanswered: Vec::new(),
@@ -126,9 +126,12 @@ impl Voter {
             self.floor = Ballot { round, node: MemberIndex::NOBODY };
         }
         for (group, report) in &durable.claims {
-            self.change(*group, |slot| {
-                *slot =
-                    Slot { accepted: report.accepted.clone(), released: report.released, ..Slot::default() };
+            self.change(*group, |record| {
+                *record = Record {
+                    accepted: report.accepted.clone(),
+                    released: report.released,
+                    ..Record::default()
+                };
             });
         }
     }
@@ -163,55 +166,55 @@ impl Voter {
         self.standing == Standing::Voting
     }
 
-    fn promised(&self, slot: &Slot) -> Ballot {
-        slot.promised.map_or(self.floor, |promised| promised.max(self.floor))
+    fn promised(&self, record: &Record) -> Ballot {
+        record.promised.map_or(self.floor, |promised| promised.max(self.floor))
     }
 
-    /// The slot of a group, unless there are too many.
-    fn slot(&self, group: GroupId) -> Option<Slot> {
-        match self.slots.get(&group) {
-            None if self.slots.len() >= GROUPS_MAX => None,
-            slot => Some(slot.cloned().unwrap_or_default()),
+    /// The record of a group, unless there are too many.
+    fn record(&self, group: GroupId) -> Option<Record> {
+        match self.records.get(&group) {
+            None if self.records.len() >= GROUPS_MAX => None,
+            record => Some(record.cloned().unwrap_or_default()),
         }
     }
 
-    /// Changes a slot, unless there are too many. All changes go this way: the lists follow.
-    fn change(&mut self, group: GroupId, change: impl FnOnce(&mut Slot)) {
-        let Some(mut slot) = self.slot(group) else { return };
-        if let Some((owner, ballot)) = self.is_listed(&slot)
+    /// Changes a record, unless there are too many. All changes go this way: the lists follow.
+    fn change(&mut self, group: GroupId, change: impl FnOnce(&mut Record)) {
+        let Some(mut record) = self.record(group) else { return };
+        if let Some((owner, ballot)) = self.is_listed(&record)
             && let Some(list) = self.lists.get_mut(&owner)
         {
             list.digest.remove(group, ballot);
             list.groups -= 1;
-            slot.until = list.until;
+            record.until = list.until;
             if list.groups == 0 {
                 self.lists.remove(&owner);
             }
         }
-        change(&mut slot);
-        if let Some((owner, ballot)) = self.is_listed(&slot) {
+        change(&mut record);
+        if let Some((owner, ballot)) = self.is_listed(&record) {
             let list = self.lists.entry(owner).or_default();
             list.digest.add(group, ballot);
             list.groups += 1;
             // A list has one lease. What joins it may gain by that; a voter that keeps rivals off for longer is no danger.
-            list.until = list.until.max(core::mem::take(&mut slot.until));
+            list.until = list.until.max(core::mem::take(&mut record.until));
         }
-        self.slots.insert(group, slot);
+        self.records.insert(group, record);
     }
 
     /// Whether it is in a list: a confirmed, unreleased claim with no higher promise, as its node lists it. Whose, and
     /// under which ballot.
-    fn is_listed(&self, slot: &Slot) -> Option<((MemberIndex, u64), Ballot)> {
-        let claim = slot.accepted.as_ref()?;
-        let grantable = claim.is_confirmed() && !slot.released && self.promised(slot) <= claim.ballot;
-        (grantable && !slot.unlisted && !slot.unsynced)
+    fn is_listed(&self, record: &Record) -> Option<((MemberIndex, u64), Ballot)> {
+        let claim = record.accepted.as_ref()?;
+        let grantable = claim.is_confirmed() && !record.released && self.promised(record) <= claim.ballot;
+        (grantable && !record.unlisted && !record.unsynced)
             .then_some(((claim.owner(), claim.generation), claim.ballot))
     }
 
     /// Until when nobody but the owner of what it accepted is promised anything.
-    fn until(&self, slot: &Slot) -> Instant {
-        let list = self.is_listed(slot).and_then(|(owner, _)| self.lists.get(&owner));
-        list.map_or(slot.until, |list| list.until)
+    fn until(&self, record: &Record) -> Instant {
+        let list = self.is_listed(record).and_then(|(owner, _)| self.lists.get(&owner));
+        list.map_or(record.until, |list| list.until)
     }
 
     /// `prepare`: may this ballot be proposed?
@@ -225,25 +228,25 @@ impl Voter {
         if !self.votes(now) || !ledger.admits_round(ballot.round) {
             return None;
         }
-        let slot = self.slot(group)?;
-        let (promised, until) = (self.promised(&slot), self.until(&slot));
-        let report = Report { accepted: slot.accepted.clone(), released: slot.released };
-        if slot.promised == Some(ballot) {
+        let record = self.record(group)?;
+        let (promised, until) = (self.promised(&record), self.until(&record));
+        let report = Report { accepted: record.accepted.clone(), released: record.released };
+        if record.promised == Some(ballot) {
             // A duplicate: answered again, changing nothing.
             return Some(Verdict::Promise(report));
         }
         if ballot <= promised {
             return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
         }
-        let others = slot.accepted.as_ref().is_some_and(|claim| claim.owner() != ballot.node);
-        let runs = until > now && !slot.released;
+        let others = record.accepted.as_ref().is_some_and(|claim| claim.owner() != ballot.node);
+        let runs = until > now && !record.released;
         if others && runs && !breakage::is(Breakage::RunningGrantIgnored) {
             return Some(Verdict::Refuse { promised, wait: until.since(now) });
         }
-        self.change(group, |slot| {
-            slot.promised = Some(ballot);
+        self.change(group, |record| {
+            record.promised = Some(ballot);
             if breakage::is(Breakage::PromiseEndsOwnGrant) && !others {
-                slot.until = Instant::ZERO;
+                record.until = Instant::ZERO;
             }
         });
         Some(Verdict::Promise(report))
@@ -262,13 +265,13 @@ impl Voter {
         if !self.votes(now) || !admitted {
             return None;
         }
-        let slot = self.slot(group)?;
-        let promised = self.promised(&slot);
+        let record = self.record(group)?;
+        let promised = self.promised(&record);
         if claim.ballot < promised && !breakage::is(Breakage::AcceptBelowPromise) {
             return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
         }
-        let same = slot.accepted.as_ref().filter(|accepted| accepted.ballot == claim.ballot);
-        if same.is_some() && slot.released {
+        let same = record.accepted.as_ref().filter(|accepted| accepted.ballot == claim.ballot);
+        if same.is_some() && record.released {
             return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
         }
         let must_sync = claim.durable && !breakage::is(Breakage::DurableInMemory);
@@ -292,13 +295,13 @@ impl Voter {
 
     /// From this moment on the claim blocks rivals and is reported, be it on disk or not.
     fn accept(&mut self, now: Instant, group: GroupId, claim: &Claim, lease: Duration) {
-        self.change(group, |slot| {
-            slot.promised = slot.promised.max(Some(claim.ballot));
-            slot.accepted = Some(claim.clone());
-            slot.released &= breakage::is(Breakage::ReleaseStays);
-            slot.unlisted = false;
-            slot.unsynced = claim.durable;
-            slot.until = slot.until.max(now + lease);
+        self.change(group, |record| {
+            record.promised = record.promised.max(Some(claim.ballot));
+            record.accepted = Some(claim.clone());
+            record.released &= breakage::is(Breakage::ReleaseStays);
+            record.unlisted = false;
+            record.unsynced = claim.durable;
+            record.until = record.until.max(now + lease);
         });
     }
 
@@ -314,15 +317,15 @@ impl Voter {
             self.accept(now, group, &claim, lease);
             self.unanswered.push((group, claim.ballot, claim.version));
         }
-        let on_disk = |(group, slot): (&GroupId, &Slot)| {
-            let claim = slot.accepted.as_ref().filter(|_| slot.unsynced)?;
+        let on_disk = |(group, record): (&GroupId, &Record)| {
+            let claim = record.accepted.as_ref().filter(|_| record.unsynced)?;
             ledger.has(*group, claim).then_some(*group)
         };
-        let on_disk: Vec<GroupId> = self.slots.iter().filter_map(on_disk).collect();
-        on_disk.into_iter().for_each(|group| self.change(group, |slot| slot.unsynced = false));
+        let on_disk: Vec<GroupId> = self.records.iter().filter_map(on_disk).collect();
+        on_disk.into_iter().for_each(|group| self.change(group, |record| record.unsynced = false));
         let (ready, waiting): (Vec<_>, Vec<_>) =
             core::mem::take(&mut self.unanswered).into_iter().partition(|(group, ballot, version)| {
-                let accepted = self.slots.get(group).and_then(|slot| slot.accepted.as_ref());
+                let accepted = self.records.get(group).and_then(|record| record.accepted.as_ref());
                 accepted.is_none_or(|claim| {
                     claim.ballot != *ballot || claim.version > *version || ledger.has(*group, claim)
                 })
@@ -332,7 +335,7 @@ impl Voter {
         ready
             .into_iter()
             .filter(|(group, ballot, _)| {
-                self.slots.get(group).is_some_and(|slot| slot.promised == Some(*ballot) || late)
+                self.records.get(group).is_some_and(|record| record.promised == Some(*ballot) || late)
             })
             .collect()
     }
@@ -343,9 +346,9 @@ impl Voter {
         if matches!(self.standing, Standing::Blank | Standing::Broken) {
             return;
         }
-        let Some(slot) = self.slot(group) else { return };
+        let Some(record) = self.record(group) else { return };
         let unbound = breakage::is(Breakage::ReleaseEndsAnyBallot);
-        let accepted = match slot.accepted {
+        let accepted = match record.accepted {
             Some(accepted) if accepted.ballot == claim.ballot && claim.version <= accepted.version => {
                 accepted
             }
@@ -360,24 +363,24 @@ impl Voter {
         if claim.durable {
             ledger.keep(group, Report { accepted: Some(accepted.clone()), released: true });
         }
-        self.change(group, |slot| {
-            slot.accepted = Some(accepted);
-            slot.released = true;
+        self.change(group, |record| {
+            record.accepted = Some(accepted);
+            record.released = true;
             // What is released is newer than what was promised, or the promise is: either way nothing older comes after.
-            slot.promised = slot.promised.max(Some(claim.ballot));
+            record.promised = record.promised.max(Some(claim.ballot));
         });
     }
 
     /// A node lives in this generation, and has swept what its earlier lives left: their claims are released, each
     /// exactly as it stands here.
     pub fn swept(&mut self, ledger: &mut Ledger, owner: MemberIndex, generation: u64) {
-        let left = |(group, slot): (&GroupId, &Slot)| {
-            let claim = slot.accepted.as_ref().filter(|_| !slot.released)?;
+        let left = |(group, record): (&GroupId, &Record)| {
+            let claim = record.accepted.as_ref().filter(|_| !record.released)?;
             (claim.owner() == owner && claim.generation < generation).then(|| (*group, claim.clone()))
         };
-        let left: Vec<(GroupId, Claim)> = self.slots.iter().filter_map(left).collect();
+        let left: Vec<(GroupId, Claim)> = self.records.iter().filter_map(left).collect();
         for (group, claim) in left {
-            self.change(group, |slot| slot.released = true);
+            self.change(group, |record| record.released = true);
             if claim.durable {
                 ledger.keep(group, Report { accepted: Some(claim), released: true });
             }
@@ -438,26 +441,26 @@ impl Voter {
         }
         let listed: BTreeMap<GroupId, Ballot> =
             entries.iter().map(|(group, claim)| (*group, claim.ballot)).collect();
-        let relisted = |(group, slot): (&GroupId, &Slot)| {
-            let claim = slot.accepted.as_ref().filter(|claim| claim.owner() == owner)?;
+        let relisted = |(group, record): (&GroupId, &Record)| {
+            let claim = record.accepted.as_ref().filter(|claim| claim.owner() == owner)?;
             let unlisted = listed.get(group) != Some(&claim.ballot);
-            (slot.unlisted != unlisted).then_some((*group, unlisted))
+            (record.unlisted != unlisted).then_some((*group, unlisted))
         };
-        let relisted: Vec<(GroupId, bool)> = self.slots.iter().filter_map(relisted).collect();
+        let relisted: Vec<(GroupId, bool)> = self.records.iter().filter_map(relisted).collect();
         relisted
             .into_iter()
-            .for_each(|(group, unlisted)| self.change(group, |slot| slot.unlisted = unlisted));
+            .for_each(|(group, unlisted)| self.change(group, |record| record.unlisted = unlisted));
         let mut disputed = Vec::new();
         for (group, claim) in entries {
             if claim.owner() != owner || claim.generation != generation || !claim.is_confirmed() {
                 continue;
             }
             let admitted = ledger.admits_round(claim.ballot.round);
-            let Some(slot) = self.slot(*group) else { continue };
-            let promised = self.promised(&slot);
-            let accepted = slot.accepted.as_ref();
+            let Some(record) = self.record(*group) else { continue };
+            let promised = self.promised(&record);
+            let accepted = record.accepted.as_ref();
             let is_same = accepted.is_some_and(|accepted| accepted.ballot == claim.ballot);
-            if !admitted || promised > claim.ballot || (is_same && slot.released) {
+            if !admitted || promised > claim.ballot || (is_same && record.released) {
                 disputed.push((*group, promised));
             } else if accepted.is_none_or(|accepted| {
                 accepted.ballot < claim.ballot || (is_same && accepted.version < claim.version)
@@ -489,8 +492,8 @@ impl Voter {
         if !matches!(standing, Standing::Voting | Standing::Mute(_)) {
             return None;
         }
-        let of = |slot: &Slot| Report { accepted: slot.accepted.clone(), released: slot.released };
-        let copies = self.slots.iter().map(|(group, slot)| (*group, self.promised(slot), of(slot)));
+        let of = |record: &Record| Report { accepted: record.accepted.clone(), released: record.released };
+        let copies = self.records.iter().map(|(group, record)| (*group, self.promised(record), of(record)));
         Some(copies.collect())
     }
 
@@ -498,7 +501,7 @@ impl Voter {
     /// until when it keeps others away.
     #[must_use]
     pub fn holder(&self, group: GroupId) -> Option<(&Claim, Instant)> {
-        let slot = self.slots.get(&group).filter(|slot| !slot.released)?;
-        Some((slot.accepted.as_ref()?, self.until(slot)))
+        let record = self.records.get(&group).filter(|record| !record.released)?;
+        Some((record.accepted.as_ref()?, self.until(record)))
     }
 }

@@ -211,16 +211,16 @@ const DEBUGFILE: usize = 1;
 const FACILITY: usize = 2;
 
 /// Keeps the last value; an earlier one is worth a warning.
-fn say<T>(slot: &mut Said<T>, value: T, word: &Word, report: &mut Report) {
-    if let Some((_, earlier)) = slot {
+fn say<T>(said: &mut Said<T>, value: T, word: &Word, report: &mut Report) {
+    if let Some((_, earlier)) = said {
         let message = format!("this was said in line {} already; the last one counts", earlier.line);
         report.add(report.warning(message).word(word).cure("leave one of them"));
     }
-    *slot = Some((value, word.place.clone()));
+    *said = Some((value, word.place.clone()));
 }
 
-fn value<T: Clone>(slot: &Said<T>, default: T) -> T {
-    slot.as_ref().map_or(default, |(value, _)| value.clone())
+fn value<T: Clone>(said: &Said<T>, default: T) -> T {
+    said.as_ref().map_or(default, |(value, _)| value.clone())
 }
 
 impl<'a> Draft<'a> {

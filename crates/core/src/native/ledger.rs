@@ -1,5 +1,5 @@
-//! The ledger's file ([`crate::claims::Ledger`]): what a member must remember over a restart, as text in two slots that
-//! take turns. A write that is torn spoils the slot that it went to, and the other one is what was surely there before.
+//! The ledger's files ([`crate::claims::Ledger`]): what a member must remember over a restart, as text in two files that
+//! take turns. A write that is torn spoils the file that it went to, and the other one is what was surely there before.
 //!
 //! ```text
 //! locum-ledger 1
@@ -44,9 +44,9 @@ const FIRST: &str = "there is no ledger yet: a new cluster makes it when all its
 /// Before the last word of the last line.
 const SUM: &str = "sha256 ";
 
-/// One slot's content.
+/// What one of its files holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub struct Content {
     /// The cluster's name.
     pub cluster: String,
     /// Whose ledger it is.
@@ -59,7 +59,7 @@ pub struct Slot {
     pub durable: Durable,
 }
 
-/// Why a slot cannot be used.
+/// Why a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// A write that did not end, or a damage.
@@ -73,7 +73,7 @@ pub enum Fault {
     Member(String),
 }
 
-impl Slot {
+impl Content {
     /// The file's content.
     #[must_use]
     pub fn write(&self, members: &Members) -> String {
@@ -195,29 +195,29 @@ pub struct Memory {
     pub generation: u64,
     /// The number of the next write.
     pub sequence: u64,
-    /// Which slot the next write goes to: the other one must outlive it.
+    /// Which file the next write goes to: the other one must outlive it.
     pub next: usize,
     /// What a person should know of it.
     pub note: Option<(Level, String)>,
 }
 
-/// Judges what the two slots hold (`None`: there is no such file). `lived` is the highest generation of this member that
+/// Judges what the two files hold (`None`: there is no such file). `lived` is the highest generation of this member that
 /// is known from elsewhere: a ledger of an earlier life than that has been put back from a copy.
 #[must_use]
 pub fn judge(
-    slots: [Option<&[u8]>; 2],
+    files: [Option<&[u8]>; 2],
     cluster: &str,
     member: &str,
     members: &Members,
     lived: Option<u64>,
 ) -> Memory {
-    let read = slots.map(|slot| slot.map(|bytes| Slot::read(bytes, members)));
+    let read = files.map(|content| content.map(|bytes| Content::read(bytes, members)));
     let is_missing = read.iter().all(Option::is_none);
     let mut faults: Vec<String> =
         read.iter().flatten().filter_map(|read| Some(read.as_ref().err()?.to_string())).collect();
     faults.dedup();
     let whole = read.into_iter().enumerate().filter_map(|(place, read)| Some((place, read?.ok()?)));
-    let newest = whole.max_by_key(|(_, slot)| slot.sequence);
+    let newest = whole.max_by_key(|(_, content)| content.sequence);
     let blank = |level, text: String, sequence| Memory {
         durable: None,
         generation: lived.unwrap_or(0),
@@ -225,7 +225,7 @@ pub fn judge(
         next: 0,
         note: Some((level, text + ": this member grants nothing before it has copied from the others")),
     };
-    let Some((place, slot)) = newest else {
+    let Some((place, content)) = newest else {
         return match (is_missing, lived) {
             (true, None) => {
                 Memory { note: Some((Level::Info, FIRST.into())), ..blank(Level::Info, String::new(), 1) }
@@ -236,27 +236,27 @@ pub fn judge(
             (false, _) => blank(Level::Error, format!("the ledger cannot be used: {}", faults.join("; ")), 1),
         };
     };
-    let next = slot.sequence.saturating_add(1);
-    if (slot.cluster.as_str(), slot.member.as_str()) != (cluster, member) {
-        let [of, whose] = [&slot.cluster, &slot.member].map(|name| Escaped(name.as_bytes()));
+    let next = content.sequence.saturating_add(1);
+    if (content.cluster.as_str(), content.member.as_str()) != (cluster, member) {
+        let [of, whose] = [&content.cluster, &content.member].map(|name| Escaped(name.as_bytes()));
         return blank(Level::Error, format!("the ledger is that of {whose} in cluster {of}"), next);
     }
-    if lived.is_some_and(|lived| slot.generation < lived) {
+    if lived.is_some_and(|lived| content.generation < lived) {
         let text = format!(
             "the ledger is of generation {}, and this member has lived generation {} since: it is an old copy",
-            slot.generation,
+            content.generation,
             lived.unwrap_or_default()
         );
         return blank(Level::Error, text, next);
     }
     let torn = faults.first().map(|why| {
         let text =
-            format!("one slot of the ledger is not used: {why}; the other one is what was there before");
+            format!("one file of the ledger is not used: {why}; the other one is what was there before");
         (Level::Warning, text)
     });
     Memory {
-        generation: slot.generation,
-        durable: Some(slot.durable),
+        generation: content.generation,
+        durable: Some(content.durable),
         sequence: next,
         next: 1 - place,
         note: torn,
@@ -273,7 +273,7 @@ mod tests {
         Members::new(["web1", "web2", "third.example"].map(String::from))
     }
 
-    fn slot(sequence: u64) -> Slot {
+    fn content(sequence: u64) -> Content {
         let ballot = |round, node| Ballot { round, node: MemberIndex(node) };
         let unproved = vec![
             Earlier { node: MemberIndex(1), generation: 7, ballot: ballot(9, 1) },
@@ -293,7 +293,7 @@ mod tests {
             (GroupId::of("x"), report(None, false)),
         ];
         let longest_lease = Duration::from_millis(1500);
-        Slot {
+        Content {
             cluster: "shop".into(),
             member: "web1".into(),
             generation: 8,
@@ -302,23 +302,23 @@ mod tests {
         }
     }
 
-    fn look(slots: [Option<&[u8]>; 2], lived: Option<u64>) -> Memory {
-        judge(slots, "shop", "web1", &members(), lived)
+    fn look(files: [Option<&[u8]>; 2], lived: Option<u64>) -> Memory {
+        judge(files, "shop", "web1", &members(), lived)
     }
 
     #[test]
     fn what_is_written_is_read() {
-        let text = slot(12).write(&members());
-        assert_eq!(Slot::read(text.as_bytes(), &members()), Ok(slot(12)));
+        let text = content(12).write(&members());
+        assert_eq!(Content::read(text.as_bytes(), &members()), Ok(content(12)));
         let line = "claim 4b5e57f6eb2f42b9 held 17/web1 8 1 durable web2/7/9/web2 third.example/18446744073709551615/10/web1\n";
         assert!(text.contains(line), "{text}");
     }
 
     #[test]
     fn a_write_that_is_torn_anywhere_loses_nothing() {
-        let (old, new) = (slot(12).write(&members()), slot(13).write(&members()));
+        let (old, new) = (content(12).write(&members()), content(13).write(&members()));
         // What a torn write leaves: the beginning of the new content, and behind it the rest of an older one or nothing.
-        let before = slot(11).write(&members());
+        let before = content(11).write(&members());
         for length in 0..new.len() {
             for rest in ["", before.get(length..).unwrap_or_default()] {
                 let torn = [&new.as_bytes()[..length], rest.as_bytes()].concat();
@@ -326,7 +326,7 @@ mod tests {
                     continue;
                 }
                 let memory = look([Some(&torn), Some(old.as_bytes())], Some(8));
-                assert_eq!(memory.durable.as_ref(), Some(&slot(12).durable), "{length}");
+                assert_eq!(memory.durable.as_ref(), Some(&content(12).durable), "{length}");
                 assert_eq!((memory.sequence, memory.next), (13, 0), "{length}");
             }
         }
@@ -336,19 +336,19 @@ mod tests {
 
     #[test]
     fn no_flipped_bit_is_taken_for_content() {
-        let good = slot(12).write(&members()).into_bytes();
+        let good = content(12).write(&members()).into_bytes();
         for place in 0..good.len() {
             for bit in 0..8 {
                 let mut bad = good.clone();
                 bad[place] ^= 1 << bit;
-                assert!(Slot::read(&bad, &members()).is_err(), "byte {place}, bit {bit}");
+                assert!(Content::read(&bad, &members()).is_err(), "byte {place}, bit {bit}");
             }
         }
     }
 
     #[test]
     fn a_member_without_a_memory_of_its_own_has_none() {
-        let good = slot(12).write(&members());
+        let good = content(12).write(&members());
         let good = Some(good.as_bytes());
         let said = |memory: Memory| {
             assert_eq!(memory.durable, None);
@@ -368,12 +368,12 @@ mod tests {
         let fewer = Members::new(["web1", "web2"].map(String::from));
         let (_, text) = said(judge([good, None], "shop", "web1", &fewer, None));
         assert!(text.contains("the member `third.example`"), "{text}");
-        assert!(look([None, good], Some(8)).durable.is_some(), "one slot alone is a first write");
+        assert!(look([None, good], Some(8)).durable.is_some(), "one file alone is a first write");
     }
 
     #[test]
     fn another_versions_form_is_refused() {
-        let text = slot(12).write(&members());
+        let text = content(12).write(&members());
         let body = &text[..text.rfind(SUM).unwrap()];
         for (old, new) in [
             (TITLE, "locum-ledger 2"),
@@ -386,7 +386,7 @@ mod tests {
         ] {
             let changed = body.replace(old, new);
             let whole = format!("{changed}{SUM}{}\n", sum(&changed));
-            assert_eq!(Slot::read(whole.as_bytes(), &members()), Err(Fault::Form), "{new}");
+            assert_eq!(Content::read(whole.as_bytes(), &members()), Err(Fault::Form), "{new}");
         }
     }
 }

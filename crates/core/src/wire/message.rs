@@ -149,14 +149,14 @@ impl Message {
     #[must_use]
     pub fn of_script(kind: &str, fields: &[(String, String)], src: &str, inner_auth: bool) -> Self {
         let mut message = Self::new(Body::Other { kind: kind.into() }, src);
-        let of_script = fields.iter().map(|(name, value)| Slot::Unknown {
+        let of_script = fields.iter().map(|(name, value)| Item::Unknown {
             kind: Kind::Text,
             name: name.clone(),
             value: value.clone().into_bytes(),
         });
-        let head = ["dest", "destuuid", "src", "srcuuid", "seq", "hg", "ts", "ld", "ttl"].map(Slot::Known);
-        let slots = [Slot::Known("t")].into_iter().chain(of_script).chain(head);
-        message.layout.slots = slots.chain(inner_auth.then_some(Slot::Auth)).collect();
+        let head = ["dest", "destuuid", "src", "srcuuid", "seq", "hg", "ts", "ld", "ttl"].map(Item::Known);
+        let items = [Item::Known("t")].into_iter().chain(of_script).chain(head);
+        message.layout.items = items.chain(inner_auth.then_some(Item::Auth)).collect();
         message
     }
 
@@ -171,8 +171,8 @@ impl Message {
     /// The value of a field that we do not know or did not believe; the first of that name.
     #[must_use]
     pub fn unknown(&self, name: &str) -> Option<&[u8]> {
-        self.layout.slots.iter().find_map(|slot| match slot {
-            Slot::Unknown { name: this, value, .. } if this == name => Some(value.as_slice()),
+        self.layout.items.iter().find_map(|item| match item {
+            Item::Unknown { name: this, value, .. } if this == name => Some(value.as_slice()),
             _ => None,
         })
     }
@@ -180,7 +180,7 @@ impl Message {
     /// What is written, in order; `None` stands for the authenticator.
     fn pieces(&self, framing: Framing, inner_auth: bool) -> Vec<Option<Field<'_>>> {
         let mut known = self.known();
-        if self.layout.slots.is_empty() {
+        if self.layout.items.is_empty() {
             let auth = framing == Framing::Classic || inner_auth;
             return known
                 .into_iter()
@@ -188,23 +188,23 @@ impl Message {
                 .chain(auth.then_some(None))
                 .collect();
         }
-        let mut pieces = Vec::with_capacity(self.layout.slots.len() + 1);
-        for slot in &self.layout.slots {
-            match slot {
-                Slot::Known(name) => {
+        let mut pieces = Vec::with_capacity(self.layout.items.len() + 1);
+        for item in &self.layout.items {
+            match item {
+                Item::Known(name) => {
                     if let Some(place) = known.iter().position(|known| known.name == *name) {
                         pieces.push(Some(known.remove(place).into_field()));
                     }
                 }
                 // A struct is kept as its framing wrote it. Nothing forwards messages from one framing to another.
-                Slot::Unknown { kind: Kind::Struct, .. } if framing != self.layout.framing => {}
-                Slot::Unknown { kind, name, value } => {
+                Item::Unknown { kind: Kind::Struct, .. } if framing != self.layout.framing => {}
+                Item::Unknown { kind, name, value } => {
                     pieces.push(Some(Field { kind: *kind, name, value: Cow::Borrowed(value) }));
                 }
-                Slot::Auth => pieces.push(None),
+                Item::Auth => pieces.push(None),
             }
         }
-        if framing == Framing::Classic && !self.layout.slots.contains(&Slot::Auth) {
+        if framing == Framing::Classic && !self.layout.items.contains(&Item::Auth) {
             pieces.push(None);
         }
         pieces
@@ -467,12 +467,12 @@ pub enum AskStep {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     framing: Framing,
-    slots: Vec<Slot>,
+    items: Vec<Item>,
 }
 
 /// One field of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Slot {
+enum Item {
     /// Made from the typed message.
     Known(&'static str),
     /// The authenticator inside, made anew.
@@ -483,7 +483,7 @@ enum Slot {
 
 impl Default for Layout {
     fn default() -> Self {
-        Self { framing: Framing::Netstring, slots: Vec::new() }
+        Self { framing: Framing::Netstring, items: Vec::new() }
     }
 }
 
@@ -491,20 +491,20 @@ impl Layout {
     /// Compares the fields of a frame with those that the typed message would be written with.
     fn of(framing: Framing, fields: Vec<Field<'_>>, known: &[Known<'_>]) -> Self {
         let mut left: Vec<&Known<'_>> = known.iter().collect();
-        let slot = |field: Field<'_>| match left.iter().position(|known| known.is(&field)) {
-            _ if field.name == "auth" => Slot::Auth,
-            Some(place) => Slot::Known(left.remove(place).name),
+        let item = |field: Field<'_>| match left.iter().position(|known| known.is(&field)) {
+            _ if field.name == "auth" => Item::Auth,
+            Some(place) => Item::Known(left.remove(place).name),
             None => {
-                Slot::Unknown { kind: field.kind, name: field.name.into(), value: field.value.into_owned() }
+                Item::Unknown { kind: field.kind, name: field.name.into(), value: field.value.into_owned() }
             }
         };
-        let slots: Vec<Slot> = fields.into_iter().map(slot).collect();
-        let usual = known.iter().map(|known| Slot::Known(known.name));
-        let auth = slots.last().filter(|&last| *last == Slot::Auth);
-        if slots.iter().eq(usual.collect::<Vec<_>>().iter().chain(auth)) {
+        let items: Vec<Item> = fields.into_iter().map(item).collect();
+        let usual = known.iter().map(|known| Item::Known(known.name));
+        let auth = items.last().filter(|&last| *last == Item::Auth);
+        if items.iter().eq(usual.collect::<Vec<_>>().iter().chain(auth)) {
             return Self::default();
         }
-        Self { framing, slots }
+        Self { framing, items }
     }
 }
 

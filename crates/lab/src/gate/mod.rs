@@ -131,14 +131,14 @@ impl Report {
 pub fn play(kind: Kind, options: &Options, tell: &(dyn Fn(u32) + Sync)) -> Result<Report, Fault> {
     let rack = build(options)?;
     let engine = kind.engine();
-    for slot in 0..options.parallel {
-        let ready = rack.inside(&node(slot), move || prepare(kind))?;
+    for number in 0..options.parallel {
+        let ready = rack.inside(&node(number), move || prepare(kind))?;
         ready.map_err(|why| Fault::missing(&format!("a gate by {}", kind.name()), &io::Error::other(why)))?;
     }
-    let order = |slot: u8| Order {
+    let order = |number: u8| Order {
         engine: engine.clone(),
         interface: INTERFACE.into(),
-        address: address(slot).into(),
+        address: address(number).into(),
         lease: options.lease,
         every: options.every,
         freezes_in: 0,
@@ -150,7 +150,7 @@ pub fn play(kind: Kind, options: &Options, tell: &(dyn Fn(u32) + Sync)) -> Resul
     let next = AtomicU32::new(0);
     let ended = Mutex::new((Vec::new(), None));
     std::thread::scope(|scope| {
-        for slot in 0..options.parallel {
+        for number in 0..options.parallel {
             let (rack, order, next, ended) = (&rack, &order, &next, &ended);
             scope.spawn(move || {
                 loop {
@@ -159,7 +159,7 @@ pub fn play(kind: Kind, options: &Options, tell: &(dyn Fn(u32) + Sync)) -> Resul
                     if run >= options.runs || lock().1.is_some() {
                         return;
                     }
-                    let result = one(rack, &node(slot), order(slot), options, run);
+                    let result = one(rack, &node(number), order(number), options, run);
                     let mut ended = lock();
                     match result {
                         Ok(trial) => ended.0.push(trial),
@@ -200,9 +200,10 @@ fn one(rack: &Rack, node: &str, order: Order, options: &Options, run: u32) -> Re
 /// A node for each trial that runs at a time: changes of rules in one network namespace wait for each other, and for
 /// what a process leaves there that ends.
 fn build(options: &Options) -> Result<Rack, Fault> {
-    let slots = 0..options.parallel;
-    let nodes: Vec<_> =
-        slots.map(|slot| (node(slot), format!("10.40.0.{}/16 {}/16", slot + 3, address(slot)))).collect();
+    let numbers = 0..options.parallel;
+    let nodes: Vec<_> = numbers
+        .map(|number| (node(number), format!("10.40.0.{}/16 {}/16", number + 3, address(number))))
+        .collect();
     let mut ports = vec![(CLIENT, INTERFACE, "10.40.0.2/16")];
     ports.extend(nodes.iter().map(|(node, addresses)| (node.as_str(), INTERFACE, addresses.as_str())));
     let description = Description::new(&options.program).node(CLIENT);
@@ -210,13 +211,13 @@ fn build(options: &Options) -> Result<Rack, Fault> {
     Rack::build(description.segment("lan", &ports))
 }
 
-fn node(slot: u8) -> String {
-    format!("node{slot}")
+fn node(number: u8) -> String {
+    format!("node{number}")
 }
 
 /// What the node's gate is for.
-fn address(slot: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 40, 1, slot + 1)
+fn address(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 40, 1, number + 1)
 }
 
 /// In the node: what the engine needs, and whether it works there.

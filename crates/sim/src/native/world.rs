@@ -488,7 +488,7 @@ impl World {
         machine.life += 1;
         machine.wake = u64::MAX;
         machine.backlog.clear();
-        // Two slots: a write that was cut short is there, or the one before it is.
+        // Two files: a write that was cut short is there, or the one before it is.
         if let Some(durable) = machine.writing.take().filter(|_| torn && machine.disk_works) {
             machine.file = Some(durable);
         }

@@ -219,16 +219,16 @@ fn settings(
     if let Some(item) = table.get("failback") {
         settings.failback = failback(item, reader).unwrap_or(settings.failback);
     }
-    let mut time = |key: &str, slot: &mut Duration| {
+    let mut time = |key: &str, setting: &mut Duration| {
         let read = table.get(key).and_then(|item| reader.time(item, TIME_MIN..=TIME_MAX));
-        *slot = read.unwrap_or(*slot);
+        *setting = read.unwrap_or(*setting);
     };
     time("restarts-within", &mut settings.restarts.within);
     time("moves-within", &mut settings.hold_down.within);
     time("hold-down", &mut settings.hold_down.rest);
-    let mut whole = |key: &str, least: u32, slot: &mut u32| {
+    let mut whole = |key: &str, least: u32, setting: &mut u32| {
         let read = table.get(key).and_then(|item| reader.whole(item, least..=1000));
-        *slot = read.unwrap_or(*slot);
+        *setting = read.unwrap_or(*setting);
     };
     whole("restarts", 0, &mut settings.restarts.in_place);
     whole("moves", 1, &mut settings.hold_down.moves);
@@ -237,14 +237,14 @@ fn settings(
 
 fn work(table: &DeTable<'_>, defaults: Work, reader: &mut Reader<'_>) -> Work {
     let Work { mut limits, mut monitor_every } = defaults;
-    for (key, slot) in [
+    for (key, setting) in [
         ("start-limit", &mut limits.start),
         ("stop-limit", &mut limits.stop),
         ("terminate-limit", &mut limits.terminate),
         ("monitor-limit", &mut limits.monitor),
     ] {
         let read = table.get(key).and_then(|item| reader.time(item, TIME_MIN..=TIME_MAX));
-        *slot = read.unwrap_or(*slot);
+        *setting = read.unwrap_or(*setting);
     }
     if let Some(item) = table.get("monitor-every") {
         let is_never = matches!(item.get_ref(), DeValue::String(text) if text == "never");
