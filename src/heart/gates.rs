@@ -98,6 +98,9 @@ pub(super) struct Told {
     pub(super) opened: Vec<GroupIndex>,
 }
 
+/// After that long the kernel has freed what a removed gate was made of.
+const REMAINS_NANOS: u64 = 500_000_000;
+
 /// All gates of this heart.
 pub(super) struct Gates {
     engine: Result<Engine, String>,
@@ -109,6 +112,10 @@ pub(super) struct Gates {
     /// What judges for all groups, once it was made ready.
     judge: Option<Judge>,
     groups: Vec<Group>,
+    /// Of gates that were removed: to be closed when the kernel has done its part, so that the heart does not wait for it.
+    remains: Vec<gate::Remains>,
+    /// When the last one was removed (monotonic clock).
+    removed_at: u64,
     /// Which is looked after next.
     next_look: usize,
 }
@@ -163,6 +170,8 @@ impl Gates {
             cluster: (duties.cluster.clone(), GroupId::of(&duties.cluster).0),
             judge: None,
             groups,
+            remains: Vec::new(),
+            removed_at: 0,
             next_look: 0,
         }
     }
@@ -305,9 +314,15 @@ impl Gates {
         let Some(entry) = self.groups.get_mut(group.0) else { return told };
         entry.fault = None;
         let Some(gate) = entry.gate.take() else { return told };
-        if let Err(error) = gate.remove() {
-            let text = format!("its gate stays, shut: {error}; `locum gate --remove` takes it away");
-            told.notes.push((Level::Error, Some(group), text));
+        match gate.remove() {
+            Ok(remains) => {
+                self.remains.push(remains);
+                self.removed_at = clock::monotonic_nanos();
+            }
+            Err(error) => {
+                let text = format!("its gate stays, shut: {error}; `locum gate --remove` takes it away");
+                told.notes.push((Level::Error, Some(group), text));
+            }
         }
         told
     }
@@ -325,6 +340,9 @@ impl Gates {
     pub(super) fn look_after(&mut self, most: usize) -> Told {
         let mut told = Told::default();
         self.eras.look();
+        if self.removed_at + REMAINS_NANOS <= clock::monotonic_nanos() {
+            self.remains.clear();
+        }
         let most = if self.look_after_judge(&mut told) { usize::MAX } else { most };
         let (begin, count) = (self.next_look, self.groups.len());
         let (mut looked, mut step) = (0, 0);

@@ -241,5 +241,5 @@ fn cost(order: &Order) -> io::Result<Duration> {
         gate.renew(Renewal { deadline: sent + 1_000_000_000, sent })?;
     }
     let took = Duration::from_nanos(monotonic_nanos() - begun) / COUNTED;
-    gate.remove().map(|()| took)
+    gate.remove().map(|_| took)
 }

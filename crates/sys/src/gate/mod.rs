@@ -405,12 +405,21 @@ impl Gate {
     ///
     /// # Errors
     /// What the kernel says; the gate stands then, all of it or what is listed.
-    pub fn remove(self) -> io::Result<()> {
+    pub fn remove(self) -> io::Result<Remains> {
         match self.hold {
-            Hold::Bpf(gate) => gate.remove(&self.settings.name),
-            Hold::Nft(mut gate) => gate.delete_table(),
+            Hold::Bpf(gate) => gate.remove(&self.settings.name).map(|()| Remains { _socket: None }),
+            Hold::Nft(mut gate) => {
+                gate.delete_table().map(|()| Remains { _socket: Some(gate.into_connection()) })
+            }
         }
     }
+}
+
+/// The socket that owned a table. Closed at once it waits until the kernel has freed the table, 8 to 20 ms; a while later it
+/// waits for nothing. Who has no time drops it then.
+#[derive(Debug)]
+pub struct Remains {
+    _socket: Option<nft::Connection>,
 }
 
 /// A renewal that is ready.

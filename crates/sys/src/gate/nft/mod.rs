@@ -193,6 +193,11 @@ impl Gate {
         })
     }
 
+    /// What a table that is gone belonged to.
+    pub(super) fn into_connection(self) -> Connection {
+        self.connection
+    }
+
     fn change(&mut self, body: impl Fn(&mut Table<'_>) -> io::Result<()>) -> io::Result<()> {
         change(&mut self.connection, &mut self.batch, &self.table, body)
     }
@@ -310,7 +315,7 @@ pub(super) fn probe() -> Result<(), String> {
 
 /// A netlink socket to nf_tables of the network namespace in which it was opened.
 #[derive(Debug)]
-struct Connection {
+pub(super) struct Connection {
     socket: OwnedFd,
     answer: Vec<u8>,
 }
