@@ -849,11 +849,12 @@ impl World {
     }
 
     /// Who gives away the first of a family has stopped all that it owns of it. What was lost meanwhile is another matter: it
-    /// is given back as soon as it has stopped.
+    /// is given back as soon as it has stopped. So may a machine that stood still have lost one of them and not know yet of the
+    /// others.
     fn look_at_releases(&mut self, from: usize, word: &Word) {
         let Word::Claims(Message::Release(list)) = word else { return };
         let machine = &self.machines[from];
-        let Some(node) = &machine.node else { return };
+        let Some(node) = machine.node.as_ref().filter(|_| self.now >= machine.excused_until) else { return };
         let groups = (0..self.groups).map(GroupIndex);
         let given = groups.filter(|group| {
             let is_lost = machine.leases[group.0] <= machine.clock.at(self.now);
