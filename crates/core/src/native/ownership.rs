@@ -698,7 +698,9 @@ impl Ownership {
             Some(Owner::Us) => view.runs(other),
             owner => owner.is_some(),
         };
+        let stays = |member: &GroupIndex| self.desks[member.0].giving.is_none();
         if let Some(epoch) = view.holds(group)
+            && self.families[group.0].iter().all(stays)
             && (self.families[group.0].iter().all(|member| view.holds(*member).is_some())
                 || breakage::is(Breakage::FamilyStartsInParts))
             && placement::waits_for(view.plan, group, runs).is_none()
@@ -725,7 +727,11 @@ impl Ownership {
         let leader = self.families[group.0][0];
         let follows = leader != group;
         let waits = self.waits_for_links || self.waits_for_board || !view.member.may_claim(view.now);
-        if waits || (follows && view.holds(leader).is_none()) {
+        // What follows one that is on its way from here is claimed where that goes.
+        let leads_here = || view.holds(leader).is_some() && self.desks[leader.0].giving.is_none();
+        let waits = waits || (follows && !leads_here());
+        let desk = &mut self.desks[group.0];
+        if waits {
             // Turns are counted from the moment at which there is a choice: on a cluster that has just been switched on,
             // nodes would take theirs all at once otherwise.
             desk.free_since = None;

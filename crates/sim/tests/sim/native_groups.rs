@@ -275,6 +275,31 @@ fn what_a_person_moved_from_its_preferred_node_stays_for_the_time_of_the_failbac
 }
 
 #[test]
+fn what_follows_one_that_is_on_its_way_is_started_where_it_goes() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(&FAMILY.replace("after = \"db\"\n", ""), seed, &[0, 0]);
+        // Nobody else may have them: what goes well stays, what fails is given back.
+        world.play(&[
+            Step::Standby(1, true),
+            Step::Standby(2, true),
+            Step::Agents(0, 1, Agents::FailToStart),
+        ]);
+        world.play(&[Step::Kill(0), Step::Start(0)]);
+        world.wait(8);
+        world.runs_on(0, &[0]);
+        world.runs_on(1, &[]);
+        world.play(&[Step::Agents(0, 1, Agents::Work), Step::Standby(1, false)]);
+        world.wait(1);
+        // It could be had here again, and the first of them is moved in the same moment.
+        let before = world.0.log().len();
+        world.play(&[Step::Standby(0, false), Step::Move(0, 0, Some(1))]);
+        world.wait(3);
+        family_runs_on(&world, 1);
+        assert!(!world.0.log()[before..].contains(" a web Acquiring"), "{}", world.0.log());
+    }
+}
+
+#[test]
 fn a_family_is_never_parted_whatever_happens() {
     let seeds = match std::env::var("LOCUM_FAMILY_SEEDS") {
         Ok(text) => {
