@@ -1,9 +1,10 @@
 //! `locum gate`: what gates stand in the kernel, and removing those that a daemon left.
 //!
 //! A gate outlives its daemon, shut. Where Locum is not to run any more, its addresses would stay silent for ever:
-//! `--remove` leaves nothing of them. Not while a daemon runs: it would put them back.
+//! `--remove` leaves nothing of them, nor of the addresses that they shut, which another node may answer for by now. Not
+//! while a daemon runs: it would put them back.
 //!
-//! Exit code: 0 done, 1 not (a daemon runs, or there is no such gate), 4 no permission.
+//! Exit code: 0 done, 1 not (a daemon runs, a gate is open, or there is no such gate), 4 no permission.
 
 use std::{io, net::IpAddr, process::ExitCode};
 
@@ -12,7 +13,7 @@ use clap::Args;
 use locum_sys::{
     clock,
     gate::{self, Listed, Probe, StandingJudge},
-    netlink::interface_name,
+    netlink::{InterfaceAddress, Netlink, interface_name},
 };
 use serde_json::{Value, json};
 
@@ -27,9 +28,12 @@ pub struct Options {
     /// List all gates, and which engines this machine allows (also without this option)
     #[arg(long, conflicts_with = "remove")]
     list: bool,
-    /// Remove them, all or those chosen: their addresses answer from then on, wherever they stand
+    /// Remove them, all or those chosen, and before each the addresses that it shuts from the interfaces where it shuts them
     #[arg(long)]
     remove: bool,
+    /// Remove the gates alone: their addresses answer from then on, also while another node answers for them
+    #[arg(long, requires = "remove")]
+    keep_addresses: bool,
     /// Only those of this cluster
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
@@ -103,8 +107,22 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         !(named && gates.is_empty() && idle.is_empty()),
         "there is no such gate; `locum gate` lists all"
     );
-    let mut removed = Vec::new();
+    if !options.keep_addresses {
+        gates.iter().try_for_each(shut)?;
+    }
+    let mut netlink = Netlink::open()?;
+    let (mut removed, mut taken) = (Vec::new(), Vec::new());
     for gate in gates {
+        if !options.keep_addresses {
+            for address in standing(&gate, &mut netlink)? {
+                take(&address, &mut netlink)?;
+                let there = format!("{}/{} on {}", address.ip, address.prefix, interface(address.interface));
+                if !options.json {
+                    println!("removed: {there}");
+                }
+                taken.push(there);
+            }
+        }
         gate::remove(&gate.engine, &gate.name)?;
         if !options.json {
             println!("removed: {}", line(&gate));
@@ -118,11 +136,41 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         }
     }
     if options.json {
-        println!("{:#}", json!({ "removed": removed.iter().map(to_json).collect::<Vec<_>>() }));
+        println!(
+            "{:#}",
+            json!({ "removed": removed.iter().map(to_json).collect::<Vec<_>>(), "addresses": taken })
+        );
     } else if removed.is_empty() {
         println!("no gate stands here");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An open gate has somebody who renews it, or had until a moment ago: what it lets through is served.
+fn shut(gate: &Listed) -> anyhow::Result<()> {
+    let Some(millis) = open_millis(gate).filter(|millis| *millis > 0) else { return Ok(()) };
+    anyhow::bail!(
+        "the gate of group {} is open for {millis} ms yet: a daemon renews it (with another --run?), or has ended a moment \
+         ago; nothing was removed. Try again when it is shut",
+        Safe(&gate.name.group())
+    )
+}
+
+/// The addresses that the gate shuts, where they stand on an interface on which it does.
+fn standing(gate: &Listed, netlink: &mut Netlink) -> io::Result<Vec<InterfaceAddress>> {
+    let mut all = netlink.addresses()?;
+    all.retain(|address| {
+        gate.interfaces.contains(&address.interface) && gate.addresses.contains(&address.ip)
+    });
+    Ok(all)
+}
+
+/// One that has gone meanwhile is no error.
+fn take(address: &InterfaceAddress, netlink: &mut Netlink) -> io::Result<()> {
+    netlink.delete_address(address).or_else(|error| match error.kind() {
+        io::ErrorKind::AddrNotAvailable => Ok(()),
+        _ => Err(error),
+    })
 }
 
 fn chosen(options: &Options) -> anyhow::Result<Vec<Listed>> {
@@ -160,8 +208,11 @@ fn line(gate: &Listed) -> String {
 }
 
 fn interfaces(numbers: &[u32]) -> Vec<String> {
-    let name = |number: &u32| interface_name(*number).unwrap_or_else(|_| format!("interface {number}"));
-    numbers.iter().map(name).collect()
+    numbers.iter().copied().map(interface).collect()
+}
+
+fn interface(number: u32) -> String {
+    interface_name(number).unwrap_or_else(|_| format!("interface {number}"))
 }
 
 fn open_millis(gate: &Listed) -> Option<u64> {

@@ -225,8 +225,8 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
                 continue;
             }
             let text = format!(
-                "the gate of group {name}, which the configuration does not have, keeps its addresses silent: look where \
-                 they stand, then `locum gate --remove --group {name}`"
+                "the gate of group {name}, which the configuration does not have, keeps its addresses silent: without a \
+                 daemon here, `locum gate --remove --group {name}` takes both away"
             );
             said.push((Level::Warning, text));
             continue;

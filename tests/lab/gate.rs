@@ -57,6 +57,9 @@ fn what_a_daemon_left_is_listed_and_removed() {
     );
     drop(_daemon);
     let refused = gate(&["--remove"]);
+    let says = format!("{refused:?}");
+    assert!(refused.code == Some(1) && says.contains("is open for "), "{says}");
+    let refused = gate(&["--remove", "--keep-addresses"]);
     // Linux before 6.9 does not know whose it is.
     if refused.code != Some(0) {
         assert!(refused.code == Some(1) && refused.text.contains("still lives"), "{}", refused.text);
@@ -69,7 +72,13 @@ fn what_a_daemon_left_is_listed_and_removed() {
         await_some(Duration::from_secs(10), shut).expect("a killed process leaves it shut");
         let other = gate(&["--remove", "--group", "another"]);
         assert!(other.code == Some(1) && other.text.contains("no such gate"), "{}", other.text);
-        text(&rack, node, &["locum", "gate", "--remove", "--cluster", "lab", "--group", "172.23.2.14"]);
+        // The address goes before its gate; the machine's own stays.
+        text(&rack, node, &["ip", "address", "add", "172.23.2.14/24", "dev", "eth0"]);
+        let chosen = ["locum", "gate", "--remove", "--cluster", "lab", "--group", "172.23.2.14"];
+        let said = text(&rack, node, &chosen);
+        assert!(said.contains("removed: 172.23.2.14/24 on eth0\nremoved: cluster lab, "), "{said}");
+        let left = text(&rack, node, &["ip", "address"]);
+        assert!(!left.contains("172.23.2.14/") && left.contains("172.23.2.12/"), "{left}");
     }
     assert!(gate(&[]).text.contains("no gate stands here"));
 }
