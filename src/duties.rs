@@ -74,7 +74,7 @@ pub enum Way {
         baud: u32,
     },
     /// UDP over one interface: a frame is sent over all these media, none of them serial.
-    Interface(Place, Vec<Medium>),
+    Interface(Place, Vec<Medium>, Ports),
     /// UDP wherever the routes lead, from one socket: to this address, which answers there; or, where none is named, only
     /// in answer, from this port.
     Routed {
@@ -85,6 +85,15 @@ pub enum Way {
     },
     /// This member is not connected to the link.
     Nowhere,
+}
+
+/// Who may listen at a link's UDP ports beside this daemon. What is sent to all reaches everybody who listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// A heartbeat, as its own sockets have it; a frame to one address reaches one of them.
+    Shared,
+    /// Nobody on links from address to address: two daemons would take each other's frames, unseen.
+    Own,
 }
 
 /// Which interface.
@@ -169,7 +178,7 @@ impl From<&plan::Plan> for Duties {
             name: link.name.clone(),
             way: match link.media.first() {
                 Some(Medium::Serial { device, baud }) => Way::Serial { device: device.clone(), baud: *baud },
-                _ => Way::Interface(Place::Named(link.name.clone()), link.media.clone()),
+                _ => Way::Interface(Place::Named(link.name.clone()), link.media.clone(), Ports::Shared),
             },
         };
         let alone = plan.peer().is_none();
@@ -281,12 +290,12 @@ fn native_way(link: &native::plan::Link, me: NodeIndex) -> Way {
         }
         (native::plan::Medium::Broadcast { port }, End::Interface(interface)) => {
             let medium = Medium::Broadcast { interface: interface.clone(), port };
-            Way::Interface(Place::Named(interface.clone()), vec![medium])
+            Way::Interface(Place::Named(interface.clone()), vec![medium], Ports::Own)
         }
         (native::plan::Medium::Multicast { group, port, ttl }, End::Interface(interface)) => {
             let medium =
                 Medium::Multicast { interface: interface.clone(), group, port, ttl, loopback: false };
-            Way::Interface(Place::Named(interface.clone()), vec![medium])
+            Way::Interface(Place::Named(interface.clone()), vec![medium], Ports::Own)
         }
         (native::plan::Medium::Unicast { port }, End::Address { ip, interface }) => {
             let name = interface.clone().unwrap_or_default();
@@ -298,7 +307,7 @@ fn native_way(link: &native::plan::Link, me: NodeIndex) -> Way {
                 _ => None,
             });
             let place = interface.clone().map_or(Place::Carrying(*ip), Place::Named);
-            Way::Interface(place, media.collect())
+            Way::Interface(place, media.collect(), Ports::Own)
         }
         // The check makes no such link.
         _ => Way::Nowhere,
@@ -340,7 +349,7 @@ mod tests {
         let web1 = duties("web1");
         let names: Vec<&str> = web1.links.iter().map(|link| link.name.as_str()).collect();
         assert_eq!(names, ["back", "front", "wire", "third"], "witnesses follow");
-        let Way::Interface(place, media) = way(&web1, "front") else { panic!() };
+        let Way::Interface(place, media, Ports::Own) = way(&web1, "front") else { panic!() };
         assert_eq!(place, Place::Carrying("10.0.0.1".parse().unwrap()));
         let peers: Vec<String> = media
             .iter()
@@ -350,7 +359,7 @@ mod tests {
             })
             .collect();
         assert_eq!(peers, ["10.0.0.2", "10.0.0.3"]);
-        let Way::Interface(place, _) = way(&duties("web2"), "front") else { panic!() };
+        let Way::Interface(place, _, _) = way(&duties("web2"), "front") else { panic!() };
         assert_eq!(place, Place::Named("eth5".into()));
         assert_eq!(way(&web1, "wire"), Way::Serial { device: "/dev/ttyS0".into(), baud: 115_200 });
         assert_eq!(way(&duties("web3"), "wire"), Way::Nowhere);

@@ -532,7 +532,7 @@ impl Ears {
     pub(super) fn of(duties: &Duties, network: &Network) -> Self {
         let mut ears = Self::default();
         for link in &duties.links {
-            let Way::Interface(place, media) = &link.way else { continue };
+            let Way::Interface(place, media, _) = &link.way else { continue };
             let interface = match place {
                 Place::Named(name) => network.interface(name).map(|interface| interface.index),
                 Place::Carrying(ip) => {

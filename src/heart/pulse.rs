@@ -181,7 +181,7 @@ impl Pulse {
                 Way::Serial { device, baud } => {
                     Media::Serial(SerialLink::new(device, *baud, token(index, 0)))
                 }
-                Way::Interface(place, media) => Media::Udp(UdpLink::new(place, media)),
+                Way::Interface(place, media, ports) => Media::Udp(UdpLink::new(place, media, *ports)),
                 Way::Routed { to, from } => Media::Routed(RoutedLink::new(*to, *from)),
                 Way::Nowhere => Media::None,
             };

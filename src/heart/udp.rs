@@ -10,16 +10,17 @@ use locum_core::{event::Carrier, plan::Medium};
 use locum_sys::{
     netlink::Interface,
     poll::{Interest, Poller},
-    udp::{Receiver, Sender},
+    udp::{Receiver, Sender, Sharing},
 };
 
 use super::{network::Network, stats::LinkStats};
-use crate::duties::Place;
+use crate::duties::{Place, Ports};
 
 /// One link's sockets and state.
 pub(super) struct UdpLink {
     place: Place,
     media: Vec<Medium>,
+    ports: Ports,
     /// What the sockets were opened for; `None` when they are closed.
     fitness: Option<Fitness>,
     receivers: Vec<Receiver>,
@@ -46,10 +47,11 @@ struct Fitness {
 }
 
 impl UdpLink {
-    pub(super) fn new(place: &Place, media: &[Medium]) -> Self {
+    pub(super) fn new(place: &Place, media: &[Medium], ports: Ports) -> Self {
         Self {
             place: place.clone(),
             media: media.to_vec(),
+            ports,
             fitness: None,
             receivers: Vec::new(),
             ways: Vec::new(),
@@ -99,7 +101,7 @@ impl UdpLink {
         for medium in media {
             match *medium {
                 Medium::Broadcast { port, .. } => {
-                    add_ear(&mut ears, Ear::Any { ipv6: false, port, share: false });
+                    add_ear(&mut ears, Ear::Any { ipv6: false, port, sharing: Sharing::Copies });
                     let broadcast = fitness.broadcast.unwrap_or(Ipv4Addr::BROADCAST);
                     let to = SocketAddr::new(broadcast.into(), port);
                     self.ways.push(Way { sender: Sender::broadcast(interface)?, to });
@@ -110,7 +112,11 @@ impl UdpLink {
                     self.ways.push(Way { sender, to: destination(group, port, interface) });
                 }
                 Medium::Unicast { peer, port, .. } => {
-                    add_ear(&mut ears, Ear::Any { ipv6: peer.is_ipv6(), port, share: true });
+                    let sharing = match self.ports {
+                        Ports::Shared => Sharing::Dealt,
+                        Ports::Own => Sharing::Nobody,
+                    };
+                    add_ear(&mut ears, Ear::Any { ipv6: peer.is_ipv6(), port, sharing });
                     let sender = Sender::unicast(interface, peer.is_ipv6())?;
                     self.ways.push(Way { sender, to: destination(peer, port, interface) });
                 }
@@ -119,7 +125,9 @@ impl UdpLink {
         }
         for ear in ears {
             let receiver = match ear {
-                Ear::Any { ipv6, port, share } => Receiver::open(interface, ipv6, port, share)?,
+                Ear::Any { ipv6, port, sharing } => {
+                    Receiver::open(interface, ipv6, port, sharing).map_err(|error| taken(error, port))?
+                }
                 Ear::Group { group, port } => Receiver::join(interface, group, port)?,
             };
             poller.add(&receiver, token(self.receivers.len()), Interest::Read)?;
@@ -185,7 +193,7 @@ impl UdpLink {
 /// would deal incoming frames among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ear {
-    Any { ipv6: bool, port: u16, share: bool },
+    Any { ipv6: bool, port: u16, sharing: Sharing },
     Group { group: IpAddr, port: u16 },
 }
 
@@ -193,10 +201,13 @@ fn add_ear(ears: &mut Vec<Ear>, new: Ear) {
     for ear in ears.iter_mut() {
         match (ear, new) {
             (
-                Ear::Any { ipv6, port, share },
-                Ear::Any { ipv6: new_ipv6, port: new_port, share: new_share },
+                Ear::Any { ipv6, port, sharing },
+                Ear::Any { ipv6: new_ipv6, port: new_port, sharing: new_sharing },
             ) if (*ipv6, *port) == (new_ipv6, new_port) => {
-                *share |= new_share;
+                // What a unicast line wants is stricter.
+                if *sharing == Sharing::Copies {
+                    *sharing = new_sharing;
+                }
                 return;
             }
             (ear, new) if *ear == new => return,
@@ -204,6 +215,20 @@ fn add_ear(ears: &mut Vec<Ear>, new: Ear) {
         }
     }
     ears.push(new);
+}
+
+/// Says who is in the way, and what helps.
+fn taken(error: io::Error, port: u16) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let text = format!(
+                "UDP port {port} is another program's, another cluster's or another link's here (`ss -ulnp` names them): \
+                 give one of them another `port`"
+            );
+            io::Error::new(io::ErrorKind::AddrInUse, text)
+        }
+        _ => error,
+    }
 }
 
 /// Link-local IPv6 addresses and groups mean something only together with the interface.
@@ -288,15 +313,18 @@ mod tests {
     #[test]
     fn one_ear_for_all_unicast_lines() {
         let mut ears = Vec::new();
-        add_ear(&mut ears, Ear::Any { ipv6: false, port: 694, share: true });
-        add_ear(&mut ears, Ear::Any { ipv6: false, port: 694, share: true });
-        add_ear(&mut ears, Ear::Any { ipv6: true, port: 694, share: true });
-        add_ear(&mut ears, Ear::Any { ipv6: false, port: 695, share: false });
+        let any = |ipv6, port, sharing| Ear::Any { ipv6, port, sharing };
+        add_ear(&mut ears, any(false, 694, Sharing::Dealt));
+        add_ear(&mut ears, any(false, 694, Sharing::Dealt));
+        add_ear(&mut ears, any(true, 694, Sharing::Dealt));
+        add_ear(&mut ears, any(false, 695, Sharing::Copies));
         let group = "239.0.0.1".parse().unwrap();
         add_ear(&mut ears, Ear::Group { group, port: 694 });
         add_ear(&mut ears, Ear::Group { group, port: 694 });
         assert_eq!(ears.len(), 4);
-        add_ear(&mut ears, Ear::Any { ipv6: false, port: 695, share: true });
-        assert_eq!(ears[2], Ear::Any { ipv6: false, port: 695, share: true });
+        add_ear(&mut ears, any(false, 695, Sharing::Dealt));
+        assert_eq!(ears[2], any(false, 695, Sharing::Dealt));
+        add_ear(&mut ears, any(false, 695, Sharing::Copies));
+        assert_eq!(ears[2], any(false, 695, Sharing::Dealt), "what is sent to one address wants more");
     }
 }

@@ -20,6 +20,18 @@ const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// The sender's own queue lets beats pass bulk traffic. Higher ones need rights, and change nothing on the wire.
 const PRIORITY: u32 = 6;
 
+/// Who may listen at a receiver's port and interface beside it. Facts: socket(7), tested below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody; the port is in use, or it is ours alone.
+    Nobody,
+    /// Whoever says so, too (SO_REUSEADDR): each hears what is sent to all, and the latest what is sent to one address.
+    Copies,
+    /// Whoever says so, too, in the manner of heartbeat's unicast links (SO_REUSEPORT): each hears what is sent to all, and
+    /// what is sent to one address reaches one of them, always the same for the same sender.
+    Dealt,
+}
+
 /// Hears datagrams that arrive on one interface.
 pub struct Receiver {
     socket: UdpSocket,
@@ -27,18 +39,14 @@ pub struct Receiver {
 
 impl Receiver {
     /// Hears what is sent to any address of this machine (broadcasts included) at `port` and arrives on the interface.
-    /// With `share`, others may listen beside it in the manner of heartbeat's unicast links (SO_REUSEPORT): each
-    /// unicast datagram then reaches only one of them.
     ///
     /// # Errors
     /// What the kernel says: `PermissionDenied` for a port below 1024 without rights, `AddrInUse`, no such device.
-    pub fn open(interface: &Interface, ipv6: bool, port: u16, share: bool) -> io::Result<Self> {
+    pub fn open(interface: &Interface, ipv6: bool, port: u16, sharing: Sharing) -> io::Result<Self> {
         let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let socket = socket(interface, ipv6)?;
-        socket.set_reuse_address(true)?;
-        if share {
-            socket.set_reuse_port(true)?;
-        }
+        socket.set_reuse_address(sharing != Sharing::Nobody)?;
+        socket.set_reuse_port(sharing == Sharing::Dealt)?;
         Self::bind(socket, SocketAddr::new(any, port))
     }
 
@@ -235,10 +243,11 @@ mod tests {
                 give(&peer, "10.1.0.2");
                 set_up("lo", true).unwrap();
                 let lo = Netlink::open().unwrap().interface("lo").unwrap();
-                [&peer, &peer, &lo].map(|interface| Receiver::open(interface, false, 694, false).unwrap())
+                [&peer, &peer, &lo]
+                    .map(|interface| Receiver::open(interface, false, 694, Sharing::Copies).unwrap())
             });
             give(&eth, "10.1.0.1");
-            let own = Receiver::open(&eth, false, 694, false).unwrap();
+            let own = Receiver::open(&eth, false, 694, Sharing::Copies).unwrap();
             let sender = Sender::broadcast(&eth).unwrap();
             let to = "10.1.0.255:694".parse().unwrap();
             let (bytes, from) = heard(|| sender.send(b"beat", to), &listeners[0]);
@@ -269,11 +278,16 @@ mod tests {
             set_up("lo", true).unwrap();
             let lo = Netlink::open().unwrap().interface("lo").unwrap();
             for (ipv6, to) in [(false, "127.0.0.1:694"), (true, "[::1]:694")] {
-                let receiver = Receiver::open(&lo, ipv6, 694, true).unwrap();
+                let receiver = Receiver::open(&lo, ipv6, 694, Sharing::Dealt).unwrap();
                 let sender = Sender::unicast(&lo, ipv6).unwrap();
                 let (bytes, _) = heard(|| sender.send(b"beat", to.parse().unwrap()), &receiver);
                 assert_eq!(bytes, b"beat");
-                Receiver::open(&lo, ipv6, 694, true).expect("shared");
+                Receiver::open(&lo, ipv6, 694, Sharing::Dealt).expect("shared");
+                for sharing in [Sharing::Copies, Sharing::Nobody] {
+                    let _first = Receiver::open(&lo, ipv6, 695, sharing).unwrap();
+                    let beside = Receiver::open(&lo, ipv6, 695, Sharing::Nobody).err().unwrap();
+                    assert_eq!(beside.kind(), io::ErrorKind::AddrInUse, "{sharing:?}");
+                }
             }
         });
     }
@@ -314,7 +328,7 @@ mod tests {
             loopback: false,
             resolves: true,
         };
-        assert!(Receiver::open(&interface, false, 694, false).is_err());
+        assert!(Receiver::open(&interface, false, 694, Sharing::Copies).is_err());
         assert!(Sender::unicast(&interface, true).is_err());
     }
 }

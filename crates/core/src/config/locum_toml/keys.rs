@@ -74,7 +74,7 @@ const fn key(
 pub static KEYS: &[Key] = &[
     key(Table::Top, "cluster", "a name", "", "the cluster's name: frames of clusters with other names are not heard", r#"cluster = "shop""#),
     key(Table::Top, "pace", "a time, 100ms to 60s", "1s", "how soon a silent node has lost its groups; every other time follows from it", r#"pace = "300ms""#),
-    key(Table::Top, "port", "a UDP port", "6940", "for all links that name none", "port = 6941"),
+    key(Table::Top, "port", "a UDP port", "6940", "for all links that name none; clusters that share a machine need one each", "port = 6941"),
     key(Table::Top, "key-file", "a file's name", "locum.key", "where the cluster's keys are: an absolute path, or one that begins in this file's directory", r#"key-file = "locum.key""#),
     key(Table::Top, "voters", "names of nodes and witnesses, at most 7", "the nodes by name, at most 7; where their number is even, one witness more", "who grants claims", r#"voters = ["alpha", "beta", "third"]"#),
     key(Table::Top, "nodes", "a table for each node", "", "the nodes, named as `uname -n` prints it; 2 to 32", r#"nodes.alpha.links.front = "10.0.0.1""#),
