@@ -352,7 +352,11 @@ impl Groups {
                 self.say_line(group, "Releasing", out);
                 self.stop(group, self.members(group) - 1, out);
             }
-            (Phase::Stuck(member), false) => self.stop(group, member, out),
+            (Phase::Stuck(member), false) => {
+                // How much of it was started when it got stuck is not known any more.
+                state.floor = Some(0);
+                self.stop(group, member, out);
+            }
             (Phase::Stopped | Phase::Starting(_) | Phase::Running | Phase::Stopping(_), _) => {}
         }
     }
@@ -575,10 +579,12 @@ impl Groups {
             Phase::Starting(step) => {
                 (0..step).any(|earlier| self.in_start_order(resource.group, earlier) == resource.member)
             }
-            // While others are started again in place, what stands left of them stays.
-            Phase::Stopping(_) => {
+            // While others are started again in place, what stands left of them stays; unless it was to be stopped with
+            // them for a while, and its turn has come.
+            Phase::Stopping(step) => {
                 let state = &self.states[resource.group.0];
-                state.wanted && state.floor.is_some_and(|floor| resource.member < floor)
+                let stays = state.wanted && state.floor.is_some_and(|floor| resource.member < floor);
+                stays && (0..step).any(|later| self.in_stop_order(resource.group, later) == resource.member)
             }
             Phase::Stopped | Phase::Stuck(_) => false,
         }
@@ -678,9 +684,10 @@ impl Groups {
         state.restarts.retain(|at| now.since(*at) < within);
         let times = state.restarts.len() + 1;
         let again = u32::try_from(times).is_ok_and(|times| times <= in_place);
+        // Also where it is given up: it may be wanted again before all of it was stopped.
+        state.floor = Some(resource.member);
         if again || breakage::is(Breakage::RestartForever) {
             state.restarts.push(now);
-            state.floor = Some(resource.member);
             let text = format!(
                 "{name} failed: {outcome}; it is started again here ({times} of {in_place} times within {} s)",
                 within.as_secs()

@@ -148,6 +148,69 @@ fn what_is_being_stopped_is_stopped_before_it_starts_under_another_epoch() {
     assert_eq!(world.asked(), [(Status, 2)]);
 }
 
+/// What was to stay while others were started again is stopped after all, and wanted again meanwhile: put back now, it
+/// would be started beside its own stop.
+#[test]
+fn an_address_that_is_being_stopped_is_not_put_back() {
+    let mut world = World::running(1);
+    world.monitor(1, &Outcome::Stopped);
+    world.unwant();
+    for member in [2, 1] {
+        world.end_one(Stop, member, Outcome::Ok);
+    }
+    world.want(1);
+    world.lose_address();
+    assert_eq!(world.asked(), [(Stop, 0)]);
+    world.rest();
+    assert_eq!((world.phase(), world.runs), (Phase::Running, [true; MEMBERS]));
+}
+
+/// Given up because its first member failed, and wanted again while the last one is being stopped: it does not turn round
+/// before that first one was stopped, too.
+#[test]
+fn what_failed_is_stopped_before_it_is_started_again() {
+    let mut world = World::running(0);
+    world.monitor(0, &Outcome::Stopped);
+    world.want(1);
+    for member in [2, 1, 0] {
+        world.end_one(Stop, member, Outcome::Ok);
+    }
+    assert_eq!(world.asked(), [(Status, 0)]);
+    world.rest();
+    assert_eq!((world.phase(), world.runs), (Phase::Running, [true; MEMBERS]));
+}
+
+/// What could not be stopped is started anew from the left and does not get as far as that member: it is the first to be
+/// stopped, and what was not started below it is not taken for running.
+#[test]
+fn what_was_not_started_below_a_stuck_member_is_started() {
+    for again in [World::want as fn(&mut World, u64), |world, round| {
+        for rung in [Stop, Terminate, Kill] {
+            world.end_one(rung, 2, Outcome::TimedOut);
+        }
+        assert_eq!(world.phase(), Phase::Stuck(2));
+        world.unwant();
+        world.want(round);
+    }] {
+        let mut world = World::running(0);
+        world.unwant();
+        for rung in [Stop, Terminate, Kill] {
+            world.end_one(rung, 2, Outcome::TimedOut);
+        }
+        world.runs[1] = false;
+        world.want(1);
+        world.end_one(Status, 0, Outcome::Ok);
+        world.end_one(Status, 1, Outcome::Ok);
+        world.end_one(Start, 1, Outcome::TimedOut);
+        assert_eq!(world.asked(), [(Stop, 2)]);
+        again(&mut world, 1);
+        world.end_one(Stop, 2, Outcome::Ok);
+        assert_eq!(world.asked(), [(Stop, 1)]);
+        world.rest();
+        assert_eq!((world.phase(), world.runs), (Phase::Running, [true; MEMBERS]));
+    }
+}
+
 // ---- the ladder -------------------------------------------------------------
 
 #[test]
@@ -287,7 +350,7 @@ fn a_move() -> impl Strategy<Value = Move> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
     /// [`World`] checks every step: never two operations at once but for monitors, the order, the freeze, that nothing
     /// runs of what is said to be stopped. In the end everything goes well, and the group gets where it is wanted.
     #[test]

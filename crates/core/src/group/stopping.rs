@@ -19,7 +19,12 @@ pub const KILL_LIMIT: Duration = Duration::from_secs(5);
 impl Groups {
     pub(super) fn stop(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
-        let step = state.unstopped.take().map_or(step, |member| step.max(member));
+        let begun = step;
+        let step = state.unstopped.take().map_or(begun, |member| begun.max(member));
+        if step > begun {
+            // Between the two nothing was started: wanted again, it goes on from there.
+            state.floor = Some(state.floor.map_or(begun, |floor| floor.min(begun)));
+        }
         state.phase = Phase::Stopping(step);
         state.tries = 0;
         state.rung = Operation::Stop;
