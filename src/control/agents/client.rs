@@ -197,7 +197,7 @@ impl Keeper {
             },
             level: Level::Info,
             deadline: Instant::now() + EVER,
-            cgroup: options.cgroup.clone().ok(),
+            cgroup: options.cgroup_place(),
             kin: None,
             resource: self.name.clone(),
             notes: options.notes.clone(),

@@ -74,7 +74,7 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
         },
         level: Level::Info,
         deadline: Instant::now() + LIMIT,
-        cgroup: shared.options.cgroup.clone().ok(),
+        cgroup: shared.options.cgroup_place(),
         kin: None,
         resource: String::new(),
         // Nothing that a next life would have to know.

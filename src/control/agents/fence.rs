@@ -117,7 +117,7 @@ impl Agents {
                 Request::Check => Level::Debug,
             },
             deadline: Instant::now() + limit,
-            cgroup: self.0.options.cgroup.clone().ok(),
+            cgroup: self.0.options.cgroup_place(),
             kin: None,
             resource: format!("STONITH {device}"),
             notes: self.0.options.notes.clone(),

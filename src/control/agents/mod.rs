@@ -93,6 +93,10 @@ impl Options {
             tell,
         }
     }
+
+    fn cgroup_place(&self) -> Option<PathBuf> {
+        self.cgroup.clone().ok()
+    }
 }
 
 /// The agents of one configuration. Cheap to clone.
@@ -189,7 +193,7 @@ impl Agents {
     /// tell in which state those resources are.
     pub async fn end_orphans(&self) -> Vec<ResourceId> {
         let Some(notes) = self.0.options.notes.clone() else { return Vec::new() };
-        let cgroup = self.0.options.cgroup.clone().ok();
+        let cgroup = self.0.options.cgroup_place();
         let ended = spawn_blocking(move || orphans::end(&notes, cgroup.as_deref())).await;
         let tell = |group, level, text| (self.0.options.tell)(Note { level, group, epoch: None, text });
         let orphans = match ended {
@@ -310,7 +314,7 @@ impl Errand<'_> {
             speaker: self.speaker(),
             level: if self.operation == Operation::Status { Level::Debug } else { Level::Info },
             deadline: self.deadline,
-            cgroup: self.shared.options.cgroup.clone().ok(),
+            cgroup: self.shared.options.cgroup_place(),
             kin: self.kin().filter(|_| self.operation == Operation::Start),
             resource: self.resource.text.clone(),
             // A question changes nothing, whenever it ends.

@@ -539,6 +539,10 @@ fn voters(top: &DeTable<'_>, members: &Members, reader: &mut Reader<'_>) -> Vec<
 }
 
 fn say_voters(voters: &[Member], members: &Members, span: Option<&Range<usize>>, reader: &mut Reader<'_>) {
+    // Why there are none has been told.
+    if voters.is_empty() {
+        return;
+    }
     let name = |voter: &Member| match *voter {
         Member::Node(NodeIndex(node)) => members.nodes[node].name.as_str(),
         Member::Witness(WitnessIndex(witness)) => members.witnesses[witness].name.as_str(),

@@ -281,10 +281,11 @@ fn complaints(status: &Status) -> (Vec<String>, Vec<String>) {
             );
         }
         if member.differs {
-            hints.push(format!(
-                "the file of {name} differs from ours in {} settings",
-                member.differences.len()
-            ));
+            let settings = match member.differences.len() {
+                1 => String::from("1 setting"),
+                many => format!("{many} settings"),
+            };
+            hints.push(format!("the file of {name} differs from ours in {settings}"));
         }
     }
     for group in &status.groups {
