@@ -22,7 +22,7 @@ impl Groups {
         let begun = step;
         let step = state.unstopped.take().map_or(begun, |member| begun.max(member));
         if step > begun {
-            // Between the two nothing was started: wanted again, it goes on from there.
+            // From there on only what could not be stopped may run: wanted again, the group goes on from there.
             state.floor = Some(state.floor.map_or(begun, |floor| floor.min(begun)));
         }
         state.phase = Phase::Stopping(step);
