@@ -134,15 +134,22 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
 
-/// Where a bpf file system is mounted, as the calling thread sees it: the customary place, else the first there is.
+/// Where the calling thread sees a bpf file system: the customary place, else the first there is. One that another mount
+/// covers does not count.
 ///
 /// # Errors
 /// The mount table cannot be read.
 pub fn find_bpffs() -> io::Result<Option<PathBuf>> {
     let table = fs::read_to_string("/proc/thread-self/mountinfo")?;
-    let mut places: Vec<_> = table.lines().filter_map(bpf_mount).collect();
+    let mut places: Vec<_> = table.lines().filter_map(bpf_mount).filter(|place| is_bpffs(place)).collect();
     places.sort_by_key(|place| place != Path::new(CUSTOMARY));
     Ok(places.into_iter().next())
+}
+
+/// Whether a look at this path ends in a bpf file system, and not in what was mounted over it (statfs(2)).
+fn is_bpffs(place: &Path) -> bool {
+    // `BPF_FS_MAGIC` of linux/magic.h.
+    rustix::fs::statfs(place).is_ok_and(|found| found.f_type == 0xcafe_4a11)
 }
 
 /// Where systemd and others mount it.
