@@ -10,14 +10,18 @@ use std::{collections::BTreeSet, io, net::IpAddr, os::fd::AsFd};
 
 use clap::ValueEnum;
 use locum_core::{
+    action::{Announcement, ClaimProof},
     claims::GroupId,
+    native::wire::members::MemberId,
     note::Level,
     plan::{GroupIndex, Medium},
     time::Instant,
 };
 use locum_sys::{
     clock,
-    gate::{self, Ballot, Claim, Engine, Gate, Judge, Name, Renewal, Renewed, Rivals, Settings, Watch},
+    gate::{
+        self, Ballot, Claim, Engine, Gate, Judge, Name, Proof, Renewal, Renewed, Rivals, Settings, Watch,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,8 +35,6 @@ pub(super) struct Lease {
     pub(super) until: Instant,
     /// When the beat was sent on which it rests.
     pub(super) sent: Instant,
-    /// Only rivals above this ballot shut the gate.
-    pub(super) ballot: Ballot,
 }
 
 /// What is to make gates.
@@ -126,6 +128,8 @@ struct Group {
     name: Name,
     addresses: Vec<IpAddr>,
     lease: Option<Lease>,
+    /// An announced claim that carries one of these shuts the gate.
+    proofs: Vec<Proof>,
     gate: Option<Gate>,
     /// As the kernel was last told.
     deadline: u64,
@@ -146,6 +150,7 @@ impl Gates {
             name: Name::new(&duties.cluster, &group.key),
             addresses: group.addresses().collect(),
             lease: None,
+            proofs: Vec::new(),
             gate: None,
             deadline: 0,
             contested: false,
@@ -190,7 +195,7 @@ impl Gates {
             Err(error) => return vec![format!("gates will not be made: {error}")],
         };
         let covered = places.iter().map(|interface| judge.cover(*interface));
-        let heard = ears.interfaces.iter().map(|interface| judge.listen(*interface));
+        let heard = ears.interfaces.iter().map(|interface| judge.listen(*interface, ears.port));
         let faults = covered.chain(heard).filter_map(Result::err);
         faults.map(|error| format!("gates are not ready: {error}")).collect()
     }
@@ -256,10 +261,36 @@ impl Gates {
         lease.is_some_and(|lease| lease.until.as_nanos() > now)
     }
 
-    /// What tells the gates of others that a claim of ours is accepted; nothing where no gate can be meant.
-    pub(super) fn announcement(&self, group: GroupIndex, ballot: Ballot) -> Option<[u8; Claim::BYTES]> {
+    /// What tells the gate of another that a claim of ours is accepted; nothing where no gate can be meant.
+    pub(super) fn announcement(
+        &self,
+        group: GroupIndex,
+        announcement: &Announcement,
+    ) -> Option<[u8; Claim::BYTES]> {
         let entry = self.groups.get(group.0).filter(|entry| entry.wants_gate())?;
-        Some(Claim { cluster: self.cluster.1, group: GroupId::of(&entry.key).0, ballot }.encode())
+        let Announcement { ended, owner, round, proof } = announcement;
+        let (cluster, group) = (self.cluster.1, GroupId::of(&entry.key).0);
+        let ballot = Ballot { round: *round, node: owner.0 };
+        Some(Claim { cluster, group, ended: ended.0, ballot, proof: Proof(proof.0) }.encode())
+    }
+
+    /// Which announced claims shut the group's gate from now on.
+    pub(super) fn expect(&mut self, group: GroupIndex, proofs: &[ClaimProof]) -> Told {
+        let mut told = Told::default();
+        let Some(entry) = self.groups.get_mut(group.0).filter(|entry| entry.wants_gate()) else {
+            return told;
+        };
+        entry.proofs = proofs.iter().map(|proof| Proof(proof.0)).collect();
+        if let Some(gate) = &mut entry.gate
+            && let Err(error) = gate.set_proofs(&entry.proofs)
+        {
+            entry.fail(
+                group,
+                &format!("its gate does not know what a rival's claim proves: {error}"),
+                &mut told,
+            );
+        }
+        told
     }
 
     /// Makes the group's gate stand on this interface, before an address of it comes there, or, where `answers`, around one
@@ -448,7 +479,7 @@ impl Group {
             addresses: self.addresses.clone(),
             interfaces: vec![interface],
             rivals: ears.rivals(cluster, &self.key),
-            ballot: self.lease.map_or(Ballot::HIGHEST, |lease| lease.ballot),
+            proofs: self.proofs.clone(),
         };
         // The gate of an earlier life goes on without a packet lost.
         let found = if answers { judge.adopt(settings.clone())? } else { None };
@@ -467,15 +498,14 @@ impl Group {
                 self.deadline = 0;
                 gate.close().map(|()| None)
             }
-            Some(Lease { until, sent, ballot }) => {
+            Some(Lease { until, sent }) => {
                 let shift = eras.shift_at(sent.as_nanos());
                 let renewal = Renewal {
                     deadline: until.as_nanos().saturating_add(shift),
                     sent: sent.as_nanos().saturating_add(shift),
                 };
                 self.deadline = renewal.deadline;
-                let settled = if gate.settings().ballot == ballot { Ok(()) } else { gate.set_ballot(ballot) };
-                settled.and_then(|()| gate.renew(renewal)).map(Some)
+                gate.renew(renewal).map(Some)
             }
         };
         match done {
@@ -525,12 +555,14 @@ pub(super) struct Ears {
     interfaces: Vec<u32>,
     peers: Vec<IpAddr>,
     port: u16,
+    /// This node.
+    member: u32,
 }
 
 impl Ears {
     /// As the interfaces are now. An ear hears one port: that of the first link.
     pub(super) fn of(duties: &Duties, network: &Network) -> Self {
-        let mut ears = Self::default();
+        let mut ears = Self { member: MemberId::of(&duties.me).0, ..Self::default() };
         for link in &duties.links {
             let Way::Interface(place, media, _) = &link.way else { continue };
             let interface = match place {
@@ -560,10 +592,11 @@ impl Ears {
     }
 
     fn rivals(&self, cluster: u64, group: &str) -> Option<Rivals> {
-        let Self { interfaces, peers, port } = self;
+        let Self { interfaces, peers, port, member } = self;
         let (interfaces, peers) = (interfaces.clone(), peers.clone());
         let group = GroupId::of(group).0;
-        (!peers.is_empty()).then_some(Rivals { interfaces, peers, port: *port, cluster, group })
+        let rivals = Rivals { interfaces, peers, port: *port, cluster, group, member: *member };
+        (!rivals.peers.is_empty()).then_some(rivals)
     }
 }
 

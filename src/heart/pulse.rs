@@ -14,8 +14,7 @@ use std::{
 };
 
 use locum_core::{
-    action::{Action, Epoch, GateLease, Operation},
-    claims::Ballot,
+    action::{Action, Announcement, Epoch, GateLease, Operation},
     event::{Carrier, Event, Outcome, Source, Ticket},
     note::{Level, Note},
     plan::{Agent, GroupIndex, LinkIndex, ResourceId},
@@ -451,7 +450,11 @@ impl Pulse {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
                 }
                 Action::Gate { group, lease } => self.set_gate(group, lease),
-                Action::AnnounceClaim { group, ballot } => self.announce_claim(group, ballot),
+                Action::Proofs { group, proofs } => {
+                    let told = self.gates.expect(group, &proofs);
+                    self.heed_gates(told);
+                }
+                Action::AnnounceClaim { group, announcement } => self.announce_claim(group, &announcement),
                 Action::Write(durable) => self.send_up(Up::Write(durable)),
                 Action::Fence { ticket, node } => self.send_up(Up::Fence { ticket, node }),
                 Action::EventScript { kind, fields, epoch } => self.send_script(kind, fields, epoch),
@@ -507,8 +510,7 @@ impl Pulse {
     // ---- gates
 
     fn set_gate(&mut self, group: GroupIndex, lease: Option<GateLease>) {
-        let lease =
-            lease.map(|GateLease { until, sent, ballot }| Lease { until, sent, ballot: kernels(ballot) });
+        let lease = lease.map(|GateLease { until, sent, .. }| Lease { until, sent });
         let told = self.gates.set(group, lease);
         self.heed_gates(told);
     }
@@ -531,8 +533,8 @@ impl Pulse {
     }
 
     /// Over every UDP link between nodes: it is a hint, and nothing waits for it.
-    fn announce_claim(&mut self, group: GroupIndex, ballot: Ballot) {
-        let Some(claim) = self.gates.announcement(group, kernels(ballot)) else { return };
+    fn announce_claim(&mut self, group: GroupIndex, announcement: &Announcement) {
+        let Some(claim) = self.gates.announcement(group, announcement) else { return };
         for (index, link) in self.links.iter_mut().enumerate() {
             if let Media::Udp(udp) = &mut link.media
                 && let Some(carrier) = udp.send(&claim, &mut link.stats)
@@ -649,8 +651,7 @@ impl Pulse {
                     link.stats.bytes_in += length as u64;
                     let bytes = &buffer[..length];
                     // For the gate's ear in the packets' path, not for the mind.
-                    let is_claim =
-                        matches!(self.mind, Mind::Native(_)) && gate::Claim::parse(bytes).is_some();
+                    let is_claim = matches!(self.mind, Mind::Native(_)) && gate::Claim::has_shape(bytes);
                     if is_claim {
                         continue;
                     }
@@ -837,11 +838,6 @@ fn ears_of(mind: &Mind, duties: &Duties, network: &Network) -> Ears {
         Mind::R1(_) => Ears::default(),
         Mind::Native(_) => Ears::of(duties, network),
     }
-}
-
-/// A ballot as gates know it.
-fn kernels(ballot: Ballot) -> gate::Ballot {
-    gate::Ballot { round: ballot.round, node: ballot.node.0.into() }
 }
 
 /// Notes a link's state for the director, if it is news.

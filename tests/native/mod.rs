@@ -429,7 +429,7 @@ fn a_frozen_owner_falls_silent_and_gives_up() {
     shop.wait("the other node has taken over", |shop| {
         while let Ok(Some(stamped)) = tap.receive(&mut buffer) {
             let frame = buffer.get(..stamped.length).unwrap_or_default();
-            is_announced |= frame.windows(8).any(|bytes| bytes == b"LOCL\x01\x01\0\0");
+            is_announced |= frame.windows(8).any(|bytes| bytes == b"LOCL\x02\x01\0\0");
         }
         shop.runs(beta) && shop.answers_since(Moment::now())
     });

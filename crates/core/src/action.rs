@@ -1,11 +1,12 @@
 //! What the director wants done. The driver performs these in order and returns what came of them as events.
 
 use alloc::{format, string::String, sync::Arc, vec::Vec};
-use core::net::SocketAddr;
+use core::{fmt, net::SocketAddr};
 
 use crate::{
     claims::{Ballot, Durable},
     event::{OrderId, Ticket},
+    native::wire::members::MemberId,
     note::Note,
     plan::{GroupIndex, LinkIndex, NodeIndex, PingIndex, ResourceId},
     sequence::Heard,
@@ -76,13 +77,21 @@ pub enum Action {
         /// Under which lease.
         lease: Option<GateLease>,
     },
-    /// Announce in one packet over every link that a majority has accepted this claim to the group, for the gates of others
-    /// (`docs/wire.md`, 12.9). Not answered.
+    /// What ends our ownership of the group, wherever it is announced: its gate is shut by an announced claim that carries
+    /// one of these, and by no other. Comes before anything leaves that may let a rival make a new one. Not answered.
+    Proofs {
+        /// Whose gate.
+        group: GroupIndex,
+        /// All of them, the most important first; at most [`CLAIM_PROOFS_MAX`].
+        proofs: Vec<ClaimProof>,
+    },
+    /// Announce in one packet over every link that a majority has accepted our claim to the group, for the gate of a node
+    /// whose ownership that ends (`docs/wire.md`, 12.9). Not answered.
     AnnounceClaim {
         /// Of what.
         group: GroupIndex,
-        /// The claim's.
-        ballot: Ballot,
+        /// What is announced.
+        announcement: Announcement,
     },
     /// Write this to the ledger's file and sync it; answered by [`crate::event::Event::Written`], always, once, in order.
     /// One at a time.
@@ -120,6 +129,33 @@ pub enum Action {
     },
 }
 
+/// A gate expects so many proofs at once: of six ballots by two keys each.
+pub const CLAIM_PROOFS_MAX: usize = 12;
+
+/// What only a member with the cluster's key can make: an ownership of a group, of one node under one ballot, has ended. It
+/// is a secret until it has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClaimProof(pub [u8; 16]);
+
+impl fmt::Debug for ClaimProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClaimProof")
+    }
+}
+
+/// That our claim ends another's ownership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Whose ownership.
+    pub ended: MemberId,
+    /// We.
+    pub owner: MemberId,
+    /// Our ballot's.
+    pub round: u64,
+    /// What the gate of `ended` was told to expect.
+    pub proof: ClaimProof,
+}
+
 /// What a gate is told of the lease under which it stands open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateLease {
@@ -128,7 +164,7 @@ pub struct GateLease {
     /// When the beat or proposal was sent on which it rests: a gate that a rival has shut is opened only by what was sent
     /// after that.
     pub sent: Instant,
-    /// The claim's ballot: a rival's that is above it shuts the gate. [`Ballot::ZERO`] where there are no claims.
+    /// The claim's ballot; [`Ballot::ZERO`] where there are no claims.
     pub ballot: Ballot,
 }
 

@@ -12,7 +12,10 @@ use md5::Md5;
 use sha1::Sha1;
 use sha2::Sha256;
 
-use crate::breakage::{self, Breakage};
+use crate::{
+    action::ClaimProof,
+    breakage::{self, Breakage},
+};
 
 /// Key numbers are below this.
 pub const KEY_NUMBERS: u8 = 16;
@@ -97,6 +100,14 @@ impl Key {
         }
     }
 
+    /// The first bytes of an HMAC-SHA-256 over these bytes, whatever the key's method.
+    fn claim_proof<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> ClaimProof {
+        let digest = self.mac::<Hmac<Sha256>>(parts).finalize().into_bytes();
+        let mut proof = ClaimProof([0; 16]);
+        proof.0.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        proof
+    }
+
     /// Whether this key makes that token over these bytes. The time it takes tells nothing about the right token.
     fn makes<'a>(&self, token: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> bool {
         if self.method == Method::Crc {
@@ -167,6 +178,19 @@ impl Keys {
     pub fn sign<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Stamp {
         let key = self.signing();
         Stamp { number: key.number, token: key.token(parts) }
+    }
+
+    /// What proves these bytes to whoever accepts the key with which this node signs.
+    pub fn claim_proof<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> ClaimProof {
+        self.signing().claim_proof(parts)
+    }
+
+    /// What proves these bytes to this node: one for each key that it accepts.
+    pub fn claim_proofs<'a>(
+        &self,
+        parts: impl IntoIterator<Item = &'a [u8]> + Clone,
+    ) -> impl Iterator<Item = ClaimProof> {
+        self.keys.iter().map(move |key| key.claim_proof(parts.clone()))
     }
 
     /// Judges the stamp of a frame; returns the number of the key that made it, in *our* `authkeys`. `parts` is
@@ -446,6 +470,21 @@ mod tests {
         assert_eq!(token(Method::Md5), "750c783e6ab0b503eaa86e310a5db738");
         assert_eq!(token(Method::Sha1), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
         assert_eq!(token(Method::Sha256), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    }
+
+    #[test]
+    fn a_proof_is_the_beginning_of_the_published_vector() {
+        let keys =
+            Keys::new(1, vec![key(1, Method::Sha256, "Jefe"), key(2, Method::Sha256, "other")]).unwrap();
+        let text = b"what do ya want for nothing?".as_slice();
+        let proof = keys.claim_proof([&text[..9], &text[9..]]);
+        assert_eq!(proof.0[..4], [0x5b, 0xdc, 0xc1, 0x46]);
+        assert_eq!(proof.0[12..], [0x08, 0x95, 0x75, 0xc7]);
+        let accepted: Vec<ClaimProof> = keys.claim_proofs([text]).collect();
+        assert_eq!(accepted.len(), 2);
+        assert_eq!(accepted[0], proof);
+        assert_ne!(accepted[1], proof);
+        assert_eq!(alloc::format!("{proof:?}"), "ClaimProof");
     }
 
     #[test]

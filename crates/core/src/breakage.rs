@@ -127,6 +127,8 @@ pub enum Breakage {
     FamilyStartsInParts,
     /// Groups that stay together: each is given away as soon as it has stopped, and not only when all have.
     FamilyGivenInParts,
+    /// Claims: a ballot is proposed before the gate was told what would prove that it has ended.
+    ProposalNotExpected,
 }
 
 impl Breakage {

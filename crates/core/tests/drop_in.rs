@@ -138,7 +138,10 @@ impl Node {
                 Action::Note(note) => self.notes.push((note.level, note.text)),
                 Action::Reply { answer, .. } => self.answers.push(answer),
                 Action::Exit { .. } => self.exited = true,
-                action @ (Action::SendTo { .. } | Action::AnnounceClaim { .. } | Action::Write(_)) => {
+                action @ (Action::SendTo { .. }
+                | Action::AnnounceClaim { .. }
+                | Action::Proofs { .. }
+                | Action::Write(_)) => {
                     panic!("R1 has no {action:?}")
                 }
                 Action::Send { .. }

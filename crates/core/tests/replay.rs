@@ -784,7 +784,10 @@ impl Node {
                     Action::Fence { ticket, .. } => fenced.push(ticket),
                     Action::Note(note) => writeln!(self.notes, "{} {note}", self.at).unwrap(),
                     Action::Exit { .. } => self.ended = true,
-                    action @ (Action::SendTo { .. } | Action::AnnounceClaim { .. } | Action::Write(_)) => {
+                    action @ (Action::SendTo { .. }
+                    | Action::AnnounceClaim { .. }
+                    | Action::Proofs { .. }
+                    | Action::Write(_)) => {
                         panic!("R1 has no {action:?}")
                     }
                     Action::Send { .. }

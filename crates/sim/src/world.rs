@@ -621,7 +621,10 @@ impl World {
             }
             Action::Note(note) => self.notes.push(Noted { at: self.now, daemon, note }),
             Action::Gate { group, lease } => self.check_gate(daemon, group, lease),
-            Action::SendTo { .. } | Action::AnnounceClaim { .. } | Action::Write(_) => {
+            Action::SendTo { .. }
+            | Action::AnnounceClaim { .. }
+            | Action::Proofs { .. }
+            | Action::Write(_) => {
                 self.checks.fault(format!("daemon {daemon} wants what R1 does not have"));
             }
             Action::Exit { keeps: Some(keeps), .. } => self.renewed(daemon, keeps),

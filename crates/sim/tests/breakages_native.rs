@@ -18,6 +18,7 @@ use locum_sim::native::tale::{PAIRS, Tale};
 const TWO_OWNERS: &str = "two open gates";
 const BALLOT_AGAIN: &str = "uses Ballot";
 const STARTED: &str = "a part of a family is started";
+const UNEXPECTED: &str = "which its gate does not expect";
 const GIVEN: &str = "a part of a family is given";
 
 /// Which tales are played.
@@ -46,6 +47,7 @@ const TABLE: &[(Breakage, Tales, &str)] = &[
     (HigherClaimIgnored, OF_PAIRS, TWO_OWNERS),
     (FamilyStartsInParts, OF_FAMILIES, STARTED),
     (FamilyGivenInParts, OF_FAMILIES, GIVEN),
+    (ProposalNotExpected, MIXED, UNEXPECTED),
 ];
 
 /// So many seeds are played at most, and so many that fail.

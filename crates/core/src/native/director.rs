@@ -32,7 +32,7 @@ use super::{
 use crate::{
     action::{Action, Answer, Epoch},
     auth::{Key, Keys, Method},
-    claims::{Durable, MemberIndex, To},
+    claims::{Ballot, Durable, MemberIndex, To},
     event::{Carrier, Event, Order, OrderId, Source},
     note::{Level, Note},
     plan::{GroupIndex, LinkIndex, NodeIndex, ResourceId},
@@ -43,6 +43,7 @@ use crate::{
     wire::frame::Framing,
 };
 
+mod announcing;
 mod inbound;
 mod links;
 mod outbound;
@@ -96,6 +97,8 @@ pub struct Director {
     leaving: Option<OrderId>,
     /// Nothing is claimed before the links are tested.
     waits_for_links: bool,
+    /// Our own ballots of groups, as the node told them.
+    expected: BTreeMap<GroupIndex, Vec<Ballot>>,
     out: VecDeque<Action>,
 }
 
@@ -154,6 +157,7 @@ impl Director {
             standby: None,
             leaving: None,
             waits_for_links: true,
+            expected: BTreeMap::new(),
             out: VecDeque::new(),
             plan,
         };
@@ -197,6 +201,8 @@ impl Director {
             Event::Keys(keys) => {
                 self.note(Level::Info, format!("keys reread; signing with key {}", keys.signing().number));
                 self.keys = keys;
+                let groups: Vec<GroupIndex> = self.expected.keys().copied().collect();
+                groups.into_iter().for_each(|group| self.tell_proofs(group));
                 // The numbers of keys may have changed with the file.
                 self.peers.iter_mut().for_each(|peer| peer.key = None);
             }
@@ -251,6 +257,11 @@ impl Director {
         while let Some(action) = self.node.poll() {
             match action {
                 node::Action::Send { to, word } => self.say(to, &word),
+                node::Action::Expect { group, ballots } => {
+                    self.expected.insert(group, ballots);
+                    self.tell_proofs(group);
+                }
+                node::Action::Announce { group, ballot, ended } => self.announce(group, ballot, ended),
                 node::Action::Hands(Action::Exit { clean, restart, keeps }) => {
                     if let Some(order) = self.leaving.take() {
                         let answer = Answer::Done("everything is handed over; this node leaves".into());

@@ -25,8 +25,8 @@ use super::{
 use crate::{
     action::{self, Answer, GateLease},
     claims::{
-        Digest, Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Patience, Settings, To,
-        Voters,
+        Ballot, Digest, Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Patience, Settings,
+        To, Voters,
     },
     event::{Carrier, OrderId, Outcome, Ticket},
     group::{Groups, News, Phase},
@@ -131,6 +131,23 @@ pub enum Action {
         /// What.
         word: Word,
     },
+    /// Under these ballots others may know us as the group's owner, the owned one first: who proves that one of them has
+    /// ended shuts its gate.
+    Expect {
+        /// Which group.
+        group: GroupIndex,
+        /// All of them.
+        ballots: Vec<Ballot>,
+    },
+    /// Announce our claim to the gate of an earlier owner.
+    Announce {
+        /// Which group.
+        group: GroupIndex,
+        /// Our claim's.
+        ballot: Ballot,
+        /// What it ends: the last that is known of that owner.
+        ended: Ballot,
+    },
     /// What is asked of the hands.
     Hands(action::Action),
 }
@@ -191,6 +208,10 @@ pub struct Node {
     gates: BTreeMap<GroupIndex, Option<GateLease>>,
     /// The claims that were announced, by group the last one.
     announced: BTreeMap<GroupIndex, Announced>,
+    /// Our own ballots, as [`Action::Expect`] told them.
+    expected: BTreeMap<GroupIndex, Vec<Ballot>>,
+    /// To be sent after the gates were told.
+    announcements: Vec<Action>,
     /// The groups of which something cannot be stopped.
     stuck: BTreeSet<GroupIndex>,
     next_beat: Instant,
@@ -260,6 +281,8 @@ impl Node {
             groups: Groups::new(plan.specs(), &identity.stuck),
             gates: BTreeMap::new(),
             announced: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            announcements: Vec::new(),
             stuck: BTreeSet::new(),
             next_beat: now,
             stirred: true,
@@ -847,9 +870,12 @@ impl Node {
         if let Some(durable) = self.member.write() {
             self.hands.push_back(action::Action::Write(durable));
         }
+        let envelopes = Envelope::joined(self.member.take_out());
+        self.expect_proposed(&envelopes);
         // A gate is shut before its group's release is said.
         self.out.extend(self.hands.drain(..).map(Action::Hands));
-        for Envelope { to, message } in Envelope::joined(self.member.take_out()) {
+        self.out.extend(self.announcements.drain(..));
+        for Envelope { to, message } in envelopes {
             self.send(to, Word::Claims(message));
         }
         if !self.left && self.ownership.is_leaving() && self.owns_and_runs_nothing() {
@@ -929,6 +955,7 @@ impl Node {
 
     /// The gates follow the leases, as long as the groups are meant to run.
     fn tell_gates(&mut self) {
+        let mut owned = Vec::new();
         for (group, told) in &mut self.gates {
             let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
             let lease = held.map(|held| GateLease {
@@ -937,10 +964,15 @@ impl Node {
                 ballot: held.claim.ballot,
             });
             if lease != *told {
+                let ballot = lease.map(|lease| lease.ballot);
+                if ballot != told.map(|told| told.ballot) {
+                    owned.extend(ballot.map(|ballot| (*group, ballot)));
+                }
                 *told = lease;
                 self.hands.push_back(action::Action::Gate { group: *group, lease });
             }
         }
+        owned.into_iter().for_each(|(group, ballot)| self.expect_owned(group, ballot));
         self.announce_new();
     }
 

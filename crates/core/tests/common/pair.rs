@@ -382,7 +382,10 @@ impl Pair {
                     assert!(self.nodes[n].remembered.is_none_or(|before| before <= heard));
                     self.nodes[n].remembered = Some(heard);
                 }
-                action @ (Action::SendTo { .. } | Action::AnnounceClaim { .. } | Action::Write(_)) => {
+                action @ (Action::SendTo { .. }
+                | Action::AnnounceClaim { .. }
+                | Action::Proofs { .. }
+                | Action::Write(_)) => {
                     panic!("R1 has no {action:?}")
                 }
                 Action::Ping { .. }

@@ -11,7 +11,7 @@ use std::{
 
 use locum_sys::{
     clock,
-    gate::{Ballot, Engine, Gate, Name, Renewal, Settings},
+    gate::{Engine, Gate, Name, Renewal, Settings},
     netlink::Netlink,
 };
 use rustix::process::{Signal, getpid, kill_process};
@@ -112,7 +112,7 @@ impl Order {
             addresses: vec![self.address],
             interfaces: vec![Netlink::open()?.interface(&self.interface)?.index],
             rivals: None,
-            ballot: Ballot::HIGHEST,
+            proofs: Vec::new(),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, ops::Deref, sync::Arc};
 use locum_core::{
     action,
     auth::{Key, Keys, Method},
-    claims::{Durable, MemberIndex, To},
+    claims::{Ballot, Durable, MemberIndex, To},
     event::{self, Source},
     native::{
         director::{self, Director},
@@ -15,7 +15,7 @@ use locum_core::{
         wire::{Content, Wire, members::Members},
         word::Word,
     },
-    plan::{LinkIndex, NodeIndex},
+    plan::{GroupIndex, LinkIndex, NodeIndex},
     sequence::Heard,
     time::{Instant, Now},
 };
@@ -53,6 +53,8 @@ pub enum Said {
 pub enum Does {
     /// Say this to these members.
     Say(Said, Vec<usize>),
+    /// These of its ballots may be known to others, and its gate is told.
+    Expect(GroupIndex, Vec<Ballot>),
     /// All else.
     Hands(action::Action),
 }
@@ -131,12 +133,14 @@ impl Mind {
             To::One(member) => vec![usize::from(member.0)],
         };
         let director = match self {
-            Self::Words(node) => {
+            Self::Words(node) => loop {
                 return Some(match node.poll()? {
                     node::Action::Send { to, word } => Does::Say(Said::Word { generation, word }, others(to)),
+                    node::Action::Expect { group, ballots } => Does::Expect(group, ballots),
+                    node::Action::Announce { .. } => continue,
                     node::Action::Hands(action) => Does::Hands(action),
                 });
-            }
+            },
             Self::Bytes(director) => director,
         };
         Some(match director.poll()? {

@@ -10,7 +10,7 @@ use std::{
 
 use locum_core::{
     action::{self, Operation},
-    claims::{Ballot, Durable, GroupId, Message},
+    claims::{Ballot, Claim, Durable, GroupId, Message},
     config::locum_toml,
     event::{Carrier, OrderId, Outcome, Ticket},
     group::Phase,
@@ -115,6 +115,8 @@ struct Machine {
     writing: Option<Durable>,
     /// By group: the gate's deadline, by this machine's clock.
     gates: Vec<Option<Instant>>,
+    /// The ballots of its own that others may know, as its gates were told.
+    expected: BTreeMap<GroupIndex, Vec<Ballot>>,
     /// By group: the last deadline that its gate was told.
     leases: Vec<Instant>,
     /// It counted alone, and has leases of that until this true time at most.
@@ -220,6 +222,7 @@ impl World {
             disk_works: true,
             writing: None,
             gates: vec![None; groups],
+            expected: BTreeMap::new(),
             leases: vec![Instant::ZERO; groups],
             alone_until: 0,
             excused_until: 0,
@@ -629,6 +632,9 @@ impl World {
         while let Some(does) = self.next_of(member) {
             match does {
                 Does::Say(said, targets) => self.send(member, said, &targets),
+                Does::Expect(group, ballots) => {
+                    self.machines[member].expected.insert(group, ballots);
+                }
                 Does::Hands(action) => self.hands(member, action),
             }
         }
@@ -911,6 +917,9 @@ impl World {
 
     /// A ballot belongs to one life of one node, and grows.
     fn look_at_ballots(&mut self, from: usize, word: &Word) {
+        if let Word::Claims(Message::Propose(_, list)) = word {
+            self.look_at_proposals(from, list);
+        }
         let Word::Claims(Message::Prepare(list)) = word else { return };
         let life = self.machines[from].life;
         for (group, ballot) in list {
@@ -921,6 +930,25 @@ impl World {
                 return self.fail(text);
             }
             *last = (*ballot, life);
+        }
+    }
+
+    /// Some voter may accept what is proposed, and a rival learn no other ballot: while a gate is open it knows each that is
+    /// said.
+    fn look_at_proposals(&mut self, from: usize, list: &[(GroupId, Claim)]) {
+        let machine = &self.machines[from];
+        for (index, group) in machine.plan.groups.iter().enumerate() {
+            if machine.gates[index].is_none() {
+                continue;
+            }
+            let id = GroupId::of(&group.name);
+            let expected = machine.expected.get(&GroupIndex(index)).map_or(&[][..], Vec::as_slice);
+            let unexpected = list.iter().find(|(of, claim)| *of == id && !expected.contains(&claim.ballot));
+            if let Some((_, claim)) = unexpected {
+                let text =
+                    format!("{} proposes {:?}, which its gate does not expect", machine.name, claim.ballot);
+                return self.fail(text);
+            }
         }
     }
 

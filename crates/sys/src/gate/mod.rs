@@ -27,7 +27,7 @@ mod nft;
 mod tests;
 
 pub use bpf::{CUSTOMARY as BPFFS, ensure_bpffs, find_bpffs};
-pub use claim::{Ballot, Claim};
+pub use claim::{Ballot, Claim, Proof};
 use hook::Hook;
 pub use name::Name;
 pub use nft::Watch;
@@ -36,6 +36,8 @@ pub use nft::Watch;
 const ROOT: &str = "locum";
 /// Service addresses and peers of one gate, together.
 pub const ADDRESSES_MAX: usize = 1024;
+/// Proofs that one gate expects at once; more are left out.
+pub const PROOFS_MAX: usize = 12;
 
 /// What does the work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub struct Rivals {
     pub cluster: u64,
     /// The number that stands for the group.
     pub group: u64,
+    /// The number that stands for this node.
+    pub member: u32,
 }
 
 /// What a gate is to be.
@@ -84,8 +88,8 @@ pub struct Settings {
     pub interfaces: Vec<u32>,
     /// Whose claims shut it, if anybody's.
     pub rivals: Option<Rivals>,
-    /// Under which ballot this node owns: only claims above it shut the gate.
-    pub ballot: Ballot,
+    /// An announced claim shuts the gate if it carries one of these, and nothing else does. The first [`PROOFS_MAX`] count.
+    pub proofs: Vec<Proof>,
 }
 
 impl Settings {
@@ -174,13 +178,15 @@ impl Judge {
         Hook::judges(interface).into_iter().try_for_each(|hook| judge.cover(hook))
     }
 
-    /// Hears rivals on the interface with that number from now on, until it is removed.
+    /// Hears rivals on the interface with that number from now on, until it is removed: what comes to that port and has the
+    /// shape of a claim's announcement is dropped there, whether it shuts a gate or not.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn listen(&self, interface: u32) -> io::Result<()> {
+    pub fn listen(&self, interface: u32, port: u16) -> io::Result<()> {
         let Some((_, judge)) = &self.hold else { return Ok(()) };
         exists(interface)?;
+        judge.hear(port)?;
         judge.cover(Hook::Ear(interface))
     }
 
@@ -222,6 +228,16 @@ impl Judge {
     /// What the kernel says.
     pub fn restore(&self) -> io::Result<()> {
         self.hold.as_ref().map_or(Ok(()), |(_, judge)| judge.restore())
+    }
+
+    /// How many announcements of claims were dropped here because they prove nothing: not from a named peer, of another
+    /// version, cut off, or to a group of this node without one of the proofs that its gate expects. Announcements about
+    /// others are dropped, too, and not counted.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn refused(&self) -> io::Result<u64> {
+        Ok(self.hold.as_ref().map_or(0, |(_, judge)| judge.refused()))
     }
 
     /// Leaves nothing of it, unless a gate of the cluster stands.
@@ -328,15 +344,16 @@ impl Gate {
         Ok(())
     }
 
-    /// Under which ballot this node owns from now on.
+    /// Which announced claims shut the gate from now on: those that carry one of these proofs. To be called before anything
+    /// leaves this node that may let a rival make one of the new ones.
     ///
     /// # Errors
     /// As [`renew`](Self::renew).
-    pub fn set_ballot(&mut self, ballot: Ballot) -> io::Result<()> {
-        self.settings.ballot = ballot;
+    pub fn set_proofs(&mut self, proofs: &[Proof]) -> io::Result<()> {
+        self.settings.proofs = proofs.into();
         match &mut self.hold {
-            Hold::Bpf(gate) => gate.set_ballot(ballot),
-            Hold::Nft(gate) => gate.set_ballot(&self.settings)?,
+            Hold::Bpf(gate) => gate.set_proofs(proofs),
+            Hold::Nft(gate) => gate.set_proofs(&self.settings)?,
         }
         Ok(())
     }

@@ -123,7 +123,7 @@ impl World {
             addresses: vec![SERVICE4.into(), SERVICE6.into()],
             interfaces: vec![self.eth.index],
             rivals: None,
-            ballot: Ballot { round: 5, node: 1 },
+            proofs: Vec::new(),
         }
     }
 
@@ -506,7 +506,7 @@ fn renews_until_it_is_killed() {
         addresses: vec![SERVICE4.into(), SERVICE6.into()],
         interfaces: vec![index],
         rivals: None,
-        ballot: Ballot::HIGHEST,
+        proofs: Vec::new(),
     };
     let mut gate = Gate::install(&engine, settings).unwrap();
     loop {
@@ -682,32 +682,41 @@ fn every_interface_has_it(engine: &Engine) {
 
 fn a_rivals_claim_shuts_it(engine: &Engine) {
     let world = World::new();
-    let (cluster, group) = (0xc1, 0x97);
+    let judge = Judge::open(engine, "test.cluster").unwrap();
+    let (cluster, group, member) = (0xc1, 0x97, 0x11);
     let peers = vec![CLIENT4.into(), CLIENT6.into()];
-    let rivals = Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, cluster, group };
-    let settings = Settings { rivals: Some(rivals), ..world.settings() };
-    let mut gate = Gate::install(engine, settings).unwrap();
+    let rivals =
+        Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, cluster, group, member };
+    let own = Proof([0x5a; 16]);
+    let settings = Settings { rivals: Some(rivals), proofs: vec![own], ..world.settings() };
+    let mut gate = judge.install(settings).unwrap();
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
     gate.renew(for_millis(60_000)).unwrap();
-    let claim = |round, node| Claim { cluster, group, ballot: Ballot { round, node } };
+    let with = |proof| Claim { cluster, group, ended: member, ballot: Ballot { round: 5, node: 2 }, proof };
+    let right = with(own);
     let send = |payload: &[u8]| world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, payload);
-    // Not above our ballot (5, 1), not of this group or cluster, not to this port, not from a peer, no claim.
+    // Without the proof, or with half of it; of another group, cluster or node, to another port, not from a peer, no claim.
+    let [mut first, mut last] = [own.0; 2];
+    (first[0], last[15]) = (0, 0);
     for harmless in [
-        claim(5, 1),
-        claim(5, 0),
-        claim(4, 9),
-        Claim { group: 0x98, ..claim(9, 9) },
-        Claim { cluster: 0xc2, ..claim(9, 9) },
+        with(Proof([0; 16])),
+        with(Proof([0xff; 16])),
+        with(Proof(first)),
+        with(Proof(last)),
+        Claim { group: 0x98, ..right },
+        Claim { cluster: 0xc2, ..right },
+        Claim { ended: 0x12, ..right },
     ] {
         send(&harmless.encode());
     }
-    let higher = claim(5, 2);
     let stranger = Ipv4Addr::new(10, 9, 0, 3);
-    world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT + 1, &higher.encode());
-    world.datagram(stranger.into(), OWN4.into(), CLAIMS_PORT, &higher.encode());
-    send(&higher.encode()[..39]);
+    world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT + 1, &right.encode());
+    world.datagram(stranger.into(), OWN4.into(), CLAIMS_PORT, &right.encode());
+    for length in 0..Claim::BYTES {
+        send(&right.encode()[..length]);
+    }
     for place in 0..8 {
-        let mut other = higher.encode();
+        let mut other = right.encode();
         other[place] ^= 1;
         send(&other);
     }
@@ -716,13 +725,13 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
 
     // One that does: no process of ours has to run for it.
     let queued = for_millis(60_000);
-    send(&higher.encode());
+    send(&right.encode());
     assert!(!world.answers(SERVICE4) && !world.answers(SERVICE6));
     let renewed = gate.renew(queued).unwrap();
     let Renewed::Shut { since, rival } = renewed else { panic!("opened by a beat sent before") };
     assert!(since > queued.sent && since <= clock::boot_nanos());
     if matches!(engine, Engine::Bpf { .. }) {
-        assert_eq!(rival, Some(higher.ballot));
+        assert_eq!(rival, Some(right.ballot));
     }
     assert!(!world.answers(SERVICE4), "a renewal by a beat sent before");
     assert!(matches!(gate.renew(queued), Ok(Renewed::Shut { .. })));
@@ -732,7 +741,7 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
     assert!(world.answers(SERVICE4), "a renewal by a beat sent later");
 
     // The same by IPv6, and with what other versions may append.
-    let more = [&claim(6, 0).encode()[..], b"an authenticator"].concat();
+    let more = [&right.encode()[..], b"more"].concat();
     world.datagram(CLIENT6.into(), OWN6.into(), CLAIMS_PORT, &more);
     assert!(!world.answers(SERVICE4));
     reopen(&mut gate);
@@ -744,13 +753,91 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
     reopen(&mut gate);
     assert!(world.answers(SERVICE4));
 
-    // Under a higher ballot of our own.
-    gate.set_ballot(Ballot { round: 7, node: 1 }).unwrap();
-    send(&claim(6, 9).encode());
-    send(&claim(7, 1).encode());
-    assert!(world.answers(SERVICE4), "both are not above");
-    send(&claim(7, 2).encode());
+    // As many as there is room for, the first and the last; then none of those any more, but others.
+    let all: Vec<Proof> = (1..=PROOFS_MAX as u8).map(|number| Proof([number; 16])).collect();
+    gate.set_proofs(&all).unwrap();
+    assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+    send(&right.encode());
+    assert!(world.answers(SERVICE4), "what it was told before");
+    for proof in [all[0], all[PROOFS_MAX - 1]] {
+        send(&with(proof).encode());
+        assert!(!world.answers(SERVICE4), "one of them");
+        reopen(&mut gate);
+    }
+    gate.set_proofs(&[]).unwrap();
+    assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
+    for proof in [own, all[0], Proof([0; 16])] {
+        send(&with(proof).encode());
+    }
+    assert!(world.answers(SERVICE4), "it expects none");
+    gate.set_proofs(&[all[0], own]).unwrap();
+    send(&right.encode());
     assert!(!world.answers(SERVICE4));
+}
+
+#[test]
+fn no_socket_gets_an_announcement_with_bpf() {
+    run(true, no_socket_gets_an_announcement);
+}
+
+/// What has an announcement's shape is for the packets' path alone: a flood of it fills no socket. What proves nothing is
+/// counted; what is about others is not.
+fn no_socket_gets_an_announcement(engine: &Engine) {
+    let world = World::new();
+    let judge = Judge::open(engine, "test.cluster").unwrap();
+    judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
+    let ear = UdpSocket::bind((OWN4, CLAIMS_PORT)).unwrap();
+    let ear6 = UdpSocket::bind((OWN6, CLAIMS_PORT)).unwrap();
+    let elsewhere = UdpSocket::bind((OWN4, CLAIMS_PORT + 1)).unwrap();
+    [&ear, &ear6, &elsewhere].into_iter().for_each(|ear| ear.set_read_timeout(Some(SILENCE)).unwrap());
+    let (cluster, group, member) = (0xc1, 0x97, 0x11);
+    let ballot = Ballot { round: 9, node: 9 };
+    let claim = Claim { cluster, group, ended: member, ballot, proof: Proof([1; 16]) };
+    let bytes = claim.encode();
+    let of = |from: IpAddr, payload: &[u8]| {
+        let to = if from.is_ipv4() { OWN4.into() } else { IpAddr::from(OWN6) };
+        world.datagram(from, to, CLAIMS_PORT, payload);
+    };
+    let silent = || ear.recv(&mut [0; 99]).is_err() && ear6.recv(&mut [0; 99]).is_err();
+    // Where no group has a gate.
+    of(CLIENT4.into(), &bytes);
+    of(CLIENT6.into(), &bytes);
+    assert!(silent(), "no gate stands");
+    let before = judge.refused().unwrap();
+    let peers = vec![CLIENT4.into(), CLIENT6.into()];
+    let rivals =
+        Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, cluster, group, member };
+    let settings = Settings { rivals: Some(rivals), proofs: vec![Proof([2; 16])], ..world.settings() };
+    let mut gate = judge.install(settings).unwrap();
+    gate.renew(for_millis(60_000)).unwrap();
+    let stranger = IpAddr::from(Ipv4Addr::new(10, 9, 0, 3));
+    of(CLIENT4.into(), &bytes);
+    of(CLIENT6.into(), &bytes);
+    of(stranger, &bytes);
+    of(CLIENT4.into(), &bytes[..4]);
+    of(
+        CLIENT4.into(),
+        b"LOCL\x01\x01\0\0 of another version, and long enough to be one of its announcements",
+    );
+    assert!(silent());
+    assert_eq!(judge.refused().unwrap() - before, 5);
+    for other in [Claim { cluster: 2, ..claim }, Claim { group: 2, ..claim }, Claim { ended: 2, ..claim }] {
+        of(CLIENT4.into(), &other.encode());
+    }
+    assert!(silent());
+    assert_eq!(judge.refused().unwrap() - before, 5, "about others");
+    // All else arrives, be it short; and at another port anything.
+    for payload in [&b"LOC"[..], b"", b"###\nt=status\n", b"XLOCL"] {
+        of(CLIENT4.into(), payload);
+        assert_eq!(ear.recv(&mut [0; 99]).ok(), Some(payload.len()));
+        of(CLIENT6.into(), payload);
+        assert_eq!(ear6.recv(&mut [0; 99]).ok(), Some(payload.len()));
+    }
+    world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT + 1, &bytes);
+    assert_eq!(elsewhere.recv(&mut [0; 99]).ok(), Some(bytes.len()));
+    assert!(world.answers(SERVICE4));
+    gate.remove().unwrap();
+    judge.remove().unwrap();
 }
 
 /// The engine that has to be asked notices with the first renewal that a rival was heard, and opens by the second.
@@ -803,7 +890,7 @@ fn an_interface_without_link_headers_is_shut_too(engine: &Engine) {
         addresses: vec![SERVICE4.into(), SERVICE6.into()],
         interfaces: vec![interface],
         rivals: None,
-        ballot: Ballot::HIGHEST,
+        proofs: Vec::new(),
     };
     let mut answers = |to: IpAddr| {
         let packet = match to {
@@ -933,7 +1020,7 @@ fn too_many_addresses_are_refused_in_words() {
         addresses: vec![SERVICE4.into(); ADDRESSES_MAX + 1],
         interfaces: Vec::new(),
         rivals: None,
-        ballot: Ballot::HIGHEST,
+        proofs: Vec::new(),
     };
     let error = settings.check().unwrap_err();
     assert!(error.to_string().contains("two groups"), "{error}");

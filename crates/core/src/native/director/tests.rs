@@ -13,11 +13,13 @@ use proptest::{collection::vec as many, prelude::*};
 
 use super::*;
 use crate::{
-    action::GateLease,
-    claims::Ballot,
+    action::{Announcement, ClaimProof, GateLease},
     config::locum_toml,
     event::Outcome,
-    native::status::{Group, PinKind, Way},
+    native::{
+        status::{Group, PinKind, Way},
+        wire::members::MemberId,
+    },
 };
 
 const TOML: &str = r#"
@@ -57,8 +59,11 @@ struct Machine {
     director: Option<Director>,
     notes: Vec<String>,
     gate: Option<GateLease>,
-    /// Claims, and when.
-    announced: Vec<(u64, Ballot)>,
+    /// What was announced, and when.
+    announced: Vec<(u64, Announcement)>,
+    /// What ends an ownership of this machine, as its gate was told, and what it was told before.
+    proofs: Vec<ClaimProof>,
+    proofs_before: Vec<Vec<ClaimProof>>,
     runs: bool,
     /// Whether its agents can start anything.
     fails: bool,
@@ -104,6 +109,8 @@ impl World {
                 notes: vec![],
                 gate: None,
                 announced: vec![],
+                proofs: vec![],
+                proofs_before: vec![],
                 runs: false,
                 fails: false,
                 answers: vec![],
@@ -175,10 +182,15 @@ impl World {
                     self.director(member).handle(now, Event::Written { ok: true });
                 }
                 Action::Gate { lease, .. } => self.machines[member].gate = lease,
-                Action::AnnounceClaim { ballot, .. } => {
-                    assert_eq!(self.machines[member].gate.map(|gate| gate.ballot), Some(ballot));
+                Action::AnnounceClaim { announcement, .. } => {
+                    let ballot = self.machines[member].gate.map(|gate| gate.ballot);
+                    assert_eq!(ballot.map(|ballot| ballot.round), Some(announcement.round));
                     let millis = self.millis;
-                    self.machines[member].announced.push((millis, ballot));
+                    self.machines[member].announced.push((millis, announcement));
+                }
+                Action::Proofs { proofs, .. } => {
+                    let before = core::mem::replace(&mut self.machines[member].proofs, proofs);
+                    self.machines[member].proofs_before.push(before);
                 }
                 Action::Note(note) => self.machines[member].notes.push(note.text),
                 Action::Reply { answer, .. } => self.machines[member].answers.push(answer),
@@ -311,27 +323,99 @@ fn a_cluster_comes_up_moves_and_fails_over_through_bytes() {
 }
 
 #[test]
-fn a_claim_is_announced_once_and_with_each_beat_while_an_earlier_owner_is_in_doubt() {
+fn a_claim_is_announced_with_each_beat_to_an_earlier_owner_that_is_in_doubt() {
     let mut world = World::new(TOML);
     world.pass(4000);
     // Nobody owned before; then a move, whose giver has stopped.
     let order = Order::Native { order: node::Order::Move(GroupIndex(0), None), user: 0 };
     world.handle(0, Event::Order { id: OrderId(1), order });
     world.pass(4000);
-    assert_eq!([0, 1].map(|member| world.machines[member].announced.len()), [1, 1]);
+    assert_eq!(world.owner(), Some(1));
+    assert_eq!(
+        [0, 1].map(|member| world.machines[member].announced.len()),
+        [0, 0],
+        "there is nobody to tell"
+    );
     // A silent owner may have its gate open still.
     world.machines[1].director = None;
     world.pass(20_000);
     assert_eq!(world.owner(), Some(0));
-    let announced = &world.machines[0].announced[1..];
+    let announced = &world.machines[0].announced[..];
     let beat = plan(TOML, "a").timing.beat.as_millis();
-    let ([(first, ballot), ..], Some((last, _))) = (announced, announced.last()) else { panic!() };
-    assert!(announced.iter().all(|(_, other)| other == ballot), "{announced:?}");
+    let ([(first, one), ..], Some((last, _))) = (announced, announced.last()) else { panic!() };
+    assert!(announced.iter().all(|(_, other)| other == one), "{announced:?}");
+    assert_eq!((one.ended, one.owner), (MemberId::of("b"), MemberId::of("a")));
+    assert_eq!(world.machines[1].proofs, [one.proof], "what the silent one's gate was told");
+    let own = &world.machines[0].proofs;
+    assert!(own.len() == 1 && !own.contains(&one.proof));
     let long = u128::from(last - first);
     assert!(long < 10_000 && long + beat >= 10_000, "{announced:?}");
     let beats = 10_000 / beat;
     let count = announced.len() as u128;
     assert!((beats..=beats + 2).contains(&count), "{count} in {beats} beats");
+}
+
+/// A voter that was restarted lets nothing below its ceiling pass: the owner proposes a higher ballot, which a rival may meet
+/// at one voter alone. Its gate knows of it before anybody else, and of the old one until the new one is owned.
+#[test]
+fn a_ballot_is_expected_before_it_is_proposed() {
+    let mut world = World::new(TOML);
+    world.pass(4000);
+    assert_eq!(world.owner(), Some(0));
+    let [old] = world.machines[0].proofs[..] else { panic!("one ballot, one key") };
+    world.machines[0].proofs_before.clear();
+    let mut ledger = world.machines[2].ledgers.last().cloned().unwrap();
+    ledger.ceiling += 1000;
+    world.machines[2].ledgers.push(ledger);
+    world.restart(2, 20, false);
+    world.pass(6000);
+    assert_eq!(world.owner(), Some(0), "it is claimed again while its lease runs");
+    let [new] = world.machines[0].proofs[..] else { panic!("{:?}", world.machines[0].proofs) };
+    assert_ne!(new, old);
+    let before = &world.machines[0].proofs_before;
+    assert!(before.starts_with(&[vec![old], vec![old, new]]), "{before:?}");
+    assert!(world.machines[0].announced.is_empty(), "nothing of its own is ever proved");
+}
+
+/// In a roll-over nobody knows with which key a rival signs.
+#[test]
+fn a_gate_expects_proofs_by_every_key_that_is_accepted() {
+    let mut world = World::new(TOML);
+    world.pass(4000);
+    let order = Order::Native { order: node::Order::Move(GroupIndex(0), None), user: 0 };
+    world.handle(0, Event::Order { id: OrderId(1), order });
+    world.pass(4000);
+    assert_eq!(world.owner(), Some(1));
+    let [old] = world.machines[1].proofs[..] else { panic!("one ballot, one key") };
+    let both = |signing| Keys::new(signing, vec![key(0, "secret"), key(1, "other")]).unwrap();
+    world.handle(1, Event::Keys(both(0)));
+    let [first, second] = world.machines[1].proofs[..] else { panic!("{:?}", world.machines[1].proofs) };
+    assert!(first == old && second != old);
+    // The taker signs with the new key already.
+    (0..3).for_each(|member| world.handle(member, Event::Keys(both(u8::from(member != 1)))));
+    world.machines[1].director = None;
+    world.pass(4000);
+    assert_eq!(world.owner(), Some(0));
+    let (_, announced) = world.machines[0].announced[0];
+    assert_eq!(announced.proof, second);
+    assert_eq!(world.machines[1].proofs, [first, second]);
+}
+
+/// A witness that has a key of its own speaks for itself alone: it ends nobody's ownership.
+#[test]
+fn a_witness_s_key_proves_nothing_to_a_gate() {
+    let secret = "11".repeat(32);
+    let mut world = World::new(&format!("{TOML}\nwitnesses.w.key = \"{secret}\"\n"));
+    world.pass(4000);
+    assert_eq!(world.owner(), Some(0));
+    let [expected] = world.machines[0].proofs[..] else { panic!("one ballot, one key") };
+    let subject = {
+        let director = world.director(0);
+        let ballot = director.expected[&GroupIndex(0)][0];
+        director.ended(GroupIndex(0), ballot).unwrap()
+    };
+    assert_eq!(keys().claim_proof([announcing::ENDED, &subject]), expected);
+    assert_ne!(keys_of(Secret([0x11; 32])).claim_proof([announcing::ENDED, &subject]), expected);
 }
 
 /// Two of three voters are a majority, but none of them may claim before the third has come, too.
@@ -601,7 +685,7 @@ fn a_member_without_a_common_protocol_is_refused_with_a_line() {
     let words: Vec<Word> = core::iter::from_fn(|| node.poll())
         .filter_map(|action| match action {
             node::Action::Send { word, .. } => Some(word),
-            node::Action::Hands(_) => None,
+            _ => None,
         })
         .collect();
     assert!(matches!(words[..], [Word::Beat(_), ..]) && words.len() > 1, "{words:?}");

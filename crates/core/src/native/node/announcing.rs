@@ -1,16 +1,20 @@
 //! When the claims of this node are announced to the gates of others, in packets that are heard where nothing of Locum
-//! can run (`docs/wire.md`, 12.9). A hint: nothing waits for it.
+//! can run (`docs/wire.md`, 12.9), and which ballots of its own such packets may end. A hint: nothing waits for it.
 
 use alloc::vec::Vec;
 
-use super::{GateLease, GroupIndex, Instant, Node, action::Action};
+use super::{Action, GateLease, GroupIndex, Instant, Node};
 use crate::{
-    claims::{Ballot, Held},
+    breakage::{self, Breakage},
+    claims::{Ballot, Envelope, Held, Message},
     time::Duration,
 };
 
 /// For so long a claim is announced again with each beat, as long as an earlier owner is not proved to have stopped.
 const ANNOUNCE_MAX: Duration = Duration::from_secs(10);
+/// So many of our own ballots of a group are known to its gate: the owned one and the newest of those proposed since.
+/// Where more were proposed, a rival that met one of the others is not heard, and the lease ends what it would have.
+pub(super) const BALLOTS_MAX: usize = 6;
 
 /// One claim that was announced.
 #[derive(Clone, Copy, Debug)]
@@ -23,30 +27,75 @@ pub(super) struct Announced {
 impl Node {
     /// The gates were told these leases: once for each ballot that opens one.
     pub(super) fn announce_new(&mut self) {
-        let Self { gates, announced, hands, now, .. } = self;
-        for (&group, lease) in gates.iter() {
+        let mut new = Vec::new();
+        for (&group, lease) in &self.gates {
             let Some(GateLease { ballot, .. }) = *lease else { continue };
-            if announced.get(&group).is_none_or(|last| last.ballot != ballot) {
-                announced.insert(group, Announced { ballot, until: *now + ANNOUNCE_MAX });
-                hands.push_back(Action::AnnounceClaim { group, ballot });
+            if self.announced.get(&group).is_none_or(|last| last.ballot != ballot) {
+                self.announced.insert(group, Announced { ballot, until: self.now + ANNOUNCE_MAX });
+                new.push((group, ballot));
             }
         }
+        new.into_iter().for_each(|(group, ballot)| self.announce(group, ballot));
     }
 
     /// With each beat: the first one may have been lost, and an earlier owner that stands still cannot be asked.
     pub(super) fn announce_again(&mut self) {
-        let now = self.now;
-        let claimant = self.member.claimant();
-        let wants = |group: &GroupIndex, last: &Announced| {
-            let held = claimant.and_then(|claimant| claimant.held(now, self.ids[group.0]));
-            let is_open = self.gates.get(group).is_some_and(Option::is_some);
-            let is_in_doubt =
-                |held: &Held| held.claim.ballot == last.ballot && !held.claim.unproved.is_empty();
-            is_open && held.is_some_and(is_in_doubt)
-        };
-        let due = self.announced.iter().filter(|(group, last)| now < last.until && wants(group, last));
-        let due: Vec<Action> =
-            due.map(|(&group, last)| Action::AnnounceClaim { group, ballot: last.ballot }).collect();
-        self.hands.extend(due);
+        let is_open = |group: &GroupIndex| self.gates.get(group).is_some_and(Option::is_some);
+        let due = self.announced.iter().filter(|(group, last)| self.now < last.until && is_open(group));
+        let due: Vec<_> = due.map(|(&group, last)| (group, last.ballot)).collect();
+        due.into_iter().for_each(|(group, ballot)| self.announce(group, ballot));
+    }
+
+    /// To each earlier owner that may still answer, under the last ballot that is known of it. Our own is never told: it is
+    /// what keeps our gate from being shut.
+    fn announce(&mut self, group: GroupIndex, ballot: Ballot) {
+        let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
+        let Some(Held { claim, .. }) = held.filter(|held| held.claim.ballot == ballot) else { return };
+        let earlier = claim.unproved.iter().filter(|entry| entry.node != self.me);
+        let ended = earlier.map(|entry| Action::Announce { group, ballot, ended: entry.ballot });
+        self.announcements.extend(ended);
+    }
+
+    /// What is about to be said may be accepted by some, and be all that a rival knows of us: it is told to the gate first.
+    pub(super) fn expect_proposed(&mut self, envelopes: &[Envelope]) {
+        if breakage::is(Breakage::ProposalNotExpected) {
+            return;
+        }
+        let proposals = envelopes.iter().filter_map(|envelope| match &envelope.message {
+            Message::Propose(_, list) => Some(list),
+            _ => None,
+        });
+        for (id, claim) in proposals.flatten() {
+            let Some(&group) = self.index.get(id) else { continue };
+            let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, *id));
+            let Some(owned) = held.map(|held| held.claim.ballot).filter(|owned| *owned < claim.ballot) else {
+                continue;
+            };
+            self.expect_owned(group, owned);
+            let ballots = self.expected.entry(group).or_default();
+            if !ballots.contains(&claim.ballot) {
+                if ballots.len() >= BALLOTS_MAX {
+                    // The oldest of those that were only proposed.
+                    ballots.remove(1);
+                }
+                ballots.push(claim.ballot);
+                self.tell_expected(group);
+            }
+        }
+    }
+
+    /// Under this ballot the group is ours: what was proposed before it can be nothing to anybody.
+    pub(super) fn expect_owned(&mut self, group: GroupIndex, owned: Ballot) {
+        let ballots = self.expected.entry(group).or_default();
+        if ballots.first() != Some(&owned) {
+            ballots.retain(|ballot| *ballot > owned);
+            ballots.insert(0, owned);
+            self.tell_expected(group);
+        }
+    }
+
+    fn tell_expected(&mut self, group: GroupIndex) {
+        let ballots = self.expected.get(&group).cloned().unwrap_or_default();
+        self.out.push_back(Action::Expect { group, ballots });
     }
 }

@@ -12,6 +12,7 @@ const JMP: u8 = 0x05;
 const ALU64: u8 = 0x07;
 const FROM_REGISTER: u8 = 0x08;
 const MEMORY: u8 = 0x60;
+const ATOMIC: u8 = 0xc0;
 const MOVE: u8 = 0xb0;
 const ADD: u8 = 0x00;
 const TO_BIG_ENDIAN: u8 = 0xd8;
@@ -56,7 +57,6 @@ pub(super) enum Size {
 #[repr(u8)]
 pub(super) enum If {
     Equal = 0x10,
-    Greater = 0x20,
     NotLess = 0x30,
     AnyBitOf = 0x40,
     NotEqual = 0x50,
@@ -133,6 +133,11 @@ impl Assembler {
     /// `*(to + offset) = value`
     pub(super) fn store_value(&mut self, size: Size, to: Reg, offset: i16, value: i32) {
         self.push(ST | MEMORY | size as u8, to as u8, 0, offset, value);
+    }
+
+    /// `*(to + offset) += from`, of 8 bytes, as one step for all processors
+    pub(super) fn add_atomically(&mut self, to: Reg, offset: i16, from: Reg) {
+        self.push(STX | ATOMIC | Size::Double as u8, to as u8, from as u8, offset, ADD.into());
     }
 
     /// Goes to the label if register and value compare so; the value's sign is extended.

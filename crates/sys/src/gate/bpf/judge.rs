@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -45,7 +45,7 @@ const GATES: (&str, MapShape) = (
         kind: MapShape::ARRAY,
         key: 4,
         value: state::BYTES as u32,
-        entries: state::SLOTS,
+        entries: state::STATES,
         flags: MapShape::CAN_BE_MAPPED,
     },
 );
@@ -164,19 +164,23 @@ fn address_key(ip: IpAddr) -> AddressKey {
     }
 }
 
-fn peer_keys(rivals: &Rivals) -> impl Iterator<Item = PeerKey> {
-    rivals.peers.iter().map(|ip| {
-        let mut key = [0; PEER_BYTES];
-        key[..ADDRESS_BYTES].copy_from_slice(&address_key(*ip));
-        key[ADDRESS_BYTES..][..2].copy_from_slice(&rivals.port.to_be_bytes());
-        key
-    })
+fn peer_key(ip: IpAddr, port: u16) -> PeerKey {
+    let mut key = [0; PEER_BYTES];
+    key[..ADDRESS_BYTES].copy_from_slice(&address_key(ip));
+    key[ADDRESS_BYTES..][..2].copy_from_slice(&port.to_be_bytes());
+    key
+}
+
+/// Nobody's address stands for the port alone: what comes there is looked at, whoever sent it.
+fn port_key(port: u16) -> PeerKey {
+    peer_key(Ipv6Addr::UNSPECIFIED.into(), port)
 }
 
 fn group_key(rivals: &Rivals) -> GroupKey {
     let mut key = [0; GROUP_BYTES];
     key[..8].copy_from_slice(&rivals.cluster.to_be_bytes());
-    key[8..].copy_from_slice(&rivals.group.to_be_bytes());
+    key[8..16].copy_from_slice(&rivals.group.to_be_bytes());
+    key[16..].copy_from_slice(&rivals.member.to_be_bytes());
     key
 }
 
@@ -289,6 +293,10 @@ impl Judge {
 
     pub(super) fn state(&self, slot: Slot) -> &State {
         self.states.get(slot)
+    }
+
+    pub(in crate::gate) fn refused(&self) -> u64 {
+        self.states.get(Slot::JUDGE).refused()
     }
 
     fn program(&self, hook: Hook) -> &OwnedFd {
@@ -462,15 +470,26 @@ impl Judge {
         Ok((slot, true))
     }
 
+    /// Announcements that come to this port are heard from now on, and nobody else gets them.
+    pub(in crate::gate) fn hear(&self, port: u16) -> io::Result<()> {
+        self.believe(&mut self.book(), port_key(port))
+    }
+
+    fn believe(&self, book: &mut Book, peer: PeerKey) -> io::Result<()> {
+        if !book.peers.contains(&peer) {
+            syscall::set(&self.maps.peers, &peer, &[1]).map_err(|error| full(&error, "peers"))?;
+            book.peers.insert(peer);
+        }
+        Ok(())
+    }
+
     /// Lets the addresses and the group of `settings` name the slot, and nothing else: new ones first.
     pub(super) fn name(&self, slot: Slot, settings: &Settings) -> io::Result<()> {
         let mut book = self.book();
         if let Some(rivals) = &settings.rivals {
-            for peer in peer_keys(rivals) {
-                if !book.peers.contains(&peer) {
-                    syscall::set(&self.maps.peers, &peer, &[1]).map_err(|error| full(&error, "peers"))?;
-                    book.peers.insert(peer);
-                }
+            let peers = rivals.peers.iter().map(|ip| peer_key(*ip, rivals.port));
+            for peer in peers.chain([port_key(rivals.port)]) {
+                self.believe(&mut book, peer)?;
             }
         }
         let named = book.slots.entry(slot).or_default();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Ballot, Engine, Listed, Name, Renewal, Renewed, Settings, StandingJudge, hook::Hook, with_interface,
+    Engine, Listed, Name, Proof, Renewal, Renewed, Settings, StandingJudge, hook::Hook, with_interface,
 };
 use crate::clock;
 
@@ -58,7 +58,7 @@ impl Gate {
         if closed {
             gate.close();
         }
-        gate.set_ballot(settings.ballot);
+        gate.set_proofs(&settings.proofs);
         if let Err(error) = gate.put(settings) {
             if is_new {
                 // Whoever does without a gate must not stay silent behind half of one.
@@ -98,8 +98,8 @@ impl Gate {
         self.state().close();
     }
 
-    pub(super) fn set_ballot(&self, ballot: Ballot) {
-        self.state().set_ballot(ballot);
+    pub(super) fn set_proofs(&self, proofs: &[Proof]) {
+        self.state().set_proofs(proofs);
     }
 
     pub(super) fn add_interface(&self, interface: u32) -> io::Result<()> {

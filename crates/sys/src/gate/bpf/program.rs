@@ -11,9 +11,12 @@ use super::{
         Reg::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10},
         Size,
     },
-    state::State,
+    state::{Slot, State},
 };
-use crate::gate::claim::{Ballot, Claim};
+use crate::gate::{
+    PROOFS_MAX,
+    claim::{Ballot, Claim, Proof},
+};
 
 // linux/bpf.h: helpers …
 const MAP_LOOKUP: i32 = 1;
@@ -46,8 +49,8 @@ const LOOKED_AT_BYTES: i32 = 22 + 40 + 8 + Claim::BYTES as i32;
 pub(super) const ADDRESS_BYTES: usize = 16;
 /// Bytes of a key of `peers`: an address as above, and the port that it announces to, in the network's order; two zeros.
 pub(super) const PEER_BYTES: usize = 20;
-/// Bytes of a key of `groups`: the cluster's and the group's number, as an announcement has them.
-pub(super) const GROUP_BYTES: usize = 16;
+/// Bytes of a key of `groups`: the numbers of the cluster, the group and this node, as an announcement has them.
+pub(super) const GROUP_BYTES: usize = 20;
 
 /// The stack of the judge: the header of IPv6, whose two addresses are keys where they are, and a neighbour's target.
 const HEADER: i16 = -56;
@@ -56,11 +59,18 @@ const DESTINATION: i16 = HEADER + 24;
 const TARGET: i16 = -16;
 /// What is read of others, and the number of a slot.
 const SCRATCH: i16 = HEADER;
-/// The ear's stack: a peer's key, an IP header, a UDP header with a claim.
+/// The ear's stack: a peer's key, an IP header, a UDP header with a claim, the key of a port.
 const PEER: i16 = -24;
 const PEER_PORT: i16 = PEER + ADDRESS_BYTES as i16;
 const EAR_HEADER: i16 = PEER - 40;
 const DATAGRAM: i16 = EAR_HEADER - 8 - Claim::BYTES as i16;
+const CLAIM: i16 = DATAGRAM + 8;
+const PORT: i16 = DATAGRAM - 24;
+/// Where a claim has its parts.
+const CLAIM_GROUP: i16 = CLAIM + 8;
+const CLAIM_NODE: i16 = CLAIM + 28;
+const CLAIM_ROUND: i16 = CLAIM + 32;
+const CLAIM_PROOF: i16 = CLAIM + 40;
 
 /// The maps that the programs read.
 #[derive(Clone, Copy)]
@@ -183,11 +193,13 @@ fn map_into_ipv6(a: &mut Assembler, key: i16) {
     a.store_value(Size::Word, R10, key + 8, network(0x0000_ffff)); // ::ffff:0:0/96
 }
 
-/// Shuts a group's gate when a peer announces, to the port agreed with it, that a claim to the group above the gate's ballot
-/// is owned. Drops nothing.
+/// Shuts a group's gate when a peer announces, to the port agreed with it, that a claim to the group is owned, and proves that
+/// it has the key. Drops all that has the shape of an announcement and comes to that port: it is for nobody else, and a flood
+/// of it is not to fill a socket. What proves nothing is counted.
 pub(super) fn ear(maps: Maps<'_>) -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
-    let [look, ipv4, ipv6, from, above, short, pass] = std::array::from_fn(|_| a.label());
+    let [look, ipv4, ipv6, from, short, cut, is_some, proved, refused, pass, drop] =
+        std::array::from_fn(|_| a.label());
     a.copy(R6, R1);
     a.set(R9, 0);
     a.here(look);
@@ -222,45 +234,81 @@ pub(super) fn ear(maps: Maps<'_>) -> Vec<[u8; 8]> {
     }
     a.set(R8, 40);
 
-    // UDP: destination port at 2.
+    // UDP: destination port at 2. Is it one where claims are announced?
     a.here(from);
     a.copy(R2, R8);
     read_at_r2(&mut a, 4, PEER_PORT, short);
     a.load(Size::Half, R1, R10, PEER_PORT + 2);
     a.store_value(Size::Word, R10, PEER_PORT, 0);
     a.store(Size::Half, R10, PEER_PORT, R1);
-    look_up(&mut a, maps.peers, PEER);
+    for half in [0, 8, 16] {
+        a.store_value(Size::Double, R10, PORT + half, 0);
+    }
+    a.store(Size::Half, R10, PORT + ADDRESS_BYTES as i16, R1);
+    look_up(&mut a, maps.peers, PORT);
     a.jump_if(R0, If::Equal, 0, pass);
+    // The first bytes of an announcement; from here on nobody else gets it.
+    let nobody = Ballot::default();
+    let own = Claim { cluster: 0, group: 0, ended: 0, ballot: nobody, proof: Proof::NONE }.encode();
     a.copy(R2, R8);
-    read_at_r2(&mut a, 8 + Claim::BYTES as i32, DATAGRAM, short);
-    // Magic, version and kind as a claim of ours has them; then its group, if that has a gate here.
-    let own = Claim { cluster: 0, group: 0, ballot: Ballot::default() }.encode();
-    a.set_wide(R2, u64::from_ne_bytes(std::array::from_fn(|byte| own[byte])));
-    a.load(Size::Double, R1, R10, DATAGRAM + 8);
+    read_at_r2(&mut a, 8 + 4, DATAGRAM, short);
+    a.load(Size::Word, R1, R10, CLAIM);
+    a.set_wide(R2, u32::from_ne_bytes(std::array::from_fn(|byte| own[byte])).into());
     a.jump_if_register(R1, If::NotEqual, R2, pass);
-    look_up(&mut a, maps.groups, DATAGRAM + 8 + 8);
-    a.jump_if(R0, If::Equal, 0, pass);
-    find_state(&mut a, maps, pass);
-    // Its ballot, first by round, must lie above this gate's.
-    a.load(Size::Double, R8, R10, DATAGRAM + 8 + 24);
-    a.big_endian(R8, Size::Double);
-    a.load(Size::Word, R9, R10, DATAGRAM + 8 + 32);
-    a.big_endian(R9, Size::Word);
-    a.load(Size::Double, R1, R7, field(offset_of!(State, round)));
-    a.jump_if_register(R8, If::Greater, R1, above);
-    a.jump_if_register(R8, If::NotEqual, R1, pass);
-    a.load(Size::Double, R1, R7, field(offset_of!(State, node)));
-    a.jump_if_register(R9, If::NotGreater, R1, pass);
+    look_up(&mut a, maps.peers, PEER);
+    a.jump_if(R0, If::Equal, 0, refused);
+    a.copy(R2, R8);
+    read_at_r2(&mut a, 8 + Claim::BYTES as i32, DATAGRAM, cut);
+    // Version and kind as a claim of ours has them; then its group and this node, if that has a gate for it.
+    a.set_wide(R2, u64::from_ne_bytes(std::array::from_fn(|byte| own[byte])));
+    a.load(Size::Double, R1, R10, CLAIM);
+    a.jump_if_register(R1, If::NotEqual, R2, refused);
+    look_up(&mut a, maps.groups, CLAIM_GROUP);
+    a.jump_if(R0, If::Equal, 0, drop);
+    find_state(&mut a, maps, drop);
+    // One of the gate's proofs. An empty place has none that could be sent.
+    a.load(Size::Double, R1, R10, CLAIM_PROOF);
+    a.load(Size::Double, R2, R10, CLAIM_PROOF + 8);
+    a.jump_if(R1, If::NotEqual, 0, is_some);
+    a.jump_if(R2, If::Equal, 0, refused);
+    a.here(is_some);
+    for place in 0..PROOFS_MAX {
+        let other = a.label();
+        let at = field(offset_of!(State, proofs) + place * Proof::BYTES);
+        a.load(Size::Double, R3, R7, at);
+        a.jump_if_register(R3, If::NotEqual, R1, other);
+        a.load(Size::Double, R3, R7, at + 8);
+        a.jump_if_register(R3, If::Equal, R2, proved);
+        a.here(other);
+    }
 
-    a.here(above);
+    a.here(refused);
+    a.store_value(Size::Word, R10, SCRATCH, Slot::JUDGE.number().cast_signed());
+    look_up(&mut a, maps.gates, SCRATCH);
+    a.jump_if(R0, If::Equal, 0, drop);
+    a.set(R1, 1);
+    a.add_atomically(R0, field(offset_of!(State, refused)), R1);
+    a.jump(drop);
+
+    a.here(proved);
+    a.load(Size::Double, R8, R10, CLAIM_ROUND);
+    a.big_endian(R8, Size::Double);
+    a.load(Size::Word, R9, R10, CLAIM_NODE);
+    a.big_endian(R9, Size::Word);
     a.call(BOOT_NANOS);
     a.store(Size::Double, R7, field(offset_of!(State, rival_round)), R8);
     a.store(Size::Double, R7, field(offset_of!(State, rival_node)), R9);
     a.store(Size::Double, R7, field(offset_of!(State, shut_at)), R0);
+    a.here(drop);
+    a.set(R0, DROP);
+    a.exit();
     a.here(pass);
     a.set(R0, NEXT);
     a.exit();
 
+    // In pieces, or cut off.
+    a.here(cut);
+    a.jump_if(R9, If::NotEqual, 0, refused);
     a.here(short);
     a.jump_if(R9, If::NotEqual, 0, pass);
     pull_together(&mut a);
@@ -350,6 +398,6 @@ mod tests {
         let any = any.as_fd();
         let maps = Maps { gates: any, addresses: any, peers: any, groups: any };
         let lengths = [judge(maps).len(), ear(maps).len(), clock().len()];
-        assert_eq!(lengths, [166, 108, 12]);
+        assert_eq!(lengths, [166, 190, 12]);
     }
 }

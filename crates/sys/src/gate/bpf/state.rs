@@ -10,7 +10,7 @@ use std::{
 
 use rustix::mm::{MapFlags, ProtFlags};
 
-use crate::gate::{Ballot, Renewal};
+use crate::gate::{Ballot, PROOFS_MAX, Proof, Renewal};
 
 /// One value. Every field has one writer, so no lock is needed; whoever reads two fields while one of them changes
 /// sees the gate open only if it was open before or is open after.
@@ -18,28 +18,30 @@ use crate::gate::{Ballot, Renewal};
 /// Fields keep their places for ever and new ones come behind them: a daemon of another version feeds the same map.
 #[repr(C)]
 pub(super) struct State {
-    /// Boot time in nanoseconds; shut from then on. Written by the daemon, like the next three.
+    /// Boot time in nanoseconds; shut from then on. Written by the daemon, like the next one.
     pub(super) deadline: AtomicU64,
     /// When the beat was sent that the last renewal rests on.
     pub(super) sent: AtomicU64,
-    /// The ballot under which this node owns.
-    pub(super) round: AtomicU64,
-    /// Its node.
-    pub(super) node: AtomicU64,
-    /// When a rival was heard last; shut until a renewal by a beat sent later. Written by the ear, like the next two.
+    /// When a rival was heard last; shut until a renewal by a beat sent later. Written by the ear, like the next three.
     pub(super) shut_at: AtomicU64,
     /// The ballot it announced.
     pub(super) rival_round: AtomicU64,
     /// Its node.
     pub(super) rival_node: AtomicU64,
+    /// In [`Slot::JUDGE`] alone: how many announcements proved nothing.
+    pub(super) refused: AtomicU64,
     /// For what may come.
-    pub(super) reserved: [AtomicU64; 9],
+    pub(super) reserved: [AtomicU64; 2],
+    /// What a rival's announcement has to carry one of; zero where there is none. Written by the daemon.
+    pub(super) proofs: [[AtomicU64; 2]; PROOFS_MAX],
 }
 
 /// Bytes of the map's value.
 pub(super) const BYTES: usize = size_of::<State>();
 /// So many gates a cluster can have on a machine: as many as groups.
 pub(in crate::gate) const SLOTS: u32 = 4096;
+/// States in the map: those of all gates, and [`Slot::JUDGE`].
+pub(super) const STATES: u32 = SLOTS + 1;
 
 /// The number of a state in the map, below [`SLOTS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +49,8 @@ pub(super) struct Slot(u32);
 
 impl Slot {
     pub(super) const FIRST: Self = Self(0);
+    /// No gate's: what is counted of no gate.
+    pub(super) const JUDGE: Self = Self(SLOTS);
 
     pub(super) fn new(number: u32) -> Option<Self> {
         (number < SLOTS).then_some(Self(number))
@@ -55,6 +59,10 @@ impl Slot {
     /// Behind the last one the first comes again.
     pub(super) fn next(self) -> Self {
         Self((self.0 + 1) % SLOTS)
+    }
+
+    pub(super) fn number(self) -> u32 {
+        self.0
     }
 
     /// As an entry of a map has it.
@@ -89,6 +97,7 @@ impl State {
         for field in [&self.deadline, &self.sent, &self.shut_at, &self.rival_round, &self.rival_node] {
             field.store(0, SeqCst);
         }
+        self.set_proofs(&[]);
     }
 
     pub(super) fn deadline(&self) -> u64 {
@@ -109,9 +118,19 @@ impl State {
         Ballot { round: self.rival_round.load(SeqCst), node: u32::try_from(node).unwrap_or(u32::MAX) }
     }
 
-    pub(super) fn set_ballot(&self, ballot: Ballot) {
-        self.node.store(ballot.node.into(), SeqCst);
-        self.round.store(ballot.round, SeqCst);
+    /// How many announcements proved nothing.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(SeqCst)
+    }
+
+    /// Those that stay keep a place at any moment if they are in the same order: half of a proof is none.
+    pub(super) fn set_proofs(&self, proofs: &[Proof]) {
+        let all = proofs.iter().chain(std::iter::repeat(&Proof::NONE));
+        for ([first, second], Proof(bytes)) in self.proofs.iter().zip(all) {
+            let half = |from: usize| u64::from_ne_bytes(std::array::from_fn(|byte| bytes[from + byte]));
+            first.store(half(0), SeqCst);
+            second.store(half(8), SeqCst);
+        }
     }
 }
 
@@ -120,7 +139,7 @@ impl State {
 pub(super) struct States(NonNull<State>);
 
 /// Bytes of all of them.
-const ALL_BYTES: usize = BYTES * SLOTS as usize;
+const ALL_BYTES: usize = BYTES * STATES as usize;
 
 // SAFETY: the memory belongs to the value alone and is unmapped when it is dropped; everything in it is atomic.
 unsafe impl Send for States {}
@@ -128,7 +147,7 @@ unsafe impl Send for States {}
 unsafe impl Sync for States {}
 
 impl States {
-    /// Maps the values of a map that was made to be mapped and holds [`SLOTS`] of [`BYTES`].
+    /// Maps the values of a map that was made to be mapped and holds [`STATES`] of [`BYTES`].
     pub(super) fn new(map: impl AsFd) -> io::Result<Self> {
         let both = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh mapping at a place that the kernel chooses; nothing of ours is there. A map that is smaller is
@@ -138,7 +157,7 @@ impl States {
     }
 
     pub(super) fn get(&self, slot: Slot) -> &State {
-        // SAFETY: page-aligned, mapped for as many states as there are slots until `self` is dropped; any content is
+        // SAFETY: page-aligned, mapped for [`STATES`] until `self` is dropped; any content is
         // valid, and other writers (the kernel's programs, other processes) meet atomics only.
         unsafe { self.0.add(slot.0 as usize).as_ref() }
     }

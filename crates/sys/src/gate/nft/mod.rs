@@ -149,9 +149,9 @@ impl Gate {
         })
     }
 
-    pub(super) fn set_ballot(&mut self, settings: &Settings) -> io::Result<()> {
+    pub(super) fn set_proofs(&mut self, settings: &Settings) -> io::Result<()> {
         self.change(|table| {
-            table.listen(settings.rivals.as_ref(), settings.ballot);
+            table.listen(settings.rivals.as_ref(), &settings.proofs);
             Ok(())
         })
     }
@@ -285,7 +285,7 @@ pub(super) fn probe() -> Result<(), String> {
         addresses: Vec::new(),
         interfaces,
         rivals: None,
-        ballot: super::Ballot::HIGHEST,
+        proofs: Vec::new(),
     };
     let mut attempt = |hooks: &[Hook], rules: bool| {
         change(&mut connection, &mut Batch::default(), &name, |table| {

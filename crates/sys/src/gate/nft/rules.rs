@@ -7,13 +7,13 @@
 //! chain open          nothing (shut), or: uncontested, leased, earlier than the deadline: accept
 //! chain ear-N         on an interface, ingress: jump claims
 //! chain claims        from a peer: goto heard
-//! chain heard         a claim above our ballot: delete the element of `uncontested`
+//! chain heard         a claim with one of our proofs: delete the element of `uncontested`
 //! ```
 
 use std::net::IpAddr;
 
 use super::message::{Attributes, Batch, Kind};
-use crate::gate::{Ballot, Claim, Rivals, Settings, hook::Hook};
+use crate::gate::{Ballot, Claim, PROOFS_MAX, Proof, Rivals, Settings, hook::Hook};
 
 // linux/netfilter/nf_tables.h. Tables, chains, rules, sets, elements …
 pub(super) const TABLE_NAME: u16 = 1;
@@ -101,7 +101,9 @@ impl Keys {
 pub(super) fn expected(settings: &Settings) -> Vec<(&'static str, usize)> {
     let mut expected = vec![(GATE, 7), (JUDGE, 2)];
     if settings.rivals.is_some() {
-        expected.extend([(CLAIMS, 2), (HEARD, 1)]);
+        expected.push((CLAIMS, 2));
+        // A chain without a rule is not among those that have some.
+        expected.extend(Some((HEARD, settings.proofs.len().min(PROOFS_MAX))).filter(|(_, count)| *count > 0));
     }
     expected
 }
@@ -144,7 +146,7 @@ impl Table<'_> {
         self.write_addresses(SERVICE, &settings.addresses);
         self.write_addresses(PEERS, peers);
         self.judge();
-        self.listen(settings.rivals.as_ref(), settings.ballot);
+        self.listen(settings.rivals.as_ref(), &settings.proofs);
     }
 
     /// What comes in or goes out there is judged, or heard. Without a device the chain stands already.
@@ -215,30 +217,32 @@ impl Table<'_> {
     }
 
     /// What rivals do; nothing without them.
-    pub(super) fn listen(&mut self, rivals: Option<&Rivals>, ballot: Ballot) {
+    pub(super) fn listen(&mut self, rivals: Option<&Rivals>, proofs: &[Proof]) {
         self.clear(CLAIMS);
         self.clear(HEARD);
         let Some(rivals) = rivals else { return };
-        let own = Claim { cluster: rivals.cluster, group: rivals.group, ballot }.encode();
         // The source of IPv4 is at 12, that of IPv6 at 8.
         self.about(CLAIMS, IPV4, |_| (), 12, 4, PEERS[0].0, HEARD);
         self.about(CLAIMS, IPV6, |_| (), 8, 16, PEERS[1].0, HEARD);
-        self.rule(HEARD, |e| {
-            e.meta(META_TRANSPORT);
-            e.compare(Is::Equal, &[UDP]);
-            e.load(TRANSPORT, 2, 2);
-            e.compare(Is::Equal, &rivals.port.to_be_bytes());
-            // Behind UDP's eight bytes: magic to cluster, group, the ballot, and that no byte is missing.
-            e.load(TRANSPORT, 8, 16);
-            e.compare(Is::Equal, &own[..16]);
-            e.load(TRANSPORT, 24, 8);
-            e.compare(Is::Equal, &own[16..24]);
-            e.load(TRANSPORT, 32, 12);
-            e.compare(Is::Greater, &own[24..36]);
-            e.load(TRANSPORT, 44, 4);
-            e.the_key();
-            e.delete(UNCONTESTED);
-        });
+        let Rivals { cluster, group, member: ended, .. } = *rivals;
+        for &proof in proofs.iter().take(PROOFS_MAX) {
+            let own = Claim { cluster, group, ended, ballot: Ballot::default(), proof }.encode();
+            self.rule(HEARD, |e| {
+                e.meta(META_TRANSPORT);
+                e.compare(Is::Equal, &[UDP]);
+                e.load(TRANSPORT, 2, 2);
+                e.compare(Is::Equal, &rivals.port.to_be_bytes());
+                // Behind UDP's eight bytes: magic to cluster, group and node, the proof.
+                e.load(TRANSPORT, 8, 16);
+                e.compare(Is::Equal, &own[..16]);
+                e.load(TRANSPORT, 24, 12);
+                e.compare(Is::Equal, &own[16..28]);
+                e.load(TRANSPORT, 48, 16);
+                e.compare(Is::Equal, &own[40..56]);
+                e.the_key();
+                e.delete(UNCONTESTED);
+            });
+        }
     }
 
     fn judge(&mut self) {
@@ -425,7 +429,6 @@ enum Is {
     Equal = 0,
     Less = 2,
     NotGreater = 3,
-    Greater = 4,
     NotLess = 5,
 }
 

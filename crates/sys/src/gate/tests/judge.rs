@@ -81,7 +81,7 @@ fn a_judge_without_gates_stops_nobody() {
         let engine = Engine::Bpf { bpffs: bpffs.into() };
         let judge = Judge::open(&engine, "test.cluster").unwrap();
         judge.cover(world.eth.index).unwrap();
-        judge.listen(world.eth.index).unwrap();
+        judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
         for (name, works) in world.ways() {
             assert!(works, "no gate stands: {name}");
         }
