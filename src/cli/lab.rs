@@ -12,6 +12,7 @@ use locum_lab::Fault;
 
 pub mod bench;
 pub mod gate;
+pub mod machines;
 pub mod mixed;
 pub mod native;
 pub mod replace;
@@ -39,6 +40,8 @@ pub enum Command {
     Gate(gate::Gate),
     /// Do what ends ownership to a native cluster with a witness, and look for two owners
     Native(native::Native),
+    /// Run a native cluster on Debian machines under a real systemd: moves, restarts, reloads, a power loss
+    Machines(machines::Machines),
     /// Run a command as root of a user namespace, which may build racks (for tests by anybody but root)
     Enter {
         /// The command and its arguments
@@ -58,6 +61,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replace(options) => replace::replace(&options),
         Command::Gate(options) => gate::gate(&options),
         Command::Native(options) => native::native(&options),
+        Command::Machines(options) => machines::machines(&options),
         Command::Enter { words } => enter(&words),
     };
     without_rack(result)

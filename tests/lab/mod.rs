@@ -19,6 +19,7 @@ use locum_sys::netlink::Netlink;
 mod commands;
 mod demo;
 mod gate;
+mod machines;
 mod native;
 mod unprivileged;
 

@@ -27,7 +27,12 @@ pub struct Description {
     /// Directories whose `usr` and `etc` are laid over those that the nodes see, the first on top: programs that are
     /// unpacked there are as if installed in every node, and in no other place.
     pub layers: Vec<PathBuf>,
+    /// The root of a Debian machine, for nodes in which one is booted ([`crate::machines::Machine`]).
+    pub machine_root: Option<PathBuf>,
 }
+
+/// Where a node sees [`Description::machine_root`].
+pub(crate) const MACHINE_ROOT: &str = "/run/machine-root";
 
 /// What a network is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +87,7 @@ impl Description {
             networks: Vec::new(),
             lines: Vec::new(),
             layers: Vec::new(),
+            machine_root: None,
         }
     }
 

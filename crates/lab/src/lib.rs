@@ -10,6 +10,7 @@
 //! * [`mod@bench`] does the same to Locum and to its peers, and compares;
 //! * [`gate`] freezes the process that renews a gate, and looks whether the address falls silent in time;
 //! * [`native`] does what ends ownership to a native cluster with a witness, and looks for two owners;
+//! * [`machines`] boots Debian machines under a real systemd, and runs a native cluster on them;
 //! * [`mixed`] puts Locum and the real heartbeat into one cluster, and audits it after every step.
 //!
 //! Whoever uses it calls [`enter`] at the start of the process, while it has one thread, and gives its program the
@@ -24,6 +25,7 @@ mod fault;
 pub mod gate;
 pub mod holder;
 mod line;
+pub mod machines;
 pub mod mixed;
 pub mod native;
 mod node;

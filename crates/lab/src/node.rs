@@ -16,6 +16,7 @@ use locum_sys::{
 };
 
 use crate::{
+    description::MACHINE_ROOT,
     fault::{Doing, Fault},
     holder,
     process::{Process, Program},
@@ -37,6 +38,8 @@ pub(crate) struct Place {
     pub(crate) devices: Vec<(String, PathBuf)>,
     /// What is laid over `/usr` and `/etc`.
     pub(crate) layers: Vec<PathBuf>,
+    /// What is shown at [`MACHINE_ROOT`].
+    pub(crate) machine_root: Option<PathBuf>,
 }
 
 impl Place {
@@ -141,6 +144,11 @@ fn furnish(place: &Place) -> io::Result<()> {
     for (name, device) in &place.devices {
         fs::write(volatile.join(name), "")?;
         mount::bind(device, &volatile.join(name))?;
+    }
+    if let Some(root) = &place.machine_root {
+        // Below the directory that becomes the node's `/run`.
+        let name = Path::new(MACHINE_ROOT).strip_prefix("/run").expect("it lies there");
+        mount::bind(root, &directory(volatile.join(name))?)?;
     }
     lay_over(&place.layers)?;
     let own = [("/etc/ha.d", "ha.d"), ("/var/lib", "lib"), ("/var/log", "log")];

@@ -217,6 +217,7 @@ impl Rack {
             program: self.description.program.clone(),
             devices: self.devices(node),
             layers: self.description.layers.clone(),
+            machine_root: self.description.machine_root.clone(),
         };
         let on = self.hub.run(move || Node::switch_on(place))?;
         for (network, port) in self.ports_of(node) {

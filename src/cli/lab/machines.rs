@@ -1,0 +1,58 @@
+//! `locum lab machines`: two nodes and a witness on Debian machines under a real systemd.
+//!
+//! Exit code: 0 when every group ran on exactly one node after every step and no operation failed; 1 when not.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use locum_lab::machines::{self, Trial};
+
+/// Locum's unit file, as packages install it.
+const UNIT: (&str, &str) = ("locum.service", include_str!("../../../dist/locum.service"));
+
+/// `locum lab machines`
+#[derive(Debug, Args)]
+pub struct Machines {
+    /// How many groups: every other one is a script, the rest are systemd units
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..=500))]
+    groups: u16,
+    /// How many groups are moved, one after the other
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    moves: u16,
+    /// How often `systemctl restart locum` is done, on the nodes in turn
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    restarts: u16,
+    /// How often `systemctl reload locum` and `systemctl stop locum` are done at the same moment
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    reload_stops: u16,
+    /// The root from which the machines boot [default: where `scripts/machines` makes it]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+/// Boots the machines, does all of it, and prints what was seen.
+///
+/// # Errors
+/// No root, no systemd-nspawn, no rack, or a machine that does not boot.
+pub fn machines(options: &Machines) -> anyhow::Result<ExitCode> {
+    let program = std::env::current_exe()?;
+    locum_lab::enter()?;
+    let trial = Trial {
+        root: machines::find_root(options.root.as_deref(), &program),
+        program,
+        units: vec![(UNIT.0.to_owned(), UNIT.1.to_owned())],
+        groups: options.groups.into(),
+        moves: options.moves.into(),
+        restarts: options.restarts.into(),
+        reload_stops: options.reload_stops.into(),
+    };
+    let seen = machines::play(&trial, &mut |line| eprintln!("{line}"))?;
+    if !seen.wrong.is_empty() {
+        eprintln!("{}", seen.journals);
+    }
+    for wrong in &seen.wrong {
+        println!("WRONG: {wrong}");
+    }
+    println!("{} steps, {} wrong", seen.steps.len(), seen.wrong.len());
+    Ok(if seen.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
