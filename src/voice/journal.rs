@@ -535,11 +535,21 @@ fn moved_away(file: &File, path: &Path) -> bool {
     (open.dev(), open.ino()) != (named.dev(), named.ino())
 }
 
-/// A datagram socket that is never waited for.
+/// How long the writing thread waits for a log daemon that takes nothing more. A container's journal has room for some ten
+/// lines (`net.unix.max_dgram_qlen`), and groups that start side by side say more than that at once.
+const LOG_DAEMON_WAIT: Duration = Duration::from_millis(500);
+
 fn datagram() -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
+    socket.set_write_timeout(Some(LOG_DAEMON_WAIT))?;
     Ok(socket)
+}
+
+/// Sends one entry. Waits for [`LOG_DAEMON_WAIT`] at most, and not at all after a time-out (`lost`), until an entry is taken
+/// again: a log daemon that hangs costs one wait.
+fn send_entry(socket: &UnixDatagram, entry: &[u8], path: &Path, lost: u64) -> io::Result<()> {
+    socket.set_nonblocking(lost > 0)?;
+    socket.send_to(entry, path).map(drop)
 }
 
 /// journald's native protocol: one datagram an entry, one `FIELD=value` a line (systemd's "Native Journal Protocol").
@@ -571,7 +581,7 @@ impl Journald {
     }
 
     fn send(&self, entry: &str) -> io::Result<()> {
-        self.socket.send_to(entry.as_bytes(), JOURNAL_SOCKET).map(drop)
+        send_entry(&self.socket, entry.as_bytes(), Path::new(JOURNAL_SOCKET), self.lost)
     }
 }
 
@@ -631,7 +641,7 @@ impl Syslog {
             std::process::id(),
             heartbeats_word(level)
         );
-        socket.send_to(text.as_bytes(), &self.path).map(drop)
+        send_entry(socket, text.as_bytes(), &self.path, self.lost)
     }
 }
 
@@ -903,6 +913,31 @@ mod tests {
         let length = server.recv(&mut buffer).unwrap();
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
         assert_eq!(text, format!("<131>Jan  1 00:00:00 heartbeat: [{}]: ERROR: oh", std::process::id()));
+    }
+
+    #[test]
+    fn a_burst_waits_for_a_log_daemon_with_little_room_and_not_long_for_one_that_hangs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let server = UnixDatagram::bind(&path).unwrap();
+        let mut syslog = Syslog { path: path.clone(), ..Syslog::new(3) };
+        let style = style(Form::Syslog);
+        let line =
+            Line { level: Level::Info, group: None, epoch: None, time: at(0, 0), text: "x".to_owned() };
+        // More than any kernel's queue takes at once; the daemon reads all the time.
+        const LINES: usize = 2000;
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 200];
+            (0..LINES).for_each(|_| assert!(server.recv(&mut buffer).unwrap() > 0));
+            server
+        });
+        (0..LINES).for_each(|_| syslog.write(&line, "x", &style));
+        assert_eq!(syslog.lost, 0);
+        let server = reader.join().unwrap();
+        // Now it hangs. If each line waited, this would take a quarter of an hour.
+        (0..LINES).for_each(|_| syslog.write(&line, "x", &style));
+        assert!(syslog.lost > 0);
+        drop(server);
     }
 
     #[test]
