@@ -120,6 +120,8 @@ pub(super) struct Pulse {
 struct LinkEnd {
     media: Media,
     told: Option<Carrier>,
+    /// The address from which frames to a witness leave, as last told.
+    source: Option<SocketAddr>,
     stats: LinkStats,
 }
 
@@ -135,6 +137,8 @@ enum Media {
 enum Found {
     Done(Ticket, Outcome),
     Link(LinkIndex, Carrier),
+    /// The address from which frames to a witness leave.
+    Source(LinkIndex, Option<SocketAddr>),
     Gone(ResourceId),
     Service(ResourceId, Carrier),
 }
@@ -187,6 +191,7 @@ impl Pulse {
             LinkEnd {
                 media,
                 told: None,
+                source: None,
                 stats: LinkStats { name: link.name.clone(), ..LinkStats::default() },
             }
         });
@@ -388,7 +393,8 @@ impl Pulse {
     /// Compares links with interfaces and devices. Without `all` only those that are down.
     fn check_links(&mut self, all: bool) {
         for (index, link) in self.links.iter_mut().enumerate() {
-            if !all && link.told == Some(Carrier::Up) {
+            // Routes change without a word of it here, and with them the address from which a witness is asked.
+            if !all && link.told == Some(Carrier::Up) && !matches!(link.media, Media::Routed(_)) {
                 continue;
             }
             let carrier = match &mut link.media {
@@ -396,7 +402,14 @@ impl Pulse {
                     udp.check(&self.network, &self.services, &self.poller, |receiver| token(index, receiver))
                 }
                 Media::Serial(line) => line.check(&self.poller),
-                Media::Routed(routed) => routed.check(&self.poller, token(index, 0)),
+                Media::Routed(routed) => {
+                    let carrier = routed.check(&self.poller, token(index, 0));
+                    let source = routed.source();
+                    if mem::replace(&mut link.source, source) != source {
+                        self.found.push_back(Found::Source(LinkIndex(index), source));
+                    }
+                    carrier
+                }
                 Media::None => continue,
             };
             tell(&mut self.found, index, link, carrier);
@@ -426,6 +439,7 @@ impl Pulse {
             let event = match found {
                 Found::Done(ticket, outcome) => Event::Done { ticket, outcome },
                 Found::Link(link, state) => Event::Link { link, state },
+                Found::Source(link, address) => Event::OwnAddress { link, address },
                 Found::Gone(resource) => Event::AddressGone(resource),
                 Found::Service(resource, state) => Event::Service { resource, state },
             };

@@ -40,6 +40,11 @@ impl RoutedLink {
         self.trouble.clone().map_or(Carrier::Up, Carrier::Down)
     }
 
+    /// From which address frames to the witness leave now.
+    pub(super) fn source(&self) -> Option<SocketAddr> {
+        self.socket.as_ref()?.source(self.to?).ok()
+    }
+
     /// Sends a frame to the other side, or to this address of it. Returns the link's state when that has changed it.
     pub(super) fn send(
         &mut self,

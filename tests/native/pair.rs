@@ -75,3 +75,27 @@ fn two_nodes_without_a_witness_take_over_and_agree_after_a_partition() {
     );
     assert_eq!(shop.two_answered(healed), Duration::ZERO);
 }
+
+/// As `locum import` writes it for `bcast`: the nodes' broadcasts reach the witness, too, at the same port.
+#[test]
+fn a_witness_on_the_network_of_broadcast_links_is_heard_at_the_default_port() {
+    let links = "links = { front = \"eth0\", back = \"eth1\" }";
+    let tables = FILE
+        .replace("links = { front = \"172.23.2.12\", back = \"10.0.0.1\" }", links)
+        .replace("links = { front = \"172.23.2.13\", back = \"10.0.0.2\" }", links);
+    assert_eq!(tables.matches(links).count(), 2);
+    let Some(shop) = Shop::build_of(false, &tables) else { return };
+    let mut shop = shop.served();
+    for node in NODES {
+        shop.wait("every voter answers", |shop| {
+            let answers = |report: NativeReport| {
+                report.cluster.votes.voters.iter().all(|voter| voter.name == node || voter.answers)
+            };
+            shop.status(node).is_some_and(answers)
+        });
+    }
+    // The witness makes the majority.
+    let [alpha, beta] = NODES;
+    shop.rack.power_off(alpha).unwrap();
+    shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
+}

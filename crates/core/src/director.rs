@@ -262,8 +262,8 @@ impl Director {
                     }
                 }
             }
-            // Nothing of R1 waits for the disk.
-            Event::Written { .. } => {}
+            // Nothing of R1 waits for the disk, and it has no witnesses.
+            Event::Written { .. } | Event::OwnAddress { .. } => {}
             Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
             // Heartbeat's nodes know no such thing; `ipfail` looks after that.

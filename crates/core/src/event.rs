@@ -57,6 +57,13 @@ pub enum Event<'a> {
         /// It is on disk.
         ok: bool,
     },
+    /// From which address this machine sends on the link to a witness now; `None` when it has none. Only a native cluster is told.
+    OwnAddress {
+        /// The link to that witness.
+        link: LinkIndex,
+        /// The socket's port, and the source address that the routes give.
+        address: Option<SocketAddr>,
+    },
     /// A local script wrote a message to the FIFO: its fields, `t` first. Not trusted beyond being local: what is wrong
     /// with it ends in a line of the log.
     Script(&'a [(String, String)]),

@@ -78,6 +78,18 @@ impl Receiver {
         Self::bind(unbound_socket(local.is_ipv6())?, local)
     }
 
+    /// From which address and port [`Self::send`] sends to that destination now: the source that the routes give. It changes
+    /// with routes and addresses.
+    ///
+    /// # Errors
+    /// What the kernel says: no route, no address.
+    pub fn source(&self, to: SocketAddr) -> io::Result<SocketAddr> {
+        // A second socket: connecting the one that hears would deafen it for everybody else.
+        let probe: UdpSocket = unbound_socket(to.is_ipv6())?.into();
+        probe.connect(to)?;
+        Ok(SocketAddr::new(probe.local_addr()?.ip(), self.socket.local_addr()?.port()))
+    }
+
     /// Sends from the port where it hears.
     ///
     /// # Errors

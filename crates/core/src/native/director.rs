@@ -20,7 +20,7 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::fmt::Display;
+use core::{fmt::Display, net::SocketAddr};
 
 use self::links::Links;
 use super::{
@@ -86,6 +86,8 @@ pub struct Director {
     links: Links,
     /// By link: why this machine itself says that it carries nothing.
     down: Vec<Option<String>>,
+    /// By link: from which address we send to a witness, as this machine says.
+    own_addresses: Vec<Option<SocketAddr>>,
     /// By member.
     peers: Vec<Peer>,
     refusals: Refusals,
@@ -149,6 +151,7 @@ impl Director {
             node,
             wire,
             down: alloc::vec![None; links.count()],
+            own_addresses: alloc::vec![None; links.count()],
             links,
             peers: alloc::vec![peer; plan.nodes.len() + plan.witnesses.len()],
             refusals: Refusals::default(),
@@ -186,6 +189,11 @@ impl Director {
             Event::Tick => self.tell_node(node::Event::Tick),
             Event::Frame { link, from, bytes } => self.frame(link, from, bytes),
             Event::Link { link, state } => self.carrier(link, state),
+            Event::OwnAddress { link, address } => {
+                if let Some(own) = self.own_addresses.get_mut(link.0) {
+                    *own = address;
+                }
+            }
             Event::Done { ticket, outcome } => self.tell_node(node::Event::Done { ticket, outcome }),
             Event::Written { ok } => {
                 if !ok {

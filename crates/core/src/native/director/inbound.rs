@@ -23,12 +23,12 @@ impl Director {
 
     /// An authentic frame of another member, which may still have been heard before.
     fn received(&mut self, link: LinkIndex, from: Source, received: Received) {
-        let Received { from: member, generation, begins, number, set, key, content } = received;
-        let home = match (from, self.links.witness(link)) {
-            (Source::Udp(address), Some(_)) => Some(address),
-            _ => None,
-        };
-        self.links.heard(self.now.instant, link, member, Heard { generation, number }, home);
+        let Received { from: member, generation, begins, number, set, key, at, content } = received;
+        let frame = Heard { generation, number };
+        if let (Source::Udp(address), Some(_)) = (from, self.links.witness(link)) {
+            self.links.came_from(self.now.instant, member, frame, address, at);
+        }
+        self.links.heard(self.now.instant, link, member, frame);
         if content != Content::Again {
             self.note_key(link, member, key);
         }

@@ -29,6 +29,10 @@ use crate::{
     time::{Duration, Instant},
 };
 
+mod home;
+
+use home::Home;
+
 /// A link between one other member and us.
 #[derive(Clone, Debug)]
 pub(super) struct Path {
@@ -57,8 +61,8 @@ struct Peer {
     is_strange: bool,
     /// When it was first heard.
     first: Option<Instant>,
-    /// Where its frames come from, if it is on no link of the plan's.
-    home: Option<SocketAddr>,
+    /// Where to answer it, if it is on no link of the plan's.
+    home: Home,
 }
 
 /// The state. See the module's text.
@@ -93,7 +97,7 @@ impl Links {
             hears_us: None,
             is_strange: false,
             first: None,
-            home: None,
+            home: Home::default(),
         };
         let links = plan.links.len();
         Self {
@@ -139,20 +143,28 @@ impl Links {
         self.peers.get(usize::from(member.0)).map_or(&[], |peer| &peer.paths)
     }
 
-    /// Where to send to a member on our own witness's link: where it was heard last.
+    /// Where to send to a member on our own witness's link.
     pub(super) fn home(&self, member: MemberIndex) -> Option<SocketAddr> {
-        self.peers.get(usize::from(member.0))?.home
+        self.peers.get(usize::from(member.0))?.home.address()
     }
 
-    /// An authentic frame of a member came on a link, from this address.
-    pub(super) fn heard(
+    /// An authentic frame of a member came to a witness's link from this address; `at`: the address that it says itself.
+    pub(super) fn came_from(
         &mut self,
         now: Instant,
-        link: LinkIndex,
         member: MemberIndex,
         frame: Heard,
-        from: Option<SocketAddr>,
+        from: SocketAddr,
+        at: Option<SocketAddr>,
     ) {
+        let patience = self.timing.silent;
+        let Some(peer) = self.peers.get_mut(usize::from(member.0)) else { return };
+        let is_deaf = peer.hears_us.is_some_and(|(links, _)| links == 0);
+        peer.home.came(now, patience, is_deaf, frame, from, at);
+    }
+
+    /// An authentic frame of a member came on a link.
+    pub(super) fn heard(&mut self, now: Instant, link: LinkIndex, member: MemberIndex, frame: Heard) {
         let Some(peer) = self.peers.get_mut(usize::from(member.0)) else { return };
         peer.first.get_or_insert(now);
         let Some(path) = peer.paths.iter_mut().find(|path| path.link == link && path.newest < frame) else {
@@ -160,7 +172,6 @@ impl Links {
         };
         path.newest = frame;
         path.heard = Some(now);
-        peer.home = from.or(peer.home);
     }
 
     /// A beat of a member says on which links it hears us. If its file is not ours, its links have other places: nothing

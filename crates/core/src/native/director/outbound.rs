@@ -8,7 +8,7 @@ use crate::native::{status::Way, wire::Frame};
 enum Form {
     Netstring,
     Classic,
-    /// With this witness's own key.
+    /// To this witness: with its own key if it has one, and with the address from which we send to it.
     For(WitnessIndex),
 }
 
@@ -60,7 +60,7 @@ impl Director {
             let bytes = Arc::clone(made.entry(form).or_insert_with(|| {
                 let framing = if form == Form::Classic { Framing::Classic } else { Framing::Netstring };
                 let mut bytes = Vec::with_capacity(400);
-                frame.emit(framing, self.keys(link), &mut bytes);
+                frame.emit_from(framing, self.keys(link), self.own_addresses[link.0], &mut bytes);
                 Arc::from(bytes)
             }));
             self.out.push_back(match address {
@@ -71,7 +71,7 @@ impl Director {
     }
 
     /// The links that lead to a member, or to all, each once; on our own witness's link the addresses.
-    fn ways(&self, to: To) -> Vec<(LinkIndex, Option<core::net::SocketAddr>)> {
+    fn ways(&self, to: To) -> Vec<(LinkIndex, Option<SocketAddr>)> {
         let all = (0..self.peers.len()).filter_map(|member| u8::try_from(member).ok()).map(MemberIndex);
         let members: Vec<MemberIndex> = match to {
             To::All => all.collect(),
@@ -96,8 +96,7 @@ impl Director {
 
     fn form(&self, link: LinkIndex) -> Form {
         match self.links.witness(link) {
-            Some(witness) if self.witness_keys[witness.0].is_some() => Form::For(witness),
-            Some(_) => Form::Netstring,
+            Some(witness) => Form::For(witness),
             None if matches!(self.plan.links[link.0].medium, plan::Medium::Serial { .. }) => Form::Classic,
             None => Form::Netstring,
         }

@@ -92,6 +92,12 @@ struct World {
     frames: VecDeque<Flying>,
     /// From, to, link.
     cuts: BTreeSet<(usize, usize, usize)>,
+    /// The witness also hears what the nodes send to each other.
+    broadcasts: bool,
+    /// Somebody sends on what is sent to the witness, and is faster.
+    relay: bool,
+    /// Answers of the witness that reached neither node.
+    astray: usize,
     /// All that was ever sent, by sender.
     tape: Vec<(usize, LinkIndex, Arc<[u8]>)>,
 }
@@ -126,6 +132,9 @@ impl World {
             machines,
             frames: VecDeque::new(),
             cuts: BTreeSet::new(),
+            broadcasts: false,
+            relay: false,
+            astray: 0,
             tape: vec![],
         };
         (0..3).for_each(|member| world.perform(member));
@@ -153,14 +162,23 @@ impl World {
                 Action::Send { link, bytes } => {
                     self.tape.push((member, link, Arc::clone(&bytes)));
                     let targets: &[usize] = if link.0 == 2 { &[2] } else { &[0, 1] };
+                    // What is faster than the frame that its sender has sent there.
+                    if member < 2 && (link.0 < 2 && self.broadcasts || link.0 == 2 && self.relay) {
+                        let from = if link.0 == 2 { RELAY } else { "10.0.0.9:40000" };
+                        let from = Source::Udp(from.parse().unwrap());
+                        let (to, link, bytes) = (2, LinkIndex(2), Arc::clone(&bytes));
+                        self.frames.push_back(Flying { at: self.millis + 1, to, link, from, bytes });
+                    }
                     for to in targets.iter().copied().filter(|to| *to != member) {
                         self.carry(member, to, link, &bytes);
                     }
                 }
                 Action::SendTo { link, to, bytes } => {
                     assert_eq!((member, link), (2, LinkIndex(2)));
-                    let to = (0..2).find(|node| address(*node) == to).unwrap();
-                    self.carry(member, to, link, &bytes);
+                    match (0..2).find(|node| address(*node) == to) {
+                        Some(to) => self.carry(member, to, link, &bytes),
+                        None => self.astray += 1,
+                    }
                 }
                 Action::Run { ticket, operation, .. } => {
                     let Machine { runs, fails, .. } = &mut self.machines[member];
@@ -286,6 +304,29 @@ impl World {
 
     fn take_notes(&mut self, member: usize) -> Vec<String> {
         core::mem::take(&mut self.machines[member].notes)
+    }
+}
+
+const RELAY: &str = "10.0.0.66:1";
+
+#[test]
+fn the_witness_answers_who_asked_it_whatever_copies_it_hears_first() {
+    for (broadcasts, relay) in [(true, false), (false, true), (true, true)] {
+        let mut world = World::new(TOML);
+        (world.broadcasts, world.relay) = (broadcasts, relay);
+        for node in 0..2 {
+            world.handle(node, Event::OwnAddress { link: LinkIndex(2), address: Some(address(node)) });
+        }
+        world.pass(4000);
+        assert_eq!(world.owner(), Some(0), "{broadcasts} {relay}");
+        assert_eq!(world.ways(0, 2), [Way::Both]);
+        let astray = world.astray;
+        world.pass(5000);
+        assert_eq!(world.astray, astray, "{broadcasts} {relay}");
+        // Its vote counts: the other node is gone, and the witness makes the majority.
+        world.machines[1].director = None;
+        world.pass(10_000);
+        assert_eq!(world.owner(), Some(0));
     }
 }
 

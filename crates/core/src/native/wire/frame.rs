@@ -1,6 +1,12 @@
 //! Frames: a message with its head, cut into as many frames as it needs. The framing is that of [`crate::wire::frame`].
 
-use alloc::{borrow::Cow, collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    borrow::Cow,
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
+use core::net::SocketAddr;
 
 use super::{
     Refusal,
@@ -20,8 +26,10 @@ use crate::{
 pub const FRAME_BYTES: usize = 1400;
 /// Most parts of one list.
 pub const PARTS_MAX: usize = 1024;
-/// Opening and closing line, and a trailer with the longest key number and token.
-const AROUND: usize = "###\n%%%\n".len() + "67:15 ,".len() + crate::auth::TOKEN_DIGITS_MAX;
+/// Opening and closing line, a trailer with the longest key number and token, and on a witness's link the longest `at`.
+const AROUND: usize = "###\n%%%\n".len() + "67:15 ,".len() + crate::auth::TOKEN_DIGITS_MAX + AT_BYTES_MAX;
+/// The field `at` of the longest address.
+const AT_BYTES_MAX: usize = "53:(0)at=[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535,".len();
 
 /// One frame: its fields in order, to be written in any framing. Every link carries the same frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +39,21 @@ pub struct Frame {
 
 impl Frame {
     /// Appends the frame to `out`, signed.
-    pub fn emit<'a>(&'a self, framing: Framing, keys: &Keys, out: &mut Vec<u8>) {
-        let field = |(name, value): &'a (&str, String)| Field {
+    pub fn emit(&self, framing: Framing, keys: &Keys, out: &mut Vec<u8>) {
+        self.emit_from(framing, keys, None, out);
+    }
+
+    /// The same for a witness: it also says from which address it is sent, so that the answer goes there.
+    pub fn emit_from(&self, framing: Framing, keys: &Keys, at: Option<SocketAddr>, out: &mut Vec<u8>) {
+        let at = at.map(|at| at.to_string());
+        let fields = self.fields.iter().map(|(name, value)| (*name, value.as_str()));
+        let fields = fields.chain(at.iter().map(|at| ("at", at.as_str())));
+        let fields = fields.map(|(name, value)| Field {
             kind: Kind::Text,
             name,
             value: Cow::Borrowed(value.as_bytes()),
-        };
-        frame::seal(framing, self.fields.iter().map(field), keys, out);
+        });
+        frame::seal(framing, fields, keys, out);
     }
 
     /// The frame in netstring framing.
@@ -133,6 +149,8 @@ pub(super) struct Opened {
     pub generation: u64,
     pub number: u64,
     pub set: u32,
+    /// The address from which it was sent to a witness.
+    pub at: Option<SocketAddr>,
     /// Which of how many parts, from 1.
     pub part: Option<(usize, usize)>,
     pub list: String,
@@ -196,6 +214,7 @@ fn read_head(key: u8, mut fields: BTreeMap<String, String>) -> Result<Opened, &'
         generation: must("gen", take("gen").map(|word| hex(&word)))?,
         number: must("num", take("num").map(|word| hex(&word)))?,
         set: must("set", set)?,
+        at: take("at").map(|word| word.parse().map_err(|_| "at")).transpose()?,
         part: take("part").map(|word| must("part", Some(part(word)))).transpose()?,
         list: take("list").unwrap_or_default(),
         fields,

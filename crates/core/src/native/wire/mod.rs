@@ -10,6 +10,7 @@
 //! indices of the core are made from them here. Each frame of a member has a number that is taken once ([`window`]).
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::net::SocketAddr;
 
 mod body;
 mod frame;
@@ -122,6 +123,8 @@ pub struct Received {
     pub set: u32,
     /// The number of the key, in our key file, that signed it.
     pub key: u8,
+    /// Where its sender says to have sent it from; only what is sent to a witness says so.
+    pub at: Option<SocketAddr>,
     /// What follows from it.
     pub content: Content,
 }
@@ -263,9 +266,9 @@ impl Wire {
                 if is_ours { self.content(now, from, &mut opened)? } else { Content::ForAnother }
             }
         };
-        let Opened { generation, number, set, key, .. } = opened;
+        let Opened { generation, number, set, key, at, .. } = opened;
         let begins = verdict == Verdict::Begins;
-        Ok(Received { from, generation, begins, number, set, key, content })
+        Ok(Received { from, generation, begins, number, set, key, at, content })
     }
 
     fn content(&mut self, now: Instant, from: MemberIndex, opened: &mut Opened) -> Result<Content, Refusal> {

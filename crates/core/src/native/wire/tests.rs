@@ -123,6 +123,7 @@ fn what_is_read_says_who_sent_it() {
         number: 1,
         set: 1,
         key: 0,
+        at: None,
         content: Content::Message(Word::AskMeaning, None),
     };
     assert_eq!(received, expected);
