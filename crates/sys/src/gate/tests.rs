@@ -23,8 +23,6 @@ use crate::{
     testing::{aside, inside, other_network, patience, set_up, veth_across},
 };
 
-mod judge;
-
 const OWN4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const SERVICE4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 14);
 const CLIENT4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
@@ -46,10 +44,13 @@ const PROBE: &str = "LOCUM_GATE_TEST_PROBE";
 
 macro_rules! both {
     ($($name:ident)*) => {
-        mod with_bpf { $(#[test] fn $name() { super::run(true, super::$name); })* }
-        mod with_nft { $(#[test] fn $name() { super::run(false, super::$name); })* }
+        mod with_bpf { $(#[test] fn $name() { $crate::gate::tests::run(true, super::$name); })* }
+        mod with_nft { $(#[test] fn $name() { $crate::gate::tests::run(false, super::$name); })* }
     };
 }
+
+mod judge;
+mod tags;
 
 both! {
     shut_it_is_silent_and_open_it_answers

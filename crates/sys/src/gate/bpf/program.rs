@@ -29,6 +29,8 @@ const FROM_NETWORK_HEADER: i32 = 1;
 /// … fields of `struct __sk_buff` …
 const SKB_LENGTH: i16 = 0;
 const SKB_PROTOCOL: i16 = 16;
+const SKB_HAS_TAG: i16 = 20;
+const SKB_TAG: i16 = 24;
 /// … and what a program on tcx answers: the next one decides, or nobody does.
 const NEXT: i32 = -1;
 const DROP: i32 = 2;
@@ -37,13 +39,19 @@ const DROP: i32 = 2;
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
+const TAGS: [u16; 2] = [0x8100, 0x88a8];
+/// The VLAN's number in a tag. Number 0 is none: the frame is an untagged one with a priority (IEEE 802.1Q, 9.6).
+const TAG_NUMBER: u16 = 0x0fff;
+const TAG_BYTES: i32 = 4;
+/// So many tags of VLAN 0 are looked behind; the kernel takes off any number, and nobody sends more than one.
+const TAGS_MAX: i32 = 4;
 // RFC 791, RFC 8200, RFC 4861
 const UDP: i32 = 17;
 const ICMPV6: i32 = 58;
 const SOLICITATION: i32 = 135;
 const ADVERTISEMENT: i32 = 136;
-/// Further into a packet nobody looks: link header (Ethernet with two tags), IPv6, UDP and a claim, or less.
-const LOOKED_AT_BYTES: i32 = 22 + 40 + 8 + Claim::BYTES as i32;
+/// Further into a packet nobody looks: link header (Ethernet with its tags), IPv6, UDP and a claim, or less.
+const LOOKED_AT_BYTES: i32 = 14 + (1 + TAGS_MAX) * TAG_BYTES + 40 + 8 + Claim::BYTES as i32;
 
 /// Bytes of a key of `addresses`: an IPv6 address, or an IPv4 address mapped into one.
 pub(super) const ADDRESS_BYTES: usize = 16;
@@ -86,18 +94,43 @@ pub(super) struct Maps<'a> {
 }
 
 /// Drops what concerns a service address whose gate is shut; passes all else.
+///
+/// One tag the kernel has taken off when a packet comes here. Behind one of VLAN 0 it takes off more of them, later, and then
+/// takes the packet for an untagged one: they are looked behind. More than [`TAGS_MAX`] are nobody's, and dropped. Behind the
+/// tag of another VLAN all belongs to that VLAN's own interface, or to nobody.
 pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
-    let [look, ipv4, arp, ipv6, known, short, half, pulled, pass, drop] = std::array::from_fn(|_| a.label());
+    let [look, protocols, tag, inside, ipv4, arp, ipv6, known, short, half, pulled, pass, drop] =
+        std::array::from_fn(|_| a.label());
     a.copy(R6, R1); // the packet, for ever
     a.set(R9, 0); // not pulled together yet
     a.here(look);
     a.set(R8, 0); // no neighbour's target
+    a.set(R7, 0); // where the packet begins: behind the tags
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
+    a.here(protocols);
     a.jump_if(R1, If::Equal, protocol(IPV4), ipv4);
     a.jump_if(R1, If::Equal, protocol(IPV6), ipv6);
     a.jump_if(R1, If::Equal, protocol(ARP), arp);
+    for kind in TAGS {
+        a.jump_if(R1, If::Equal, protocol(kind), tag);
+    }
     a.jump(pass);
+
+    // A tag: its VLAN at 0, what follows at 2. The one before it must be of VLAN 0, too.
+    a.here(tag);
+    a.load(Size::Word, R1, R6, SKB_HAS_TAG);
+    a.jump_if(R1, If::Equal, 0, inside);
+    a.load(Size::Word, R1, R6, SKB_TAG);
+    a.jump_if(R1, If::AnyBitOf, TAG_NUMBER.into(), pass);
+    a.here(inside);
+    a.jump_if(R7, If::NotLess, TAGS_MAX * TAG_BYTES, drop);
+    read(&mut a, 0, TAG_BYTES, SCRATCH, short);
+    a.load(Size::Half, R1, R10, SCRATCH);
+    a.jump_if(R1, If::AnyBitOf, protocol(TAG_NUMBER), pass);
+    a.add(R7, TAG_BYTES);
+    a.load(Size::Half, R1, R10, SCRATCH + 2);
+    a.jump(protocols);
 
     // IPv4: source at 12, destination at 16.
     a.here(ipv4);
@@ -203,6 +236,7 @@ pub(super) fn ear(maps: Maps<'_>) -> Vec<[u8; 8]> {
     a.copy(R6, R1);
     a.set(R9, 0);
     a.here(look);
+    a.set(R7, 0);
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
     a.jump_if(R1, If::Equal, protocol(IPV4), ipv4);
     a.jump_if(R1, If::Equal, protocol(IPV6), ipv6);
@@ -334,9 +368,10 @@ pub(super) fn clock() -> Vec<[u8; 8]> {
     a.assemble()
 }
 
-/// Reads `bytes` from `offset` behind the link header to the stack at `to`; to `short` if they are not there.
+/// Reads `bytes` from `offset` behind `R7` to the stack at `to`; to `short` if they are not there.
 fn read(a: &mut Assembler, offset: i32, bytes: i32, to: i16, short: Label) {
-    a.set(R2, offset);
+    a.copy(R2, R7);
+    a.add(R2, offset);
     read_at_r2(a, bytes, to, short);
 }
 
@@ -398,6 +433,6 @@ mod tests {
         let any = any.as_fd();
         let maps = Maps { gates: any, addresses: any, peers: any, groups: any };
         let lengths = [judge(maps).len(), ear(maps).len(), clock().len()];
-        assert_eq!(lengths, [166, 190, 12]);
+        assert_eq!(lengths, [195, 193, 12]);
     }
 }
