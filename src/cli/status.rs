@@ -145,6 +145,14 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
     for gate in gates.gates.iter().filter(|gate| gate.restored > 0) {
         writeln!(page, "note: the gate of {} was put back {} times", Safe(&gate.group), gate.restored)?;
     }
+    if gates.refused > 0 {
+        writeln!(
+            page,
+            "note: {} announcements of claims without the cluster's key were dropped: somebody on a link tries to silence \
+             services",
+            gates.refused
+        )?;
+    }
     Ok(())
 }
 

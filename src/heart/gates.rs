@@ -76,6 +76,9 @@ pub struct GateStats {
     pub without: Vec<String>,
     /// Those that stand, and those that should and cannot.
     pub gates: Vec<GateState>,
+    /// Announcements of claims that were dropped because they prove nothing: who sends them has not the cluster's key.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// One gate.
@@ -451,6 +454,7 @@ impl Gates {
             nft_missing: self.missing.1.clone(),
             without,
             gates: self.groups.iter().filter_map(state).collect(),
+            refused: self.judge.as_ref().map_or(0, |judge| judge.refused().unwrap_or(0)),
         }
     }
 }

@@ -667,6 +667,7 @@ impl Pulse {
                     // For the gate's ear in the packets' path, not for the mind.
                     let is_claim = matches!(self.mind, Mind::Native(_)) && gate::Claim::has_shape(bytes);
                     if is_claim {
+                        link.stats.claims_in += 1;
                         continue;
                     }
                     self.feed(Event::Frame { link: LinkIndex(index), from: Source::Udp(from), bytes });

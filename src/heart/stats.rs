@@ -51,6 +51,9 @@ pub struct LinkStats {
     pub frames_in: u64,
     /// And their bytes.
     pub bytes_in: u64,
+    /// Of these, announcements of claims, which are for gates alone: they were passed over.
+    #[serde(default)]
+    pub claims_in: u64,
     /// Reads that the kernel answered with an error.
     pub errors_in: u64,
     /// Frames that the kernel dropped because they came faster than they were read.

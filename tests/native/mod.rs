@@ -21,6 +21,7 @@ use locum_lab::{
 use crate::lab::{LOCUM, build};
 
 mod disk;
+mod forged;
 mod pair;
 
 const NODES: [&str; 2] = ["alpha", "beta"];
@@ -68,6 +69,8 @@ struct Shop {
     rack: Rack,
     /// The witness has a key of its own, and is run by `locum witness run`.
     apart: bool,
+    /// What makes the gates, where it is not to be chosen.
+    gates: Option<&'static str>,
 }
 
 impl Shop {
@@ -105,7 +108,7 @@ impl Shop {
             gates: true,
         };
         rack.watch(sight).unwrap();
-        let shop = Self { daemons: Vec::new(), rack, apart };
+        let shop = Self { daemons: Vec::new(), rack, apart, gates: None };
         let keys = tempfile::tempdir().unwrap();
         let made = Command::new(LOCUM).arg("--config").arg(keys.path()).arg("keygen").output().unwrap();
         assert!(made.status.success(), "{made:?}");
@@ -183,7 +186,9 @@ impl Shop {
 
     fn start(&mut self, member: &'static str) {
         let command: &[&str] = if self.apart && member == WITNESS { &["witness", "run"] } else { &["run"] };
-        let words = [&["locum", "--config", CONFIG, "--state", "/run/disk/state"], command].concat();
+        let gates = self.gates.filter(|_| member != WITNESS).map(|backend| ["--gates", backend]);
+        let gates = gates.as_ref().map_or(&[][..], |words| &words[..]);
+        let words = [&["locum", "--config", CONFIG, "--state", "/run/disk/state"], command, gates].concat();
         let program = Program::new(&words).output("/run/disk/output");
         self.daemons.retain(|(name, _)| *name != member);
         self.daemons.push((member, self.rack.start(member, &program).unwrap()));

@@ -455,8 +455,8 @@ fn a_witness_s_key_proves_nothing_to_a_gate() {
         let ballot = director.expected[&GroupIndex(0)][0];
         director.ended(GroupIndex(0), ballot).unwrap()
     };
-    assert_eq!(keys().claim_proof([announcing::ENDED, &subject]), expected);
-    assert_ne!(keys_of(Secret([0x11; 32])).claim_proof([announcing::ENDED, &subject]), expected);
+    assert_eq!(keys().claim_proof([&subject[..]]), expected);
+    assert_ne!(keys_of(Secret([0x11; 32])).claim_proof([&subject[..]]), expected);
 }
 
 /// Two of three voters are a majority, but none of them may claim before the third has come, too.

@@ -13,6 +13,7 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::SocketAddr;
 
 mod body;
+pub mod ended;
 mod frame;
 mod item;
 pub mod members;

@@ -1,0 +1,300 @@
+//! Announcements of claims that nobody has made: who has not the cluster's key cannot silence a service, however fast he
+//! sends; who has it can. What is shown: `docs/hostile.md`.
+//!
+//! usage: `LOCUM_FORGED_SECONDS=60 cargo test --release --test main forged -- --nocapture`; without the variable it is a
+//! matter of seconds, and the machine's own noise is not judged.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use locum_core::{
+    auth::Keys,
+    claims::GroupId,
+    config::locum_key,
+    native::wire::{ended::ended, members::MemberId},
+};
+use locum_lab::clock::pause;
+use locum_sys::{
+    checksum,
+    gate::{Ballot, Claim, Proof},
+    netlink::Netlink,
+    tap::Tap,
+};
+
+use super::*;
+
+const PORT: u16 = 6940;
+const ALPHA: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 12);
+const BETA: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 13);
+const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 77);
+/// Forged packets a second, in the minute of them.
+const RATE: u64 = 10_000;
+/// How much later than without them a beat may be, and how many more of the questions, which are one a millisecond, may
+/// be without an answer: where the machine is judged.
+const LATE_MAX: Duration = Duration::from_millis(50);
+const UNANSWERED_MAX: u64 = 50;
+
+/// Somebody who is plugged into the service's segment, and says that he is the other node.
+struct Forger {
+    tap: Tap,
+    own: [u8; 6],
+    /// The first node's.
+    owner: [u8; 6],
+}
+
+impl Forger {
+    fn new(shop: &Shop) -> Self {
+        let mac = || Netlink::open()?.interface("eth0")?.mac.ok_or(std::io::ErrorKind::NotFound.into());
+        let of = |node| -> [u8; 6] {
+            shop.rack.inside(node, mac).unwrap().unwrap_or_else(|e: std::io::Error| panic!("{e}"))
+        };
+        let tap = shop.rack.inside(CLIENT, || Tap::open("eth0")).unwrap().unwrap();
+        Self { tap, own: of(CLIENT), owner: of(NODES[0]) }
+    }
+
+    fn packet(&self, from: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+        let length = |header: usize| u16::try_from(header + payload.len()).unwrap().to_be_bytes();
+        let mut ip = [[0x45, 0], length(28), [0, 0], [0, 0], [64, 17], [0, 0]].concat();
+        ip.extend(from.octets());
+        ip.extend(ALPHA.octets());
+        let sum = checksum::internet(&[&ip]);
+        ip[10..12].copy_from_slice(&sum);
+        let udp = [40_000_u16.to_be_bytes(), PORT.to_be_bytes(), length(8), [0, 0]].concat();
+        [&self.owner[..], &self.own, &[8, 0], &ip, &udp, payload].concat()
+    }
+
+    /// Full queues are waited for: what this says to have sent is on the wire.
+    fn send(&self, packet: &[u8]) {
+        while self.tap.send(packet).is_err() {
+            pause(Duration::from_millis(1));
+        }
+    }
+}
+
+fn claim(proof: [u8; 16]) -> Claim {
+    Claim {
+        cluster: GroupId::of("shop").0,
+        group: GroupId::of("web").0,
+        ended: MemberId::of(NODES[0]).0,
+        ballot: Ballot { round: u64::MAX - 1, node: MemberId::of(NODES[1]).0 },
+        proof: Proof(proof),
+    }
+}
+
+/// What ends the ownership that the first node has under this epoch.
+fn proof(keys: &Keys, epoch: &str) -> [u8; 16] {
+    let round = epoch.split('.').next().and_then(|round| round.parse().ok());
+    let subject =
+        ended("shop", GroupId::of("web"), MemberId::of(NODES[0]), round.expect("an epoch has a round"));
+    keys.claim_proof([&subject[..]]).0
+}
+
+fn keys_of_file(text: &str) -> Keys {
+    locum_key::read(text.as_bytes()).0.expect("a key file")
+}
+
+/// What looks like an announcement and proves nothing: of this version and the one before, with any sixteen bytes, from a peer's
+/// address and a stranger's, about others, cut off.
+fn nothing_proved(forger: &Forger) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for proof in [[0; 16], [0xff; 16], *b"0123456789abcdef"] {
+        let bytes = claim(proof).encode();
+        all.push(forger.packet(BETA, &bytes));
+        all.push(forger.packet(STRANGER, &bytes));
+        all.push(forger.packet(BETA, &bytes[..40]));
+        let mut older = bytes;
+        older[4] = 1;
+        all.push(forger.packet(BETA, &older));
+        let other = Claim { group: 7, ..claim(proof) };
+        all.push(forger.packet(BETA, &other.encode()));
+    }
+    // As a development version took it: any ballot above ours, and no more.
+    let before = [&b"LOCL\x01\x01\0\0"[..], &claim([0; 16]).encode()[8..24], &[0xff; 12], &[0; 4]].concat();
+    all.push(forger.packet(BETA, &before));
+    all
+}
+
+fn each_backend(play: fn(Shop)) {
+    for backend in ["bpf", "nft"] {
+        let Some(mut shop) = Shop::build(true) else { return };
+        shop.gates = Some(backend);
+        let (_, gates) = shop.locum(NODES[0], &["gate", "--json"]);
+        let engines: serde_json::Value = serde_json::from_str(&gates).unwrap();
+        if !engines["engines"][backend].is_null() {
+            eprintln!("skipped: no {backend} here: {gates}");
+            continue;
+        }
+        play(shop.served());
+    }
+}
+
+#[test]
+fn only_the_key_silences_an_owner() {
+    each_backend(|shop| {
+        let [alpha, beta] = NODES;
+        let forger = Forger::new(&shop);
+        let told = |shop: &Shop| {
+            shop.text(alpha, "output").matches("another node has announced that it owns").count()
+        };
+        let epoch =
+            |shop: &Shop| shop.text(alpha, "epochs").lines().last().map(String::from).unwrap_or_default();
+        let cluster =
+            keys_of_file(&fs::read_to_string(shop.rack.disk(alpha).join("locum/locum.key")).unwrap());
+        let file = shop.text(alpha, "locum/locum.toml");
+        let witness = file.split('"').find(|word| word.len() == 64).expect("the witness's own key");
+        let witness = keys_of_file(witness);
+        // What was right once: the group was elsewhere, and is back.
+        let old = epoch(&shop);
+        shop.order(alpha, &["move", "web", beta]);
+        shop.wait("the group has moved", |shop| shop.runs(beta));
+        shop.order(beta, &["move", "web", alpha]);
+        shop.wait("the group is back", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
+        assert_ne!(epoch(&shop), old);
+
+        let mut packets = nothing_proved(&forger);
+        packets.push(forger.packet(BETA, &claim(proof(&witness, &epoch(&shop))).encode()));
+        packets.push(forger.packet(BETA, &claim(proof(&cluster, &old)).encode()));
+        let before = told(&shop);
+        // By a gate's own clock nothing is shut for longer than a beat, so each is sent again and again.
+        for _ in 0..50 {
+            packets.iter().for_each(|packet| forger.send(packet));
+            pause(Duration::from_millis(50));
+        }
+        shop.wait("it answers all the while", |shop| shop.answers_since(Moment::now()));
+        assert_eq!(told(&shop), before, "nothing of that shuts a gate: {}", shop.text(alpha, "output"));
+        let report = shop.status(alpha).unwrap();
+        let gates = report.heart.gates;
+        // By `nft` the daemon passes over them.
+        let in_path = shop.gates == Some("bpf");
+        assert!(gates.refused > 500 || !in_path, "{gates:?}");
+        assert!(gates.gates.iter().all(|gate| gate.open_ms.is_some()), "{gates:?}");
+        let claims_in: u64 = report.heart.links.iter().map(|link| link.claims_in).sum();
+        assert!(claims_in == 0 || !in_path, "no socket gets them: {claims_in}");
+        let (_, page) = shop.locum(alpha, &["status"]);
+        let is_shown = page.contains("announcements of claims without the cluster's key were dropped");
+        assert!(is_shown || !in_path, "{page}");
+
+        // With the key; a claim may have been made again since.
+        let epoch = epoch(&shop);
+        let (round, node) = epoch.split_once('.').unwrap();
+        let round: u64 = round.parse().unwrap();
+        shop.wait("the key shuts the gate", |shop| {
+            for round in round..round + 20 {
+                let right = claim(proof(&cluster, &format!("{round}.{node}")));
+                forger.send(&forger.packet(BETA, &right.encode()));
+            }
+            pause(Duration::from_millis(500));
+            told(shop) > before
+        });
+        // And the next beat opens it again.
+        shop.wait("it answers again", |shop| shop.answers_since(Moment::now()) && shop.runs(alpha));
+    });
+}
+
+/// One stretch of time: questions that were not answered, and the longest time between two of the owner's beats.
+#[derive(Debug)]
+struct Stretch {
+    unanswered: u64,
+    silence: Duration,
+    beats: u64,
+    beat: Duration,
+}
+
+/// Plays for so long.
+fn stretch(shop: &Shop, long: Duration, play: impl FnOnce()) -> Stretch {
+    let tap = shop.rack.tap("lan", NODES[0]).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
+    // The kernel stamps each beat on the switch's port.
+    let ear = thread::spawn(move || {
+        let (mut beats, mut last, mut longest, mut buffer) = (0, None, Duration::ZERO, vec![0; 4096]);
+        while !over.load(Relaxed) {
+            while let Ok(Some(got)) = tap.receive(&mut buffer) {
+                let frame = buffer.get(..got.length.min(4096)).unwrap_or_default();
+                let is_beat = frame.get(26..30) == Some(&ALPHA.octets()[..])
+                    && frame.windows(6).any(|bytes| bytes == b"t=beat");
+                if let (true, Some(at)) = (is_beat, got.arrived) {
+                    beats += 1;
+                    longest = longest.max(last.map_or(Duration::ZERO, |last| at.saturating_sub(last)));
+                    last = Some(at);
+                }
+            }
+            pause(Duration::from_millis(2));
+        }
+        (beats, longest)
+    });
+    let begun = Moment::now();
+    play();
+    pause(long.saturating_sub(Moment::now().since(begun)));
+    let window = Span::new(begun, Moment::now());
+    is_over.store(true, Relaxed);
+    let (beats, beat) = ear.join().unwrap();
+    pause(Duration::from_millis(200));
+    let asked = u64::try_from(window.to.since(window.from).as_millis()).unwrap();
+    let (answered, gap) = shop
+        .rack
+        .look(|record| {
+            let echoes = record.echoes.get(&SERVICE).map_or(&[][..], Vec::as_slice);
+            let answered = echoes.iter().filter(|at| (window.from..window.to).contains(*at)).count() as u64;
+            (answered, record.outage(SERVICE, window))
+        })
+        .unwrap();
+    let silence = gap.map_or(Duration::ZERO, |gap| gap.to.since(gap.from));
+    Stretch { unanswered: asked.saturating_sub(answered), silence, beats, beat }
+}
+
+#[test]
+fn a_minute_of_forged_announcements_is_like_an_idle_one() {
+    each_backend(|shop| {
+        let seconds: Option<u64> =
+            std::env::var("LOCUM_FORGED_SECONDS").ok().map(|text| text.parse().expect("a whole number"));
+        let long = Duration::from_secs(seconds.unwrap_or(3));
+        let [alpha, _] = NODES;
+        let forger = Forger::new(&shop);
+        let packets = nothing_proved(&forger);
+        let backend = shop.gates.unwrap();
+        let idle = stretch(&shop, long, || ());
+        let sent = AtomicU64::new(0);
+        let forged = stretch(&shop, long, || {
+            let begun = Moment::now();
+            let mut next = packets.iter().cycle();
+            while Moment::now().since(begun) < long {
+                let due = u64::try_from(Moment::now().since(begun).as_micros()).unwrap() * RATE / 1_000_000;
+                for packet in next.by_ref().take(due.saturating_sub(sent.load(Relaxed)).min(64) as usize) {
+                    forger.send(packet);
+                    sent.fetch_add(1, Relaxed);
+                }
+                pause(Duration::from_micros(500));
+            }
+        });
+        let report = shop.status(alpha).unwrap();
+        let link = &report.heart.links[1];
+        println!(
+            "{backend}: {} forged packets in {long:?}; idle {idle:?}; forged {forged:?}; refused {}, to a socket {}, \
+             dropped there {}; heart {:?}",
+            sent.load(Relaxed),
+            report.heart.gates.refused,
+            report.heart.links.iter().map(|link| link.claims_in).sum::<u64>(),
+            link.dropped_in,
+            report.heart.lateness
+        );
+        assert!(shop.runs(alpha), "nobody takes it over");
+        let in_path = backend == "bpf";
+        assert!(report.heart.gates.refused > 0 || !in_path);
+        assert!(!shop.text(alpha, "output").contains("another node has announced that it owns"));
+        let claims_in: u64 = report.heart.links.iter().map(|link| link.claims_in).sum();
+        assert!(claims_in == 0 || !in_path, "{claims_in}");
+        assert!(idle.beats > 0 && forged.beats > 0);
+        if seconds.is_some() {
+            assert!(sent.load(Relaxed) >= RATE * long.as_secs() * 9 / 10);
+            assert!(forged.unanswered <= idle.unanswered + UNANSWERED_MAX, "{idle:?} {forged:?}");
+            assert!(forged.silence <= idle.silence + LATE_MAX, "{idle:?} {forged:?}");
+            assert!(forged.beat <= idle.beat + LATE_MAX, "{idle:?} {forged:?}");
+        }
+    });
+}
