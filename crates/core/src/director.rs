@@ -590,6 +590,10 @@ impl Director {
             Order::Takeover(set) => self.with_r1(|r1, view| r1.order_takeover(view, id, set)),
             Order::Leave => {
                 self.note(Level::Info, "Heartbeat shutdown in progress.".to_string());
+                if let Some(leaving) = &mut self.left {
+                    // A person's word counts more than the new life that was to follow.
+                    leaving.restart = false;
+                }
                 self.with_r1(|r1, view| r1.order_leave(view, Some(id)));
             }
             Order::Renew => self.with_r1(|r1, view| r1.order_renew(view, id)),

@@ -758,7 +758,13 @@ impl R1 {
         }
         let leave = self.leave.take();
         if let Some(order) = leave.and_then(|leave| leave.order) {
-            self.answer(order, Answer::Done("left the cluster".into()));
+            self.answer(
+                order,
+                match released {
+                    true => Answer::Done("left the cluster".into()),
+                    false => Answer::TimedOut("left the cluster; something here cannot be stopped".into()),
+                },
+            );
         }
         self.steps.push_back(Step::Left { restart: leave.is_some_and(|l| l.restart), clean: released });
     }

@@ -272,7 +272,12 @@ impl Director {
                 node::Action::Announce { group, ballot, ended } => self.announce(group, ballot, ended),
                 node::Action::Hands(Action::Exit { clean, restart, keeps }) => {
                     if let Some(order) = self.leaving.take() {
-                        let answer = Answer::Done("everything is handed over; this node leaves".into());
+                        let answer = match clean {
+                            true => Answer::Done("everything is handed over; this node leaves".into()),
+                            false => {
+                                Answer::TimedOut("this node leaves; something here cannot be stopped".into())
+                            }
+                        };
                         self.out.push_back(Action::Reply { order, answer });
                     }
                     self.remember_all(Duration::ZERO);
@@ -324,6 +329,9 @@ impl Director {
         {
             return unknown("node");
         }
+        if self.leaving.is_some() && matches!(order, node::Order::Standby | node::Order::Online) {
+            return Err(Answer::Refused("this member is leaving".into()));
+        }
         if matches!(self.plan.me, plan::Member::Witness(_)) && !matches!(order, node::Order::Move(..)) {
             return Err(Answer::Refused("a witness runs nothing; ask a node".into()));
         }
@@ -344,7 +352,7 @@ impl Director {
     /// A node hands everything over first; a witness has nothing.
     fn leave(&mut self, id: OrderId) {
         if self.leaving.is_some() {
-            let answer = Answer::Refused("this member is leaving already".into());
+            let answer = Answer::Done("this member is leaving already".into());
             return self.out.push_back(Action::Reply { order: id, answer });
         }
         if matches!(self.plan.me, plan::Member::Witness(_)) {

@@ -878,13 +878,15 @@ impl Node {
         for Envelope { to, message } in envelopes {
             self.send(to, Word::Claims(message));
         }
-        if !self.left && self.ownership.is_leaving() && self.owns_and_runs_nothing() {
+        if !self.left && self.ownership.is_leaving() && self.has_let_go() {
             self.left = true;
-            self.out.push_back(Action::Hands(action::Action::Exit {
-                clean: true,
-                restart: None,
-                keeps: None,
-            }));
+            let clean = !(0..self.ids.len()).any(|group| self.groups.is_stuck(GroupIndex(group)));
+            if !clean {
+                let text = "leaving although a resource cannot be stopped; what could not be released ends with its lease";
+                self.note(Level::Critical, None, text.into());
+                self.out.extend(self.hands.drain(..).map(Action::Hands));
+            }
+            self.out.push_back(Action::Hands(action::Action::Exit { clean, restart: None, keeps: None }));
         }
     }
 
@@ -976,10 +978,18 @@ impl Node {
         self.announce_new();
     }
 
-    fn owns_and_runs_nothing(&self) -> bool {
-        let owns = self.member.claimant().is_some_and(|claimant| claimant.holds(self.now).next().is_some());
-        let runs = |group: usize| self.groups.phase(GroupIndex(group)) != Phase::Stopped;
-        !owns && !(0..self.ids.len()).any(runs)
+    /// Nothing is owned here and nothing runs, but for what cannot be stopped.
+    fn has_let_go(&self) -> bool {
+        let kept = |group: GroupIndex| self.ownership.is_left_behind(&self.groups, group);
+        let is_owned = |id: GroupId| self.index(id).is_none_or(|group| !kept(group));
+        let owns = self
+            .member
+            .claimant()
+            .is_some_and(|claimant| claimant.holds(self.now).map(|(id, _)| id).any(is_owned));
+        let runs = |group: GroupIndex| {
+            !matches!(self.groups.phase(group), Phase::Stopped) && !self.groups.is_stuck(group)
+        };
+        !owns && !(0..self.ids.len()).map(GroupIndex).any(runs)
     }
 
     // ---- small things ----------------------------------------------------

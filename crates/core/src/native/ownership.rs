@@ -505,7 +505,15 @@ impl Ownership {
         self.came_to_rest(view, group);
     }
 
-    /// It cannot be stopped: what was to be handed over stays, with all of its family.
+    /// Whether this node leaves and keeps the claim of a group, because something of its family cannot be stopped: what
+    /// may still run is never released. The claim ends with its lease.
+    #[must_use]
+    pub fn is_left_behind(&self, groups: &Groups, group: GroupIndex) -> bool {
+        self.leaving.is_some() && self.families[group.0].iter().any(|member| groups.is_stuck(*member))
+    }
+
+    /// It cannot be stopped: what was to be handed over stays, with all of its family. Unless this node leaves: then it is
+    /// left behind.
     pub fn stuck(&mut self, view: &View<'_>, group: GroupIndex) {
         self.desks[group.0].stays = true;
         for member in self.families[group.0].iter().copied() {
@@ -514,7 +522,8 @@ impl Ownership {
                 let text = "a resource cannot be stopped; it stays here".into();
                 self.steps.push_back(Step::Answer(order, Answer::Refused(text)));
             }
-            if let Some(epoch) = view.holds(member).filter(|_| giving.is_some() || member == group) {
+            let goes_on = self.leaving.is_none() && (giving.is_some() || member == group);
+            if let Some(epoch) = view.holds(member).filter(|_| goes_on) {
                 self.steps.push_back(Step::Start(member, epoch));
             }
         }
@@ -616,6 +625,9 @@ impl Ownership {
     /// A group of ours: does it run, and should it be here? When to look again.
     fn look_at_own(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
         if self.desks[group.0].giving.is_some() || self.desks[group.0].released {
+            return None;
+        }
+        if self.is_left_behind(view.groups, group) {
             return None;
         }
         if self.is_standby() {

@@ -163,6 +163,33 @@ fn what_could_not_be_stopped_after_it_was_lost_is_told_again_by_time_and_by_a_pe
     }
 }
 
+/// An order to leave ends in any case: what cannot be stopped is not released, others get it when the lease has ended, and
+/// the rest is handed over as always.
+#[test]
+fn a_node_leaves_although_something_cannot_be_stopped() {
+    const TWO: &str = r#"
+[groups.g]
+resources = ["daemon"]
+prefer = "a"
+[groups.h]
+resources = ["10.0.1.9"]
+prefer = "a"
+"#;
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(TWO, seed, &[0, 0]);
+        fail(&mut world, [0], Agents::FailToStop);
+        world.play(&[Step::Leave(0)]);
+        // The ladder of one stop.
+        world.wait(120);
+        assert!(world.is_said("cannot be stopped; what could not be released"), "{}", world.0.log());
+        assert!(world.is_said("a has left"), "{}", world.0.log());
+        for group in 0..2 {
+            let holders = world.0.holders(group);
+            assert!(holders.iter().any(|node| *node != 0), "{group}: {holders:?}\n{}", world.0.log());
+        }
+    }
+}
+
 // ---- families --------------------------------------------------------------
 
 const FAMILY: &str = r#"
