@@ -12,7 +12,7 @@
 
 use std::{
     fmt::Write as _,
-    fs::{File, OpenOptions},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Write as _},
     mem,
     os::unix::{
@@ -34,13 +34,15 @@ use locum_core::{
     note::{Escaped, Level, Note},
     plan::Logging,
 };
-use rustix::fs::OFlags;
+use rustix::{fs::OFlags, io::Errno};
 use tracing::field::{Field, Visit};
 
 /// Lines that may wait for the writer. More are counted as lost.
 const WAITING_MAX: usize = 4096;
 /// Bytes of one line's text that are written; the rest is cut off.
 const TEXT_MAX: usize = 4096;
+/// A panic ends the process within this, whoever does not take its last words.
+const PANIC_SECONDS: u32 = 3;
 /// Where journald takes structured entries.
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 /// Where journald takes syslog lines; `/dev/log` points to it where journald is the system log.
@@ -190,6 +192,8 @@ impl Journal {
         let journal = self.clone();
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
+            // Standard error may be a pipe that nobody reads: half a daemon must not wait for its reader.
+            locum_sys::signal::end_after(PANIC_SECONDS);
             journal.say(Level::Critical, format!("a fault in Locum ends the daemon: {panic}"));
             let _ = journal.flush(Duration::from_secs(1));
             usual(panic);
@@ -522,11 +526,45 @@ impl LogFile {
 }
 
 /// A pipe that nobody reads and a terminal that takes nothing are errors and no reason to wait: the other places of the
-/// log have one writer with this one.
+/// log have one writer with this one. Where others can write into the directory, the name leads to no other place: root
+/// would write into a file of their choice.
 fn open_to_append(path: &Path) -> io::Result<File> {
-    let patience = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let flags = i32::try_from(patience.bits()).unwrap_or(0);
-    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
+    let open = |more: OFlags| {
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY | more;
+        let flags = i32::try_from(flags.bits()).unwrap_or(0);
+        OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
+    };
+    let refused = |what: &str| {
+        let text = format!(
+            "it {what}, in a directory where others can write: not followed; log to a directory of root's alone"
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    };
+    let file = match open(OFlags::NOFOLLOW) {
+        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            let is_trusted = is_ours(&std::fs::symlink_metadata(path)?) && is_closed(path)?;
+            return if is_trusted { open(OFlags::empty()) } else { refused("is a symbolic link") };
+        }
+        opened => opened?,
+    };
+    let data = file.metadata()?;
+    if data.is_file() && data.nlink() > 1 && !is_closed(path)? {
+        return refused("has a second name");
+    }
+    Ok(file)
+}
+
+/// Whether it belongs to root, or to the user as whom this runs.
+fn is_ours(data: &Metadata) -> bool {
+    data.uid() == 0 || data.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Whether nobody else can put something under this name.
+fn is_closed(path: &Path) -> io::Result<bool> {
+    const OTHERS_WRITE: u32 = 0o022;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let data = std::fs::metadata(directory)?;
+    Ok(is_ours(&data) && data.mode() & OTHERS_WRITE == 0)
 }
 
 /// Whether the file's name now leads elsewhere or nowhere.
@@ -742,6 +780,71 @@ mod tests {
         assert_eq!(under("runs here"), "web: runs here (epoch 4.1)");
         assert_eq!(under("is ours under epoch 4.1"), "web: is ours under epoch 4.1");
         assert_eq!(under("is lost: b owns it under 14.1"), "web: is lost: b owns it under 14.1 (epoch 4.1)");
+    }
+
+    /// Set for a second process of this test, which is to die.
+    const DIES: &str = "LOCUM_TEST_DIES";
+
+    #[test]
+    fn a_panic_ends_the_process_although_nobody_reads_its_standard_error() {
+        if std::env::var_os(DIES).is_some() {
+            let journal = Journal::start(targets(None, None, Level::Info)).unwrap();
+            journal.catch_panics();
+            panic!("as planned");
+        }
+        let (_reader, mut writer) = io::pipe().unwrap();
+        let full = writer.try_clone().unwrap();
+        rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+        while writer.write(&[b'x'; 4096]).is_ok() {}
+        rustix::fs::fcntl_setfl(&writer, OFlags::empty()).unwrap();
+        let name = "voice::journal::tests::a_panic_ends_the_process_although_nobody_reads_its_standard_error";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(DIES, "1")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(full)
+            .spawn()
+            .unwrap();
+        for _ in 0..600 {
+            if let Some(end) = child.try_wait().unwrap() {
+                assert!(!end.success());
+                return;
+            }
+            thread::park_timeout(Duration::from_millis(50));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("it waits for its reader");
+    }
+
+    #[test]
+    fn a_log_does_not_follow_what_others_have_laid_there() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("log");
+        fs::create_dir(&place).unwrap();
+        let (target, link, second) =
+            (dir.path().join("shadow"), place.join("ha-log"), place.join("ha-debug"));
+        fs::write(&target, "secret\n").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        fs::hard_link(&target, &second).unwrap();
+        let mode = |mode| fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
+        for open in [0o777, 0o1777, 0o775] {
+            mode(open);
+            for path in [&link, &second] {
+                let told = put(&mut LogFile::new(path), "x").unwrap();
+                assert!(told.contains("where others can write: not followed"), "{told}");
+            }
+            assert!(put(&mut LogFile::new(place.join("plain")), "x").is_none(), "a file of its own is good");
+        }
+        assert_eq!(fs::read_to_string(&target).unwrap(), "secret\n");
+        // The administrator's own link leads to where it leads.
+        mode(0o755);
+        for path in [&link, &second] {
+            assert!(put(&mut LogFile::new(path), "x").is_none());
+        }
+        assert_eq!(fs::read_to_string(&target).unwrap().lines().count(), 3);
     }
 
     fn style(files: Form) -> Style {

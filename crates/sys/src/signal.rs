@@ -25,3 +25,12 @@ pub fn ignore_hangup() {
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
     }
 }
+
+/// Ends this process in so many seconds, whatever it is doing then: by SIGALRM, whose default action needs nobody's help.
+pub fn end_after(seconds: u32) {
+    // SAFETY: both calls take plain integers; no handler is installed, the disposition only returns to its default.
+    unsafe {
+        libc::signal(libc::SIGALRM, libc::SIG_DFL);
+        libc::alarm(seconds);
+    }
+}
