@@ -1,6 +1,7 @@
 //! `locum stop`: the daemon leaves the cluster gracefully, and the command returns when it has gone.
 //!
-//! Exit code: 0 it has gone, 1 it could not be asked, 3 no daemon runs here, 4 no permission.
+//! Exit code: 0 it has gone and left nothing running, 1 it could not be asked or ended without a word, 2 it has gone, but
+//! something here could not be stopped, 3 no daemon runs here, 4 no permission.
 
 use std::{
     io::{self, BufRead},
@@ -11,7 +12,7 @@ use clap::Args;
 
 use crate::{
     cli::{Common, failed},
-    voice::socket::{Client, Fault, Word},
+    voice::socket::{Client, Fault, Stop, Word},
 };
 
 /// Whether to wait.
@@ -31,20 +32,25 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
 }
 
 fn stop(client: &Client, options: Options) -> Result<ExitCode, Fault> {
-    // The daemon closes a watcher's connection by nothing but its own end.
-    let watched = client.watch()?;
-    let outcome = client.stop()?;
-    match outcome.outcome {
-        Word::Done | Word::Begun => {}
-        Word::Refused | Word::TimedOut | Word::Forbidden | Word::Unavailable => {
+    // The daemon closes a watcher's connection by nothing but its own end. While it starts there is nothing to watch, and
+    // its answer alone is waited for.
+    let watched = if options.no_wait { None } else { client.watch().ok() };
+    let outcome = client.stop(Stop { wait: !options.no_wait })?;
+    let code = match outcome.outcome {
+        Word::Done | Word::Begun => ExitCode::SUCCESS,
+        Word::TimedOut => {
+            eprintln!("locum: {}", outcome.text);
+            ExitCode::from(2)
+        }
+        Word::Refused | Word::Forbidden | Word::Unavailable => {
             eprintln!("locum: refused: {}", outcome.text);
             return Ok(ExitCode::FAILURE);
         }
-    }
-    if !options.no_wait {
+    };
+    if let Some(watched) = watched {
         wait_for_end(watched);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// A reset connection is an end too.

@@ -2,6 +2,7 @@
 //! orders, [`report`] is the answer to the most frequent one, [`notify`] speaks to the service manager,
 //! [`diagnostics`] draws what is wrong with the configuration.
 
+mod connections;
 pub mod diagnostics;
 pub mod journal;
 pub mod notify;

@@ -14,59 +14,54 @@
 //! | `POST /freeze` `{"group": "web", "on": true}` | an [`Outcome`]. Native only |
 //! | `POST /measure` `{"seconds": 60}` | an [`Outcome`]: begun; the status then tells how late the heart was, as `heart.measured` |
 //! | `POST /say` `{"fields": [["t", "setweight"], …]}` | an [`Outcome`]: begun; the message is what a script wrote to the FIFO |
-//! | `POST /stop` | an [`Outcome`]: begun; the connection of a watcher ends with the daemon |
+//! | `POST /stop` `{"wait": true}` | an [`Outcome`] when the daemon ends; without `wait`: begun |
 //!
 //! Who may connect is decided by the file: mode 0660, owner root, group `haclient` if there is one. All who may
 //! connect may read. Only root, and the user as whom the daemon runs, may change anything; the kernel says who calls.
 //!
 //! Nobody who asks can hold up the daemon: bodies and connections are bounded (root's apart from those of others: a
-//! person in need must get through), and a watcher that does not read only misses what lies between.
+//! person in need must get through), a request that does not arrive is not waited for ([`super::connections`]), and a
+//! watcher that is slow only misses what lies between.
 
 use std::{
     collections::BTreeMap,
     convert::Infallible,
     fmt, fs,
     io::{self, BufRead, BufReader, Read, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
-    extract::{ConnectInfo, DefaultBodyLimit, State, connect_info::Connected},
+    body::{Body, Bytes, HttpBody},
+    extract::{ConnectInfo, DefaultBodyLimit, Request as HttpRequest, State},
     http::{StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
-    serve::IncomingStream,
 };
 use futures_core::Stream;
 use locum_core::{action::Answer, note::Escaped};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{UnixListener, UnixStream},
+    net::UnixListener,
     sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, timeout},
 };
 
-use super::report::AnyReport;
+use super::{
+    connections::{Bounded, Caller, SILENCE_MAX, Watching},
+    report::AnyReport,
+};
 
 /// The socket's name in the run directory.
 pub const NAME: &str = "control";
 /// The group that may read.
 const GROUP: &str = "haclient";
-/// Connections at once of all who may only read.
-const READERS_MAX: usize = 64;
-/// Connections at once of root.
-const OWNERS_MAX: usize = 192;
 /// Bytes of a request's body.
 const BODY_MAX: usize = 4096;
 /// How long the heart may take to tell its state.
@@ -294,6 +289,15 @@ pub struct Measure {
     pub seconds: u32,
 }
 
+/// The body of `POST /stop`, which may be empty.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Whether the answer is what came of it, when the daemon ends, or only that it was begun.
+    #[serde(default)]
+    pub wait: bool,
+}
+
 /// The body of `POST /say`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -345,7 +349,7 @@ pub async fn serve(
     questions: mpsc::Sender<Question>,
     parameters: watch::Receiver<BTreeMap<String, String>>,
 ) {
-    let listener = Bounded { listener, readers: Arc::default(), owners: Arc::default() };
+    let listener = Bounded::new(listener);
     let make = router(questions, parameters).into_make_service_with_connect_info::<Caller>();
     // Ends with an error only when accepting does, which our listener never reports.
     let _ = axum::serve(listener, make).await;
@@ -369,7 +373,23 @@ fn router(
         .route("/say", post(say))
         .route("/stop", post(stop))
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(in_time))
         .with_state(Asker(questions))
+}
+
+/// Takes a request whole before anything is done for it: it may not take longer than [`SILENCE_MAX`] to arrive, and its
+/// answer may take as long as it needs.
+async fn in_time(ConnectInfo(caller): Who, request: HttpRequest, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let too_long = HttpBody::size_hint(&body).lower() > BODY_MAX as u64;
+    let body = match timeout(SILENCE_MAX, axum::body::to_bytes(body, BODY_MAX)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) if too_long => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        // The connection has been given up meanwhile, or is about to be.
+        Ok(Err(_)) | Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
+    };
+    let _busy = caller.busy();
+    next.run(HttpRequest::from_parts(head, Body::from(body))).await
 }
 
 #[derive(Clone)]
@@ -414,12 +434,15 @@ async fn status(State(asker): State<Asker>) -> Response {
     }
 }
 
-async fn watch(State(asker): State<Asker>) -> Response {
+async fn watch(State(asker): State<Asker>, ConnectInfo(caller): Who) -> Response {
+    let Some(watching) = caller.watch() else {
+        return unavailable("too many are watching already: end one of them").into_response();
+    };
     // One line in flight: a reader that is slow gets the newest afterwards, not all that it missed.
     let (lines, reader) = mpsc::channel(1);
     tokio::spawn(feed(asker, lines));
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
-    (headers, Body::from_stream(Lines(reader))).into_response()
+    (headers, Body::from_stream(Lines(reader, watching))).into_response()
 }
 
 async fn feed(asker: Asker, lines: mpsc::Sender<Bytes>) {
@@ -442,7 +465,10 @@ async fn feed(asker: Asker, lines: mpsc::Sender<Bytes>) {
 }
 
 /// The receiving end as a stream.
-struct Lines(mpsc::Receiver<Bytes>);
+struct Lines(
+    mpsc::Receiver<Bytes>,
+    #[expect(dead_code, reason = "a place that is given back when it is dropped")] Watching,
+);
 
 impl Stream for Lines {
     type Item = Result<Bytes, Infallible>;
@@ -511,109 +537,11 @@ async fn say(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(message)
     }
 }
 
-async fn stop(State(asker): State<Asker>, ConnectInfo(caller): Who) -> Outcome {
-    asker.order(caller, Wish::Leave, false).await
-}
-
-/// Who is at the other end, as the kernel says.
-#[derive(Clone, Copy, Debug)]
-struct Caller {
-    may_change: bool,
-    user: u32,
-}
-
-impl Connected<IncomingStream<'_, Bounded>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
-        *stream.remote_addr()
-    }
-}
-
-/// The listener, with a bound on how many connections there are: each takes a descriptor, and agents need some too.
-struct Bounded {
-    listener: UnixListener,
-    readers: Arc<AtomicUsize>,
-    owners: Arc<AtomicUsize>,
-}
-
-impl axum::serve::Listener for Bounded {
-    type Io = Counted;
-    type Addr = Caller;
-
-    async fn accept(&mut self) -> (Counted, Caller) {
-        let own = own_user();
-        loop {
-            let Ok((stream, _)) = self.listener.accept().await else {
-                // No descriptor or memory left: it passes or it does not, but asking at once again helps nobody.
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let Ok(peer) = stream.peer_cred() else { continue };
-            let may_change = peer.uid() == 0 || peer.uid() == own;
-            let (count, most) =
-                if may_change { (&self.owners, OWNERS_MAX) } else { (&self.readers, READERS_MAX) };
-            let place = Place::take(count, most);
-            if let Some(place) = place {
-                return (Counted { stream, _place: place }, Caller { may_change, user: peer.uid() });
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Caller> {
-        Ok(Caller { may_change: false, user: own_user() })
-    }
-}
-
-fn own_user() -> u32 {
-    fs::metadata("/proc/self").map_or(0, |own| own.uid())
-}
-
-/// One of so many connections; given back when dropped.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(count: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let free = count.fetch_add(1, Ordering::Relaxed) < most;
-        // Dropped again when there is none.
-        let place = Self(Arc::clone(count));
-        free.then_some(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A connection that holds its place.
-struct Counted {
-    stream: UnixStream,
-    _place: Place,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+async fn stop(State(asker): State<Asker>, ConnectInfo(caller): Who, body: Bytes) -> Response {
+    let stop = if body.is_empty() { Ok(Stop::default()) } else { serde_json::from_slice(&body) };
+    match stop {
+        Ok(Stop { wait }) => asker.order(caller, Wish::Leave, wait).await.into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     }
 }
 
@@ -638,6 +566,9 @@ pub enum Fault {
     /// The same, and why.
     #[error("the daemon does not answer: {0}")]
     Broken(String),
+    /// It answers, but cannot tell or do that now; why, as it says.
+    #[error("{0}")]
+    NotNow(String),
 }
 
 impl Fault {
@@ -647,7 +578,7 @@ impl Fault {
         match self {
             Self::NotRunning(_) => 3,
             Self::NoPermission(_) => 4,
-            Self::Broken(_) | Self::TimedOut => 1,
+            Self::Broken(_) | Self::NotNow(_) | Self::TimedOut => 1,
         }
     }
 }
@@ -742,12 +673,12 @@ impl Client {
         self.post("/freeze", order)
     }
 
-    /// Asks the daemon to leave the cluster.
+    /// Asks the daemon to leave the cluster. With `wait` the answer comes when it ends, however long that takes.
     ///
     /// # Errors
     /// See [`Fault`].
-    pub fn stop(&self) -> Result<Outcome, Fault> {
-        self.outcome("/stop", "")
+    pub fn stop(&self, stop: Stop) -> Result<Outcome, Fault> {
+        self.post("/stop", &stop)
     }
 
     /// Lets the heart measure how late it is; the result stands in the status.
@@ -768,7 +699,7 @@ impl Client {
         let text = answer.text()?;
         match serde_json::from_str(&text) {
             Ok(Outcome { outcome: Word::Forbidden, text }) => Err(Fault::NoPermission(text)),
-            Ok(Outcome { outcome: Word::Unavailable, text }) => Err(Fault::Broken(text)),
+            Ok(Outcome { outcome: Word::Unavailable, text }) => Err(Fault::NotNow(text)),
             Ok(outcome) => Ok(outcome),
             Err(_) => Err(refusal(answer.code, &text)),
         }
@@ -810,7 +741,11 @@ fn broken(error: io::Error) -> Fault {
 /// What an answer that is not the wanted one means.
 fn refusal(code: u16, body: &str) -> Fault {
     let text = serde_json::from_str(body).map_or_else(|_| body.to_owned(), |Outcome { text, .. }| text);
-    if code == 403 { Fault::NoPermission(text) } else { Fault::Broken(format!("{text} (HTTP {code})")) }
+    match code {
+        403 => Fault::NoPermission(text),
+        503 => Fault::NotNow(text),
+        _ => Fault::Broken(format!("{text} (HTTP {code})")),
+    }
 }
 
 /// An answer whose body is still to be read.
@@ -846,9 +781,12 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::FileTypeExt, thread};
+    use std::{
+        os::unix::fs::{FileTypeExt, MetadataExt},
+        thread,
+    };
 
-    use super::*;
+    use super::{super::connections::OWNERS_MAX, *};
 
     /// A daemon that says `{"turn": N}` and answers every order but `takeover local`, which it refuses.
     fn with_daemon(test: impl FnOnce(&Path)) {
@@ -924,7 +862,7 @@ mod tests {
             let fields = vec![("t".to_owned(), "setweight".to_owned())];
             assert_eq!(client.say(fields).unwrap().outcome, Word::Begun);
             assert_eq!(client.parameters().unwrap()["deadtime"], "10");
-            assert_eq!(client.stop().unwrap().outcome, Word::Begun);
+            assert_eq!(client.stop(Stop::default()).unwrap().outcome, Word::Begun);
         });
     }
 
@@ -954,7 +892,7 @@ mod tests {
         assert!(fault.to_string().contains("no daemon"), "{fault}");
         // A socket that a killed daemon left behind.
         drop(std::os::unix::net::UnixListener::bind(directory.path().join(NAME)).unwrap());
-        assert_eq!(Client::new(directory.path()).stop().unwrap_err().exit_code(), 3);
+        assert_eq!(Client::new(directory.path()).stop(Stop::default()).unwrap_err().exit_code(), 3);
     }
 
     #[test]
@@ -986,18 +924,42 @@ mod tests {
         });
     }
 
+    /// Of root, and more than there may be: silent ones, half a head, half a body.
     #[test]
-    fn connections_are_bounded_and_readers_may_not_change() {
-        let count = Arc::new(AtomicUsize::new(0));
-        let held: Vec<_> = (0..READERS_MAX).map(|_| Place::take(&count, READERS_MAX).unwrap()).collect();
-        assert!(Place::take(&count, READERS_MAX).is_none());
-        drop(held);
-        assert_eq!(count.load(Ordering::Relaxed), 0);
+    fn half_open_connections_lock_nobody_out() {
+        with_daemon(|run_dir| {
+            let client = Client::new(run_dir);
+            let words: [&[u8]; 3] = [
+                b"",
+                b"GET /status HTTP/1.1\r\nHost: x\r\n",
+                b"POST /move HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n{",
+            ];
+            let mut held: Vec<_> = (0..OWNERS_MAX + 20)
+                .map(|number| {
+                    let mut stream = std::os::unix::net::UnixStream::connect(run_dir.join(NAME)).unwrap();
+                    // Refused where it was let go already.
+                    let _ = stream.write_all(words[number % words.len()]);
+                    stream
+                })
+                .collect();
+            assert!(client.status().is_ok());
+            assert_eq!(client.online().unwrap().text, "online");
+            for stream in &mut held {
+                stream.set_read_timeout(Some(SILENCE_MAX * 20)).unwrap();
+                let mut rest = Vec::new();
+                let ended = stream.read_to_end(&mut rest);
+                let is_over = ended.is_ok_and(|_| rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"));
+                assert!(is_over, "{rest:?}");
+            }
+        });
+    }
 
+    #[test]
+    fn readers_may_not_change() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, _questions) = mpsc::channel(1);
         let asker = Asker(sender);
-        let reader = Caller { may_change: false, user: 7 };
+        let reader = Caller::of(7, false);
         let outcome = runtime.block_on(asker.order(reader, Wish::Leave, true));
         assert_eq!(outcome.outcome, Word::Forbidden);
         assert_eq!(outcome.into_response().status(), 403);

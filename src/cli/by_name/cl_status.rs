@@ -171,7 +171,7 @@ impl Ask {
             Err(Fault::NoPermission(_)) => {
                 said("Heartbeat is apparently running on this machine, but refuses my connection", code::OK)
             }
-            Err(Fault::NotRunning(_) | Fault::Broken(_) | Fault::TimedOut) => stopped(),
+            Err(Fault::NotRunning(_) | Fault::Broken(_) | Fault::NotNow(_) | Fault::TimedOut) => stopped(),
         }
     }
 }

@@ -1,0 +1,386 @@
+//! Who is connected to the control socket. Connections are bounded in number, and so is the patience with each: a caller
+//! that does not finish its request, or does not take its answer, is let go. Where there is no room left, the connection
+//! that has been without a request for the longest time makes room; so nobody who is entitled to ask is ever locked out
+//! by connections that ask for nothing.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{UnixListener, UnixStream},
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+
+/// Connections at once of all who may only read.
+pub(super) const READERS_MAX: usize = 64;
+/// Connections at once of root.
+pub(super) const OWNERS_MAX: usize = 192;
+/// Of either, so many may be watchers: those stay, and others must find room beside them.
+pub(super) const WATCHING: (usize, usize) = (3, 4);
+/// So long a request may take to arrive, and so long a connection may be without one.
+pub(super) const SILENCE_MAX: Duration =
+    if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
+/// So long a caller that is being answered may take nothing of its answer.
+const UNREAD_MAX: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(60) };
+
+/// Who is at the other end, as the kernel says.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) may_change: bool,
+    pub(super) user: u32,
+    connection: Arc<Connection>,
+}
+
+impl Caller {
+    /// For as long as the value lives, this caller waits for us and not we for it.
+    pub(super) fn busy(&self) -> Busy {
+        self.connection.state().requests += 1;
+        Busy(Arc::clone(&self.connection))
+    }
+
+    /// The same for a watcher; none where too many are there.
+    pub(super) fn watch(&self) -> Option<Watching> {
+        let Room { most, watchers, .. } = self.connection.room.as_ref();
+        let (part, whole) = WATCHING;
+        let free = watchers.fetch_add(1, Ordering::Relaxed) < most * part / whole;
+        // Gives its place back where there was none.
+        let watching = Watching(self.busy());
+        free.then_some(watching)
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Connection>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.requests -= 1;
+        state.since = Instant::now();
+    }
+}
+
+/// A watcher's request.
+#[derive(Debug)]
+pub(super) struct Watching(Busy);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.0.room.watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection, for those who must know of it.
+#[derive(Debug)]
+struct Connection {
+    state: Mutex<State>,
+    room: Arc<Room>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Requests that are being answered.
+    requests: usize,
+    /// When there was one last, or the caller took something.
+    since: Instant,
+    /// It is to end, because its place is needed.
+    is_closed: bool,
+    /// Its reading end.
+    waker: Option<Waker>,
+}
+
+impl Connection {
+    fn new(room: Arc<Room>) -> Self {
+        let state = State { requests: 0, since: Instant::now(), is_closed: false, waker: None };
+        Self { state: Mutex::new(state), room }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The connections of one kind of callers.
+#[derive(Debug)]
+struct Room {
+    most: usize,
+    watchers: AtomicUsize,
+    there: Mutex<Vec<Weak<Connection>>>,
+}
+
+impl Room {
+    fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, watchers: AtomicUsize::new(0), there: Mutex::default() })
+    }
+
+    /// One more. None when all that are there are being answered.
+    fn enter(self: &Arc<Self>) -> Option<Arc<Connection>> {
+        let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        there.retain(|connection| connection.strong_count() > 0);
+        let open: Vec<Arc<Connection>> = there
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|connection| !connection.state().is_closed)
+            .collect();
+        if open.len() >= self.most {
+            let idle = open.iter().filter(|connection| connection.state().requests == 0);
+            idle.min_by_key(|connection| connection.state().since)?.close();
+        }
+        let connection = Arc::new(Connection::new(Arc::clone(self)));
+        there.push(Arc::downgrade(&connection));
+        Some(connection)
+    }
+}
+
+/// The listener, with a bound on how many connections there are: each takes a descriptor, and agents need some too.
+pub(super) struct Bounded {
+    listener: UnixListener,
+    readers: Arc<Room>,
+    owners: Arc<Room>,
+}
+
+impl Bounded {
+    pub(super) fn new(listener: UnixListener) -> Self {
+        Self { listener, readers: Room::new(READERS_MAX), owners: Room::new(OWNERS_MAX) }
+    }
+}
+
+impl axum::serve::Listener for Bounded {
+    type Io = Counted;
+    type Addr = Caller;
+
+    async fn accept(&mut self) -> (Counted, Caller) {
+        let own = own_user();
+        loop {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                // No descriptor or memory left: it passes or it does not, but asking at once again helps nobody.
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let Ok(peer) = stream.peer_cred() else { continue };
+            let user = peer.uid();
+            let may_change = user == 0 || user == own;
+            let room = if may_change { &self.owners } else { &self.readers };
+            if let Some(connection) = room.enter() {
+                return (
+                    Counted::new(stream, Arc::clone(&connection)),
+                    Caller { may_change, user, connection },
+                );
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Caller> {
+        Ok(Caller {
+            may_change: false,
+            user: own_user(),
+            connection: Arc::new(Connection::new(Arc::clone(&self.readers))),
+        })
+    }
+}
+
+fn own_user() -> u32 {
+    fs::metadata("/proc/self").map_or(0, |own| own.uid())
+}
+
+/// A connection that holds its place, and is let go when the caller keeps us waiting.
+pub(super) struct Counted {
+    stream: UnixStream,
+    connection: Arc<Connection>,
+    reading: Pin<Box<Sleep>>,
+    writing: Pin<Box<Sleep>>,
+}
+
+impl Counted {
+    fn new(stream: UnixStream, connection: Arc<Connection>) -> Self {
+        let timer = || Box::pin(sleep_until(Instant::now()));
+        Self { stream, connection, reading: timer(), writing: timer() }
+    }
+
+    /// Nothing has come from the caller: whether that may go on.
+    fn wait_for_caller(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let deadline = {
+            let mut state = self.connection.state();
+            if state.is_closed {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            state.waker = Some(context.waker().clone());
+            if state.requests > 0 {
+                return Poll::Pending;
+            }
+            state.since + SILENCE_MAX
+        };
+        late(self.reading.as_mut(), deadline, context)
+    }
+
+    /// The caller takes nothing: whether that may go on.
+    fn wait_for_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let deadline = self.connection.state().since + UNREAD_MAX;
+        late(self.writing.as_mut(), deadline, context)
+    }
+}
+
+/// An error once the deadline has passed.
+fn late(mut timer: Pin<&mut Sleep>, deadline: Instant, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    if timer.deadline() != deadline {
+        timer.as_mut().reset(deadline);
+    }
+    timer.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Pending => self.wait_for_caller(context),
+            ready => ready,
+        }
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Pending => self.wait_for_room(context).map(|late| late.map(|()| 0)),
+            ready => {
+                self.connection.state().since = Instant::now();
+                ready
+            }
+        }
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    impl Caller {
+        /// Somebody.
+        pub(in crate::voice) fn of(user: u32, may_change: bool) -> Self {
+            let connection = Arc::new(Connection::new(Room::new(1)));
+            Self { may_change, user, connection }
+        }
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn the_longest_idle_makes_room_and_nobody_who_is_answered_does() {
+        block_on(async {
+            let room = Room::new(3);
+            let all: Vec<_> = (0..3).map(|_| room.enter().unwrap()).collect();
+            let busy: Vec<_> = all
+                .iter()
+                .map(|connection| {
+                    let caller = Caller { may_change: true, user: 0, connection: Arc::clone(connection) };
+                    caller.busy()
+                })
+                .collect();
+            assert!(room.enter().is_none(), "all are being answered");
+            let mut busy = busy.into_iter();
+            drop(busy.next());
+            let fourth = room.enter().unwrap();
+            let closed: Vec<bool> = all.iter().map(|connection| connection.state().is_closed).collect();
+            assert_eq!(closed, [true, false, false]);
+            drop((fourth, busy, all));
+            assert!(room.enter().is_some());
+        });
+    }
+
+    #[test]
+    fn watchers_leave_room_for_others() {
+        block_on(async {
+            let room = Room::new(8);
+            let callers: Vec<Caller> = (0..8)
+                .map(|_| Caller { may_change: true, user: 0, connection: room.enter().unwrap() })
+                .collect();
+            let mut watching: Vec<_> = callers.iter().map_while(Caller::watch).collect();
+            assert_eq!(watching.len(), 6);
+            assert!(callers[7].watch().is_none());
+            watching.pop();
+            assert!(callers[7].watch().is_some(), "a place that was given back is free");
+        });
+    }
+
+    #[test]
+    fn who_takes_nothing_of_the_answer_is_let_go() {
+        block_on(async {
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let mut counted = Counted::new(ours, Room::new(1).enter().unwrap());
+            let error = counted.write_all(&vec![0; 64 << 20]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        });
+    }
+
+    #[test]
+    fn who_trickles_a_request_is_let_go_and_who_waits_for_us_is_not() {
+        block_on(async {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let room = Room::new(1);
+            let connection = room.enter().unwrap();
+            let caller = Caller { may_change: true, user: 0, connection: Arc::clone(&connection) };
+            let mut counted = Counted::new(ours, connection);
+            let trickle = tokio::spawn(async move {
+                while theirs.write_all(b"x").await.is_ok() {
+                    sleep(SILENCE_MAX / 10).await;
+                }
+            });
+            let mut all = Vec::new();
+            let error = counted.read_to_end(&mut all).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            drop(counted);
+            trickle.await.unwrap();
+
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let mut counted = Counted::new(ours, Arc::clone(&caller.connection));
+            let busy = caller.busy();
+            let waits = tokio::time::timeout(SILENCE_MAX * 3, counted.read_u8()).await;
+            assert!(waits.is_err(), "an answer may take its time");
+            drop(busy);
+            assert!(counted.read_u8().await.is_err());
+        });
+    }
+}
