@@ -32,6 +32,7 @@ use locum_core::{
         NodeIndex, Plan, Resource, ResourceId, Timing,
     },
 };
+use locum_lab::clock::await_some;
 use locum_sys::netlink::{Netlink, NewAddress};
 
 /// Longer than anything here takes on the slowest machine; nothing waits for it unless a test fails.
@@ -631,7 +632,7 @@ fn leftovers_are_found_and_stopped_right_to_left() {
     *machine.stubborn.lock().unwrap() = 1;
     let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn Addresses>);
     block_on(async {
-        let found = leftovers::survey(&agents, &addresses).await;
+        let found = leftovers::survey(&agents, &addresses, &leftovers::Progress::default()).await;
         let unknown = Outcome::Unknown("killed by signal 9".into());
         let running = |id| (id, Outcome::Running);
         assert_eq!(found, [running(there), running(one), running(two), (deaf, unknown)]);
@@ -707,7 +708,7 @@ fn with_a_control_group_nothing_can_hide() {
     // A service that stays keeps its group; once it has ended, the next operation removes it.
     let id = house.script(
         "daemon",
-        "[ $1 = stop ] && kill -9 $(cat $D/service) && exit\n sleep 1000 & echo $! > $D/service",
+        "case $1 in stop) kill -9 $(cat $D/service);; start) sleep 1000 & echo $! > $D/service;; esac",
     );
     assert_eq!(house.run(id, Start), Outcome::Ok);
     let service = Killed(house.read("service").trim().to_owned());
@@ -715,8 +716,74 @@ fn with_a_control_group_nothing_can_hide() {
     assert_eq!(group.groups(), 1);
     assert_eq!(house.run(id, Stop), Outcome::Ok);
     assert!(block_on(comes_true(|| !alive(&service.0))));
-    house.run(id, Status);
-    assert!(group.groups() <= 1, "the group of the start is gone");
+    let gone = || {
+        house.run(id, Status);
+        (group.groups() == 0).then_some(())
+    };
+    assert!(await_some(LONG, gone).is_some(), "the group of the start is gone");
+}
+
+/// Many operations begin and end at once: whoever tidies takes no group that another one has just made and not entered.
+fn each_in_its_group(keeps_kin: bool, beginning: &str) {
+    const SCRIPTS: usize = 40;
+    const ROUNDS: usize = 3;
+    let Some(group) = ControlGroup::new() else {
+        crate::skipped("no control group can be made here");
+        return;
+    };
+    let mut house = House::new();
+    house.cgroup = Some(group.0.clone());
+    house.keeps_kin = keeps_kin;
+    let all: Vec<ResourceId> = (0..SCRIPTS)
+        .map(|number| {
+            let text = format!("[ $1 = start ] && grep ^0:: /proc/self/cgroup >> $D/groups-{number}; exit 0");
+            house.script(&format!("s{number}"), &text)
+        })
+        .collect();
+    let agents = house.agents();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // The daemon's own tidying is paced; here it never rests.
+    let tidying = {
+        let (parent, stop) = (group.0.clone(), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                locum::control::agents::cgroup::tidy_now(&parent);
+            }
+        })
+    };
+    let outcomes = block_on(async {
+        let mut outcomes = Vec::new();
+        for _ in 0..ROUNDS {
+            let mut running = tokio::task::JoinSet::new();
+            for id in all.clone() {
+                let agents = agents.clone();
+                running.spawn(async move { agents.run(id, Start, LONG, None).await });
+            }
+            outcomes.extend(running.join_all().await);
+        }
+        outcomes
+    });
+    stop.store(true, Ordering::Relaxed);
+    tidying.join().unwrap();
+    let failed: Vec<&Outcome> = outcomes.iter().filter(|outcome| **outcome != Outcome::Ok).collect();
+    assert!(failed.is_empty(), "{} of {}: {:?}", failed.len(), outcomes.len(), failed.first());
+    for number in 0..SCRIPTS {
+        let groups = house.read(&format!("groups-{number}"));
+        let own = groups.lines().filter(|line| line.contains(&format!("/{beginning}")));
+        assert_eq!(own.count(), ROUNDS, "script {number}: {groups}");
+    }
+    locum::control::agents::cgroup::tidy_now(&group.0);
+    assert_eq!(group.groups(), 0, "nothing is left of them");
+}
+
+#[test]
+fn operations_that_begin_at_once_each_have_their_control_group() {
+    each_in_its_group(false, "operation-");
+}
+
+#[test]
+fn starts_at_once_are_kept_together_by_resource() {
+    each_in_its_group(true, "group-key/");
 }
 
 /// A resource script whose start leaves three daemons: one that terminates when it is told to, one that notes it and
@@ -770,8 +837,11 @@ fn with_a_control_group_the_ladder_finds_whoever_has_dropped_the_mark() {
     let mut house = House::new();
     house.cgroup = Some(group.0.clone());
     the_lower_rungs(&mut house, "setsid env -i");
-    house.run(ResourceId { group: GroupIndex(0), member: 0 }, Status);
-    assert!(group.groups() <= 1, "the empty ones are removed");
+    let gone = || {
+        house.run(ResourceId { group: GroupIndex(0), member: 0 }, Status);
+        (group.groups() == 0).then_some(())
+    };
+    assert!(await_some(LONG, gone).is_some(), "the empty ones are removed");
 }
 
 #[test]

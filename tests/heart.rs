@@ -229,7 +229,7 @@ impl Node {
                 Up::Run { resource, .. } => panic!("the heart should have done {resource:?} itself"),
                 Up::Fence { .. } => panic!("no fencing is configured"),
                 Up::Write(_) | Up::Status { .. } => panic!("this is heartbeat's dialect"),
-                Up::Active | Up::Remember { .. } | Up::EventScript { .. } => {}
+                Up::Active | Up::Remember { .. } | Up::EventScript { .. } | Up::PortTaken(_) => {}
             }
         }
     }

@@ -20,6 +20,7 @@ mod lab;
 mod mixed;
 mod native;
 mod native_cli;
+mod orders;
 mod tidy;
 
 /// Says that something was not tried here, and why. Past the harness, which keeps what a passed test prints to itself;

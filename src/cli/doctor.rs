@@ -279,6 +279,7 @@ impl Own {
                     | Up::Reply { .. }
                     | Up::Remember { .. }
                     | Up::Note { .. }
+                    | Up::PortTaken(_)
                     | Up::Exit { .. } => {}
                 }
             }

@@ -32,9 +32,9 @@ use crate::{
     cli::{Common, LogLevel, check},
     control::{
         agents::{self, Agents, client::Reboot, event::EventScripts},
-        daemon::{Config, Daemon, End, Equipment, Parts, Reread},
+        daemon::{Config, Daemon, End, Equipment, Parts, Reread, Signals},
         dialect::{Birth, Identity, Plan},
-        fifo,
+        errands, fifo,
         ledger::Ledger,
         state::{State, cure},
     },
@@ -51,9 +51,6 @@ use crate::{
 
 /// People's questions that may wait for the daemon.
 const QUESTIONS_MAX: usize = 64;
-
-/// The stack of a thread for a call that blocks.
-const ERRAND_STACK_BYTES: usize = 512 * 1024;
 
 /// What the files have no word for.
 #[derive(Clone, Debug, Args)]
@@ -155,6 +152,12 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     locum_sys::signal::ignore_hangup();
     #[cfg(feature = "breakage")]
     plant(&common.config_dir())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before the files are read: a HUP from now on is not lost, and TERM is a graceful end.
+    let signals = {
+        let _context = runtime.enter();
+        Signals::new()?
+    };
     let dir = common.config_dir();
     let dialect = options.dialect.or_else(|| Dialect::of(&dir));
     let dialect = dialect.with_context(|| {
@@ -189,12 +192,15 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     for warning in state.take_warnings() {
         journal.say(Level::Warning, warning);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .thread_name("errand")
-        .thread_stack_size(ERRAND_STACK_BYTES)
-        .build()?;
-    let end = runtime.block_on(live(common, options, config, keys, Arc::new(state), &journal));
+    errands::prepare().context("the kernel gives this daemon no threads")?;
+    let end = runtime.block_on(live(
+        common,
+        options,
+        Start { config, keys, misfits },
+        signals,
+        Arc::new(state),
+        &journal,
+    ));
     // The connections of those who wait for our end close with the process and not before; and children and files that
     // still hang must not hold it up.
     std::mem::forget(runtime);
@@ -384,8 +390,8 @@ fn summary(plan: &plan::Plan) -> String {
 async fn live(
     common: &Common,
     options: Options,
-    config: Config,
-    keys: Keys,
+    Start { config, keys, .. }: Start,
+    signals: Signals,
     state: Arc<State>,
     journal: &Journal,
 ) -> anyhow::Result<End> {
@@ -437,7 +443,7 @@ async fn live(
         reboot: reboot(options.reboot_program, journal.clone()),
         begin_life,
     };
-    let mut daemon = Daemon::new(parts, keys)?;
+    let mut daemon = Daemon::new(parts, keys, signals);
     if options.background {
         let_go().context("standard error cannot be given back")?;
     }

@@ -230,7 +230,21 @@ async fn serve_all(places: &Places) -> anyhow::Result<ExitCode> {
                 }
                 continue;
             }
-            let mut child = start(&program, places, &cluster)?;
+            let mut child = match start(&program, places, &cluster) {
+                Ok(child) => child,
+                Err(error) => {
+                    // The others are served all the same.
+                    eprintln!(
+                        "locum: the witness of cluster {cluster} cannot be started ({error:#}): tried again"
+                    );
+                    served.insert(cluster.clone(), None);
+                    ends.spawn(async move {
+                        sleep(AGAIN_AFTER).await;
+                        cluster
+                    });
+                    continue;
+                }
+            };
             served.insert(cluster.clone(), child.id());
             ends.spawn(async move {
                 let end = child.wait().await;

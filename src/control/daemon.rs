@@ -40,8 +40,10 @@ use crate::{
             event::EventScripts,
         },
         dialect::{Birth, Identity, Plan},
+        errands::{self, Errand},
         ledger::Ledger,
-        leftovers,
+        leftovers::{self, Found, Progress},
+        ports,
         state::{State, cure},
     },
     duties::Duties,
@@ -65,8 +67,14 @@ const DEVICE_CHECK_EVERY: Duration = Duration::from_secs(3600);
 /// When the ring to the heart is full, it is tried again after this.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 
+/// The last answers are given so long to be written.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 /// What is to be kept of the peer is waited for so long at the end.
 const REMEMBER_LIMIT: Duration = Duration::from_secs(2);
+
+/// What is said when this daemon ends and leaves something running.
+const NOT_STOPPED: &str =
+    "this node has left, but something here could not be stopped and may still run: the log names it";
 
 /// Reads the files; what was known to be wrong with them is not said again.
 pub type ReadAgain = Box<dyn Fn(&[Diag]) -> Reread>;
@@ -159,8 +167,8 @@ pub enum End {
 /// One life of the heart ends so.
 enum LifeEnd {
     Final(End),
-    /// A new life is to begin after this.
-    Again(Duration),
+    /// A new life is to begin after this. What the one before it could not stop makes the end of this daemon unclean.
+    Again(Duration, End),
     /// A new life is to begin at once, and goes on with this.
     Renewed(Holding),
 }
@@ -181,12 +189,15 @@ pub struct Daemon {
     device_checks: Option<JoinHandle<()>>,
     life: u64,
     next_order: u64,
+    /// A person or the service manager has ordered this daemon to leave. It holds for every life from then on.
     leaving: bool,
+    /// Who ordered it and waits for the end.
+    leave_askers: Vec<oneshot::Sender<Answer>>,
     ready: bool,
     /// The last message for a script found no place.
     events_dropped: bool,
     /// What was heard of others, on its way to the disk.
-    remembering: Vec<JoinHandle<()>>,
+    remembering: Vec<Errand<()>>,
     /// The last of them failed, and was told.
     forgetful: Arc<AtomicBool>,
     /// The newest of it.
@@ -201,20 +212,27 @@ pub struct Daemon {
     askers: Vec<oneshot::Sender<Told>>,
 }
 
+/// What is done with an order to leave while no heart lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtLeave {
+    /// What is under way stops what runs: it goes on to its end.
+    GoOn,
+    /// Nothing is under way that would have to end.
+    Return,
+}
+
 /// The answer to an errand that ended, and in which life it was asked for: tickets begin anew with each.
 type Done = (u64, Down);
 
 impl Daemon {
     /// Nothing runs yet. Needs a runtime around it.
-    ///
-    /// # Errors
-    /// When signals cannot be received.
-    pub fn new(parts: Parts, keys: Keys) -> io::Result<Self> {
+    #[must_use]
+    pub fn new(parts: Parts, keys: Keys, signals: Signals) -> Self {
         let watch_every = parts.notify.watchdog_interval().unwrap_or(WATCH_EVERY);
-        Ok(Self {
+        Self {
             parts,
             keys,
-            signals: Signals::new()?,
+            signals,
             load: every(LOAD_EVERY),
             watchdog: every(watch_every),
             done: mpsc::unbounded_channel(),
@@ -224,6 +242,7 @@ impl Daemon {
             life: 0,
             next_order: 0,
             leaving: false,
+            leave_askers: Vec::new(),
             ready: false,
             events_dropped: false,
             remembering: Vec::new(),
@@ -233,7 +252,7 @@ impl Daemon {
             next: None,
             reread_due: false,
             askers: Vec::new(),
-        })
+        }
     }
 
     /// Stops what an earlier life left, then lives until a person or the service manager ends it.
@@ -241,24 +260,63 @@ impl Daemon {
     /// # Errors
     /// When no heart can be made, or the state directory takes no new generation.
     pub async fn run(&mut self) -> anyhow::Result<End> {
-        let sweep = sweep(self.parts.agents.clone(), self.parts.journal.clone());
-        let swept = self.attend(sweep, "this node is stopping what an earlier life left").await;
-        let Some(stuck) = swept else { return Ok(End::Clean) };
+        let end = self.live_all().await;
+        let answer = match &end {
+            Ok(End::Clean) => Answer::Done("everything that ran here is stopped".to_owned()),
+            Ok(End::Unclean) => Answer::TimedOut(NOT_STOPPED.to_owned()),
+            Err(error) => Answer::Refused(format!("this node has ended: {error:#}")),
+        };
+        let askers = mem::take(&mut self.leave_askers);
+        if !askers.is_empty() {
+            for asker in askers {
+                let _ = asker.send(answer.clone());
+            }
+            // The answers are written by other tasks of this thread, which ends with us.
+            sleep(LAST_WORDS).await;
+        }
+        end
+    }
+
+    async fn live_all(&mut self) -> anyhow::Result<End> {
+        let progress = Progress::default();
+        let sweep = sweep(self.parts.agents.clone(), self.parts.journal.clone(), progress.clone());
+        let swept = self.attend(sweep, || progress.tell(), AtLeave::GoOn).await;
+        let Swept { left, kept, stuck } = swept.unwrap_or_default();
+        if self.leaving {
+            return self.stop_kept(&progress, kept, left).await;
+        }
         // A later life begins after the one before has stopped everything, or has said that it cannot, or kept it.
         let mut identity = self.begin_life()?.with_stuck(stuck);
         loop {
             match self.live(identity).await? {
                 LifeEnd::Final(end) => return Ok(end),
                 LifeEnd::Renewed(kept) => identity = self.change(kept)?,
-                LifeEnd::Again(pause) => {
+                LifeEnd::Again(pause, end) => {
                     self.say(Level::Warning, format!("a new life begins in {:.1} s", pause.as_secs_f64()));
-                    if self.attend(sleep(pause), "this node is about to begin a new life").await.is_none() {
-                        return Ok(End::Clean);
+                    let why = || "this node is about to begin a new life".to_owned();
+                    if self.leaving || self.attend(sleep(pause), why, AtLeave::Return).await.is_none() {
+                        return Ok(end);
                     }
                     identity = self.begin_life()?;
                 }
             }
         }
+    }
+
+    /// Ends before the first beat: what was to go on running is stopped too.
+    async fn stop_kept(&mut self, progress: &Progress, kept: Found, left: bool) -> anyhow::Result<End> {
+        let mut clean = !left;
+        if !kept.is_empty() {
+            let (agents, journal) = (self.parts.agents.clone(), self.parts.journal.clone());
+            let stop = async move {
+                let left = leftovers::sweep(&agents, &leftovers::kernel(), kept).await;
+                say_what_is_left(&agents, &journal, &left);
+                left.is_empty()
+            };
+            progress.begin_to_stop();
+            clean &= self.attend(stop, || progress.tell(), AtLeave::GoOn).await.unwrap_or_default();
+        }
+        Ok(if clean { End::Clean } else { End::Unclean })
     }
 
     fn begin_life(&mut self) -> anyhow::Result<Identity> {
@@ -318,7 +376,11 @@ impl Daemon {
         self.life += 1;
         life.askers.append(&mut self.askers);
         life.ask();
-        if mem::take(&mut self.reread_due) {
+        if self.leaving {
+            // Ordered of the life before, which ended for this one.
+            self.reread_due = false;
+            self.order_leave(&mut life, None);
+        } else if mem::take(&mut self.reread_due) {
             self.hang_up(&mut life);
         }
         self.tell_load(&mut life);
@@ -362,37 +424,56 @@ impl Daemon {
         Ok(end)
     }
 
-    /// Waits for `what` while no heart lives, telling everybody who asks why; nothing when the daemon is to end.
-    async fn attend<T>(&mut self, what: impl Future<Output = T>, why: &str) -> Option<T> {
+    /// Waits for `what` while no heart lives, telling everybody who asks why. An order to leave is kept; whether it ends
+    /// the wait, then with nothing, the caller says.
+    async fn attend<T>(
+        &mut self,
+        what: impl Future<Output = T>,
+        why: impl Fn() -> String,
+        at_leave: AtLeave,
+    ) -> Option<T> {
         let mut what = pin!(what);
         loop {
+            if self.leaving && at_leave == AtLeave::Return {
+                return None;
+            }
             tokio::select! {
                 done = &mut what => return Some(done),
                 Some(question) = self.parts.questions.recv() => match question {
                     Question::Order(Request { wish: Wish::Leave, .. }, answer) => {
-                        let _ = answer.send(Answer::Done("nothing of the cluster ran here".to_owned()));
-                        return None;
+                        self.say(Level::Info, format!("ordered through the control socket: stop; {}", why()));
+                        self.leave_askers.push(answer);
+                        self.leave_when_done();
                     }
-                    Question::Order(_, answer) => drop(answer.send(Answer::Refused(why.to_owned()))),
-                    Question::Status(answer) => drop(answer.send(Err(why.to_owned()))),
+                    Question::Order(_, answer) => drop(answer.send(Answer::Refused(why()))),
+                    Question::Status(answer) => drop(answer.send(Err(why()))),
                     // There is no heart; the status that is asked for next says so.
                     Question::Measure(_) => {}
                     Question::Say(_) => {
-                        self.say(Level::Warning, format!("a message of a local script is dropped: {why}"));
+                        let text = format!("a message of a local script is dropped: {}", why());
+                        self.say(Level::Warning, text);
                     }
                 },
                 signal = self.signals.next() => match signal {
                     Sign::End(name) => {
-                        self.say(Level::Info, format!("{name} received while {why}"));
-                        return None;
+                        self.say(Level::Info, format!("{name} received; {}", why()));
+                        self.leave_when_done();
                     }
                     // The life that follows hears of it.
                     Sign::Reload => self.reread_due = true,
                     Sign::Debug(everything) => self.debug(everything),
                 },
                 _ = self.watchdog.tick() => self.parts.notify.alive(),
+                _ = self.load.tick() => if self.leaving {
+                    self.have_patience();
+                },
             }
         }
+    }
+
+    fn leave_when_done(&mut self) {
+        self.leaving = true;
+        self.have_patience();
     }
 
     fn up(&mut self, life: &mut Life, up: Up) -> Option<LifeEnd> {
@@ -412,11 +493,14 @@ impl Daemon {
             Up::Remember { node, heard } => self.remember(node, heard),
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
             Up::Status { status, heart, .. } => self.status(life, status, *heart),
+            Up::PortTaken(port) => self.find_holder(port),
             Up::Exit { keeps: Some(kept), .. } => return Some(LifeEnd::Renewed(kept)),
             Up::Exit { clean, restart: None, .. } => {
                 return Some(LifeEnd::Final(if clean { End::Clean } else { End::Unclean }));
             }
-            Up::Exit { restart: Some(pause), .. } => return Some(LifeEnd::Again(pause)),
+            Up::Exit { restart: Some(pause), clean, .. } => {
+                return Some(LifeEnd::Again(pause, if clean { End::Clean } else { End::Unclean }));
+            }
         }
         None
     }
@@ -434,6 +518,14 @@ impl Daemon {
             let outcome = agents.run(resource, operation, limit, epoch.as_ref()).await;
             // Nobody waits only when the daemon ends.
             let _ = done.send((born, Down::Done { ticket, outcome }));
+        });
+    }
+
+    fn find_holder(&self, port: u16) {
+        let (done, born) = (self.done.0.clone(), self.life);
+        errands::spawn_blocking(move || {
+            let name = ports::holder(port);
+            let _ = done.send((born, Down::PortHolder { port, name }));
         });
     }
 
@@ -500,7 +592,7 @@ impl Daemon {
         let (state, journal) = (Arc::clone(&self.parts.state), self.parts.journal.clone());
         let forgetful = Arc::clone(&self.forgetful);
         self.remembering.retain(|one| !one.is_finished());
-        self.remembering.push(tokio::task::spawn_blocking(move || {
+        self.remembering.push(errands::spawn_blocking(move || {
             // Once for as long as it lasts: it is tried again every minute, for each member.
             let kept = state.remember(&name, heard);
             match (&kept, forgetful.swap(kept.is_err(), Ordering::Relaxed)) {
@@ -518,7 +610,7 @@ impl Daemon {
     fn write(&self, durable: Durable) {
         let (done, born, journal) = (self.done.0.clone(), self.life, self.parts.journal.clone());
         let ledger = self.ledger.clone();
-        tokio::task::spawn_blocking(move || {
+        errands::spawn_blocking(move || {
             let ok = ledger.is_some_and(|ledger| {
                 let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
                 let (ok, news) = ledger.try_to_write(&durable);
@@ -539,6 +631,7 @@ impl Daemon {
             Question::Order(request, answer) => {
                 self.say(Level::Info, format!("ordered through the control socket: {}", request.wish));
                 match self.parts.plan.order(&request) {
+                    Ok(Order::Leave) => self.order_leave(life, Some(answer)),
                     Ok(order) => {
                         let id = self.order(life, order);
                         life.orders.insert(id, answer);
@@ -554,12 +647,18 @@ impl Daemon {
     fn order(&mut self, life: &mut Life, order: Order) -> OrderId {
         self.next_order += 1;
         let id = OrderId(self.next_order);
-        if order == Order::Leave {
-            self.leaving = true;
-            self.have_patience();
-        }
         life.send(Down::Order { id, order });
         id
+    }
+
+    /// Leave the cluster. Whoever asks for it is answered when this daemon ends; so the order outlives a life that ends
+    /// for another one at this moment.
+    fn order_leave(&mut self, life: &mut Life, asker: Option<oneshot::Sender<Answer>>) {
+        self.leave_askers.extend(asker);
+        self.leave_when_done();
+        if !mem::replace(&mut life.leaves, true) {
+            self.order(life, Order::Leave);
+        }
     }
 
     fn reply(&mut self, life: &mut Life, order: OrderId, answer: Answer) {
@@ -567,7 +666,9 @@ impl Daemon {
         if refused && self.next.take_if(|(renewal, _)| *renewal == order).is_some() {
             let text = "the old configuration stays: HUP asks again for the new one";
             self.say(Level::Warning, text.to_owned());
-            self.parts.notify.ready("the old configuration stays");
+            if !self.leaving {
+                self.parts.notify.ready("the old configuration stays");
+            }
         }
         // Whoever asked may have gone meanwhile: the log has what came of it.
         life.orders.remove(&order).map(|asker| asker.send(answer));
@@ -580,9 +681,12 @@ impl Daemon {
             }
             Sign::End(name) => {
                 self.say(Level::Info, format!("{name} received: leaving the cluster"));
-                self.order(life, Order::Leave);
+                self.order_leave(life, None);
             }
             Sign::Debug(everything) => self.debug(everything),
+            Sign::Reload if self.leaving => {
+                self.say(Level::Info, "HUP received while leaving: nothing is read again".to_owned());
+            }
             Sign::Reload => self.hang_up(life),
         }
     }
@@ -689,7 +793,9 @@ impl Daemon {
                 );
             }
             let Duties { me, cluster, .. } = self.parts.agents.duties().as_ref();
-            self.parts.notify.ready(&format!("{me} in cluster {cluster}"));
+            if !self.leaving {
+                self.parts.notify.ready(&format!("{me} in cluster {cluster}"));
+            }
         }
         let duties = self.parts.agents.duties();
         let service_interfaces = report::service_interfaces(duties);
@@ -741,40 +847,58 @@ impl Daemon {
     }
 }
 
-/// Stops whatever of our groups runs before this node has said its first beat, and takes away the gates that hold nothing
-/// silent any more. Returns what ran and runs on.
-async fn sweep(agents: Agents, journal: Journal) -> Vec<ResourceId> {
-    let stuck = sweep_groups(&agents, &journal).await;
-    let (duties, held) = (Arc::clone(agents.duties()), stuck.clone());
-    let swept = tokio::task::spawn_blocking(move || leftovers::sweep_gates(&duties, &held)).await;
-    for (level, text) in swept.unwrap_or_default() {
-        journal.say(level, text);
-    }
-    stuck
+/// What came of the sweep.
+#[derive(Debug, Default)]
+struct Swept {
+    /// Something may run on that nobody could stop.
+    left: bool,
+    /// What ran and goes on running.
+    kept: Found,
+    /// What surely ran and could not be stopped.
+    stuck: Vec<ResourceId>,
 }
 
-async fn sweep_groups(agents: &Agents, journal: &Journal) -> Vec<ResourceId> {
-    let addresses: Arc<dyn leftovers::Addresses> = Arc::new(leftovers::Kernel);
-    let found = leftovers::survey(agents, &addresses).await;
+/// Stops whatever of our groups runs before this node has said its first beat, and takes away the gates that hold nothing
+/// silent any more.
+async fn sweep(agents: Agents, journal: Journal, progress: Progress) -> Swept {
+    let swept = sweep_groups(&agents, &journal, &progress).await;
+    let (duties, held) = (Arc::clone(agents.duties()), swept.stuck.clone());
+    let gates = errands::spawn_blocking(move || leftovers::sweep_gates(&duties, &held)).await;
+    for (level, text) in gates.unwrap_or_default() {
+        journal.say(level, text);
+    }
+    swept
+}
+
+async fn sweep_groups(agents: &Agents, journal: &Journal, progress: &Progress) -> Swept {
+    let addresses = leftovers::kernel();
+    let found = leftovers::survey(agents, &addresses, progress).await;
     if agents.duties().alone {
-        return adopt(agents, &found);
+        return adopt(agents, found);
     }
     let surely: Vec<ResourceId> =
         found.iter().filter(|(_, status)| *status == Outcome::Running).map(|(id, _)| *id).collect();
+    progress.begin_to_stop();
     let left = leftovers::sweep(agents, &addresses, found).await;
-    if !left.is_empty() {
-        let names: Vec<&str> =
-            left.iter().map(|(id, _)| agents.duties().resource(*id).text.as_str()).collect();
-        let names = names.join(" ");
-        let text =
-            format!("left running and not to be stopped: {names}: may run on both nodes; a person is needed");
-        journal.say(Level::Critical, text);
+    say_what_is_left(agents, journal, &left);
+    let is_left = !left.is_empty();
+    let stuck = left.into_iter().map(|(id, _)| id).filter(|id| surely.contains(id)).collect();
+    Swept { left: is_left, kept: Vec::new(), stuck }
+}
+
+fn say_what_is_left(agents: &Agents, journal: &Journal, left: &Found) {
+    if left.is_empty() {
+        return;
     }
-    left.into_iter().map(|(id, _)| id).filter(|id| surely.contains(id)).collect()
+    let names: Vec<&str> = left.iter().map(|(id, _)| agents.duties().resource(*id).text.as_str()).collect();
+    let names = names.join(" ");
+    let text =
+        format!("left running and not to be stopped: {names}: may run on both nodes; a person is needed");
+    journal.say(Level::Critical, text);
 }
 
 /// Where no other node could own it, what runs may go on: the first start finds it running.
-fn adopt(agents: &Agents, found: &[(ResourceId, Outcome)]) -> Vec<ResourceId> {
+fn adopt(agents: &Agents, found: Found) -> Swept {
     for (id, _) in found.iter().filter(|(_, status)| *status == Outcome::Running) {
         let name = &agents.duties().resource(*id).text;
         agents.note(
@@ -783,7 +907,7 @@ fn adopt(agents: &Agents, found: &[(ResourceId, Outcome)]) -> Vec<ResourceId> {
             format!("{name} runs from an earlier life: kept, there is no other node"),
         );
     }
-    Vec::new()
+    Swept { left: false, kept: found, stuck: Vec::new() }
 }
 
 /// What belongs to one heart.
@@ -792,6 +916,8 @@ struct Life {
     /// What the ring had no room for, oldest first.
     backlog: VecDeque<Down>,
     orders: BTreeMap<OrderId, oneshot::Sender<Answer>>,
+    /// It was told to leave.
+    leaves: bool,
     /// Who waits for the status.
     askers: Vec<oneshot::Sender<Told>>,
     asked: bool,
@@ -805,6 +931,7 @@ impl Life {
             heart,
             backlog: VecDeque::new(),
             orders: BTreeMap::new(),
+            leaves: false,
             askers: Vec::new(),
             asked: false,
             newest: None,
@@ -861,7 +988,7 @@ impl Life {
     async fn end(self) {
         // The heart has said that it ends; what is still on its way to it concerns nobody.
         let _ = self.heart.send(Down::Stop);
-        let _ = tokio::task::spawn_blocking(move || self.heart.join()).await;
+        let _ = errands::spawn_blocking(move || self.heart.join()).await;
     }
 }
 
@@ -885,7 +1012,9 @@ enum Sign {
     Debug(bool),
 }
 
-struct Signals {
+/// The signals that this daemon receives.
+#[derive(Debug)]
+pub struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
@@ -894,7 +1023,11 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    /// They are received from now on. Needs a runtime around it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,

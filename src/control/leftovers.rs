@@ -4,7 +4,12 @@
 //! [`survey`] compares the kernel and the agents' answers with the plan; [`sweep`] stops what was found. Whether to
 //! sweep is the caller's decision.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use locum_core::{
     action::Operation,
@@ -49,9 +54,95 @@ pub trait Addresses: Send + Sync {
     fn remove(&self, address: &Address) -> io::Result<()>;
 }
 
+/// What was found: a resource, and what its agent or the kernel says of it.
+pub type Found = Vec<(ResourceId, Outcome)>;
+
 /// The kernel's own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel;
+
+/// The same, to be shared.
+#[must_use]
+pub fn kernel() -> Arc<dyn Addresses> {
+    Arc::new(Kernel)
+}
+
+/// How far a survey or a sweep has come, for people who ask meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<Stage>>);
+
+#[derive(Debug, Default)]
+struct Stage {
+    /// What was found so far is being stopped.
+    stops: bool,
+    /// Resources whose agents are being asked, and since when.
+    asked: BTreeMap<ResourceId, (String, Instant)>,
+    /// How many have answered, and of how many.
+    answered: usize,
+    all: usize,
+    /// What runs, by its name.
+    running: Vec<String>,
+}
+
+/// So many resources are named to people.
+const NAMED_MAX: usize = 8;
+
+impl Progress {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, all: usize) {
+        *self.stage() = Stage { all, ..Stage::default() };
+    }
+
+    fn ask(&self, id: ResourceId, name: String) {
+        self.stage().asked.insert(id, (name, Instant::now()));
+    }
+
+    fn answer(&self, id: ResourceId, outcome: &Outcome) {
+        let mut stage = self.stage();
+        stage.answered += 1;
+        if let Some((name, _)) = stage.asked.remove(&id).filter(|_| *outcome == Outcome::Running) {
+            stage.running.push(name);
+        }
+    }
+
+    /// What was found is being stopped from now on.
+    pub fn begin_to_stop(&self) {
+        self.stage().stops = true;
+    }
+
+    /// In a sentence, for a person who asks why there is no status yet.
+    #[must_use]
+    pub fn tell(&self) -> String {
+        let stage = self.stage();
+        let some = |names: &mut dyn Iterator<Item = String>| {
+            let mut shown: Vec<String> = names.take(NAMED_MAX + 1).collect();
+            if shown.len() > NAMED_MAX {
+                shown[NAMED_MAX] = "…".to_owned();
+            }
+            shown.join(", ")
+        };
+        let running = match stage.running.is_empty() {
+            true => String::new(),
+            false => format!("; running: {}", some(&mut stage.running.iter().cloned())),
+        };
+        if stage.stops {
+            return format!("this node is stopping what an earlier life left{running}");
+        }
+        let Stage { answered, all, asked, .. } = &*stage;
+        let since = |(name, since): &(String, Instant)| format!("{name} for {} s", since.elapsed().as_secs());
+        let asked = match asked.is_empty() {
+            true => String::new(),
+            false => format!("; being asked: {}", some(&mut asked.values().map(since))),
+        };
+        format!(
+            "this node is starting and asks what an earlier life left running: {answered} of {all} resources have \
+             answered{asked}{running}"
+        )
+    }
+}
 
 impl Addresses for Kernel {
     fn stands(&self, address: &Address) -> io::Result<bool> {
@@ -78,16 +169,21 @@ fn standing(address: &Address, netlink: &mut Netlink) -> io::Result<Vec<Interfac
 /// Asks for the status of every resource of every group, several at a time, and returns those that do not surely
 /// stand still: `Running`, or `Unknown` and `TimedOut` where nobody can tell. In the order of the plan. Operations that
 /// are still under way are ended first, so that nothing starts behind the sweep's back.
-pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>) -> Vec<(ResourceId, Outcome)> {
+pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &Progress) -> Found {
+    progress.begin(agents.duties().resources().count());
     let interrupted = agents.end_orphans().await;
     let tickets = Arc::new(Semaphore::new(ASKED_MAX));
     let mut asked = JoinSet::new();
     let all: Vec<ResourceId> = agents.duties().resources().map(|(id, _)| id).collect();
     for id in all {
         let (agents, addresses, tickets) = (agents.clone(), Arc::clone(addresses), Arc::clone(&tickets));
+        let progress = progress.clone();
         asked.spawn(async move {
             let _ticket = tickets.acquire().await;
-            (id, status(&agents, addresses.as_ref(), id).await)
+            progress.ask(id, agents.duties().resource(id).text.clone());
+            let outcome = status(&agents, addresses.as_ref(), id).await;
+            progress.answer(id, &outcome);
+            (id, outcome)
         });
     }
     let mut found = Vec::new();
@@ -125,11 +221,7 @@ async fn status(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> O
 
 /// Stops what a survey found, each group right to left, the groups side by side, and logs it. Returns what could not
 /// be stopped, with the reason, in the order of the plan.
-pub async fn sweep(
-    agents: &Agents,
-    addresses: &Arc<dyn Addresses>,
-    found: Vec<(ResourceId, Outcome)>,
-) -> Vec<(ResourceId, Outcome)> {
+pub async fn sweep(agents: &Agents, addresses: &Arc<dyn Addresses>, found: Found) -> Found {
     let mut groups = JoinSet::new();
     let mut rest = found;
     while let Some(group) = rest.last().map(|(id, _)| id.group) {
@@ -143,11 +235,7 @@ pub async fn sweep(
     failed
 }
 
-async fn sweep_group(
-    agents: &Agents,
-    addresses: &dyn Addresses,
-    members: Vec<(ResourceId, Outcome)>,
-) -> Vec<(ResourceId, Outcome)> {
+async fn sweep_group(agents: &Agents, addresses: &dyn Addresses, members: Found) -> Found {
     let mut failed = Vec::new();
     for (id, status) in members.into_iter().rev() {
         let name = &agents.duties().resource(id).text;

@@ -4,7 +4,9 @@
 pub mod agents;
 pub mod daemon;
 pub mod dialect;
+pub mod errands;
 pub mod fifo;
 pub mod ledger;
 pub mod leftovers;
+pub mod ports;
 pub mod state;

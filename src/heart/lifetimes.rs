@@ -62,8 +62,7 @@ impl Lifetimes {
         });
         let mut netlink = Netlink::open()?;
         let of_thread = Arc::clone(&shared);
-        let handle =
-            thread::Builder::new().name("lifetimes".into()).spawn(move || of_thread.work(&mut netlink))?;
+        let handle = super::spawn_thread("lifetimes", move || of_thread.work(&mut netlink))?;
         Ok(Self { shared, thread: handle.thread().clone(), asked: 0, last: BTreeMap::new() })
     }
 

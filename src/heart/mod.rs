@@ -14,6 +14,7 @@ mod address;
 mod alone;
 mod dog;
 mod gates;
+mod holders;
 mod lifetimes;
 mod losses;
 mod mind;
@@ -29,7 +30,7 @@ mod udp;
 use std::{
     io,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, SystemTime},
 };
@@ -58,6 +59,9 @@ use crate::duties::Duties;
 
 /// The heart's stack. Far more than it uses; only what it touches is ever resident.
 const STACK_BYTES: usize = 1024 * 1024;
+/// A thread that the kernel refuses is asked for so often again, with this pause.
+const THREAD_TRIES: u32 = 50;
+const THREAD_PAUSE: Duration = Duration::from_millis(100);
 
 /// How the heart is to work, beyond its duties.
 #[derive(Clone, Debug, Default)]
@@ -138,6 +142,8 @@ pub enum Up {
         /// What the heart counted.
         heart: Box<HeartStats>,
     },
+    /// Find out who has this UDP port, which a link wants; to be answered by [`Down::PortHolder`].
+    PortTaken(u16),
     /// Everything is said: the daemon may end.
     Exit {
         /// Nothing is left running that should have been stopped.
@@ -191,6 +197,13 @@ pub enum Down {
         /// Returned with the answer.
         request: u64,
     },
+    /// Who has a UDP port that a link wants.
+    PortHolder {
+        /// As asked for.
+        port: u16,
+        /// In words; nothing when nobody was found.
+        name: Option<String>,
+    },
     /// For so long wake up every 10 ms as well, and count how late that is; the result stands in
     /// [`HeartStats::measured`].
     Measure(Duration),
@@ -214,11 +227,32 @@ pub fn spawn(mind: impl Into<Mind>, duties: Arc<Duties>, options: Options) -> io
     let (shared, ear) = ring::pair()?;
     // Opened here, where an error can still be told; and before the thread exists nothing of it has to be timely.
     let mut pulse = pulse::Pulse::new(mind.into(), duties, options, Arc::clone(&shared))?;
-    let thread = thread::Builder::new()
-        .name("heart".to_string())
-        .stack_size(STACK_BYTES)
-        .spawn(move || pulse.run())?;
+    let thread = spawn_thread("heart", move || pulse.run())?;
     Ok(Handle { shared, ear, thread: Some(thread) })
+}
+
+/// A thread for the heart or beside it. Where the kernel gives none, it is tried again for a while: what runs here would be
+/// left alone without it.
+fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let work = Arc::new(Mutex::new(Some(work)));
+    let mut tries = THREAD_TRIES;
+    loop {
+        let once = Arc::clone(&work);
+        let builder = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        let spawned = builder.spawn(move || {
+            let work = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(work) = work {
+                work();
+            }
+        });
+        match spawned {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries > 0 => {
+                tries -= 1;
+                thread::park_timeout(THREAD_PAUSE);
+            }
+            spawned => return spawned,
+        }
+    }
 }
 
 impl Handle {

@@ -30,6 +30,7 @@ use super::{
     address::{Addresses, NO_PROCESSES},
     dog::Dog,
     gates::{Ears, Gates, Lease, Told},
+    holders::Holders,
     mind::Mind,
     network::Network,
     now,
@@ -89,6 +90,8 @@ pub(super) struct Pulse {
     timer_at: Option<u64>,
     network: Network,
     links: Vec<LinkEnd>,
+    /// Who has the ports that links want.
+    holders: Holders,
     pings: Pings,
     addresses: Addresses,
     gates: Gates,
@@ -197,6 +200,7 @@ impl Pulse {
         });
         let mut pulse = Self {
             links: links.collect(),
+            holders: Holders::default(),
             services: addresses.all(),
             services_due: true,
             mind,
@@ -392,18 +396,24 @@ impl Pulse {
 
     /// Compares links with interfaces and devices. Without `all` only those that are down.
     fn check_links(&mut self, all: bool) {
+        let mut taken = Vec::new();
         for (index, link) in self.links.iter_mut().enumerate() {
             // Routes change without a word of it here, and with them the address from which a witness is asked.
             if !all && link.told == Some(Carrier::Up) && !matches!(link.media, Media::Routed(_)) {
                 continue;
             }
+            let (network, services, holders) = (&self.network, &self.services, &self.holders);
             let carrier = match &mut link.media {
                 Media::Udp(udp) => {
-                    udp.check(&self.network, &self.services, &self.poller, |receiver| token(index, receiver))
+                    let carrier = udp
+                        .check(network, services, holders, &self.poller, |receiver| token(index, receiver));
+                    taken.extend(udp.taken());
+                    carrier
                 }
                 Media::Serial(line) => line.check(&self.poller),
                 Media::Routed(routed) => {
-                    let carrier = routed.check(&self.poller, token(index, 0));
+                    let carrier = routed.check(holders, &self.poller, token(index, 0));
+                    taken.extend(routed.taken());
                     let source = routed.source();
                     if mem::replace(&mut link.source, source) != source {
                         self.found.push_back(Found::Source(LinkIndex(index), source));
@@ -413,6 +423,12 @@ impl Pulse {
                 Media::None => continue,
             };
             tell(&mut self.found, index, link, carrier);
+        }
+        let now = clock::monotonic_nanos();
+        for port in taken {
+            if self.holders.asks(port, now) {
+                self.send_up(Up::PortTaken(port));
+            }
         }
         self.feed_found();
     }
@@ -756,6 +772,11 @@ impl Pulse {
                     let status = self.mind.status(now());
                     let heart = Box::new(self.stats());
                     self.send_up(Up::Status { request, status, heart });
+                }
+                Down::PortHolder { port, name } => {
+                    if self.holders.learn(port, name) {
+                        self.check_links(false);
+                    }
                 }
                 Down::Measure(long) => {
                     let next = clock::monotonic_nanos() + MEASURE_NANOS;

@@ -9,7 +9,7 @@ use locum_sys::{
     udp::Receiver,
 };
 
-use super::stats::LinkStats;
+use super::{holders::Holders, stats::LinkStats, udp::taken};
 
 /// The socket and what became of it.
 pub(super) struct RoutedLink {
@@ -17,15 +17,18 @@ pub(super) struct RoutedLink {
     from: SocketAddr,
     socket: Option<Receiver>,
     trouble: Option<String>,
+    /// The port that somebody else has.
+    taken: Option<u16>,
 }
 
 impl RoutedLink {
     pub(super) fn new(to: Option<SocketAddr>, from: SocketAddr) -> Self {
-        Self { to, from, socket: None, trouble: None }
+        Self { to, from, socket: None, trouble: None, taken: None }
     }
 
     /// Opens the socket, if it is not open. `token` is its number in the poller.
-    pub(super) fn check(&mut self, poller: &Poller, token: u64) -> Carrier {
+    pub(super) fn check(&mut self, holders: &Holders, poller: &Poller, token: u64) -> Carrier {
+        self.taken = None;
         if self.socket.is_none() {
             let opened = Receiver::anywhere(self.from).and_then(|socket| {
                 poller.add(&socket, token, Interest::Read)?;
@@ -33,7 +36,12 @@ impl RoutedLink {
             });
             match opened {
                 Ok(socket) => self.socket = Some(socket),
-                Err(error) => return Carrier::Down(format!("no socket at {}: {error}", self.from)),
+                Err(error) => {
+                    let port = self.from.port();
+                    self.taken = (error.kind() == io::ErrorKind::AddrInUse).then_some(port);
+                    let error = taken(error, port, holders);
+                    return Carrier::Down(format!("no socket at {}: {error}", self.from));
+                }
             }
         }
         // What kept the last frame back may have gone: the next one tells.
@@ -76,6 +84,11 @@ impl RoutedLink {
         }
         self.trouble = trouble;
         Some(self.trouble.clone().map_or(Carrier::Up, Carrier::Down))
+    }
+
+    /// The port that somebody else has, because of which it could not be opened.
+    pub(super) fn taken(&self) -> Option<u16> {
+        self.taken
     }
 
     pub(super) fn receiver(&self) -> Option<&Receiver> {

@@ -13,7 +13,7 @@ use locum_sys::{
     udp::{Receiver, Sender, Sharing},
 };
 
-use super::{network::Network, stats::LinkStats};
+use super::{holders::Holders, network::Network, stats::LinkStats};
 use crate::duties::{Place, Ports};
 
 /// One link's sockets and state.
@@ -27,6 +27,8 @@ pub(super) struct UdpLink {
     ways: Vec<Way>,
     /// Why it cannot be used, when the fault is none of the interface's.
     trouble: Option<String>,
+    /// The port that somebody else has.
+    taken: Option<u16>,
     /// The kernel's drops on sockets closed since.
     dropped_before: u64,
 }
@@ -56,6 +58,7 @@ impl UdpLink {
             receivers: Vec::new(),
             ways: Vec::new(),
             trouble: None,
+            taken: None,
             dropped_before: 0,
         }
     }
@@ -67,6 +70,7 @@ impl UdpLink {
         &mut self,
         network: &Network,
         services: &[IpAddr],
+        holders: &Holders,
         poller: &Poller,
         token: impl Fn(usize) -> u64,
     ) -> Carrier {
@@ -79,10 +83,12 @@ impl UdpLink {
         };
         if self.fitness.as_ref() != Some(&fitness) {
             self.close();
-            match self.open(&fitness, poller, token) {
+            match self.open(&fitness, holders, poller, token) {
                 Ok(()) => self.fitness = Some(fitness),
                 Err(error) => {
+                    let taken = self.taken;
                     self.close();
+                    self.taken = taken;
                     return Carrier::Down(format!("{}: {error}", fitness.interface.name));
                 }
             }
@@ -94,7 +100,13 @@ impl UdpLink {
         self.trouble.clone().map_or(Carrier::Up, Carrier::Down)
     }
 
-    fn open(&mut self, fitness: &Fitness, poller: &Poller, token: impl Fn(usize) -> u64) -> io::Result<()> {
+    fn open(
+        &mut self,
+        fitness: &Fitness,
+        holders: &Holders,
+        poller: &Poller,
+        token: impl Fn(usize) -> u64,
+    ) -> io::Result<()> {
         let Fitness { interface, .. } = fitness;
         let media: Vec<&Medium> = self.media.iter().filter(|medium| fitness.suits_medium(medium)).collect();
         let mut ears = Vec::new();
@@ -126,7 +138,10 @@ impl UdpLink {
         for ear in ears {
             let receiver = match ear {
                 Ear::Any { ipv6, port, sharing } => {
-                    Receiver::open(interface, ipv6, port, sharing).map_err(|error| taken(error, port))?
+                    Receiver::open(interface, ipv6, port, sharing).map_err(|error| {
+                        self.taken = (error.kind() == io::ErrorKind::AddrInUse).then_some(port);
+                        taken(error, port, holders)
+                    })?
                 }
                 Ear::Group { group, port } => Receiver::join(interface, group, port)?,
             };
@@ -140,6 +155,7 @@ impl UdpLink {
         self.dropped_before = self.dropped();
         self.fitness = None;
         self.trouble = None;
+        self.taken = None;
         self.receivers.clear();
         self.ways.clear();
     }
@@ -176,6 +192,11 @@ impl UdpLink {
         }
         self.trouble = trouble;
         Some(self.carrier())
+    }
+
+    /// The port that somebody else has, because of which it could not be opened.
+    pub(super) fn taken(&self) -> Option<u16> {
+        self.taken
     }
 
     pub(super) fn receiver(&self, receiver: usize) -> Option<&Receiver> {
@@ -218,13 +239,19 @@ fn add_ear(ears: &mut Vec<Ear>, new: Ear) {
 }
 
 /// Says who is in the way, and what helps.
-fn taken(error: io::Error, port: u16) -> io::Error {
+pub(super) fn taken(error: io::Error, port: u16, holders: &Holders) -> io::Error {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let text = format!(
-                "UDP port {port} is another program's, another cluster's or another link's here (`ss -ulnp` names them): \
-                 give one of them another `port`"
-            );
+            let text = match holders.name(port) {
+                Some(holder) => format!(
+                    "UDP port {port} is another program's: {holder} has it; end that, or give one of them another `port`; \
+                     tried again until it is free"
+                ),
+                None => format!(
+                    "UDP port {port} is another program's, another cluster's or another link's here (`ss -ulnp` names \
+                     them): give one of them another `port`; tried again until it is free"
+                ),
+            };
             io::Error::new(io::ErrorKind::AddrInUse, text)
         }
         _ => error,

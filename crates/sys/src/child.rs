@@ -35,7 +35,8 @@ pub fn raise_file_limit() -> io::Result<()> {
 /// scheduling, no raised priority, no limit that only the daemon set for itself.
 ///
 /// `cgroup_procs` is the open `cgroup.procs` file of a control group; the child moves itself there before it runs
-/// its program, so that none of its own children can be missed.
+/// its program, so that none of its own children can be missed. If the group has gone meanwhile, the program runs
+/// without it: whoever looks for it later needs a second way to find it.
 pub fn detach(command: &mut Command, cgroup_procs: Option<OwnedFd>) {
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed: it makes plain
     // system calls on integers, allocates nothing and takes no lock.
@@ -51,10 +52,9 @@ fn become_ordinary(cgroup_procs: Option<RawFd>) -> io::Result<()> {
     // SAFETY: plain system calls. `b"0"` is readable for the one byte named, `normal` lives until the end of the
     // block, and no handler is installed: dispositions only return to their default.
     unsafe {
-        if let Some(file) = cgroup_procs
-            && libc::write(file, b"0".as_ptr().cast(), 1) != 1
-        {
-            return Err(io::Error::last_os_error());
+        if let Some(file) = cgroup_procs {
+            // Somebody may have removed the group: a start must not fail for that.
+            libc::write(file, b"0".as_ptr().cast(), 1);
         }
         if libc::setsid() == -1 {
             return Err(io::Error::last_os_error());

@@ -6,16 +6,22 @@
 //! that what cannot be stopped can be ended without touching what stands left of it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     env, fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// The groups of operations begin with this; nothing else in the daemon's own group does.
 const OPERATION: &str = "operation-";
 /// The same for the groups of a cluster's groups.
 const GROUP: &str = "group-";
+/// Empty groups are looked for at most so often: each look takes as long as there are groups.
+const TIDY_EVERY: Duration = Duration::from_millis(500);
 /// Longest name of a control group that is made from somebody's words, in bytes; the kernel takes 255.
 const NAME_MAX: usize = 200;
 
@@ -61,20 +67,49 @@ fn mounted(mountinfo: &str, own: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Removes the groups whose services have ended since.
+/// The groups that operations of this daemon use, and how many do. A group that was just made is empty until the
+/// operation's process has moved in, so emptiness alone does not make it anybody's to remove. Whoever makes, removes or
+/// gives up a group holds this lock.
+static IN_USE: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
+
+fn in_use() -> MutexGuard<'static, BTreeMap<PathBuf, usize>> {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes the groups whose services have ended since; not again within [`TIDY_EVERY`]. Blocks.
 pub(super) fn tidy(parent: &Path) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    {
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < TIDY_EVERY) {
+            return;
+        }
+        *last = Some(Instant::now());
+    }
+    tidy_now(parent);
+}
+
+/// The same, whenever it was done last.
+pub fn tidy_now(parent: &Path) {
     let Ok(entries) = parent.read_dir() else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(GROUP) {
             let members = entry.path().read_dir().into_iter().flatten().flatten();
-            members.for_each(|member| drop(fs::remove_dir(member.path())));
+            members.for_each(|member| remove_if_unused(&member.path()));
         }
         if name.starts_with(OPERATION) || name.starts_with(GROUP) {
-            // Refused while there is somebody in it.
-            let _ = fs::remove_dir(entry.path());
+            remove_if_unused(&entry.path());
         }
+    }
+}
+
+/// Removes a group that no operation uses. The kernel refuses while somebody is in it or below it.
+fn remove_if_unused(path: &Path) {
+    let used = in_use();
+    if !used.contains_key(path) {
+        let _ = fs::remove_dir(path);
     }
 }
 
@@ -90,31 +125,38 @@ fn plain(text: &str) -> String {
     name
 }
 
-/// The group of one operation, or of what one resource has started.
+/// The group of one operation, or of what one resource has started. While a value of it lives, nobody removes the
+/// group; the last one removes it if it is empty.
 #[derive(Debug)]
 pub(super) struct Scope(PathBuf);
 
 impl Scope {
+    /// Makes the group of an operation.
     pub(super) fn new(parent: &Path, mark: &str) -> io::Result<Self> {
-        let scope = Self::of(parent, mark);
-        fs::create_dir(&scope.0)?;
-        Ok(scope)
+        Self::of(parent, mark).make()
     }
 
     /// The group that an operation of an earlier life may have.
     pub(super) fn of(parent: &Path, mark: &str) -> Self {
-        Self(parent.join(format!("{OPERATION}{mark}")))
+        Self::at(parent.join(format!("{OPERATION}{mark}")))
     }
 
     /// The group of what a resource's starts have left running.
     pub(super) fn of_resource(parent: &Path, group: &str, resource: &str) -> Self {
-        Self(parent.join(format!("{GROUP}{}", plain(group))).join(plain(resource)))
+        Self::at(parent.join(format!("{GROUP}{}", plain(group))).join(plain(resource)))
     }
 
-    /// Makes it, if it is not there.
+    fn at(path: PathBuf) -> Self {
+        *in_use().entry(path.clone()).or_default() += 1;
+        Self(path)
+    }
+
+    /// Makes it, if it is not there. What lies above it cannot be taken away meanwhile.
     pub(super) fn make(self) -> io::Result<Self> {
-        fs::create_dir_all(&self.0)?;
-        Ok(self)
+        let used = in_use();
+        let made = fs::create_dir_all(&self.0);
+        drop(used);
+        made.map(|()| self)
     }
 
     /// Everybody in it and below it. Who is dead and not yet waited for is not there any more.
@@ -146,7 +188,15 @@ impl Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
+        let mut used = in_use();
+        let left = used.get_mut(&self.0).map_or(0, |count| {
+            *count -= 1;
+            *count
+        });
+        if left == 0 {
+            used.remove(&self.0);
+            let _ = fs::remove_dir(&self.0);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use locum_core::{
 use locum_sys::user::User;
 use tokio::{
     sync::watch,
-    task::{JoinHandle, spawn_blocking},
+    task::JoinHandle,
     time::{Instant, sleep},
 };
 
@@ -23,6 +23,7 @@ use super::{
     job::{End, Job, Service},
     output::Speaker,
 };
+use crate::control::errands::spawn_blocking;
 
 /// The exit code of a client that does not want to be started again.
 const ENOUGH: i32 = 100;

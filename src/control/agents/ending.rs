@@ -6,10 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use locum_core::{action::Operation, event::Outcome, note::Level};
 use locum_sys::process::Process;
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Errand,
@@ -17,6 +14,7 @@ use super::{
     job::Kin,
     processes::{all, describe, is_kin},
 };
+use crate::control::errands::spawn_blocking;
 
 /// Between two looks at who is left.
 const PAUSE: Duration = Duration::from_millis(20);

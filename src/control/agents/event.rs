@@ -14,7 +14,7 @@ use locum_core::{
     action::Epoch,
     note::{Escaped, Level, Note},
 };
-use tokio::{sync::mpsc, task::spawn_blocking, time::Instant};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Agents, EPOCH,
@@ -22,6 +22,7 @@ use super::{
     job::{End, Job},
     output::Speaker,
 };
+use crate::control::errands::spawn_blocking;
 
 /// Messages that wait for their script.
 const WAITING_MAX: usize = 64;

@@ -11,13 +11,14 @@ use locum_core::{
     note::{Level, Note},
     plan::{Fencing, FencingParameters},
 };
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Agents,
     job::{End, Job, Report},
     output::Speaker,
 };
+use crate::control::errands::spawn_blocking;
 
 /// How the names of fence agents begin.
 pub(crate) const AGENTS: &str = "fence_";

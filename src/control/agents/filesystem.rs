@@ -11,16 +11,14 @@ use std::{
 
 use locum_core::{action::Operation, event::Outcome, note::Level};
 use locum_sys::process::Process;
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Errand,
     job::{End, Report},
     processes,
 };
+use crate::control::errands::spawn_blocking;
 
 pub(super) async fn run(
     errand: &Errand<'_>,

@@ -20,16 +20,16 @@ use locum_sys::{process::Process as Handle, user::User};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch,
-    task::spawn_blocking,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{
-    cgroup::Scope,
+    cgroup::{self, Scope},
     orphans::Record,
     output::{Pipe, Speaker, Stream, Text, release},
     processes,
 };
+use crate::control::errands::spawn_blocking;
 
 /// What is to be run, and how.
 #[derive(Clone)]
@@ -157,6 +157,7 @@ impl Job {
 
     /// Starting reads the program from a disk, which may hang: it is done elsewhere, and within the limit.
     async fn start(&self) -> Result<Process, End> {
+        let mut pauses = REFUSED_PAUSES.into_iter();
         loop {
             let job = self.clone();
             let started = spawn_blocking(move || Process::start(&job));
@@ -173,6 +174,15 @@ impl Job {
                     }
                     sleep(Duration::from_millis(20)).await;
                 }
+                // No process can be made now. That may pass, but another node may be better off: not for long.
+                Ok(Ok(Err(fault))) if is_refused(&fault) => {
+                    let Some(pause) = pauses.next().filter(|pause| Instant::now() + *pause < self.deadline)
+                    else {
+                        let (program, hint) = (self.program.display(), NO_PROCESS);
+                        return Err(End::NotStarted(format!("{program}: {fault}: {hint}")));
+                    };
+                    sleep(pause).await;
+                }
                 Ok(Ok(Err(fault))) => {
                     let hint = if fault.kind() == io::ErrorKind::NotFound && self.program.exists() {
                         " (is the interpreter named in its first line there?)"
@@ -184,6 +194,22 @@ impl Job {
             }
         }
     }
+}
+
+/// Between tries to make a process where the kernel refuses it.
+const REFUSED_PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+    Duration::from_millis(400),
+    Duration::from_millis(900),
+];
+/// What that means for a person.
+const NO_PROCESS: &str = "no more processes can be made here (see pids.max and pids.current of the service's control \
+                          group, `ulimit -u`, and the memory)";
+
+/// Whether the kernel gives no process, or nothing that one needs, for now (fork(2)).
+fn is_refused(fault: &io::Error) -> bool {
+    matches!(fault.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
 }
 
 /// Waits until the service is to end; nobody asks twice, and nobody asks what is no service.
@@ -216,6 +242,9 @@ struct Process {
 impl Process {
     fn start(job: &Job) -> io::Result<Self> {
         let mark = new_mark();
+        if let Some(parent) = &job.cgroup {
+            cgroup::tidy(parent);
+        }
         // Without its own control group an operation is found by its session and its mark.
         let scope = job.cgroup.as_deref().and_then(|parent| match &job.kin {
             Some(kin) => Scope::of_resource(parent, &kin.group, &kin.resource).make().ok(),
@@ -233,7 +262,7 @@ impl Process {
             .stdin(job.input.as_deref().map_or_else(|| Ok(Stdio::null()), filled)?)
             .stdout(out.write.try_clone()?)
             .stderr(err.write.try_clone()?);
-        locum_sys::child::detach(&mut command, scope.as_ref().map(Scope::procs).transpose()?);
+        locum_sys::child::detach(&mut command, scope.as_ref().and_then(|scope| scope.procs().ok()));
         if let Some(service) = &job.service {
             service.user.take_over(&mut command);
         }
@@ -329,7 +358,7 @@ impl Drop for Process {
                 let _ = scope.kill();
             }
             processes::kill_operation(self.held.id(), &self.mark);
-            std::thread::spawn(move || child.wait());
+            spawn_blocking(move || child.wait());
         }
     }
 }

@@ -20,12 +20,9 @@ use locum_core::{
     note::{Level, Note},
     plan::{Agent, GroupIndex, Resource, ResourceId},
 };
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
-use crate::duties::Duties;
+use crate::{control::errands::spawn_blocking, duties::Duties};
 
 pub mod cgroup;
 pub mod client;
@@ -301,9 +298,6 @@ impl Errand<'_> {
 
     /// A program to be run for this operation, with the environment of resource scripts.
     fn job(&self, program: &Path, args: impl IntoIterator<Item = impl Into<String>>) -> Job {
-        if let Ok(parent) = &self.shared.options.cgroup {
-            cgroup::tidy(parent);
-        }
         let mut environment = self.shared.environment.clone();
         environment.extend(self.epoch.map(|epoch| (EPOCH.to_owned(), epoch.as_str().to_owned())));
         Job {

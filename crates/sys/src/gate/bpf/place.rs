@@ -54,11 +54,17 @@ impl Place {
     }
 
     pub(super) fn make(&self) -> io::Result<()> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory)
-            .map_err(|error| self.said(error))
+        // The daemon of another cluster may take an upper directory away, empty as it was, just before ours is in it.
+        const TRIES: usize = 10;
+        let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
+        let mut made = make();
+        for _ in 1..TRIES {
+            match &made {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => made = make(),
+                _ => break,
+            }
+        }
+        made.map_err(|error| self.said(error))
     }
 
     pub(super) fn path(&self, pin: &str) -> PathBuf {

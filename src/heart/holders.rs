@@ -1,0 +1,46 @@
+//! Who has the ports that links want. The heart asks the control plane, which can look, and goes on trying meanwhile.
+
+use std::collections::BTreeMap;
+
+/// Nobody is asked again about a port within this.
+const ASK_EVERY_NANOS: u64 = 5_000_000_000;
+
+/// What is known of ports that somebody else has.
+#[derive(Debug, Default)]
+pub(super) struct Holders(BTreeMap<u16, Holder>);
+
+#[derive(Debug)]
+struct Holder {
+    asked: u64,
+    name: Option<String>,
+}
+
+impl Holders {
+    /// Whether to ask now who has this port.
+    pub(super) fn asks(&mut self, port: u16, now: u64) -> bool {
+        match self.0.get_mut(&port) {
+            Some(holder) if now.saturating_sub(holder.asked) < ASK_EVERY_NANOS => false,
+            Some(holder) => {
+                holder.asked = now;
+                true
+            }
+            None => {
+                self.0.insert(port, Holder { asked: now, name: None });
+                true
+            }
+        }
+    }
+
+    /// The answer. Whether it is news.
+    pub(super) fn learn(&mut self, port: u16, name: Option<String>) -> bool {
+        let Some(holder) = self.0.get_mut(&port) else { return false };
+        let is_news = holder.name != name;
+        holder.name = name;
+        is_news
+    }
+
+    /// Who has it, in words.
+    pub(super) fn name(&self, port: u16) -> Option<&str> {
+        self.0.get(&port)?.name.as_deref()
+    }
+}
