@@ -591,6 +591,10 @@ impl Addresses for Machine {
         Ok(self.standing.lock().unwrap().contains(&address.ip))
     }
 
+    fn foreign(&self, _address: &Address) -> io::Result<Option<String>> {
+        Ok(None)
+    }
+
     fn remove(&self, address: &Address) -> io::Result<()> {
         let mut stubborn = self.stubborn.lock().unwrap();
         if *stubborn > 0 {
@@ -965,9 +969,7 @@ fn leftover_addresses_are_taken_from_the_kernel() {
         let loopback = netlink.interface("lo").unwrap().index;
         let (ours, not_ours) = (IpAddr::from([10, 9, 8, 7]), IpAddr::from([10, 9, 8, 6]));
         for ip in [ours, not_ours] {
-            let (label, broadcast) = (None, None);
-            let new =
-                NewAddress { interface: loopback, ip, prefix: 32, label, broadcast, no_prefix_route: false };
+            let new = NewAddress { marked: true, ..NewAddress::new(loopback, ip, 32) };
             netlink.add_address(&new).unwrap();
         }
         let address = |ip, interface: Option<&str>| Address {
@@ -985,6 +987,11 @@ fn leftover_addresses_are_taken_from_the_kernel() {
         assert!(!Kernel.stands(&here).unwrap());
         Kernel.remove(&here).unwrap();
         assert!(netlink.addresses().unwrap().iter().any(|there| there.ip == not_ours));
+        // What somebody else put there stays, also where it is the service address.
+        netlink.add_address(&NewAddress::new(loopback, ours, 24)).unwrap();
+        assert_eq!(Kernel.foreign(&here).unwrap().as_deref(), Some("10.9.8.7/24 dev lo"));
+        Kernel.remove(&here).unwrap();
+        assert!(Kernel.stands(&here).unwrap());
     });
 }
 

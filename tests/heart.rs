@@ -117,8 +117,7 @@ impl World {
 }
 
 fn plain(interface: u32, ip: &str) -> NewAddress {
-    let ip = ip.parse().unwrap();
-    NewAddress { interface, ip, prefix: 24, label: None, broadcast: None, no_prefix_route: false }
+    NewAddress::new(interface, ip.parse().unwrap(), 24)
 }
 
 /// Waits until something is so; how long it took.
@@ -394,11 +393,350 @@ fn an_address_taken_away_by_others_is_put_back() {
     {
         world.at(0, || Netlink::open().unwrap().delete_address(of_interface).unwrap());
     }
-    wait("it is back without a network", Duration::from_millis(500), || {
+    wait("it is back without a network", Duration::from_secs(8), || {
         let now = world.addresses(0);
         let on_it = |address: &&InterfaceAddress| address.interface == ours.interface && address.ip.is_ipv4();
         now.iter().filter(on_it).map(|address| address.ip.to_string()).eq([SERVICE])
     });
+}
+
+/// Where this machine's own datagrams to that address would leave from.
+fn source(world: &World, node: usize, to: &str) -> String {
+    let any = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
+    world.at(node, || {
+        let socket = UdpSocket::bind(any).unwrap();
+        socket
+            .connect((to.parse::<IpAddr>().unwrap(), 9))
+            .map_or_else(|error| error.to_string(), |()| socket.local_addr().unwrap().ip().to_string())
+    })
+}
+
+/// Every IPv4 address of an interface, as `ip address flush` does it: until none is left. How many rounds it took.
+fn flush(world: &World, node: usize, name: &str) -> usize {
+    world.at(node, || {
+        let mut netlink = Netlink::open().unwrap();
+        let index = netlink.interface(name).unwrap().index;
+        for round in 0..10 {
+            let mut all = netlink.addresses().unwrap();
+            all.retain(|address| address.interface == index && address.ip.is_ipv4());
+            if all.is_empty() {
+                return round;
+            }
+            for address in all {
+                let _ = netlink.delete_address(&address);
+            }
+        }
+        10
+    })
+}
+
+fn give(world: &World, node: usize, name: &str, ip: &str, prefix: u8) {
+    world.at(node, || {
+        let mut netlink = Netlink::open().unwrap();
+        let index = netlink.interface(name).unwrap().index;
+        netlink.add_address(&NewAddress::new(index, ip.parse().unwrap(), prefix)).unwrap();
+    });
+}
+
+fn there(world: &World, node: usize, ip: &str) -> InterfaceAddress {
+    let all = world.addresses(node);
+    let there = all.iter().find(|address| address.ip.to_string() == ip);
+    there.unwrap_or_else(|| panic!("no {ip} in {all:?}")).clone()
+}
+
+fn ip(world: &World, node: usize, words: &[&str]) -> String {
+    let run = || std::process::Command::new("ip").args(words).output().unwrap();
+    let output = world.at(node, run);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Somebody restarts the network of the owner: its own address comes back before the service address, which never is the
+/// source of anything, and takes no route with it when it moves.
+#[test]
+fn a_network_that_is_restarted_has_its_own_address_first() {
+    let Some(world) = World::new() else { return };
+    let [mut a, mut b] = pair(&world, both_links);
+    for late in [Duration::ZERO, Duration::from_millis(1500)] {
+        let rounds = flush(&world, 0, "eth0");
+        assert!(rounds <= 2, "{rounds} rounds: somebody puts back what is taken away");
+        pass(late);
+        assert!(!world.carries(0, SERVICE), "not before the machine's own");
+        give(&world, 0, "eth0", "172.23.2.1", 24);
+        ip(&world, 0, &["route", "add", "default", "via", "172.23.2.99"]);
+        let back = wait("it is back", Duration::from_secs(2), || world.carries(0, SERVICE));
+        eprintln!("back {back:?} after the machine's own address");
+        assert!(there(&world, 0, SERVICE).secondary && !there(&world, 0, "172.23.2.1").secondary);
+        assert_eq!(source(&world, 0, "172.23.2.99"), "172.23.2.1");
+    }
+    let routes = ip(&world, 0, &["route"]);
+    assert!(routes.contains("default via 172.23.2.99"), "{routes}");
+    assert!(a.stable() && b.stable());
+    let answer = a.order(Order::Standby(Holding::All));
+    assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
+    wait("b carries it", Duration::from_secs(2), || world.carries(1, SERVICE) && !world.carries(0, SERVICE));
+    assert_eq!(ip(&world, 0, &["route"]), routes);
+}
+
+/// Where the machine's own address does not come back, the service does not wait for it for ever.
+#[test]
+fn a_service_address_does_not_wait_for_ever_for_the_machines_own() {
+    let Some(world) = World::new() else { return };
+    let [mut a, _b] = pair(&world, both_links);
+    flush(&world, 0, "eth0");
+    let back = wait("it is back", Duration::from_secs(8), || world.carries(0, SERVICE));
+    assert!(back > Duration::from_secs(4), "{back:?}");
+    // And gives way when that comes in the end.
+    give(&world, 0, "eth0", "172.23.2.1", 24);
+    wait("it stands behind it", Duration::from_secs(1), || {
+        world.carries(0, SERVICE)
+            && !there(&world, 0, "172.23.2.1").secondary
+            && there(&world, 0, SERVICE).secondary
+    });
+    assert_eq!(source(&world, 0, "172.23.2.99"), "172.23.2.1");
+    assert_eq!(a.state().0.groups[0].taken_away, 1, "{:?}", a.notes);
+}
+
+/// The kernel promotes a service address when the machine's own goes, or that comes late: as soon as it is there it is the
+/// first of its network, with all its routes, and the service address answers all the time.
+#[test]
+fn a_late_own_address_goes_in_front_of_the_service_addresses() {
+    let Some(world) = World::new() else { return };
+    world.at(0, || {
+        std::fs::write("/proc/sys/net/ipv4/conf/eth0/promote_secondaries", "1").unwrap();
+    });
+    let mut plan = plan(0, both_links(0), service());
+    plan.nodes = vec!["a".into()];
+    let services =
+        [(SERVICE, 24), ("172.23.2.15", 24), ("172.23.2.16", 28), ("10.77.0.9", 16), ("172.23.2.17", 32)];
+    let resource = |(ip, prefix): (&str, u8)| {
+        let ip: IpAddr = ip.parse().unwrap();
+        let address = Address { ip, prefix: Some(prefix), interface: Some("eth0".into()), ..service() };
+        let (text, args) = (ip.to_string(), vec![ip.to_string()]);
+        Resource { text, script: "IPaddr".into(), args, agent: Agent::Address(address) }
+    };
+    plan.groups[0].resources = services.into_iter().map(resource).collect();
+    let mut a = Node::start(&world, plan, 100);
+    wait("all stand", Duration::from_secs(10), || services.iter().all(|(ip, _)| world.carries(0, ip)));
+    let own = there(&world, 0, "172.23.2.1");
+    for gap in [0, 50] {
+        world.at(0, || Netlink::open().unwrap().delete_address(&own).unwrap());
+        pass(Duration::from_millis(gap));
+        give(&world, 0, "eth0", "172.23.2.1", 24);
+        ip(&world, 0, &["route", "replace", "default", "via", "172.23.2.99", "src", "172.23.2.1"]);
+        wait("the machine's own is the first", Duration::from_secs(1), || {
+            let all = world.addresses(0);
+            let place = |ip: &str| all.iter().position(|address| address.ip.to_string() == ip);
+            let own = place("172.23.2.1");
+            !there(&world, 0, "172.23.2.1").secondary
+                && services.iter().all(|(ip, prefix)| {
+                    place(ip) > own
+                        && all.iter().filter(|a| a.ip.to_string() == *ip).count() == 1
+                        && there(&world, 0, ip).prefix == *prefix
+                })
+        });
+        assert_eq!(source(&world, 0, "172.23.2.18"), "172.23.2.1");
+        assert_eq!(source(&world, 0, "192.0.2.1"), "172.23.2.1");
+    }
+    let routes = ip(&world, 0, &["route"]);
+    assert!(routes.contains("default via 172.23.2.99 dev eth0 src 172.23.2.1"), "{routes}");
+    assert_eq!(a.state().0.groups[0].taken_away, 0, "{:?}", a.notes);
+    assert!(matches!(a.order(Order::Leave), Answer::Done(_)));
+    wait("they are gone", Duration::from_secs(5), || !services.iter().any(|(ip, _)| world.carries(0, ip)));
+    assert!(world.carries(0, "172.23.2.1"));
+    let own_routes = |routes: &str| {
+        routes.lines().filter(|line| !line.starts_with("10.77")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(own_routes(&ip(&world, 0, &["route"])), own_routes(&routes));
+}
+
+/// IPv6: neither the machine nor the links send from a service address, and its lifetime is not that of the network's route.
+#[test]
+fn an_ipv6_service_address_is_no_source() {
+    let Some(world) = World::new() else { return };
+    for (node, ip) in ["2001:db8:8::1", "2001:db8:8::2"].into_iter().enumerate() {
+        world.at(node, || {
+            let mut netlink = Netlink::open().unwrap();
+            let index = netlink.interface("eth0").unwrap().index;
+            let new = NewAddress::new(index, ip.parse().unwrap(), 64);
+            netlink.add_address(&new).unwrap();
+        });
+    }
+    let resource = |ip: &str| {
+        let ip: IpAddr = ip.parse().unwrap();
+        let address = Address { ip, prefix: Some(64), interface: Some("eth0".into()), ..service() };
+        let (text, args) = (ip.to_string(), vec![ip.to_string()]);
+        Resource { text, script: "IPv6addr".into(), args, agent: Agent::Address(address) }
+    };
+    let unicast =
+        |peer: &str| Medium::Unicast { interface: "eth0".into(), peer: peer.parse().unwrap(), port: 694 };
+    let media = vec![unicast("2001:db8:8::1"), unicast("2001:db8:8::2")];
+    let mut nodes = [0, 1].map(|me| {
+        let mut plan = plan(me, vec![Link { name: "eth0".into(), media: media.clone() }], service());
+        plan.groups[0].resources =
+            vec![resource("2001:db8:8::50"), resource("2001:db8:8::51"), resource("2001:db8:9::50")];
+        Node::start(&world, plan, 100)
+    });
+    wait("both are stable", Duration::from_secs(20), || nodes.iter_mut().all(Node::stable));
+    wait("all stand", Duration::from_secs(2), || world.carries(0, "2001:db8:9::50"));
+    assert_eq!(source(&world, 0, "2001:db8:8::9"), "2001:db8:8::1");
+    assert_eq!(source(&world, 0, "2001:db8:9::9"), "2001:db8:9::50", "nothing else is in that network");
+    let tap = world.at(1, || Tap::open("eth0").unwrap());
+    let mut frame = [0; 2048];
+    let mut heard = 0;
+    wait("frames come", Duration::from_secs(5), || {
+        while let Some(came) = tap.receive(&mut frame).unwrap() {
+            let frame = &frame[..came.length];
+            let is_udp = frame.get(12..14) == Some(&[0x86, 0xdd]) && frame.get(20) == Some(&17);
+            if is_udp && frame[6..12] == [2, 0, 0, 0, b'0', 1] {
+                assert_eq!(frame[22..38], "2001:db8:8::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+                heard += 1;
+            }
+        }
+        heard > 5
+    });
+    // The machine's own goes and comes back.
+    let own = there(&world, 0, "2001:db8:8::1");
+    world.at(0, || Netlink::open().unwrap().delete_address(&own).unwrap());
+    wait("it is a source again", Duration::from_secs(1), || {
+        source(&world, 0, "2001:db8:8::9").starts_with("2001:db8:8::5")
+    });
+    give(&world, 0, "eth0", "2001:db8:8::1", 64);
+    wait("and no more", Duration::from_secs(3), || source(&world, 0, "2001:db8:8::9") == "2001:db8:8::1");
+    let [mut a, mut b] = nodes;
+    wait("both are stable again", Duration::from_secs(10), || a.stable() && b.stable());
+    // A move: nobody takes anything from anybody.
+    let answer = a.order(Order::Standby(Holding::All));
+    assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
+    wait("b carries all", Duration::from_secs(2), || world.carries(1, "2001:db8:9::50"));
+    pass(Duration::from_millis(300));
+    for node in [&mut a, &mut b] {
+        assert_eq!(node.state().0.groups[0].taken_away, 0, "{:?}", node.notes);
+        assert!(!node.notes.iter().any(|note| note.contains("was taken from")), "{:?}", node.notes);
+    }
+}
+
+/// Groups with addresses of each family, started and moved again and again: nobody takes anything.
+#[test]
+fn what_the_kernel_tells_late_was_taken_by_nobody() {
+    let Some(world) = World::new() else { return };
+    let families = ["172.23.2.14", "fd00:1::14", "fd00:1::15", "172.23.2.15", "fd00:1::16"];
+    let resource = |ip: &str| {
+        let ip: IpAddr = ip.parse().unwrap();
+        let prefix = Some(if ip.is_ipv4() { 24 } else { 64 });
+        let address = Address { ip, prefix, interface: Some("eth0".into()), ..service() };
+        let (text, args) = (ip.to_string(), vec![ip.to_string()]);
+        Resource { text, script: "IPaddr".into(), args, agent: Agent::Address(address) }
+    };
+    let mut nodes = [0, 1].map(|me| {
+        let mut plan = plan(me, both_links(me), service());
+        plan.groups[0].resources = families.map(resource).into();
+        Node::start(&world, plan, 100)
+    });
+    wait("both are stable", Duration::from_secs(20), || nodes.iter_mut().all(Node::stable));
+    for round in 0..6 {
+        let owner = round % 2;
+        wait("all stand", Duration::from_secs(2), || families.iter().all(|ip| world.carries(owner, ip)));
+        let answer = nodes[owner].order(Order::Standby(Holding::All));
+        assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
+        wait("stable", Duration::from_secs(10), || nodes.iter_mut().all(Node::stable));
+    }
+    for node in &mut nodes {
+        assert_eq!(node.state().0.groups[0].taken_away, 0, "{:?}", node.notes);
+    }
+}
+
+/// Another machine on the segment has the address: before the start, and later. It is named, and answered at once, so that
+/// caches have our word last; and an address of which nobody says anything is announced again now and then.
+#[test]
+fn another_machine_with_the_address_is_answered_and_named() {
+    let Some(world) = World::new() else { return };
+    let (v4, v6) = (SERVICE, "fd00:1::14");
+    for (ip, prefix) in [(v4, 24), (v6, 64)] {
+        give(&world, 1, "eth0", ip, prefix);
+    }
+    pass(Duration::from_millis(100));
+    let mut plan = plan(0, vec![broadcast("eth1")], service());
+    plan.nodes = vec!["a".into()];
+    let address =
+        Address { prefix: Some(64), interface: Some("eth0".into()), ip: v6.parse().unwrap(), ..service() };
+    let (text, args) = (v6.to_string(), vec![v6.to_string()]);
+    plan.groups[0].resources.push(Resource {
+        text,
+        script: "IPv6addr".into(),
+        args,
+        agent: Agent::Address(address),
+    });
+    let mut a = Node::start(&world, plan, 100);
+    wait("both stand", Duration::from_secs(10), || world.carries(0, v4) && world.carries(0, v6));
+    wait("both are named", Duration::from_secs(2), || {
+        let rivals = a.state().1.rivals;
+        [v4, v6].iter().all(|ip| {
+            rivals.iter().any(|rival| {
+                rival.address == *ip && rival.mac == "02:00:00:00:30:02" && rival.interface == "eth0"
+            })
+        })
+    });
+    for ip in [v4, v6] {
+        let says = format!("{ip} is announced by another machine too, 02:00:00:00:30:02 on eth0");
+        assert_eq!(a.notes.iter().filter(|note| note.contains(&says)).count(), 1, "{:?}", a.notes);
+    }
+    for ip in [v4, v6] {
+        let theirs = there(&world, 1, ip);
+        world.at(1, || Netlink::open().unwrap().delete_address(&theirs).unwrap());
+    }
+    // The announcements of the start are over, and the answer to the probe too.
+    pass(Duration::from_secs(8));
+    let tap = world.at(1, || Tap::open("eth0").unwrap());
+    let mut heard = [false; 2];
+    announced_by(&tap, 1, &mut heard);
+    world.at(1, || {
+        let eth0 = Netlink::open().unwrap().interface("eth0").unwrap();
+        let announcer = locum_sys::announce::Announcer::open().unwrap();
+        announcer.announce(&eth0, v4.parse().unwrap(), locum_sys::announce::Form::Reply).unwrap();
+    });
+    let mut heard = [false; 2];
+    let took = wait("it is answered", Duration::from_secs(2), || {
+        announced_by(&tap, 1, &mut heard);
+        heard[0] || heard[1]
+    });
+    eprintln!("answered after {took:?}");
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    pass(Duration::from_secs(2));
+    let mut heard = [false; 2];
+    announced_by(&tap, 1, &mut heard);
+    let mut heard = [false; 2];
+    wait("and now and then again", Duration::from_secs(70), || {
+        announced_by(&tap, 1, &mut heard);
+        heard == [true; 2]
+    });
+}
+
+/// The service address is the machine's own, which nobody may take away: it is not started, and stands.
+#[test]
+fn an_address_of_the_machine_itself_is_left_alone() {
+    let Some(world) = World::new() else { return };
+    for ip in ["fd00:1::1", "172.23.2.1"] {
+        if ip.contains(':') {
+            give(&world, 0, "eth0", ip, 64);
+        }
+        let own =
+            Address { ip: ip.parse().unwrap(), prefix: None, interface: Some("eth0".into()), ..service() };
+        let links = vec![broadcast("eth1")];
+        let mut a = Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, links, own) }, 100);
+        wait("that is told", Duration::from_secs(10), || {
+            a.hear();
+            a.notes.iter().any(|note| note.contains("Locum did not put it there"))
+        });
+        pass(Duration::from_millis(300));
+        assert!(world.carries(0, ip));
+        assert!(matches!(a.order(Order::Leave), Answer::Done(_)));
+        wait("it leaves", Duration::from_secs(5), || {
+            a.hear();
+            a.exited
+        });
+        assert!(world.carries(0, ip));
+        a.kill();
+    }
 }
 
 /// `SendArp` speaks for an address that something else carries, and touches nothing.

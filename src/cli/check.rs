@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::{
     cli::Common,
+    control::state,
     files::{Files, NativeFiles},
     voice::diagnostics::{draw, one_line},
 };
@@ -43,7 +44,8 @@ pub struct Options {
 /// When nothing can be printed.
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let dir = common.config_dir();
-    let host = host::Host::here(&dir, options.prefer_scripts);
+    let heartbeat_runs = state::heartbeat(&common.heartbeat_pid()).is_some();
+    let host = host::Host::here(&dir, options.prefer_scripts).beside_heartbeat(heartbeat_runs);
     if let Some(files) = NativeFiles::read(&dir, options.node.as_deref()) {
         let mut checked = files.check().file;
         host.check_native(&mut checked);

@@ -329,15 +329,7 @@ fn lay(name: &str, network: &str, networks: &[OwnedFd; 2]) -> anyhow::Result<()>
             let mut netlink = Netlink::open()?;
             let interface = netlink.interface(name)?.index;
             netlink.change_links(&[LinkChange::Up(interface)])?;
-            let (label, broadcast, no_prefix_route) = (None, None, false);
-            Ok(netlink.add_address(&NewAddress {
-                interface,
-                ip,
-                prefix: 24,
-                label,
-                broadcast,
-                no_prefix_route,
-            })?)
+            Ok(netlink.add_address(&NewAddress::new(interface, ip, 24))?)
         })?;
     }
     Ok(())

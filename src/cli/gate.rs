@@ -28,7 +28,7 @@ pub struct Options {
     /// List all gates, and which engines this machine allows (also without this option)
     #[arg(long, conflicts_with = "remove")]
     list: bool,
-    /// Remove them, all or those chosen, and before each the addresses that it shuts from the interfaces where it shuts them
+    /// Remove them, all or those chosen, and before each the addresses of Locum that it shuts, where it shuts them
     #[arg(long)]
     remove: bool,
     /// Remove the gates alone: their addresses answer from then on, also while another node answers for them
@@ -111,12 +111,19 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         gates.iter().try_for_each(shut)?;
     }
     let mut netlink = Netlink::open()?;
-    let (mut removed, mut taken) = (Vec::new(), Vec::new());
+    let (mut removed, mut taken, mut left) = (Vec::new(), Vec::new(), Vec::new());
     for gate in gates {
         if !options.keep_addresses {
             for address in standing(&gate, &mut netlink)? {
-                take(&address, &mut netlink)?;
                 let there = format!("{}/{} on {}", address.ip, address.prefix, interface(address.interface));
+                if !address.marked {
+                    if !options.json {
+                        println!("left: {there}: Locum did not put it there; it answers without the gate");
+                    }
+                    left.push(there);
+                    continue;
+                }
+                take(&address, &mut netlink)?;
                 if !options.json {
                     println!("removed: {there}");
                 }
@@ -138,7 +145,11 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     if options.json {
         println!(
             "{:#}",
-            json!({ "removed": removed.iter().map(to_json).collect::<Vec<_>>(), "addresses": taken })
+            json!({
+                "removed": removed.iter().map(to_json).collect::<Vec<_>>(),
+                "addresses": taken,
+                "left": left,
+            })
         );
     } else if removed.is_empty() {
         println!("no gate stands here");

@@ -19,7 +19,7 @@ use locum_core::{
 };
 use locum_sys::{
     clock, gate,
-    netlink::{InterfaceAddress, Netlink},
+    netlink::{InterfaceAddress, Netlink, interface_name},
 };
 use tokio::{
     sync::Semaphore,
@@ -41,13 +41,19 @@ const STOP_PAUSE: Duration = Duration::from_secs(1);
 
 /// The service addresses on this machine. Calls are short.
 pub trait Addresses: Send + Sync {
-    /// Whether the address stands on an interface where it would be ours.
+    /// Whether the address stands on an interface where it would be ours, whoever put it there.
     ///
     /// # Errors
     /// When the kernel does not tell.
     fn stands(&self, address: &Address) -> io::Result<bool>;
 
-    /// Takes it off there. One that does not stand is no error.
+    /// Where it stands there and Locum did not put it: as a person would name the place.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn foreign(&self, address: &Address) -> io::Result<Option<String>>;
+
+    /// Takes it off there if Locum put it there. One that does not stand is no error.
     ///
     /// # Errors
     /// What the kernel says.
@@ -149,9 +155,17 @@ impl Addresses for Kernel {
         Ok(!standing(address, &mut Netlink::open()?)?.is_empty())
     }
 
+    fn foreign(&self, address: &Address) -> io::Result<Option<String>> {
+        let there = standing(address, &mut Netlink::open()?)?.into_iter().find(|there| !there.marked);
+        Ok(there.map(|there| {
+            let name = interface_name(there.interface).unwrap_or_else(|_| there.interface.to_string());
+            format!("{}/{} dev {name}", there.ip, there.prefix)
+        }))
+    }
+
     fn remove(&self, address: &Address) -> io::Result<()> {
         let mut netlink = Netlink::open()?;
-        for there in standing(address, &mut netlink)? {
+        for there in standing(address, &mut netlink)?.into_iter().filter(|there| there.marked) {
             match netlink.delete_address(&there) {
                 Err(fault) if fault.kind() != io::ErrorKind::AddrNotAvailable => return Err(fault),
                 _ => {}
@@ -239,6 +253,16 @@ async fn sweep_group(agents: &Agents, addresses: &dyn Addresses, members: Found)
     let mut failed = Vec::new();
     for (id, status) in members.into_iter().rev() {
         let name = &agents.duties().resource(id).text;
+        if let Some(there) = foreign(agents, addresses, id) {
+            let text = format!(
+                "{name} stands here, and Locum did not put it there: left alone, and the group is not started here. If it \
+                 is this machine's own address, choose another one for the service; else: ip address del {there}"
+            );
+            agents.note(id, Level::Error, text);
+            stop(agents, addresses, id, 1).await;
+            failed.push((id, Outcome::Failed(format!("not put there by Locum ({there})"))));
+            continue;
+        }
         let begin = Instant::now();
         let tries = match &status {
             Outcome::Running => {
@@ -268,6 +292,14 @@ async fn sweep_group(agents: &Agents, addresses: &dyn Addresses, members: Found)
     }
     failed.reverse();
     failed
+}
+
+/// Where an address stands that Locum did not put there.
+fn foreign(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> Option<String> {
+    match &agents.duties().resource(id).agent {
+        Agent::Address(address) if agents.is_hearts(id) => addresses.foreign(address).ok().flatten(),
+        _ => None,
+    }
 }
 
 async fn stop(agents: &Agents, addresses: &dyn Addresses, id: ResourceId, tries: u32) -> Outcome {

@@ -2,7 +2,8 @@
 //! kernel; no process is started.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
     io, mem,
     net::{IpAddr, Ipv4Addr},
 };
@@ -14,10 +15,16 @@ use locum_core::{
 };
 use locum_sys::{
     announce::{Announcer, Form},
+    claimants::Claimed,
     netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, choose_interface},
 };
 
-use super::{lifetimes::Lifetimes, network::Network};
+use super::{
+    lifetimes::Lifetimes,
+    network::Network,
+    rivals::{self, REFRESH_NANOS, Rivals},
+    shape::{Order, Own, other_prefix},
+};
 use crate::duties::Duties;
 
 /// The answer to whoever wants to terminate or kill an address.
@@ -33,13 +40,37 @@ const SCHEDULE_MS: [u64; 24] = [
 /// A lifetime that could not be renewed is tried again so soon.
 const RENEWAL_RETRY_NANOS: u64 = 1_000_000_000;
 
+/// An address that was taken away is looked after so long later: what goes together is told one by one.
+const SETTLE_NANOS: u64 = 10_000_000;
+/// And so long it waits for the machine's own address of its network, where that went too: whoever restarts the network
+/// wants all addresses gone, and puts the machine's own one back first.
+const OWN_WAIT_NANOS: u64 = 5_000_000_000;
+/// A moment that has passed.
+const AT_ONCE: u64 = 1;
+/// One that waits is looked after so often.
+const LOOK_NANOS: u64 = 1_000_000_000;
+/// So many addresses are put behind the machine's own in one turn.
+const ORDERED_A_TURN: usize = 64;
+
 /// The addresses of the configuration and what the heart does with them.
 pub(super) struct Addresses {
     plan: BTreeMap<ResourceId, Address>,
+    /// All of them.
+    services: BTreeSet<IpAddr>,
     announcer: io::Result<Announcer>,
     held: BTreeMap<ResourceId, Held>,
     /// How those were put that were not taken off again.
     put: BTreeMap<ResourceId, NewAddress>,
+    /// Those of ours that went, and have not been told of.
+    missing: BTreeMap<ResourceId, Missing>,
+    /// Some stand in front of the machine's own, and their turn comes next.
+    unordered: bool,
+    /// What kept one from its place last time; said once.
+    order_fault: Option<String>,
+    /// Other machines that say to have one of them.
+    rivals: Rivals,
+    /// The kernel does not keep who put an address.
+    markless: bool,
     /// By group: for how long the kernel keeps what nobody renews.
     lifetimes: Vec<Option<Lifetime>>,
     /// Who renews them; if anything is to be renewed.
@@ -58,10 +89,36 @@ struct Held {
     /// The interface worked when we last looked.
     works: bool,
     announcement: Option<Announcement>,
+    /// When it is announced again, if nothing happens.
+    refresh: u64,
     /// When its lifetime is to begin anew, if it has one.
     renewal: Option<u64>,
     /// Its lifetime could not be renewed last time; said once.
     unrenewed: bool,
+    /// The machine has an address of its own in this network.
+    beside_own: bool,
+    /// And had one last at this moment.
+    own_seen: Option<u64>,
+}
+
+/// An address of ours that has gone.
+struct Missing {
+    since: u64,
+    /// When it is looked after next.
+    look: u64,
+    /// The machine had an address of its own in that network, until then or a moment before.
+    beside_own: bool,
+    /// Its group might not answer meanwhile.
+    silent: bool,
+}
+
+/// What has become of addresses that went.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    /// Somebody took them: they are not ours any more until they are started again.
+    pub(super) taken: Vec<ResourceId>,
+    /// Their lifetimes ended while they might not answer, and now they may: to be put back.
+    pub(super) expired: Vec<ResourceId>,
 }
 
 /// What we have to do with an address.
@@ -80,12 +137,37 @@ enum Tie {
 struct Announcement {
     begun: u64,
     step: usize,
+    /// And once more at once.
+    again: bool,
 }
 
 impl Announcement {
-    fn due(self) -> u64 {
-        self.begun + SCHEDULE_MS[self.step] * 1_000_000
+    /// All of it from now on.
+    const fn begin(now: u64) -> Self {
+        Self { begun: now, step: 0, again: false }
     }
+
+    /// In both forms, and no more.
+    const fn once(now: u64) -> Self {
+        let step = SCHEDULE_MS.len() - 2;
+        Self { begun: now.saturating_sub(SCHEDULE_MS[step] * 1_000_000), step, again: false }
+    }
+
+    fn due(self) -> u64 {
+        if self.again { AT_ONCE } else { self.begun + SCHEDULE_MS[self.step] * 1_000_000 }
+    }
+}
+
+/// One change that brings an address of ours to its place.
+enum Step {
+    /// It stands in front of the machine's own: with another mask for now.
+    Away(ResourceId, InterfaceAddress),
+    /// With its own mask again, which puts it behind; the other one goes.
+    Behind(ResourceId, InterfaceAddress),
+    /// IPv6: it is no source any more, or one again.
+    Source(ResourceId, bool),
+    /// Somebody else put it again, as it was ours: the mark is put back.
+    Adopt(ResourceId, InterfaceAddress),
 }
 
 /// Where an address goes, with every question answered.
@@ -103,11 +185,18 @@ impl Addresses {
             _ => None,
         });
         let announcer = Announcer::open();
+        let plan: BTreeMap<ResourceId, Address> = resources.collect();
         Self {
-            plan: resources.collect(),
+            services: plan.values().map(|address| address.ip).collect(),
+            plan,
             announcer,
             held: BTreeMap::new(),
             put: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            unordered: false,
+            order_fault: None,
+            rivals: Rivals::deaf(),
+            markless: false,
             lifetimes: Vec::new(),
             renewer: None,
             cut: BTreeMap::new(),
@@ -125,7 +214,74 @@ impl Addresses {
         if self.lifetimes.iter().any(Option::is_some) {
             self.renewer = Some(Lifetimes::start()?);
         }
+        let addresses = duties.resources().filter_map(|(id, resource)| match &resource.agent {
+            Agent::Address(address) => Some((address.ip, id)),
+            _ => None,
+        });
+        self.rivals = Rivals::of(addresses.collect());
         Ok(self)
+    }
+
+    /// Who else says to have an address of ours.
+    pub(super) const fn rivals(&self) -> &Rivals {
+        &self.rivals
+    }
+
+    /// Reads what other machines said of addresses of ours that may answer. Returns what a person should know.
+    pub(super) fn hear_rivals(
+        &mut self,
+        network: &Network,
+        now: u64,
+        may_answer: impl Fn(GroupIndex) -> bool,
+    ) -> Vec<(GroupIndex, String)> {
+        let Self { rivals, held, .. } = self;
+        let is_ours =
+            |id: ResourceId| held.get(&id).is_some_and(|held| held.tie == Tie::Ours) && may_answer(id.group);
+        let news = rivals.hear(network.interfaces(), now, is_ours);
+        let line = |(id, said): (ResourceId, Claimed)| {
+            let name = network.interface_by_index(said.interface).map_or("?", |it| it.name.as_str());
+            let text = format!(
+                "{} is announced by another machine too, {} on {name}: it is announced again from here, and whoever asks may \
+                 reach either; take it from that machine",
+                said.ip,
+                rivals::text(said.mac)
+            );
+            (id.group, text)
+        };
+        news.into_iter().map(line).collect()
+    }
+
+    /// Answers rivals, asks who they are, and announces again what was not announced for long; of addresses that may answer.
+    pub(super) fn speak_up(&mut self, network: &Network, now: u64, may_answer: impl Fn(GroupIndex) -> bool) {
+        for (id, held) in &mut self.held {
+            if held.refresh > now {
+                continue;
+            }
+            held.refresh = now + REFRESH_NANOS;
+            if may_answer(id.group) {
+                held.announcement.get_or_insert(Announcement::once(now));
+                if held.tie == Tie::Ours {
+                    self.rivals.probe(*id);
+                }
+            }
+        }
+        for id in self.rivals.take_due(now) {
+            let held = self.held.get_mut(&id).filter(|_| may_answer(id.group));
+            if let Some(held) = held {
+                // One that is under way goes on, and says it once more now.
+                held.announcement.get_or_insert(Announcement::once(now)).again = true;
+            }
+        }
+        self.send_due(network, now);
+        let Ok(announcer) = &self.announcer else { return };
+        for id in self.rivals.take_probes() {
+            let held = self.held.get(&id).filter(|_| may_answer(id.group));
+            if let Some(held) = held
+                && let Some(interface) = network.interface_by_index(held.interface)
+            {
+                rivals::ask(announcer, interface, held.ip);
+            }
+        }
     }
 
     /// Why no address can be announced, if so.
@@ -148,23 +304,54 @@ impl Addresses {
         before: impl FnOnce(u32) -> Result<(), String>,
     ) -> Outcome {
         let Some(address) = self.plan.get(&id) else { return no_address() };
-        let standing = standing(address, network).map(|there| there.interface);
-        let interface = match standing {
-            Some(interface) => match before(interface) {
-                Ok(()) => interface,
-                Err(why) => return Outcome::Failed(why),
-            },
-            None => match add(address, network, self.put.get(&id), self.lifetime(id), before) {
-                Ok(new) => {
-                    let interface = new.interface;
-                    self.put.insert(id, new);
-                    interface
+        let there = match self.ours(id, address, network) {
+            Some(ours) => Some((ours.clone(), true)),
+            None => standing(address, network).map(|other| (other.clone(), false)),
+        };
+        let interface = match there {
+            Some((other, false)) => return Outcome::Failed(foreign(&other, network)),
+            Some((ours, true)) => match before(ours.interface) {
+                Ok(()) => {
+                    self.put.entry(id).or_insert_with(|| as_it_stands(&ours));
+                    ours.interface
                 }
                 Err(why) => return Outcome::Failed(why),
             },
+            None => {
+                let new = match new_address(address, network, self.put.get(&id), &self.services) {
+                    Ok(new) => new,
+                    Err(why) => return Outcome::Failed(why),
+                };
+                match add(&new, network, self.lifetime(id), before) {
+                    Ok(()) => {
+                        let interface = new.interface;
+                        self.put.insert(id, new);
+                        interface
+                    }
+                    Err(why) => return Outcome::Failed(why),
+                }
+            }
         };
+        self.missing.remove(&id);
         self.hold(id, interface, Tie::Ours, network, now);
         Outcome::Ok
+    }
+
+    /// Where an address of ours stands: one that we put there, in this life or an earlier one.
+    fn ours<'a>(
+        &self,
+        id: ResourceId,
+        address: &Address,
+        network: &'a Network,
+    ) -> Option<&'a InterfaceAddress> {
+        let is_known = self.is_known(id);
+        places_of(address, network.interfaces(), network.addresses()).find(|there| there.marked || is_known)
+    }
+
+    /// Whether it is ours, whoever put it there the last time.
+    fn is_known(&self, id: ResourceId) -> bool {
+        let is_put = self.put.contains_key(&id);
+        self.held.contains_key(&id) || self.missing.contains_key(&id) || (self.markless && is_put)
     }
 
     /// Takes an address off, wherever it may stand of those places where it would be ours. One that is not there is
@@ -175,9 +362,17 @@ impl Addresses {
             // It is tried again. Had the kernel kept us waiting for this, no beat would have gone out meanwhile.
             return Outcome::Failed(format!("the lifetime of {} is being renewed", address.ip));
         }
-        // Not held from now on: its going is no news, and nobody is told any more that it is here.
+        // Not held from now on: its going is no news, and nobody is told any more that it is here. What somebody else put
+        // there is not ours to take away.
+        let is_known = self.is_known(id);
+        let ours = |network: &Network| {
+            let mut all = places_of(address, network.interfaces(), network.addresses());
+            all.find(|there| there.marked || is_known).cloned()
+        };
+        self.missing.remove(&id);
+        self.rivals.forget(id);
         let held = self.held.remove(&id);
-        while let Some(there) = standing(address, network).cloned() {
+        while let Some(there) = ours(network) {
             match network.netlink.delete_address(&there) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
@@ -196,21 +391,23 @@ impl Addresses {
         Outcome::Ok
     }
 
-    /// Whether an address of this group is held.
+    /// Whether an address of this group is held, or was and will be put back.
     pub(super) fn holds(&self, group: GroupIndex) -> bool {
         self.held.iter().any(|(id, held)| id.group == group && held.tie == Tie::Ours)
+            || self.missing.keys().any(|id| id.group == group)
     }
 
     /// Announces all addresses of a group again that we hold: nobody heard them while they were silent.
     pub(super) fn announce_group(&mut self, group: GroupIndex, network: &Network, now: u64) {
         for (_, held) in self.held.iter_mut().filter(|(id, _)| id.group == group) {
-            held.announcement = Some(Announcement { begun: now, step: 0 });
+            held.announcement = Some(Announcement::begin(now));
         }
         self.send_due(network, now);
     }
 
-    /// Whether an address stands where it should. One that does is ours from now on; if it was not before, `first` is done
-    /// with its interface's number.
+    /// Whether an address of ours stands where it should; one that an earlier life put there is held from now on, and
+    /// `first` is done with its interface's number. One that has just gone and waits to be put back counts as standing.
+    /// What somebody else put there does not run here: it could not be stopped.
     pub(super) fn status(
         &mut self,
         id: ResourceId,
@@ -219,15 +416,27 @@ impl Addresses {
         first: impl FnOnce(u32),
     ) -> Outcome {
         let Some(address) = self.plan.get(&id) else { return no_address() };
-        match standing(address, network).map(|there| there.interface) {
+        match self.ours(id, address, network).cloned() {
+            None if self.missing.contains_key(&id) => Outcome::Running,
             None => Outcome::Stopped,
-            Some(interface) => {
+            Some(there) => {
                 if !self.held.contains_key(&id) {
-                    first(interface);
-                    self.hold(id, interface, Tie::Ours, network, now);
+                    self.missing.remove(&id);
+                    self.put.entry(id).or_insert_with(|| as_it_stands(&there));
+                    first(there.interface);
+                    self.hold(id, there.interface, Tie::Ours, network, now);
                 }
                 Outcome::Running
             }
+        }
+    }
+
+    /// Whether an address stands here, whoever put it there.
+    pub(super) fn stands(&self, id: ResourceId, network: &Network) -> Outcome {
+        match self.plan.get(&id).map(|address| standing(address, network)) {
+            Some(Some(_)) => Outcome::Running,
+            Some(None) => Outcome::Stopped,
+            None => no_address(),
         }
     }
 
@@ -261,7 +470,7 @@ impl Addresses {
     /// Announces again, if it stands somewhere here. Works for addresses that a script put there, too.
     pub(super) fn announce(&mut self, id: ResourceId, network: &Network, now: u64) {
         if let Some(held) = self.held.get_mut(&id) {
-            held.announcement = Some(Announcement { begun: now, step: 0 });
+            held.announcement = Some(Announcement::begin(now));
         } else if let Some(interface) =
             self.plan.get(&id).and_then(|a| standing(a, network)).map(|a| a.interface)
         {
@@ -273,11 +482,30 @@ impl Addresses {
     fn hold(&mut self, id: ResourceId, interface: u32, tie: Tie, network: &Network, now: u64) {
         let Some(address) = self.plan.get(&id) else { return };
         let works = network.interface_by_index(interface).is_some_and(Interface::works);
-        let announcement = Some(Announcement { begun: now, step: 0 });
+        let announcement = Some(Announcement::begin(now));
         let renewal = self.lifetime(id).filter(|_| self.put.contains_key(&id));
         let renewal = renewal.map(|lifetime| now + third(lifetime));
         let ip = address.ip;
-        self.held.insert(id, Held { ip, interface, tie, works, announcement, renewal, unrenewed: false });
+        let beside_own = Own::of(network.addresses(), &self.services).reaches(interface, ip);
+        let own_seen = beside_own.then_some(now);
+        let unrenewed = false;
+        let refresh = now + first_refresh(id);
+        self.rivals.probe(id);
+        self.held.insert(
+            id,
+            Held {
+                ip,
+                interface,
+                tie,
+                works,
+                announcement,
+                refresh,
+                renewal,
+                unrenewed,
+                beside_own,
+                own_seen,
+            },
+        );
         self.send_due(network, now);
     }
 
@@ -325,21 +553,177 @@ impl Addresses {
         faults
     }
 
-    /// The network has changed: addresses of ours that others took away (they are not ours any more until they are
-    /// started again), and interfaces that work again, whose segment has to hear from us.
-    pub(super) fn compare(&mut self, network: &Network, now: u64) -> Vec<ResourceId> {
+    /// The network has changed: addresses of ours that are there no more ([`Self::take_gone`] tells what became of them),
+    /// and interfaces that work again, whose segment has to hear from us.
+    pub(super) fn compare(&mut self, network: &Network, now: u64) {
+        let own = Own::of(network.addresses(), &self.services);
         let gone = |held: &Held| held.tie != Tie::Spoken && !network.carries(held.interface, held.ip);
-        let lost = self.held.extract_if(.., |_, held| gone(held));
-        let lost = lost.filter(|(_, held)| held.tie == Tie::Ours).map(|(id, _)| id).collect();
+        let seen = |held: &Held| if held.beside_own { Some(now) } else { held.own_seen };
+        for (id, held) in self.held.extract_if(.., |_, held| gone(held)) {
+            if held.tie == Tie::Ours {
+                let look = now + SETTLE_NANOS;
+                let beside_own = seen(&held).is_some_and(|seen| now < seen + OWN_WAIT_NANOS);
+                let lost = Missing { since: now, look, beside_own, silent: false };
+                self.missing.insert(id, lost);
+            }
+        }
         for held in self.held.values_mut() {
             let works = network.interface_by_index(held.interface).is_some_and(Interface::works);
             if works && !held.works {
-                held.announcement = Some(Announcement { begun: now, step: 0 });
+                held.announcement = Some(Announcement::begin(now));
             }
             held.works = works;
+            held.own_seen = seen(held);
+            held.beside_own = own.reaches(held.interface, held.ip);
         }
+        self.unordered = true;
         self.send_due(network, now);
-        lost
+    }
+
+    /// Of those that went: which are to be told of now.
+    pub(super) fn take_gone(
+        &mut self,
+        network: &Network,
+        now: u64,
+        may_answer: impl Fn(GroupIndex) -> bool,
+    ) -> Gone {
+        let mut gone = Gone::default();
+        if self.missing.is_empty() {
+            return gone;
+        }
+        let is_back = |id: &ResourceId| {
+            let put = self.put.get(id);
+            put.filter(|put| network.carries(put.interface, put.ip)).map(|put| (*id, put.interface))
+        };
+        let back: Vec<_> = self.missing.keys().filter_map(is_back).collect();
+        for (id, interface) in back {
+            self.missing.remove(&id);
+            self.hold(id, interface, Tie::Ours, network, now);
+        }
+        let own = Own::of(network.addresses(), &self.services);
+        let Self { missing, put, lifetimes, .. } = self;
+        let is_bound = |group: GroupIndex| lifetimes.get(group.0).is_some_and(Option::is_some);
+        for (id, lost) in missing.extract_if(.., |id, lost| {
+            let is_own_back = |put: &NewAddress| own.reaches(put.interface, put.ip);
+            let waits = lost.beside_own && !put.get(id).is_some_and(is_own_back);
+            let until = lost.since + if waits { OWN_WAIT_NANOS } else { SETTLE_NANOS };
+            if now >= lost.look {
+                lost.look = now + LOOK_NANOS;
+            }
+            // As long as its group may not answer nobody renews it: the kernel took it, as it should.
+            let is_silent = is_bound(id.group) && !may_answer(id.group);
+            lost.silent |= is_silent && now >= until;
+            now >= until && !is_silent
+        }) {
+            if lost.silent { gone.expired.push(id) } else { gone.taken.push(id) }
+        }
+        gone
+    }
+
+    /// Puts service addresses behind the machine's own ([`super::shape`]), some at a time. Returns what could not be done,
+    /// once for as long as it lasts.
+    pub(super) fn order(&mut self, network: &mut Network) -> Option<String> {
+        if !mem::take(&mut self.unordered) {
+            return None;
+        }
+        let done = self.order_once(network).and_then(|_| network.refresh());
+        match done {
+            Ok(()) => {
+                self.order_fault = None;
+                None
+            }
+            Err(error) => {
+                let text = format!("a service address stands in front of the machine's own: {error}");
+                let is_news = self.order_fault.as_ref() != Some(&text);
+                self.order_fault = Some(text.clone());
+                is_news.then_some(text)
+            }
+        }
+    }
+
+    fn order_once(&mut self, network: &mut Network) -> io::Result<()> {
+        let mut steps = self.steps(network.addresses());
+        self.unordered = steps.len() > ORDERED_A_TURN;
+        steps.truncate(ORDERED_A_TURN);
+        for step in steps {
+            match step {
+                Step::Away(id, there) => {
+                    let Some(put) = self.put.get(&id) else { continue };
+                    let prefix = other_prefix(put.prefix);
+                    let aside = NewAddress { prefix, no_prefix_route: true, ..put.clone() };
+                    exists(self.put_now(id, &aside, network))?;
+                    is_gone(network.netlink.delete_address(&there))?;
+                    self.unordered = true;
+                }
+                Step::Behind(id, there) => {
+                    let Some(put) = self.put.get(&id).cloned() else { continue };
+                    exists(self.put_now(id, &put, network))?;
+                    is_gone(network.netlink.delete_address(&there))?;
+                }
+                Step::Source(id, deprecated) => {
+                    let lifetime = self.lifetime(id);
+                    let Some(put) = self.put.get_mut(&id) else { continue };
+                    put.deprecated = deprecated;
+                    put.no_prefix_route = deprecated;
+                    network.netlink.replace_address(put, lifetime)?;
+                }
+                Step::Adopt(id, there) => {
+                    let Some(put) = self.put.get(&id) else { continue };
+                    let ours = NewAddress { interface: there.interface, prefix: there.prefix, ..put.clone() };
+                    network.netlink.replace_address(&ours, self.lifetime(id))?;
+                    network.refresh()?;
+                    let all = network.addresses();
+                    self.markless =
+                        !all.iter().any(|a| a.ip == there.ip && a.prefix == there.prefix && a.marked);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_now(&self, id: ResourceId, new: &NewAddress, network: &mut Network) -> io::Result<()> {
+        match self.lifetime(id) {
+            Some(lifetime) => network.netlink.add_address_for(new, lifetime),
+            None => network.netlink.add_address(new),
+        }
+    }
+
+    /// What is to be done so that every address stands as it should; what has to be done first comes first.
+    fn steps(&self, addresses: &[InterfaceAddress]) -> Vec<Step> {
+        let own = Own::of(addresses, &self.services);
+        let order = Order::of(addresses, &own);
+        let ids: BTreeMap<(u32, IpAddr), ResourceId> = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.tie == Tie::Ours)
+            .map(|(id, held)| ((held.interface, held.ip), *id))
+            .collect();
+        let (mut away, mut others) = (Vec::new(), Vec::new());
+        for (there, is_in_front) in order.services() {
+            let Some(id) = ids.get(&(there.interface, there.ip)) else { continue };
+            let Some(put) = self.put.get(id) else { continue };
+            if there.prefix == put.prefix {
+                if is_in_front {
+                    away.push(Step::Away(*id, there.clone()));
+                }
+            } else if !order.is_taken(there, put.prefix) {
+                others.push(Step::Behind(*id, there.clone()));
+            }
+        }
+        // The first of a network last: whoever is next would be put in its place.
+        away.sort_by_key(|step| Reverse(matches!(step, Step::Away(_, there) if there.secondary)));
+        if !self.markless {
+            let unmarked =
+                addresses.iter().filter(|there| !there.marked && self.services.contains(&there.ip));
+            let ours = unmarked.filter_map(|there| Some((*ids.get(&(there.interface, there.ip))?, there)));
+            others.extend(ours.map(|(id, there)| Step::Adopt(id, there.clone())));
+        }
+        for (id, held) in self.held.iter().filter(|(_, held)| held.tie == Tie::Ours && held.ip.is_ipv6()) {
+            let is_source = self.put.get(id).is_some_and(|put| put.deprecated != held.beside_own);
+            others.extend(is_source.then_some(Step::Source(*id, held.beside_own)));
+        }
+        away.extend(others);
+        away
     }
 
     /// Where each address stands, or else would be put, as the interfaces are now.
@@ -379,9 +763,12 @@ impl Addresses {
         news
     }
 
-    /// When [`Self::send_due`] has something to send.
+    /// When [`Self::send_due`] has something to send, or [`Self::take_gone`] or [`Self::order`] something to do.
     pub(super) fn deadline(&self) -> Option<u64> {
-        self.held.values().filter_map(|held| held.announcement).map(Announcement::due).min()
+        let announcements = self.held.values().filter_map(|held| held.announcement).map(Announcement::due);
+        let gone = self.missing.values().map(|lost| lost.look);
+        let order = self.unordered.then_some(AT_ONCE);
+        announcements.chain(gone).chain(order).chain(self.rivals.deadline()).min()
     }
 
     /// Sends the announcements whose time has come.
@@ -398,12 +785,18 @@ impl Addresses {
                 {
                     self.failures += 1;
                 }
-                let step = announcement.step + 1;
+                let step = if announcement.again { announcement.step } else { announcement.step + 1 };
                 held.announcement =
-                    (step < SCHEDULE_MS.len()).then_some(Announcement { step, ..announcement });
+                    (step < SCHEDULE_MS.len()).then_some(Announcement { step, again: false, ..announcement });
             }
         }
     }
+}
+
+/// Addresses that were put together are not all announced again together.
+fn first_refresh(id: ResourceId) -> u64 {
+    let which = (id.group.0 as u64) * 31 + id.member as u64;
+    REFRESH_NANOS / 2 + which % 64 * (REFRESH_NANOS / 128)
 }
 
 /// So often within a lifetime it is renewed.
@@ -436,43 +829,82 @@ fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a Interface
     places_of(address, network.interfaces(), network.addresses()).next()
 }
 
-/// Adds it, and says how. `last`: how it was put before somebody took it away; so it is put again where they took
-/// the addresses of this machine as well, which would show the place.
-fn add(
+/// How it is to be put. `last`: how it was put before somebody took it away; so it is put again where they took the
+/// addresses of this machine as well, which would show the place.
+fn new_address(
     address: &Address,
-    network: &mut Network,
+    network: &Network,
     last: Option<&NewAddress>,
-    lifetime: Option<Lifetime>,
-    before: impl FnOnce(u32) -> Result<(), String>,
+    services: &BTreeSet<IpAddr>,
 ) -> Result<NewAddress, String> {
     let is_up = |index| network.interface_by_index(index).is_some_and(|interface| interface.up);
     let new = match (place(address, network), last) {
         (Ok(place), _) => NewAddress {
-            interface: place.interface.index,
-            ip: address.ip,
-            prefix: place.prefix,
             label: address.label.clone(),
             broadcast: place.broadcast,
             no_prefix_route: place.no_prefix_route,
+            marked: true,
+            ..NewAddress::new(place.interface.index, address.ip, place.prefix)
         },
         (Err(_), Some(last)) if is_up(last.interface) => last.clone(),
         (Err(why), _) => return Err(why),
     };
+    let own = Own::of(network.addresses(), services);
+    let deprecated = new.ip.is_ipv6() && own.reaches(new.interface, new.ip);
+    // The route to the network is the other address's; a lifetime of ours must not become that route's.
+    Ok(NewAddress { deprecated, no_prefix_route: new.no_prefix_route || deprecated, ..new })
+}
+
+fn add(
+    new: &NewAddress,
+    network: &mut Network,
+    lifetime: Option<Lifetime>,
+    before: impl FnOnce(u32) -> Result<(), String>,
+) -> Result<(), String> {
     before(new.interface)?;
     let added = match lifetime {
-        Some(lifetime) => network.netlink.add_address_for(&new, lifetime),
-        None => network.netlink.add_address(&new),
+        Some(lifetime) => network.netlink.add_address_for(new, lifetime),
+        None => network.netlink.add_address(new),
     };
-    match added {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => {
-            let interface = network.interface_by_index(new.interface).map_or("?", |it| it.name.as_str());
-            return Err(format!("cannot add {} to {interface}: {error}", address.ip));
-        }
+    if let Err(error) = exists(added) {
+        let interface = network.interface_by_index(new.interface).map_or("?", |it| it.name.as_str());
+        return Err(format!("cannot add {} to {interface}: {error}", new.ip));
     }
     network.refresh().map_err(|error| format!("the kernel does not tell its addresses: {error}"))?;
-    Ok(new)
+    network.take_in(new);
+    Ok(())
+}
+
+/// What is there already was put.
+fn exists(added: io::Result<()>) -> io::Result<()> {
+    added.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+}
+
+/// What is not there any more was taken away.
+fn is_gone(deleted: io::Result<()>) -> io::Result<()> {
+    deleted.or_else(|error| if error.kind() == io::ErrorKind::AddrNotAvailable { Ok(()) } else { Err(error) })
+}
+
+/// How an address was put that stands.
+fn as_it_stands(there: &InterfaceAddress) -> NewAddress {
+    NewAddress {
+        label: there.label.clone(),
+        broadcast: there.broadcast,
+        no_prefix_route: there.no_prefix_route,
+        marked: true,
+        deprecated: false,
+        ..NewAddress::new(there.interface, there.ip, there.prefix)
+    }
+}
+
+/// Why an address is left alone that Locum did not put there.
+fn foreign(there: &InterfaceAddress, network: &Network) -> String {
+    let InterfaceAddress { ip, prefix, interface, .. } = there;
+    let name = network.interface_by_index(*interface).map_or("?", |interface| interface.name.as_str());
+    format!(
+        "{ip} stands on {name} already, and Locum did not put it there: if it is this machine's own address, choose \
+         another one for the service, else remove it: ip address del {ip}/{prefix} dev {name}"
+    )
 }
 
 /// Answers what `haresources` left open: the interface is the one whose connected network contains the address,

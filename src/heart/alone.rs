@@ -38,7 +38,7 @@ impl Alone {
         match (operation, speaks) {
             (Operation::Start, false) => self.addresses.start(id, &mut self.network, now, |_| Ok(())),
             (Operation::Stop, false) => self.addresses.stop(id, &mut self.network),
-            (Operation::Status, false) => self.addresses.status(id, &self.network, now, |_| ()),
+            (Operation::Status, false) => self.addresses.stands(id, &self.network),
             (Operation::Start, true) => self.addresses.speak_for(id, &self.network, now),
             (Operation::Stop, true) => self.addresses.be_silent(id),
             (Operation::Status, true) => Outcome::Stopped,

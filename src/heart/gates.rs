@@ -264,6 +264,12 @@ impl Gates {
         lease.is_some_and(|lease| lease.until.as_nanos() > now)
     }
 
+    /// The same, where a group without a gate and a lease answers always.
+    pub(super) fn may_answer(&self, group: GroupIndex, now: u64) -> bool {
+        let Some(entry) = self.groups.get(group.0) else { return false };
+        entry.lease.map_or(!entry.wants_gate(), |lease| lease.until.as_nanos() > now)
+    }
+
     /// What tells the gate of another that a claim of ours is accepted; nothing where no gate can be meant.
     pub(super) fn announcement(
         &self,

@@ -5,8 +5,9 @@
 //! * [`spawn`] starts it, [`Handle`] is the control plane's end;
 //! * `pulse` is its loop: what is due is sent before anything is read, and reading is bounded;
 //! * `mind` is the director of either dialect;
-//! * `udp`, `serial` and `routed` are the links, `pings` the ping nodes, `address` the service addresses, `gates`
-//!   what keeps them silent when nobody may answer;
+//! * `udp`, `serial` and `routed` are the links, `pings` the ping nodes, `address` the service addresses, `shape` their
+//!   order beside the machine's own, `rivals` other machines that say to have them, `gates` what keeps them silent when
+//!   nobody may answer;
 //! * `network` mirrors the kernel's interfaces and addresses, `stats` counts;
 //! * `dog` feeds the watchdog, `losses` drops frames in tests.
 
@@ -22,8 +23,10 @@ mod network;
 mod pings;
 mod pulse;
 mod ring;
+mod rivals;
 mod routed;
 mod serial;
+mod shape;
 mod stats;
 mod udp;
 
@@ -54,6 +57,7 @@ pub use self::gates::{GateChoice, GateState, GateStats};
 pub use self::losses::Losses;
 pub use self::mind::{Mind, Status};
 use self::ring::Shared;
+pub use self::rivals::RivalState;
 pub use self::stats::{HeartStats, Lateness, LinkStats};
 use crate::duties::Duties;
 

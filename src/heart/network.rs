@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use locum_sys::netlink::{Change, Interface, InterfaceAddress, Monitor, Netlink};
+use locum_sys::netlink::{Change, Interface, InterfaceAddress, Monitor, Netlink, NewAddress};
 
 /// Interfaces, addresses, and the two connections to the kernel behind them.
 pub(super) struct Network {
@@ -76,6 +76,8 @@ impl Network {
     fn reload(&mut self) -> io::Result<()> {
         self.interfaces = self.netlink.interfaces()?;
         self.addresses = self.netlink.addresses()?;
+        // What is left of a lifetime is never the same.
+        self.addresses.iter_mut().for_each(|address| address.lifetime = None);
         Ok(())
     }
 
@@ -94,13 +96,16 @@ impl Network {
                 self.addresses.retain(|address| address.interface != gone.index);
                 true
             }
-            Change::Address(new) => match self.addresses.iter_mut().find(|old| is_same(old, &new)) {
-                Some(old) => mem::replace(old, new.clone()) != new,
-                None => {
-                    self.addresses.push(new);
-                    true
+            Change::Address(new) => {
+                let new = InterfaceAddress { lifetime: None, ..new };
+                match self.addresses.iter_mut().find(|old| is_same(old, &new)) {
+                    Some(old) => mem::replace(old, new.clone()) != new,
+                    None => {
+                        self.addresses.push(new);
+                        true
+                    }
                 }
-            },
+            }
             Change::AddressGone(gone) => {
                 self.addresses.retain(|old| !is_same(old, &gone));
                 true
@@ -125,6 +130,22 @@ impl Network {
     /// Addresses, in the kernel's order for those that stood when it was asked.
     pub(super) fn addresses(&self) -> &[InterfaceAddress] {
         &self.addresses
+    }
+
+    /// An address of ours was put and stands: of an IPv6 address the kernel tells a moment after it has acknowledged it.
+    pub(super) fn take_in(&mut self, new: &NewAddress) {
+        let there = |old: &InterfaceAddress| {
+            old.interface == new.interface && old.ip == new.ip && old.prefix == new.prefix
+        };
+        if !self.addresses.iter().any(there) {
+            self.addresses.push(InterfaceAddress {
+                label: new.label.clone(),
+                broadcast: new.broadcast,
+                no_prefix_route: new.no_prefix_route,
+                marked: new.marked,
+                ..InterfaceAddress::new(new.interface, new.ip, new.prefix)
+            });
+        }
     }
 
     /// Whether `ip` stands on that interface.

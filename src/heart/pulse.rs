@@ -36,6 +36,7 @@ use super::{
     now,
     pings::{Family, Pings},
     ring::Shared,
+    rivals::RivalState,
     routed::RoutedLink,
     serial::SerialLink,
     stats::Histogram,
@@ -75,6 +76,8 @@ const NETWORK: u64 = 2;
 const ECHO_V4: u64 = 3;
 const ECHO_V6: u64 = 4;
 const RULES: u64 = 5;
+const RIVALS: u64 = 6;
+const RIVALS_V6: u64 = 7;
 const LINKS: u64 = 16;
 const RECEIVERS: u64 = 64;
 
@@ -176,6 +179,9 @@ impl Pulse {
             poller.add(source, token, Interest::Read)?;
         }
         let addresses = Addresses::new(&duties).bounded(&duties)?;
+        for (source, token) in addresses.rivals().sources().zip([RIVALS, RIVALS_V6]) {
+            poller.add(source, token, Interest::Read)?;
+        }
         let mut gates = Gates::new(&duties, &options);
         let ears = ears_of(&mind, &duties, &network);
         let unready = gates.make_ready(&addresses.places(&network), &ears);
@@ -244,6 +250,10 @@ impl Pulse {
         }
         if let Some(why) = pulse.addresses.cannot_announce().filter(|_| !pulse.services.is_empty()) {
             pulse.note(Level::Error, format!("addresses cannot be announced to the segment: {why}"));
+        }
+        if let Some(why) = pulse.addresses.rivals().fault().map(str::to_owned) {
+            let text = format!("other machines with an address of ours will not be heard of: {why}");
+            pulse.note(Level::Warning, text);
         }
         Ok(pulse)
     }
@@ -371,7 +381,8 @@ impl Pulse {
             }
         }
         if self.addresses.deadline().is_some_and(|at| at <= now) {
-            self.addresses.send_due(&self.network, now);
+            self.speak_up(now);
+            self.look_after_addresses(now);
         }
         for (index, link) in self.links.iter_mut().enumerate() {
             if let Media::Serial(line) = &mut link.media
@@ -390,6 +401,7 @@ impl Pulse {
             let told = self.gates.look_after(GATES_A_LOOK);
             self.heed_gates(told);
             self.renew_lifetimes(now);
+            self.speak_up(now);
         }
         self.feed_found();
     }
@@ -642,6 +654,7 @@ impl Pulse {
                     let told = self.gates.heed_watch();
                     self.heed_gates(told);
                 }
+                RIVALS | RIVALS_V6 => self.hear_rivals(),
                 ECHO_V4 => self.read_echoes(Family::V4, bound),
                 ECHO_V6 => self.read_echoes(Family::V6, bound),
                 token => {
@@ -736,12 +749,43 @@ impl Pulse {
             return;
         }
         self.services_due = true;
-        let lost = self.addresses.compare(&self.network, now);
-        self.found.extend(lost.into_iter().map(Found::Gone));
+        self.addresses.compare(&self.network, now);
+        self.look_after_addresses(now);
         if self.network.take_interfaces_changed() {
             self.check_services();
         }
         self.check_links(true);
+    }
+
+    /// Takes in what other machines say of addresses that are here.
+    fn hear_rivals(&mut self) {
+        let now = clock::monotonic_nanos();
+        let Self { addresses, network, gates, .. } = self;
+        for (group, text) in addresses.hear_rivals(network, now, |group| gates.may_answer(group, now)) {
+            self.note_of(Some(group), Level::Warning, text);
+        }
+    }
+
+    fn speak_up(&mut self, now: u64) {
+        let Self { addresses, network, gates, .. } = self;
+        addresses.speak_up(network, now, |group| gates.may_answer(group, now));
+    }
+
+    /// Tells of addresses that somebody took, puts back those that the kernel took because nobody might answer, and puts all
+    /// behind the machine's own.
+    fn look_after_addresses(&mut self, now: u64) {
+        let Self { addresses, network, gates, .. } = self;
+        let gone = addresses.take_gone(network, now, |group| gates.lease_runs(group, now));
+        let fault = addresses.order(network);
+        self.found.extend(gone.taken.into_iter().map(Found::Gone));
+        for id in gone.expired {
+            if self.run_address(id, Operation::Start) != Some(Outcome::Ok) {
+                self.found.push_back(Found::Gone(id));
+            }
+        }
+        if let Some(text) = fault {
+            self.note(Level::Error, text);
+        }
     }
 
     /// Tells of which service addresses would reach nobody from here. Other addresses that come and go make a difference, too,
@@ -806,8 +850,20 @@ impl Pulse {
             pings_failed: self.pings.failures,
             links: links.collect(),
             gates: self.gates.stats(),
+            rivals: self.rivals(),
             ..self.stats.clone()
         }
+    }
+
+    fn rivals(&self) -> Vec<RivalState> {
+        let group = |id: ResourceId| {
+            self.duties.groups.get(id.group.0).map(|group| group.key.clone()).unwrap_or_default()
+        };
+        let interface = |index| {
+            let interface = self.network.interface_by_index(index);
+            interface.map_or_else(|| format!("interface {index}"), |interface| interface.name.clone())
+        };
+        self.addresses.rivals().states(clock::monotonic_nanos(), group, interface)
     }
 
     fn note(&mut self, level: Level, text: String) {

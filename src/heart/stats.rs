@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::gates::GateStats;
+use super::{gates::GateStats, rivals::RivalState};
 
 /// The heart's own figures, as `status --json` shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct HeartStats {
     /// The gates, where groups have them.
     #[serde(default)]
     pub gates: GateStats,
+    /// Other machines that say to have a service address which is here.
+    #[serde(default)]
+    pub rivals: Vec<RivalState>,
 }
 
 /// What went over one link.

@@ -8,7 +8,7 @@ use std::{
 
 use locum_core::{event::Carrier, plan::Medium};
 use locum_sys::{
-    netlink::Interface,
+    netlink::{Interface, InterfaceAddress},
     poll::{Interest, Poller},
     udp::{Receiver, Sender, Sharing},
 };
@@ -46,6 +46,8 @@ struct Fitness {
     ipv4: bool,
     ipv6: bool,
     broadcast: Option<Ipv4Addr>,
+    /// For each medium, where its frames leave from: never from a service address.
+    sources: Vec<Option<IpAddr>>,
 }
 
 impl UdpLink {
@@ -74,7 +76,8 @@ impl UdpLink {
         poller: &Poller,
         token: impl Fn(usize) -> u64,
     ) -> Carrier {
-        let fitness = match fitness(&self.place, network, services).and_then(|f| f.suits(&self.media)) {
+        let fitness = fitness(&self.place, &self.media, network, services);
+        let fitness = match fitness.and_then(|fitness| fitness.suits(&self.media)) {
             Ok(fitness) => fitness,
             Err(why) => {
                 self.close();
@@ -108,19 +111,20 @@ impl UdpLink {
         token: impl Fn(usize) -> u64,
     ) -> io::Result<()> {
         let Fitness { interface, .. } = fitness;
-        let media: Vec<&Medium> = self.media.iter().filter(|medium| fitness.suits_medium(medium)).collect();
+        let media: Vec<_> = self.media.iter().zip(&fitness.sources).collect();
         let mut ears = Vec::new();
-        for medium in media {
+        for (medium, source) in media.into_iter().filter(|(medium, _)| fitness.suits_medium(medium)) {
+            let source = *source;
             match *medium {
                 Medium::Broadcast { port, .. } => {
                     add_ear(&mut ears, Ear::Any { ipv6: false, port, sharing: Sharing::Copies });
                     let broadcast = fitness.broadcast.unwrap_or(Ipv4Addr::BROADCAST);
                     let to = SocketAddr::new(broadcast.into(), port);
-                    self.ways.push(Way { sender: Sender::broadcast(interface)?, to });
+                    self.ways.push(Way { sender: Sender::broadcast(interface, source)?, to });
                 }
                 Medium::Multicast { group, port, ttl, loopback, .. } => {
                     add_ear(&mut ears, Ear::Group { group, port });
-                    let sender = Sender::multicast(interface, group.is_ipv6(), ttl, loopback)?;
+                    let sender = Sender::multicast(interface, group.is_ipv6(), ttl, loopback, source)?;
                     self.ways.push(Way { sender, to: destination(group, port, interface) });
                 }
                 Medium::Unicast { peer, port, .. } => {
@@ -129,7 +133,7 @@ impl UdpLink {
                         Ports::Own => Sharing::Nobody,
                     };
                     add_ear(&mut ears, Ear::Any { ipv6: peer.is_ipv6(), port, sharing });
-                    let sender = Sender::unicast(interface, peer.is_ipv6())?;
+                    let sender = Sender::unicast(interface, peer.is_ipv6(), source)?;
                     self.ways.push(Way { sender, to: destination(peer, port, interface) });
                 }
                 Medium::Serial { .. } => {}
@@ -270,7 +274,12 @@ fn destination(ip: IpAddr, port: u16, interface: &Interface) -> SocketAddr {
 }
 
 /// What the interface allows now, or in words why it allows nothing.
-fn fitness(place: &Place, network: &Network, services: &[IpAddr]) -> Result<Fitness, String> {
+fn fitness(
+    place: &Place,
+    media: &[Medium],
+    network: &Network,
+    services: &[IpAddr],
+) -> Result<Fitness, String> {
     let interface = match place {
         Place::Named(name) => {
             network.interface(name).ok_or_else(|| format!("there is no interface {name}"))?
@@ -286,9 +295,18 @@ fn fitness(place: &Place, network: &Network, services: &[IpAddr]) -> Result<Fitn
     if let Some(trouble) = interface.trouble() {
         return Err(format!("interface {name} {trouble}"));
     }
-    let own =
-        network.addresses().iter().filter(|a| a.interface == interface.index && !services.contains(&a.ip));
-    let mut fitness = Fitness { interface: interface.clone(), ipv4: false, ipv6: false, broadcast: None };
+    let own: Vec<&InterfaceAddress> = network
+        .addresses()
+        .iter()
+        .filter(|a| a.interface == interface.index && !a.marked && !services.contains(&a.ip))
+        .collect();
+    let named = match place {
+        Place::Carrying(ip) => Some(*ip),
+        Place::Named(_) => None,
+    };
+    let sources = media.iter().map(|medium| source(medium, &own, named)).collect();
+    let mut fitness =
+        Fitness { interface: interface.clone(), ipv4: false, ipv6: false, broadcast: None, sources };
     for address in own {
         if address.ip.is_ipv4() {
             fitness.ipv4 = true;
@@ -298,6 +316,35 @@ fn fitness(place: &Place, network: &Network, services: &[IpAddr]) -> Result<Fitn
         }
     }
     Ok(fitness)
+}
+
+/// From which of the machine's own addresses on this interface a medium's frames leave: the one that the configuration
+/// names, else the one whose network the other side is in, else the first. Left to the kernel it might be a service
+/// address, which goes to another machine, and which packet filters do not expect.
+fn source(medium: &Medium, own: &[&InterfaceAddress], named: Option<IpAddr>) -> Option<IpAddr> {
+    let to = match medium {
+        Medium::Broadcast { .. } => IpAddr::V4(Ipv4Addr::BROADCAST),
+        Medium::Multicast { group: ip, .. } | Medium::Unicast { peer: ip, .. } => *ip,
+        Medium::Serial { .. } => return None,
+    };
+    if named.is_some_and(|ip| ip.is_ipv4() == to.is_ipv4()) {
+        return named;
+    }
+    let is_local = |ip: IpAddr| match ip {
+        IpAddr::V4(_) => false,
+        // A group's scope is the last digit of its first part: 2 is the segment.
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || (ip.is_multicast() && ip.segments()[0] & 0x000f <= 2),
+    };
+    let usable = own.iter().filter(|a| a.ip.is_ipv4() == to.is_ipv4() && !a.tentative && !a.duplicate);
+    let rank = |a: &InterfaceAddress| {
+        let prefix = if a.network_contains(to) { a.prefix.into() } else { -1 };
+        (is_local(a.ip) == is_local(to), !a.secondary, prefix)
+    };
+    let best = usable.fold(None, |best: Option<&InterfaceAddress>, next| match best {
+        Some(best) if rank(best) >= rank(next) => Some(best),
+        _ => Some(next),
+    });
+    best.map(|address| address.ip)
 }
 
 impl Fitness {
@@ -336,6 +383,36 @@ impl Fitness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_leave_from_the_nodes_own_address() {
+        let at = |ip: &str, prefix| InterfaceAddress::new(2, ip.parse().unwrap(), prefix);
+        let behind = InterfaceAddress { secondary: true, ..at("10.0.0.2", 24) };
+        let all = [at("10.9.0.1", 16), behind, at("10.0.0.1", 24), at("2001:db8::1", 64), at("fe80::1", 64)];
+        let own: Vec<_> = all.iter().collect();
+        let to = |ip: &str| {
+            let peer: IpAddr = ip.parse().unwrap();
+            let interface = "eth0".to_string();
+            let medium = match peer.is_multicast() {
+                false => Medium::Unicast { interface, peer, port: 694 },
+                true => Medium::Multicast { interface, group: peer, port: 694, ttl: 1, loopback: false },
+            };
+            source(&medium, &own, None).unwrap().to_string()
+        };
+        assert_eq!(
+            (to("10.0.0.9"), to("10.9.7.7"), to("192.0.2.7")),
+            ("10.0.0.1".into(), "10.9.0.1".into(), "10.9.0.1".into())
+        );
+        assert_eq!((to("2001:db8::9"), to("2001:db8:7::9")), ("2001:db8::1".into(), "2001:db8::1".into()));
+        assert_eq!(
+            (to("fe80::9"), to("ff02::694"), to("ff05::694")),
+            ("fe80::1".into(), "fe80::1".into(), "2001:db8::1".into())
+        );
+        let broadcast = Medium::Broadcast { interface: "eth0".into(), port: 694 };
+        assert_eq!(source(&broadcast, &own, None), Some(all[0].ip));
+        assert_eq!(source(&broadcast, &own, Some(all[2].ip)), Some(all[2].ip));
+        assert_eq!(source(&broadcast, &own[3..], None), None);
+    }
 
     #[test]
     fn one_ear_for_all_unicast_lines() {

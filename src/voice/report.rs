@@ -149,7 +149,16 @@ impl<S> Report<S> {
         let gates = &self.heart.gates.gates;
         let faults =
             gates.iter().filter_map(|gate| Some(format!("group {}: {}", gate.group, gate.fault.as_ref()?)));
-        services.chain(faults)
+        let rivals = self.heart.rivals.iter().map(|rival| {
+            format!(
+                "service address {}: another machine says to have it too, {} on {} ({} s ago)",
+                rival.address,
+                rival.mac,
+                rival.interface,
+                rival.ago_ms / 1000
+            )
+        });
+        services.chain(faults).chain(rivals)
     }
 }
 

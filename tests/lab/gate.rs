@@ -72,13 +72,22 @@ fn what_a_daemon_left_is_listed_and_removed() {
         await_some(Duration::from_secs(10), shut).expect("a killed process leaves it shut");
         let other = gate(&["--remove", "--group", "another"]);
         assert!(other.code == Some(1) && other.text.contains("no such gate"), "{}", other.text);
-        // The address goes before its gate; the machine's own stays.
-        text(&rack, node, &["ip", "address", "add", "172.23.2.14/24", "dev", "eth0"]);
+        // The address goes before its gate; the machine's own stays, and what bears no mark of Locum.
+        let mark = locum_sys::netlink::ADDRESS_METRIC.to_string();
+        text(&rack, node, &["ip", "address", "add", "172.23.2.14/24", "dev", "eth0", "metric", &mark]);
+        text(&rack, node, &["ip", "address", "add", "172.23.2.14/32", "dev", "eth0"]);
         let chosen = ["locum", "gate", "--remove", "--cluster", "lab", "--group", "172.23.2.14"];
         let said = text(&rack, node, &chosen);
-        assert!(said.contains("removed: 172.23.2.14/24 on eth0\nremoved: cluster lab, "), "{said}");
+        assert!(said.contains("removed: 172.23.2.14/24 on eth0\n"), "{said}");
+        assert!(said.contains("left: 172.23.2.14/32 on eth0: Locum did not put it there"), "{said}");
+        assert!(said.contains("removed: cluster lab, "), "{said}");
         let left = text(&rack, node, &["ip", "address"]);
-        assert!(!left.contains("172.23.2.14/") && left.contains("172.23.2.12/"), "{left}");
+        assert!(
+            !left.contains("172.23.2.14/24")
+                && left.contains("172.23.2.14/32")
+                && left.contains("172.23.2.12/"),
+            "{left}"
+        );
     }
     assert!(gate(&[]).text.contains("no gate stands here"));
 }

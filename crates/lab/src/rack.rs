@@ -690,7 +690,7 @@ fn add_address(interface: &str, ip: IpAddr, prefix: u8) -> io::Result<()> {
         IpAddr::V4(ip) if prefix < 31 => Some((u32::from(ip) | (u32::MAX >> prefix)).into()),
         _ => None,
     };
-    netlink.add_address(&NewAddress { interface, ip, prefix, label: None, broadcast, no_prefix_route: false })
+    netlink.add_address(&NewAddress { broadcast, ..NewAddress::new(interface, ip, prefix) })
 }
 
 fn remove_address(ip: IpAddr) -> io::Result<()> {

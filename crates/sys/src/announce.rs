@@ -70,6 +70,28 @@ impl Announcer {
         }
     }
 
+    /// Asks the segment who has `ip`, in nobody's name (RFC 5227, a probe; RFC 4862, section 5.4.2): whoever has it answers,
+    /// also where this machine has it too. Sends one packet; never blocks.
+    ///
+    /// # Errors
+    /// As [`announce`](Self::announce).
+    pub fn probe(&self, interface: &Interface, ip: IpAddr) -> io::Result<()> {
+        let Some(mac) = interface.mac.filter(|_| interface.resolves) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        match ip {
+            IpAddr::V4(ip) => {
+                let packet = Arp { sender_ip: [0; 4], ..Arp::new(mac, ip, Form::Request) };
+                self.send(interface.index, ETHERTYPE_ARP, ALL, packet.as_bytes())
+            }
+            IpAddr::V6(ip) => {
+                let packet = Solicitation::new(ip);
+                let [.., a, b, c] = ip.octets();
+                self.send(interface.index, ETHERTYPE_IPV6, [0x33, 0x33, 0xff, a, b, c], packet.as_bytes())
+            }
+        }
+    }
+
     fn send(&self, interface: u32, ethertype: u16, to: [u8; 6], packet: &[u8]) -> io::Result<()> {
         // SAFETY: sockaddr_ll is plain integers, for which all zeros is a value.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -171,6 +193,45 @@ impl Advertisement {
             option: 2,
             option_length: 1,
             mac,
+        };
+        packet.checksum = U16::from_bytes(icmpv6_checksum(packet.as_bytes()));
+        packet
+    }
+}
+
+/// An IPv6 packet from nobody to the group of those whose addresses end like the target, with a neighbour solicitation (RFC
+/// 4861, section 4.3): a question of duplicate address detection.
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct Solicitation {
+    version_class_flow: U32,
+    payload_length: U16,
+    next_header: u8,
+    hop_limit: u8,
+    source: [u8; 16],
+    destination: [u8; 16],
+    kind: u8,
+    code: u8,
+    checksum: U16,
+    reserved: U32,
+    target: [u8; 16],
+}
+
+impl Solicitation {
+    fn new(ip: Ipv6Addr) -> Self {
+        let [.., a, b] = ip.segments();
+        let mut packet = Self {
+            version_class_flow: U32::new(6 << 28),
+            payload_length: U16::new(24),
+            next_header: ICMPV6,
+            hop_limit: 255,
+            source: [0; 16],
+            destination: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (a & 0xff), b).octets(),
+            kind: 135,
+            code: 0,
+            checksum: U16::new(0),
+            reserved: U32::new(0),
+            target: ip.octets(),
         };
         packet.checksum = U16::from_bytes(icmpv6_checksum(packet.as_bytes()));
         packet

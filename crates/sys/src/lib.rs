@@ -2,7 +2,7 @@
 //! them decides when and why; the facts about the kernel that they rest on are in `docs/kernel.md`.
 //!
 //! * [`netlink`]: interfaces and addresses, read, changed and watched;
-//! * [`announce`]: tell a segment where an address lives now;
+//! * [`announce`], [`claimants`]: tell a segment where an address lives now; hear who else says to have it;
 //! * [`gate`]: lets a service address answer only while an unexpired lease stands in the kernel;
 //! * [`udp`], [`serial`], [`icmp`], [`checksum`]: what links and pings are made of;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
@@ -16,6 +16,7 @@
 pub mod announce;
 pub mod checksum;
 pub mod child;
+pub mod claimants;
 pub mod clock;
 pub mod file;
 pub mod gate;

@@ -148,32 +148,39 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// For the broadcast address of the interface's network: never by way of a router.
+    /// For the broadcast address of the interface's network: never by way of a router. Frames leave from `source`, if
+    /// one is given, else from the address that the kernel chooses for each.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn broadcast(interface: &Interface) -> io::Result<Self> {
-        let socket = socket(interface, false)?;
+    /// What the kernel says; `AddrNotAvailable` when `source` does not stand here.
+    pub fn broadcast(interface: &Interface, source: Option<IpAddr>) -> io::Result<Self> {
+        let socket = sending(interface, false, source)?;
         socket.set_broadcast(true)?;
         option::set(&socket, libc::SOL_SOCKET, libc::SO_DONTROUTE, &1i32)?;
         Ok(Self { socket: socket.into() })
     }
 
-    /// For single addresses of one family, neighbours or behind routers.
+    /// For single addresses of one family, neighbours or behind routers. `source` as for [`broadcast`](Self::broadcast).
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn unicast(interface: &Interface, ipv6: bool) -> io::Result<Self> {
-        Ok(Self { socket: socket(interface, ipv6)?.into() })
+    /// As [`broadcast`](Self::broadcast).
+    pub fn unicast(interface: &Interface, ipv6: bool, source: Option<IpAddr>) -> io::Result<Self> {
+        Ok(Self { socket: sending(interface, ipv6, source)?.into() })
     }
 
     /// For multicast groups of one family, at most `hops` routers away; with `own_too` what is sent comes back to
-    /// listeners on this machine.
+    /// listeners on this machine. `source` as for [`broadcast`](Self::broadcast).
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn multicast(interface: &Interface, ipv6: bool, hops: u8, own_too: bool) -> io::Result<Self> {
-        let socket = socket(interface, ipv6)?;
+    /// As [`broadcast`](Self::broadcast).
+    pub fn multicast(
+        interface: &Interface,
+        ipv6: bool,
+        hops: u8,
+        own_too: bool,
+        source: Option<IpAddr>,
+    ) -> io::Result<Self> {
+        let socket = sending(interface, ipv6, source)?;
         if ipv6 {
             socket.set_multicast_if_v6(interface.index)?;
             socket.set_multicast_hops_v6(hops.into())?;
@@ -193,6 +200,21 @@ impl Sender {
     pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
         self.socket.send_to(bytes, to).map(|_| ())
     }
+}
+
+/// A socket that sends from that address, and from a port of the kernel's choice.
+fn sending(interface: &Interface, ipv6: bool, source: Option<IpAddr>) -> io::Result<Socket> {
+    let socket = socket(interface, ipv6)?;
+    if let Some(source) = source {
+        let mut from = SocketAddr::new(source, 0);
+        if let SocketAddr::V6(from) = &mut from
+            && from.ip().is_unicast_link_local()
+        {
+            from.set_scope_id(interface.index);
+        }
+        socket.bind(&from.into())?;
+    }
+    Ok(socket)
 }
 
 fn socket(interface: &Interface, ipv6: bool) -> io::Result<Socket> {
@@ -226,10 +248,7 @@ mod tests {
     };
 
     fn give(interface: &Interface, ip: &str) {
-        let (label, broadcast, no_prefix_route) = (None, None, false);
-        let ip = ip.parse().unwrap();
-        let new =
-            NewAddress { interface: interface.index, ip, prefix: 24, label, broadcast, no_prefix_route };
+        let new = NewAddress::new(interface.index, ip.parse().unwrap(), 24);
         Netlink::open().unwrap().add_address(&new).unwrap();
     }
 
@@ -260,7 +279,7 @@ mod tests {
             });
             give(&eth, "10.1.0.1");
             let own = Receiver::open(&eth, false, 694, Sharing::Copies).unwrap();
-            let sender = Sender::broadcast(&eth).unwrap();
+            let sender = Sender::broadcast(&eth, None).unwrap();
             let to = "10.1.0.255:694".parse().unwrap();
             let (bytes, from) = heard(|| sender.send(b"beat", to), &listeners[0]);
             assert_eq!(bytes, b"beat");
@@ -291,7 +310,7 @@ mod tests {
             let lo = Netlink::open().unwrap().interface("lo").unwrap();
             for (ipv6, to) in [(false, "127.0.0.1:694"), (true, "[::1]:694")] {
                 let receiver = Receiver::open(&lo, ipv6, 694, Sharing::Dealt).unwrap();
-                let sender = Sender::unicast(&lo, ipv6).unwrap();
+                let sender = Sender::unicast(&lo, ipv6, None).unwrap();
                 let (bytes, _) = heard(|| sender.send(b"beat", to.parse().unwrap()), &receiver);
                 assert_eq!(bytes, b"beat");
                 Receiver::open(&lo, ipv6, 694, Sharing::Dealt).expect("shared");
@@ -320,10 +339,10 @@ mod tests {
             give(&eth, "10.1.0.1");
             for ((group, to), listener) in groups.into_iter().zip(&listeners) {
                 let own = Receiver::join(&eth, group, 694).unwrap();
-                let silent = Sender::multicast(&eth, group.is_ipv6(), 1, false).unwrap();
+                let silent = Sender::multicast(&eth, group.is_ipv6(), 1, false, None).unwrap();
                 assert_eq!(heard(|| silent.send(b"m", to), listener).0, b"m");
                 assert!(own.receive(&mut [0; 10]).unwrap().is_none(), "our own frames do not come back");
-                let echoing = Sender::multicast(&eth, group.is_ipv6(), 1, true).unwrap();
+                let echoing = Sender::multicast(&eth, group.is_ipv6(), 1, true, None).unwrap();
                 assert_eq!(heard(|| echoing.send(b"m", to), &own).0, b"m");
             }
         });
@@ -341,6 +360,6 @@ mod tests {
             resolves: true,
         };
         assert!(Receiver::open(&interface, false, 694, Sharing::Copies).is_err());
-        assert!(Sender::unicast(&interface, true).is_err());
+        assert!(Sender::unicast(&interface, true, None).is_err());
     }
 }

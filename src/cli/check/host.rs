@@ -33,6 +33,8 @@ pub(super) struct Host {
     roots: Roots,
     etc: PathBuf,
     prefer_scripts: bool,
+    /// A heartbeat runs here, and has put what it serves.
+    heartbeat_runs: bool,
 }
 
 /// Interfaces and their addresses.
@@ -49,7 +51,18 @@ impl Host {
             Ok(Network { interfaces: netlink.interfaces()?, addresses: netlink.addresses()? })
         };
         let network: std::io::Result<Network> = network();
-        Self { network: network.ok(), roots: Roots::system(config), etc: "/etc".into(), prefer_scripts }
+        Self {
+            network: network.ok(),
+            roots: Roots::system(config),
+            etc: "/etc".into(),
+            prefer_scripts,
+            heartbeat_runs: false,
+        }
+    }
+
+    /// The same where a heartbeat runs, or not.
+    pub(super) fn beside_heartbeat(self, heartbeat_runs: bool) -> Self {
+        Self { heartbeat_runs, ..self }
     }
 
     /// Adds to what was said of the files what there is to say of this host.
@@ -220,6 +233,11 @@ impl Host {
             }
             Err(fault) => at.say(Severity::Error, fault.to_string(), fault.cure()),
         }
+        if let (Agent::Address(address), Some(network)) = (&resource.agent, &self.network)
+            && network.stands_already(address, self.heartbeat_runs, &mut at)
+        {
+            return;
+        }
         // A script chooses the interface itself.
         let is_ours = !self.prefer_scripts;
         if is_ours
@@ -290,6 +308,48 @@ impl Network {
         let found = self.interfaces.iter().find(serves);
         let found = found.or_else(|| self.interfaces.iter().find(|interface| !interface.loopback));
         found.map_or("eth0", |interface| interface.name.as_str())
+    }
+
+    /// A service address that stands here without Locum. Returns whether it is the host's own.
+    fn stands_already(&self, address: &Address, heartbeat_runs: bool, at: &mut Spot<'_>) -> bool {
+        let carrier_of = |there: &InterfaceAddress| {
+            // Real servers behind a balancer keep it on the loopback.
+            self.interfaces.iter().find(|it| it.index == there.interface && !it.loopback)
+        };
+        let standing = self.addresses.iter().filter(|there| there.ip == address.ip && !there.marked);
+        let Some((there, carrier)) = standing.filter_map(|there| Some((there, carrier_of(there)?))).next()
+        else {
+            return false;
+        };
+        let InterfaceAddress { ip, prefix, .. } = there;
+        let name = carrier.name.as_str();
+        // heartbeat, and whoever puts one by hand, puts it beside another one of its network, or gives it a label.
+        let has_label = there.label.as_deref().is_some_and(|label| label != name);
+        let is_beside = self.addresses.iter().any(|other| {
+            other.interface == there.interface
+                && other.ip != *ip
+                && !other.marked
+                && other.network_contains(*ip)
+        });
+        let is_own = if ip.is_ipv4() { !there.secondary && !has_label } else { !is_beside };
+        let shown = Escaped(name.as_bytes());
+        if is_own {
+            let message = format!(
+                "{ip} is this host's own address ({ip}/{prefix} on {shown}): no service can move with it"
+            );
+            let cure = format!(
+                "choose an address that no machine has for its own; if it was put by hand: `ip address del \
+                 {ip}/{prefix} dev {shown}`"
+            );
+            at.say(Severity::Error, message, Some(cure));
+        } else if !heartbeat_runs {
+            let message = format!(
+                "{ip} stands on {shown} already, and Locum did not put it there: a start here is refused as long as it does"
+            );
+            let cure = format!("remove it: `ip address del {ip}/{prefix} dev {shown}`");
+            at.say(Severity::Warning, message, Some(cure));
+        }
+        is_own
     }
 
     /// Which interface carries a service address, with which mask.
@@ -413,17 +473,7 @@ mod tests {
     }
 
     fn address(interface: u32, ip: &str, prefix: u8) -> InterfaceAddress {
-        InterfaceAddress {
-            interface,
-            ip: ip.parse().unwrap(),
-            prefix,
-            label: None,
-            broadcast: None,
-            secondary: false,
-            tentative: false,
-            duplicate: false,
-            no_prefix_route: false,
-        }
+        InterfaceAddress::new(interface, ip.parse().unwrap(), prefix)
     }
 
     #[test]
@@ -477,9 +527,16 @@ mod tests {
             address(2, "10.0.0.2", 16),
             address(2, "fe80::2", 64),
             address(3, "10.0.9.2", 24),
+            InterfaceAddress { secondary: true, ..address(2, "10.0.3.1", 16) },
+            InterfaceAddress { label: Some("eth1:0".into()), ..address(3, "10.0.8.2", 24) },
+            address(5, "2001:db8::2", 64),
+            address(5, "2001:db8::50", 64),
+            address(4, "2001:db8:7::2", 64),
+            InterfaceAddress { marked: true, ..address(4, "10.3.0.1", 24) },
         ];
         let network = Some(Network { interfaces, addresses });
-        let host = Host { network, roots, etc: dir.path().to_path_buf(), prefer_scripts };
+        let etc = dir.path().to_path_buf();
+        let host = Host { network, roots, etc, prefer_scripts, heartbeat_runs: false };
         let files = Files {
             ha_cf: Some(ha_cf.as_bytes()),
             authkeys: Some(b"auth 1\n1 sha1 k\n"),
@@ -522,6 +579,26 @@ mod tests {
                 format!("ha.cf:4:23: warning: /etc is no serial line {cure}"),
             ]
         );
+    }
+
+    #[test]
+    fn an_address_of_the_host_itself_is_no_service() {
+        let stands = |prefer_scripts: bool, resource: &str, severity: &str, text: &str| {
+            let (diags, _) = said_with(prefer_scripts, NODES, &format!("web1 {resource}\n"));
+            let ip = resource.split('/').next().unwrap_or_default();
+            let line = format!(" {severity}: {ip} {text}");
+            assert_eq!(diags.iter().filter(|diag| diag.contains(&line)).count(), 1, "{resource}: {diags:#?}");
+        };
+        for scripts in [false, true] {
+            for own in ["10.0.0.2", "10.0.0.2/16/eth0", "10.0.0.2/16/eth1", "2001:db8:7::2/64/eth2"] {
+                stands(scripts, own, "error", "is this host's own address");
+            }
+            for other in ["10.0.3.1", "10.0.8.2/24/eth1", "2001:db8::50/64/eth3"] {
+                stands(scripts, other, "warning", "stands on");
+            }
+        }
+        let (diags, _) = said(NODES, "web1 10.3.0.1/24/eth2\n");
+        assert!(!diags.iter().any(|line| line.contains("10.3.0.1 ")), "Locum put it there: {diags:#?}");
     }
 
     #[test]

@@ -276,8 +276,7 @@ fn put(interface: &str, ip: IpAddr) {
     let mut netlink = Netlink::open().unwrap();
     let interface = netlink.interface(interface).unwrap().index;
     let prefix = if ip.is_ipv4() { 24 } else { 64 };
-    let (label, broadcast, no_prefix_route) = (None, None, false);
-    netlink.add_address(&NewAddress { interface, ip, prefix, label, broadcast, no_prefix_route }).unwrap();
+    netlink.add_address(&NewAddress::new(interface, ip, prefix)).unwrap();
 }
 
 fn forget(_stranger: Ipv4Addr) -> bool {

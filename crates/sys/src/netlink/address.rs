@@ -8,13 +8,22 @@ use std::{
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope, CacheInfo},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo},
 };
 
-use super::Netlink;
+use super::{Netlink, settings::Promotion};
 
 // linux/rtnetlink.h
 const RTM_NEWADDR: u16 = 20;
+
+/// By this number (`IFA_PROTO`) the kernel keeps who put an address there. 0 to 3 are the kernel's own; `ip address`
+/// shows it.
+pub const ADDRESS_PROTOCOL: u8 = 76;
+/// The same where the kernel cannot keep that: a metric for the address's own network (`IFA_RT_PRIORITY`, from 4.18
+/// on) that nobody else would choose.
+pub const ADDRESS_METRIC: u32 = 0x4c6f_6375;
+/// The first kernel that keeps [`ADDRESS_PROTOCOL`].
+const PROTOCOL_SINCE: (u32, u32) = (5, 18);
 
 /// An address as it stands on an interface at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +47,31 @@ pub struct InterfaceAddress {
     pub duplicate: bool,
     /// Makes no route to its network.
     pub no_prefix_route: bool,
+    /// Put there by Locum, this process or an earlier one.
+    pub marked: bool,
+    /// What is left of its lifetime; `None`: it stands for ever.
+    pub lifetime: Option<Lifetime>,
 }
 
 impl InterfaceAddress {
+    /// An address on an interface, first of its network, for ever, put there by somebody else.
+    #[must_use]
+    pub const fn new(interface: u32, ip: IpAddr, prefix: u8) -> Self {
+        Self {
+            interface,
+            ip,
+            prefix,
+            label: None,
+            broadcast: None,
+            secondary: false,
+            tentative: false,
+            duplicate: false,
+            no_prefix_route: false,
+            marked: false,
+            lifetime: None,
+        }
+    }
+
     /// Whether `ip` lies in this address's network.
     #[must_use]
     pub fn network_contains(&self, ip: IpAddr) -> bool {
@@ -63,6 +94,7 @@ impl InterfaceAddress {
         let message = AddressMessage::parse(payload).ok()?;
         let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
         let (mut address, mut local, mut label, mut broadcast) = (None, None, None, None);
+        let (mut marked, mut lifetime) = (false, None);
         for attribute in message.attributes {
             match attribute {
                 AddressAttribute::Address(ip) => address = Some(ip),
@@ -70,6 +102,11 @@ impl InterfaceAddress {
                 AddressAttribute::Label(text) => label = Some(text),
                 AddressAttribute::Broadcast(ip) => broadcast = Some(ip),
                 AddressAttribute::Flags(all) => flags = all,
+                AddressAttribute::Protocol(protocol) => marked |= u8::from(protocol) == ADDRESS_PROTOCOL,
+                AddressAttribute::RoutePriority(metric) => marked |= metric == ADDRESS_METRIC,
+                AddressAttribute::CacheInfo(cache) if cache.ifa_valid != u32::MAX => {
+                    lifetime = Some(Lifetime { valid: cache.ifa_valid, preferred: cache.ifa_preferred });
+                }
                 _ => {}
             }
         }
@@ -84,6 +121,8 @@ impl InterfaceAddress {
             tentative: flags.contains(AddressFlags::Tentative),
             duplicate: flags.contains(AddressFlags::Dadfailed),
             no_prefix_route: flags.contains(AddressFlags::Noprefixroute),
+            marked,
+            lifetime,
         })
     }
 }
@@ -104,6 +143,10 @@ pub struct NewAddress {
     /// Do not make a route to its network: the network is reached already by another address of this interface, and
     /// the route of a narrower one would take this address as the source of what the machine itself sends.
     pub no_prefix_route: bool,
+    /// Note that Locum put it there.
+    pub marked: bool,
+    /// IPv6: nothing that the machine sends of itself takes it for its source while there is another one.
+    pub deprecated: bool,
 }
 
 /// For how long an address stands by itself, in seconds. The kernel looks now and then: it takes an address away up to
@@ -118,6 +161,21 @@ pub struct Lifetime {
 }
 
 impl NewAddress {
+    /// One without label, broadcast address and mark.
+    #[must_use]
+    pub const fn new(interface: u32, ip: IpAddr, prefix: u8) -> Self {
+        Self {
+            interface,
+            ip,
+            prefix,
+            label: None,
+            broadcast: None,
+            no_prefix_route: false,
+            marked: false,
+            deprecated: false,
+        }
+    }
+
     fn message(&self) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.family = family(self.ip);
@@ -181,45 +239,70 @@ impl Netlink {
             message.attributes.extend(new.label.clone().map(AddressAttribute::Label));
             message.attributes.extend(new.broadcast.map(AddressAttribute::Broadcast));
         }
-        if let Some(lifetime) = lifetime {
+        if new.marked {
+            message.attributes.push(match self.keeps_protocol {
+                true => AddressAttribute::Protocol(AddressProtocol::from(ADDRESS_PROTOCOL)),
+                false => AddressAttribute::RoutePriority(ADDRESS_METRIC),
+            });
+        }
+        let for_ever = Lifetime { valid: u32::MAX, preferred: u32::MAX };
+        // An IPv4 address needs none of it: a secondary one is never chosen.
+        let is_deprecated = new.deprecated && new.ip.is_ipv6();
+        if let Some(lifetime) = lifetime.or(is_deprecated.then_some(for_ever)) {
             if lifetime.valid == 0 {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
             let mut cache = CacheInfo::default();
             cache.ifa_valid = lifetime.valid;
-            cache.ifa_preferred = lifetime.preferred.min(lifetime.valid);
+            cache.ifa_preferred = if is_deprecated { 0 } else { lifetime.preferred.min(lifetime.valid) };
             message.attributes.push(AddressAttribute::CacheInfo(cache));
         }
         self.request(RouteNetlinkMessage::NewAddress(message), mode)
     }
 
-    /// Takes an address from an interface.
+    /// Changes an address that stands there, with its network's mask: who put it, its lifetime, whether it is a source.
+    /// One that has gone is put back.
     ///
-    /// An IPv4 address that is the first of its network takes the later ones of that network with it (unless
-    /// `promote_secondaries` is set for the interface). Those are not ours to remove: they are put back.
+    /// # Errors
+    /// As [`renew_address`](Self::renew_address).
+    pub fn replace_address(&mut self, new: &NewAddress, lifetime: Option<Lifetime>) -> io::Result<()> {
+        let for_ever = Lifetime { valid: u32::MAX, preferred: u32::MAX };
+        self.put_address(new, Some(lifetime.unwrap_or(for_ever)), NLM_F_REPLACE)
+    }
+
+    /// Takes an address from an interface, and no other one.
+    ///
+    /// The kernel would remove the later IPv4 addresses of a network together with its first one, and with the last
+    /// address of an interface all routes through it. So it is told for that moment to promote the next one instead
+    /// (`promote_secondaries`). Where it cannot be told, what went along is put back as it was, but without routes.
     ///
     /// # Errors
     /// `AddrNotAvailable` when it does not stand there; else what the kernel says.
     pub fn delete_address(&mut self, address: &InterfaceAddress) -> io::Result<()> {
         let dependents = self.dependents(address)?;
-        let message = delete_message(address);
-        self.request(RouteNetlinkMessage::DelAddress(message), 0)?;
+        let message = RouteNetlinkMessage::DelAddress(delete_message(address));
         if dependents.is_empty() {
-            return Ok(());
+            return self.request(message, 0);
         }
+        let promotion = Promotion::ask(self, address.interface);
+        let deleted = self.request(message, 0);
+        if let Ok(promotion) = promotion {
+            promotion.end(self);
+        }
+        deleted?;
         let left = self.addresses()?;
         for lost in
             dependents.iter().filter(|d| !left.iter().any(|l| l.ip == d.ip && l.interface == d.interface))
         {
             let restored = NewAddress {
-                interface: lost.interface,
-                ip: lost.ip,
-                prefix: lost.prefix,
                 label: lost.label.clone(),
                 broadcast: lost.broadcast,
                 no_prefix_route: lost.no_prefix_route,
+                marked: lost.marked,
+                ..NewAddress::new(lost.interface, lost.ip, lost.prefix)
             };
-            match self.add_address(&restored) {
+            let lifetime = lost.lifetime.map(|left| Lifetime { valid: left.valid.max(1), ..left });
+            match self.put_address(&restored, lifetime, NLM_F_CREATE | NLM_F_EXCL) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
@@ -243,12 +326,28 @@ impl Netlink {
     }
 }
 
+/// Whether this kernel is new enough for [`ADDRESS_PROTOCOL`].
+pub(super) fn kernel_keeps_protocol() -> bool {
+    let name = rustix::system::uname();
+    is_since(&name.release().to_string_lossy(), PROTOCOL_SINCE)
+}
+
+/// Whether a kernel's release (`6.1.0-13-amd64`) is not older.
+fn is_since(release: &str, since: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= since,
+        _ => true,
+    }
+}
+
 fn delete_message(address: &InterfaceAddress) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = family(address.ip);
     message.header.prefix_len = address.prefix;
     message.header.index = address.interface;
-    message.attributes = vec![AddressAttribute::Local(address.ip)];
+    // Without the second one the kernel compares no mask, and takes the first of that number.
+    message.attributes = vec![AddressAttribute::Local(address.ip), AddressAttribute::Address(address.ip)];
     message
 }
 
@@ -291,21 +390,15 @@ pub fn choose_interface(addresses: &[InterfaceAddress], ip: IpAddr) -> Option<&I
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::route::{
+        RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    };
+
     use super::*;
     use crate::testing::{in_namespace, patience, veth_pair};
 
     fn address(interface: u32, text: &str, prefix: u8) -> InterfaceAddress {
-        InterfaceAddress {
-            interface,
-            ip: text.parse().unwrap(),
-            prefix,
-            label: None,
-            broadcast: None,
-            secondary: false,
-            tentative: false,
-            duplicate: false,
-            no_prefix_route: false,
-        }
+        InterfaceAddress::new(interface, text.parse().unwrap(), prefix)
     }
 
     #[test]
@@ -355,8 +448,7 @@ mod tests {
     }
 
     fn new(interface: u32, text: &str, prefix: u8) -> NewAddress {
-        let ip = text.parse().unwrap();
-        NewAddress { interface, ip, prefix, label: None, broadcast: None, no_prefix_route: false }
+        NewAddress::new(interface, text.parse().unwrap(), prefix)
     }
 
     #[test]
@@ -409,6 +501,130 @@ mod tests {
                 left.iter().any(|a| a.ip.to_string() == "172.23.2.1"),
                 "the administrator's address stays: {left:?}"
             );
+        });
+    }
+
+    /// The default route of this namespace, by a gateway; with a source of its own if one is given.
+    fn route(netlink: &mut Netlink, interface: u32, to: Ipv4Addr, source: Option<Ipv4Addr>) {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.table = 254;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.scope = RouteScope::Universe;
+        message.header.kind = RouteType::Unicast;
+        if to != Ipv4Addr::UNSPECIFIED {
+            message.header.destination_prefix_length = 32;
+            message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(to)));
+        }
+        let gateway = RouteAddress::Inet(Ipv4Addr::new(172, 23, 2, 99));
+        message.attributes.push(RouteAttribute::Gateway(gateway));
+        message.attributes.push(RouteAttribute::Oif(interface));
+        message.attributes.extend(source.map(|ip| RouteAttribute::PrefSource(RouteAddress::Inet(ip))));
+        netlink.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL).unwrap();
+    }
+
+    /// Destinations of the routes by a gateway.
+    fn routes(netlink: &mut Netlink) -> Vec<Ipv4Addr> {
+        let all = netlink.dump(&RouteNetlinkMessage::GetRoute(RouteMessage::default()), |_, payload| {
+            let message = RouteMessage::parse(payload).ok()?;
+            let of =
+                |wanted: fn(&RouteAttribute) -> Option<Ipv4Addr>| message.attributes.iter().find_map(wanted);
+            let destination = of(|attribute| match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(*ip),
+                _ => None,
+            });
+            of(|attribute| match attribute {
+                RouteAttribute::Gateway(RouteAddress::Inet(ip)) => Some(*ip),
+                _ => None,
+            })?;
+            Some(destination.unwrap_or(Ipv4Addr::UNSPECIFIED))
+        });
+        all.unwrap()
+    }
+
+    #[test]
+    fn a_primary_address_takes_no_route_and_no_lifetime_with_it() {
+        in_namespace(|| {
+            let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
+            let mut netlink = Netlink::open().unwrap();
+            let own = Ipv4Addr::new(172, 23, 2, 1);
+            netlink.add_address(&new(eth.index, "172.23.2.14", 24)).unwrap();
+            let leased = Lifetime { valid: 1000, preferred: 900 };
+            netlink.add_address_for(&new(eth.index, "172.23.2.1", 24), leased).unwrap();
+            let (anywhere, one) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 7));
+            route(&mut netlink, eth.index, anywhere, None);
+            route(&mut netlink, eth.index, one, Some(own));
+            assert_eq!(routes(&mut netlink), [anywhere, one]);
+            let ours = InterfaceAddress::new(eth.index, "172.23.2.14".parse().unwrap(), 24);
+            netlink.delete_address(&ours).unwrap();
+            let all = netlink.addresses().unwrap();
+            let left: Vec<_> = all.iter().filter(|a| a.ip.is_ipv4()).collect();
+            let [left] = left[..] else { panic!("{left:?}") };
+            assert!(left.ip == IpAddr::from(own) && !left.secondary, "{left:?}");
+            assert!(left.lifetime.is_some_and(|left| left.valid > 900 && left.valid <= 1000), "{left:?}");
+            assert_eq!(routes(&mut netlink), [anywhere, one]);
+            assert!(!netlink.promotes(eth.index).unwrap(), "as it was set before");
+        });
+    }
+
+    #[test]
+    fn the_mark_stays_through_renewals_and_can_be_given_later() {
+        in_namespace(|| {
+            let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
+            let lifetime = Lifetime { valid: 100, preferred: 100 };
+            for keeps_protocol in [true, false] {
+                let mut netlink = Netlink { keeps_protocol, ..Netlink::open().unwrap() };
+                let marks = |netlink: &mut Netlink| -> Vec<(String, bool, bool)> {
+                    let all = netlink.addresses().unwrap().into_iter();
+                    let global = all.filter(|a| !a.ip.to_string().starts_with("fe80"));
+                    let global = global.filter(|a| a.interface == eth.index);
+                    global.map(|a| (a.ip.to_string(), a.marked, a.lifetime.is_some())).collect()
+                };
+                for text in ["172.23.2.14", "fd00::14"] {
+                    let plain = new(eth.index, text, if text.contains(':') { 64 } else { 24 });
+                    let ours = NewAddress { marked: true, ..plain.clone() };
+                    netlink.add_address_for(&ours, lifetime).unwrap();
+                    netlink.renew_address(&ours, lifetime).unwrap();
+                    assert_eq!(marks(&mut netlink), [(text.to_string(), true, true)], "{keeps_protocol}");
+                    let there = netlink.addresses().unwrap().into_iter().find(|a| a.marked).unwrap();
+                    netlink.delete_address(&there).unwrap();
+                    netlink.add_address(&plain).unwrap();
+                    assert_eq!(marks(&mut netlink), [(text.to_string(), false, false)]);
+                    netlink.replace_address(&ours, Some(lifetime)).unwrap();
+                    assert_eq!(marks(&mut netlink), [(text.to_string(), true, true)], "{keeps_protocol}");
+                    netlink.replace_address(&ours, None).unwrap();
+                    assert_eq!(marks(&mut netlink), [(text.to_string(), true, false)], "{keeps_protocol}");
+                    netlink.delete_address(&there).unwrap();
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn kernels() {
+        assert!(is_since("5.18.0", PROTOCOL_SINCE) && is_since("6.1.0-13-amd64", PROTOCOL_SINCE));
+        assert!(!is_since("5.10.0-28-amd64", PROTOCOL_SINCE) && !is_since("4.19", PROTOCOL_SINCE));
+        assert!(is_since("of another world", PROTOCOL_SINCE));
+    }
+
+    #[test]
+    fn of_two_masks_the_one_that_is_named_goes() {
+        in_namespace(|| {
+            let [eth, _peer] = veth_pair("eth0", "peer0").unwrap();
+            let mut netlink = Netlink::open().unwrap();
+            for (first, second) in [(24, 32), (32, 24)] {
+                for prefix in [first, second] {
+                    netlink.add_address(&new(eth.index, "172.23.2.14", prefix)).unwrap();
+                }
+                for (gone, left) in [(second, vec![first]), (first, vec![])] {
+                    let ours = InterfaceAddress::new(eth.index, "172.23.2.14".parse().unwrap(), gone);
+                    netlink.delete_address(&ours).unwrap();
+                    let all = netlink.addresses().unwrap();
+                    let prefixes: Vec<u8> =
+                        all.iter().filter(|a| a.ip == ours.ip).map(|a| a.prefix).collect();
+                    assert_eq!(prefixes, left);
+                }
+            }
         });
     }
 

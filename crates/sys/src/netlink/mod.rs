@@ -20,8 +20,11 @@ mod address;
 mod create;
 mod interface;
 mod monitor;
+mod settings;
 
-pub use address::{InterfaceAddress, Lifetime, NewAddress, choose_interface, same_network};
+pub use address::{
+    ADDRESS_METRIC, ADDRESS_PROTOCOL, InterfaceAddress, Lifetime, NewAddress, choose_interface, same_network,
+};
 pub use create::{LinkChange, VethEnd};
 pub use interface::{Interface, interface_name};
 pub use monitor::{Change, Monitor};
@@ -39,6 +42,8 @@ pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
     answer: Vec<u8>,
+    /// The kernel keeps who put an address.
+    keeps_protocol: bool,
 }
 
 impl Netlink {
@@ -51,6 +56,7 @@ impl Netlink {
             socket: route_socket(SocketFlags::CLOEXEC, 0)?,
             sequence: 0,
             answer: vec![0; ANSWER_BYTES_MAX],
+            keeps_protocol: address::kernel_keeps_protocol(),
         })
     }
 

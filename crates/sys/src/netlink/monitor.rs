@@ -114,8 +114,7 @@ mod tests {
             assert_eq!(all(&mut monitor), []);
             let mut netlink = Netlink::open().unwrap();
             let ip = "172.23.2.14".parse().unwrap();
-            let (label, broadcast, no_prefix_route) = (None, None, false);
-            let new = NewAddress { interface: eth.index, ip, prefix: 24, label, broadcast, no_prefix_route };
+            let new = NewAddress::new(eth.index, ip, 24);
             netlink.add_address(&new).unwrap();
             let came = all(&mut monitor);
             let Some(Change::Address(there)) =
@@ -148,9 +147,7 @@ mod tests {
             let mut netlink = Netlink::open().unwrap();
             for host in 1..100 {
                 let ip = std::net::Ipv4Addr::new(10, 0, 0, host).into();
-                let (label, broadcast, no_prefix_route) = (None, None, true);
-                let new =
-                    NewAddress { interface: eth.index, ip, prefix: 32, label, broadcast, no_prefix_route };
+                let new = NewAddress { no_prefix_route: true, ..NewAddress::new(eth.index, ip, 32) };
                 netlink.add_address(&new).unwrap();
             }
             assert!(all(&mut monitor).contains(&Change::Lost));

@@ -1,0 +1,285 @@
+//! Hearing who else on a segment says to have an address: the sender of any ARP packet (RFC 5227, section 2.4) and the
+//! target of any neighbour advertisement (RFC 4861, section 4.4).
+
+use std::{
+    io, mem,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use crate::option;
+
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// What the kernel keeps for a reader that is late. Beyond that it drops: the next packet tells the same.
+const QUEUE_BYTES: i32 = 1 << 16;
+/// More addresses than these do not fit into a filter of the kernel, which then passes all ARP.
+const FILTERED_MAX: usize = 2000;
+/// Where in an ARP packet its sender's address is, and in an advertisement its target.
+const ARP_SENDER: usize = 14;
+const ARP_BYTES: usize = 28;
+const ADVERTISEMENT_TARGET: usize = 48;
+const ADVERTISEMENT_BYTES: usize = 64;
+
+/// Somebody says to have an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The address.
+    pub ip: IpAddr,
+    /// At which hardware address.
+    pub mac: [u8; 6],
+    /// On the interface of this number it was heard.
+    pub interface: u32,
+}
+
+/// A packet socket that hears it on all interfaces of the network namespace in which it was opened. Never blocks, and hears
+/// nothing that this machine sends.
+#[derive(Debug)]
+pub struct Claimants {
+    socket: OwnedFd,
+    kind: u16,
+}
+
+impl Claimants {
+    /// Hears of these IPv4 addresses; of many, possibly of others as well.
+    ///
+    /// # Errors
+    /// What the kernel says; `PermissionDenied` without CAP_NET_RAW.
+    pub fn of_arp(addresses: &[Ipv4Addr]) -> io::Result<Self> {
+        Self::open(ETHERTYPE_ARP, &arp_filter(addresses))
+    }
+
+    /// Hears of all IPv6 addresses. The kernel's filter sees every IPv6 packet that arrives.
+    ///
+    /// # Errors
+    /// As [`of_arp`](Self::of_arp).
+    pub fn of_advertisements() -> io::Result<Self> {
+        Self::open(ETHERTYPE_IPV6, &advertisement_filter())
+    }
+
+    fn open(kind: u16, filter: &[libc::sock_filter]) -> io::Result<Self> {
+        let flags = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no memory is passed. Protocol 0: nothing arrives before the filter stands and the socket is bound.
+        let descriptor = unsafe { libc::socket(libc::AF_PACKET, flags, 0) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
+        let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        option::set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, &QUEUE_BYTES)?;
+        attach(&socket, filter)?;
+        // SAFETY: all-zero bytes are a valid sockaddr_ll; interface 0 is any.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = kind.to_be();
+        // SAFETY: the kernel reads `address`, of the length given.
+        let bound = unsafe {
+            libc::bind(
+                socket.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        if bound == 0 { Ok(Self { socket, kind }) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// What the next packet says, which may be nothing that can be read; `None` when none is waiting.
+    ///
+    /// # Errors
+    /// What the kernel says, for example that an interface went down; the socket can go on being used.
+    pub fn receive(&self) -> io::Result<Option<Option<Claimed>>> {
+        let mut packet = [0u8; 128];
+        // SAFETY: all-zero bytes are a valid sockaddr_ll.
+        let mut from: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        let mut length = size_of_val(&from) as libc::socklen_t;
+        // SAFETY: packet and from are writable for the lengths given, and the kernel keeps neither pointer.
+        let received = unsafe {
+            libc::recvfrom(
+                self.socket.as_raw_fd(),
+                packet.as_mut_ptr().cast(),
+                packet.len(),
+                libc::MSG_DONTWAIT,
+                (&raw mut from).cast(),
+                &raw mut length,
+            )
+        };
+        let Ok(received) = usize::try_from(received) else {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                _ => Err(error),
+            };
+        };
+        let packet = &packet[..received.min(packet.len())];
+        if from.sll_pkttype == libc::PACKET_OUTGOING {
+            return Ok(Some(None));
+        }
+        let said = match self.kind {
+            ETHERTYPE_ARP => parse_arp(packet),
+            _ => parse_advertisement(packet, from.sll_addr.first_chunk().copied()),
+        };
+        let interface = u32::try_from(from.sll_ifindex).unwrap_or(0);
+        Ok(Some(said.map(|(ip, mac)| Claimed { ip, mac, interface })))
+    }
+}
+
+impl AsFd for Claimants {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Ethernet and IPv4 alone; a question for somebody's address by nobody (RFC 5227, a probe) says nothing.
+fn parse_arp(packet: &[u8]) -> Option<(IpAddr, [u8; 6])> {
+    let packet: &[u8; ARP_BYTES] = packet.first_chunk()?;
+    if packet[..6] != [0, 1, 8, 0, 6, 4] || packet[6] != 0 || !matches!(packet[7], 1 | 2) {
+        return None;
+    }
+    let ip = Ipv4Addr::from(*packet[ARP_SENDER..].first_chunk::<4>()?);
+    let mac = *packet[8..].first_chunk()?;
+    (!ip.is_unspecified()).then_some((ip.into(), mac))
+}
+
+/// At the address of its option, else at that of its frame.
+fn parse_advertisement(packet: &[u8], frame: Option<[u8; 6]>) -> Option<(IpAddr, [u8; 6])> {
+    let fixed: &[u8; ADVERTISEMENT_BYTES] = packet.first_chunk()?;
+    if fixed[6..8] != [58, 255] || fixed[40] != 136 {
+        return None;
+    }
+    let target = Ipv6Addr::from(*fixed[ADVERTISEMENT_TARGET..].first_chunk::<16>()?);
+    let option = packet.get(ADVERTISEMENT_BYTES..).filter(|option| option.starts_with(&[2, 1]));
+    let mac = option.and_then(|option| option.get(2..)?.first_chunk().copied()).or(frame)?;
+    Some((target.into(), mac))
+}
+
+// linux/filter.h, linux/bpf_common.h
+const LOAD_WORD: u16 = 0x20;
+const LOAD_BYTE: u16 = 0x30;
+const JUMP_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
+
+const fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+fn arp_filter(addresses: &[Ipv4Addr]) -> Vec<libc::sock_filter> {
+    if addresses.len() > FILTERED_MAX {
+        return vec![step(RETURN, 0, 0, u32::MAX)];
+    }
+    let mut filter = vec![step(LOAD_WORD, 0, 0, ARP_SENDER as u32)];
+    for address in addresses {
+        filter.push(step(JUMP_EQUAL, 0, 1, address.to_bits()));
+        filter.push(step(RETURN, 0, 0, u32::MAX));
+    }
+    filter.push(step(RETURN, 0, 0, 0));
+    filter
+}
+
+fn advertisement_filter() -> Vec<libc::sock_filter> {
+    vec![
+        step(LOAD_BYTE, 0, 0, 6),
+        step(JUMP_EQUAL, 0, 5, 58),
+        step(LOAD_BYTE, 0, 0, 7),
+        step(JUMP_EQUAL, 0, 3, 255),
+        step(LOAD_BYTE, 0, 0, 40),
+        step(JUMP_EQUAL, 0, 1, 136),
+        step(RETURN, 0, 0, u32::MAX),
+        step(RETURN, 0, 0, 0),
+    ]
+}
+
+fn attach(socket: &OwnedFd, filter: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(filter.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads `program` and the steps that it points to, of the lengths given, writes neither, and keeps
+    // no pointer.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of_val(&program) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        announce::{Announcer, Form},
+        netlink::{Netlink, NewAddress},
+        testing::{in_namespace, inside, other_network, patience, veth_across},
+    };
+
+    #[test]
+    fn garbage_says_nothing() {
+        for length in 0..128 {
+            for fill in [0u8, 1, 2, 6, 58, 0xff] {
+                let packet = vec![fill; length];
+                assert_eq!(parse_arp(&packet), None);
+                assert_eq!(parse_advertisement(&packet, Some([0; 6])), None);
+            }
+        }
+    }
+
+    #[test]
+    fn announcements_and_the_answers_to_probes_are_heard() {
+        in_namespace(|| {
+            let there = other_network();
+            let [eth, peer] = veth_across("eth0", "peer0", &there).unwrap();
+            let (v4, v6, other): (IpAddr, IpAddr, IpAddr) =
+                ("10.1.0.7".parse().unwrap(), "fd00::7".parse().unwrap(), "10.1.0.8".parse().unwrap());
+            let IpAddr::V4(plain) = v4 else { unreachable!() };
+            let ears = [
+                Claimants::of_arp(&[Ipv4Addr::LOCALHOST, plain]).unwrap(),
+                Claimants::of_advertisements().unwrap(),
+            ];
+            let mac = peer.mac.unwrap();
+            let announcer = Announcer::open().unwrap();
+            let mut heard = Vec::new();
+            let listen = |heard: &mut Vec<Claimed>| {
+                for ear in &ears {
+                    while let Some(said) = ear.receive().unwrap() {
+                        heard.extend(said.filter(|said| [v4, v6, other].contains(&said.ip)));
+                    }
+                }
+            };
+            let deadline = patience();
+            let all = |heard: &[Claimed]| {
+                [v4, v6].iter().all(|ip| heard.contains(&Claimed { ip: *ip, mac, interface: eth.index }))
+            };
+            while !all(&heard) {
+                assert!(deadline(), "{heard:?}");
+                inside(&there, || {
+                    let announcer = Announcer::open().unwrap();
+                    for ip in [v4, v6, other] {
+                        announcer.announce(&peer, ip, Form::Reply).unwrap();
+                    }
+                });
+                // Ours.
+                announcer.announce(&eth, v4, Form::Reply).unwrap();
+                listen(&mut heard);
+            }
+            assert!(heard.iter().all(|said| said.ip != other && said.mac == mac), "{heard:?}");
+            // Nobody has said anything, and is asked.
+            inside(&there, || {
+                for (ip, prefix) in [(v4, 24), (v6, 64)] {
+                    Netlink::open().unwrap().add_address(&NewAddress::new(peer.index, ip, prefix)).unwrap();
+                }
+            });
+            crate::clock::sleep_until(crate::clock::monotonic_nanos() + 50_000_000);
+            listen(&mut heard);
+            heard.clear();
+            let deadline = patience();
+            while !all(&heard) {
+                assert!(deadline(), "nobody answers a probe: {heard:?}");
+                announcer.probe(&eth, v4).unwrap();
+                announcer.probe(&eth, v6).unwrap();
+                listen(&mut heard);
+            }
+        });
+    }
+}
