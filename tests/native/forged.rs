@@ -308,7 +308,8 @@ fn a_minute_of_forged_announcements_is_like_an_idle_one() {
         assert!(idle.beats > 0 && forged.beats > 0);
         if seconds.is_some() {
             assert!(sent.load(Relaxed) >= RATE * long.as_secs() * 9 / 10);
-            assert!(forged.unanswered <= idle.unanswered + UNANSWERED_MAX, "{idle:?} {forged:?}");
+            // Where the client gets no processor it does not ask: that is as much in both, but for chance.
+            assert!(forged.unanswered <= idle.unanswered * 5 / 4 + UNANSWERED_MAX, "{idle:?} {forged:?}");
             assert!(forged.silence <= idle.silence + LATE_MAX, "{idle:?} {forged:?}");
             assert!(forged.beat <= idle.beat + LATE_MAX, "{idle:?} {forged:?}");
         }
