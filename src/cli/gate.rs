@@ -112,33 +112,40 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     }
     let mut netlink = Netlink::open()?;
     let (mut removed, mut taken, mut left) = (Vec::new(), Vec::new(), Vec::new());
-    for gate in gates {
-        if !options.keep_addresses {
-            for address in standing(&gate, &mut netlink)? {
-                let there = format!("{}/{} on {}", address.ip, address.prefix, interface(address.interface));
-                if !address.marked {
-                    if !options.json {
-                        println!("left: {there}: Locum did not put it there; it answers without the gate");
-                    }
-                    left.push(there);
-                    continue;
-                }
-                take(&address, &mut netlink)?;
+    // The addresses of all first: what is in no gate answers.
+    if !options.keep_addresses {
+        let all = netlink.addresses()?;
+        for address in gates.iter().flat_map(|gate| standing(gate, &all)) {
+            let there = format!("{}/{} on {}", address.ip, address.prefix, interface(address.interface));
+            if !address.marked {
                 if !options.json {
-                    println!("removed: {there}");
+                    println!("left: {there}: Locum did not put it there; it answers without the gate");
                 }
-                taken.push(there);
+                left.push(there);
+                continue;
             }
+            take(address, &mut netlink)?;
+            if !options.json {
+                println!("removed: {there}");
+            }
+            taken.push(there);
         }
-        gate::remove(&gate.engine, &gate.name)?;
-        if !options.json {
-            println!("removed: {}", line(&gate));
+    }
+    let by_cluster = |one: &Listed, other: &Listed| {
+        one.engine == other.engine && one.name.cluster() == other.name.cluster()
+    };
+    for gates in gates.chunk_by(by_cluster) {
+        let names: Vec<_> = gates.iter().map(|gate| gate.name.clone()).collect();
+        for (gate, became) in gates.iter().zip(gate::remove_all(&gates[0].engine, &names)) {
+            became?;
+            if !options.json {
+                println!("removed: {}", line(gate));
+            }
+            removed.push(gate);
         }
-        removed.push(gate);
     }
     for judge in idle {
-        let bpffs = gate::find_bpffs()?.unwrap_or_default();
-        if gate::remove_judge(&bpffs, &judge.name)? && !options.json {
+        if gate::remove_judge(&judge)? && !options.json {
             println!("removed: what was ready for the gates of cluster {}", Safe(&judge.name.cluster()));
         }
     }
@@ -146,7 +153,7 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         println!(
             "{:#}",
             json!({
-                "removed": removed.iter().map(to_json).collect::<Vec<_>>(),
+                "removed": removed.iter().map(|gate| to_json(gate)).collect::<Vec<_>>(),
                 "addresses": taken,
                 "left": left,
             })
@@ -168,12 +175,10 @@ fn shut(gate: &Listed) -> anyhow::Result<()> {
 }
 
 /// The addresses that the gate shuts, where they stand on an interface on which it does.
-fn standing(gate: &Listed, netlink: &mut Netlink) -> io::Result<Vec<InterfaceAddress>> {
-    let mut all = netlink.addresses()?;
-    all.retain(|address| {
+fn standing<'a>(gate: &Listed, all: &'a [InterfaceAddress]) -> impl Iterator<Item = &'a InterfaceAddress> {
+    all.iter().filter(|address| {
         gate.interfaces.contains(&address.interface) && gate.addresses.contains(&address.ip)
-    });
-    Ok(all)
+    })
 }
 
 /// One that has gone meanwhile is no error.
@@ -193,8 +198,10 @@ fn chosen(options: &Options) -> anyhow::Result<Vec<Listed>> {
 
 /// What judges for clusters of which no group has a gate; none where a group is asked for.
 fn idle(options: &Options) -> anyhow::Result<Vec<StandingJudge>> {
-    let Some(bpffs) = gate::find_bpffs()?.filter(|_| options.group.is_none()) else { return Ok(Vec::new()) };
-    let mut judges = gate::judges(&bpffs)?;
+    if options.group.is_some() {
+        return Ok(Vec::new());
+    }
+    let mut judges = gate::judges(gate::find_bpffs()?)?;
     judges.retain(|judge| {
         judge.gates == 0 && options.cluster.as_ref().is_none_or(|cluster| judge.name.is_of(cluster))
     });

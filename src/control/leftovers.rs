@@ -335,6 +335,7 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
     let Ok(bpffs) = gate::find_bpffs() else { return Vec::new() };
     let Ok(gates) = gate::list(bpffs.clone()) else { return Vec::new() };
     let mut said = Vec::new();
+    let mut left: BTreeMap<String, (gate::Engine, Vec<gate::Name>)> = BTreeMap::new();
     for gate in gates.into_iter().filter(|gate| gate.name.is_of(&duties.cluster)) {
         let group = duties.groups.iter().position(|group| gate.name.is_group(&group.key));
         let name = gate.name.group();
@@ -355,19 +356,25 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
         if wants_gate && stuck.iter().any(|id| id.group.0 == group) {
             continue;
         }
-        said.push(match gate::remove(&gate.engine, &gate.name) {
-            Ok(_) => (Level::Info, format!("the gate of group {name} was left by an earlier life: removed")),
-            Err(error) => {
-                (Level::Warning, format!("the gate of group {name} stays from an earlier life: {error}"))
-            }
-        });
+        left.entry(gate.engine.to_string()).or_insert_with(|| (gate.engine, Vec::new())).1.push(gate.name);
     }
-    let judges = bpffs.as_ref().and_then(|bpffs| gate::judges(bpffs).ok()).unwrap_or_default();
+    for (engine, names) in left.values() {
+        for (name, removed) in names.iter().zip(gate::remove_all(engine, names)) {
+            let name = name.group();
+            said.push(match removed {
+                Ok(_) => {
+                    (Level::Info, format!("the gate of group {name} was left by an earlier life: removed"))
+                }
+                Err(error) => {
+                    (Level::Warning, format!("the gate of group {name} stays from an earlier life: {error}"))
+                }
+            });
+        }
+    }
+    let judges = gate::judges(bpffs).unwrap_or_default();
     for judge in judges.into_iter().filter(|judge| judge.name.is_of(&duties.cluster)) {
         // What was left without a gate stops nobody; if one is left, it goes on. The heart makes it ready again.
-        if let Some(bpffs) = &bpffs
-            && let Err(error) = gate::remove_judge(bpffs, &judge.name)
-        {
+        if let Err(error) = gate::remove_judge(&judge) {
             said.push((Level::Warning, format!("what judges for gates stays from an earlier life: {error}")));
         }
     }

@@ -2,15 +2,21 @@
 //! opened and shut as the mind says, looked after, and taken away after the last address has gone. What judges for all of
 //! them is made ready before the first beat, and goes after the last one: to put it on an interface takes long.
 //!
-//! A renewal by `bpf` is two stores. One by `nft` is a request to the kernel and its answer, a fraction of a millisecond as
-//! a rule; while somebody else loads many rules in the same network namespace it waits for them, and so does the heart.
-//! That is why `bpf` is preferred, and why a pace should not be much shorter than such a wait where only `nft` works.
+//! A renewal by `bpf` is two stores for each gate. One by `nft` is a request to the kernel and its answer for all gates that the
+//! same beat renews, a fraction of a millisecond as a rule; while somebody else loads many rules in the same network namespace
+//! it waits for them, and so does the heart. That is why `bpf` is preferred, and why a pace should not be much shorter than such a
+//! wait where only `nft` works.
 
-use std::{collections::BTreeSet, io, net::IpAddr, os::fd::AsFd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    os::fd::AsFd,
+};
 
 use clap::ValueEnum;
 use locum_core::{
-    action::{Announcement, ClaimProof},
+    action::Announcement,
     claims::GroupId,
     native::wire::members::MemberId,
     note::Level,
@@ -72,6 +78,8 @@ pub struct GateStats {
     pub bpf_missing: Option<String>,
     /// Why `nft` could not be used; absent when it could.
     pub nft_missing: Option<String>,
+    /// How often the kernel was told of leases: once for all groups that one beat renews.
+    pub renewals: u64,
     /// The groups that have to do without, because no engine works.
     pub without: Vec<String>,
     /// Those that stand, and those that should and cannot.
@@ -103,9 +111,6 @@ pub(super) struct Told {
     pub(super) opened: Vec<GroupIndex>,
 }
 
-/// After that long the kernel has freed what a removed gate was made of.
-const REMAINS_NANOS: u64 = 500_000_000;
-
 /// All gates of this heart.
 pub(super) struct Gates {
     engine: Result<Engine, String>,
@@ -117,10 +122,7 @@ pub(super) struct Gates {
     /// What judges for all groups, once it was made ready.
     judge: Option<Judge>,
     groups: Vec<Group>,
-    /// Of gates that were removed: to be closed when the kernel has done its part, so that the heart does not wait for it.
-    remains: Vec<gate::Remains>,
-    /// When the last one was removed (monotonic clock).
-    removed_at: u64,
+    renewals: u64,
     /// Which is looked after next.
     next_look: usize,
 }
@@ -178,8 +180,7 @@ impl Gates {
             cluster: (duties.cluster.clone(), GroupId::of(&duties.cluster).0),
             judge: None,
             groups,
-            remains: Vec::new(),
-            removed_at: 0,
+            renewals: 0,
             next_look: 0,
         }
     }
@@ -197,10 +198,16 @@ impl Gates {
             Ok(judge) => judge,
             Err(error) => return vec![format!("gates will not be made: {error}")],
         };
+        let is_owned = judge.is_owned();
         let covered = places.iter().map(|interface| judge.cover(*interface));
         let heard = ears.interfaces.iter().map(|interface| judge.listen(*interface, ears.port));
         let faults = covered.chain(heard).filter_map(Result::err);
-        faults.map(|error| format!("gates are not ready: {error}")).collect()
+        let faults = faults.map(|error| format!("gates are not ready: {error}")).collect();
+        if is_owned {
+            // Nobody else can delete anything, and the watch would read of each of our own changes.
+            self.watch = None;
+        }
+        faults
     }
 
     fn judge(&mut self) -> io::Result<&Judge> {
@@ -248,14 +255,75 @@ impl Gates {
         })
     }
 
-    /// A group's addresses may answer so long, or not at all.
-    pub(super) fn set(&mut self, group: GroupIndex, lease: Option<Lease>) -> Told {
+    /// Until when the addresses of these groups may answer, or not at all: all at once, which costs little more than one.
+    pub(super) fn set(&mut self, leases: &[(GroupIndex, Option<Lease>)]) -> Told {
         let mut told = Told::default();
         self.eras.look();
-        let Some(entry) = self.groups.get_mut(group.0) else { return told };
-        entry.lease = lease;
-        entry.renew(group, &self.eras, &mut told);
+        let mut groups = Vec::with_capacity(leases.len());
+        for (group, lease) in leases {
+            if let Some(entry) = self.groups.get_mut(group.0) {
+                entry.lease = *lease;
+                groups.push(group.0);
+            }
+        }
+        self.renew(groups, &mut told);
         told
+    }
+
+    /// Tells the kernel what the leases of these groups are.
+    fn renew(&mut self, mut groups: Vec<usize>, told: &mut Told) {
+        groups.sort_unstable();
+        groups.dedup();
+        let Self { judge, groups: entries, eras, renewals, .. } = self;
+        groups.retain(|group| entries[*group].gate.is_some());
+        let Some(judge) = judge else { return };
+        if groups.is_empty() {
+            return;
+        }
+        *renewals += 1;
+        let now = clock::boot_nanos();
+        let was_open: Vec<bool> = groups.iter().map(|group| entries[*group].is_open(now)).collect();
+        let orders = || {
+            let order = |group: &usize| {
+                let entry = &entries[*group];
+                Some((entry.gate.as_ref()?, entry.renewal(eras)))
+            };
+            groups.iter().filter_map(order)
+        };
+        let mut done = judge.renew(orders());
+        if let Err(error) = &done {
+            // `nft`: the table is gone. Put back at once, and by the watch's word.
+            let error = error.to_string();
+            match judge.restore() {
+                Ok(()) => {
+                    told.notes.push((
+                        Level::Warning,
+                        None,
+                        format!("somebody took away the gates ({error}): put back"),
+                    ));
+                    done = judge.renew(orders());
+                    groups.iter().for_each(|group| entries[*group].restored += 1);
+                }
+                Err(again) => done = Err(io::Error::other(format!("{error}; {again}"))),
+            }
+        }
+        let leases: Vec<_> = groups.iter().map(|group| entries[*group].renewal(eras)).collect();
+        match done {
+            Ok(outcomes) => {
+                for (index, outcome) in outcomes.into_iter().enumerate() {
+                    let entry = &mut entries[groups[index]];
+                    let deadline = leases[index].map_or(0, |renewal| renewal.deadline);
+                    entry.heed(GroupIndex(groups[index]), deadline, outcome, was_open[index], told);
+                }
+            }
+            Err(error) => {
+                let why = format!("its gate cannot be renewed: {error}");
+                for group in groups {
+                    entries[group].deadline = 0;
+                    entries[group].fail(GroupIndex(group), &why, told);
+                }
+            }
+        }
     }
 
     /// Whether the group's addresses may answer now.
@@ -283,21 +351,32 @@ impl Gates {
         Some(Claim { cluster, group, ended: ended.0, ballot, proof: Proof(proof.0) }.encode())
     }
 
-    /// Which announced claims shut the group's gate from now on.
-    pub(super) fn expect(&mut self, group: GroupIndex, proofs: &[ClaimProof]) -> Told {
+    /// Which announced claims shut the gates of these groups from now on.
+    pub(super) fn expect(&mut self, proofs: Vec<(GroupIndex, Vec<Proof>)>) -> Told {
         let mut told = Told::default();
-        let Some(entry) = self.groups.get_mut(group.0).filter(|entry| entry.wants_gate()) else {
-            return told;
-        };
-        entry.proofs = proofs.iter().map(|proof| Proof(proof.0)).collect();
-        if let Some(gate) = &mut entry.gate
-            && let Err(error) = gate.set_proofs(&entry.proofs)
-        {
-            entry.fail(
-                group,
-                &format!("its gate does not know what a rival's claim proves: {error}"),
-                &mut told,
-            );
+        // What was said last counts.
+        let mut news: BTreeMap<usize, Vec<Proof>> = BTreeMap::new();
+        for (group, proofs) in proofs {
+            if self.groups.get(group.0).is_some_and(Group::wants_gate) {
+                news.insert(group.0, proofs);
+            }
+        }
+        let Self { judge, groups, .. } = self;
+        for (group, proofs) in &news {
+            groups[*group].proofs.clone_from(proofs);
+        }
+        let Some(judge) = judge else { return told };
+        let gates = (0..).zip(groups.iter_mut()).filter_map(|(index, entry): (usize, _)| {
+            let proofs = news.get(&index)?.clone();
+            Some((entry.gate.as_mut()?, proofs))
+        });
+        if let Err(error) = judge.set_proofs(gates) {
+            let why = format!("its gate does not know what a rival's claim proves: {error}");
+            for group in news.into_keys() {
+                if groups[group].gate.is_some() {
+                    groups[group].fail(GroupIndex(group), &why, &mut told);
+                }
+            }
         }
         told
     }
@@ -325,7 +404,7 @@ impl Gates {
             }
             Err(_) => return Ok(told),
         };
-        let Self { judge, groups, eras, .. } = self;
+        let Self { judge, groups, .. } = self;
         let entry = &mut groups[group.0];
         let stands = stands.and_then(|()| match judge {
             Some(judge) => entry
@@ -334,7 +413,7 @@ impl Gates {
             None => Ok(()),
         });
         match (stands, entry.need) {
-            (Ok(()), _) => entry.renew(group, eras, &mut told),
+            (Ok(()), _) => self.renew(vec![group.0], &mut told),
             (Err(why), duties::Gate::Required) => return Err(why),
             (Err(why), _) => entry.fail(group, &why, &mut told),
         }
@@ -354,25 +433,20 @@ impl Gates {
         let Some(entry) = self.groups.get_mut(group.0) else { return told };
         entry.fault = None;
         let Some(gate) = entry.gate.take() else { return told };
-        match gate.remove() {
-            Ok(remains) => {
-                self.remains.push(remains);
-                self.removed_at = clock::monotonic_nanos();
-            }
-            Err(error) => {
-                let text = format!("its gate stays, shut: {error}; `locum gate --remove` takes it away");
-                told.notes.push((Level::Error, Some(group), text));
-            }
+        if let Err(error) = gate.remove() {
+            let text = format!("its gate stays, shut: {error}; `locum gate --remove` takes it away");
+            told.notes.push((Level::Error, Some(group), text));
         }
         told
     }
 
-    /// Somebody deleted rules: looks at the gates that it may concern.
+    /// Somebody deleted rules: looks whether the gates stand.
     pub(super) fn heed_watch(&mut self) -> Told {
         let Some(watch) = &mut self.watch else { return Told::default() };
         match watch.read() {
             Ok(Some(names)) if names.is_empty() => Told::default(),
-            _ => self.look_after(usize::MAX),
+            // If all are gone, all are looked after.
+            _ => self.look_after(1),
         }
     }
 
@@ -380,12 +454,10 @@ impl Gates {
     pub(super) fn look_after(&mut self, most: usize) -> Told {
         let mut told = Told::default();
         self.eras.look();
-        if self.removed_at + REMAINS_NANOS <= clock::monotonic_nanos() {
-            self.remains.clear();
-        }
-        let most = if self.look_after_judge(&mut told) { usize::MAX } else { most };
+        let is_restored = self.look_after_judge(&mut told);
+        let most = if is_restored { usize::MAX } else { most };
         let (begin, count) = (self.next_look, self.groups.len());
-        let (mut looked, mut step) = (0, 0);
+        let (mut looked, mut step, mut restored) = (0, 0, Vec::new());
         while step < count && looked < most {
             let index = (begin + step) % count;
             step += 1;
@@ -394,6 +466,10 @@ impl Gates {
             let group = GroupIndex(index);
             let Some(gate) = &mut entry.gate else { continue };
             looked += 1;
+            if is_restored {
+                // It may have been made anew, shut.
+                restored.push(index);
+            }
             let missing = match gate.missing() {
                 Ok(missing) if missing.is_empty() => continue,
                 Ok(missing) => missing.join(", "),
@@ -404,13 +480,14 @@ impl Gates {
                     entry.restored += 1;
                     let text = format!("somebody took away a part of its gate: put back: {missing}");
                     told.notes.push((Level::Warning, Some(group), text));
-                    entry.renew(group, &self.eras, &mut told);
+                    restored.push(index);
                 }
                 Err(error) => {
                     entry.fail(group, &format!("its gate is not whole ({missing}): {error}"), &mut told);
                 }
             }
         }
+        self.renew(restored, &mut told);
         told
     }
 
@@ -441,7 +518,7 @@ impl Gates {
                 open_ms: entry
                     .deadline
                     .checked_sub(now)
-                    .filter(|_| entry.gate.is_some() && !entry.contested)
+                    .filter(|_| entry.is_open(now))
                     .map(|left| left / 1_000_000),
                 restored: entry.restored,
                 fault: entry.fault.clone(),
@@ -458,6 +535,7 @@ impl Gates {
             engine: self.engine.as_ref().ok().map(ToString::to_string),
             bpf_missing: self.missing.0.clone(),
             nft_missing: self.missing.1.clone(),
+            renewals: self.renewals,
             without,
             gates: self.groups.iter().filter_map(state).collect(),
             refused: self.judge.as_ref().map_or(0, |judge| judge.refused().unwrap_or(0)),
@@ -499,53 +577,38 @@ impl Group {
         Ok(())
     }
 
-    /// Tells the kernel what the lease is.
-    fn renew(&mut self, group: GroupIndex, eras: &Eras, told: &mut Told) {
-        let Some(gate) = &mut self.gate else { return };
-        let was_open = self.deadline > clock::boot_nanos() && !self.contested;
-        let done = match self.lease {
-            None => {
-                self.deadline = 0;
-                gate.close().map(|()| None)
-            }
-            Some(Lease { until, sent }) => {
-                let shift = eras.shift_at(sent.as_nanos());
-                let renewal = Renewal {
-                    deadline: until.as_nanos().saturating_add(shift),
-                    sent: sent.as_nanos().saturating_add(shift),
-                };
-                self.deadline = renewal.deadline;
-                gate.renew(renewal).map(Some)
-            }
-        };
-        match done {
-            Ok(renewed) => {
-                self.fault = None;
-                let contested = matches!(renewed, Some(Renewed::Shut { .. }));
-                if contested && !self.contested {
-                    let text = "another node has announced that it owns the group: the gate is shut until a beat that is \
-                                sent from now on renews it";
-                    told.notes.push((Level::Warning, Some(group), text.into()));
-                }
-                self.contested = contested;
-                let is_open = self.deadline > clock::boot_nanos() && !contested;
-                if is_open && !was_open {
-                    told.opened.push(group);
-                }
-            }
-            // `nft`: the table is gone. Put back at once, and by the watch's word.
-            Err(error) => match gate.restore() {
-                Ok(()) => {
-                    self.restored += 1;
-                    let text = format!("somebody took away its gate ({error}): put back");
-                    told.notes.push((Level::Warning, Some(group), text));
-                    // Shut now; the next renewal opens it.
-                    self.deadline = 0;
-                }
-                Err(again) => {
-                    self.fail(group, &format!("its gate cannot be renewed: {error}; {again}"), told)
-                }
-            },
+    /// What the kernel is to be told of the lease.
+    fn renewal(&self, eras: &Eras) -> Option<Renewal> {
+        let Lease { until, sent } = self.lease?;
+        let shift = eras.shift_at(sent.as_nanos());
+        let (deadline, sent) =
+            (until.as_nanos().saturating_add(shift), sent.as_nanos().saturating_add(shift));
+        Some(Renewal { deadline, sent })
+    }
+
+    fn is_open(&self, now: u64) -> bool {
+        self.gate.is_some() && self.deadline > now && !self.contested
+    }
+
+    /// What came of a renewal, or of its end.
+    fn heed(
+        &mut self,
+        group: GroupIndex,
+        deadline: u64,
+        outcome: Option<Renewed>,
+        was_open: bool,
+        told: &mut Told,
+    ) {
+        (self.deadline, self.fault) = (deadline, None);
+        let contested = matches!(outcome, Some(Renewed::Shut { .. }));
+        if contested && !self.contested {
+            let text = "another node has announced that it owns the group: the gate is shut until a beat that is sent from \
+                        now on renews it";
+            told.notes.push((Level::Warning, Some(group), text.into()));
+        }
+        self.contested = contested;
+        if !was_open && self.is_open(clock::boot_nanos()) {
+            told.opened.push(group);
         }
     }
 

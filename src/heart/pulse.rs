@@ -20,7 +20,8 @@ use locum_core::{
     plan::{Agent, GroupIndex, LinkIndex, ResourceId},
 };
 use locum_sys::{
-    clock, gate,
+    clock,
+    gate::{self, Proof},
     poll::{Interest, Poller, Ready, Timer},
     realtime,
 };
@@ -104,6 +105,8 @@ pub(super) struct Pulse {
     services_due: bool,
     /// What came of actions while they were performed: told to the director one by one afterwards.
     found: VecDeque<Found>,
+    /// What the gates are to be told next.
+    leases: Vec<(GroupIndex, Option<Lease>)>,
     /// For the control plane, when the ring was full.
     waiting: VecDeque<Up>,
     /// Something is in the ring that the control plane has not been called for.
@@ -221,6 +224,7 @@ impl Pulse {
             addresses,
             gates,
             found: VecDeque::new(),
+            leases: Vec::new(),
             waiting: VecDeque::new(),
             called: false,
             retry_at: 0,
@@ -477,8 +481,24 @@ impl Pulse {
     }
 
     fn perform(&mut self) {
+        // One beat renews the leases of many groups, and one frame claims many: the gates are told of them together, and before
+        // anything else is done.
+        let mut leases = mem::take(&mut self.leases);
+        let mut proofs = Vec::new();
         while let Some(action) = self.mind.poll() {
+            if !matches!(action, Action::Gate { .. }) {
+                self.set_gates(&mut leases);
+            }
+            if !matches!(action, Action::Proofs { .. }) {
+                self.set_proofs(&mut proofs);
+            }
             match action {
+                Action::Gate { group, lease } => {
+                    leases.push((group, lease.map(|GateLease { until, sent, .. }| Lease { until, sent })));
+                }
+                Action::Proofs { group, proofs: expected } => {
+                    proofs.push((group, expected.iter().map(|proof| Proof(proof.0)).collect()));
+                }
                 Action::Send { link, bytes } => self.send(link, None, &bytes),
                 Action::SendTo { link, to, bytes } => self.send(link, Some(to), &bytes),
                 Action::Ping { ping, bytes } => self.pings.ask(ping, &bytes),
@@ -490,11 +510,6 @@ impl Pulse {
                 }
                 Action::Announce(resource) => {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
-                }
-                Action::Gate { group, lease } => self.set_gate(group, lease),
-                Action::Proofs { group, proofs } => {
-                    let told = self.gates.expect(group, &proofs);
-                    self.heed_gates(told);
                 }
                 Action::AnnounceClaim { group, announcement } => self.announce_claim(group, &announcement),
                 Action::Write(durable) => self.send_up(Up::Write(durable)),
@@ -512,6 +527,9 @@ impl Pulse {
                 }
             }
         }
+        self.set_proofs(&mut proofs);
+        self.set_gates(&mut leases);
+        self.leases = leases;
     }
 
     /// Once for each of our own beats, after it was sent.
@@ -551,10 +569,20 @@ impl Pulse {
 
     // ---- gates
 
-    fn set_gate(&mut self, group: GroupIndex, lease: Option<GateLease>) {
-        let lease = lease.map(|GateLease { until, sent, .. }| Lease { until, sent });
-        let told = self.gates.set(group, lease);
+    fn set_gates(&mut self, leases: &mut Vec<(GroupIndex, Option<Lease>)>) {
+        if leases.is_empty() {
+            return;
+        }
+        let told = self.gates.set(leases);
+        leases.clear();
         self.heed_gates(told);
+    }
+
+    fn set_proofs(&mut self, proofs: &mut Vec<(GroupIndex, Vec<Proof>)>) {
+        if !proofs.is_empty() {
+            let told = self.gates.expect(mem::take(proofs));
+            self.heed_gates(told);
+        }
     }
 
     /// Only while the lease runs: this is what is left when somebody has taken the gate away.

@@ -22,6 +22,7 @@ use crate::lab::{LOCUM, build};
 
 mod disk;
 mod forged;
+mod gates;
 mod pair;
 
 const NODES: [&str; 2] = ["alpha", "beta"];

@@ -9,14 +9,9 @@
 //! Two engines do the same: `bpf`, a program on tcx that reads its deadlines from memory shared with this process, and
 //! `nft`, rules of nf_tables. Both outlive the process shut, never open.
 //!
-//! With `bpf` one [`Judge`] stands on each interface for all groups of a cluster; with `nft` each gate has its own rules.
+//! One [`Judge`] stands on each interface for all groups of a cluster.
 
-use std::{
-    fmt, io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
 
 mod bpf;
 mod claim;
@@ -34,6 +29,8 @@ pub use nft::Watch;
 
 /// What every name of ours in the kernel begins with.
 const ROOT: &str = "locum";
+/// So many gates a cluster can have on a machine: as many as groups.
+pub const GATES_MAX: u32 = 4096;
 /// Service addresses and peers of one gate, together.
 pub const ADDRESSES_MAX: usize = 1024;
 /// Proofs that one gate expects at once; more are left out.
@@ -82,7 +79,7 @@ pub struct Rivals {
 pub struct Settings {
     /// Whose it is.
     pub name: Name,
-    /// What it shuts. With `bpf`, an address is in one gate of a cluster.
+    /// What it shuts. An address is in one gate of a cluster.
     pub addresses: Vec<IpAddr>,
     /// The numbers of the interfaces on which it stands, at least.
     pub interfaces: Vec<u32>,
@@ -143,11 +140,18 @@ pub enum Renewed {
 /// What judges for all groups of one cluster, before any of them has a gate: what takes long is done then. It stops nobody
 /// by itself, what is in no gate passes. Dropping it changes nothing in the kernel.
 ///
-/// `bpf`: programs on interfaces, which take tens of milliseconds to come and to go. `nft` does without.
+/// `bpf`: programs on interfaces, which take tens of milliseconds to come and to go. `nft`: a table, with chains on interfaces.
 #[derive(Debug)]
 pub struct Judge {
     engine: Engine,
-    hold: Option<(Name, Arc<bpf::Judge>)>,
+    name: Name,
+    hold: Courts,
+}
+
+#[derive(Debug)]
+enum Courts {
+    Bpf(Arc<bpf::Judge>),
+    Nft(Arc<nft::Judge>),
 }
 
 impl Judge {
@@ -157,15 +161,12 @@ impl Judge {
     /// # Errors
     /// What the kernel says, and to what.
     pub fn open(engine: &Engine, cluster: &str) -> io::Result<Self> {
+        let name = Name::new(cluster, "").judges();
         let hold = match engine {
-            Engine::Bpf { bpffs } => {
-                let name = Name::new(cluster, "").judges();
-                let judge = bpf::Judge::open(bpffs, &name, true)?;
-                Some((name, Arc::new(judge)))
-            }
-            Engine::Nft => None,
+            Engine::Bpf { bpffs } => Courts::Bpf(Arc::new(bpf::Judge::open(bpffs, &name, true)?)),
+            Engine::Nft => Courts::Nft(Arc::new(nft::Judge::open(&name, true)?)),
         };
-        Ok(Self { engine: engine.clone(), hold })
+        Ok(Self { engine: engine.clone(), name, hold })
     }
 
     /// Stands on the interface with that number from now on, until it is removed.
@@ -173,9 +174,8 @@ impl Judge {
     /// # Errors
     /// What the kernel says.
     pub fn cover(&self, interface: u32) -> io::Result<()> {
-        let Some((_, judge)) = &self.hold else { return Ok(()) };
         exists(interface)?;
-        Hook::judges(interface).into_iter().try_for_each(|hook| judge.cover(hook))
+        Hook::judges(interface).into_iter().try_for_each(|hook| self.hook(hook))
     }
 
     /// Hears rivals on the interface with that number from now on, until it is removed: what comes to that port and has the
@@ -184,10 +184,76 @@ impl Judge {
     /// # Errors
     /// What the kernel says.
     pub fn listen(&self, interface: u32, port: u16) -> io::Result<()> {
-        let Some((_, judge)) = &self.hold else { return Ok(()) };
         exists(interface)?;
-        judge.hear(port)?;
-        judge.cover(Hook::Ear(interface))
+        match &self.hold {
+            Courts::Bpf(judge) => judge.hear(port)?,
+            Courts::Nft(judge) => judge.hear(port)?,
+        }
+        self.hook(Hook::Ear(interface))
+    }
+
+    fn hook(&self, hook: Hook) -> io::Result<()> {
+        match &self.hold {
+            Courts::Bpf(judge) => judge.cover(hook),
+            Courts::Nft(judge) => judge.cover(hook),
+        }
+    }
+
+    /// Whether the kernel lets nobody else change what stands, so that nobody has to watch it (`nft`, Linux 6.9).
+    #[must_use]
+    pub fn is_owned(&self) -> bool {
+        matches!(&self.hold, Courts::Nft(judge) if judge.is_owned())
+    }
+
+    /// Renews gates that this judge made, or shuts those that are given none, all of them at once: `nft` makes one change for all
+    /// that have the same renewal, and asks one question. What became of each is returned in their order; `None` for those
+    /// that were to be shut.
+    ///
+    /// # Errors
+    /// As [`Gate::renew`], for all of them: then none may have been renewed.
+    pub fn renew<'a>(
+        &self,
+        orders: impl Iterator<Item = (&'a Gate, Option<Renewal>)>,
+    ) -> io::Result<Vec<Option<Renewed>>> {
+        match &self.hold {
+            Courts::Bpf(_) => {
+                let renew = |(gate, renewal): (&Gate, Option<Renewal>)| match (&gate.hold, renewal) {
+                    (Hold::Bpf(gate), Some(renewal)) => Some(gate.renew(renewal)),
+                    (Hold::Bpf(gate), None) => {
+                        gate.close();
+                        None
+                    }
+                    (Hold::Nft(_), _) => None,
+                };
+                Ok(orders.map(renew).collect())
+            }
+            Courts::Nft(judge) => {
+                let number = |(gate, renewal): (&Gate, _)| match &gate.hold {
+                    Hold::Nft(gate) => Some((gate.number(), renewal)),
+                    Hold::Bpf(_) => None,
+                };
+                judge.renew(&orders.filter_map(number).collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// As [`Gate::set_proofs`], for many gates that this judge made, all at once.
+    ///
+    /// # Errors
+    /// As there, for all of them.
+    pub fn set_proofs<'a>(&self, orders: impl Iterator<Item = (&'a mut Gate, Vec<Proof>)>) -> io::Result<()> {
+        let mut numbers = Vec::new();
+        for (gate, proofs) in orders {
+            gate.settings.proofs = proofs;
+            match &mut gate.hold {
+                Hold::Bpf(hold) => hold.set_proofs(&gate.settings.proofs),
+                Hold::Nft(hold) => numbers.push((hold.number(), &gate.settings.proofs[..])),
+            }
+        }
+        match &self.hold {
+            Courts::Nft(judge) => judge.set_proofs(&numbers),
+            Courts::Bpf(_) => Ok(()),
+        }
     }
 
     /// As [`Gate::install`], for a group of this cluster.
@@ -203,13 +269,21 @@ impl Judge {
     /// # Errors
     /// As [`install`](Self::install).
     pub fn adopt(&self, settings: Settings) -> io::Result<Option<Gate>> {
-        Gate::stands(&self.engine, &settings.name)?.then(|| self.stand(settings, false)).transpose()
+        let stands = match &self.hold {
+            Courts::Bpf(_) => Gate::stands(&self.engine, &settings.name)?,
+            Courts::Nft(judge) => judge.has(&settings.name),
+        };
+        stands.then(|| self.stand(settings, false)).transpose()
     }
 
     fn stand(&self, settings: Settings, closed: bool) -> io::Result<Gate> {
-        let Some((_, judge)) = &self.hold else { return Gate::stand(&self.engine, settings, closed) };
         settings.check()?;
-        let hold = Hold::Bpf(bpf::Gate::install(Arc::clone(judge), &settings, closed)?);
+        let hold = match &self.hold {
+            Courts::Bpf(judge) => Hold::Bpf(bpf::Gate::install(Arc::clone(judge), &settings, closed)?),
+            Courts::Nft(judge) => {
+                Hold::Nft(Box::new(nft::Gate::install(Arc::clone(judge), &settings, closed)?))
+            }
+        };
         Ok(Gate { settings, engine: self.engine.clone(), hold })
     }
 
@@ -219,15 +293,22 @@ impl Judge {
     /// # Errors
     /// What the kernel says.
     pub fn missing(&self) -> io::Result<Vec<String>> {
-        self.hold.as_ref().map_or(Ok(Vec::new()), |(_, judge)| judge.missing())
+        match &self.hold {
+            Courts::Bpf(judge) => judge.missing(),
+            Courts::Nft(judge) => judge.missing(),
+        }
     }
 
-    /// Puts back what is missing; the gates' own each of them puts back.
+    /// Puts back what is missing. `bpf`: the gates' own each of them puts back; `nft`: theirs, too, and what has to be made anew
+    /// is shut until it is renewed.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn restore(&self) -> io::Result<()> {
-        self.hold.as_ref().map_or(Ok(()), |(_, judge)| judge.restore())
+        match &self.hold {
+            Courts::Bpf(judge) => judge.restore(),
+            Courts::Nft(judge) => judge.restore(),
+        }
     }
 
     /// How many announcements of claims were dropped here because they prove nothing: not from a named peer, of another
@@ -237,7 +318,10 @@ impl Judge {
     /// # Errors
     /// What the kernel says.
     pub fn refused(&self) -> io::Result<u64> {
-        Ok(self.hold.as_ref().map_or(0, |(_, judge)| judge.refused()))
+        match &self.hold {
+            Courts::Bpf(judge) => Ok(judge.refused()),
+            Courts::Nft(judge) => judge.refused(),
+        }
     }
 
     /// Leaves nothing of it, unless a gate of the cluster stands.
@@ -245,7 +329,10 @@ impl Judge {
     /// # Errors
     /// What the kernel says.
     pub fn remove(self) -> io::Result<()> {
-        self.hold.map_or(Ok(()), |(name, judge)| judge.remove(&name).map(drop))
+        match self.hold {
+            Courts::Bpf(judge) => judge.remove(&self.name).map(drop),
+            Courts::Nft(judge) => judge.remove().map(drop),
+        }
     }
 }
 
@@ -265,10 +352,10 @@ enum Hold {
 
 impl Gate {
     /// Makes the gate stand, shut, in the calling thread's network namespace. What an earlier life left of it is used
-    /// and shut at once.
+    /// and shut at once. `nft`: it has its cluster's table for itself; who has more gates makes them by a [`Judge`].
     ///
     /// # Errors
-    /// What the kernel says, and to what.
+    /// What the kernel says, and to what. `nft`: `ResourceBusy` while somebody else has the cluster's table.
     pub fn install(engine: &Engine, settings: Settings) -> io::Result<Self> {
         Self::stand(engine, settings, true)
     }
@@ -296,7 +383,10 @@ impl Gate {
                 let judge = bpf::Judge::open(bpffs, &settings.name, false)?;
                 Hold::Bpf(bpf::Gate::install(Arc::new(judge), &settings, closed)?)
             }
-            Engine::Nft => Hold::Nft(Box::new(nft::Gate::install(&settings, closed)?)),
+            Engine::Nft => {
+                let judge = nft::Judge::open(&settings.name, false)?;
+                Hold::Nft(Box::new(nft::Gate::install(Arc::new(judge), &settings, closed)?))
+            }
         };
         Ok(Self { settings, engine: engine.clone(), hold })
     }
@@ -353,7 +443,7 @@ impl Gate {
         self.settings.proofs = proofs.into();
         match &mut self.hold {
             Hold::Bpf(gate) => gate.set_proofs(proofs),
-            Hold::Nft(gate) => gate.set_proofs(&self.settings)?,
+            Hold::Nft(gate) => gate.set_proofs(proofs)?,
         }
         Ok(())
     }
@@ -369,7 +459,7 @@ impl Gate {
         }
         match &mut self.hold {
             Hold::Bpf(gate) => gate.add_interface(interface),
-            Hold::Nft(gate) => gate.update(&self.settings.present()),
+            Hold::Nft(gate) => gate.add_interface(interface),
         }
     }
 
@@ -381,7 +471,7 @@ impl Gate {
         self.settings.interfaces.retain(|other| *other != interface);
         match &mut self.hold {
             Hold::Bpf(gate) => gate.remove_interface(interface, &self.settings.name),
-            Hold::Nft(gate) => gate.update(&self.settings.present()),
+            Hold::Nft(gate) => gate.remove_interface(interface),
         }
     }
 
@@ -406,7 +496,7 @@ impl Gate {
         let present = self.settings.present();
         match &mut self.hold {
             Hold::Bpf(gate) => gate.restore(&present),
-            Hold::Nft(gate) => gate.update(&present),
+            Hold::Nft(gate) => gate.restore(&present),
         }
     }
 
@@ -414,7 +504,7 @@ impl Gate {
     #[cfg(test)]
     fn forget_table(&mut self) {
         if let Hold::Nft(gate) = &mut self.hold {
-            gate.delete_table().unwrap();
+            gate.delete_table();
         }
     }
 
@@ -422,21 +512,12 @@ impl Gate {
     ///
     /// # Errors
     /// What the kernel says; the gate stands then, all of it or what is listed.
-    pub fn remove(self) -> io::Result<Remains> {
+    pub fn remove(self) -> io::Result<()> {
         match self.hold {
-            Hold::Bpf(gate) => gate.remove(&self.settings.name).map(|()| Remains { _socket: None }),
-            Hold::Nft(mut gate) => {
-                gate.delete_table().map(|()| Remains { _socket: Some(gate.into_connection()) })
-            }
+            Hold::Bpf(gate) => gate.remove(&self.settings.name),
+            Hold::Nft(gate) => gate.remove(),
         }
     }
-}
-
-/// The socket that owned a table. Closed at once it waits until the kernel has freed the table, 8 to 20 ms; a while later it
-/// waits for nothing. Who has no time drops it then.
-#[derive(Debug)]
-pub struct Remains {
-    _socket: Option<nft::Connection>,
 }
 
 /// A renewal that is ready.
@@ -492,26 +573,36 @@ pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<Listed>> {
 pub struct StandingJudge {
     /// Of which cluster; [`Name::cluster`].
     pub name: Name,
+    /// What does the work.
+    pub engine: Engine,
     /// The numbers of the interfaces on which it stands.
     pub interfaces: Vec<u32>,
     /// How many groups have a gate.
     pub gates: usize,
 }
 
-/// All judges of that bpf file system, with gates or without.
+/// All judges, with gates or without, where [`list`] looks.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn judges(bpffs: &Path) -> io::Result<Vec<StandingJudge>> {
-    bpf::judges(bpffs)
+pub fn judges(bpffs: Option<PathBuf>) -> io::Result<Vec<StandingJudge>> {
+    let mut all = match bpffs {
+        Some(bpffs) => bpf::judges(&bpffs)?,
+        None => Vec::new(),
+    };
+    all.extend(nft::judges()?);
+    Ok(all)
 }
 
 /// Leaves nothing of a judge, whoever made it, unless a gate of its cluster stands. Returns whether there was something.
 ///
 /// # Errors
-/// What the kernel says.
-pub fn remove_judge(bpffs: &Path, name: &Name) -> io::Result<bool> {
-    bpf::remove_judge(bpffs, name)
+/// What the kernel says; `nft`: `ResourceBusy` while the process lives that made it.
+pub fn remove_judge(judge: &StandingJudge) -> io::Result<bool> {
+    match &judge.engine {
+        Engine::Bpf { bpffs } => bpf::remove_judge(bpffs, &judge.name),
+        Engine::Nft => nft::remove_judge(&judge.name),
+    }
 }
 
 /// Leaves nothing of a gate, whoever made it; and nothing of the judge, where it was the cluster's last. Returns whether
@@ -520,9 +611,16 @@ pub fn remove_judge(bpffs: &Path, name: &Name) -> io::Result<bool> {
 /// # Errors
 /// What the kernel says; `nft`: `ResourceBusy` while the process lives that made it.
 pub fn remove(engine: &Engine, name: &Name) -> io::Result<bool> {
+    remove_all(engine, std::slice::from_ref(name)).pop().unwrap_or(Ok(false))
+}
+
+/// As [`remove`], for gates of one cluster, which costs less than one after the other. What became of each is returned in
+/// their order.
+#[must_use]
+pub fn remove_all(engine: &Engine, names: &[Name]) -> Vec<io::Result<bool>> {
     match engine {
-        Engine::Bpf { bpffs } => bpf::remove(bpffs, name),
-        Engine::Nft => nft::remove(name),
+        Engine::Bpf { bpffs } => names.iter().map(|name| bpf::remove(bpffs, name)).collect(),
+        Engine::Nft => nft::remove(names),
     }
 }
 

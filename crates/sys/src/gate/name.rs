@@ -51,6 +51,17 @@ impl Name {
         Self::from_parts(cluster, group)
     }
 
+    /// What judges for all groups of a cluster, from a name of the form `locum/CLUSTER/_judge`.
+    pub(super) fn judges_from_path(path: &str) -> Option<Self> {
+        let (cluster, group) = path.strip_prefix(super::ROOT)?.strip_prefix('/')?.split_once('/')?;
+        (group == JUDGE).then(|| Self::of_judge(cluster)).flatten()
+    }
+
+    /// The group's name as it stands in the kernel.
+    pub(super) fn escaped_group(&self) -> &str {
+        &self.group
+    }
+
     /// `locum/CLUSTER/GROUP`, the parts escaped: at most 199 bytes of letters, digits, `-`, `_` and `/`.
     #[must_use]
     pub fn path(&self) -> String {

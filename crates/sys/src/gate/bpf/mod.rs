@@ -203,7 +203,8 @@ pub(super) fn judges(bpffs: &Path) -> io::Result<Vec<StandingJudge>> {
         let stands = place.exists();
         let gates = Place::gates(bpffs, &name)?.len();
         let interfaces = interfaces(&place)?;
-        Ok(stands.then_some(StandingJudge { name, interfaces, gates }))
+        let engine = Engine::Bpf { bpffs: bpffs.into() };
+        Ok(stands.then_some(StandingJudge { name, engine, interfaces, gates }))
     };
     Place::clusters(bpffs)?.into_iter().filter_map(|name| look(name).transpose()).collect()
 }

@@ -39,7 +39,7 @@ pub(super) struct State {
 /// Bytes of the map's value.
 pub(super) const BYTES: usize = size_of::<State>();
 /// So many gates a cluster can have on a machine: as many as groups.
-pub(in crate::gate) const SLOTS: u32 = 4096;
+pub(in crate::gate) const SLOTS: u32 = crate::gate::GATES_MAX;
 /// States in the map: those of all gates, and [`Slot::JUDGE`].
 pub(super) const STATES: u32 = SLOTS + 1;
 

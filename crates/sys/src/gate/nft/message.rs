@@ -31,6 +31,9 @@ pub(super) enum Kind {
     NewElement = 12,
     GetElement = 13,
     DeleteElement = 14,
+    GetGeneration = 16,
+    NewObject = 18,
+    GetObject = 19,
 }
 
 impl Kind {
@@ -44,7 +47,9 @@ impl Kind {
         NLM_F_REQUEST
             | match self {
                 Self::NewRule => NLM_F_CREATE | NLM_F_APPEND,
-                Self::NewTable | Self::NewChain | Self::NewSet | Self::NewElement => NLM_F_CREATE,
+                Self::NewTable | Self::NewChain | Self::NewSet | Self::NewElement | Self::NewObject => {
+                    NLM_F_CREATE
+                }
                 _ => 0,
             }
     }
@@ -160,7 +165,7 @@ impl Attributes<'_> {
     }
 
     fn end(&mut self, begun: usize) {
-        // The longest attribute is a list of `ADDRESSES_MAX` elements of 28 bytes.
+        // The longest attribute is a list of `rules::ELEMENTS_MAX` elements, none longer than 128 bytes.
         let length = (self.0.len() - begun) as u16;
         self.0[begun..begun + 2].copy_from_slice(&length.to_ne_bytes());
         self.0.resize(self.0.len().next_multiple_of(4), 0);

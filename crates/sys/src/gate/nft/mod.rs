@@ -1,6 +1,6 @@
-//! The other engine: a table of nf_tables in the netdev family, with chains at ingress and egress of each interface.
-//! It lets packets of a service address pass while a timed element stands *and* the wall clock is below a deadline:
-//! a time-out alone begins when the kernel gets it, which may be late; the wall clock alone may be set back.
+//! The other engine: one table of nf_tables in the netdev family for all gates of a cluster, with chains at ingress and egress
+//! of each interface. It lets packets of a service address pass while a timed element stands *and* the wall clock is below a
+//! deadline: a time-out alone begins when the kernel gets it, which may be late; the wall clock alone may be set back.
 //!
 //! Spoken by netlink; no program is run. A table belongs to the socket that made it, where the kernel knows that
 //! (Linux 6.9): then nobody's `flush ruleset` deletes it, and it survives its socket.
@@ -15,193 +15,32 @@ use std::{
 use netlink_packet_core::{NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink, netlink::SocketAddrNetlink};
 
-use super::{Engine, Listed, Name, Renewal, Renewed, Settings, hook::Hook, said, with_interface};
+use super::{Engine, Listed, Name, StandingJudge, claim::Proof, hook::Hook};
 use crate::{
     clock,
-    netlink::{error_code, for_each_message, interface_name, receive_from_kernel},
+    netlink::{error_code, for_each_message, receive_from_kernel},
 };
 
+mod judge;
 mod message;
+mod old;
 mod rules;
 
+pub(super) use judge::{Gate, Judge};
 use message::{Attributes, Batch, FAMILY_BYTES, Kind, find, text};
-use rules::Table;
+#[cfg(test)]
+pub(super) use old::tests::make as make_old;
+use rules::{Ours, Table};
 
 /// The kernel's answers to a dump come in pieces of at most this size.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// A batch is tried again when a change by somebody else came in between.
+/// A batch is tried again when a change by somebody else came in between; so is what is read in several pieces.
 const TRIES: usize = 5;
-
-/// A gate of this engine.
-#[derive(Debug)]
-pub(super) struct Gate {
-    table: String,
-    connection: Connection,
-    batch: Batch,
-    /// The number of the request in `batch` that is acknowledged.
-    last: u32,
-    /// Renewals by beats sent until then open nothing: a rival may have been heard.
-    contested: u64,
-}
-
-impl Gate {
-    /// Makes the gate stand as `settings` say, whatever of it stands already. A lease that runs goes on, unless it is
-    /// to be closed first.
-    pub(super) fn install(settings: &Settings, closed: bool) -> io::Result<Self> {
-        let mut connection =
-            Connection::open().map_err(|error| said(&error, "open a connection to nf_tables"))?;
-        let table = settings.name.path();
-        let stands = connection.table_exists(&table)?;
-        // In a table that was there already a rival may have been heard, and nobody knows when.
-        let contested = if stands { clock::boot_nanos() } else { 0 };
-        let mut gate = Self { table, connection, batch: Batch::default(), last: 0, contested };
-        // A new table is shut. To shut one that is not there costs milliseconds: the kernel takes a batch back only when all
-        // readers have left it.
-        if closed && stands {
-            match gate.close() {
-                // Not what could be shut.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-                other => other.map_err(|error| said(&error, &format!("shut the table {}", settings.name)))?,
-            }
-        }
-        gate.update(settings)?;
-        Ok(gate)
-    }
-
-    /// Makes all stand as `settings` say, in one step. A new table is shut.
-    pub(super) fn update(&mut self, settings: &Settings) -> io::Result<()> {
-        let doing = |error| said(&error, &format!("make the table {}", settings.name));
-        // Owned and persistent, if the kernel knows both and nobody made it otherwise.
-        match self.write(settings, rules::OWNED | rules::PERSISTS) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
-                self.write(settings, 0).map_err(doing)
-            }
-            other => other.map_err(doing),
-        }
-    }
-
-    fn write(&mut self, settings: &Settings, flags: u32) -> io::Result<()> {
-        let fresh = !self.connection.table_exists(&self.table)?;
-        let standing = self.connection.hooks(&self.table)?;
-        let wanted = Hook::wanted(settings);
-        self.change(|table| {
-            table.make(flags);
-            table.furnish(settings);
-            if fresh {
-                table.settle();
-            }
-            for (&hook, _) in standing.iter().filter(|(hook, _)| !wanted.contains(hook)) {
-                table.delete_hook(hook);
-            }
-            for &hook in &wanted {
-                let device = interface_name(hook.interface())
-                    .map_err(|error| said(&error, &format!("interface {}", hook.interface())))?;
-                let stands = standing.get(&hook).is_some_and(|devices| devices.contains(&device));
-                table.make_hook(hook, (!stands).then_some(&device));
-            }
-            Ok(())
-        })
-    }
-
-    pub(super) fn prepare(&mut self, renewal: Renewal) {
-        // The wall clock first: whoever is frozen between the two gets an earlier deadline, never a later one.
-        self.prepare_at(clock::unix_nanos(), renewal);
-    }
-
-    /// As if the wall clock stood there.
-    pub(super) fn prepare_at(&mut self, wall: u64, renewal: Renewal) {
-        let left = renewal.deadline.saturating_sub(clock::boot_nanos());
-        self.batch.begin();
-        let mut table = Table { name: &self.table, batch: &mut self.batch };
-        if left == 0 {
-            table.shut();
-        } else {
-            table.open(left.div_ceil(1_000_000), wall.saturating_add(left));
-        }
-        self.last = self.batch.finish();
-    }
-
-    /// Sends what was prepared for this renewal.
-    pub(super) fn commit(&mut self, renewal: Renewal) -> io::Result<Renewed> {
-        if renewal.sent <= self.contested {
-            return Ok(Renewed::Shut { since: self.contested, rival: None });
-        }
-        self.connection.perform(&self.batch, self.last)?;
-        // The element that a rival deletes is not in the batch: what was heard before or after stays heard.
-        let question = rules::ask_element(&mut self.batch, &self.table, rules::UNCONTESTED);
-        if self.connection.is_there(&self.batch, question)? {
-            return Ok(Renewed::Open);
-        }
-        self.change(|table| {
-            table.shut();
-            table.settle();
-            Ok(())
-        })?;
-        // After the rival could be heard again: a beat sent from now on was sent after all that went unheard.
-        self.contested = clock::boot_nanos();
-        Ok(Renewed::Shut { since: self.contested, rival: None })
-    }
-
-    pub(super) fn close(&mut self) -> io::Result<()> {
-        self.change(|table| {
-            table.shut();
-            Ok(())
-        })
-    }
-
-    pub(super) fn set_proofs(&mut self, settings: &Settings) -> io::Result<()> {
-        self.change(|table| {
-            table.listen(settings.rivals.as_ref(), &settings.proofs);
-            Ok(())
-        })
-    }
-
-    /// What of the gate is not in the kernel any more.
-    pub(super) fn missing(&mut self, settings: &Settings) -> io::Result<Vec<String>> {
-        if !self.connection.table_exists(&self.table)? {
-            return Ok(vec![format!("the table {}", self.table)]);
-        }
-        let mut missing = Vec::new();
-        let (standing, rules) = (self.connection.hooks(&self.table)?, self.connection.rules(&self.table)?);
-        for hook in Hook::wanted(settings) {
-            let stands = standing.get(&hook).is_some_and(|devices| {
-                interface_name(hook.interface()).is_ok_and(|name| devices.contains(&name))
-            });
-            if !stands || rules.get(&hook.name()) != Some(&1) {
-                let chain = format!("the chain {} on", hook.name());
-                missing.push(with_interface(&chain, hook.interface()));
-            }
-        }
-        for (chain, count) in rules::expected(settings) {
-            if rules.get(chain) != Some(&count) {
-                missing.push(format!("rules of the chain {chain}"));
-            }
-        }
-        let mut wanted = settings.addresses.clone();
-        wanted.sort();
-        wanted.dedup();
-        if self.connection.addresses(&self.table)? != wanted {
-            missing.push("addresses".into());
-        }
-        Ok(missing)
-    }
-
-    pub(super) fn delete_table(&mut self) -> io::Result<()> {
-        self.change(|table| {
-            table.delete();
-            Ok(())
-        })
-    }
-
-    /// What a table that is gone belonged to.
-    pub(super) fn into_connection(self) -> Connection {
-        self.connection
-    }
-
-    fn change(&mut self, body: impl Fn(&mut Table<'_>) -> io::Result<()>) -> io::Result<()> {
-        change(&mut self.connection, &mut self.batch, &self.table, body)
-    }
-}
+// linux/socket.h, linux/netlink.h
+const SOL_NETLINK: i32 = 270;
+const NETLINK_CAP_ACK: i32 = 10;
+/// The longest batch is shorter: a socket that cannot have this room sends what fits.
+const SEND_BYTES: usize = 1 << 20;
 
 /// One batch, again when somebody else's change came in between.
 fn change(
@@ -223,52 +62,108 @@ fn change(
     result
 }
 
+/// Whether the gate of that name stands, in its cluster's table or in one of its own.
 pub(super) fn stands(name: &Name) -> io::Result<bool> {
-    Connection::open()?.table_exists(&name.path())
+    let mut connection = Connection::open()?;
+    let tables = connection.tables()?;
+    let table = name.judges().path();
+    if tables.contains(&name.path()) {
+        return Ok(true);
+    }
+    if !tables.contains(&table) {
+        return Ok(false);
+    }
+    let mut stands = false;
+    let group = name.escaped_group();
+    connection.elements(&table, rules::GATES, |element| {
+        stands |= find(element, rules::ELEMENT_NOTE).and_then(rules::text_of).is_some_and(|of| of == group);
+    })?;
+    Ok(stands)
 }
 
 pub(super) fn list() -> io::Result<Vec<Listed>> {
     let mut connection = Connection::open()?;
-    let mut names: Vec<_> = connection.tables()?.iter().filter_map(|table| Name::from_path(table)).collect();
-    names.sort();
-    names.into_iter().map(|name| look(&mut connection, name)).collect()
-}
-
-fn look(connection: &mut Connection, name: Name) -> io::Result<Listed> {
-    let table = name.path();
-    let hooks = connection.hooks(&table)?;
-    let judges = hooks.keys().filter(|hook| !matches!(hook, Hook::Ear(_)));
-    let interfaces: BTreeSet<u32> = judges.map(|hook| hook.interface()).collect();
-    let mut batch = Batch::default();
-    let question = rules::ask_element(&mut batch, &table, rules::UNCONTESTED);
-    let uncontested = connection.is_there(&batch, question)?;
-    let deadline = if uncontested { connection.lease(&table)? } else { None };
-    Ok(Listed {
-        addresses: connection.addresses(&table)?,
-        interfaces: interfaces.into_iter().collect(),
-        deadline,
-        engine: Engine::Nft,
-        name,
-    })
-}
-
-pub(super) fn remove(name: &Name) -> io::Result<bool> {
-    let mut connection = Connection::open()?;
-    let table = name.path();
-    if !connection.table_exists(&table)? {
-        return Ok(false);
-    }
-    let deleted = change(&mut connection, &mut Batch::default(), &table, |table| {
-        table.delete();
-        Ok(())
-    });
-    deleted.map(|()| true).map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => {
-            let text = format!("the table {table} belongs to a process that still lives: stop that first");
-            io::Error::new(io::ErrorKind::ResourceBusy, text)
+    let mut all = Vec::new();
+    for table in connection.tables()? {
+        if let Some(name) = Name::from_path(&table) {
+            all.push(old::look(&mut connection, name)?);
+        } else if let Some(name) = Name::judges_from_path(&table) {
+            all.extend(list_of(&mut connection, &name)?);
         }
-        _ => said(&error, &format!("delete the table {table}")),
-    })
+    }
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(all)
+}
+
+fn list_of(connection: &mut Connection, name: &Name) -> io::Result<Vec<Listed>> {
+    let table = name.path();
+    // A gate that changes its cohort between two questions would seem to have another's lease.
+    let mut read = (Standing::default(), BTreeMap::new(), BTreeSet::new());
+    for _ in 0..TRIES {
+        let before = connection.generation()?;
+        read = (
+            connection.standing(&table)?,
+            connection.leases(&table)?,
+            connection.numbers(&table, rules::UNCONTESTED)?,
+        );
+        if connection.generation()? == before {
+            break;
+        }
+    }
+    let (standing, leases, uncontested) = read;
+    let interfaces = connection.interfaces(&table)?;
+    let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+    for (ip, number) in standing.addresses {
+        addresses.entry(number).or_default().push(ip);
+    }
+    let listed = standing.gates.into_iter().filter_map(|(number, group)| {
+        let cohort = standing.leased.get(&number).filter(|_| uncontested.contains(&number));
+        let mut addresses = addresses.remove(&number).unwrap_or_default();
+        addresses.sort();
+        Some(Listed {
+            name: name.beside(&group)?,
+            engine: Engine::Nft,
+            addresses,
+            interfaces: interfaces.clone(),
+            deadline: cohort.and_then(|cohort| leases.get(cohort)).copied(),
+        })
+    });
+    Ok(listed.collect())
+}
+
+/// All tables of clusters, with gates or without.
+pub(super) fn judges() -> io::Result<Vec<StandingJudge>> {
+    let mut connection = Connection::open()?;
+    let names = connection.tables()?;
+    let names = names.iter().filter_map(|table| Name::judges_from_path(table));
+    let look = |name: Name| {
+        let interfaces = connection.interfaces(&name.path())?;
+        let gates = connection.numbers(&name.path(), rules::GATES)?.len();
+        Ok(StandingJudge { name, engine: Engine::Nft, interfaces, gates })
+    };
+    names.map(look).collect()
+}
+
+/// Leaves nothing of a cluster's table, unless a gate stands. Returns whether there was something.
+pub(super) fn remove_judge(name: &Name) -> io::Result<bool> {
+    judge::remove_idle(name)
+}
+
+/// Leaves nothing of gates of one cluster. Returns of each whether there was something.
+pub(super) fn remove(names: &[Name]) -> Vec<io::Result<bool>> {
+    judge::remove(names)
+}
+
+/// How many changes of rules there were in this network namespace.
+#[cfg(test)]
+pub(super) fn generation() -> u32 {
+    Connection::open().unwrap().generation().unwrap()
+}
+
+/// How many cohorts the table of a gate's cluster has.
+#[cfg(test)]
+pub(super) fn cohorts(name: &Name) -> usize {
+    Connection::open().unwrap().numbers(&name.judges().path(), rules::OPEN).unwrap().len()
 }
 
 /// Why this engine does not work for the calling thread.
@@ -280,20 +175,14 @@ pub(super) fn probe() -> Result<(), String> {
     // No name of a gate: it does not outlive the batch.
     let name = format!("{}-probe-{}", super::ROOT, std::process::id());
     let loopback = 1;
-    let settings = |interfaces| Settings {
-        name: Name::new("", ""),
-        addresses: Vec::new(),
-        interfaces,
-        rivals: None,
-        proofs: Vec::new(),
-    };
     let mut attempt = |hooks: &[Hook], rules: bool| {
         change(&mut connection, &mut Batch::default(), &name, |table| {
             table.make(0);
             if rules {
-                table.furnish(&settings(vec![loopback]));
-                table.settle();
-                table.open(1, 1);
+                table.begin();
+                table.furnish();
+                table.make_cohort(0);
+                table.lease(0, 1, 1);
             }
             for &hook in hooks {
                 table.make_hook(hook, Some("lo"));
@@ -322,7 +211,12 @@ pub(super) struct Connection {
 
 impl Connection {
     fn open() -> io::Result<Self> {
-        Ok(Self { socket: socket(0)?, answer: vec![0; ANSWER_BYTES_MAX] })
+        let socket = socket(0)?;
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SEND_BYTES)
+            .or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES));
+        // What was refused need not be repeated: many refusals would not fit into the socket.
+        let _ = crate::option::set(&socket, SOL_NETLINK, NETLINK_CAP_ACK, &1i32);
+        Ok(Self { socket, answer: vec![0; ANSWER_BYTES_MAX] })
     }
 
     /// Sends a batch, and reads what the kernel has answered when that returns.
@@ -330,8 +224,19 @@ impl Connection {
         rustix::net::send(&self.socket, &batch.bytes, SendFlags::empty())?;
         let mut done = false;
         let mut result = Ok(());
-        // Each request that fails has an answer, and all are there before the call returns.
-        while let Some(length) = self.receive()? {
+        // Each request that fails has an answer, and all are there before the call returns, or there were too many. None may be
+        // left, or it would be taken for one to the next batch.
+        loop {
+            let length = match self.receive() {
+                Ok(Some(length)) => length,
+                Ok(None) => break,
+                // Said once; what was kept can be read.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    result = result.and(Err(error));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for_each_message(&self.answer[..length], |header, payload| {
                 if header.message_type == NLMSG_ERROR {
                     done |= header.sequence_number == last;
@@ -443,30 +348,102 @@ impl Connection {
         Ok(rules)
     }
 
-    /// The service addresses of a table, sorted.
-    fn addresses(&mut self, table: &str) -> io::Result<Vec<IpAddr>> {
-        let mut addresses = Vec::new();
-        for set in rules::service_sets() {
-            self.elements(table, set, |element| addresses.extend(element_key(element).and_then(address)))?;
-        }
-        addresses.sort();
-        Ok(addresses)
+    /// The interfaces on which a table judges.
+    fn interfaces(&mut self, table: &str) -> io::Result<Vec<u32>> {
+        let hooks = self.hooks(table)?;
+        let judges = hooks.keys().filter(|hook| !matches!(hook, Hook::Ear(_)));
+        Ok(judges.map(|hook| hook.interface()).collect::<BTreeSet<u32>>().into_iter().collect())
     }
 
-    /// Until which boot time a table's lease runs.
-    fn lease(&mut self, table: &str) -> io::Result<Option<u64>> {
-        let (wall, boot) = (clock::unix_nanos(), clock::boot_nanos());
-        let mut deadline = None;
-        self.elements(table, rules::LEASE, |element| {
-            let millis = find(element, rules::ELEMENT_EXPIRES).and_then(|value| value.first_chunk());
-            let left = millis.map(|bytes| u64::from_be_bytes(*bytes).saturating_mul(1_000_000));
-            let until = find(element, rules::ELEMENT_NOTE).and_then(rules::deadline_of);
-            if let (Some(left), Some(until)) = (left, until) {
-                let left = left.min(until.saturating_sub(wall));
-                deadline = (left > 0).then(|| boot.saturating_add(left));
-            }
+    /// What the elements of a cluster's table say of its gates.
+    fn standing(&mut self, table: &str) -> io::Result<Standing> {
+        let mut all = Standing::default();
+        self.elements(table, rules::GATES, |element| {
+            let group = find(element, rules::ELEMENT_NOTE).and_then(rules::text_of);
+            all.gates.extend(element_key(element).and_then(number).zip(group));
         })?;
-        Ok(deadline)
+        for map in [rules::SERVICE4, rules::SERVICE6] {
+            self.elements(table, map, |element| {
+                let ip = element_key(element).and_then(address);
+                all.addresses.extend(ip.zip(element_number(element)));
+            })?;
+        }
+        self.elements(table, rules::LEASED, |element| {
+            all.leased.extend(element_key(element).and_then(number).zip(element_number(element)));
+        })?;
+        Ok(all)
+    }
+
+    /// What they say of cohorts and rivals.
+    fn hearing(&mut self, table: &str) -> io::Result<Hearing> {
+        let mut all = Hearing { cohorts: self.numbers(table, rules::OPEN)?, ..Hearing::default() };
+        self.elements(table, rules::OURS, |element| {
+            let ours = element_key(element).and_then(|key| Ours::try_from(key).ok());
+            all.ours.extend(ours.zip(element_number(element)));
+        })?;
+        self.elements(table, rules::PROOFS, |element| {
+            let proof = element_key(element).and_then(|key| key.get(rules::OURS_BYTES..)?.try_into().ok());
+            all.proofs.extend(proof.map(Proof).zip(element_number(element)));
+        })?;
+        self.elements(table, rules::PORTS, |element| {
+            let port = element_key(element).and_then(|key| key.try_into().ok());
+            all.ports.extend(port.map(u16::from_be_bytes));
+        })?;
+        for (set, bytes) in [(rules::PEERS4, 4), (rules::PEERS6, 16)] {
+            self.elements(table, set, |element| {
+                let key = element_key(element).unwrap_or_default();
+                let ip = key.get(..bytes).and_then(address);
+                let port = key.get(bytes..bytes + 2).and_then(|port| port.try_into().ok());
+                all.peers.extend(ip.zip(port.map(u16::from_be_bytes)));
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// Until which boot time each cohort's lease runs.
+    fn leases(&mut self, table: &str) -> io::Result<BTreeMap<u32, u64>> {
+        let (wall, boot) = (clock::unix_nanos(), clock::boot_nanos());
+        let mut leases = BTreeMap::new();
+        self.elements(table, rules::LEASES, |element| {
+            leases.extend(element_key(element).and_then(number).zip(deadline(element, wall, boot)));
+        })?;
+        Ok(leases)
+    }
+
+    /// The numbers that are a set's elements, or a map's keys.
+    fn numbers(&mut self, table: &str, set: &str) -> io::Result<BTreeSet<u32>> {
+        let mut numbers = BTreeSet::new();
+        self.elements(table, set, |element| numbers.extend(element_key(element).and_then(number)))?;
+        Ok(numbers)
+    }
+
+    /// How many packets a counter has counted.
+    fn counted(&mut self, table: &str, counter: &str) -> io::Result<u64> {
+        let mut batch = Batch::default();
+        let question = batch.question(Kind::GetObject, false, |a| {
+            a.text(rules::OBJECT_TABLE, table);
+            a.text(rules::OBJECT_NAME, counter);
+            a.number(rules::OBJECT_TYPE, rules::COUNTER);
+        });
+        let mut count = 0;
+        self.ask(&batch, question, |a| {
+            let data = find(a, rules::OBJECT_DATA).unwrap_or_default();
+            let packets = find(data, rules::COUNTER_PACKETS).and_then(|value| value.first_chunk());
+            count = packets.map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        })?;
+        Ok(count)
+    }
+
+    /// Grows with each change of rules in this network namespace.
+    fn generation(&mut self) -> io::Result<u32> {
+        let mut batch = Batch::default();
+        let question = batch.question(Kind::GetGeneration, false, |_| ());
+        let mut generation = 0;
+        self.ask(&batch, question, |a| {
+            let value = find(a, rules::GENERATION).and_then(|value| value.first_chunk());
+            generation = value.map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        })?;
+        Ok(generation)
     }
 
     fn elements(&mut self, table: &str, set: &str, mut each: impl FnMut(&[u8])) -> io::Result<()> {
@@ -513,8 +490,46 @@ fn devices(hook: &[u8]) -> Vec<String> {
     one.into_iter().chain(list).filter_map(text).collect()
 }
 
+/// The elements of a cluster's table: the number of each gate, and what has which number.
+#[derive(Debug, Default)]
+struct Standing {
+    gates: Vec<(u32, String)>,
+    addresses: Vec<(IpAddr, u32)>,
+    /// The cohort of each number.
+    leased: BTreeMap<u32, u32>,
+}
+
+/// The rest of its elements, which only its next owner wants to know.
+#[derive(Debug, Default)]
+struct Hearing {
+    /// The numbers of all cohorts.
+    cohorts: BTreeSet<u32>,
+    ours: Vec<(Ours, u32)>,
+    proofs: Vec<(Proof, u32)>,
+    ports: BTreeSet<u16>,
+    peers: BTreeSet<(IpAddr, u16)>,
+}
+
 fn element_key(element: &[u8]) -> Option<&[u8]> {
     find(find(element, rules::ELEMENT_KEY)?, rules::DATA)
+}
+
+/// The data of an element that has a number.
+fn element_number(element: &[u8]) -> Option<u32> {
+    number(find(find(element, rules::ELEMENT_DATA)?, rules::DATA)?)
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().ok().map(u32::from_ne_bytes)
+}
+
+/// Until which boot time the lease runs that is this element, by its time-out and its comment.
+fn deadline(element: &[u8], wall: u64, boot: u64) -> Option<u64> {
+    let millis = find(element, rules::ELEMENT_EXPIRES)?.first_chunk()?;
+    let left = u64::from_be_bytes(*millis).saturating_mul(1_000_000);
+    let until = find(element, rules::ELEMENT_NOTE).and_then(rules::deadline_of)?;
+    let left = left.min(until.saturating_sub(wall));
+    (left > 0).then(|| boot.saturating_add(left))
 }
 
 fn address(key: &[u8]) -> Option<IpAddr> {
@@ -541,7 +556,8 @@ impl Watch {
         Ok(Self { socket: socket(1 << (NFNLGRP_NFTABLES - 1))?, buffer: vec![0; ANSWER_BYTES_MAX] })
     }
 
-    /// Reads all that is waiting, without blocking: the tables of ours of which something was deleted. `None`: there
+    /// Reads all that is waiting, without blocking: the tables of ours of which something was deleted; a cluster's by the name
+    /// of what judges for it. `None`: there
     /// was more than the kernel kept; look at all of them.
     ///
     /// # Errors
@@ -565,7 +581,9 @@ impl Watch {
                     // The table's name is the first attribute of both.
                     let attributes = payload.get(FAMILY_BYTES..).unwrap_or_default();
                     let table = find(attributes, rules::TABLE_NAME).and_then(text);
-                    touched.extend(table.and_then(|table| Name::from_path(&table)));
+                    let name =
+                        |table: String| Name::from_path(&table).or_else(|| Name::judges_from_path(&table));
+                    touched.extend(table.and_then(name));
                 }
                 Ok(())
             })?;

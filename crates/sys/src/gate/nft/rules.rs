@@ -1,19 +1,39 @@
-//! What stands in a gate's table.
+//! What stands in a cluster's table, the one for all its gates on this machine.
 //!
 //! ```text
-//! chain in-N, out-N   on an interface, ingress and egress: jump gate
-//! chain gate          a packet about a service address: goto judge
-//! chain judge         jump open; drop
-//! chain open          nothing (shut), or: uncontested, leased, earlier than the deadline: accept
+//! set    gates         number: each gate that stands; its comment is the group
+//! map    service4, 6   service address -> number of its gate
+//! set    uncontested   number: no rival has been heard; and one element more, that none was heard by any gate
+//! map    leased        number -> cohort: the gates whose leases are one
+//! set    leases        cohort, with a time-out
+//! map    open          cohort -> goto open-C
+//! set    ports         where claims are announced
+//! set    peers4, 6     who is believed, about what comes to which port
+//! map    ours          cluster, group and this node, as announced -> number
+//! map    proofs        cluster, group, this node, proof -> number
+//!
+//! chain in-N          on an interface, ingress: jump arriving
+//! chain out-N         on an interface, egress: jump gate
+//! chain arriving      two tags of VLAN 0: drop; goto gate
+//! chain gate          for each place of an address in a packet: an address of a gate: jump to the chain of that place
+//! chain from4, …      its gate is uncontested and leased: goto open-C; drop
+//! chain open-C        the lease runs, and it is earlier than the deadline: return; drop
 //! chain ear-N         on an interface, ingress: jump claims
-//! chain claims        from a peer: goto heard
-//! chain heard         a claim with one of our proofs: delete the element of `uncontested`
+//! chain claims        an announcement: goto heard
+//! chain heard         from a peer: goto proof; count, drop
+//! chain proof         one that is expected: delete from `uncontested`, drop; about us: count, drop; about others: drop;
+//!                     of another version, cut off: count, drop
 //! ```
+//!
+//! Every rule loads what it needs by itself: newer kernels refuse one that reads what another has loaded.
 
 use std::net::IpAddr;
 
 use super::message::{Attributes, Batch, Kind};
-use crate::gate::{Ballot, Claim, PROOFS_MAX, Proof, Rivals, Settings, hook::Hook};
+use crate::gate::{
+    claim::{Ballot, Claim, Proof},
+    hook::Hook,
+};
 
 // linux/netfilter/nf_tables.h. Tables, chains, rules, sets, elements …
 pub(super) const TABLE_NAME: u16 = 1;
@@ -40,18 +60,33 @@ const SET_NAME: u16 = 2;
 const SET_FLAGS: u16 = 3;
 const SET_KEY_TYPE: u16 = 4;
 const SET_KEY_BYTES: u16 = 5;
+const SET_DATA_TYPE: u16 = 6;
+const SET_DATA_BYTES: u16 = 7;
 const SET_NUMBER: u16 = 10;
+/// Its elements have data.
+const MAP: u32 = 0x8;
 /// Its elements may have a time-out.
 const TIMED: u32 = 0x10;
 /// Packets may change it.
 const CHANGED_BY_PACKETS: u32 = 0x20;
+/// The type of data that is a verdict.
+const VERDICTS: u32 = 0xffff_ff00;
 pub(super) const ELEMENTS_TABLE: u16 = 1;
 pub(super) const ELEMENTS_SET: u16 = 2;
 pub(super) const ELEMENTS: u16 = 3;
 pub(super) const ELEMENT_KEY: u16 = 1;
+pub(super) const ELEMENT_DATA: u16 = 2;
 const ELEMENT_TIMEOUT: u16 = 4;
 pub(super) const ELEMENT_EXPIRES: u16 = 5;
 pub(super) const ELEMENT_NOTE: u16 = 6;
+pub(super) const OBJECT_TABLE: u16 = 1;
+pub(super) const OBJECT_NAME: u16 = 2;
+pub(super) const OBJECT_TYPE: u16 = 3;
+pub(super) const OBJECT_DATA: u16 = 4;
+pub(super) const COUNTER: u32 = 1;
+pub(super) const COUNTER_BYTES: u16 = 1;
+pub(super) const COUNTER_PACKETS: u16 = 2;
+pub(super) const GENERATION: u16 = 1;
 pub(super) const DATA: u16 = 1;
 const VERDICT: u16 = 2;
 const ITEM: u16 = 1;
@@ -62,50 +97,188 @@ const ACCEPT: i32 = 1;
 const DROP: i32 = 0;
 const JUMP: i32 = -3;
 const GOTO: i32 = -4;
+const RETURN: i32 = -5;
 /// Before the rules of others: their verdicts cannot open what is shut.
 const PRIORITY: i32 = -500;
 
-/// The sets, each with what its keys are.
-const SERVICE: [(&str, Keys); 2] = [("service4", Keys::V4), ("service6", Keys::V6)];
-const PEERS: [(&str, Keys); 2] = [("peers4", Keys::V4), ("peers6", Keys::V6)];
-pub(super) const LEASE: &str = "lease";
+/// So many elements go into one request: its list has less than 64 KiB.
+const ELEMENTS_MAX: usize = 400;
+
+pub(super) const GATES: &str = "gates";
+pub(super) const SERVICE4: &str = "service4";
+pub(super) const SERVICE6: &str = "service6";
 pub(super) const UNCONTESTED: &str = "uncontested";
-/// The chains that stand on no interface.
-const GATE: &str = "gate";
-const JUDGE: &str = "judge";
-const OPEN: &str = "open";
-const CLAIMS: &str = "claims";
-const HEARD: &str = "heard";
-/// The one key of the sets that have one element or none.
-const THE_KEY: [u8; 4] = 1u32.to_ne_bytes();
+pub(super) const LEASED: &str = "leased";
+pub(super) const LEASES: &str = "leases";
+pub(super) const OPEN: &str = "open";
+pub(super) const PORTS: &str = "ports";
+pub(super) const PEERS4: &str = "peers4";
+pub(super) const PEERS6: &str = "peers6";
+pub(super) const OURS: &str = "ours";
+pub(super) const PROOFS: &str = "proofs";
+/// The element of `uncontested` that is no gate's: no rival was heard by any.
+pub(super) const QUIET: u32 = u32::MAX;
+/// The counter of announcements that prove nothing.
+pub(super) const REFUSED: &str = "refused";
+
+/// A set: its name; the type of its keys as `nft` shows it, and their bytes; what its elements have; how it changes.
+struct Set {
+    name: &'static str,
+    keys: (u32, u32),
+    data: Option<Values>,
+    flags: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    Numbers,
+    Verdicts,
+}
+
+// Types that `nft` knows: none, address of either family, port, mark. Those of keys with several parts are theirs behind
+// each other, six bits each.
+const BYTES: u32 = 0;
+const V4: u32 = 7;
+const V6: u32 = 8;
+const PORT: u32 = 13;
+const NUMBER: u32 = 19;
+
+const SETS: [Set; 12] = [
+    set(GATES, (NUMBER, 4), None, 0),
+    set(SERVICE4, (V4, 4), Some(Values::Numbers), 0),
+    set(SERVICE6, (V6, 16), Some(Values::Numbers), 0),
+    set(UNCONTESTED, (NUMBER, 4), None, CHANGED_BY_PACKETS),
+    set(LEASED, (NUMBER, 4), Some(Values::Numbers), 0),
+    set(LEASES, (NUMBER, 4), None, TIMED | CHANGED_BY_PACKETS),
+    set(OPEN, (NUMBER, 4), Some(Values::Verdicts), 0),
+    set(PORTS, (PORT, 2), None, 0),
+    set(PEERS4, (V4 << 6 | PORT, 8), None, 0),
+    set(PEERS6, (V6 << 6 | PORT, 20), None, 0),
+    set(OURS, (BYTES, OURS_BYTES as u32), Some(Values::Numbers), 0),
+    set(PROOFS, (BYTES, (OURS_BYTES + Proof::BYTES) as u32), Some(Values::Numbers), 0),
+];
+
+const fn set(name: &'static str, keys: (u32, u32), data: Option<Values>, flags: u32) -> Set {
+    Set { name, keys, data, flags }
+}
+
+/// A place in a packet that may hold a service address.
+struct Field {
+    /// The chain for packets that have one there.
+    chain: &'static str,
+    protocol: [u8; 2],
+    condition: Condition,
+    /// Where, in the network header.
+    offset: u32,
+    bytes: u32,
+    set: &'static str,
+}
 
 #[derive(Clone, Copy)]
-enum Keys {
-    V4,
-    V6,
-    Mark,
+enum Condition {
+    None,
+    /// ARP of IPv4 over 6-byte addresses.
+    Arp,
+    /// A neighbour solicitation or advertisement.
+    Neighbours,
 }
 
-impl Keys {
-    /// The type that `nft` shows, and its length.
-    fn shape(self) -> (u32, u32) {
-        match self {
-            Self::V4 => (7, 4),
-            Self::V6 => (8, 16),
-            Self::Mark => (19, 4),
+const FIELDS: [Field; 7] = [
+    field("from4", IPV4, Condition::None, 12, SERVICE4),
+    field("to4", IPV4, Condition::None, 16, SERVICE4),
+    field("arp-from", ARP, Condition::Arp, 14, SERVICE4),
+    field("arp-to", ARP, Condition::Arp, 24, SERVICE4),
+    field("from6", IPV6, Condition::None, 8, SERVICE6),
+    field("to6", IPV6, Condition::None, 24, SERVICE6),
+    field("about6", IPV6, Condition::Neighbours, 48, SERVICE6),
+];
+
+const fn field(
+    chain: &'static str,
+    protocol: [u8; 2],
+    condition: Condition,
+    offset: u32,
+    set: &'static str,
+) -> Field {
+    let bytes = if protocol[0] == IPV6[0] { 16 } else { 4 };
+    Field { chain, protocol, condition, offset, bytes, set }
+}
+
+/// The chains that stand on no interface and are for all gates.
+const ARRIVING: &str = "arriving";
+const GATE: &str = "gate";
+const CLAIMS: &str = "claims";
+const HEARD: &str = "heard";
+const PROOF: &str = "proof";
+
+/// How many rules each chain has that stands on no interface and is for all gates.
+pub(super) fn expected() -> impl Iterator<Item = (&'static str, usize)> {
+    let judging = FIELDS.iter().map(|field| (field.chain, 2));
+    judging.chain([(ARRIVING, 3), (GATE, FIELDS.len()), (CLAIMS, 1), (HEARD, 3), (PROOF, 4)])
+}
+
+/// The chain of a cohort.
+fn open_chain(cohort: u32) -> String {
+    format!("open-{cohort}")
+}
+
+/// Bytes of a key of `ours`: the numbers of the cluster, the group and this node, as an announcement has them.
+pub(super) const OURS_BYTES: usize = 20;
+pub(super) type Ours = [u8; OURS_BYTES];
+
+/// What names an element.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    bytes: [u8; OURS_BYTES + Proof::BYTES],
+    length: usize,
+}
+
+impl Key {
+    fn of(parts: &[&[u8]]) -> Self {
+        let mut key = Self { bytes: [0; _], length: 0 };
+        for part in parts {
+            key.bytes[key.length..][..part.len()].copy_from_slice(part);
+            key.length += part.len();
         }
+        key
+    }
+
+    pub(super) fn number(number: u32) -> Self {
+        Self::of(&[&number.to_ne_bytes()])
+    }
+
+    pub(super) fn port(port: u16) -> Self {
+        Self::of(&[&port.to_be_bytes()])
+    }
+
+    pub(super) fn ours(ours: &Ours) -> Self {
+        Self::of(&[ours])
+    }
+
+    pub(super) fn proof(ours: &Ours, proof: Proof) -> Self {
+        Self::of(&[ours, &proof.0])
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
-/// How many rules each chain has that stands on no interface; `open` may have one or none.
-pub(super) fn expected(settings: &Settings) -> Vec<(&'static str, usize)> {
-    let mut expected = vec![(GATE, 7), (JUDGE, 2)];
-    if settings.rivals.is_some() {
-        expected.push((CLAIMS, 2));
-        // A chain without a rule is not among those that have some.
-        expected.extend(Some((HEARD, settings.proofs.len().min(PROOFS_MAX))).filter(|(_, count)| *count > 0));
+/// The map that has a service address, and its key there.
+pub(super) fn service(ip: IpAddr) -> (&'static str, Key) {
+    match ip {
+        IpAddr::V4(ip) => (SERVICE4, Key::of(&[&ip.octets()])),
+        IpAddr::V6(ip) => (SERVICE6, Key::of(&[&ip.octets()])),
     }
-    expected
+}
+
+/// The set that has a peer, and its key there. Parts of a key begin at multiples of four bytes.
+pub(super) fn peer(ip: IpAddr, port: u16) -> (&'static str, Key) {
+    let port = port.to_be_bytes();
+    match ip {
+        IpAddr::V4(ip) => (PEERS4, Key::of(&[&ip.octets(), &port, &[0; 2]])),
+        IpAddr::V6(ip) => (PEERS6, Key::of(&[&ip.octets(), &port, &[0; 2]])),
+    }
 }
 
 /// Writes requests about one table.
@@ -128,32 +301,37 @@ impl Table<'_> {
         self.batch.request(Kind::DeleteTable, |a| a.text(TABLE_NAME, self.name));
     }
 
-    /// Everything but what stands on interfaces. What stands already stays; its addresses and rules are made anew. An
-    /// open gate stays open.
-    pub(super) fn furnish(&mut self, settings: &Settings) {
-        for (number, (set, keys)) in (0..).zip(SERVICE.into_iter().chain(PEERS)) {
-            self.make_set(number, set, keys, 0);
+    /// Everything but what stands on interfaces, what cohorts have, and elements. What stands already stays; its rules are made
+    /// anew. An open gate stays open.
+    pub(super) fn furnish(&mut self) {
+        for (number, set) in (1..).zip(&SETS) {
+            self.make_set(number, set);
         }
-        self.make_set(4, LEASE, Keys::Mark, TIMED | CHANGED_BY_PACKETS);
-        self.make_set(5, UNCONTESTED, Keys::Mark, CHANGED_BY_PACKETS);
-        for chain in [OPEN, JUDGE, GATE, HEARD, CLAIMS] {
-            self.batch.request(Kind::NewChain, |a| {
-                a.text(CHAIN_TABLE, self.name);
-                a.text(CHAIN_NAME, chain);
-            });
+        for (chain, _) in expected() {
+            self.make_chain(chain);
         }
-        let peers = settings.rivals.as_ref().map_or(&[][..], |rivals| &rivals.peers);
-        self.write_addresses(SERVICE, &settings.addresses);
-        self.write_addresses(PEERS, peers);
         self.judge();
-        self.listen(settings.rivals.as_ref(), &settings.proofs);
+        self.listen();
+    }
+
+    /// A table that was not there has nothing counted, and no rival was heard.
+    pub(super) fn begin(&mut self) {
+        self.batch.request(Kind::NewObject, |a| {
+            a.text(OBJECT_TABLE, self.name);
+            a.text(OBJECT_NAME, REFUSED);
+            a.number(OBJECT_TYPE, COUNTER);
+            a.nest(OBJECT_DATA, |a| {
+                a.long(COUNTER_BYTES, 0);
+                a.long(COUNTER_PACKETS, 0);
+            });
+        });
     }
 
     /// What comes in or goes out there is judged, or heard. Without a device the chain stands already.
     pub(super) fn make_hook(&mut self, hook: Hook, device: Option<&str>) {
         let chain = hook.name();
         let (number, target) = match hook {
-            Hook::In(_) => (INGRESS, GATE),
+            Hook::In(_) => (INGRESS, ARRIVING),
             Hook::Out(_) => (EGRESS, GATE),
             Hook::Ear(_) => (INGRESS, CLAIMS),
         };
@@ -183,178 +361,249 @@ impl Table<'_> {
         });
     }
 
-    /// No rival has been heard.
-    pub(super) fn settle(&mut self) {
-        self.element(Kind::NewElement, UNCONTESTED, |_| ());
+    /// A cohort that was not there.
+    pub(super) fn make_cohort(&mut self, cohort: u32) {
+        let chain = open_chain(cohort);
+        self.make_chain(&chain);
+        self.items(Kind::NewElement, OPEN, [Key::number(cohort)], |a, _| {
+            a.nest(ELEMENT_DATA, |a| verdict(a, GOTO, Some(&chain)));
+        });
     }
 
-    /// Open for that many milliseconds, and not after that nanosecond of the wall clock.
-    pub(super) fn open(&mut self, millis: u64, wall: u64) {
-        let note = note(wall);
+    /// A cohort that has no gates.
+    pub(super) fn delete_cohort(&mut self, cohort: u32) {
+        let chain = open_chain(cohort);
+        self.elements(Kind::DeleteElement, OPEN, [Key::number(cohort)]);
+        // It may have ended by itself.
+        self.surely_delete(LEASES, [Key::number(cohort)]);
+        self.clear(&chain);
+        self.batch.request(Kind::DeleteChain, |a| {
+            a.text(CHAIN_TABLE, self.name);
+            a.text(CHAIN_NAME, &chain);
+        });
+    }
+
+    /// The lease of a cohort runs for that many milliseconds, and not after that nanosecond of the wall clock.
+    pub(super) fn lease(&mut self, cohort: u32, millis: u64, wall: u64) {
+        let note = comment(&format!("{UNTIL}{wall}"));
         // Adding what is there changes nothing, and deleting what is not there is an error.
         for kind in [Kind::NewElement, Kind::DeleteElement, Kind::NewElement] {
-            self.element(kind, LEASE, |a| {
+            self.items(kind, LEASES, [Key::number(cohort)], |a, _| {
                 if kind == Kind::NewElement {
                     a.long(ELEMENT_TIMEOUT, millis);
                     a.bytes(ELEMENT_NOTE, &note);
                 }
             });
         }
-        self.clear(OPEN);
-        self.rule(OPEN, |e| {
-            e.the_key();
-            e.lookup(UNCONTESTED);
-            e.lookup(LEASE);
+        let chain = open_chain(cohort);
+        self.clear(&chain);
+        self.rule(&chain, |e| {
+            e.number(REGISTER, cohort);
+            e.lookup(LEASES, REGISTER);
             e.earlier_than(wall);
-            e.verdict(ACCEPT, None);
+            e.verdict(RETURN, None);
         });
+        self.rule(&chain, |e| e.verdict(DROP, None));
     }
 
-    /// Shut.
-    pub(super) fn shut(&mut self) {
-        self.empty(LEASE);
-        self.clear(OPEN);
+    /// The gate of a group, by its number.
+    pub(super) fn gate(&mut self, number: u32, group: &str) {
+        let note = comment(group);
+        self.items(Kind::NewElement, GATES, [Key::number(number)], |a, _| a.bytes(ELEMENT_NOTE, &note));
     }
 
-    /// What rivals do; nothing without them.
-    pub(super) fn listen(&mut self, rivals: Option<&Rivals>, proofs: &[Proof]) {
-        self.clear(CLAIMS);
-        self.clear(HEARD);
-        let Some(rivals) = rivals else { return };
-        // The source of IPv4 is at 12, that of IPv6 at 8.
-        self.about(CLAIMS, IPV4, |_| (), 12, 4, PEERS[0].0, HEARD);
-        self.about(CLAIMS, IPV6, |_| (), 8, 16, PEERS[1].0, HEARD);
-        let Rivals { cluster, group, member: ended, .. } = *rivals;
-        for &proof in proofs.iter().take(PROOFS_MAX) {
-            let own = Claim { cluster, group, ended, ballot: Ballot::default(), proof }.encode();
-            self.rule(HEARD, |e| {
-                e.meta(META_TRANSPORT);
-                e.compare(Is::Equal, &[UDP]);
-                e.load(TRANSPORT, 2, 2);
-                e.compare(Is::Equal, &rivals.port.to_be_bytes());
-                // Behind UDP's eight bytes: magic to cluster, group and node, the proof.
-                e.load(TRANSPORT, 8, 16);
-                e.compare(Is::Equal, &own[..16]);
-                e.load(TRANSPORT, 24, 12);
-                e.compare(Is::Equal, &own[16..28]);
-                e.load(TRANSPORT, 48, 16);
-                e.compare(Is::Equal, &own[40..56]);
-                e.the_key();
-                e.delete(UNCONTESTED);
-            });
-        }
+    /// Elements of a set.
+    pub(super) fn elements(&mut self, kind: Kind, set: &str, keys: impl IntoIterator<Item = Key>) {
+        self.items(kind, set, keys, |_, _| ());
     }
 
-    fn judge(&mut self) {
-        self.clear(GATE);
-        self.clear(JUDGE);
-        // IPv4: source and destination.
-        for offset in [12, 16] {
-            self.about(GATE, IPV4, |_| (), offset, 4, SERVICE[0].0, JUDGE);
-        }
-        // ARP of IPv4 over 6-byte addresses (protocol and lengths at 2): sender and target.
-        for offset in [14, 24] {
-            let condition = |e: &mut Expressions<'_, '_>| {
-                e.load(NETWORK, 2, 4);
-                e.compare(Is::Equal, &[8, 0, 6, 4]);
-            };
-            self.about(GATE, ARP, condition, offset, 4, SERVICE[0].0, JUDGE);
-        }
-        // IPv6: source and destination.
-        for offset in [8, 24] {
-            self.about(GATE, IPV6, |_| (), offset, 16, SERVICE[1].0, JUDGE);
-        }
-        // Neighbour solicitation and advertisement (ICMPv6 135 and 136): target.
-        let condition = |e: &mut Expressions<'_, '_>| {
-            e.load(NETWORK, 6, 1);
-            e.compare(Is::Equal, &[ICMPV6]);
-            e.load(NETWORK, 40, 1);
-            e.compare(Is::NotLess, &[135]);
-            e.compare(Is::NotGreater, &[136]);
-        };
-        self.about(GATE, IPV6, condition, 48, 16, SERVICE[1].0, JUDGE);
-        self.rule(JUDGE, |e| e.verdict(JUMP, Some(OPEN)));
-        self.rule(JUDGE, |e| e.verdict(DROP, None));
-    }
-
-    /// A rule: what of that protocol fulfils the condition, and has in its network header an address of the set, goes
-    /// to the chain.
-    #[expect(clippy::too_many_arguments, reason = "a table's row")]
-    fn about(
-        &mut self,
-        chain: &str,
-        protocol: [u8; 2],
-        condition: impl FnOnce(&mut Expressions<'_, '_>),
-        offset: u32,
-        bytes: u32,
-        set: &str,
-        target: &str,
-    ) {
-        self.rule(chain, |e| {
-            e.meta(META_PROTOCOL);
-            e.compare(Is::Equal, &protocol);
-            condition(e);
-            e.load(NETWORK, offset, bytes);
-            e.lookup(set);
-            e.verdict(GOTO, Some(target));
-        });
-    }
-
-    fn make_set(&mut self, number: u32, set: &str, keys: Keys, flags: u32) {
-        let (kind, bytes) = keys.shape();
-        self.batch.request(Kind::NewSet, |a| {
-            a.text(SET_TABLE, self.name);
-            a.text(SET_NAME, set);
-            a.number(SET_FLAGS, flags);
-            a.number(SET_KEY_TYPE, kind);
-            a.number(SET_KEY_BYTES, bytes);
-            a.number(SET_NUMBER, number + 1);
-        });
-    }
-
-    fn write_addresses(&mut self, sets: [(&str, Keys); 2], addresses: &[IpAddr]) {
-        for (set, keys) in sets {
-            self.empty(set);
-            let mut elements: Vec<Vec<u8>> = addresses
-                .iter()
-                .filter_map(|ip| match (keys, ip) {
-                    (Keys::V4, IpAddr::V4(ip)) => Some(ip.octets().to_vec()),
-                    (Keys::V6, IpAddr::V6(ip)) => Some(ip.octets().to_vec()),
-                    _ => None,
-                })
-                .collect();
-            elements.sort();
-            elements.dedup();
-            if elements.is_empty() {
-                continue;
+    /// Elements of a map; where they are deleted, their data does not matter.
+    pub(super) fn pairs(&mut self, kind: Kind, map: &str, pairs: impl IntoIterator<Item = (Key, u32)>) {
+        self.items(kind, map, pairs, |a, (_, number)| {
+            if kind == Kind::NewElement {
+                a.nest(ELEMENT_DATA, |a| a.bytes(DATA, &number.to_ne_bytes()));
             }
-            self.batch.request(Kind::NewElement, |a| {
+        });
+    }
+
+    /// Takes elements away, whether they are there or not: packets, too, take some away.
+    pub(super) fn surely_delete(&mut self, set: &str, keys: impl IntoIterator<Item = Key, IntoIter: Clone>) {
+        let keys = keys.into_iter();
+        self.elements(Kind::NewElement, set, keys.clone());
+        self.elements(Kind::DeleteElement, set, keys);
+    }
+
+    fn items<T: Named>(
+        &mut self,
+        kind: Kind,
+        set: &str,
+        items: impl IntoIterator<Item = T>,
+        more: impl Fn(&mut Attributes<'_>, &T),
+    ) {
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            self.batch.request(kind, |a| {
                 a.text(ELEMENTS_TABLE, self.name);
                 a.text(ELEMENTS_SET, set);
                 a.nest(ELEMENTS, |a| {
-                    for element in &elements {
-                        a.nest(ITEM, |a| a.nest(ELEMENT_KEY, |a| a.bytes(DATA, element)));
+                    for item in items.by_ref().take(ELEMENTS_MAX) {
+                        a.nest(ITEM, |a| {
+                            a.nest(ELEMENT_KEY, |a| a.bytes(DATA, item.key().bytes()));
+                            more(a, &item);
+                        });
                     }
                 });
             });
         }
     }
 
-    fn element(&mut self, kind: Kind, set: &str, more: impl FnOnce(&mut Attributes<'_>)) {
-        self.batch.request(kind, |a| {
-            a.text(ELEMENTS_TABLE, self.name);
-            a.text(ELEMENTS_SET, set);
-            a.nest(ELEMENTS, |a| {
-                a.nest(ITEM, |a| {
-                    a.nest(ELEMENT_KEY, |a| a.bytes(DATA, &THE_KEY));
-                    more(a);
-                });
+    fn judge(&mut self) {
+        self.clear(ARRIVING);
+        for tag in [VLAN, SERVICE_VLAN] {
+            // The kernel has taken off the first tag, and takes off each further one of VLAN 0 behind this hook.
+            self.rule(ARRIVING, |e| {
+                e.meta(META_PROTOCOL);
+                e.compare(Is::Equal, &tag);
+                for (base, offset) in [(LINK, TAG), (NETWORK, 0)] {
+                    e.load(base, offset, 2, REGISTER);
+                    e.mask(&VLAN_NUMBER);
+                    e.compare(Is::Equal, &[0; 2]);
+                }
+                e.verdict(DROP, None);
             });
+        }
+        self.rule(ARRIVING, |e| e.verdict(GOTO, Some(GATE)));
+        self.clear(GATE);
+        for field in &FIELDS {
+            self.clear(field.chain);
+            let (offset, bytes) = (field.offset, field.bytes);
+            self.rule(GATE, |e| {
+                e.meta(META_PROTOCOL);
+                e.compare(Is::Equal, &field.protocol);
+                match field.condition {
+                    Condition::None => {}
+                    // Protocol and lengths.
+                    Condition::Arp => {
+                        e.load(NETWORK, 2, 4, REGISTER);
+                        e.compare(Is::Equal, &[8, 0, 6, 4]);
+                    }
+                    // ICMPv6 135 and 136.
+                    Condition::Neighbours => {
+                        e.load(NETWORK, 6, 1, REGISTER);
+                        e.compare(Is::Equal, &[ICMPV6]);
+                        e.load(NETWORK, 40, 1, REGISTER);
+                        e.compare(Is::NotLess, &[135]);
+                        e.compare(Is::NotGreater, &[136]);
+                    }
+                }
+                e.load(NETWORK, offset, bytes, REGISTER);
+                e.translate(field.set, REGISTER, FOUND);
+                e.verdict(JUMP, Some(field.chain));
+            });
+            self.rule(field.chain, |e| {
+                e.load(NETWORK, offset, bytes, REGISTER);
+                e.translate(field.set, REGISTER, FOUND);
+                e.lookup(UNCONTESTED, FOUND);
+                e.translate(LEASED, FOUND, REGISTER);
+                // Back to the next place of the packet from there, or nowhere.
+                e.translate(OPEN, REGISTER, VERDICT_REGISTER);
+            });
+            self.rule(field.chain, |e| e.verdict(DROP, None));
+        }
+    }
+
+    /// What rivals do. Whatever looks like an announcement is for nobody else: a flood of it is not to fill a socket.
+    fn listen(&mut self) {
+        for chain in [CLAIMS, HEARD, PROOF] {
+            self.clear(chain);
+        }
+        let proof = Proof([0; Proof::BYTES]);
+        let any = Claim { cluster: 0, group: 0, ended: 0, ballot: Ballot::default(), proof }.encode();
+        self.rule(CLAIMS, |e| {
+            e.meta(META_TRANSPORT);
+            e.compare(Is::Equal, &[UDP]);
+            e.load(TRANSPORT, 2, 2, REGISTER);
+            e.lookup(PORTS, REGISTER);
+            e.load(TRANSPORT, UDP_BYTES, 4, REGISTER);
+            e.compare(Is::Equal, &any[..4]);
+            e.verdict(GOTO, Some(HEARD));
+        });
+        // The source of IPv4 is at 12, that of IPv6 at 8.
+        for (protocol, offset, bytes, peers) in [(IPV4, 12, 4, PEERS4), (IPV6, 8, 16, PEERS6)] {
+            self.rule(HEARD, |e| {
+                e.meta(META_PROTOCOL);
+                e.compare(Is::Equal, &protocol);
+                e.load(NETWORK, offset, bytes, PARTS);
+                e.load(TRANSPORT, 2, 2, PARTS + bytes / 4);
+                e.lookup(peers, PARTS);
+                e.verdict(GOTO, Some(PROOF));
+            });
+        }
+        self.refuse(HEARD);
+        self.rule(PROOF, |e| {
+            e.load(TRANSPORT, UDP_BYTES, 8, REGISTER);
+            e.compare(Is::Equal, &any[..8]);
+            e.load(TRANSPORT, UDP_BYTES + 8, OURS_BYTES as u32, PARTS);
+            e.load(TRANSPORT, UDP_BYTES + 40, Proof::BYTES as u32, PARTS + OURS_BYTES as u32 / 4);
+            e.translate(PROOFS, PARTS, BEHIND_PARTS);
+            // First what it shuts, then that something was: who finds the second finds the first.
+            e.delete(UNCONTESTED, BEHIND_PARTS);
+            e.number(REGISTER, QUIET);
+            e.delete(UNCONTESTED, REGISTER);
+            e.verdict(DROP, None);
+        });
+        self.rule(PROOF, |e| {
+            e.load(TRANSPORT, UDP_BYTES + 8, OURS_BYTES as u32, PARTS);
+            e.translate(OURS, PARTS, BEHIND_PARTS);
+            e.count(REFUSED);
+            e.verdict(DROP, None);
+        });
+        self.rule(PROOF, |e| {
+            e.load(TRANSPORT, UDP_BYTES, 8, REGISTER);
+            e.compare(Is::Equal, &any[..8]);
+            // That no byte is missing.
+            e.load(TRANSPORT, UDP_BYTES + 40, Proof::BYTES as u32, REGISTER);
+            e.verdict(DROP, None);
+        });
+        self.refuse(PROOF);
+    }
+
+    fn refuse(&mut self, chain: &str) {
+        self.rule(chain, |e| {
+            e.count(REFUSED);
+            e.verdict(DROP, None);
+        });
+    }
+
+    fn make_chain(&mut self, chain: &str) {
+        self.batch.request(Kind::NewChain, |a| {
+            a.text(CHAIN_TABLE, self.name);
+            a.text(CHAIN_NAME, chain);
+        });
+    }
+
+    fn make_set(&mut self, number: u32, set: &Set) {
+        let is_map = if set.data.is_some() { MAP } else { 0 };
+        self.batch.request(Kind::NewSet, |a| {
+            a.text(SET_TABLE, self.name);
+            a.text(SET_NAME, set.name);
+            a.number(SET_FLAGS, set.flags | is_map);
+            a.number(SET_KEY_TYPE, set.keys.0);
+            a.number(SET_KEY_BYTES, set.keys.1);
+            match set.data {
+                Some(Values::Numbers) => {
+                    a.number(SET_DATA_TYPE, NUMBER);
+                    a.number(SET_DATA_BYTES, 4);
+                }
+                Some(Values::Verdicts) => a.number(SET_DATA_TYPE, VERDICTS),
+                None => {}
+            }
+            a.number(SET_NUMBER, number);
         });
     }
 
     /// Takes all elements from a set.
-    fn empty(&mut self, set: &str) {
+    pub(super) fn empty(&mut self, set: &str) {
         self.batch.request(Kind::DeleteElement, |a| {
             a.text(ELEMENTS_TABLE, self.name);
             a.text(ELEMENTS_SET, set);
@@ -378,50 +627,99 @@ impl Table<'_> {
     }
 }
 
-/// Asks whether the one element of a set is there.
-pub(super) fn ask_element(batch: &mut Batch, table: &str, set: &str) -> u32 {
+#[cfg(test)]
+impl Table<'_> {
+    /// Sets as earlier versions had them: name, bytes of a key, flags.
+    pub(super) fn make_old(&mut self, sets: &[(&'static str, u32, u32)]) {
+        for (number, &(name, bytes, flags)) in (1..).zip(sets) {
+            self.make_set(number, &set(name, (NUMBER, bytes), None, flags));
+        }
+    }
+
+    pub(super) fn old_lease(&mut self, set: &str, key: u32, millis: u64, wall: u64) {
+        self.items(Kind::NewElement, set, [Key::number(key)], |a, _| {
+            a.long(ELEMENT_TIMEOUT, millis);
+            a.bytes(ELEMENT_NOTE, &comment(&format!("{UNTIL}{wall}")));
+        });
+    }
+}
+
+/// What has a key.
+trait Named {
+    fn key(&self) -> &Key;
+}
+
+impl Named for Key {
+    fn key(&self) -> &Key {
+        self
+    }
+}
+
+impl Named for (Key, u32) {
+    fn key(&self) -> &Key {
+        &self.0
+    }
+}
+
+/// Asks whether an element of a set is there.
+pub(super) fn ask_element(batch: &mut Batch, table: &str, set: &str, key: &Key) -> u32 {
     batch.question(Kind::GetElement, false, |a| {
         a.text(ELEMENTS_TABLE, table);
         a.text(ELEMENTS_SET, set);
-        a.nest(ELEMENTS, |a| a.nest(ITEM, |a| a.nest(ELEMENT_KEY, |a| a.bytes(DATA, &THE_KEY))));
+        a.nest(ELEMENTS, |a| a.nest(ITEM, |a| a.nest(ELEMENT_KEY, |a| a.bytes(DATA, key.bytes()))));
     })
 }
 
-/// The set with this gate's addresses of one family.
-pub(super) fn service_sets() -> [&'static str; 2] {
-    SERVICE.map(|(set, _)| set)
-}
-
 /// A comment, as `nft` shows them: kind 0, length, text.
-fn note(wall: u64) -> Vec<u8> {
-    let text = format!("{NOTE}{wall}");
+fn comment(text: &str) -> Vec<u8> {
     let mut note = vec![0, (text.len() + 1) as u8];
     note.extend(text.as_bytes());
     note.push(0);
     note
 }
 
-const NOTE: &str = "until ";
+/// The text of a comment.
+pub(super) fn text_of(note: &[u8]) -> Option<String> {
+    super::message::text(note.get(2..)?)
+}
+
+const UNTIL: &str = "until ";
 
 /// The deadline that a comment tells.
 pub(super) fn deadline_of(note: &[u8]) -> Option<u64> {
-    super::message::text(note.get(2..)?)?.strip_prefix(NOTE)?.parse().ok()
+    text_of(note)?.strip_prefix(UNTIL)?.parse().ok()
 }
 
-// linux/if_ether.h, RFC 791, RFC 8200
+// linux/if_ether.h, RFC 791, RFC 8200, RFC 768
 const IPV4: [u8; 2] = [0x08, 0x00];
 const ARP: [u8; 2] = [0x08, 0x06];
 const IPV6: [u8; 2] = [0x86, 0xdd];
+// IEEE 802.1Q and 802.1ad: the kinds of tags, and what of a tag is the VLAN's number.
+const VLAN: [u8; 2] = [0x81, 0x00];
+const SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
+const VLAN_NUMBER: [u8; 2] = [0x0f, 0xff];
+/// Where the first tag is, in the link's header.
+const TAG: u32 = 14;
 const UDP: u8 = 17;
+const UDP_BYTES: u32 = 8;
 const ICMPV6: u8 = 58;
 // linux/netfilter/nf_tables.h
 const META_PROTOCOL: u32 = 1;
 const META_TRANSPORT: u32 = 16;
 const META_TIME: u32 = 30;
+const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
-/// The one register, of 16 bytes, that all expressions use.
+/// The register that is what becomes of the packet.
+const VERDICT_REGISTER: u32 = 0;
+/// Registers of 16 bytes: the first, …
 const REGISTER: u32 = 1;
+/// … one for what was found by the first, …
+const FOUND: u32 = 2;
+/// … and one behind all of a key that begins in the first and has several parts.
+const BEHIND_PARTS: u32 = 4;
+/// The first register once more, from where they are counted in steps of four bytes.
+const PARTS: u32 = 8;
 
 /// How a register compares with a value, byte by byte.
 #[derive(Clone, Copy)]
@@ -452,16 +750,16 @@ impl Expressions<'_, '_> {
     }
 
     /// `register = bytes of the packet`
-    fn load(&mut self, base: u32, offset: u32, bytes: u32) {
+    fn load(&mut self, base: u32, offset: u32, bytes: u32, register: u32) {
         self.expression("payload", |a| {
-            a.number(1, REGISTER);
+            a.number(1, register);
             a.number(2, base);
             a.number(3, offset);
             a.number(4, bytes);
         });
     }
 
-    /// Goes on if the register compares so.
+    /// Goes on if the first register compares so.
     fn compare(&mut self, is: Is, value: &[u8]) {
         self.expression("cmp", |a| {
             a.number(1, REGISTER);
@@ -470,19 +768,39 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// Goes on if the register is an element of the set.
-    fn lookup(&mut self, set: &str) {
-        self.expression("lookup", |a| {
-            a.text(1, set);
+    /// `the first register &= mask`
+    fn mask(&mut self, mask: &[u8]) {
+        self.expression("bitwise", |a| {
+            a.number(1, REGISTER);
             a.number(2, REGISTER);
+            a.number(3, mask.len() as u32);
+            a.nest(4, |a| a.bytes(DATA, mask));
+            a.nest(5, |a| a.bytes(DATA, &vec![0; mask.len()]));
         });
     }
 
-    /// `register = the one key`
-    fn the_key(&mut self) {
+    /// Goes on if the register is an element of the set.
+    fn lookup(&mut self, set: &str, register: u32) {
+        self.expression("lookup", |a| {
+            a.text(1, set);
+            a.number(2, register);
+        });
+    }
+
+    /// `to = map[register]`; goes on if there is such an element.
+    fn translate(&mut self, map: &str, register: u32, to: u32) {
+        self.expression("lookup", |a| {
+            a.text(1, map);
+            a.number(2, register);
+            a.number(3, to);
+        });
+    }
+
+    /// `register = number`
+    fn number(&mut self, register: u32, number: u32) {
         self.expression("immediate", |a| {
-            a.number(1, REGISTER);
-            a.nest(2, |a| a.bytes(DATA, &THE_KEY));
+            a.number(1, register);
+            a.nest(2, |a| a.bytes(DATA, &number.to_ne_bytes()));
         });
     }
 
@@ -501,26 +819,38 @@ impl Expressions<'_, '_> {
     }
 
     /// Deletes the element that the register is from the set.
-    fn delete(&mut self, set: &str) {
+    fn delete(&mut self, set: &str, register: u32) {
+        const DELETE: u32 = 2;
         self.expression("dynset", |a| {
             a.text(1, set);
-            a.number(3, 2);
-            a.number(4, REGISTER);
+            a.number(3, DELETE);
+            a.number(4, register);
+        });
+    }
+
+    /// Counts the packet.
+    fn count(&mut self, counter: &str) {
+        self.expression("objref", |a| {
+            a.number(1, COUNTER);
+            a.text(2, counter);
         });
     }
 
     /// Ends the packet's way, or leads it to a chain.
-    fn verdict(&mut self, verdict: i32, chain: Option<&str>) {
+    fn verdict(&mut self, code: i32, chain: Option<&str>) {
         self.expression("immediate", |a| {
-            a.number(1, 0);
-            a.nest(2, |a| {
-                a.nest(VERDICT, |a| {
-                    a.number(1, verdict.cast_unsigned());
-                    if let Some(chain) = chain {
-                        a.text(2, chain);
-                    }
-                });
-            });
+            a.number(1, VERDICT_REGISTER);
+            a.nest(2, |a| verdict(a, code, chain));
         });
     }
+}
+
+/// As the data of an element, or of an expression.
+fn verdict(a: &mut Attributes<'_>, code: i32, chain: Option<&str>) {
+    a.nest(VERDICT, |a| {
+        a.number(1, code.cast_unsigned());
+        if let Some(chain) = chain {
+            a.text(2, chain);
+        }
+    });
 }

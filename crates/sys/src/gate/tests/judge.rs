@@ -63,7 +63,7 @@ fn a_hundred_groups_have_a_gate_on_one_interface() {
             micros(begin, removed) / 101
         );
         assert_eq!(list(Some(bpffs.into())).unwrap(), []);
-        let stands = judges(bpffs).unwrap();
+        let stands = judges(Some(bpffs.into())).unwrap();
         assert_eq!((stands.len(), stands[0].gates), (1, 0));
         assert_eq!(
             (stands[0].name.cluster().as_str(), &stands[0].interfaces[..]),
@@ -99,8 +99,8 @@ fn a_judge_without_gates_stops_nobody() {
         assert_eq!(list(Some(bpffs.into())).unwrap().len(), 1);
         other.remove().unwrap();
         // What a killed daemon left is found, and goes when somebody asks.
-        let stands = judges(bpffs).unwrap();
-        assert!(remove_judge(bpffs, &stands[0].name).unwrap());
+        let stands = judges(Some(bpffs.into())).unwrap();
+        assert!(remove_judge(&stands[0]).unwrap());
         assert!(!bpffs.join(ROOT).exists(), "no directory is left");
     });
 }

@@ -7,6 +7,11 @@ fn no_stack_of_tags_passes_a_shut_gate_of_bpf() {
     run(true, no_stack_of_tags_passes_a_shut_gate);
 }
 
+#[test]
+fn no_stack_of_tags_passes_a_shut_gate_of_nft() {
+    run(false, no_stack_of_tags_passes_a_shut_gate);
+}
+
 /// Each a kind (802.1Q or 802.1ad) and the tag's two bytes: priority, number.
 type Stack = Vec<(u16, u16)>;
 

@@ -1,0 +1,998 @@
+//! A cluster's table, and what its owner knows of it: the numbers of gates, and cohorts, the gates whose leases are one.
+//! A renewal is one batch for all gates that are renewed by the same beat, and one question: whether any rival was heard.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    Connection, TRIES, change,
+    message::{Batch, Kind},
+    old,
+    rules::{self, Key, Ours, Table},
+};
+use crate::{
+    clock,
+    gate::{
+        GATES_MAX, Name, PROOFS_MAX, Proof, Renewal, Renewed, Rivals, Settings, hook::Hook, said,
+        with_interface,
+    },
+    netlink::interface_name,
+};
+
+/// So many gates change their cohort in one batch; more of them in several, as no batch may be longer than a socket's buffer.
+const MOVES_MAX: usize = 1024;
+/// So many cohorts may be empty; …
+const IDLE_MAX: usize = 8;
+/// … of others, so many are taken away with a renewal.
+const DROPPED_MAX: usize = 16;
+/// So many gates are put back in one batch.
+const RESTORED_MAX: usize = 128;
+
+/// The number of a gate in its table.
+type Number = u32;
+/// The number of a cohort.
+type Cohort = u32;
+
+/// A cluster's table. Nobody ever waits for it: one thread makes, renews and removes a cluster's gates.
+#[derive(Debug)]
+pub(in crate::gate) struct Judge {
+    book: Mutex<Book>,
+    /// It stands also where no group has a gate.
+    stays: bool,
+}
+
+/// What stands, as far as this process knows.
+#[derive(Debug)]
+struct Book {
+    name: Name,
+    table: String,
+    connection: Connection,
+    batch: Batch,
+    /// Nobody else can change the table.
+    owned: bool,
+    hooks: BTreeSet<Hook>,
+    ports: BTreeSet<u16>,
+    peers: BTreeSet<(IpAddr, u16)>,
+    gates: BTreeMap<Number, Entry>,
+    numbers: BTreeMap<String, Number>,
+    addresses: BTreeMap<IpAddr, Number>,
+    /// Some that are empty wait to be used again.
+    cohorts: BTreeMap<Cohort, Members>,
+    /// The number that was given last: the next one is looked for behind it. One that was given back rests for long, so that a
+    /// packet that read it just before does nothing to a stranger's gate.
+    last: Number,
+    /// Groups of this cluster that have a table of their own, as earlier versions made them.
+    old: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    group: String,
+    addresses: BTreeSet<IpAddr>,
+    ours: Option<Ours>,
+    proofs: BTreeSet<Proof>,
+    cohort: Option<Cohort>,
+    /// Renewals by beats sent until then open nothing: a rival may have been heard.
+    contested: u64,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    count: usize,
+    /// What the kernel was told last, by this process.
+    renewal: Option<Renewal>,
+}
+
+/// A renewal of some gates that is ready to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    steps: Vec<Step>,
+    outcomes: Vec<Option<Renewed>>,
+}
+
+/// One batch of it, and what is so when it has happened.
+#[derive(Debug, Default)]
+struct Step {
+    batch: Batch,
+    last: u32,
+    renewed: Vec<(Cohort, Renewal)>,
+    moves: Vec<(Number, Option<Cohort>)>,
+    /// Cohorts that are taken away.
+    dropped: Vec<Cohort>,
+}
+
+/// A gate of this engine: its number in its cluster's table.
+#[derive(Debug)]
+pub(in crate::gate) struct Gate {
+    judge: std::sync::Arc<Judge>,
+    number: Number,
+    prepared: Option<Plan>,
+}
+
+impl Judge {
+    /// Finds the table of the cluster of that name, or makes it; it is this process's from now on, where the kernel knows that.
+    /// Leases run on. `stays`: it goes only when it is [removed](Self::remove), not with the last gate.
+    pub(in crate::gate) fn open(name: &Name, stays: bool) -> io::Result<Self> {
+        let mut book = Book::find(name)?;
+        if stays {
+            // Those who are still believed come with the gates.
+            (book.ports, book.peers) = Default::default();
+        }
+        book.furnish(true)?;
+        Ok(Self { book: Mutex::new(book), stays })
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stays(&self) -> bool {
+        self.stays
+    }
+
+    /// Whether nobody else can change what stands.
+    pub(in crate::gate) fn is_owned(&self) -> bool {
+        self.book().owned
+    }
+
+    /// Whether the gate of that name stands, in this table or in one of its own.
+    pub(in crate::gate) fn has(&self, name: &Name) -> bool {
+        let (book, group) = (self.book(), name.escaped_group());
+        book.numbers.contains_key(group) || book.old.contains(group)
+    }
+
+    /// Stands there from now on. Where it does already, that costs nothing.
+    pub(in crate::gate) fn cover(&self, hook: Hook) -> io::Result<()> {
+        self.book().cover(hook)
+    }
+
+    /// Announcements that come to this port are heard from now on, and nobody else gets them.
+    pub(in crate::gate) fn hear(&self, port: u16) -> io::Result<()> {
+        self.book().believe(port, &[])
+    }
+
+    /// How many announcements proved nothing.
+    pub(in crate::gate) fn refused(&self) -> io::Result<u64> {
+        let mut book = self.book();
+        let table = book.table.clone();
+        book.connection.counted(&table, rules::REFUSED)
+    }
+
+    /// Renews gates, or shuts them, all at once. What became of each that was to be renewed is told in their order.
+    pub(in crate::gate) fn renew(
+        &self,
+        orders: &[(Number, Option<Renewal>)],
+    ) -> io::Result<Vec<Option<Renewed>>> {
+        let mut book = self.book();
+        if orders.iter().any(|(number, _)| !book.gates.contains_key(number)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // The wall clock first: whoever is frozen between the two gets an earlier deadline, never a later one.
+        let plan = book.plan(clock::unix_nanos(), orders);
+        book.commit(plan, orders)
+    }
+
+    /// Which proofs shut each of these gates from now on.
+    pub(in crate::gate) fn set_proofs(&self, orders: &[(Number, &[Proof])]) -> io::Result<()> {
+        orders.chunks(RESTORED_MAX).try_for_each(|orders| self.book().set_proofs(orders))
+    }
+
+    /// What is not in the kernel any more, but for what [each gate](Gate::missing) tells. An interface that is gone is nothing
+    /// that is missing.
+    pub(in crate::gate) fn missing(&self) -> io::Result<Vec<String>> {
+        self.book().missing(|hook| interface_name(hook.interface()).is_ok())
+    }
+
+    /// Puts back what is missing, of the gates, too.
+    pub(in crate::gate) fn restore(&self) -> io::Result<()> {
+        self.book().restore()
+    }
+
+    /// Leaves nothing, unless a gate stands.
+    pub(in crate::gate) fn remove(&self) -> io::Result<bool> {
+        let mut book = self.book();
+        if !book.gates.is_empty() {
+            return Ok(false);
+        }
+        book.delete_table().map(|()| true)
+    }
+}
+
+impl Gate {
+    /// Makes the gate stand as `settings` say, whatever of it stands already. A lease that runs goes on, unless it is
+    /// to be closed first.
+    pub(in crate::gate) fn install(
+        judge: std::sync::Arc<Judge>,
+        settings: &Settings,
+        closed: bool,
+    ) -> io::Result<Self> {
+        let number = {
+            let mut book = judge.book();
+            Hook::wanted(settings).into_iter().try_for_each(|hook| book.cover(hook))?;
+            if let Some(rivals) = &settings.rivals {
+                book.believe(rivals.port, &rivals.peers)?;
+            }
+            book.install(settings, closed)?
+        };
+        Ok(Self { judge, number, prepared: None })
+    }
+
+    pub(in crate::gate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(in crate::gate) fn prepare(&mut self, renewal: Renewal) {
+        self.prepare_at(clock::unix_nanos(), renewal);
+    }
+
+    /// As if the wall clock stood there.
+    pub(in crate::gate) fn prepare_at(&mut self, wall: u64, renewal: Renewal) {
+        self.prepared = Some(self.judge.book().plan(wall, &[(self.number, Some(renewal))]));
+    }
+
+    /// Sends what was prepared for this renewal.
+    pub(in crate::gate) fn commit(&mut self, renewal: Renewal) -> io::Result<Renewed> {
+        let plan = self.prepared.take().unwrap_or_default();
+        let outcomes = self.judge.book().commit(plan, &[(self.number, Some(renewal))])?;
+        outcomes.into_iter().next().flatten().ok_or_else(|| io::Error::other("no renewal was prepared"))
+    }
+
+    pub(in crate::gate) fn close(&mut self) -> io::Result<()> {
+        self.judge.renew(&[(self.number, None)]).map(drop)
+    }
+
+    pub(in crate::gate) fn set_proofs(&mut self, proofs: &[Proof]) -> io::Result<()> {
+        self.judge.set_proofs(&[(self.number, proofs)])
+    }
+
+    pub(in crate::gate) fn add_interface(&mut self, interface: u32) -> io::Result<()> {
+        let mut book = self.judge.book();
+        Hook::judges(interface).into_iter().try_for_each(|hook| book.cover(hook))
+    }
+
+    /// The judge goes from there, where it is for this gate alone; where it is for all gates of the cluster it stays.
+    pub(in crate::gate) fn remove_interface(&mut self, interface: u32) -> io::Result<()> {
+        let mut book = self.judge.book();
+        if self.judge.stays() || book.gates.len() > 1 {
+            return Ok(());
+        }
+        book.uncover(&Hook::judges(interface))
+    }
+
+    /// What of the gate is not in the kernel any more. A judge that stays is asked by itself.
+    pub(in crate::gate) fn missing(&self, settings: &Settings) -> io::Result<Vec<String>> {
+        let mut book = self.judge.book();
+        let wanted = Hook::wanted(settings);
+        let mut missing = Vec::new();
+        if !self.judge.stays() {
+            missing = book.missing(|_| true)?;
+            if !book.connection_has_table()? {
+                return Ok(missing);
+            }
+        }
+        let uncovered = wanted.into_iter().filter(|hook| !book.hooks.contains(hook));
+        missing.extend(uncovered.map(|hook| with_interface("the chain on", hook.interface())));
+        missing.extend(book.missing_of(self.number)?);
+        Ok(missing)
+    }
+
+    pub(in crate::gate) fn restore(&mut self, settings: &Settings) -> io::Result<()> {
+        let mut book = self.judge.book();
+        book.restore()?;
+        Hook::wanted(settings).into_iter().try_for_each(|hook| book.cover(hook))
+    }
+
+    /// Leaves nothing of the gate; nor of its judge, if that was for this gate alone.
+    pub(in crate::gate) fn remove(self) -> io::Result<()> {
+        let mut book = self.judge.book();
+        let is_last = book.gates.len() == 1 && !self.judge.stays();
+        if is_last { book.delete_table() } else { book.remove(&[self.number]) }
+    }
+
+    #[cfg(test)]
+    pub(in crate::gate) fn delete_table(&self) {
+        let mut book = self.judge.book();
+        book.change(|table| {
+            table.delete();
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+/// Removes gates of one cluster that no daemon has. Returns what became of each; the last one takes the table along.
+pub(super) fn remove(groups: &[Name]) -> Vec<io::Result<bool>> {
+    let Some(first) = groups.first() else { return Vec::new() };
+    let mut book = match Book::find(first) {
+        Ok(book) => book,
+        Err(error) => return groups.iter().map(|_| Err(said(&error, "read the gates"))).collect(),
+    };
+    let stands = match book.connection_has_table() {
+        Ok(stands) => stands,
+        Err(error) => return groups.iter().map(|_| Err(said(&error, "read the gates"))).collect(),
+    };
+    let numbers: Vec<_> = groups.iter().map(|name| book.numbers.get(name.escaped_group()).copied()).collect();
+    let all: Vec<Number> = numbers.iter().flatten().copied().collect();
+    let is_last = stands && !all.is_empty() && all.len() == book.gates.len();
+    let removed = if is_last { book.delete_table() } else { book.remove(&all) };
+    let removed = removed.map_err(|error| busy(&error, &book.table));
+    let became = groups.iter().zip(numbers).map(|(name, number)| {
+        let old = old::remove(&mut book.connection, name)?;
+        match (&removed, number) {
+            (Err(error), Some(_)) => Err(io::Error::new(error.kind(), error.to_string())),
+            (_, number) => Ok(old || number.is_some()),
+        }
+    });
+    became.collect()
+}
+
+/// Removes a table in which no gate is left. Returns whether there was one.
+pub(super) fn remove_idle(name: &Name) -> io::Result<bool> {
+    let mut book = Book::find(name)?;
+    if !book.gates.is_empty() || !book.connection_has_table()? {
+        return Ok(false);
+    }
+    book.delete_table().map(|()| true).map_err(|error| busy(&error, &book.table))
+}
+
+/// What the kernel says of a table that another process has.
+pub(super) fn busy(error: &io::Error, table: &str) -> io::Error {
+    if error.raw_os_error() == Some(libc::EPERM) {
+        let text = format!("the table {table} belongs to a process that still lives: stop that first");
+        return io::Error::new(io::ErrorKind::ResourceBusy, text);
+    }
+    said(error, &format!("change the table {table}"))
+}
+
+impl Book {
+    /// What stands of a cluster, read from the kernel; nothing is changed.
+    fn find(name: &Name) -> io::Result<Self> {
+        let mut connection =
+            Connection::open().map_err(|error| said(&error, "open a connection to nf_tables"))?;
+        let name = name.judges();
+        let table = name.path();
+        let tables = connection.tables()?;
+        let of_cluster = tables.iter().filter_map(|table| Name::from_path(table));
+        let old = of_cluster.filter(|gate| gate.judges() == name).map(|gate| gate.escaped_group().into());
+        let mut book = Self {
+            old: old.collect(),
+            name,
+            connection,
+            batch: Batch::default(),
+            owned: false,
+            hooks: BTreeSet::new(),
+            ports: BTreeSet::new(),
+            peers: BTreeSet::new(),
+            gates: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            cohorts: BTreeMap::new(),
+            last: 0,
+            table,
+        };
+        if tables.contains(&book.table) {
+            book.read()?;
+        }
+        Ok(book)
+    }
+
+    /// Learns what an earlier life left.
+    fn read(&mut self) -> io::Result<()> {
+        let now = clock::boot_nanos();
+        let stands = self.connection.standing(&self.table)?;
+        let hearing = self.connection.hearing(&self.table)?;
+        self.hooks = self.connection.hooks(&self.table)?.into_keys().collect();
+        let uncontested = self.connection.numbers(&self.table, rules::UNCONTESTED)?;
+        for (number, group) in stands.gates {
+            self.numbers.insert(group.clone(), number);
+            // Where no lease runs a rival may have been heard, and nobody knows when.
+            let is_quiet = uncontested.contains(&number) && stands.leased.contains_key(&number);
+            let contested = if is_quiet { 0 } else { now };
+            self.gates.insert(number, Entry { group, contested, ..Entry::default() });
+        }
+        for (ip, number) in stands.addresses {
+            if let Some(entry) = self.gates.get_mut(&number) {
+                entry.addresses.insert(ip);
+                self.addresses.insert(ip, number);
+            }
+        }
+        for (ours, number) in hearing.ours {
+            if let Some(entry) = self.gates.get_mut(&number) {
+                entry.ours = Some(ours);
+            }
+        }
+        for (proof, number) in hearing.proofs {
+            if let Some(entry) = self.gates.get_mut(&number) {
+                entry.proofs.insert(proof);
+            }
+        }
+        self.cohorts = hearing.cohorts.iter().map(|cohort| (*cohort, Members::default())).collect();
+        for (number, cohort) in stands.leased {
+            if let Some(entry) = self.gates.get_mut(&number) {
+                entry.cohort = Some(cohort);
+                self.cohorts.entry(cohort).or_default().count += 1;
+            }
+        }
+        (self.ports, self.peers) = (hearing.ports, hearing.peers);
+        Ok(())
+    }
+
+    fn connection_has_table(&mut self) -> io::Result<bool> {
+        self.connection.table_exists(&self.table)
+    }
+
+    fn change(&mut self, body: impl Fn(&mut Table<'_>) -> io::Result<()>) -> io::Result<()> {
+        change(&mut self.connection, &mut self.batch, &self.table, body)
+    }
+
+    // ---- the table
+
+    /// Makes the table and all that is for all gates stand, in one step. `forget`: nobody is believed but whom the book has.
+    fn furnish(&mut self, forget: bool) -> io::Result<()> {
+        // Owned and persistent, if the kernel knows both and nobody made it otherwise.
+        let owned = match self.write(rules::OWNED | rules::PERSISTS, forget) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
+                self.write(0, forget).map(|()| false)
+            }
+            other => other.map(|()| true),
+        };
+        self.owned = owned.map_err(|error| busy(&error, &self.table))?;
+        Ok(())
+    }
+
+    fn write(&mut self, flags: u32, forget: bool) -> io::Result<()> {
+        let fresh = !self.connection_has_table()?;
+        let standing = if fresh { BTreeMap::new() } else { self.connection.hooks(&self.table)? };
+        let Self { connection, batch, table, hooks, ports, peers, .. } = self;
+        change(connection, batch, table, |table| {
+            table.make(flags);
+            if fresh {
+                table.begin();
+            }
+            table.furnish();
+            if fresh {
+                table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(rules::QUIET)]);
+            }
+            if forget {
+                [rules::PORTS, rules::PEERS4, rules::PEERS6].iter().for_each(|set| table.empty(set));
+            }
+            believe(table, ports, peers);
+            for &hook in hooks.iter() {
+                // One that is gone has taken its chain along.
+                let Ok(device) = interface_name(hook.interface()) else { continue };
+                let stands = standing.get(&hook).is_some_and(|devices| devices.contains(&device));
+                table.make_hook(hook, (!stands).then_some(&device));
+            }
+            Ok(())
+        })
+    }
+
+    fn delete_table(&mut self) -> io::Result<()> {
+        self.change(|table| {
+            table.delete();
+            Ok(())
+        })?;
+        self.hooks.clear();
+        (self.gates, self.numbers, self.addresses) = Default::default();
+        self.cohorts.clear();
+        Ok(())
+    }
+
+    fn cover(&mut self, hook: Hook) -> io::Result<()> {
+        if self.hooks.contains(&hook) {
+            return Ok(());
+        }
+        let interface = hook.interface();
+        let device =
+            interface_name(interface).map_err(|error| said(&error, &format!("interface {interface}")))?;
+        self.change(|table| {
+            table.make_hook(hook, Some(&device));
+            Ok(())
+        })
+        .map_err(|error| said(&error, &with_interface("put the gates on", interface)))?;
+        self.hooks.insert(hook);
+        Ok(())
+    }
+
+    fn uncover(&mut self, hooks: &[Hook]) -> io::Result<()> {
+        let mut standing = self.connection.hooks(&self.table)?;
+        standing.retain(|hook, _| hooks.contains(hook));
+        // A batch has a request at least.
+        if !standing.is_empty() {
+            self.change(|table| {
+                standing.keys().for_each(|hook| table.delete_hook(*hook));
+                Ok(())
+            })?;
+        }
+        self.hooks.retain(|hook| !hooks.contains(hook));
+        Ok(())
+    }
+
+    fn believe(&mut self, port: u16, peers: &[IpAddr]) -> io::Result<()> {
+        let peers: BTreeSet<_> = peers.iter().map(|ip| (*ip, port)).collect();
+        let new: BTreeSet<_> = peers.difference(&self.peers).copied().collect();
+        if new.is_empty() && self.ports.contains(&port) {
+            return Ok(());
+        }
+        self.change(|table| {
+            believe(table, &[port].into(), &new);
+            Ok(())
+        })?;
+        self.ports.insert(port);
+        self.peers.extend(new);
+        Ok(())
+    }
+
+    // ---- gates
+
+    fn install(&mut self, settings: &Settings, closed: bool) -> io::Result<Number> {
+        let group = settings.name.escaped_group().to_owned();
+        let known = self.numbers.get(&group).copied();
+        let wanted: BTreeSet<IpAddr> = settings.addresses.iter().copied().collect();
+        for ip in &wanted {
+            if let Some(other) = self.addresses.get(ip).filter(|number| known != Some(**number)) {
+                let other = self.gates.get(other).map(|entry| entry.group.as_str()).unwrap_or_default();
+                let other = self.name.beside(other).map(|name| name.group()).unwrap_or_default();
+                let text = format!("group {other} has {ip} already");
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+            }
+        }
+        let number = match known {
+            Some(number) => number,
+            None => self.free_number()?,
+        };
+        let ours = settings.rivals.as_ref().map(ours_of);
+        let proofs: BTreeSet<Proof> = settings.proofs.iter().take(PROOFS_MAX).copied().collect();
+        // What an earlier version made for this group alone, and until when it is open.
+        let old = self.old.contains(&group).then(|| settings.name.clone());
+        let before = self.gates.remove(&number).unwrap_or_default();
+        let cohort = before.cohort.filter(|_| !closed);
+        let written = self.change(|table| {
+            table.gate(number, &group);
+            // What was heard stays heard where a lease runs on.
+            if closed || known.is_none() {
+                table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(number)]);
+            }
+            if closed && before.cohort.is_some() {
+                table.elements(Kind::DeleteElement, rules::LEASED, [Key::number(number)]);
+            }
+            put_addresses(table, Kind::DeleteElement, before.addresses.difference(&wanted), number);
+            put_addresses(table, Kind::NewElement, wanted.difference(&before.addresses), number);
+            rewrite_proofs(table, number, (before.ours.as_ref(), &before.proofs), (ours.as_ref(), &proofs));
+            Ok(())
+        });
+        if let Err(error) = written {
+            if known.is_some() {
+                self.gates.insert(number, before);
+            }
+            return Err(busy(&error, &self.table));
+        }
+        if closed {
+            self.leave(before.cohort);
+        }
+        for ip in before.addresses.difference(&wanted) {
+            self.addresses.remove(ip);
+        }
+        self.addresses.extend(wanted.iter().map(|ip| (*ip, number)));
+        let contested = match known {
+            Some(_) if !closed => before.contested,
+            None if old.is_none() => 0,
+            _ => clock::boot_nanos(),
+        };
+        self.numbers.insert(group.clone(), number);
+        let entry = Entry { group: group.clone(), addresses: wanted, ours, proofs, cohort, contested };
+        self.gates.insert(number, entry);
+        self.last = number;
+        if let Some(name) = old {
+            if !closed && let Some(deadline) = old::deadline(&mut self.connection, &name)? {
+                self.run_on(number, deadline)?;
+            }
+            old::remove(&mut self.connection, &name)?;
+            self.old.remove(&group);
+        }
+        Ok(number)
+    }
+
+    /// The lease of an earlier version's table runs on in this one: no rival had been heard there.
+    fn run_on(&mut self, number: Number, deadline: u64) -> io::Result<()> {
+        if let Some(entry) = self.gates.get_mut(&number) {
+            entry.contested = 0;
+        }
+        let orders = [(number, Some(Renewal { deadline, sent: 1 }))];
+        let plan = self.plan(clock::unix_nanos(), &orders);
+        self.commit(plan, &orders).map(drop)
+    }
+
+    fn free_number(&self) -> io::Result<Number> {
+        let behind = (1..=GATES_MAX).map(|step| (self.last + step) % GATES_MAX);
+        behind.into_iter().find(|number| !self.gates.contains_key(number)).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::StorageFull, format!("more than {GATES_MAX} groups with a gate"))
+        })
+    }
+
+    fn leave(&mut self, cohort: Option<Cohort>) {
+        if let Some(members) = cohort.and_then(|cohort| self.cohorts.get_mut(&cohort)) {
+            members.count = members.count.saturating_sub(1);
+        }
+    }
+
+    fn set_proofs(&mut self, orders: &[(Number, &[Proof])]) -> io::Result<()> {
+        let mut changed: BTreeMap<Number, BTreeSet<Proof>> = BTreeMap::new();
+        for (number, proofs) in orders {
+            changed.insert(*number, proofs.iter().take(PROOFS_MAX).copied().collect());
+        }
+        changed.retain(|number, proofs| {
+            self.gates.get(number).is_some_and(|entry| entry.ours.is_some() && entry.proofs != *proofs)
+        });
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let Self { connection, batch, table, gates, .. } = self;
+        change(connection, batch, table, |table| {
+            for (number, proofs) in &changed {
+                let Entry { ours, proofs: before, .. } = &gates[number];
+                rewrite_proofs(table, *number, (ours.as_ref(), before), (ours.as_ref(), proofs));
+            }
+            Ok(())
+        })?;
+        for (number, proofs) in changed {
+            if let Some(entry) = self.gates.get_mut(&number) {
+                entry.proofs = proofs;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, numbers: &[Number]) -> io::Result<()> {
+        for numbers in numbers.chunks(RESTORED_MAX) {
+            let Self { connection, batch, table, gates, .. } = self;
+            let entries = || numbers.iter().filter_map(|number| Some((*number, gates.get(number)?)));
+            change(connection, batch, table, |table| {
+                for (number, entry) in entries() {
+                    put_addresses(table, Kind::DeleteElement, entry.addresses.iter(), number);
+                    rewrite_proofs(
+                        table,
+                        number,
+                        (entry.ours.as_ref(), &entry.proofs),
+                        (None, &BTreeSet::new()),
+                    );
+                }
+                let leased = entries().filter(|(_, entry)| entry.cohort.is_some());
+                table.elements(Kind::DeleteElement, rules::LEASED, leased.map(|(n, _)| Key::number(n)));
+                let keys = || entries().map(|(number, _)| Key::number(number)).collect::<Vec<_>>();
+                table.surely_delete(rules::UNCONTESTED, keys());
+                table.elements(Kind::DeleteElement, rules::GATES, keys());
+                Ok(())
+            })?;
+            for number in numbers {
+                if let Some(entry) = self.gates.remove(number) {
+                    self.numbers.remove(&entry.group);
+                    for ip in entry.addresses {
+                        self.addresses.remove(&ip);
+                    }
+                    self.leave(entry.cohort);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // ---- renewing
+
+    /// What is to be sent, so that each gate has the lease that it is given, or none. The wall clock was read before this.
+    fn plan(&mut self, wall: u64, orders: &[(Number, Option<Renewal>)]) -> Plan {
+        let boot = clock::boot_nanos();
+        let mut plan = Plan { steps: Vec::new(), outcomes: vec![None; orders.len()] };
+        let mut moves: Vec<(Number, Option<Cohort>)> = Vec::new();
+        let mut leases: Vec<(Renewal, Number)> = Vec::new();
+        for (outcome, &(number, renewal)) in plan.outcomes.iter_mut().zip(orders) {
+            let Some(entry) = self.gates.get(&number) else { continue };
+            match renewal {
+                Some(renewal) if renewal.sent <= entry.contested => {
+                    *outcome = Some(Renewed::Shut { since: entry.contested, rival: None });
+                }
+                Some(renewal) if renewal.deadline > boot => {
+                    *outcome = Some(Renewed::Open);
+                    leases.push((renewal, number));
+                }
+                _ => {
+                    *outcome = renewal.map(|_| Renewed::Open);
+                    moves.extend(entry.cohort.map(|_| (number, None)));
+                }
+            }
+        }
+        leases.sort_unstable_by_key(|(renewal, number)| (renewal.deadline, renewal.sent, *number));
+        let mut taken = BTreeSet::new();
+        let mut renewed: Vec<(Cohort, Renewal, bool)> = Vec::new();
+        for class in leases.chunk_by(|one, other| one.0 == other.0) {
+            let (cohort, is_new, is_renewed) = self.choose(class, &taken);
+            taken.insert(cohort);
+            if !is_renewed {
+                renewed.push((cohort, class[0].0, is_new));
+            }
+            let elsewhere = class.iter().filter(|(_, number)| self.gates[number].cohort != Some(cohort));
+            moves.extend(elsewhere.map(|(_, number)| (*number, Some(cohort))));
+        }
+        if renewed.is_empty() && moves.is_empty() {
+            return plan;
+        }
+        // What a lease is comes before whom it is for.
+        let mut step = Step::default();
+        step.batch.begin();
+        let mut table = Table { name: &self.table, batch: &mut step.batch };
+        for &(cohort, renewal, is_new) in &renewed {
+            let left = renewal.deadline.saturating_sub(boot);
+            if is_new {
+                table.make_cohort(cohort);
+            }
+            table.lease(cohort, left.div_ceil(1_000_000), wall.saturating_add(left));
+            step.renewed.push((cohort, renewal));
+        }
+        step.dropped = self.superfluous(&taken);
+        for cohort in &step.dropped {
+            table.delete_cohort(*cohort);
+        }
+        let mut pieces = moves.chunks(MOVES_MAX).peekable();
+        loop {
+            if let Some(moves) = pieces.next() {
+                let mut table = Table { name: &self.table, batch: &mut step.batch };
+                let from = moves.iter().filter(|(number, _)| self.gates[number].cohort.is_some());
+                let from = from.map(|(number, _)| Key::number(*number));
+                table.elements(Kind::DeleteElement, rules::LEASED, from);
+                let to = moves.iter().filter_map(|(number, cohort)| Some((Key::number(*number), (*cohort)?)));
+                table.pairs(Kind::NewElement, rules::LEASED, to);
+                step.moves = moves.to_vec();
+            }
+            step.last = step.batch.finish();
+            plan.steps.push(std::mem::take(&mut step));
+            if pieces.peek().is_none() {
+                return plan;
+            }
+            step.batch.begin();
+        }
+    }
+
+    /// The cohort for these gates, whose lease is the same: whether it is to be made, and whether it has that lease already.
+    /// One that is renewed has no members who are not.
+    fn choose(&self, class: &[(Renewal, Number)], taken: &BTreeSet<Cohort>) -> (Cohort, bool, bool) {
+        let renewal = class[0].0;
+        let all = || self.cohorts.iter().filter(|(cohort, _)| !taken.contains(cohort));
+        let same = all().find(|(_, members)| members.count > 0 && members.renewal == Some(renewal));
+        if let Some((cohort, _)) = same {
+            return (*cohort, false, true);
+        }
+        let mut counts: BTreeMap<Cohort, usize> = BTreeMap::new();
+        for cohort in class.iter().filter_map(|(_, number)| self.gates[number].cohort) {
+            *counts.entry(cohort).or_default() += 1;
+        }
+        let renewed = |cohort| counts.get(cohort).copied().unwrap_or(0);
+        let whole = all().filter(|(cohort, members)| members.count == renewed(cohort));
+        // The largest, and if none is whole, an empty one, or one that is to be made.
+        match whole.max_by_key(|(_, members)| members.count) {
+            Some((cohort, _)) => (*cohort, false, false),
+            None => {
+                let is_free = |cohort: &Cohort| !self.cohorts.contains_key(cohort) && !taken.contains(cohort);
+                ((0..).find(is_free).unwrap_or(Cohort::MAX), true, false)
+            }
+        }
+    }
+
+    /// Some of the cohorts that are empty, and are not used now, if there are many: each costs the kernel a look whenever rules
+    /// change.
+    fn superfluous(&self, taken: &BTreeSet<Cohort>) -> Vec<Cohort> {
+        let idle = self.cohorts.iter().filter(|(cohort, of)| of.count == 0 && !taken.contains(cohort));
+        idle.map(|(cohort, _)| *cohort).skip(IDLE_MAX).take(DROPPED_MAX).collect()
+    }
+
+    /// Sends what was planned for these gates, and asks whether a rival was heard.
+    fn commit(
+        &mut self,
+        mut plan: Plan,
+        orders: &[(Number, Option<Renewal>)],
+    ) -> io::Result<Vec<Option<Renewed>>> {
+        for step in &plan.steps {
+            let mut result = Ok(());
+            for _ in 0..TRIES {
+                result = self.connection.perform(&step.batch, step.last);
+                if !matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EAGAIN)) {
+                    break;
+                }
+            }
+            result?;
+            self.note(step);
+        }
+        let listens = |number: &Number| self.gates.get(number).is_some_and(|entry| entry.ours.is_some());
+        let is_open = |outcome: &Option<Renewed>| *outcome == Some(Renewed::Open);
+        let asks = plan.outcomes.iter().zip(orders).any(|(o, (number, _))| is_open(o) && listens(number));
+        if asks {
+            // The element that a rival deletes is in no batch of a renewal: what was heard before or after stays heard.
+            let quiet = Key::number(rules::QUIET);
+            let question = rules::ask_element(&mut self.batch, &self.table, rules::UNCONTESTED, &quiet);
+            if !self.connection.is_there(&self.batch, question)? {
+                let shut = self.heed_rivals()?;
+                for (outcome, (number, _)) in plan.outcomes.iter_mut().zip(orders) {
+                    if is_open(outcome) && shut.contains(number) {
+                        let since = self.gates[number].contested;
+                        *outcome = Some(Renewed::Shut { since, rival: None });
+                    }
+                }
+            }
+        }
+        Ok(plan.outcomes)
+    }
+
+    fn note(&mut self, step: &Step) {
+        for cohort in &step.dropped {
+            self.cohorts.remove(cohort);
+        }
+        for &(cohort, renewal) in &step.renewed {
+            self.cohorts.entry(cohort).or_default().renewal = Some(renewal);
+        }
+        for &(number, cohort) in &step.moves {
+            let Some(entry) = self.gates.get_mut(&number) else { continue };
+            let before = std::mem::replace(&mut entry.cohort, cohort);
+            self.leave(before);
+            if let Some(members) = cohort.and_then(|cohort| self.cohorts.get_mut(&cohort)) {
+                members.count += 1;
+            }
+        }
+    }
+
+    /// A rival was heard: finds out about which gates, shuts them, and hears the next one.
+    fn heed_rivals(&mut self) -> io::Result<BTreeSet<Number>> {
+        // First to be told of the next, then to look: nothing is missed in between.
+        self.change(|table| {
+            table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(rules::QUIET)]);
+            Ok(())
+        })?;
+        let uncontested = self.connection.numbers(&self.table, rules::UNCONTESTED)?;
+        let shut: BTreeSet<_> =
+            self.gates.keys().copied().filter(|number| !uncontested.contains(number)).collect();
+        let leased: Vec<_> =
+            shut.iter().copied().filter(|number| self.gates[number].cohort.is_some()).collect();
+        if shut.is_empty() {
+            return Ok(shut);
+        }
+        self.change(|table| {
+            table.elements(Kind::DeleteElement, rules::LEASED, leased.iter().copied().map(Key::number));
+            table.elements(Kind::NewElement, rules::UNCONTESTED, shut.iter().copied().map(Key::number));
+            Ok(())
+        })?;
+        // After the rival could be heard again: a beat sent from now on was sent after all that went unheard.
+        let contested = clock::boot_nanos();
+        for number in &shut {
+            if let Some(entry) = self.gates.get_mut(number) {
+                entry.contested = contested;
+                let before = entry.cohort.take();
+                self.leave(before);
+            }
+        }
+        Ok(shut)
+    }
+
+    // ---- looking after it
+
+    /// What is missing of what is for all gates; `wanted` says of which interfaces.
+    fn missing(&mut self, wanted: impl Fn(Hook) -> bool) -> io::Result<Vec<String>> {
+        if !self.connection_has_table()? {
+            return Ok(vec![format!("the table {}", self.table)]);
+        }
+        let (standing, rules) = (self.connection.hooks(&self.table)?, self.connection.rules(&self.table)?);
+        let mut missing = Vec::new();
+        for &hook in self.hooks.iter().filter(|hook| wanted(**hook)) {
+            let stands = standing.get(&hook).is_some_and(|devices| {
+                interface_name(hook.interface()).is_ok_and(|name| devices.contains(&name))
+            });
+            if !stands || rules.get(&hook.name()) != Some(&1) {
+                let chain = format!("the chain {} on", hook.name());
+                missing.push(with_interface(&chain, hook.interface()));
+            }
+        }
+        let fewer = rules::expected().filter(|(chain, count)| rules.get(*chain) != Some(count));
+        missing.extend(fewer.map(|(chain, _)| format!("rules of the chain {chain}")));
+        Ok(missing)
+    }
+
+    /// What is missing of one gate. In a table that is this process's alone that is nothing.
+    fn missing_of(&mut self, number: Number) -> io::Result<Option<String>> {
+        let Some(entry) = self.gates.get(&number).filter(|_| !self.owned) else { return Ok(None) };
+        let mut wanted: Vec<_> = entry.addresses.iter().map(|ip| rules::service(*ip)).collect();
+        wanted.push((rules::GATES, Key::number(number)));
+        if let Some(ours) = &entry.ours {
+            wanted.extend(entry.proofs.iter().map(|proof| (rules::PROOFS, Key::proof(ours, *proof))));
+        }
+        for (set, key) in wanted {
+            let question = rules::ask_element(&mut self.batch, &self.table, set, &key);
+            if !self.connection.is_there(&self.batch, question)? {
+                return Ok(Some(format!("an element of {set}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts back what is missing, of the gates, too. What has to be made anew is shut until it is renewed.
+    fn restore(&mut self) -> io::Result<()> {
+        let fresh = !self.connection_has_table()?;
+        if fresh {
+            self.cohorts.clear();
+            self.gates.values_mut().for_each(|entry| entry.cohort = None);
+        }
+        self.furnish(false)?;
+        if self.owned && !fresh {
+            return Ok(());
+        }
+        let numbers: Vec<Number> = self.gates.keys().copied().collect();
+        for numbers in numbers.chunks(RESTORED_MAX) {
+            let Self { connection, batch, table, gates, .. } = self;
+            change(connection, batch, table, |table| {
+                for number in numbers {
+                    let entry = &gates[number];
+                    table.gate(*number, &entry.group);
+                    if fresh {
+                        table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(*number)]);
+                    }
+                    put_addresses(table, Kind::NewElement, entry.addresses.iter(), *number);
+                    let after = (entry.ours.as_ref(), &entry.proofs);
+                    rewrite_proofs(table, *number, (None, &BTreeSet::new()), after);
+                }
+                Ok(())
+            })
+            .map_err(|error| busy(&error, table))?;
+        }
+        Ok(())
+    }
+}
+
+fn believe(table: &mut Table<'_>, ports: &BTreeSet<u16>, peers: &BTreeSet<(IpAddr, u16)>) {
+    table.elements(Kind::NewElement, rules::PORTS, ports.iter().map(|port| Key::port(*port)));
+    for set in [rules::PEERS4, rules::PEERS6] {
+        let keys = peers.iter().map(|(ip, port)| rules::peer(*ip, *port));
+        let keys = keys.filter(|(of, _)| *of == set).map(|(_, key)| key);
+        table.elements(Kind::NewElement, set, keys);
+    }
+}
+
+fn put_addresses<'a>(
+    table: &mut Table<'_>,
+    kind: Kind,
+    addresses: impl Iterator<Item = &'a IpAddr> + Clone,
+    number: Number,
+) {
+    for set in [rules::SERVICE4, rules::SERVICE6] {
+        let keys = addresses.clone().map(|ip| rules::service(*ip)).filter(|(of, _)| *of == set);
+        table.pairs(kind, set, keys.map(|(_, key)| (key, number)));
+    }
+}
+
+/// From the numbers and proofs that a gate had to those that it has: first the new ones.
+fn rewrite_proofs(
+    table: &mut Table<'_>,
+    number: Number,
+    before: (Option<&Ours>, &BTreeSet<Proof>),
+    after: (Option<&Ours>, &BTreeSet<Proof>),
+) {
+    let keys = |(ours, proofs): (Option<&Ours>, &BTreeSet<Proof>)| -> BTreeSet<(Ours, Proof)> {
+        ours.into_iter().flat_map(|ours| proofs.iter().map(|proof| (*ours, *proof))).collect()
+    };
+    let (had, has) = (keys(before), keys(after));
+    let pair = |(ours, proof): &(Ours, Proof)| (Key::proof(ours, *proof), number);
+    table.pairs(Kind::NewElement, rules::PROOFS, has.difference(&had).map(pair));
+    table.pairs(Kind::DeleteElement, rules::PROOFS, had.difference(&has).map(pair));
+    if before.0 != after.0 {
+        let pair = |ours: &Ours| (Key::ours(ours), number);
+        table.pairs(Kind::NewElement, rules::OURS, after.0.map(pair));
+        table.pairs(Kind::DeleteElement, rules::OURS, before.0.map(pair));
+    }
+}
+
+fn ours_of(rivals: &Rivals) -> Ours {
+    let mut ours = Ours::default();
+    ours[..8].copy_from_slice(&rivals.cluster.to_be_bytes());
+    ours[8..16].copy_from_slice(&rivals.group.to_be_bytes());
+    ours[16..].copy_from_slice(&rivals.member.to_be_bytes());
+    ours
+}

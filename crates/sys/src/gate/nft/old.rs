@@ -1,0 +1,96 @@
+//! What earlier versions made: a table for each group, with all its rules. It is found, listed and removed, and its lease runs
+//! on in the cluster's table; nothing makes it any more.
+
+use std::{collections::BTreeSet, io};
+
+use super::{
+    Connection, change,
+    judge::busy,
+    message::Batch,
+    rules::{self, Key},
+};
+use crate::{
+    clock,
+    gate::{Engine, Listed, Name, hook::Hook},
+};
+
+/// The sets with the lease and with the sign that no rival was heard: one element or none.
+const LEASE: &str = "lease";
+const UNCONTESTED: &str = rules::UNCONTESTED;
+const THE_KEY: u32 = 1;
+
+pub(super) fn look(connection: &mut Connection, name: Name) -> io::Result<Listed> {
+    let table = name.path();
+    let hooks = connection.hooks(&table)?;
+    let judges = hooks.keys().filter(|hook| !matches!(hook, Hook::Ear(_)));
+    let interfaces: BTreeSet<u32> = judges.map(|hook| hook.interface()).collect();
+    let mut addresses = Vec::new();
+    for set in [rules::SERVICE4, rules::SERVICE6] {
+        connection.elements(&table, set, |element| {
+            addresses.extend(super::element_key(element).and_then(super::address));
+        })?;
+    }
+    addresses.sort();
+    Ok(Listed {
+        deadline: deadline(connection, &name)?,
+        interfaces: interfaces.into_iter().collect(),
+        engine: Engine::Nft,
+        addresses,
+        name,
+    })
+}
+
+/// Until which boot time the gate is open.
+pub(super) fn deadline(connection: &mut Connection, name: &Name) -> io::Result<Option<u64>> {
+    let table = name.path();
+    let mut batch = Batch::default();
+    let question = rules::ask_element(&mut batch, &table, UNCONTESTED, &Key::number(THE_KEY));
+    if !connection.is_there(&batch, question)? {
+        return Ok(None);
+    }
+    let (wall, boot) = (clock::unix_nanos(), clock::boot_nanos());
+    let mut deadline = None;
+    connection.elements(&table, LEASE, |element| {
+        deadline = super::deadline(element, wall, boot);
+    })?;
+    Ok(deadline)
+}
+
+/// Returns whether there was one.
+pub(super) fn remove(connection: &mut Connection, name: &Name) -> io::Result<bool> {
+    let table = name.path();
+    if !connection.table_exists(&table)? {
+        return Ok(false);
+    }
+    let deleted = change(connection, &mut Batch::default(), &table, |table| {
+        table.delete();
+        Ok(())
+    });
+    deleted.map(|()| true).map_err(|error| busy(&error, &table))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::gate::nft::message::Kind;
+
+    /// Makes a table as earlier versions did, as far as it is looked at: a gate that is open for a minute, and drops nothing.
+    pub(in crate::gate) fn make(name: &Name, address: std::net::Ipv4Addr) {
+        let mut connection = Connection::open().unwrap();
+        let table = name.path();
+        change(&mut connection, &mut Batch::default(), &table, |table| {
+            table.make(0);
+            table.make_old(&[
+                (rules::SERVICE4, 4, 0),
+                (rules::SERVICE6, 16, 0),
+                (LEASE, 4, 0x30),
+                (UNCONTESTED, 4, 0x20),
+            ]);
+            table.elements(Kind::NewElement, rules::SERVICE4, [rules::service(address.into()).1]);
+            table.elements(Kind::NewElement, UNCONTESTED, [Key::number(THE_KEY)]);
+            table.old_lease(LEASE, THE_KEY, 60_000, clock::unix_nanos() + 60_000_000_000);
+            Ok(())
+        })
+        .unwrap();
+    }
+}

@@ -1,0 +1,453 @@
+//! Many gates of one cluster, renewed together.
+
+use super::*;
+
+both! {
+    each_gate_has_the_lease_that_it_was_given
+    a_rival_shuts_one_gate_of_many
+    a_thousand_gates_are_renewed_at_once
+    many_gates_go_on_where_an_earlier_life_ended
+    gates_of_a_killed_process_are_removed_together
+}
+
+const CLUSTER: &str = "test.cluster";
+
+/// The settings of one of many groups: its address is its own, behind the same interface.
+fn one_of(world: &World, number: u32) -> Settings {
+    Settings {
+        name: Name::new(CLUSTER, &format!("group {number}")),
+        addresses: vec![Ipv4Addr::from_bits(SERVICE4.to_bits() + number).into()],
+        ..world.settings()
+    }
+}
+
+fn many(judge: &Judge, world: &World, count: u32) -> Vec<Gate> {
+    (0..count).map(|number| judge.install(one_of(world, number)).unwrap()).collect()
+}
+
+/// Renews all of them by one beat.
+fn renew_all(judge: &Judge, gates: &[Gate], renewal: Renewal) -> Vec<Option<Renewed>> {
+    judge.renew(gates.iter().map(|gate| (gate, Some(renewal)))).unwrap()
+}
+
+/// What the kernel has, by the groups' numbers: until when each is open.
+fn deadlines(engine: &Engine) -> Vec<Option<u64>> {
+    let listed = list(bpffs_of(engine)).unwrap();
+    let number =
+        |gate: &Listed| -> u32 { gate.name.group().strip_prefix("group ").unwrap().parse().unwrap() };
+    let mut all: Vec<_> = listed.iter().map(|gate| (number(gate), gate.deadline)).collect();
+    all.sort_unstable();
+    all.into_iter().map(|(_, deadline)| deadline).collect()
+}
+
+/// A number that nobody foresees, and that is the same each time.
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// Whatever is renewed together with whatever, in whatever order: each has its own deadline, and nobody another's.
+fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
+    const COUNT: u32 = 12;
+    let world = World::new();
+    let judge = Judge::open(engine, CLUSTER).unwrap();
+    judge.cover(world.eth.index).unwrap();
+    let mut gates = many(&judge, &world, COUNT);
+    let mut wanted: Vec<Option<u64>> = vec![None; gates.len()];
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    for round in 0..300 {
+        let now = clock::boot_nanos();
+        // At most three beats are renewed in one call; each gate by one of them, by none, or it is shut.
+        let leases: [u64; 3] = std::array::from_fn(|_| now + (2 + random(&mut state) % 600) * SECOND);
+        let mut orders = Vec::new();
+        for (index, wanted) in wanted.iter_mut().enumerate() {
+            let lease = match random(&mut state) % 8 {
+                0 => continue,
+                1 => None,
+                // Mostly the same for all, as beats are.
+                2 => Some(leases[1]),
+                3 => Some(leases[2]),
+                _ => Some(leases[0]),
+            };
+            *wanted = lease;
+            orders.push((index, lease));
+        }
+        let renewal = |deadline| Renewal { deadline, sent: now };
+        let all = orders.iter().map(|(index, lease)| (&gates[*index], lease.map(renewal)));
+        let outcomes = judge.renew(all).unwrap();
+        for ((index, lease), outcome) in orders.iter().zip(outcomes) {
+            assert_eq!(outcome, lease.map(|_| Renewed::Open), "round {round}, gate {index}");
+        }
+        if random(&mut state).is_multiple_of(4) {
+            // By itself, and one that goes and comes.
+            let index = random(&mut state) as usize % gates.len();
+            gates[index].renew(renewal(leases[0])).unwrap();
+            wanted[index] = Some(leases[0]);
+            let index = random(&mut state) as usize % gates.len();
+            gates.swap_remove(index).remove().unwrap();
+            gates.push(judge.install(one_of(&world, index as u32)).unwrap());
+            // The last one stands in its place.
+            let last = gates.len() - 1;
+            gates.swap(index, last);
+            wanted[index] = None;
+        }
+        let found = deadlines(engine);
+        assert_eq!(found.len(), wanted.len());
+        for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+            let near = match (found, wanted) {
+                (Some(found), Some(wanted)) => found.abs_diff(*wanted) < SECOND / 2,
+                (found, wanted) => found == wanted,
+            };
+            assert!(near, "round {round}, gate {index}: {found:?}, not {wanted:?}");
+        }
+    }
+    // The first of them, as a client sees it.
+    gates[0].close().unwrap();
+    assert!(!world.answers(SERVICE4));
+    renew_all(&judge, &gates, for_millis(60_000));
+    assert!(world.answers(SERVICE4));
+    assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+}
+
+fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
+    const COUNT: u32 = 20;
+    let world = World::new();
+    let judge = Judge::open(engine, CLUSTER).unwrap();
+    judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
+    let (cluster, member) = (0xc1, 0x11);
+    let proof = |number: u32| Proof([number as u8 + 1; 16]);
+    let with_rivals = |number: u32| {
+        let peers = vec![CLIENT4.into()];
+        let (interfaces, group) = (vec![world.eth.index], u64::from(number));
+        let rivals = Rivals { interfaces, peers, port: CLAIMS_PORT, cluster, group, member };
+        Settings { rivals: Some(rivals), proofs: vec![proof(number)], ..one_of(&world, number) }
+    };
+    let mut gates: Vec<_> = (0..COUNT).map(|number| judge.install(with_rivals(number)).unwrap()).collect();
+    let claim = |number: u32, proof| {
+        let ballot = Ballot { round: 9, node: 9 };
+        let claim = Claim { cluster, group: number.into(), ended: member, ballot, proof };
+        world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, &claim.encode());
+    };
+    let open = vec![Some(Renewed::Open); COUNT as usize];
+    assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
+    assert!(world.answers(SERVICE4));
+
+    // Another's proof is none.
+    claim(0, proof(1));
+    assert!(world.answers(SERVICE4));
+    let queued = for_millis(60_000);
+    claim(0, proof(0));
+    assert!(!world.answers(SERVICE4));
+    let shut = |outcomes: &[Option<Renewed>]| -> Vec<usize> {
+        let is_shut = |outcome: &Option<Renewed>| matches!(outcome, Some(Renewed::Shut { .. }));
+        (0..).zip(outcomes).filter(|(_, outcome)| is_shut(outcome)).map(|(index, _)| index).collect()
+    };
+    // By the beat of before, and once more: all others go on.
+    for _ in 0..2 {
+        let outcomes = renew_all(&judge, &gates, queued);
+        assert_eq!(shut(&outcomes), [0]);
+        assert!(!world.answers(SERVICE4), "a renewal by a beat sent before");
+        let open: Vec<bool> = deadlines(engine).iter().map(Option::is_some).collect();
+        assert_eq!(open.iter().filter(|open| **open).count(), COUNT as usize - 1);
+        assert!(!open[0]);
+    }
+    assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
+    assert!(world.answers(SERVICE4), "a renewal by a beat sent later");
+
+    // Two at once, of which one is not renewed by the beat that notices.
+    let before = for_millis(60_000);
+    claim(0, proof(0));
+    claim(7, proof(7));
+    let outcomes = judge.renew(gates[1..].iter().map(|gate| (gate, Some(before)))).unwrap();
+    assert_eq!(shut(&outcomes), [6]);
+    assert_eq!(shut(&judge.renew([(&gates[0], Some(before))].into_iter()).unwrap()), [0]);
+    assert!(!world.answers(SERVICE4));
+    let outcomes = renew_all(&judge, &gates, for_millis(60_000));
+    assert_eq!(outcomes, open);
+    assert!(world.answers(SERVICE4));
+
+    // One that is heard again while it is shut stays so, and others' renewals do not open it.
+    claim(0, proof(0));
+    renew_all(&judge, &gates, for_millis(60_000));
+    let queued = for_millis(60_000);
+    claim(0, proof(0));
+    assert_eq!(shut(&renew_all(&judge, &gates, queued)), [0]);
+    assert!(!world.answers(SERVICE4));
+    assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
+    assert!(world.answers(SERVICE4));
+
+    // A gate that goes takes what it expects along; its heir expects its own.
+    gates.remove(0).remove().unwrap();
+    let mut heir = judge.install(Settings { proofs: Vec::new(), ..with_rivals(0) }).unwrap();
+    heir.renew(for_millis(60_000)).unwrap();
+    claim(0, proof(0));
+    assert!(world.answers(SERVICE4));
+    heir.set_proofs(&[proof(0)]).unwrap();
+    claim(0, proof(0));
+    assert!(!world.answers(SERVICE4));
+    heir.remove().unwrap();
+    gates.into_iter().for_each(|gate| gate.remove().unwrap());
+    judge.remove().unwrap();
+    assert_eq!(list(bpffs_of(engine)).unwrap(), []);
+}
+
+/// One change of rules for all of them; and what each costs is said.
+fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
+    const COUNT: u32 = 1000;
+    let world = World::new();
+    let judge = Judge::open(engine, CLUSTER).unwrap();
+    judge.cover(world.eth.index).unwrap();
+    let begun = clock::monotonic_nanos();
+    let mut gates = many(&judge, &world, COUNT);
+    let made = clock::monotonic_nanos();
+    assert!(!world.answers(SERVICE4));
+    renew_all(&judge, &gates, for_millis(60_000));
+    let opened = clock::monotonic_nanos();
+    assert!(world.answers(SERVICE4));
+    let is_nft = matches!(engine, Engine::Nft);
+    let generation = || if is_nft { nft::generation() } else { 0 };
+    let before = generation();
+    let renewing = clock::monotonic_nanos();
+    const ROUNDS: u32 = 20;
+    for _ in 0..ROUNDS {
+        let outcomes = renew_all(&judge, &gates, for_millis(60_000));
+        assert!(outcomes.iter().all(|outcome| *outcome == Some(Renewed::Open)));
+    }
+    let renewed = clock::monotonic_nanos();
+    if is_nft {
+        assert_eq!(generation() - before, ROUNDS, "one change for all gates");
+    }
+    assert!(world.answers(SERVICE4));
+    // One of them apart: two changes in one, and no more.
+    let beat = for_millis(60_000);
+    gates[0].renew(for_millis(50_000)).unwrap();
+    let before = generation();
+    let later = for_millis(60_000);
+    let orders = (0..).zip(&gates).map(|(index, gate)| (gate, Some(if index == 0 { beat } else { later })));
+    assert!(judge.renew(orders).unwrap().iter().all(|outcome| *outcome == Some(Renewed::Open)));
+    assert_eq!(generation() - before, u32::from(is_nft));
+    assert!(world.answers(SERVICE4));
+    let looking = clock::monotonic_nanos();
+    assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+    let looked = clock::monotonic_nanos();
+    assert_eq!(gates[1].missing().unwrap(), Vec::<String>::new());
+    let closing = clock::monotonic_nanos();
+    judge.renew(gates.iter().map(|gate| (gate, None))).unwrap();
+    let closed = clock::monotonic_nanos();
+    assert!(!world.answers(SERVICE4));
+    assert_eq!(deadlines(engine), vec![None; COUNT as usize]);
+    let removing = clock::monotonic_nanos();
+    gates.into_iter().for_each(|gate| gate.remove().unwrap());
+    let removed = clock::monotonic_nanos();
+    let micros = |from: u64, to: u64| (to - from) / 1000;
+    println!(
+        "{engine}: {COUNT} gates: made in {} us each, opened together in {} us, renewed together in {} us, looked after in {} us, \
+         shut together in {} us, removed in {} us each",
+        micros(begun, made) / u64::from(COUNT),
+        micros(made, opened),
+        micros(renewing, renewed) / u64::from(ROUNDS),
+        micros(looking, looked),
+        micros(closing, closed),
+        micros(removing, removed) / u64::from(COUNT),
+    );
+    judge.remove().unwrap();
+}
+
+fn many_gates_go_on_where_an_earlier_life_ended(engine: &Engine) {
+    const COUNT: u32 = 50;
+    let world = World::new();
+    let judge = Judge::open(engine, CLUSTER).unwrap();
+    judge.cover(world.eth.index).unwrap();
+    let gates = many(&judge, &world, COUNT);
+    renew_all(&judge, &gates, for_millis(60_000));
+    // One is apart, one is shut.
+    let apart = for_millis(30_000);
+    judge.renew([(&gates[1], Some(apart)), (&gates[2], None)].into_iter()).unwrap();
+    let before = deadlines(engine);
+    drop((gates, judge));
+    let judge = Judge::open(engine, CLUSTER).unwrap();
+    assert!(world.answers(SERVICE4), "the leases run on");
+    let mut gates: Vec<_> =
+        (0..COUNT).map(|number| judge.adopt(one_of(&world, number)).unwrap().expect("it stands")).collect();
+    assert!(world.answers(SERVICE4));
+    for (after, before) in deadlines(engine).iter().zip(&before) {
+        let near = match (after, before) {
+            (Some(after), Some(before)) => after.abs_diff(*before) < SECOND / 4,
+            (after, before) => after == before,
+        };
+        assert!(near, "{after:?}, not {before:?}");
+    }
+    assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+    assert!(gates.iter_mut().all(|gate| gate.missing().unwrap().is_empty()));
+    assert!(renew_all(&judge, &gates, for_millis(200)).iter().all(|outcome| *outcome == Some(Renewed::Open)));
+    assert!(world.answers(SERVICE4));
+    drop((gates, judge));
+    pause(220);
+    assert!(!world.answers(SERVICE4), "the second life was killed, too");
+    assert_eq!(deadlines(engine), vec![None; COUNT as usize]);
+    // What is made anew begins shut.
+    let judge = Judge::open(engine, CLUSTER).unwrap();
+    let gates = many(&judge, &world, COUNT);
+    assert_eq!(deadlines(engine), vec![None; COUNT as usize]);
+    renew_all(&judge, &gates, for_millis(60_000));
+    assert!(world.answers(SERVICE4));
+}
+
+fn gates_of_a_killed_process_are_removed_together(engine: &Engine) {
+    const COUNT: u32 = 300;
+    let world = World::new();
+    let judge = Judge::open(engine, CLUSTER).unwrap();
+    judge.cover(world.eth.index).unwrap();
+    let gates = many(&judge, &world, COUNT);
+    let names: Vec<Name> = gates.iter().map(|gate| gate.settings().name.clone()).collect();
+    let standing = judges(bpffs_of(engine)).unwrap();
+    assert_eq!((standing.len(), standing[0].gates, &standing[0].engine), (1, COUNT as usize, engine));
+    assert_eq!(standing[0].interfaces, [world.eth.index]);
+    drop((gates, judge));
+    // All but one, one of them twice, and one that never was.
+    let mut some = names[1..].to_vec();
+    some.push(Name::new(CLUSTER, "nobody"));
+    let removed: Vec<bool> = remove_all(engine, &some).into_iter().map(Result::unwrap).collect();
+    assert!(removed[..removed.len() - 1].iter().all(|removed| *removed) && !removed[removed.len() - 1]);
+    assert_eq!(list(bpffs_of(engine)).unwrap().len(), 1);
+    assert!(!world.answers(SERVICE4), "that one is shut");
+    assert!(!remove_judge(&judges(bpffs_of(engine)).unwrap()[0]).unwrap(), "a gate stands");
+    assert!(!world.answers(SERVICE4));
+    assert!(remove(engine, &names[0]).unwrap());
+    assert_eq!((list(bpffs_of(engine)).unwrap(), judges(bpffs_of(engine)).unwrap()), (vec![], vec![]));
+    assert!(world.answers(SERVICE4));
+}
+
+/// What a stranger's `flush ruleset` does before Linux 6.9: all of it goes, and comes back.
+#[test]
+fn a_flushed_table_comes_back_with_all_its_gates() {
+    run(false, |engine| {
+        let world = World::new();
+        let judge = Judge::open(engine, CLUSTER).unwrap();
+        judge.cover(world.eth.index).unwrap();
+        judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
+        let mut gates = many(&judge, &world, 300);
+        renew_all(&judge, &gates, for_millis(60_000));
+        gates[0].close().unwrap();
+        gates[0].forget_table();
+        assert!(world.answers(SERVICE4), "nothing stands");
+        let missing = judge.missing().unwrap();
+        assert!(missing.len() == 1 && missing[0].contains("the table"), "{missing:?}");
+        let renewal = Some(for_millis(60_000));
+        let refused = judge.renew(gates.iter().map(|gate| (gate, renewal))).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+        judge.restore().unwrap();
+        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+        assert!(gates.iter_mut().all(|gate| gate.missing().unwrap().is_empty()));
+        assert!(!world.answers(SERVICE4), "made anew, it is shut");
+        assert_eq!(deadlines(engine), vec![None; 300]);
+        renew_all(&judge, &gates[1..], for_millis(60_000));
+        assert!(!world.answers(SERVICE4), "the others were renewed");
+        renew_all(&judge, &gates, for_millis(60_000));
+        assert!(world.answers(SERVICE4));
+    });
+}
+
+/// Earlier, each gate had a table of its own.
+#[test]
+fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
+    run(false, |engine| {
+        let world = World::new();
+        let name = one_of(&world, 0).name;
+        nft::make_old(&name, SERVICE4);
+        let listed = list(None).unwrap();
+        assert_eq!((listed.len(), &listed[0].name), (1, &name));
+        assert_eq!(listed[0].addresses, [IpAddr::from(SERVICE4)]);
+        let until = listed[0].deadline.unwrap();
+        assert!(until.abs_diff(clock::boot_nanos() + 60 * SECOND) < SECOND);
+        assert!(remove(engine, &name).unwrap());
+        assert_eq!(list(None).unwrap(), []);
+
+        // It goes on in the table of its cluster, its lease as it was …
+        nft::make_old(&name, SERVICE4);
+        let judge = Judge::open(engine, CLUSTER).unwrap();
+        judge.cover(world.eth.index).unwrap();
+        let gate = judge.adopt(one_of(&world, 0)).unwrap().expect("it stands");
+        let listed = list(None).unwrap();
+        assert_eq!(listed.len(), 1, "the old one has gone");
+        assert!(listed[0].deadline.unwrap().abs_diff(until) < SECOND);
+        assert!(world.answers(SERVICE4));
+        gate.remove().unwrap();
+
+        // … or shut.
+        drop(judge);
+        nft::make_old(&name, SERVICE4);
+        let judge = Judge::open(engine, CLUSTER).unwrap();
+        let _gate = judge.install(one_of(&world, 0)).unwrap();
+        let listed = list(None).unwrap();
+        assert_eq!((listed.len(), listed[0].deadline), (1, None));
+        assert!(!world.answers(SERVICE4));
+    });
+}
+
+/// Each of a hundred claims has a lease of its own for a moment; what stood for that goes.
+#[test]
+fn leases_that_were_apart_leave_little_when_they_are_one() {
+    run(false, |engine| {
+        let world = World::new();
+        let judge = Judge::open(engine, CLUSTER).unwrap();
+        judge.cover(world.eth.index).unwrap();
+        let gates = many(&judge, &world, 100);
+        let name = &gates[0].settings().name;
+        for round in 0..3 {
+            let apart = |index: u64| Some(for_millis(30_000 + index * 100));
+            let orders = (0..).zip(&gates).map(|(index, gate)| (gate, apart(index)));
+            judge.renew(orders).unwrap();
+            assert!(nft::cohorts(name) >= 100, "round {round}");
+            for _ in 0..20 {
+                let outcomes = renew_all(&judge, &gates, for_millis(60_000));
+                assert!(outcomes.iter().all(|outcome| *outcome == Some(Renewed::Open)));
+                assert!(world.answers(SERVICE4));
+            }
+            assert!(nft::cohorts(name) <= 10, "{}", nft::cohorts(name));
+        }
+        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+    });
+}
+
+/// As many gates as there can be: what is refused is said, and a number is given again only after all others.
+#[test]
+fn there_is_room_for_all_groups_in_one_table() {
+    run(false, |engine| {
+        let world = World::new();
+        let judge = Judge::open(engine, CLUSTER).unwrap();
+        judge.cover(world.eth.index).unwrap();
+        let begun = clock::monotonic_nanos();
+        let mut gates = many(&judge, &world, GATES_MAX);
+        let made = clock::monotonic_nanos();
+        let refused = judge.install(one_of(&world, 9999)).unwrap_err();
+        assert!(refused.to_string().contains("4096 groups"), "{refused}");
+        renew_all(&judge, &gates, for_millis(60_000));
+        let opened = clock::monotonic_nanos();
+        renew_all(&judge, &gates, for_millis(60_000));
+        let renewed = clock::monotonic_nanos();
+        assert!(world.answers(SERVICE4));
+        let taken = Settings { name: Name::new(CLUSTER, "another"), ..one_of(&world, 0) };
+        gates.pop().unwrap().remove().unwrap();
+        let refused = judge.install(taken).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        assert!(refused.to_string().contains("group group 0 has 10.9.0.14 already"), "{refused}");
+        assert_eq!(list(None).unwrap().len(), 4095, "nothing is left of it");
+        let micros = |from: u64, to: u64| (to - from) / 1000;
+        println!(
+            "4096 gates of nft: made in {} us each, opened together in {} us, renewed together in {} us",
+            micros(begun, made) / 4096,
+            micros(made, opened),
+            micros(opened, renewed)
+        );
+        judge.renew(gates.iter().map(|gate| (gate, None))).unwrap();
+        drop((gates, judge));
+        let standing = judges(None).unwrap();
+        assert_eq!(standing[0].gates, 4095);
+        let names: Vec<_> = list(None).unwrap().into_iter().map(|gate| gate.name).collect();
+        assert!(remove_all(engine, &names).into_iter().all(|removed| removed.unwrap()));
+        assert_eq!(judges(None).unwrap(), []);
+    });
+}
