@@ -177,6 +177,8 @@ pub struct Groups {
     specs: Vec<Spec>,
     states: Vec<State>,
     running: BTreeMap<Ticket, (ResourceId, Operation, Purpose)>,
+    /// By group the tickets of those: few, however many groups there are.
+    tickets: Vec<Vec<Ticket>>,
     repairs: Vec<(ResourceId, Instant)>,
     last_ticket: u64,
     news: VecDeque<News>,
@@ -199,10 +201,12 @@ impl Groups {
                 changed.insert(id.group);
             }
         }
+        let tickets = states.iter().map(|_| Vec::new()).collect();
         Self {
             specs,
             states,
             running: BTreeMap::new(),
+            tickets,
             repairs: Vec::new(),
             last_ticket: 0,
             news: VecDeque::new(),
@@ -426,6 +430,7 @@ impl Groups {
     /// An operation has ended. Answers of operations that were never asked for are ignored.
     pub fn done(&mut self, now: Instant, ticket: Ticket, outcome: &Outcome, out: &mut VecDeque<Action>) {
         let Some((resource, operation, purpose)) = self.running.remove(&ticket) else { return };
+        self.tickets[resource.group.0].retain(|other| *other != ticket);
         match (purpose, self.states[resource.group.0].phase) {
             (Purpose::Repair, _) => self.repaired(now, resource, outcome, out),
             (Purpose::Look, _) => self.looked(resource, outcome, out),
@@ -529,6 +534,7 @@ impl Groups {
     ) {
         let ticket = self.new_ticket();
         self.running.insert(ticket, (resource, operation, purpose));
+        self.tickets[resource.group.0].push(ticket);
         let Member { limits, failed_stop, .. } = self.member(resource);
         let limit = match (operation, failed_stop) {
             (Operation::Start, _) => limits.start,
@@ -590,15 +596,20 @@ impl Groups {
         }
     }
 
+    /// The operations of a group that are under way.
+    fn under_way(&self, group: GroupIndex) -> impl Iterator<Item = &(ResourceId, Operation, Purpose)> {
+        self.tickets[group.0].iter().filter_map(|ticket| self.running.get(ticket))
+    }
+
     /// Whether an address of the group is being put back or looked at.
     fn is_repairing(&self, group: GroupIndex) -> bool {
         let repairs = |purpose| matches!(purpose, Purpose::Repair | Purpose::Look);
-        self.running.values().any(|(resource, _, purpose)| resource.group == group && repairs(*purpose))
+        self.under_way(group).any(|(_, _, purpose)| repairs(*purpose))
     }
 
     fn is_being_put_back(&self, resource: ResourceId) -> bool {
         let repair = (resource, Operation::Start, Purpose::Repair);
-        self.running.values().any(|running| *running == repair)
+        self.under_way(resource.group).any(|running| *running == repair)
     }
 
     /// Puts an address back, unless that is being done. A frozen group is looked at when that ends.

@@ -8,7 +8,7 @@ use alloc::{
 
 use super::{
     Ballot, ByGroup, Claim, Digest, Echo, GroupId, Lease, Ledger, MemberIndex, Proof, Refusal, Report,
-    Voters, union,
+    Touched, Voters, union,
 };
 use crate::{
     agenda::Agenda,
@@ -18,6 +18,9 @@ use crate::{
 
 /// How many beats an echo may be late: older ones extend nothing.
 const BEATS_KEPT: usize = 16;
+/// So many groups' calls are said again at one moment: where thousands are not answered in time, more of the same would keep
+/// everybody from answering. The rest has its turn after the next wait.
+const REPEATED_MAX: usize = 512;
 /// How often a release is said: whoever misses all of them waits for the lease.
 const RELEASES: u32 = 3;
 
@@ -173,8 +176,8 @@ pub struct Claimant {
     echoed: BTreeMap<MemberIndex, u64>,
     /// The newest of our beats that a majority granted.
     granted: u64,
-    /// What we hold may be another, or held for longer, than when [`Self::take_changed`] was asked last.
-    changed: bool,
+    /// What was changed since [`Self::take_touched`] was asked last.
+    touched: Touched,
     calls: Vec<Call>,
     news: VecDeque<News>,
 }
@@ -197,7 +200,7 @@ impl Claimant {
             beats: VecDeque::new(),
             echoed: BTreeMap::new(),
             granted: 0,
-            changed: false,
+            touched: Touched::default(),
             calls: Vec::new(),
             news: VecDeque::new(),
         }
@@ -238,9 +241,9 @@ impl Claimant {
         self.holding.iter().filter_map(|group| Some((*group, self.seats.get(group)?.held.as_ref()?)))
     }
 
-    /// Whether what we hold may have changed, or the ends of its leases, since this was asked last.
-    pub fn take_changed(&mut self) -> bool {
-        core::mem::take(&mut self.changed)
+    /// Of which groups what we hold or ask for may have changed since this was asked last.
+    pub fn take_touched(&mut self) -> Touched {
+        core::mem::take(&mut self.touched)
     }
 
     /// When [`Self::tick`] has something to do.
@@ -252,7 +255,7 @@ impl Claimant {
     /// To be called after whatever changed a seat: the lists of groups follow it.
     fn reindex(&mut self, group: GroupId) {
         let Some(seat) = self.seats.get(&group) else { return };
-        self.changed = true;
+        self.touched.add(group);
         self.agenda.set(group, seat.deadline());
         let put = |list: &mut BTreeSet<GroupId>, is_in: bool| {
             if is_in {
@@ -549,7 +552,7 @@ impl Claimant {
         let Some(sent) = self.beats.iter().find(|beat| beat.sequence == granted) else { return };
         let until = sent.at + self.lease.owner();
         self.granted = granted;
-        self.changed = true;
+        self.touched.extended = true;
         for group in &self.holding {
             let Some(seat) = self.seats.get_mut(group) else { continue };
             let Some(held) = &mut seat.held else { continue };
@@ -634,10 +637,11 @@ impl Claimant {
     pub fn tick(&mut self, now: Instant, ledger: &mut Ledger) {
         let mut groups: BTreeSet<GroupId> = self.agenda.due(now).into_iter().collect();
         groups.extend(&self.waiting);
+        let most = self.calls.len() + REPEATED_MAX;
         for group in groups {
             self.expire(now, group);
             self.begin(now, ledger, group);
-            self.repeat(now, group);
+            self.repeat(now, group, self.calls.len() < most);
             self.reindex(group);
         }
     }
@@ -671,7 +675,8 @@ impl Claimant {
         self.news.push_back(News::Lost(group));
     }
 
-    fn repeat(&mut self, now: Instant, group: GroupId) {
+    /// Says again what was not answered, or puts that off.
+    fn repeat(&mut self, now: Instant, group: GroupId, may_say: bool) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let retry = self.retry;
         let due = |again: &mut Instant| {
@@ -679,7 +684,7 @@ impl Claimant {
             if due {
                 *again = now + retry;
             }
-            due
+            due && may_say
         };
         let give_up = seat.attempt.as_ref().is_some_and(|attempt| attempt.until <= now);
         let attempt = seat.attempt.as_mut().map(|attempt| match &mut attempt.stage {
@@ -698,8 +703,10 @@ impl Claimant {
         }
         if let Some(leaving) = seat.leaving.as_mut().filter(|leaving| leaving.again <= now) {
             leaving.again = now + retry;
-            leaving.left -= 1;
-            self.calls.push(Call::Release(group, leaving.claim.clone(), leaving.successor));
+            if may_say {
+                leaving.left -= 1;
+                self.calls.push(Call::Release(group, leaving.claim.clone(), leaving.successor));
+            }
         }
         seat.leaving.take_if(|leaving| leaving.left == 0);
         if give_up {
@@ -731,6 +738,23 @@ mod tests {
         sync(&mut ledger);
         let claimant = Claimant::new(MemberIndex(0), 1, LEASE, RETRY, &ledger);
         (claimant, ledger)
+    }
+
+    /// Were all of them said again whenever nobody answers in time, thousands of groups would drown who has to answer.
+    #[test]
+    fn of_thousands_that_are_not_answered_some_are_said_again_at_a_time() {
+        let begin = Instant::from_millis(1000);
+        let (mut claimant, mut ledger) = claimant();
+        claimant.base = 10;
+        let groups = u64::try_from(REPEATED_MAX).unwrap_or(u64::MAX) * 4;
+        for group in 0..groups {
+            claimant.claim(begin, &mut ledger, GroupId(group), false);
+        }
+        assert_eq!(claimant.take_calls().len(), REPEATED_MAX * 4, "the first time all of them");
+        for wait in 1..5 {
+            claimant.tick(begin + RETRY * wait, &mut ledger);
+            assert_eq!(claimant.take_calls().len(), REPEATED_MAX);
+        }
     }
 
     /// One voter knows a moment later than we do that the owner's lease is over.

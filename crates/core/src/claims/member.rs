@@ -10,7 +10,7 @@ use alloc::{
 
 use super::{
     Ballot, ByGroup, Claim, Claimant, Digest, Durable, GroupId, Lease, Ledger, MemberIndex, News, Proof,
-    Report, Standing, Verdict, Voter, Voters,
+    Report, Standing, Touched, Verdict, Voter, Voters,
     alone::{self, Alone, Patience},
     claimant::Call,
     message::{Beat, Copied, Echo, Envelope, Message, Refusal, To, Word},
@@ -101,6 +101,8 @@ pub struct Member {
     memory: Memory,
     out: Vec<Envelope>,
     notices: VecDeque<Notice>,
+    /// Of what others list as theirs.
+    touched: Touched,
 }
 
 impl Member {
@@ -134,6 +136,7 @@ impl Member {
             memory: if blank { Memory::Lost } else { Memory::Good },
             out: Vec::new(),
             notices: VecDeque::new(),
+            touched: Touched::default(),
         }
     }
 
@@ -191,9 +194,12 @@ impl Member {
         self.claimant.as_ref()
     }
 
-    /// See [`Claimant::take_changed`].
-    pub fn take_changed(&mut self) -> bool {
-        self.claimant.as_mut().is_some_and(Claimant::take_changed)
+    /// Of which groups it may have changed who owns them, or what we ask for, since this was asked last.
+    pub fn take_touched(&mut self) -> Touched {
+        let mut touched = core::mem::take(&mut self.touched);
+        touched.take_in(self.claimant.as_mut().map(Claimant::take_touched).unwrap_or_default());
+        touched.take_in(self.voter.as_mut().map(Voter::take_touched).unwrap_or_default());
+        touched
     }
 
     /// Who said last that it owns this group: the newest of the claims in the lists of the others.
@@ -373,6 +379,7 @@ impl Member {
             return;
         }
         if generation > peer.generation {
+            self.touched.groups.extend(peer.list.keys());
             *peer = Peer { generation, ..Peer::default() };
         }
         self.take(now, from, generation, set, message);
@@ -565,6 +572,7 @@ impl Member {
                 && peer.list.get(&group).is_some_and(|listed| listed.ballot <= claim.ballot)
             {
                 peer.list.remove(&group);
+                self.touched.add(group);
             }
             if from != self.settings.me {
                 self.notices.push_back(Notice::Released(group, claim.ballot, successor));
@@ -590,6 +598,8 @@ impl Member {
         let theirs = list.iter().filter(|(_, claim)| claim.owner() == from);
         theirs.for_each(|(group, claim)| self.learn(*group, claim));
         if let Some(peer) = self.peers.get_mut(&from) {
+            self.touched.groups.extend(peer.list.keys());
+            self.touched.groups.extend(list.iter().map(|(group, _)| *group));
             peer.list_digest = Digest::of(list.iter().map(|(group, claim)| (*group, claim.ballot)));
             peer.list = list.into_iter().collect();
         }

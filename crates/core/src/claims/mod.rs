@@ -32,6 +32,7 @@ mod claimant;
 mod ledger;
 mod member;
 mod message;
+mod touched;
 mod union;
 mod voter;
 
@@ -40,6 +41,7 @@ pub use claimant::{Claimant, Held, News};
 pub use ledger::{CEILING_STEP, Durable, Ledger};
 pub use member::{Member, Notice, Settings};
 pub use message::{Beat, Copied, Echo, Envelope, Message, Refusal, To, Word};
+pub use touched::Touched;
 pub use union::union;
 pub use voter::{GROUPS_MAX, Standing, Verdict, Voter};
 

@@ -4,7 +4,9 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{Ballot, Beat, ByGroup, Claim, Digest, Durable, Echo, GroupId, Ledger, MemberIndex, Report};
+use super::{
+    Ballot, Beat, ByGroup, Claim, Digest, Durable, Echo, GroupId, Ledger, MemberIndex, Report, Touched,
+};
 use crate::{
     breakage::{self, Breakage},
     time::{Duration, Instant},
@@ -94,6 +96,8 @@ pub struct Voter {
     unanswered: Vec<(GroupId, Ballot, u32)>,
     /// Only for a planted breakage: claims that count from the end of their write.
     late: Vec<(GroupId, Claim, Duration)>,
+    /// What was changed since [`Self::take_touched`] was asked last.
+    touched: Touched,
 }
 
 impl Voter {
@@ -115,6 +119,7 @@ impl Voter {
             heard: BTreeMap::new(),
             unanswered: Vec::new(),
             late: Vec::new(),
+            touched: Touched::default(),
         };
         voter.restore(durable, durable.ceiling);
         voter
@@ -200,6 +205,12 @@ impl Voter {
             list.until = list.until.max(core::mem::take(&mut record.until));
         }
         self.records.insert(group, record);
+        self.touched.add(group);
+    }
+
+    /// Of which groups something was promised, accepted or released since this was asked last.
+    pub fn take_touched(&mut self) -> Touched {
+        core::mem::take(&mut self.touched)
     }
 
     /// Whether it is in a list: a confirmed, unreleased claim with no higher promise, as its node lists it. Whose, and

@@ -136,6 +136,11 @@ impl Board {
         self.pins.get(&group).filter(|pinned| pinned.on)
     }
 
+    /// The groups that failures have moved.
+    pub fn moved_groups(&self) -> impl Iterator<Item = GroupId> {
+        self.moves.keys().copied()
+    }
+
     /// For how long a group has been held down and until when, if it is: failures have moved it as often as `rule` says.
     #[must_use]
     pub fn held_down(&self, now: Instant, group: GroupId, rule: &HoldDown) -> Option<HeldDown> {

@@ -167,6 +167,8 @@ pub struct Identity {
 
 mod announcing;
 mod report;
+#[cfg(test)]
+mod tests;
 mod unowned;
 
 use announcing::Announced;
@@ -215,8 +217,10 @@ pub struct Node {
     /// The groups of which something cannot be stopped.
     stuck: BTreeSet<GroupIndex>,
     next_beat: Instant,
-    /// Something changed that matters for who should own what.
-    stirred: bool,
+    /// Something changed that matters for who should own what: [`Ownership`] is told of what, and looks at that.
+    due_to_look: bool,
+    /// The groups whose gates may have to be told another lease.
+    gates_due: BTreeSet<GroupIndex>,
     /// A majority of the voters hears us, and this member remembers what it must.
     may_claim: bool,
     /// The log was told that we count alone.
@@ -285,7 +289,8 @@ impl Node {
             announcements: Vec::new(),
             stuck: BTreeSet::new(),
             next_beat: now,
-            stirred: true,
+            due_to_look: true,
+            gates_due: BTreeSet::new(),
             may_claim: false,
             told_alone: false,
             asked: BTreeMap::new(),
@@ -333,7 +338,7 @@ impl Node {
 
     /// From now on, or no longer, this node claims nothing, because the links that it would rely on are not tested yet.
     pub fn wait_for_links(&mut self, wait: bool) {
-        self.stirred = true;
+        self.stir();
         self.ownership.wait_for_links(wait);
     }
 
@@ -416,9 +421,11 @@ impl Node {
         self.watch_peers();
         self.watch_services();
         let waits = now < self.told_by && self.knows_not_all();
-        self.stirred |= self.ownership.wait_for_board(waits);
         let may_claim = self.member.may_claim(now);
-        self.stirred |= core::mem::replace(&mut self.may_claim, may_claim) != may_claim;
+        let was_otherwise = core::mem::replace(&mut self.may_claim, may_claim) != may_claim;
+        if self.ownership.wait_for_board(waits) | was_otherwise {
+            self.stir();
+        }
         self.tell_alone();
         let overdue: Vec<OrderId> =
             self.passed.extract_if(.., |_, until| *until <= now).map(|(id, _)| id).collect();
@@ -429,14 +436,20 @@ impl Node {
         if now >= self.next_beat {
             self.beat();
         }
-        self.stirred |= self.ownership.deadline().is_some_and(|at| at <= now);
+        self.due_to_look |= self.ownership.deadline().is_some_and(|at| at <= now);
+    }
+
+    /// Something changed that matters for groups that nobody can name: all of them are looked at.
+    fn stir(&mut self) {
+        self.due_to_look = true;
+        self.ownership.touch_all();
     }
 
     fn services_changed(&mut self) {
         let view = &mut self.views[usize::from(self.me.0)];
         view.cut = self.services.cut();
         view.cut_for_long = self.services.cut_for_long();
-        self.stirred = true;
+        self.stir();
     }
 
     fn watch_services(&mut self) {
@@ -466,7 +479,7 @@ impl Node {
             self.views[index].up = self.peers[index].watch.state().is_up();
             match sign {
                 Some(Sign::DeadElapsed) => {
-                    self.stirred = true;
+                    self.stir();
                     let text = format!("{} is silent", self.name(index));
                     self.note(Level::Warning, None, text);
                 }
@@ -561,21 +574,22 @@ impl Node {
         if generation < peer.generation {
             return;
         }
-        if generation > peer.generation || !peer.watch.state().is_up() {
-            self.views[usize::from(from.0)].since = now;
-            self.stirred = true;
-        }
+        let is_back = generation > peer.generation || !peer.watch.state().is_up();
         peer.generation = generation;
         peer.watch.hear(now, timing.late, timing.silent);
         peer.watch.note(Sign::Settled);
-        self.views[usize::from(from.0)].up = peer.watch.state().is_up();
         let refused = peer.refused;
+        let view = &mut self.views[usize::from(from.0)];
+        view.up = peer.watch.state().is_up();
+        if is_back {
+            view.since = now;
+            self.stir();
+        }
         match word {
             Word::Beat(beat) => self.heard_beat(from, generation, set, beat),
             Word::Claims(_) if refused => {}
             Word::Claims(message) => {
-                let changes = matches!(message, Message::List(_) | Message::Release(_));
-                self.stirred |= changes;
+                self.due_to_look |= matches!(message, Message::List(_) | Message::Release(_));
                 self.member.heard(now, from, generation, set, message);
             }
             Word::AskMove { order, group, to } => self.asked_to_move(from, order, group, to),
@@ -608,21 +622,23 @@ impl Node {
         let ours = self.plan.timing.lease;
         let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
         let view = &mut self.views[usize::from(from.0)];
-        self.stirred |= view.standby != beat.standby;
-        view.standby = beat.standby;
+        let is_otherwise = core::mem::replace(&mut view.standby, beat.standby) != beat.standby;
         let is_new = peer.config.replace(beat.config) != Some(beat.config);
+        if is_new {
+            peer.differences.clear();
+        }
         peer.board = Some(beat.board);
         let theirs = beat.claims.lease;
         let was_refused = core::mem::replace(&mut peer.refused, theirs != ours);
         let refused = peer.refused;
+        if is_otherwise {
+            self.stir();
+        }
         // A witness has no configuration of the cluster, and no pace of its own.
         let is_node = usize::from(from.0) < self.plan.nodes.len();
-        if is_new {
-            peer.differences.clear();
-        }
         if is_node && beat.config != self.config {
             // Until it has answered: the question or the answer may be lost.
-            if peer.differences.is_empty() {
+            if self.differences(from).is_empty() {
                 self.send(To::One(from), Word::AskMeaning);
             }
             if is_new {
@@ -653,8 +669,11 @@ impl Node {
         let known = |ids: &[GroupId]| ids.iter().filter_map(|id| self.index(*id)).collect::<Vec<_>>();
         let (unable, cut) = (known(&lists.unable), known(&lists.cut));
         let Some(view) = self.views.get_mut(usize::from(from.0)) else { return };
-        self.stirred |= view.unable != unable || view.cut != cut;
+        let is_otherwise = view.unable != unable || view.cut != cut;
         (view.unable, view.cut) = (unable, cut);
+        if is_otherwise {
+            self.stir();
+        }
     }
 
     fn asked_to_move(&mut self, from: MemberIndex, order: u64, group: GroupId, to: Option<MemberIndex>) {
@@ -705,7 +724,7 @@ impl Node {
         let is_pinned = |group: GroupIndex| all || self.board.pinned(Some(self.ids[group.0])).is_some();
         self.ownership.freeze(is_pinned);
         self.freeze_groups();
-        self.stirred = true;
+        self.stir();
     }
 
     fn note_entry(&mut self, entry: &Entry) {
@@ -817,6 +836,7 @@ impl Node {
     // ---- what follows ----------------------------------------------------
 
     fn change_ownership(&mut self, change: impl FnOnce(&mut Ownership, &View<'_>)) {
+        self.tell_touched();
         let Some(me) = self.node() else { return };
         let view = View {
             now: self.now,
@@ -829,8 +849,21 @@ impl Node {
             groups: &self.groups,
             board: &self.board,
         };
-        self.stirred = true;
+        self.due_to_look = true;
         change(&mut self.ownership, &view);
+    }
+
+    /// Passes on of which groups the claims have changed.
+    fn tell_touched(&mut self) {
+        let touched = self.member.take_touched();
+        if touched.extended {
+            self.gates_due.extend(self.gates.keys());
+        }
+        for id in touched.groups {
+            let Some(group) = self.index(id) else { continue };
+            self.gates_due.insert(group);
+            self.ownership.touch(group);
+        }
     }
 
     fn node(&self) -> Option<NodeIndex> {
@@ -852,20 +885,21 @@ impl Node {
                 self.change_ownership(|ownership, view| match news {
                     News::Started(group) => ownership.started(group),
                     News::Failed(group) => ownership.failed(view, group),
-                    News::Restarting(_) => {}
+                    News::Restarting(group) => ownership.touch(group),
                     News::Stopped(group) => ownership.stopped(view, group),
                     News::Stuck(group) => ownership.stuck(view, group),
                 });
-            } else if core::mem::take(&mut self.stirred) {
+            } else if core::mem::take(&mut self.due_to_look) {
                 self.change_ownership(Ownership::tick);
-                self.stirred = false;
+                self.due_to_look = false;
             } else {
                 break;
             }
         }
         self.tell_running();
-        if self.member.take_changed() {
-            self.tell_gates();
+        self.tell_touched();
+        for group in core::mem::take(&mut self.gates_due) {
+            self.tell_gate(group);
         }
         if let Some(durable) = self.member.write() {
             self.hands.push_back(action::Action::Write(durable));
@@ -898,11 +932,11 @@ impl Node {
                 // What failed was stopped without being told to.
                 self.shut_gate(group);
                 self.member.release(now, self.ids[group.0], successor.map(member_of));
-                self.stirred = true;
+                self.due_to_look = true;
             }
             Step::Start(group, epoch) => {
                 self.gates.entry(group).or_default();
-                self.tell_gates();
+                self.tell_gate(group);
                 self.groups.want_under(group, Some(epoch.into()), &mut self.hands);
             }
             Step::Stop(group) => {
@@ -938,6 +972,7 @@ impl Node {
 
     fn tell_running(&mut self) {
         for group in self.groups.changed() {
+            self.ownership.touch(group);
             let runs = self.groups.phase(group) != Phase::Stopped;
             self.member.set_running(self.ids[group.0], runs);
             if self.groups.is_stuck(group) {
@@ -955,27 +990,23 @@ impl Node {
         }
     }
 
-    /// The gates follow the leases, as long as the groups are meant to run.
-    fn tell_gates(&mut self) {
-        let mut owned = Vec::new();
-        for (group, told) in &mut self.gates {
-            let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
-            let lease = held.map(|held| GateLease {
-                until: held.until,
-                sent: self.member.settings().lease.sent(held.until),
-                ballot: held.claim.ballot,
-            });
-            if lease != *told {
-                let ballot = lease.map(|lease| lease.ballot);
-                if ballot != told.map(|told| told.ballot) {
-                    owned.extend(ballot.map(|ballot| (*group, ballot)));
-                }
-                *told = lease;
-                self.hands.push_back(action::Action::Gate { group: *group, lease });
-            }
+    /// A gate follows its group's lease, as long as the group is meant to run.
+    fn tell_gate(&mut self, group: GroupIndex) {
+        let Some(told) = self.gates.get_mut(&group) else { return };
+        let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
+        let lease = held.map(|held| GateLease {
+            until: held.until,
+            sent: self.member.settings().lease.sent(held.until),
+            ballot: held.claim.ballot,
+        });
+        if lease != *told {
+            let ballot = lease.map(|lease| lease.ballot);
+            let owned = ballot.filter(|ballot| Some(*ballot) != told.map(|told| told.ballot));
+            *told = lease;
+            self.hands.push_back(action::Action::Gate { group, lease });
+            owned.into_iter().for_each(|ballot| self.expect_owned(group, ballot));
         }
-        owned.into_iter().for_each(|(group, ballot)| self.expect_owned(group, ballot));
-        self.announce_new();
+        self.announce_new(group);
     }
 
     /// Nothing is owned here and nothing runs, but for what cannot be stopped.

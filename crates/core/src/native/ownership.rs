@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     action::Answer,
+    agenda::Agenda,
     breakage::{self, Breakage},
     claims::{Ballot, Claimant, GroupId, Member, MemberIndex, News, Notice},
     event::OrderId,
@@ -211,6 +212,24 @@ pub struct Ownership {
     unable: BTreeMap<GroupIndex, Instant>,
     /// When [`Self::tick`] has something to do, as of the last one.
     next: Option<Instant>,
+    /// Of which groups something may be otherwise since the last [`Self::tick`], or all: only these are looked at, and those
+    /// whose time has come. What changes of the others changes nothing here.
+    touched: BTreeSet<GroupIndex>,
+    all_touched: bool,
+    /// When each group is to be looked at again.
+    looks: Agenda<GroupIndex>,
+    /// By group: those whose fate may depend on it, itself included.
+    relatives: Vec<Arc<[GroupIndex]>>,
+    /// By group: the places of others are something to it, or its own is something to them.
+    is_related: Vec<bool>,
+    /// Whose owner may be another than in the last ranking.
+    owners_due: BTreeSet<GroupIndex>,
+    all_owners_due: bool,
+    /// When what our vote has granted to others ends.
+    grants: Agenda<GroupIndex>,
+    /// How many groups were looked at.
+    #[cfg(test)]
+    pub(super) looked: usize,
     standby: bool,
     /// Nothing is claimed before the links are tested.
     waits_for_links: bool,
@@ -231,9 +250,19 @@ impl Ownership {
     pub fn new(plan: &Plan, seed: u64) -> Self {
         Self {
             desks: plan.groups.iter().map(|_| Desk::default()).collect(),
+            relatives: placement::relatives(plan),
+            is_related: placement::are_related(plan),
             families: placement::families(plan),
             unable: BTreeMap::new(),
             next: None,
+            touched: BTreeSet::new(),
+            all_touched: true,
+            looks: Agenda::new(),
+            owners_due: BTreeSet::new(),
+            all_owners_due: true,
+            grants: Agenda::new(),
+            #[cfg(test)]
+            looked: 0,
             standby: false,
             waits_for_links: false,
             waits_for_board: false,
@@ -243,6 +272,18 @@ impl Ownership {
             ranking: None,
             steps: VecDeque::new(),
         }
+    }
+
+    /// Something of this group may be otherwise: who owns it, what runs of it, what is kept of it here.
+    pub fn touch(&mut self, group: GroupIndex) {
+        self.owners_due.insert(group);
+        self.touched.extend(self.relatives[group.0].iter().copied());
+    }
+
+    /// The same of all: something is otherwise that is not of single groups, as which nodes live.
+    pub const fn touch_all(&mut self) {
+        self.all_touched = true;
+        self.all_owners_due = true;
     }
 
     /// What is to be done next, oldest first.
@@ -309,11 +350,13 @@ impl Ownership {
     /// Everything is handed over, and nothing is taken, until [`Self::online`].
     pub const fn standby(&mut self) {
         self.standby = true;
+        self.touch_all();
     }
 
     /// Takes part again; what could not be run or stopped here is tried again.
     pub fn online(&mut self) {
         self.standby = false;
+        self.touch_all();
         self.unable.clear();
         for desk in &mut self.desks {
             desk.retry_at = None;
@@ -338,6 +381,7 @@ impl Ownership {
     /// Hands everything over for good.
     pub const fn leave(&mut self, order: Option<OrderId>) {
         self.leaving = Some(order);
+        self.touch_all();
     }
 
     /// Hands a group of ours to a node, or to the best.
@@ -361,6 +405,7 @@ impl Ownership {
 
     /// All of the group's family is on its way from us, as far as it is ours.
     fn hand_over(&mut self, view: &View<'_>, group: GroupIndex, giving: Giving) {
+        self.touch(group);
         let family = Arc::clone(&self.families[group.0]);
         // Nobody else may have all of it: what goes well stays.
         let alone = giving.failed && self.ranking(group).iter().all(|node| *node == view.me);
@@ -408,6 +453,9 @@ impl Ownership {
     /// News of the claims.
     pub fn noticed(&mut self, view: &View<'_>, notice: &Notice) {
         let index = |id: &GroupId| view.index.get(id).copied();
+        let (Notice::Own(News::Gained(id, _) | News::Struck(id, _) | News::Lost(id) | News::Refused(id, _))
+        | Notice::Released(id, ..)) = notice;
+        index(id).into_iter().for_each(|group| self.touch(group));
         match notice {
             Notice::Own(News::Gained(id, epoch)) => {
                 let Some(group) = index(id) else { return };
@@ -471,12 +519,14 @@ impl Ownership {
 
     /// All of the group runs.
     pub fn started(&mut self, group: GroupIndex) {
+        self.touch(group);
         self.note(Level::Info, Some(group), "runs here".into());
     }
 
     /// It could not be started, or failed too often, and was stopped or is being stopped: another node's turn, unless it is
     /// held down.
     pub fn failed(&mut self, view: &View<'_>, group: GroupIndex) {
+        self.touch(group);
         let owns = view.holds(group).is_some();
         if let Some(held) = view.held_down(group).filter(|_| owns && self.desks[group.0].giving.is_none()) {
             self.desks[group.0].retry_at = Some(view.now + HELD_DOWN_PAUSE);
@@ -515,6 +565,7 @@ impl Ownership {
     /// It cannot be stopped: what was to be handed over stays, with all of its family. Unless this node leaves: then it is
     /// left behind.
     pub fn stuck(&mut self, view: &View<'_>, group: GroupIndex) {
+        self.touch(group);
         self.desks[group.0].stays = true;
         for member in self.families[group.0].iter().copied() {
             let giving = self.desks[member.0].giving.take();
@@ -530,6 +581,7 @@ impl Ownership {
     }
 
     fn came_to_rest(&mut self, view: &View<'_>, group: GroupIndex) {
+        self.touch(group);
         let desk = &mut self.desks[group.0];
         if view.at_rest(group) && core::mem::take(&mut desk.lapsed) {
             let giving = desk.giving.take();
@@ -580,29 +632,53 @@ impl Ownership {
         }
     }
 
-    /// Time has passed, or something changed: whatever is due is done.
+    /// Time has passed, or something changed: whatever is due is done. Groups are looked at of which something changed, or
+    /// whose time has come, in their order.
     pub fn tick(&mut self, view: &View<'_>) {
+        let unable = self.unable.len();
         self.unable.retain(|_, until| *until > view.now);
+        self.all_touched |= self.unable.len() != unable;
         self.rank(view);
         self.claims.clear();
-        let mut next = self.unable.values().min().copied();
-        for group in (0..self.desks.len()).map(GroupIndex) {
-            let stop_at = self.stop_again(view, group);
-            next = next.into_iter().chain(stop_at).min();
-            // Who leaves takes nothing along: even what is frozen is stopped.
-            if self.is_frozen(group) && (self.leaving.is_none() || view.holds(group).is_none()) {
-                self.desks[group.0].free_since = None;
-                continue;
+        let mut due = core::mem::take(&mut self.touched);
+        due.extend(self.looks.due(view.now));
+        // What failures have moved is let go by time, which nobody tells.
+        due.extend(view.board.moved_groups().filter_map(|id| view.index.get(&id).copied()));
+        let mut next = 0;
+        loop {
+            // What becomes otherwise on the way is looked at if its turn is yet to come, else in the next look.
+            if core::mem::take(&mut self.all_touched) {
+                due.extend((next..self.desks.len()).map(GroupIndex));
+                self.touched.extend((0..next).map(GroupIndex));
             }
-            let later = if view.holds(group).is_some() {
-                self.look_at_own(view, group)
-            } else {
-                self.look_at_other(view, group);
-                Some(self.desks[group.0].not_before)
-            };
-            next = next.into_iter().chain(later.filter(|at| *at > view.now)).min();
+            due.append(&mut self.touched.split_off(&GroupIndex(next)));
+            let Some(group) = due.pop_first() else { break };
+            next = group.0 + 1;
+            let at = self.look_at(view, group);
+            self.looks.set(group, at);
         }
-        self.next = next;
+        self.next = self.looks.first().into_iter().chain(self.unable.values().min().copied()).min();
+    }
+
+    /// When to look again.
+    fn look_at(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
+        #[cfg(test)]
+        {
+            self.looked += 1;
+        }
+        let stop_at = self.stop_again(view, group);
+        // Who leaves takes nothing along: even what is frozen is stopped.
+        if self.is_frozen(group) && (self.leaving.is_none() || view.holds(group).is_none()) {
+            self.desks[group.0].free_since = None;
+            return stop_at;
+        }
+        let later = if view.holds(group).is_some() {
+            self.look_at_own(view, group)
+        } else {
+            self.look_at_other(view, group);
+            Some(self.desks[group.0].not_before)
+        };
+        stop_at.into_iter().chain(later.filter(|at| *at > view.now)).min()
     }
 
     /// What could not be stopped and is ours no longer is told to stop once more, now and then: a person may have helped.
@@ -786,13 +862,58 @@ impl Ownership {
         }
     }
 
-    /// Ranks all groups anew if anything changed that matters for it.
+    /// Ranks the groups anew if anything changed that matters for it.
     fn rank(&mut self, view: &View<'_>) {
-        let scene = self.scene(view);
-        if self.ranking.as_ref().is_none_or(|(old, _)| *old != scene) {
-            let ranks = placement::rank(view.plan, &scene);
-            self.ranking = Some((scene, ranks));
+        let (mut scene, ranks) = match self.ranking.take() {
+            Some((scene, ranks)) => (scene, Some(ranks)),
+            None => {
+                self.all_owners_due = true;
+                let owners = alloc::vec![None; view.plan.groups.len()];
+                (Scene { owners, available: Vec::new(), unable: Vec::new(), cut: BTreeSet::new() }, None)
+            }
+        };
+        let moved = self.look_at_owners(view, &mut scene);
+        let owners = core::mem::take(&mut scene.owners);
+        let now = self.scene(view, owners);
+        let is_same =
+            (&now.available, &now.unable, &now.cut) == (&scene.available, &scene.unable, &scene.cut);
+        let ranks = match ranks {
+            Some(ranks) if is_same && !moved => ranks,
+            old => {
+                let ranks = placement::rank(view.plan, &now);
+                self.all_touched |= old.is_none_or(|old| old != ranks) || !is_same;
+                ranks
+            }
+        };
+        self.ranking = Some((now, ranks));
+    }
+
+    /// Brings the owners in the scene up to date. Whether one changed that matters for the ranking of any group: the place of
+    /// a group that stands in no relation to others matters for none, not even for its own.
+    fn look_at_owners(&mut self, view: &View<'_>, scene: &mut Scene) -> bool {
+        let due: Vec<GroupIndex> = match core::mem::take(&mut self.all_owners_due) {
+            true => {
+                self.owners_due.clear();
+                (0..scene.owners.len()).map(GroupIndex).collect()
+            }
+            false => {
+                let ended = self.grants.due(view.now);
+                core::mem::take(&mut self.owners_due).into_iter().chain(ended).collect()
+            }
+        };
+        let mut matters = false;
+        for group in due {
+            let owner = view.owner(group);
+            let until = match owner {
+                Some(Owner::Granted(_, until)) => Some(until),
+                _ => None,
+            };
+            self.grants.set(group, until);
+            let owner = owner.map(|owner| owner.node(view.me));
+            let was = core::mem::replace(&mut scene.owners[group.0], owner);
+            matters |= was != owner && self.is_related[group.0];
         }
+        matters
     }
 
     /// The nodes that should have a group, best first, as of the last [`Self::rank`].
@@ -804,7 +925,7 @@ impl Ownership {
         self.ranking.as_ref().is_some_and(|(_, ranks)| ranks[group.0].is_misplaced)
     }
 
-    fn scene(&self, view: &View<'_>) -> Scene {
+    fn scene(&self, view: &View<'_>, owners: Vec<Option<NodeIndex>>) -> Scene {
         let unable_here = self.unable(view.now).map(|group| (view.me, group));
         let others = view.nodes.iter().enumerate().filter(|(node, _)| *node != view.me.0);
         let unable_there =
@@ -813,7 +934,6 @@ impl Ownership {
             true => !self.is_standby(),
             false => node.up && !node.standby,
         });
-        let owner = |group| Some(view.owner(group)?.node(view.me));
         // What is held down must be somewhere, wherever it failed.
         let counts = |(_, group): &(NodeIndex, GroupIndex)| view.held_down(*group).is_none();
         let nodes = view.nodes.iter().enumerate();
@@ -822,7 +942,7 @@ impl Ownership {
         Scene {
             cut: cut.collect(),
             available: available.collect(),
-            owners: (0..view.plan.groups.len()).map(|index| owner(GroupIndex(index))).collect(),
+            owners,
             unable: unable_here.chain(unable_there).filter(counts).collect(),
         }
     }

@@ -133,6 +133,37 @@ pub fn families(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
     families
 }
 
+/// By group: those whose fate may depend on where it is or what runs of it, itself included.
+#[must_use]
+pub fn relatives(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
+    let families = families(plan);
+    let mut relatives: Vec<BTreeSet<GroupIndex>> =
+        families.iter().map(|family| family.iter().copied().collect()).collect();
+    for relation in &plan.relations {
+        match relation {
+            // Where all of it has changed, the ranking has changed, which is noticed for all.
+            Relation::Spread { .. } | Relation::Together(_) => {}
+            Relation::After { group, first } => {
+                let waiting = families[group.0].iter().copied();
+                families[first.0].iter().for_each(|member| relatives[member.0].extend(waiting.clone()));
+            }
+            Relation::Apart(one, other) => {
+                for (of, rest) in [(one, other), (other, one)] {
+                    let rest = families[rest.0].iter().copied();
+                    families[of.0].iter().for_each(|member| relatives[member.0].extend(rest.clone()));
+                }
+            }
+        }
+    }
+    relatives.into_iter().map(|relatives| relatives.into_iter().collect()).collect()
+}
+
+/// By group: whether the ranking of any group depends on where it is.
+#[must_use]
+pub fn are_related(plan: &Plan) -> Vec<bool> {
+    related(plan).into_iter().map(|relations| !relations.is_empty()).collect()
+}
+
 /// The groups that stay together with this one, itself included.
 fn family<'a>(relations: &[Vec<&'a Relation>], group: &'a GroupIndex) -> &'a [GroupIndex] {
     relations[group.0].iter().find_map(|relation| relation.family()).unwrap_or(core::slice::from_ref(group))

@@ -12,6 +12,10 @@ pub const PACE_MAX: Duration = Duration::from_secs(60);
 /// The pace when the file names none.
 pub const PACE: Duration = Duration::from_secs(1);
 
+/// So many groups a common machine renews in time, and takes over within some seconds, at a pace of a second; at a shorter
+/// one fewer in proportion (`docs/bench.md`, "Many groups").
+pub const GROUPS_A_SECOND: u64 = 4096;
+
 /// All times of a native cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -101,6 +105,14 @@ impl Timing {
         let ranks = u32::try_from(candidates.saturating_sub(1)).unwrap_or(u32::MAX);
         let waits = self.rank_step.saturating_mul(ranks);
         self.lease + self.margin + waits.saturating_add(self.retry * 4 + self.collision)
+    }
+
+    /// How many groups are not too many for this pace: each beat renews all of them, and after a death all are claimed within
+    /// a lease.
+    #[must_use]
+    pub fn groups_advised(&self) -> u64 {
+        let lease = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
+        GROUPS_A_SECOND.saturating_mul(lease) / 1000
     }
 
     /// How much later the last of several groups that stay together is claimed than the first, under the same conditions:

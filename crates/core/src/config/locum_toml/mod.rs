@@ -27,7 +27,7 @@ use super::{
 use crate::{
     native::{
         plan::{KEY_FILE, Local, Member, Plan},
-        timing::{PACE, PACE_MAX, PACE_MIN, Timing},
+        timing::{GROUPS_A_SECOND, PACE, PACE_MAX, PACE_MIN, Timing},
         wire::members::{Twins, check_groups, check_members},
     },
     plan::{Logging, NodeIndex},
@@ -175,6 +175,7 @@ fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places, Opti
     let members = members::read(top, me, &mut reader);
     let mut groups = groups::read(top, &members, &timing, &mut reader);
     told_apart(&members, &groups, &mut reader);
+    crowded(groups.len() as u64, &timing, &mut reader);
     let relations = relations::read(&mut groups, &mut reader);
     groups::explain(&groups, &relations, &members, &timing, &mut reader);
     let local = local(top, &mut reader);
@@ -235,6 +236,23 @@ fn timing(top: &DeTable<'_>, reader: &mut Reader<'_>) -> Timing {
         None => reader.report.explain(0, text),
     }
     timing
+}
+
+/// A file that is no fault, and whose daemons would not keep up.
+fn crowded(groups: u64, timing: &Timing, reader: &mut Reader<'_>) {
+    let most = timing.groups_advised();
+    if groups <= most || reader.report.failed() {
+        return;
+    }
+    let pace = Duration::from_millis((groups * 1000).div_ceil(GROUPS_A_SECOND).next_multiple_of(100));
+    let message = format!(
+        "{groups} groups are too many for a pace of {}: every {} all of them are renewed, and a common machine keeps up \
+         with {most}",
+        Shown(timing.lease),
+        Shown(timing.beat)
+    );
+    let warning = reader.report.warning(message);
+    reader.report.add(warning.cure(format!("write `pace = \"{}\"`, or have fewer groups", Written(pace))));
 }
 
 fn local(top: &DeTable<'_>, reader: &mut Reader<'_>) -> Local {

@@ -535,6 +535,25 @@ fn relations_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn more_groups_than_a_machine_renews_at_that_pace_are_warned_of() {
+    let said_of = |pace: &str, groups: usize| {
+        let groups = (0..groups).map(|n| format!("[groups.g{n}]\nresources = 'x{n}'\n"));
+        let nodes = "nodes.alpha.links = { a = '10.0.0.1', b = '10.1.0.1' }\n\
+                     nodes.beta.links = { a = '10.0.0.2', b = '10.1.0.2' }\n\
+                     witnesses.w.address = '10.9.0.9'\n";
+        said(&format!("cluster = 'c'\npace = '{pace}'\n{nodes}{}", groups.collect::<String>()))
+    };
+    let many = said_of("500ms", 2100).concat();
+    assert!(many.contains("2100 groups are too many for a pace of 500 ms"), "{many}");
+    assert!(many.contains("pace = \"600ms\""), "the cure is a pace that is long enough: {many}");
+    assert!(!said_of("600ms", 2100).concat().contains("too many"));
+    assert!(
+        !said_of("1s", 4096).concat().contains("too many"),
+        "what the file allows runs at the pace that it has without a word"
+    );
+}
+
+#[test]
 fn more_groups_that_are_apart_than_nodes_are_warned_of() {
     /// Name, nodes, apart from, together with.
     type Line<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);

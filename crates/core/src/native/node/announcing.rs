@@ -25,17 +25,13 @@ pub(super) struct Announced {
 }
 
 impl Node {
-    /// The gates were told these leases: once for each ballot that opens one.
-    pub(super) fn announce_new(&mut self) {
-        let mut new = Vec::new();
-        for (&group, lease) in &self.gates {
-            let Some(GateLease { ballot, .. }) = *lease else { continue };
-            if self.announced.get(&group).is_none_or(|last| last.ballot != ballot) {
-                self.announced.insert(group, Announced { ballot, until: self.now + ANNOUNCE_MAX });
-                new.push((group, ballot));
-            }
+    /// The group's gate was told its lease: once for each ballot that opens it.
+    pub(super) fn announce_new(&mut self, group: GroupIndex) {
+        let Some(&Some(GateLease { ballot, .. })) = self.gates.get(&group) else { return };
+        if self.announced.get(&group).is_none_or(|last| last.ballot != ballot) {
+            self.announced.insert(group, Announced { ballot, until: self.now + ANNOUNCE_MAX });
+            self.announce(group, ballot);
         }
-        new.into_iter().for_each(|(group, ballot)| self.announce(group, ballot));
     }
 
     /// With each beat: the first one may have been lost, and an earlier owner that stands still cannot be asked.
