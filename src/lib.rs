@@ -4,6 +4,7 @@
 //! * [`control`] is everything that may block: agents, files, what an earlier life left behind;
 //! * [`voice`] is what people see of a running daemon: the log, the control socket, the service manager's lines;
 //! * [`files`] is the configuration directory, [`duties`] what it means to the hands;
+//! * [`rights`] is what the kernel does not let this process do;
 //! * [`cli`] is one file per command.
 
 pub mod cli;
@@ -11,4 +12,5 @@ pub mod control;
 pub mod duties;
 pub mod files;
 pub mod heart;
+pub mod rights;
 pub mod voice;

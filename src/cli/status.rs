@@ -421,6 +421,7 @@ mod tests {
             config: "/etc/ha.d".to_owned(),
             ipfail: false,
             control_groups_missing: None,
+            rights_missing: Vec::new(),
         };
         let service = ServiceInterface {
             address: "172.23.2.14".to_owned(),

@@ -48,6 +48,7 @@ use crate::{
     },
     duties::Duties,
     heart::{self, Down, HeartStats, Up},
+    rights,
     voice::{
         journal::{Journal, Targets},
         notify::Notify,
@@ -587,8 +588,12 @@ impl Daemon {
     }
 
     fn remember(&mut self, node: NodeIndex, heard: Heard) {
-        self.heard = Some(heard);
-        let Some(name) = self.parts.agents.duties().members.get(node.0).cloned() else { return };
+        let duties = self.parts.agents.duties();
+        let Some(name) = duties.members.get(node.0).cloned() else { return };
+        // Our own is a generation that was raised above what the other node has heard.
+        if name != duties.me {
+            self.heard = Some(heard);
+        }
         let (state, journal) = (Arc::clone(&self.parts.state), self.parts.journal.clone());
         let forgetful = Arc::clone(&self.forgetful);
         self.remembering.retain(|one| !one.is_finished());
@@ -802,6 +807,11 @@ impl Daemon {
         let daemon = report::Daemon {
             ipfail: duties.ipfail,
             control_groups_missing: self.parts.agents.control_groups_missing(),
+            rights_missing: rights::lacks(duties)
+                .into_iter()
+                .filter(|lack| lack.is_trouble)
+                .map(|lack| lack.to_string())
+                .collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             config: self.parts.config_dir.display().to_string(),

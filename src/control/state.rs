@@ -100,19 +100,6 @@ pub enum Fault {
         /// What is there instead, escaped.
         found: String,
     },
-    /// The generation file went backwards: restored from an old copy, perhaps.
-    #[error(
-        "{} says {found}, but this node has already lived its generation {known}, and the other node would take it \
-         for a replay: write {known} into the file, or remove it", .path.display()
-    )]
-    Backwards {
-        /// The file.
-        path: PathBuf,
-        /// What it says.
-        found: u64,
-        /// What was known.
-        known: u64,
-    },
 }
 
 /// What helps against a disk that takes nothing, to be put behind what the system says.
@@ -237,7 +224,7 @@ impl State {
     /// called once in a life. `unix_seconds` is the wall clock, `me` this node's name.
     ///
     /// # Errors
-    /// When the file is damaged or went backwards, or the system refuses it.
+    /// When the file is damaged, or the system refuses it.
     pub fn next_generation(
         &self,
         me: &str,
@@ -250,10 +237,17 @@ impl State {
         let next = match source {
             GenerationSource::Time => by_clock,
             GenerationSource::File => match self.last_generation(&path)? {
-                Some(last) if known.is_some_and(|known| last < known) => {
-                    return Err(Fault::Backwards { path, found: last, known: known.unwrap_or(last) });
-                }
-                Some(last) => last + 1,
+                Some(last) => match known.filter(|known| last < *known) {
+                    // A copy of an earlier day, perhaps. The other node would take that number for a replay.
+                    Some(known) => {
+                        self.warn(format!(
+                            "{} says {last}, but this node has already lived its generation {known}: going on from there",
+                            path.display()
+                        ));
+                        known + 1
+                    }
+                    None => last + 1,
+                },
                 None => by_clock.max(unix_seconds.saturating_add(1)),
             },
         };
@@ -608,14 +602,16 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_that_went_backwards_is_refused() {
+    fn a_generation_that_went_backwards_goes_on_above_the_highest() {
         let dirs = Dirs::new();
         dirs.open().unwrap().next_generation("a", FILE, NOW).unwrap();
         dirs.put(GENERATION_FILE, b"              7\n");
-        let fault = dirs.open().unwrap().next_generation("a", FILE, NOW).unwrap_err();
-        assert!(matches!(fault, Fault::Backwards { found: 7, .. }), "{fault}");
+        let state = dirs.open().unwrap();
+        assert_eq!(state.next_generation("a", FILE, NOW).unwrap(), NOW + 2);
+        assert!(state.take_warnings()[0].contains("has already lived its generation"));
+        drop(state);
         fs::remove_file(dirs.path(GENERATION_FILE)).unwrap();
-        assert_eq!(dirs.open().unwrap().next_generation("a", FILE, 0).unwrap(), NOW + 2);
+        assert_eq!(dirs.open().unwrap().next_generation("a", FILE, 0).unwrap(), NOW + 3);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
     rivals::{self, REFRESH_NANOS, Rivals},
     shape::{Order, Own, other_prefix},
 };
-use crate::duties::Duties;
+use crate::{duties::Duties, rights};
 
 /// The answer to whoever wants to terminate or kill an address.
 pub(super) const NO_PROCESSES: &str = "an address has no processes";
@@ -77,6 +77,8 @@ pub(super) struct Addresses {
     renewer: Option<Lifetimes>,
     /// Those of which it was last said that they would reach nobody, and why.
     cut: BTreeMap<ResourceId, String>,
+    /// Why nothing can be put anywhere, whatever the interfaces are like.
+    barred: Option<String>,
     /// Announcements that the kernel refused.
     pub(super) failures: u64,
 }
@@ -200,6 +202,7 @@ impl Addresses {
             lifetimes: Vec::new(),
             renewer: None,
             cut: BTreeMap::new(),
+            barred: rights::bars(duties),
             failures: 0,
         }
     }
@@ -286,7 +289,14 @@ impl Addresses {
 
     /// Why no address can be announced, if so.
     pub(super) fn cannot_announce(&self) -> Option<String> {
-        self.announcer.as_ref().err().map(ToString::to_string)
+        let error = self.announcer.as_ref().err()?;
+        let lacks_right = error.kind() == io::ErrorKind::PermissionDenied;
+        Some(if lacks_right { "CAP_NET_RAW is missing".to_owned() } else { error.to_string() })
+    }
+
+    /// Whether nothing can be put anywhere, whatever the interfaces are like.
+    pub(super) const fn is_barred(&self) -> bool {
+        self.barred.is_some()
     }
 
     /// All addresses of the plan, ours or not.
@@ -738,6 +748,9 @@ impl Addresses {
     /// Of which addresses it has changed whether they would reach anybody: where they stand, or else would be put.
     pub(super) fn reach(&mut self, network: &Network) -> Vec<(ResourceId, Carrier)> {
         let trouble = |address: &Address| {
+            if self.barred.is_some() {
+                return self.barred.clone();
+            }
             let there = standing(address, network).map(|there| there.interface);
             let interface = match there.and_then(|there| network.interface_by_index(there)) {
                 Some(interface) => interface.clone(),
@@ -868,7 +881,9 @@ fn add(
     };
     if let Err(error) = exists(added) {
         let interface = network.interface_by_index(new.interface).map_or("?", |it| it.name.as_str());
-        return Err(format!("cannot add {} to {interface}: {error}", new.ip));
+        let lack = rights::no_addresses().filter(|_| error.kind() == io::ErrorKind::PermissionDenied);
+        let why = lack.unwrap_or_else(|| error.to_string());
+        return Err(format!("cannot add {} to {interface}: {why}", new.ip));
     }
     network.refresh().map_err(|error| format!("the kernel does not tell its addresses: {error}"))?;
     network.take_in(new);

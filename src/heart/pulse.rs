@@ -820,7 +820,8 @@ impl Pulse {
     /// but thousands of our own may do so in a moment: those are looked at once a second.
     fn check_services(&mut self) {
         self.services_due = false;
-        if matches!(self.mind, Mind::Native(_)) {
+        // Beside `ha.cf` a cable is the affair of `ipfail`.
+        if matches!(self.mind, Mind::Native(_)) || self.addresses.is_barred() {
             let news = self.addresses.reach(&self.network);
             self.found.extend(news.into_iter().map(|(resource, state)| Found::Service(resource, state)));
         }

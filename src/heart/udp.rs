@@ -147,7 +147,9 @@ impl UdpLink {
                         taken(error, port, holders)
                     })?
                 }
-                Ear::Group { group, port } => Receiver::join(interface, group, port)?,
+                Ear::Group { group, port } => {
+                    Receiver::join(interface, group, port).map_err(|error| taken(error, port, holders))?
+                }
             };
             poller.add(&receiver, token(self.receivers.len()), Interest::Read)?;
             self.receivers.push(receiver);
@@ -257,6 +259,13 @@ pub(super) fn taken(error: io::Error, port: u16, holders: &Holders) -> io::Error
                 ),
             };
             io::Error::new(io::ErrorKind::AddrInUse, text)
+        }
+        io::ErrorKind::PermissionDenied => {
+            let text = format!(
+                "UDP port {port} needs a right: give the daemon CAP_NET_BIND_SERVICE (`--cap-add=NET_BIND_SERVICE` of its \
+                 container, CapabilityBoundingSet= of its unit), or both nodes a port from 1024 on (`udpport`)"
+            );
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
         }
         _ => error,
     }

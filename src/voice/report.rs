@@ -37,6 +37,9 @@ pub struct Daemon {
     pub ipfail: bool,
     /// Why what runs here is not kept together by control groups; absent when it is.
     pub control_groups_missing: Option<String>,
+    /// Rights that this process lacks and without which something does not work, each with the cure.
+    #[serde(default)]
+    pub rights_missing: Vec<String>,
 }
 
 /// An interface that carries service addresses.
@@ -158,7 +161,7 @@ impl<S> Report<S> {
                 rival.ago_ms / 1000
             )
         });
-        services.chain(faults).chain(rivals)
+        self.daemon.rights_missing.iter().cloned().chain(services).chain(faults).chain(rivals)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::lab::{LOCUM, build};
 mod beside;
 mod fencing;
 mod gates;
+mod rights;
 
 const NODES: [&str; 2] = ["clustnode1", "clustnode2"];
 const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
@@ -65,6 +66,11 @@ impl Pair {
 
     /// The same, with more options of the daemon.
     fn start_with(&mut self, node: usize, lines: &str, options: &[&str]) {
+        self.start_by(node, lines, &[], options);
+    }
+
+    /// The same, by way of another program.
+    fn start_by(&mut self, node: usize, lines: &str, by: &[&str], options: &[&str]) {
         let common = "keepalive 200ms\nwarntime 1\ndeadtime 2\ninitdead 4\nauto_failback on\nbcast eth1 eth0\n\
                       logfile /run/disk/ha-log\n";
         self.put(node, "ha.d/ha.cf", &format!("{common}node {}\n{lines}", NODES.join(" ")));
@@ -82,7 +88,7 @@ impl Pair {
             "--reboot-program",
             "/run/disk/reboot",
         ];
-        let program = Program::new(&[&words, options].concat()).output("/run/disk/output");
+        let program = Program::new(&[by, &words, options].concat()).output("/run/disk/output");
         self.daemons[node] = Some(self.rack.start(NODES[node], &program).unwrap());
     }
 

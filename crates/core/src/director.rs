@@ -27,7 +27,7 @@ use crate::{
     note::{Escaped, Level, Note},
     plan::{Agent, AutoFailback, GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
     r1::{R1, State, Step, View},
-    refusals::Refusals,
+    refusals::{Alarm, Refusals},
     sequence::{Again, Heard, Life, Received, Sent, Verdict},
     status::{self, Status},
     time::{Duration, Instant, Now},
@@ -37,6 +37,7 @@ use crate::{
     },
 };
 
+mod files;
 mod gates;
 mod inbound;
 mod ipfail;
@@ -44,6 +45,7 @@ mod outbound;
 mod report;
 mod scripts;
 
+use files::Agreement;
 use ipfail::Ipfail;
 
 /// The version of Locum's extension to R1 that our status carries.
@@ -108,6 +110,7 @@ pub struct Director {
     left: Option<Leaving>,
     contest_said: Option<Instant>,
     refusals: Refusals,
+    files: Agreement,
     frames: status::Frames,
     out: VecDeque<Action>,
 }
@@ -223,6 +226,7 @@ impl Director {
             left: None,
             contest_said: None,
             refusals: Refusals::default(),
+            files: Agreement::new(&plan),
             frames: status::Frames::default(),
             out: VecDeque::new(),
             identity,
@@ -266,8 +270,8 @@ impl Director {
             Event::Written { .. } | Event::OwnAddress { .. } => {}
             Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
-            // Heartbeat's nodes know no such thing; `ipfail` looks after that.
-            Event::Service { .. } => {}
+            // Only of what this node cannot carry at all is there word in R1: `ipfail` looks after cables.
+            Event::Service { resource, state } => self.service(resource, state),
             Event::Order { id, order } => self.order(id, order),
             Event::Keys(keys) => {
                 self.note(
@@ -379,6 +383,7 @@ impl Director {
         if self.next_beat <= now {
             self.next_beat = now + every;
         }
+        self.files.mark(now, self.sent.last());
         self.say_status();
         self.ping_all();
         self.open_gates();
@@ -563,6 +568,19 @@ impl Director {
         true
     }
 
+    /// A service address can, or cannot, be carried here, whatever its interface does: this process lacks the right.
+    fn service(&mut self, resource: ResourceId, state: Carrier) {
+        if resource.group.0 >= self.plan.groups.len() {
+            return;
+        }
+        let why = match state {
+            Carrier::Up => None,
+            Carrier::Down(why) => Some(why),
+        };
+        self.groups.bar(resource.group, why);
+        self.say_status();
+    }
+
     fn carrier(&mut self, link: LinkIndex, state: Carrier) {
         let Some(view) = self.links.get_mut(link.0) else { return };
         let down = match state {
@@ -625,6 +643,7 @@ impl Director {
 
     /// Carries the dialect's steps and the groups' news to each other until both rest.
     fn settle(&mut self) {
+        self.judge_files();
         loop {
             let mut moved = false;
             while let Some(step) = self.r1.poll() {
@@ -659,9 +678,15 @@ impl Director {
                 self.out.push_back(Action::Fence { ticket, node });
             }
             Step::SayToPeer(body) => self.say_to_peer(body),
-            Step::WantGroup(group, run) => self.groups.want(group, run, &mut self.out),
-            Step::Want(set, run) => self.groups.want_set(set, run, &mut self.out),
-            Step::Keep(set) => self.groups.keep_set(set, &mut self.out),
+            Step::WantGroup(group, run) => self.want_group(group, run),
+            Step::Want(set, run) => {
+                let groups: Vec<GroupIndex> = self.groups.of(set).collect();
+                groups.into_iter().for_each(|group| self.want_group(group, run));
+            }
+            Step::Keep(set) => {
+                self.groups.of(set).for_each(|group| self.files.keep(group));
+                self.groups.keep_set(set, &mut self.out);
+            }
             Step::Announce(set) => {
                 let addresses: Vec<ResourceId> = self.groups.addresses_of(set).collect();
                 self.out.extend(addresses.into_iter().map(Action::Announce));

@@ -69,8 +69,9 @@ pub enum Event<'a> {
     Script(&'a [(String, String)]),
     /// Somebody else took a service address of ours from its interface.
     AddressGone(ResourceId),
-    /// The interface on which a service address stands, or would be put, can or cannot carry frames now. Only a native cluster
-    /// is told: before its first claim of all that cannot, then of every change.
+    /// The interface on which a service address stands, or would be put, can or cannot carry frames now. A native cluster
+    /// is told before its first claim of all that cannot, then of every change. With `ha.cf` only of an address that this
+    /// process has no right to put anywhere, before anything is started.
     Service {
         /// The address.
         resource: ResourceId,

@@ -118,6 +118,8 @@ struct State {
     run: u64,
     /// By member, when it is to be asked next. `None` while it is asked, and for what is never asked.
     monitors: Vec<Option<Instant>>,
+    /// Why it cannot run here at all: it is not tried.
+    barred: Option<String>,
     /// Nothing is started, stopped or put back.
     frozen: bool,
     /// What was to be done next when it was frozen.
@@ -146,6 +148,7 @@ impl State {
             restarts: Vec::new(),
             run: 0,
             monitors: spec.members.iter().map(|_| None).collect(),
+            barred: None,
             frozen: false,
             postponed: None,
             complaints: BTreeMap::new(),
@@ -321,10 +324,32 @@ impl Groups {
         self.touch(group);
     }
 
+    /// Something of a group cannot run here whatever is tried, and why; or it can again. What runs goes on.
+    pub fn bar(&mut self, group: GroupIndex, why: Option<String>) {
+        let state = &mut self.states[group.0];
+        if why.is_some() || state.failure == state.barred {
+            state.failure.clone_from(&why);
+        }
+        state.barred = why;
+        self.touch(group);
+    }
+
+    /// Whether it cannot run here whatever is tried.
+    #[must_use]
+    pub fn is_barred(&self, group: GroupIndex) -> bool {
+        self.states[group.0].barred.is_some()
+    }
+
     /// The group is wanted to run here under this epoch, which its agents are told. What runs and is wanted already keeps
     /// the one under which it was started; what is being stopped is stopped before it is started under another.
     pub fn want_under(&mut self, group: GroupIndex, epoch: Option<Epoch>, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
+        if state.barred.is_some() && state.phase == Phase::Stopped {
+            state.failure.clone_from(&state.barred);
+            state.failures += 1;
+            self.news.push_back(News::Failed(group));
+            return;
+        }
         if !state.wanted {
             state.wanted = true;
             if epoch != state.epoch && state.phase != Phase::Stopped {

@@ -42,6 +42,10 @@ pub const HANDOVER_MAX: Duration = Duration::from_secs(3600);
 pub const HAND_BACK: Duration = Duration::from_secs(30);
 /// See [`HAND_BACK`].
 pub const HAND_BACK_MAX: Duration = Duration::from_secs(3600);
+/// A set of which something cannot run here whatever is tried is offered to the peer after this.
+pub const BARRED_PAUSE: Duration = Duration::from_secs(1);
+/// So often in a row; then as after other failures.
+const BARRED_TRIES: u32 = 3;
 /// A set goes back to a real heartbeat so long after it could: twice heartbeat's own `max_rexmit_delay`. What we told it
 /// just before may have been lost; heard again after our offer, it would be taken for news.
 pub const CATCH_UP: Duration = Duration::from_millis(500);
@@ -287,6 +291,12 @@ impl R1 {
         if breakage::is(Breakage::HoldingNotMirrored) { theirs } else { theirs.mirrored() }
     }
 
+    /// Whether the peer has said what it holds.
+    #[must_use]
+    pub const fn has_heard_holdings(&self) -> bool {
+        self.theirs.is_some()
+    }
+
     /// What both claim.
     #[must_use]
     pub fn contested(&self) -> Holding {
@@ -509,7 +519,10 @@ impl R1 {
 
     /// A group of this set could not be started here, for the `failures`th time in a row.
     pub fn start_failed(&mut self, view: &View<'_>, set: Holding, failures: u32) {
+        let is_barred = view.groups.of(set).any(|group| view.groups.is_barred(group));
         let wait = HAND_BACK.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(HAND_BACK_MAX);
+        // There is nothing to wait for, but that the peer can answer.
+        let wait = if is_barred && failures < BARRED_TRIES { BARRED_PAUSE } else { wait };
         let waiting = self.hand_back.map_or(Holding::None, |(set, _)| set);
         self.hand_back = Some((set.plus(waiting), view.now + wait));
         let text = format!("the {} set is offered to {} in {} s", set.word(), view.name(), wait.as_secs());
@@ -678,6 +691,10 @@ impl R1 {
             return;
         }
         self.failback_at = None;
+        if view.groups.of(Holding::Foreign).any(|group| view.peer_failed.contains(&group)) {
+            // It says that it cannot run them: until it says otherwise.
+            return;
+        }
         match self.offer(view, Holding::Foreign, None) {
             Ok(()) => self.failback_due = false,
             Err(why) => self.note(Level::Debug, format!("no failback yet: {why}")),

@@ -7,6 +7,7 @@
 //! * [`udp`], [`serial`], [`icmp`], [`checksum`]: what links and pings are made of;
 //! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
 //! * [`child`], [`process`], [`user`]: what a child must not inherit; ending it with all it started; as whom it runs;
+//! * [`rights`]: what the kernel lets this process do;
 //! * [`watchdog`], [`machine`]: being reset, and resetting oneself;
 //! * [`mod@file`]: files that are never half there, directories that are used once;
 //! * [`signal`]: what a broken pipe does;
@@ -28,6 +29,7 @@ pub mod netlink;
 pub mod poll;
 pub mod process;
 pub mod realtime;
+pub mod rights;
 pub mod serial;
 pub mod signal;
 pub mod stamp;

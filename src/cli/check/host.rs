@@ -20,11 +20,16 @@ use locum_core::{
 };
 use locum_sys::{
     netlink::{Interface, InterfaceAddress, Netlink, choose_interface, same_network},
+    rights::Right,
     user::User,
 };
 
 use super::boot::{self, Boot};
-use crate::control::agents::{AGENTS, Found, Parameters, Roots, find, is_program};
+use crate::{
+    control::agents::{AGENTS, Found, Parameters, Roots, find, is_program},
+    duties::Duties,
+    rights,
+};
 
 /// What the checks look at.
 pub(super) struct Host {
@@ -65,6 +70,15 @@ impl Host {
         Self { heartbeat_runs, ..self }
     }
 
+    /// What this process may not do, of what the daemon has to.
+    fn rights(duties: &Duties, found: &mut Findings) {
+        for lack in rights::lacks_here(duties) {
+            let severity = if lack.right == Right::NetAdmin { Severity::Error } else { Severity::Warning };
+            let message = format!("CAP_{} is missing: {}", lack.right.name(), lack.harm());
+            found.diags.push(Diag::new(severity, found.file, message).cure(lack.cure()).about_host());
+        }
+    }
+
     /// Adds to what was said of the files what there is to say of this host.
     pub(super) fn check(&self, checked: &mut Checked) {
         let Some(plan) = checked.draft.take() else { return };
@@ -76,6 +90,7 @@ impl Host {
             }
         }
         found.diags.extend(event_scripts(&self.roots.config));
+        Self::rights(&Duties::from(&plan), &mut found);
         self.companions(&plan, &mut found);
         checked.draft = Some(plan);
         found.go_to(&mut checked.diags, &mut checked.explained);
@@ -99,6 +114,7 @@ impl Host {
                 }
             }
         }
+        Self::rights(&Duties::from(plan), &mut found);
         if let Some(diag) =
             plan.local.watchdog.as_deref().and_then(|device| watchdog(FileName::LocumToml, device))
         {

@@ -2,9 +2,12 @@
 //! only what passes all three is news.
 
 use super::*;
+use crate::refusals::WRONG_KEY;
 
-/// How the names of refusals begin that `log_badpack off` keeps out of the log.
-const WRONG_KEY: &str = "key-";
+/// Our own frames of the life before this one are heard for no longer.
+pub(super) const ECHOES: Duration = Duration::from_secs(2);
+/// A frame whose wall clock differs from ours by more is an old one, or its sender's clock is wrong.
+const NEW_SECONDS: u64 = 60;
 
 impl Director {
     pub(super) fn frame(&mut self, link: LinkIndex, from: Source, bytes: &[u8]) {
@@ -29,6 +32,9 @@ impl Director {
         if own && !(breakage::is(Breakage::OwnFramesAreNews) && self.peer.is_some()) {
             if message.src_uuid.is_some_and(|uuid| uuid != self.identity.uuid) {
                 return self.refuse(from, "our-name", &"another machine uses our node name");
+            }
+            if self.is_of_a_clone(&message) {
+                self.alarm(from, "our-name", &"another machine uses our node name");
             }
             self.frames.own += 1;
             return;
@@ -94,6 +100,9 @@ impl Director {
         match life {
             Life::Replayed { known } => {
                 let name = peer.name.clone();
+                if known > generation && is_status && self.is_new(&message) {
+                    self.files.refuse_old_life(self.now.instant);
+                }
                 return self.refuse(
                     from,
                     "replayed",
@@ -111,9 +120,19 @@ impl Director {
             }
             Life::First | Life::Restarted => self.begin_life(generation, life, message.keeps),
             Life::Same if is_status && peer.watch.state().is_down() && seq <= peer.last_status => {
+                if self.is_new(&message) {
+                    self.files.refuse_old_life(self.now.instant);
+                }
                 return self.refuse(from, "replayed", &"an old status of a dead node");
             }
             Life::Same => {}
+        }
+        if let Some(peer) = &self.peer
+            && let (Some(known), Some(uuid)) = (peer.uuid, message.src_uuid)
+            && known != uuid
+        {
+            let text = format!("two machines use the name {}", peer.name);
+            self.alarm(from, "two-machines", &text);
         }
         self.number(link, seq, message);
     }
@@ -198,7 +217,12 @@ impl Director {
         }
         match &message.body {
             Body::Status(beat) => {
-                self.heard_failures(message.failed.as_deref().unwrap_or_default());
+                let failed = message.failed.as_deref().unwrap_or_default();
+                self.heard_failures(failed);
+                if message.locum.is_some() {
+                    self.heard_files(&message.files, failed);
+                    self.heard_known(&message.files);
+                }
                 self.heard_status(seq, message.locum.is_some(), *beat);
             }
             Body::ReqNodes if breakage::is(Breakage::NoNodeList) => {}
@@ -353,7 +377,9 @@ impl Director {
         peer.last_status = 0;
         peer.state = None;
         peer.waiting.clear();
+        peer.uuid = None;
         peer.failed.clear();
+        self.files.forget_peer();
         peer.left = false;
         peer.keeps = keeps.filter(|_| !breakage::is(Breakage::RenewalIsLoss));
         let is_renewed = peer.keeps.is_some();
@@ -388,6 +414,26 @@ impl Director {
             let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
             self.note(Level::Info, format!("Link {peer}:{} up.", self.plan.links[link.0].name));
         }
+    }
+
+    /// Whether a frame under our name and UUID is of another machine: one that was made from a copy of this one's disk. What we
+    /// sent ourselves comes back at once or never; a recording is told by its time.
+    fn is_of_a_clone(&self, message: &Message) -> bool {
+        let (Some(generation), Some(seq)) = (message.generation, message.seq) else { return false };
+        let (ours, last) = (self.identity.generation, self.sent.last());
+        match generation.cmp(&ours) {
+            Ordering::Greater => true,
+            Ordering::Less => self.now.instant.since(self.started) > ECHOES && self.is_new(message),
+            Ordering::Equal => {
+                let age = self.now.unix_seconds.saturating_sub(message.unix_seconds);
+                seq > last || (seq < self.files.sent_before() && age < ECHOES.as_secs())
+            }
+        }
+    }
+
+    /// Whether a frame was written in the last moments, as far as wall clocks tell.
+    fn is_new(&self, message: &Message) -> bool {
+        message.unix_seconds.abs_diff(self.now.unix_seconds) <= NEW_SECONDS
     }
 
     fn is_for_us(&self, message: &Message) -> bool {
@@ -425,9 +471,15 @@ impl Director {
         *self.frames.refused.entry(reason.into()).or_default() += 1;
     }
 
+    /// For the status, if it parts the cluster.
+    fn alarm(&mut self, from: Source, reason: &str, text: &dyn Display) {
+        self.refusals.alarm(self.now.instant, self.alarm_beat(), from, reason, text);
+    }
+
     /// Also worth a line for the log, now or with others later.
     fn refuse(&mut self, from: Source, reason: &'static str, text: &dyn Display) {
         self.count_refusal(reason);
+        self.alarm(from, reason, text);
         if reason.starts_with(WRONG_KEY) && !self.plan.logging.bad_packets {
             return;
         }

@@ -41,6 +41,9 @@ impl Director {
         message.locum = is_status.then_some(LOCUM_VERSION);
         let tells = is_status || matches!(message.body, Body::Starting);
         message.keeps = tells.then(|| self.r1.keeps()).flatten();
+        if is_status {
+            message.files = self.files_to_say();
+        }
         message.failed = is_status.then(|| self.failed_keys()).filter(|keys| !keys.is_empty());
         if numbered {
             message.seq = Some(self.sent.next());

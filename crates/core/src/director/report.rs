@@ -28,8 +28,8 @@ impl Director {
                 .collect(),
             groups: self.group_status(ago),
             forecasts: self.forecasts(),
-            troubles: self.troubles(),
-            hints: self.hints(),
+            troubles: self.troubles(now.instant),
+            hints: self.hints(now.instant),
             frames: self.frames.clone(),
             digest: self.digest(),
         }
@@ -138,8 +138,54 @@ impl Director {
         Some(status::Forecast { node: name, taker, starts, after: after.as_secs_f64(), reason })
     }
 
-    fn troubles(&self) -> Vec<String> {
-        let mut troubles = Vec::new();
+    /// How often a peer is heard, for what lasts some beats.
+    pub(super) fn alarm_beat(&self) -> Duration {
+        self.plan.timing.keepalive
+    }
+
+    /// What parts the cluster, with the cure; and whether it does, or would if the peer were not heard.
+    fn alarms(&self, now: Instant) -> impl Iterator<Item = (bool, String)> + use<'_> {
+        let name = self.peer.as_ref().map_or("the peer", |peer| peer.name.as_str());
+        let me = &self.plan.nodes[self.plan.me.0];
+        let is_alone = self.peer.as_ref().is_some_and(|peer| !peer.watch.state().is_up());
+        self.refusals.lasting(now, self.alarm_beat()).map(move |(alarm, from, text)| match alarm {
+            Alarm::OurName => (
+                true,
+                format!(
+                    "another machine, {from}, uses this node's name {me}: both run the same groups; stop locum there, and \
+                     give it a name (`uname -n`) and a state directory of its own"
+                ),
+            ),
+            Alarm::TwoMachines => (
+                true,
+                format!("two machines use the name {name}, one of them is {from}: stop locum on the wrong one"),
+            ),
+            Alarm::OldLife if !self.files.has_refused(now) => {
+                (false, format!("recordings of frames of {name} come from {from}; they are refused"))
+            }
+            Alarm::OldLife => (
+                true,
+                format!(
+                    "frames of {name} from {from} are refused as those of an earlier life: its state directory is an \
+                     older copy, or another machine uses its name; restart locum there"
+                ),
+            ),
+            Alarm::OtherKey => (
+                is_alone,
+                format!(
+                    "frames from {from} are refused: {text}; give both nodes the same authkeys, then `systemctl reload locum`"
+                ),
+            ),
+            Alarm::Stranger => (is_alone, format!("frames from {from} are refused: {text}")),
+        })
+    }
+
+    fn troubles(&self, now: Instant) -> Vec<String> {
+        let mut troubles: Vec<String> =
+            self.alarms(now).filter(|(parts, _)| *parts).map(|(_, text)| text).collect();
+        troubles.extend(self.outlived());
+        troubles.extend(self.disagreement());
+        troubles.extend(self.one_way());
         if let Some(peer) = &self.peer {
             if peer.left {
                 troubles.push(format!("{} has left the cluster: nobody would take over", peer.name));
@@ -172,6 +218,10 @@ impl Director {
         }
         for (index, (group, book)) in self.plan.groups.iter().zip(&self.books).enumerate() {
             let index = GroupIndex(index);
+            if self.files.is_withheld(index) {
+                troubles.push(self.withheld_text(index));
+                continue;
+            }
             if let Some(why) = self.groups.failure(index) {
                 troubles.push(format!("group {} could not be started here: {why}", group.key));
             }
@@ -192,8 +242,9 @@ impl Director {
         troubles
     }
 
-    fn hints(&self) -> Vec<String> {
-        let mut hints = Vec::new();
+    fn hints(&self, now: Instant) -> Vec<String> {
+        let mut hints: Vec<String> =
+            self.alarms(now).filter(|(parts, _)| !parts).map(|(_, text)| text).collect();
         if self.keys.signing().method == crate::auth::Method::Crc {
             hints.push(
                 "authkeys signs with crc: anyone on the link can take the service; use sha1".to_string(),

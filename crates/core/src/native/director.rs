@@ -36,7 +36,7 @@ use crate::{
     event::{Carrier, Event, Order, OrderId, Source},
     note::{Level, Note},
     plan::{GroupIndex, LinkIndex, NodeIndex, ResourceId},
-    refusals::Refusals,
+    refusals::{Alarm, Refusals},
     sequence::Heard,
     status::Frames,
     time::{Duration, Instant, Now},

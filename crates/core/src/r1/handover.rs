@@ -283,7 +283,9 @@ impl R1 {
     pub(super) fn hand_back_now(&mut self, view: &View<'_>, set: Holding) {
         let failed = view.groups.of(set.and(self.mine)).any(|group| view.groups.failure(group).is_some());
         if failed && self.offer(view, set, None).is_err() {
-            self.hand_back = Some((set, view.now + HAND_BACK));
+            let is_barred = view.groups.of(set).any(|group| view.groups.is_barred(group));
+            let pause = if is_barred { BARRED_PAUSE } else { HAND_BACK };
+            self.hand_back = Some((set, view.now + pause));
         }
     }
 

@@ -54,8 +54,31 @@ pub struct Message {
     /// In a status of Locum, and in its `starting`: what the sender has kept through a restart, until it has settled.
     /// Another extra field; in the sender's view.
     pub keeps: Option<Holding>,
+    /// In a status of Locum: what the files of both nodes must agree in.
+    pub files: Files,
     /// Fields that we do not know (or that were not in the form we know), and where each field stood.
     pub layout: Layout,
+}
+
+/// What nodes of Locum tell each other of their files, in extra fields of the status (`docs/wire.md`, section 10).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The digest of what both files must say.
+    pub digest: Option<u64>,
+    /// The lines themselves, while the digests differ.
+    pub lines: Option<String>,
+    /// The keys of groups that the sender holds and does not run, because the files dispute them; blank separated.
+    pub withheld: Option<String>,
+    /// The generation of the addressee that the sender hears now.
+    pub hears: Option<u64>,
+    /// The highest generation that the sender has heard of the addressee, while it refuses it as an older one.
+    pub known: Option<u64>,
+}
+
+/// Exactly sixteen digits.
+fn digest(text: &str) -> Option<u64> {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    (text.len() == 16 && text.bytes().all(is_digit)).then(|| u64::from_str_radix(text, 16).ok())?
 }
 
 impl Message {
@@ -76,6 +99,7 @@ impl Message {
             locum: None,
             failed: None,
             keeps: None,
+            files: Files::default(),
             layout: Layout::default(),
         }
     }
@@ -107,6 +131,13 @@ impl Message {
             locum: fields.dec("locum"),
             failed: fields.text("locum_failed").map(String::from),
             keeps: fields.text("locum_keeps").and_then(Holding::from_word),
+            files: Files {
+                digest: fields.text("locum_config").and_then(digest),
+                lines: fields.text("locum_lines").map(String::from),
+                withheld: fields.text("locum_withheld").map(String::from),
+                hears: fields.hex("locum_hears"),
+                known: fields.hex("locum_known"),
+            },
             layout: Layout::default(),
         };
         message.layout = Layout::of(frame.framing(), fields.0, &message.known());
@@ -219,6 +250,12 @@ impl Message {
         known.extend(self.locum.map(|version| Known::text("locum", dec(version.into()))));
         known.extend(self.failed.as_deref().map(|failed| Known::text("locum_failed", failed)));
         known.extend(self.keeps.map(|keeps| Known::text("locum_keeps", keeps.word())));
+        let Files { digest, lines, withheld, hears, known: generation } = &self.files;
+        known.extend(digest.map(|digest| Known::text("locum_config", alloc::format!("{digest:016x}"))));
+        known.extend(lines.as_deref().map(|lines| Known::text("locum_lines", lines)));
+        known.extend(withheld.as_deref().map(|keys| Known::text("locum_withheld", keys)));
+        known.extend(hears.map(|generation| Known::text("locum_hears", hex(generation))));
+        known.extend(generation.map(|generation| Known::text("locum_known", hex(generation))));
         known.extend(self.dest_uuid.as_ref().map(|uuid| Known::uuid("destuuid", uuid)));
         known.push(Known::text("src", self.src.as_str()));
         known.extend(self.src_uuid.as_ref().map(|uuid| Known::uuid("srcuuid", uuid)));
@@ -749,11 +786,13 @@ mod tests {
             (load, failed) in (option::of(words()), option::of(words())),
             (ttl, locum) in any::<(Option<u32>, Option<u32>)>(),
             keeps in option::of(holding()),
+            (digest, hears, known) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
+            (lines, withheld) in (option::of(words()), option::of(words())),
         ) -> Message {
-            let layout = Layout::default();
+            let (layout, files) = (Layout::default(), Files { digest, lines, withheld, hears, known });
             Message {
                 body, dest, dest_uuid, src, src_uuid, seq, generation, unix_seconds, load, ttl, locum, failed,
-                keeps, layout
+                keeps, files, layout
             }
         }
     }

@@ -126,7 +126,11 @@ pub(crate) const fn uuid(n: usize) -> Uuid {
 
 impl Pair {
     pub(crate) fn new(failback: AutoFailback) -> Self {
-        let plans = [plan(0, failback), plan(1, failback)];
+        Self::of([plan(0, failback), plan(1, failback)])
+    }
+
+    /// Each node with a plan of its own.
+    pub(crate) fn of(plans: [Arc<Plan>; 2]) -> Self {
         let now = Instant::from_millis(1000);
         let nodes = [0, 1].map(|n| Self::boot(&plans[n], n, now, None));
         Self {
@@ -149,14 +153,18 @@ impl Pair {
     }
 
     fn boot(plan: &Arc<Plan>, n: usize, at: Instant, remembered: Option<Heard>) -> Node {
-        let identity = Identity {
-            uuid: uuid(n),
-            generation: at.as_millis(),
-            peer_heard: remembered,
-            stuck: Vec::new(),
-            keeps: None,
-            seed: n as u64,
-        };
+        Self::boot_as(plan, n, at, remembered, (uuid(n), at.as_millis()))
+    }
+
+    fn boot_as(
+        plan: &Arc<Plan>,
+        n: usize,
+        at: Instant,
+        peer_heard: Option<Heard>,
+        (uuid, generation): (Uuid, u64),
+    ) -> Node {
+        let identity =
+            Identity { uuid, generation, peer_heard, stuck: Vec::new(), keeps: None, seed: n as u64 };
         let director = Director::new(Arc::clone(plan), keys(), identity, now(at));
         Node {
             director,
@@ -168,7 +176,7 @@ impl Pair {
             exited: false,
             frozen: at,
             life: at.as_millis(),
-            remembered,
+            remembered: peer_heard,
         }
     }
 
@@ -191,6 +199,18 @@ impl Pair {
         let remembered = self.nodes[n].remembered;
         self.nodes[n] = Self::boot(&self.plans[n], n, self.now, remembered);
         self.write_journal();
+    }
+
+    /// A new life on the state directory of an earlier one.
+    pub(crate) fn power_on_as(&mut self, n: usize, uuid: Uuid, generation: u64) {
+        self.nodes[n] = Self::boot_as(&self.plans[n], n, self.now, None, (uuid, generation));
+        self.write_journal();
+    }
+
+    /// A new life with another file.
+    pub(crate) fn power_on_with(&mut self, n: usize, plan: Arc<Plan>) {
+        self.plans[n] = plan;
+        self.power_on(n);
     }
 
     pub(crate) fn cut_all(&mut self, from: usize, cut: bool) {
@@ -378,6 +398,8 @@ impl Pair {
                     self.say(&format!("{}: {:?} {note}", ["a", "b"][n], note.level));
                     self.nodes[n].notes.push(note.text);
                 }
+                // Its own, raised above what the other node has heard.
+                Action::Remember { node, .. } if node == NodeIndex(n) => {}
                 Action::Remember { heard, .. } => {
                     assert!(self.nodes[n].remembered.is_none_or(|before| before <= heard));
                     self.nodes[n].remembered = Some(heard);

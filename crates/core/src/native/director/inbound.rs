@@ -1,6 +1,9 @@
 //! Frames in: from bytes of anybody to words for the node.
 
 use super::*;
+
+/// Frames of the life before this one come back for no longer.
+const ECHOES: Duration = Duration::from_secs(2);
 use crate::native::wire::{Content, Received, Refusal};
 
 impl Director {
@@ -16,6 +19,12 @@ impl Director {
         match self.wire.read_of(self.now.instant, bytes, keys, may_speak) {
             Ok(received) => self.received(link, from, received),
             Err(Refusal::Own) => self.frames.own += 1,
+            Err(refusal @ Refusal::OwnEarlier) => {
+                self.frames.own += 1;
+                if self.now.instant.since(self.started) > ECHOES {
+                    self.refusals.alarm(self.now.instant, self.plan.timing.beat, from, "same-name", &refusal);
+                }
+            }
             Err(Refusal::ForeignCluster(name)) => self.foreign(name),
             Err(refusal) => self.refuse(from, refusal.name(), &refusal),
         }
@@ -128,6 +137,7 @@ impl Director {
     /// Also worth a line for the log, now or with others later.
     fn refuse(&mut self, from: Source, reason: &'static str, text: &dyn Display) {
         self.count_refusal(reason);
+        self.refusals.alarm(self.now.instant, self.plan.timing.beat, from, reason, text);
         if let Some(line) = self.refusals.add(self.now.instant, from, reason, text) {
             self.note(Level::Warning, line);
         }

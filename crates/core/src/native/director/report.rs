@@ -43,8 +43,47 @@ impl Director {
             frames: self.frames.clone(),
             foreign: self.foreign.iter().map(|(name, frames)| (name.clone(), *frames)).collect(),
         };
-        (status.troubles, status.hints) = complaints(&status);
+        let (parts, known) = self.alarms(at, &status);
+        let (troubles, hints) = complaints(&status);
+        status.troubles = [parts, troubles].concat();
+        status.hints = [known, hints].concat();
         status
+    }
+
+    /// Frames that are refused: what parts this member from others now, with the cure, and what does not.
+    fn alarms(&self, now: Instant, status: &Status) -> (Vec<String>, Vec<String>) {
+        let misses = |member: &Member| !member.is_me && (member.liveness.is_down() || member.heard.is_none());
+        let misses_somebody = status.members.iter().any(misses);
+        let me = self.my_name();
+        let (mut parts, mut known) = (Vec::new(), Vec::new());
+        for (alarm, from, text) in self.refusals.lasting(now, self.plan.timing.beat) {
+            let (does, text) = match alarm {
+                Alarm::OurName => (
+                    true,
+                    format!(
+                        "another machine, {from}, sends under this member's name {me}: stop locum there, and give it a name and a \
+                         state directory of its own"
+                    ),
+                ),
+                Alarm::OldLife | Alarm::TwoMachines => (
+                    misses_somebody,
+                    format!(
+                        "frames from {from} are refused as those of an earlier life of their sender: its clock and its state \
+                         directory went back in time, or another machine uses its name; set its clock, then restart locum there"
+                    ),
+                ),
+                Alarm::OtherKey => (
+                    misses_somebody,
+                    format!(
+                        "frames from {from} are refused: {text}; give all members the same locum.key, then `systemctl reload \
+                         locum`"
+                    ),
+                ),
+                Alarm::Stranger => (misses_somebody, format!("frames from {from} are refused: {text}")),
+            };
+            if does { &mut parts } else { &mut known }.push(text);
+        }
+        (parts, known)
     }
 
     fn kind(&self, member: MemberIndex) -> Kind {
@@ -260,9 +299,6 @@ fn complaints(status: &Status) -> (Vec<String>, Vec<String>) {
             troubles.push("there is no ledger yet: this member does not vote before it has copied one".into());
         }
         OwnVote::None | OwnVote::Mute { .. } | OwnVote::Votes => {}
-    }
-    if let Some(frames) = status.frames.refused.get("same-name") {
-        troubles.push(format!("another machine has sent {frames} frames under the name of this one"));
     }
     for link in &status.links {
         troubles.extend(link.down.iter().map(|why| format!("link {} is down: {why}", link.name)));

@@ -307,6 +307,44 @@ impl World {
     }
 }
 
+#[test]
+fn what_parts_the_cluster_stands_first_in_the_status_as_long_as_it_lasts() {
+    let mut world = World::new(TOML);
+    world.pass(5000);
+    let troubles = |world: &mut World, member| {
+        let now = now(world.millis);
+        world.director(member).status(now).troubles
+    };
+    assert_eq!(troubles(&mut world, 0), [""; 0]);
+    world.handle(1, Event::Keys(Keys::new(0, vec![key(0, "another")]).unwrap()));
+    world.pass(3000);
+    for member in 0..3 {
+        let first = troubles(&mut world, member)[0].clone();
+        assert!(first.starts_with("frames from 10.0.0."), "{member}: {first}");
+        assert!(first.contains("give all members the same locum.key"), "{member}: {first}");
+    }
+    world.handle(1, Event::Keys(keys()));
+    world.pass(8000);
+    for member in 0..3 {
+        assert_eq!(troubles(&mut world, member), [""; 0], "{member}");
+    }
+    // Machines made from a copy of the first one's disk, by an older clock and by a newer one.
+    for generation in [5, 5000] {
+        let members = Members::new(["a", "b", "w"].iter().map(ToString::to_string));
+        let mut clone = Wire::new("test", members, MemberIndex(0), generation, Duration::from_secs(1));
+        for _ in 0..30 {
+            let frame = clone.write(1, To::All, &Word::AskMeaning, &Reach::default())[0].bytes(&keys());
+            let from = Source::Udp(([10, 0, 0, 9], 6940).into());
+            world.handle(0, Event::Frame { link: LinkIndex(0), from, bytes: &frame });
+            world.pass(100);
+        }
+        let first = troubles(&mut world, 0)[0].clone();
+        assert!(first.starts_with("another machine, 10.0.0.9, sends under this member's name a"), "{first}");
+        world.pass(5000);
+        assert_eq!(troubles(&mut world, 0), [""; 0]);
+    }
+}
+
 const RELAY: &str = "10.0.0.66:1";
 
 #[test]
@@ -668,7 +706,7 @@ fn frames_that_are_not_ours_are_counted_by_name_and_said_in_few_lines() {
     assert_eq!(status.foreign.len(), FOREIGN_MAX);
     assert!(status.foreign.contains(&("other".into(), 100)));
     assert!(
-        status.troubles.iter().any(|trouble| trouble.contains("under the name")),
+        status.troubles.iter().any(|trouble| trouble.contains("under this member's name")),
         "{:?}",
         status.troubles
     );

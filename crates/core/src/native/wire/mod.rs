@@ -63,6 +63,9 @@ pub enum Refusal {
     /// Our own: broadcasts come back.
     #[error("our own frame")]
     Own,
+    /// Of an earlier life of ours: it came back late, it is a recording, or another machine was made from a copy of our disk.
+    #[error("a frame of an earlier life of this member")]
+    OwnEarlier,
     /// It says that it is ours, but we have not sent it: another machine has our name, or our clock and our state went
     /// back in time.
     #[error(
@@ -99,6 +102,7 @@ impl Refusal {
             Self::UnknownSender(_) => "unknown-sender",
             Self::WrongLink(_) => "wrong-link",
             Self::Own => "own",
+            Self::OwnEarlier => "own-earlier",
             Self::SameName => "same-name",
             Self::Replayed => "replayed",
             Self::Message => "message",
@@ -246,8 +250,12 @@ impl Wire {
             return Err(Refusal::UnknownSender(opened.src));
         };
         if from == self.me {
-            let sent = (opened.generation, opened.number) < (self.generation, self.next);
-            return Err(if sent { Refusal::Own } else { Refusal::SameName });
+            let ours = (self.generation, self.next);
+            return Err(match (opened.generation, opened.number) {
+                (generation, _) if generation < self.generation => Refusal::OwnEarlier,
+                frame if frame < ours => Refusal::Own,
+                _ => Refusal::SameName,
+            });
         }
         if !may_speak(from) {
             return Err(Refusal::WrongLink(opened.src));

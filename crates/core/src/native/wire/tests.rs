@@ -263,7 +263,7 @@ fn only_members_are_heard_and_not_we_ourselves() {
     let mut read = |frame: Vec<u8>| reader.read(NOW, &frame, &keys()).unwrap_err();
     assert_eq!(read(frames(&["nobody"], 0, 1, 1)), Refusal::UnknownSender("nobody".into()));
     assert_eq!(read(frames(&["node2"], 0, LIFE + 1, 1)), Refusal::Own);
-    assert_eq!(read(frames(&["node2"], 0, LIFE, 99)), Refusal::Own, "a recording of our last life");
+    assert_eq!(read(frames(&["node2"], 0, LIFE, 99)), Refusal::OwnEarlier, "of our last life");
     assert_eq!(read(frames(&["node2"], 0, LIFE + 1, 2)), Refusal::SameName);
     assert_eq!(read(frames(&["node2"], 0, LIFE + 2, 1)), Refusal::SameName);
 }
@@ -872,6 +872,7 @@ fn names_of_refusals_are_all_different() {
         Refusal::UnknownSender("x".into()),
         Refusal::WrongLink("x".into()),
         Refusal::Own,
+        Refusal::OwnEarlier,
         Refusal::SameName,
         Refusal::Replayed,
         Refusal::Message,

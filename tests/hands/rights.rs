@@ -1,0 +1,63 @@
+//! A daemon that lacks one of the kernel's rights. `check` under the same rights names it with the cure, and so does the status
+//! as long as it lasts. What cannot be carried without it runs on the other node.
+
+use super::*;
+
+/// What follows where a right is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// The group is left to the other node, and the status is not well.
+    RunsThere,
+    /// It runs here, and the status is not well.
+    RunsHere,
+    /// It runs here, less well, and the status has a note.
+    Weaker,
+}
+
+#[test]
+fn a_missing_right_is_named_and_what_needs_it_runs_on_the_other_node() {
+    let table = [
+        ("net_admin", Then::RunsThere),
+        ("net_bind_service", Then::RunsThere),
+        ("net_raw", Then::RunsHere),
+        ("bpf", Then::Weaker),
+        ("sys_nice", Then::Weaker),
+        ("ipc_lock", Then::Weaker),
+    ];
+    for (right, then) in table {
+        let Some(mut pair) = Pair::build(None) else { return };
+        let [bounding, inherited] = ["--bounding-set", "--inh-caps"].map(|what| format!("{what}=-{right}"));
+        let by = ["setpriv", &bounding, &inherited];
+        let name = format!("CAP_{}", right.to_uppercase());
+        pair.start(1, "");
+        pair.start_by(0, "", &by, &[]);
+        let check = pair.run(0, &[&by[..], &["locum", "--config", CONFIG, "check"]].concat());
+        // This machine may give by other means what these two are for.
+        let has_other_means = match right {
+            "sys_nice" => locum_sys::rights::may_be_realtime(1),
+            "ipc_lock" => locum_sys::rights::may_lock_memory(),
+            _ => false,
+        };
+        assert_eq!(check.contains(&format!("{name} is missing")), !has_other_means, "{right}: {check}");
+        if !has_other_means {
+            let cure = format!("--cap-add={}", right.to_uppercase());
+            assert!(check.contains(&cure), "{right}: {check}");
+        }
+        let runs =
+            |pair: &Pair, node: usize| pair.run(node, &["ip", "address"]).contains(&SERVICE.to_string());
+        let [here, there] = if then == Then::RunsThere { [1, 0] } else { [0, 1] };
+        pair.wait(&format!("{right}: it runs on {}", NODES[here]), |pair| {
+            runs(pair, here) && !runs(pair, there)
+        });
+        // And stays there.
+        let moved = || (!runs(&pair, here) || runs(&pair, there)).then_some(());
+        assert_eq!(await_some(Duration::from_secs(3), moved), None, "{right}");
+        let page = pair.run(0, &["locum", "status"]);
+        let named = page
+            .lines()
+            .any(|line| line.starts_with("NOT WELL: ") && line.contains(&format!("{name} is missing")));
+        assert_eq!(named, then != Then::Weaker, "{right}: {page}");
+        let tried = pair.text(0, "output");
+        assert!(!tried.contains("os error 1)"), "{right}: {tried}");
+    }
+}
