@@ -16,6 +16,7 @@ pub mod machines;
 pub mod mixed;
 pub mod native;
 pub mod replace;
+pub mod scale;
 
 /// This machine, or what this process may do on it, allows no rack: the code by which test harnesses know "skipped".
 pub const NO_RACK: u8 = 77;
@@ -42,6 +43,8 @@ pub enum Command {
     Native(native::Native),
     /// Run a native cluster on Debian machines under a real systemd: moves, restarts, reloads, a power loss
     Machines(machines::Machines),
+    /// Measure what many groups cost, and how soon all of them run
+    Scale(scale::Scale),
     /// Run a command as root of a user namespace, which may build racks (for tests by anybody but root)
     Enter {
         /// The command and its arguments
@@ -62,6 +65,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Gate(options) => gate::gate(&options),
         Command::Native(options) => native::native(&options),
         Command::Machines(options) => machines::machines(&options),
+        Command::Scale(options) => scale::scale(&options),
         Command::Enter { words } => enter(&words),
     };
     without_rack(result)

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Bytes;
 use locum_core::{
     action::{Answer, Epoch, Operation},
     auth::Keys,
@@ -50,6 +49,7 @@ use crate::{
     heart::{self, Down, HeartStats, Up},
     rights,
     voice::{
+        feed::StateText,
         journal::{Journal, Targets},
         notify::Notify,
         report::{self, AnyReport, Report},
@@ -824,7 +824,8 @@ impl Daemon {
                 AnyReport::Native(Box::new(Report { cluster: *cluster, daemon, heart, service_interfaces }))
             }
         };
-        life.told(report.write().map(Bytes::from).map_err(|error| error.to_string()));
+        let text = report.write().map_err(|error| error.to_string());
+        life.told(text.map(|text| StateText { text: text.into(), face: report.digest_of_face() }));
     }
 
     // ---- the service manager ------------------------------------------------------------------------------------
@@ -931,7 +932,7 @@ struct Life {
     /// Who waits for the status.
     askers: Vec<oneshot::Sender<Told>>,
     asked: bool,
-    newest: Option<(Instant, Bytes)>,
+    newest: Option<(Instant, StateText)>,
     watch: Watch,
 }
 

@@ -281,6 +281,23 @@ impl AsyncWrite for Counted {
             }
         }
     }
+    /// A state of megabytes goes out without being copied for each reader.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write_vectored(context, buffers) {
+            Poll::Pending => self.wait_for_room(context).map(|late| late.map(|()| 0)),
+            ready => {
+                self.connection.state().since = Instant::now();
+                ready
+            }
+        }
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }

@@ -1,5 +1,7 @@
 //! What `GET /status` tells: the cluster as the core sees it, and what only the daemon around it knows.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use crate::{duties::Duties, heart::HeartStats};
 use locum_core::{
     native,
@@ -97,6 +99,18 @@ impl AnyReport {
         }
     }
 
+    /// A digest of [`Self::face`]: two that differ are news.
+    #[must_use]
+    pub fn digest_of_face(self) -> u64 {
+        let mut digest = Digest(DefaultHasher::new());
+        // All fields can be written, and a digest takes all bytes.
+        let _ = match self.face() {
+            Self::R1(report) => serde_json::to_writer(&mut digest, &report),
+            Self::Native(report) => serde_json::to_writer(&mut digest, &report),
+        };
+        digest.0.finish()
+    }
+
     /// Everything that is not well, in words; empty when all is well.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
@@ -140,6 +154,19 @@ impl AnyReport {
             }
         }
         self
+    }
+}
+
+/// Takes bytes for their digest alone.
+struct Digest(DefaultHasher);
+
+impl std::io::Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -50,12 +50,12 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep, timeout},
+    time::timeout,
 };
 
 use super::{
     connections::{Bounded, Caller, SILENCE_MAX, Watching},
-    report::AnyReport,
+    feed::{Feed, StateText},
 };
 
 /// The socket's name in the run directory.
@@ -68,9 +68,6 @@ const BODY_MAX: usize = 4096;
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
 /// How long somebody who does not want to wait does wait for a refusal.
 const REFUSAL_LIMIT: Duration = Duration::from_millis(500);
-/// How often a watcher looks for news, and how long it keeps quiet about none.
-const WATCH_EVERY: Duration = Duration::from_millis(250);
-const WATCH_QUIET: Duration = Duration::from_secs(5);
 
 /// What comes in over the socket, for the daemon to answer.
 #[derive(Debug)]
@@ -127,7 +124,7 @@ pub enum Wish {
 }
 
 /// The state of everything, or why it cannot be told.
-pub type Told = Result<Bytes, String>;
+pub type Told = Result<StateText, String>;
 
 /// What came of an order, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -350,15 +347,17 @@ pub async fn serve(
     parameters: watch::Receiver<BTreeMap<String, String>>,
 ) {
     let listener = Bounded::new(listener);
-    let make = router(questions, parameters).into_make_service_with_connect_info::<Caller>();
-    // Ends with an error only when accepting does, which our listener never reports.
-    let _ = axum::serve(listener, make).await;
+    let (feed, asking) = (Feed::new(), questions.clone());
+    let asker = Asker { questions, feed: feed.clone() };
+    let make = router(asker, parameters).into_make_service_with_connect_info::<Caller>();
+    let serving = async {
+        // Ends with an error only when accepting does, which our listener never reports.
+        let _ = axum::serve(listener, make).await;
+    };
+    tokio::select! { () = serving => {}, () = feed.run(|| state(asking.clone())) => {} }
 }
 
-fn router(
-    questions: mpsc::Sender<Question>,
-    parameters: watch::Receiver<BTreeMap<String, String>>,
-) -> Router {
+fn router(asker: Asker, parameters: watch::Receiver<BTreeMap<String, String>>) -> Router {
     Router::new()
         .route("/parameters", get(async move || Json(parameters.borrow().clone())))
         .route("/status", get(status))
@@ -374,7 +373,7 @@ fn router(
         .route("/stop", post(stop))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(in_time))
-        .with_state(Asker(questions))
+        .with_state(asker)
 }
 
 /// Takes a request whole before anything is done for it: it may not take longer than [`SILENCE_MAX`] to arrive, and its
@@ -393,20 +392,14 @@ async fn in_time(ConnectInfo(caller): Who, request: HttpRequest, next: Next) -> 
 }
 
 #[derive(Clone)]
-struct Asker(mpsc::Sender<Question>);
+struct Asker {
+    questions: mpsc::Sender<Question>,
+    feed: Feed,
+}
 
 impl Asker {
-    async fn status(&self) -> Result<Bytes, Outcome> {
-        let (answer, wait) = oneshot::channel();
-        let told = async {
-            self.0.send(Question::Status(answer)).await.ok()?;
-            wait.await.ok()
-        };
-        match timeout(STATUS_LIMIT, told).await {
-            Ok(Some(told)) => told.map_err(|why| unavailable(&why)),
-            Ok(None) => Err(unavailable("the daemon is about to end")),
-            Err(_) => Err(unavailable("the heart does not answer")),
-        }
+    async fn status(&self) -> Result<StateText, Outcome> {
+        state(self.questions.clone()).await
     }
 
     async fn order(&self, caller: Caller, wish: Wish, wait: bool) -> Outcome {
@@ -415,7 +408,7 @@ impl Asker {
         }
         let (answer, ready) = oneshot::channel();
         let request = Request { wish, user: caller.user };
-        if self.0.send(Question::Order(request, answer)).await.is_err() {
+        if self.questions.send(Question::Order(request, answer)).await.is_err() {
             return unavailable("the daemon is about to end");
         }
         let answer = if wait { Ok(ready.await) } else { timeout(REFUSAL_LIMIT, ready).await };
@@ -427,41 +420,34 @@ impl Asker {
     }
 }
 
+/// The present state of everything.
+async fn state(questions: mpsc::Sender<Question>) -> Result<StateText, Outcome> {
+    let (answer, wait) = oneshot::channel();
+    let told = async {
+        questions.send(Question::Status(answer)).await.ok()?;
+        wait.await.ok()
+    };
+    match timeout(STATUS_LIMIT, told).await {
+        Ok(Some(told)) => told.map_err(|why| unavailable(&why)),
+        Ok(None) => Err(unavailable("the daemon is about to end")),
+        Err(_) => Err(unavailable("the heart does not answer")),
+    }
+}
+
 async fn status(State(asker): State<Asker>) -> Response {
     match asker.status().await {
-        Ok(status) => ([(header::CONTENT_TYPE, "application/json")], status).into_response(),
+        Ok(status) => ([(header::CONTENT_TYPE, "application/json")], status.text).into_response(),
         Err(outcome) => outcome.into_response(),
     }
 }
 
-async fn watch(State(asker): State<Asker>, ConnectInfo(caller): Who) -> Response {
+async fn watch(State(Asker { feed, .. }): State<Asker>, ConnectInfo(caller): Who) -> Response {
     let Some(watching) = caller.watch() else {
         return unavailable("too many are watching already: end one of them").into_response();
     };
-    // One line in flight: a reader that is slow gets the newest afterwards, not all that it missed.
-    let (lines, reader) = mpsc::channel(1);
-    tokio::spawn(feed(asker, lines));
+    // One piece in flight: a reader that is slow gets the newest afterwards, not all that it missed.
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
-    (headers, Body::from_stream(Lines(reader, watching))).into_response()
-}
-
-async fn feed(asker: Asker, lines: mpsc::Sender<Bytes>) {
-    let mut last: Option<(Option<AnyReport>, Instant)> = None;
-    while !lines.is_closed() {
-        let Ok(status) = asker.status().await else { return };
-        let face = AnyReport::read(&status).ok().map(AnyReport::face);
-        // What cannot be compared counts as new.
-        let news = face.is_none()
-            || last.as_ref().is_none_or(|(old, sent)| *old != face || sent.elapsed() >= WATCH_QUIET);
-        if news {
-            let line = [&status[..], b"\n"].concat();
-            last = Some((face, Instant::now()));
-            if lines.send(line.into()).await.is_err() {
-                return;
-            }
-        }
-        sleep(WATCH_EVERY).await;
-    }
+    (headers, Body::from_stream(Lines(feed.subscribe(), watching))).into_response()
 }
 
 /// The receiving end as a stream.
@@ -521,7 +507,7 @@ async fn measure(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(body
         return forbidden();
     }
     let time = Duration::from_secs(u64::from(body.seconds.min(3600)));
-    match asker.0.send(Question::Measure(time)).await {
+    match asker.questions.send(Question::Measure(time)).await {
         Ok(()) => begun(),
         Err(_) => unavailable("the daemon is about to end"),
     }
@@ -531,7 +517,7 @@ async fn say(State(asker): State<Asker>, ConnectInfo(caller): Who, Json(message)
     if !caller.may_change {
         return forbidden();
     }
-    match asker.0.send(Question::Say(message.fields)).await {
+    match asker.questions.send(Question::Say(message.fields)).await {
         Ok(()) => begun(),
         Err(_) => unavailable("the daemon is about to end"),
     }
@@ -820,7 +806,10 @@ mod tests {
 
     fn answer(question: Question, turn: u64) {
         match question {
-            Question::Status(answer) => answer.send(Ok(format!("{{\"turn\":{turn}}}").into())).unwrap(),
+            Question::Status(answer) => {
+                let text = format!("{{\"turn\":{turn}}}").into();
+                answer.send(Ok(StateText { text, face: turn })).unwrap();
+            }
             Question::Order(Request { wish: Wish::Takeover(Set::Failback), .. }, answer) => {
                 answer.send(Answer::Refused("we hold it".to_owned())).unwrap();
             }
@@ -958,7 +947,7 @@ mod tests {
     fn readers_may_not_change() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (sender, _questions) = mpsc::channel(1);
-        let asker = Asker(sender);
+        let asker = Asker { questions: sender, feed: Feed::new() };
         let reader = Caller::of(7, false);
         let outcome = runtime.block_on(asker.order(reader, Wish::Leave, true));
         assert_eq!(outcome.outcome, Word::Forbidden);

@@ -21,6 +21,7 @@ mod demo;
 mod gate;
 mod machines;
 mod native;
+mod scale;
 mod unprivileged;
 
 /// The program under test.

@@ -11,6 +11,7 @@
 //! * [`gate`] freezes the process that renews a gate, and looks whether the address falls silent in time;
 //! * [`native`] does what ends ownership to a native cluster with a witness, and looks for two owners;
 //! * [`machines`] boots Debian machines under a real systemd, and runs a native cluster on them;
+//! * [`mod@scale`] measures clusters of many groups;
 //! * [`mixed`] puts Locum and the real heartbeat into one cluster, and audits it after every step.
 //!
 //! Whoever uses it calls [`enter`] at the start of the process, while it has one thread, and gives its program the
@@ -33,6 +34,7 @@ mod process;
 mod rack;
 mod relay;
 mod room;
+pub mod scale;
 pub mod timeline;
 mod watch;
 

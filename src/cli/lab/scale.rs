@@ -1,0 +1,203 @@
+//! `locum lab scale`: what many groups cost, and how soon all of them run.
+//!
+//! Exit code: 0 when all groups came up, and ran again after their owner lost its power; 1 when not, or when a daemon died.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Args;
+use locum_core::{config::locum_toml, group::Phase, native::timing::Timing};
+use locum_lab::scale::{self, Cost, Report, Setup, View};
+use serde_json::{Value, json};
+
+use super::{bench::millis, gate::Named as Backend};
+use crate::{cli::run::duration, voice::report::AnyReport};
+
+/// `locum lab scale`
+#[derive(Debug, Args)]
+pub struct Scale {
+    /// How many groups, of one address each
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    groups: u16,
+    /// How many nodes, beside a witness
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=32))]
+    nodes: u8,
+    /// Groups prefer the nodes in turn [default: the first node gets all]
+    #[arg(long)]
+    spread: bool,
+    /// The pace of the cluster
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = locum_toml::pace)]
+    pace: Duration,
+    /// By which backend gates are made [default: the best one that works]
+    #[arg(long, value_name = "NAME")]
+    gate: Option<Backend>,
+    /// How many readers watch the status of the node that has most groups
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u8).range(0..=150))]
+    watchers: u8,
+    /// For how long the cost is measured, at rest and beside the watchers
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    time: Duration,
+    /// How long is waited for all groups to run
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    limit: Duration,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Builds the cluster, measures, and prints what was seen.
+///
+/// # Errors
+/// No rack, or what the kernel says.
+pub fn scale(options: &Scale) -> anyhow::Result<ExitCode> {
+    let program = std::env::current_exe()?;
+    locum_lab::enter()?;
+    let setup = Setup {
+        program,
+        nodes: options.nodes.into(),
+        groups: options.groups.into(),
+        spread: options.spread,
+        pace: options.pace,
+        gates: options.gate.map(|Backend(backend)| backend),
+        watchers: options.watchers.into(),
+        time: options.time,
+        limit: options.limit,
+        read: view,
+    };
+    let report = scale::measure(&setup, &mut |line| eprintln!("{line}"))?;
+    let detection = Timing::of(options.pace).claim_bound(setup.nodes);
+    if options.json {
+        println!("{:#}", to_json(&setup, detection, &report));
+    } else {
+        print(&setup, detection, &report);
+    }
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What an answer of a node's control socket says.
+fn view(answer: &[u8]) -> Option<View> {
+    let Ok(AnyReport::Native(report)) = AnyReport::read(answer) else { return None };
+    let is_open = |group: &&locum_core::native::status::Group| {
+        group.phase == Phase::Running && group.gate_left.is_some()
+    };
+    Some(View {
+        open: report.cluster.groups.iter().filter(is_open).count(),
+        latest: Duration::from_micros(report.heart.lateness.max_us),
+        breaths: report.heart.breaths,
+        dropped: report.heart.links.iter().map(|link| link.dropped_in).sum(),
+    })
+}
+
+fn print(setup: &Setup, detection: Duration, report: &Report) {
+    let time = |time: Option<Duration>| time.map_or("never".into(), |time| format!("{} ms", millis(time)));
+    println!(
+        "{} groups, {} nodes and a witness, pace {:?}, gates by {}",
+        setup.groups,
+        setup.nodes,
+        setup.pace,
+        setup.gates.map_or("the best backend that works", locum_lab::gate::Kind::name),
+    );
+    println!(
+        "up: addresses {}, open {}; {} at the end",
+        time(report.addresses),
+        time(report.open),
+        report.up
+    );
+    costs("at rest", &report.rest);
+    if let Some(watched) = &report.watched {
+        costs(&format!("beside {} watchers", setup.watchers), std::slice::from_ref(&watched.cost));
+        let unanswered = watched.answers.iter().filter(|answer| answer.is_none()).count();
+        let slowest = watched.answers.iter().flatten().max().copied();
+        println!(
+            "  each told {} states or more, {:.1} MiB in all; slowest answer {}, {unanswered} unanswered; move {}; {:.1} MiB \
+             resident when they have gone",
+            watched.states,
+            mebibytes(watched.bytes),
+            time(slowest),
+            time(watched.moved),
+            mebibytes(watched.resident_after),
+        );
+    }
+    if let Some(taken) = report.taken {
+        println!(
+            "power loss of {} groups: addresses {}, open {} (claimed within {} ms)",
+            taken.lost,
+            time(taken.addresses),
+            time(taken.open),
+            millis(detection),
+        );
+    }
+    costs("at the end", &report.end);
+    for died in &report.died {
+        println!("DIED: {died}");
+    }
+}
+
+fn costs(when: &str, costs: &[Cost]) {
+    for cost in costs {
+        let Cost { node, addresses, heart, processor, resident, view } = cost;
+        let says = match view {
+            Some(view) => format!(
+                "latest {} ms, {} breaths, {} frames dropped",
+                millis(view.latest),
+                view.breaths,
+                view.dropped
+            ),
+            None => "does not answer".to_owned(),
+        };
+        println!(
+            "{when}: {node} with {addresses} groups: heart {:.1} %, daemon {:.1} % of a core, {:.1} MiB resident; {says}",
+            heart * 100.0,
+            processor * 100.0,
+            mebibytes(*resident),
+        );
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn to_json(setup: &Setup, detection: Duration, report: &Report) -> Value {
+    let time = |time: Option<Duration>| time.map(millis);
+    let cost = |cost: &Cost| {
+        json!({
+            "node": cost.node,
+            "groups": cost.addresses,
+            "heart": cost.heart,
+            "daemon": cost.processor,
+            "resident": cost.resident,
+            "open": cost.view.map(|view| view.open),
+            "latest_ms": cost.view.map(|view| millis(view.latest)),
+            "breaths": cost.view.map(|view| view.breaths),
+            "dropped": cost.view.map(|view| view.dropped),
+        })
+    };
+    let costs = |all: &[Cost]| all.iter().map(cost).collect::<Vec<_>>();
+    json!({
+        "groups": setup.groups,
+        "nodes": setup.nodes,
+        "pace_ms": millis(setup.pace),
+        "up_addresses_ms": time(report.addresses),
+        "up_open_ms": time(report.open),
+        "up": report.up,
+        "rest": costs(&report.rest),
+        "watched": report.watched.as_ref().map(|watched| json!({
+            "watchers": setup.watchers,
+            "cost": cost(&watched.cost),
+            "bytes": watched.bytes,
+            "states": watched.states,
+            "answers_ms": watched.answers.iter().map(|answer| time(*answer)).collect::<Vec<_>>(),
+            "move_ms": time(watched.moved),
+            "resident_after": watched.resident_after,
+        })),
+        "taken": report.taken.map(|taken| json!({
+            "lost": taken.lost,
+            "claimed_within_ms": millis(detection),
+            "addresses_ms": time(taken.addresses),
+            "open_ms": time(taken.open),
+        })),
+        "end": costs(&report.end),
+        "died": report.died,
+    })
+}

@@ -1,0 +1,35 @@
+//! Many groups: all of them come up and are taken over, whoever watches.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::LOCUM;
+
+/// The rest of what `locum lab scale` measures is in `docs/bench.md`: here the machine may be busy, and the program is not
+/// optimized. Before there were indexes, both nodes of so many groups stood still in their own work.
+#[test]
+fn hundreds_of_groups_come_up_and_are_taken_over_beside_watchers() {
+    let options = ["--groups", "300", "--watchers", "64", "--time", "3s", "--limit", "60s"];
+    let Some(report) = play(&options) else { return };
+    assert_eq!(report["died"], Value::Array(Vec::new()), "{report:#}");
+    assert!(report["up_open_ms"].is_number() && report["taken"]["open_ms"].is_number(), "{report:#}");
+    let watched = &report["watched"];
+    assert!(watched["answers_ms"].as_array().unwrap().iter().all(Value::is_number), "{report:#}");
+    assert!(watched["move_ms"].is_number(), "{report:#}");
+    // 140 MB before its watchers shared what they read, and locked for good.
+    for resident in [&watched["cost"]["resident"], &watched["resident_after"]] {
+        assert!(resident.as_u64().unwrap() < 80 << 20, "{report:#}");
+    }
+}
+
+/// What the command prints, if a rack can be built here.
+fn play(options: &[&str]) -> Option<Value> {
+    let output = Command::new(LOCUM).args(["lab", "scale", "--json"]).args(options).output().unwrap();
+    if output.status.code() == Some(77) {
+        crate::skipped(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        return None;
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&said).map_err(|_| panic!("{}", String::from_utf8_lossy(&output.stderr))).ok()
+}
