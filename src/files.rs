@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
+    net::{IpAddr, ToSocketAddrs},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
@@ -59,6 +60,12 @@ pub struct Files {
     faults: Vec<Diag>,
 }
 
+/// By the host's own means: its file of hosts, its name servers.
+fn resolve(name: &str, is_v6: Option<bool>) -> Option<IpAddr> {
+    let mut all = (name, 0).to_socket_addrs().ok()?.map(|address| address.ip());
+    all.find(|ip| is_v6.is_none_or(|is_v6| is_v6 == ip.is_ipv6()))
+}
+
 impl Files {
     /// Reads the directory; with `node`, as that node instead of this host.
     #[must_use]
@@ -74,6 +81,7 @@ impl Files {
         let node = node.map_or_else(|| node_name(dir), str::to_lowercase);
         let udp_port = fs::read("/etc/services").ok().and_then(|text| service_port(&text));
         options.udp_port = udp_port.unwrap_or(options.udp_port);
+        options.resolve = resolve;
         Self { dir: dir.to_path_buf(), node, ha_cf, authkeys, haresources, options, faults }
     }
 

@@ -607,7 +607,14 @@ impl Addresses for Machine {
 }
 
 fn address(ip: [u8; 4]) -> Agent {
-    Agent::Address(Address { ip: ip.into(), prefix: None, interface: None, label: None, broadcast: None })
+    Agent::Address(Address {
+        ip: ip.into(),
+        prefix: None,
+        interface: None,
+        label: None,
+        broadcast: None,
+        by_route: false,
+    })
 }
 
 #[test]
@@ -978,6 +985,7 @@ fn leftover_addresses_are_taken_from_the_kernel() {
             interface: interface.map(str::to_owned),
             label: None,
             broadcast: None,
+            by_route: false,
         };
         let here = address(ours, Some("lo"));
         assert!(Kernel.stands(&here).unwrap());

@@ -175,7 +175,12 @@ fn good_files_on_the_wrong_host_are_told_apart() {
         text.contains("error: there is no script or systemd unit `ldap`; looked in DIR/resource.d, "),
         "{text}"
     );
-    assert_eq!(code, 1);
+    // The daemon starts all the same, as its log says then.
+    let verdict = "\nthe files are good, and a daemon would start here as web2, but what is marked as an error cannot run here; \
+                   1 error";
+    assert!(code == 1 && text.ends_with(verdict), "{text}");
+    let (code, text) = check(dir.path(), &["--json"]);
+    assert!(code == 1 && text.contains("\"verdict\": \"not-all-here\""), "{text}");
 }
 
 #[test]

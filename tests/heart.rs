@@ -173,7 +173,14 @@ fn plan(me: usize, links: Vec<Link>, address: Address) -> Plan {
 }
 
 fn service() -> Address {
-    Address { ip: SERVICE.parse().unwrap(), prefix: None, interface: None, label: None, broadcast: None }
+    Address {
+        ip: SERVICE.parse().unwrap(),
+        prefix: None,
+        interface: None,
+        label: None,
+        broadcast: None,
+        by_route: false,
+    }
 }
 
 fn broadcast(name: &str) -> Link {
@@ -785,6 +792,7 @@ fn an_address_stands_as_it_is_written() {
         interface: Some("eth1".into()),
         label: Some("eth1:web".into()),
         broadcast: Some("172.23.2.79".parse().unwrap()),
+        by_route: false,
     };
     let mut a =
         Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), address.clone()) }, 100);
@@ -809,6 +817,7 @@ fn ipv6_with_mask_and_interface_of_its_own() {
         interface: Some("eth0".into()),
         label: None,
         broadcast: None,
+        by_route: false,
     };
     let mut a = Node::start(&world, Plan { nodes: vec!["a".into()], ..plan(0, both_links(0), address) }, 100);
     wait("a carries it", Duration::from_secs(5), || world.carries(0, "fd00::14"));

@@ -1,8 +1,8 @@
 //! `locum check`: says for every line of the configuration what it means, and everything that is wrong with it or does
 //! not fit this host. Changes nothing and needs no running daemon.
 //!
-//! Exit code: 0 a daemon would start here with these files, 1 the files are good, but not on this host, 2 the files
-//! are wrong.
+//! Exit code: 0 a daemon would start here with these files, 1 the files are good, but something of them cannot be on this host
+//! (the daemon does not start, or it starts and what is named cannot run here), 2 the files are wrong.
 
 mod boot;
 mod host;
@@ -14,7 +14,7 @@ use std::{
 };
 
 use clap::Args;
-use locum_core::config::{Checked, Diag, Explained, FileName, Severity, locum_toml};
+use locum_core::config::{self, Checked, Diag, Explained, FileName, Severity, locum_toml};
 use serde::Serialize;
 
 use crate::{
@@ -48,17 +48,20 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let host = host::Host::here(&dir, options.prefer_scripts).beside_heartbeat(heartbeat_runs);
     if let Some(files) = NativeFiles::read(&dir, options.node.as_deref()) {
         let mut checked = files.check().file;
+        let starts = !config::failed(&checked.diags);
         host.check_native(&mut checked);
-        return print(options, &Subject::of_native(&files, &checked));
+        return print(options, &Subject::of_native(&files, &checked, starts));
     }
     let files = Files::read(&dir, options.node.as_deref());
     let mut checked = files.check();
+    // As `locum run` has it: what the host alone lacks may come.
+    let starts = !checked.failed();
     host.check(&mut checked);
-    print(options, &Subject::of(&files, &checked))
+    print(options, &Subject::of(&files, &checked, starts))
 }
 
 fn print(options: &Options, subject: &Subject<'_>) -> anyhow::Result<ExitCode> {
-    let verdict = Verdict::of(subject.diags);
+    let verdict = Verdict::of(subject.diags, subject.starts);
     let mut out = io::stdout().lock();
     if options.json {
         let (config, exit) = (subject.dir.display().to_string(), verdict.exit_code());
@@ -107,6 +110,8 @@ struct Json<'a> {
 enum Verdict {
     /// A daemon would start here.
     Good,
+    /// The files are good and a daemon would start here, but not all of it can run here.
+    NotAllHere,
     /// The files are good, but not on this host.
     NotHere,
     /// The files are wrong.
@@ -114,10 +119,12 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn of(diags: &[Diag]) -> Self {
+    /// `starts`: nothing was wrong before this host was looked at.
+    fn of(diags: &[Diag], starts: bool) -> Self {
         let mut errors = diags.iter().filter(|diag| diag.severity == Severity::Error).peekable();
         match (errors.peek().is_some(), errors.all(|diag| diag.host)) {
             (false, _) => Self::Good,
+            (true, true) if starts => Self::NotAllHere,
             (true, true) => Self::NotHere,
             (true, false) => Self::Wrong,
         }
@@ -126,7 +133,7 @@ impl Verdict {
     const fn exit_code(self) -> u8 {
         match self {
             Self::Good => 0,
-            Self::NotHere => 1,
+            Self::NotAllHere | Self::NotHere => 1,
             Self::Wrong => 2,
         }
     }
@@ -145,10 +152,12 @@ struct Subject<'a> {
     diags: &'a [Diag],
     /// What it means that nothing is wrong.
     good: &'static str,
+    /// A daemon would start.
+    starts: bool,
 }
 
 impl<'a> Subject<'a> {
-    fn of(files: &'a Files, checked: &'a Checked) -> Self {
+    fn of(files: &'a Files, checked: &'a Checked, starts: bool) -> Self {
         let names = [FileName::HaCf, FileName::Authkeys, FileName::Haresources];
         Self {
             dir: &files.dir,
@@ -157,10 +166,11 @@ impl<'a> Subject<'a> {
             explained: &checked.explained,
             diags: &checked.diags,
             good: "a daemon would start here as",
+            starts,
         }
     }
 
-    fn of_native(files: &'a NativeFiles, checked: &'a locum_toml::Checked) -> Self {
+    fn of_native(files: &'a NativeFiles, checked: &'a locum_toml::Checked, starts: bool) -> Self {
         Self {
             dir: &files.dir,
             node: &files.node,
@@ -168,6 +178,7 @@ impl<'a> Subject<'a> {
             explained: &checked.explained,
             diags: &checked.diags,
             good: "nothing is wrong with the configuration as",
+            starts,
         }
     }
 
@@ -231,6 +242,11 @@ fn summary(subject: &Subject<'_>, verdict: Verdict) -> String {
     let node = locum_core::note::Escaped(subject.node.as_bytes());
     let verdict = match verdict {
         Verdict::Good => format!("good: {} {node}", subject.good),
+        Verdict::NotAllHere => {
+            format!(
+                "the files are good, and a daemon would start here as {node}, but what is marked as an error cannot run here"
+            )
+        }
         Verdict::NotHere => format!("the files are good, but a daemon would not start here as {node}"),
         Verdict::Wrong => "the files are wrong".to_owned(),
     };
@@ -255,7 +271,9 @@ mod tests {
             (vec![diag(error, true), diag(error, false)], Verdict::Wrong),
             (vec![diag(error, false)], Verdict::Wrong),
         ] {
-            assert_eq!(Verdict::of(&diags), verdict, "{diags:?}");
+            assert_eq!(Verdict::of(&diags, false), verdict, "{diags:?}");
         }
+        assert_eq!(Verdict::of(&[diag(error, true)], true), Verdict::NotAllHere);
+        assert_eq!(Verdict::of(&[], true), Verdict::Good);
     }
 }

@@ -366,4 +366,7 @@ pub struct Address {
     pub label: Option<String>,
     /// The broadcast address; without it, the highest of the network.
     pub broadcast: Option<Ipv4Addr>,
+    /// Where no network of the machine contains it, it goes to the interface over which the machine would reach it: heartbeat's
+    /// `IPaddr` with a mask.
+    pub by_route: bool,
 }

@@ -373,3 +373,91 @@ proptest! {
         }
     }
 }
+
+/// What is said of `ha.cf` beside what is always said of it.
+fn remarks(ha_cf: &str, options: &Options) -> Vec<String> {
+    let files = Files {
+        ha_cf: Some(ha_cf.as_bytes()),
+        authkeys: Some(b"auth 1\n1 sha1 k\n"),
+        haresources: Some(b"web1 10.0.0.1\n"),
+    };
+    let diags = check(&files, "web1", options).diags;
+    let news = diags.iter().filter(|diag| diag.severity != Severity::Info);
+    news.map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_deserves_a_word_gets_one_and_what_does_not_gets_none() {
+    let nothing = "ping nodes are watched, and nothing moves when they fall silent: no ipfail compares them (add `respawn \
+                   hacluster /usr/lib/heartbeat/ipfail`)";
+    let nothing_at = |place: &str| vec![format!("ha.cf:{place}: warning: {nothing}")];
+    let early = "the medium in line 1 is set up before this port is known (move `udpport` above all media)";
+    for (lines, said) in [
+        ("ping 10.0.0.9\n", nothing_at("3:6")),
+        ("ping_group routers 10.0.0.9 10.0.0.10\n", nothing_at("3:12")),
+        ("ping 10.0.0.9\nauto_failback off\nrespawn hacluster /usr/lib/heartbeat/ipfail\n", vec![]),
+        // The default, which the medium above has all the same.
+        ("udpport 694\n", vec![]),
+        ("udpport 695\n", vec![format!("ha.cf:3:9: warning: {early}")]),
+        ("undport 694\n", vec!["ha.cf:3:1: error: `undport` is no directive (is `udpport` meant?)".into()]),
+    ] {
+        assert_eq!(
+            remarks(&format!("bcast eth1\nnode web1 web2\n{lines}"), &Options::default()),
+            said,
+            "{lines}"
+        );
+    }
+}
+
+#[test]
+fn names_are_looked_up_where_heartbeat_does() {
+    let resolve = |name: &str, is_v6: Option<bool>| match (name, is_v6) {
+        ("router", None | Some(false)) => Some("192.0.2.9".parse().unwrap()),
+        ("router", Some(true)) | ("web2-six", _) => Some("fd00::9".parse().unwrap()),
+        ("web2.example.org", None | Some(false)) => Some("192.0.2.2".parse().unwrap()),
+        _ => None,
+    };
+    let known = Options { resolve, ..Options::default() };
+    let ipfail = "auto_failback off\nrespawn hacluster /usr/lib/heartbeat/ipfail\n";
+    let warning = |at: &str, name: &str, ip: &str| {
+        format!(
+            "ha.cf:{at}: warning: `{name}` is a name: it is looked up when the daemon starts, and is {ip} now (write `{ip}`: a \
+             name server may be what has failed)"
+        )
+    };
+    for (line, said) in [
+        ("ping router\n", warning("3:6", "router", "192.0.2.9")),
+        ("ping6 router\n", warning("3:7", "router", "fd00::9")),
+        ("ping_group routers 10.0.0.10 router\n", warning("3:30", "router", "192.0.2.9")),
+        ("ucast eth1 web2.example.org\n", warning("3:12", "web2.example.org", "192.0.2.2")),
+        ("ucast6 eth1 web2-six\n", warning("3:13", "web2-six", "fd00::9")),
+    ] {
+        let ipfail = if line.starts_with("ping") { ipfail } else { "" };
+        assert_eq!(remarks(&format!("bcast eth1\nnode web1 web2\n{line}{ipfail}"), &known), [said], "{line}");
+    }
+    for (line, said) in [
+        (
+            "ping nowhere\n",
+            "ha.cf:3:6: error: `nowhere` is no address, and no name that is known here (write the address in numbers: a name \
+             server may be what has failed)",
+        ),
+        (
+            "ucast eth1 10.0.0\n",
+            "ha.cf:3:12: error: `10.0.0` is no address (write it in numbers: a name server may be what has failed)",
+        ),
+    ] {
+        assert_eq!(remarks(&format!("bcast eth1\nnode web1 web2\n{line}"), &known), [said], "{line}");
+    }
+}
+
+/// What a line would have said that could not be read is not known: nothing is blamed for it elsewhere.
+#[test]
+fn a_node_that_could_not_be_read_is_told_once() {
+    for node in
+        ["node web1\u{a0}web2", "node web1 web2\u{a0}", "node \u{feff}web1 web2", "node web1 web\u{1}2"]
+    {
+        let errors = remarks(&format!("bcast eth1\n{node}\n"), &Options::default());
+        assert_eq!(errors.len(), 1, "{node}: {errors:#?}");
+        assert!(errors[0].starts_with("ha.cf:2:"), "{errors:#?}");
+    }
+}

@@ -20,7 +20,8 @@ const MS: Duration = Duration::from_millis(1);
 fn node(me: usize, keepalive: Duration, deadtime: Duration) -> Director {
     let mut plan = (*pair::plan(me, AutoFailback::Off)).clone();
     let ip = IpAddr::from([172, 23, 2, 14]);
-    let address = Address { ip, prefix: None, interface: None, label: None, broadcast: None };
+    let address =
+        Address { ip, prefix: None, interface: None, label: None, broadcast: None, by_route: false };
     plan.groups[0].resources[0].agent = Agent::Address(address);
     (plan.timing.keepalive, plan.timing.deadtime) = (keepalive, deadtime);
     let identity = Identity {

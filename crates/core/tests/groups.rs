@@ -30,6 +30,7 @@ fn plan() -> Arc<Plan> {
         interface: None,
         label: None,
         broadcast: None,
+        by_route: false,
     });
     Arc::new(plan)
 }

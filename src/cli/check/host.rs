@@ -19,7 +19,7 @@ use locum_core::{
     plan::{Address, Agent, Fencing, Medium, NodeIndex, Plan, Resource},
 };
 use locum_sys::{
-    netlink::{Interface, InterfaceAddress, Netlink, choose_interface, same_network},
+    netlink::{Interface, InterfaceAddress, Netlink, choose_interface, interface_to, same_network},
     rights::Right,
     user::User,
 };
@@ -46,6 +46,8 @@ pub(super) struct Host {
 struct Network {
     interfaces: Vec<Interface>,
     addresses: Vec<InterfaceAddress>,
+    /// The number of the interface over which this host would reach an address.
+    route: fn(IpAddr) -> Option<u32>,
 }
 
 impl Host {
@@ -53,7 +55,11 @@ impl Host {
     pub(super) fn here(config: &Path, prefer_scripts: bool) -> Self {
         let network = || {
             let mut netlink = Netlink::open()?;
-            Ok(Network { interfaces: netlink.interfaces()?, addresses: netlink.addresses()? })
+            Ok(Network {
+                interfaces: netlink.interfaces()?,
+                addresses: netlink.addresses()?,
+                route: interface_to,
+            })
         };
         let network: std::io::Result<Network> = network();
         Self {
@@ -368,6 +374,29 @@ impl Network {
         is_own
     }
 
+    fn outside(&self, address: &Address, bits: u8, example: &str, at: &mut Spot<'_>) {
+        let ip = address.ip;
+        let message = format!("no interface of this host is in the network of {ip}");
+        let Some(carrier) = self.by_route(address) else {
+            return at.say(
+                Severity::Error,
+                message,
+                Some(format!("name one: write `{ip}/{bits}/{example}`")),
+            );
+        };
+        let name = &carrier.name;
+        at.explain(format!("goes as {ip}/{bits} to {name}"));
+        let message =
+            format!("{message}: it goes to {name}, to which the route leads, as by heartbeat's IPaddr");
+        at.say(Severity::Warning, message, Some(format!("name it: write `{ip}/{bits}/{name}`")));
+    }
+
+    /// Where an address goes that is in no network of this host.
+    fn by_route(&self, address: &Address) -> Option<&Interface> {
+        let index = address.by_route.then(|| (self.route)(address.ip)).flatten()?;
+        self.interfaces.iter().find(|interface| interface.index == index)
+    }
+
     /// Which interface carries a service address, with which mask.
     fn address(&self, address: &Address, at: &mut Spot<'_>) {
         let ip = address.ip;
@@ -382,11 +411,7 @@ impl Network {
                     let prefix = address.prefix.unwrap_or(network.prefix);
                     at.explain(format!("goes as {ip}/{prefix} to {}", carrier.name));
                 }
-                None => at.say(
-                    Severity::Error,
-                    format!("no interface of this host is in the network of {ip}"),
-                    Some(format!("name one: write `{ip}/{bits}/{example}`")),
-                ),
+                None => self.outside(address, bits, example, at),
             }
             return;
         };
@@ -550,7 +575,8 @@ mod tests {
             address(4, "2001:db8:7::2", 64),
             InterfaceAddress { marked: true, ..address(4, "10.3.0.1", 24) },
         ];
-        let network = Some(Network { interfaces, addresses });
+        let route = |ip: IpAddr| (ip.to_string().starts_with("198.51.100.")).then_some(2);
+        let network = Some(Network { interfaces, addresses, route });
         let etc = dir.path().to_path_buf();
         let host = Host { network, roots, etc, prefer_scripts, heartbeat_runs: false };
         let files = Files {
@@ -644,6 +670,41 @@ mod tests {
                  `192.0.2.2/28/eth0`)",
                 "haresources:2:29: error: there is no interface eth9 here to carry 192.0.2.3, only lo, eth0, eth1, eth2, \
                  eth3 (write `192.0.2.3/24/eth0`)",
+            ]
+        );
+    }
+
+    /// The case is heartbeat's, measured.
+    #[test]
+    fn an_address_outside_every_network_goes_where_the_route_leads() {
+        let resources =
+            include_str!("../../../crates/core/tests/cases/15-ipaddr-outside-every-network/haresources");
+        let (diags, explained) =
+            said(NODES, &format!("{resources}web2 IPaddr2::198.51.100.9/28 198.51.100.10\n"));
+        assert_eq!(
+            explained,
+            [
+                "1: 198.51.100.7/32: goes as 198.51.100.7/32 to eth0",
+                "2: IPaddr::198.51.100.8/28: goes as 198.51.100.8/28 to eth0",
+            ]
+        );
+        let to = "it goes to eth0, to which the route leads, as by heartbeat's IPaddr";
+        let none = "no interface of this host is in the network of";
+        assert_eq!(
+            diags,
+            [
+                format!(
+                    "haresources:1:6: warning: {none} 198.51.100.7: {to} (name it: write `198.51.100.7/32/eth0`)"
+                ),
+                format!(
+                    "haresources:2:6: warning: {none} 198.51.100.8: {to} (name it: write `198.51.100.8/28/eth0`)"
+                ),
+                format!(
+                    "haresources:3:6: error: {none} 198.51.100.9 (name one: write `198.51.100.9/28/eth0`)"
+                ),
+                format!(
+                    "haresources:3:30: error: {none} 198.51.100.10 (name one: write `198.51.100.10/24/eth0`)"
+                ),
             ]
         );
     }

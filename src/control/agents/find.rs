@@ -520,8 +520,14 @@ mod tests {
         let native = Found::Native { script: "MailTo".into() };
         assert_eq!(find(&house.roots, &mail, true), Ok(native.clone()));
         let ip = std::net::IpAddr::from([10, 0, 0, 1]);
-        let agent =
-            Agent::Address(Address { ip, prefix: None, interface: None, label: None, broadcast: None });
+        let agent = Agent::Address(Address {
+            ip,
+            prefix: None,
+            interface: None,
+            label: None,
+            broadcast: None,
+            by_route: false,
+        });
         let address = resource("IPaddr", &["10.0.0.1"], agent);
         assert_eq!(find(&house.roots, &address, false), Ok(Found::Native { script: "IPaddr".into() }));
         assert!(matches!(find(&house.roots, &address, true), Err(NotFound::Nowhere { .. })));

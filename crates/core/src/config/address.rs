@@ -1,7 +1,7 @@
 //! Service addresses as `haresources` writes them: `ip[/maskbits[/if[:label]][/broadcast]]`.
 //! Facts: `docs/heartbeat.md`, section 4.
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::diag::shown;
@@ -49,8 +49,9 @@ pub(super) fn is_bare(word: &str) -> Option<Family> {
 pub(super) fn address(text: &str, family: Family) -> Result<Address, Fault> {
     let mut parts = text.split('/');
     let ip = service_ip(parts.next().unwrap_or_default(), family)?;
-    let mut address = Address { ip, prefix: None, interface: None, label: None, broadcast: None };
-    let rest = parts.collect::<alloc::vec::Vec<_>>();
+    let mut address =
+        Address { ip, prefix: None, interface: None, label: None, broadcast: None, by_route: false };
+    let rest = parts.collect::<Vec<_>>();
     let mut rest = rest.as_slice();
     if let Some((bits, others)) = rest.split_first() {
         address.prefix = Some(prefix(bits, &ip)?);
@@ -75,6 +76,43 @@ pub(super) fn address(text: &str, family: Family) -> Result<Address, Fault> {
             "write `ip/maskbits/interface:label/broadcast`, or the beginning of that",
         ),
     }
+}
+
+/// The same address in the plain form, if it is written in one that heartbeat's scripts take and this page does not: a mask in
+/// dotted form, a slash too many, nothing behind the last slash or the colon; and with `IPaddr`, which makes labels of its own, a
+/// label of any length.
+pub(super) fn plain(text: &str, script: &str) -> Option<String> {
+    if !matches!(script, "IPaddr" | "IPaddr2") {
+        return None;
+    }
+    let mut parts = text.split('/').filter(|part| !part.is_empty()).map(String::from).collect::<Vec<_>>();
+    if let Some(mask) = parts.get(1).and_then(|part| part.parse().ok()).and_then(mask_bits) {
+        parts[1] = format!("{mask}");
+    }
+    if let Some(part) = parts.get_mut(2)
+        && let Some((name, label)) = part.split_once(':')
+        && (label.is_empty()
+            || (script == "IPaddr" && part.len() > INTERFACE_BYTES_MAX && !label.contains(':')))
+    {
+        *part = name.into();
+    }
+    let plain = parts.join("/");
+    (plain != text).then_some(plain)
+}
+
+/// How many bits a mask has; `None` for what is none.
+fn mask_bits(mask: Ipv4Addr) -> Option<u32> {
+    let bits = mask.to_bits().leading_ones();
+    (bits > 0 && bits + mask.to_bits().trailing_zeros() == 32).then_some(bits)
+}
+
+/// Whether a mask stands where the broadcast address belongs.
+pub(super) fn has_mask_for_broadcast(address: &Address) -> bool {
+    // No network is so large.
+    address
+        .broadcast
+        .and_then(mask_bits)
+        .is_some_and(|bits| bits >= 8 && address.broadcast != Some(Ipv4Addr::BROADCAST))
 }
 
 fn service_ip(text: &str, family: Family) -> Result<IpAddr, Fault> {
@@ -237,6 +275,36 @@ mod tests {
         }
         assert_eq!(parts("fd00::1", Family::V4), Err("IPaddr takes IPv4 addresses".into()));
         assert_eq!(parts("10.0.0.1", Family::V6), Err("IPv6addr takes IPv6 addresses".into()));
+    }
+
+    #[test]
+    fn heartbeats_other_forms_have_a_plain_one() {
+        for (text, script, form) in [
+            ("192.0.2.50/255.255.255.0", "IPaddr", Some("192.0.2.50/24")),
+            ("192.0.2.50/255.255.255.240/eth0/192.0.2.63", "IPaddr2", Some("192.0.2.50/28/eth0/192.0.2.63")),
+            ("192.0.2.51//24/eth0:1", "IPaddr", Some("192.0.2.51/24/eth0:1")),
+            ("192.0.2.52/24/eth0:", "IPaddr2", Some("192.0.2.52/24/eth0")),
+            ("192.0.2.53/24/", "IPaddr", Some("192.0.2.53/24")),
+            ("192.0.2.53/", "IPaddr", Some("192.0.2.53")),
+            ("192.0.2.54/24/eth0:a-long-label-of-a-service", "IPaddr", Some("192.0.2.54/24/eth0")),
+            ("192.0.2.54/24/eth0:a-long-label-of-a-service", "IPaddr2", None),
+            ("192.0.2.54/24/eth0:web", "IPaddr", None),
+            ("192.0.2.55/255.0.255.0", "IPaddr", None),
+            ("192.0.2.55/0.0.0.0", "IPaddr", None),
+            ("fd00::1/64/", "IPv6addr", None),
+            ("192.0.2.56", "IPaddr", None),
+        ] {
+            assert_eq!(plain(text, script).as_deref(), form, "{script} {text}");
+        }
+        for (text, is_mask) in [
+            ("192.0.2.9/24/eth0/255.255.255.0", true),
+            ("192.0.2.9/24/255.255.254.0", true),
+            ("192.0.2.9/24/eth0/192.0.2.255", false),
+            ("192.0.2.9/24/eth0/255.255.255.255", false),
+            ("192.0.2.9/24/eth0", false),
+        ] {
+            assert_eq!(has_mask_for_broadcast(&address(text, Family::V4).unwrap()), is_mask, "{text}");
+        }
     }
 
     #[test]

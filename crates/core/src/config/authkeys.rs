@@ -11,7 +11,7 @@ use alloc::{
 
 use super::{
     diag::{Diag, FileName, Place, Report, Severity},
-    lines::{Line, is_blank, lines},
+    lines::{Line, is_blank, is_pasted_blank, lines},
 };
 use crate::auth::{KEY_NUMBERS, Key, Keys, Method};
 
@@ -28,7 +28,10 @@ pub(super) fn read(text: &[u8], report: &mut Report) -> Option<Keys> {
             b'#' => {}
             b'a' => auth_line(line, &keys, &mut signing, report),
             _ => match key(line) {
-                Ok(key) => add(key, &mut keys, line, report),
+                Ok(key) => {
+                    cut_secret(&key, line, report);
+                    add(key, &mut keys, line, report);
+                }
                 Err((message, cure)) => report.add(report.error(message).at(&line.whole()).cure(cure)),
             },
         }
@@ -91,6 +94,13 @@ fn key(line: Line<'_>) -> Result<Key, (String, String)> {
     let words = parts.iter().map(|part| &line.bytes[part.clone()]).collect::<Vec<_>>();
     let [number, rest @ ..] = words.as_slice() else { return Err(("this is no key".into(), FORM.into())) };
     let Some(number) = key_number(number) else {
+        if number.starts_with("\u{feff}".as_bytes()) {
+            let cure = "save the file as UTF-8 without it";
+            return Err((
+                "there is a byte order mark, as editors of other systems write it".into(),
+                cure.into(),
+            ));
+        }
         return Err((
             format!("the line does not begin with a key number, 0 to {}", KEY_NUMBERS - 1),
             FORM.into(),
@@ -98,6 +108,14 @@ fn key(line: Line<'_>) -> Result<Key, (String, String)> {
     };
     let [method, rest @ ..] = rest else { return Err((format!("key {number} has no method"), FORM.into())) };
     let Some(method) = core::str::from_utf8(method).ok().and_then(Method::named) else {
+        if let Some((known, is_pasted)) = glued(method) {
+            let message = if is_pasted {
+                format!("key {number}: behind {known} stands a character that looks like a blank and is none")
+            } else {
+                format!("key {number}: a blank is missing behind {known}")
+            };
+            return Err((message, FORM.into()));
+        }
         let message = format!("the method of key {number} is none of crc, md5, sha1, sha256");
         return Err((message, FORM.into()));
     };
@@ -110,6 +128,33 @@ fn key(line: Line<'_>) -> Result<Key, (String, String)> {
         (_, None) => Err((format!("key {number}: {method} needs a secret"), FORM.into())),
         (_, Some(secret)) => Ok(Key { number, method, secret: secret.to_vec() }),
     }
+}
+
+/// The method with which a word begins that is none, and whether a pasted blank follows it.
+fn glued(word: &[u8]) -> Option<(Method, bool)> {
+    // The longest first: none of them is the beginning of another.
+    let methods = [Method::Sha256, Method::Sha1, Method::Md5, Method::Crc];
+    methods.into_iter().find_map(|method| {
+        let rest = word.strip_prefix(method.name().as_bytes()).filter(|rest| !rest.is_empty())?;
+        let text = String::from_utf8_lossy(rest);
+        Some((method, text.starts_with(is_pasted_blank)))
+    })
+}
+
+/// A secret ends with its first word, in silence: whoever wrote more believes that it counts. A comment is none of it.
+fn cut_secret(key: &Key, line: Line<'_>, report: &mut Report) {
+    let parts = line.parts(is_blank);
+    let ignored = parts.get(3..).unwrap_or_default();
+    if key.secret.is_empty() || ignored.first().is_none_or(|part| line.bytes[part.start] == b'#') {
+        return;
+    }
+    let message = format!(
+        "key {}: a secret is one word: the first one counts, {} more are ignored, as by heartbeat",
+        key.number,
+        ignored.len()
+    );
+    let cure = "join the words, on all nodes at once, or take them out";
+    report.add(report.warning(message).at(&line.whole()).cure(cure));
 }
 
 fn key_number(word: &[u8]) -> Option<u8> {
@@ -198,6 +243,8 @@ mod tests {
         assert_eq!(
             diags,
             [
+                "authkeys:5:1: warning: key 2: a secret is one word: the first one counts, 2 more are ignored, as by heartbeat \
+                 (join the words, on all nodes at once, or take them out)",
                 "authkeys:4:2: warning: key 1 is crc, and every key listed is accepted: anyone on the link can take \
                  the service (remove the line when no node signs with it any more)",
                 "authkeys:7:1: info: key 3: sha256 is known to nodes of Locum alone (with a peer that runs heartbeat \
@@ -261,6 +308,12 @@ mod tests {
             ("1 sha1", "key 1: sha1 needs a secret"),
             ("1 hush hush", "the method of key 1 is none of crc, md5, sha1, sha256"),
             ("1", "key 1 has no method"),
+            ("1 sha1hush", "key 1: a blank is missing behind sha1"),
+            (
+                "1 sha256\u{a0}hush",
+                "key 1: behind sha256 stands a character that looks like a blank and is none",
+            ),
+            ("1 crchush", "key 1: a blank is missing behind crc"),
             ("hush", "the line does not begin with a key number, 0 to 15"),
             ("16 sha1 hush", "the line does not begin with a key number, 0 to 15"),
             ("+1 sha1 hush", "the line does not begin with a key number, 0 to 15"),
@@ -273,6 +326,14 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_named() {
+        let (keys, diags) = parsed("\u{feff}auth 1\n1 sha1 hush\n".as_bytes());
+        let text = "authkeys:1:1: error: there is a byte order mark, as editors of other systems write it (save the file as \
+                    UTF-8 without it)";
+        assert_eq!((keys, diags), (None, [text.to_string()].into()));
     }
 
     #[test]

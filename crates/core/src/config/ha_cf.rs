@@ -10,7 +10,7 @@ use alloc::{
 use core::net::IpAddr;
 
 use super::{
-    Options,
+    Options, Resolve,
     address::{Fault, interface},
     diag::{Place, Report, shown},
     directives::{Directive, Form, Id, ROWS, Status},
@@ -39,6 +39,8 @@ const DT_MAX: Duration = Duration::from_secs(3600);
 pub(super) struct Settings {
     pub(super) cluster: String,
     pub(super) nodes: Vec<String>,
+    /// A line that names nodes could not be used, which was said.
+    pub(super) nodes_spoiled: bool,
     pub(super) node_places: Vec<Place>,
     pub(super) timing: Timing,
     pub(super) auto_failback: AutoFailback,
@@ -163,11 +165,14 @@ struct Draft<'a> {
     hopfudge: Said<u32>,
     port: Said<u16>,
     default_port: u16,
+    resolve: Resolve,
     baud: Said<u32>,
     media: Vec<(Medium, Place)>,
     links: Vec<Link>,
     media_places: Vec<Vec<Place>>,
     pings: Vec<Ping>,
+    /// Of the first one.
+    ping_place: Option<Place>,
     auto_failback: Said<AutoFailback>,
     logging: [Said<String>; 3],
     debug: Said<u32>,
@@ -233,6 +238,8 @@ impl<'a> Draft<'a> {
             hopfudge: None,
             port: None,
             default_port: options.udp_port,
+            resolve: options.resolve,
+            ping_place: None,
             baud: None,
             media: Vec::new(),
             links: Vec::new(),
@@ -314,7 +321,8 @@ impl<'a> Draft<'a> {
                 format!("frames carry the number of nodes plus {form_number} as `ttl`")
             }
             Id::Udpport => {
-                if let Some((_, place)) = self.media.iter().find(|(medium, _)| uses_udpport(medium)) {
+                let differs = |medium: &Medium| udpport(medium).is_some_and(|port| port != small);
+                if let Some((_, place)) = self.media.iter().find(|(medium, _)| differs(medium)) {
                     let message =
                         format!("the medium in line {} is set up before this port is known", place.line);
                     report.add(report.warning(message).word(word).cure("move `udpport` above all media"));
@@ -355,16 +363,20 @@ impl<'a> Draft<'a> {
                 self.medium(text, medium, &word.place, report)?
             }
             Id::Ucast | Id::Ucast6 => {
-                let medium = unicast(row.id, entry, self.port())?;
+                let medium = self.unicast(row.id, entry, report)?;
                 self.medium(text, medium, &word.place, report)?
             }
             Id::Ping => {
-                let ip = ip_address(word, Some(row.name == "ping6"))?;
-                self.ping(Ping { name: ip.to_string(), members: [ip].into(), is_group: false })?
+                let ip = self.ip_address(word, Some(row.name == "ping6"), report)?;
+                self.ping_place.get_or_insert(word.place.clone());
+                // Named as it is written, as by a peer that runs heartbeat.
+                let name = text.parse().map_or_else(|_| text.into(), |ip: IpAddr| ip.to_string());
+                self.ping(Ping { name, members: [ip].into(), is_group: false })?
             }
             Id::PingGroup => {
-                let members = entry.values[1..].iter().map(|member| ip_address(member, None));
+                let members = entry.values[1..].iter().map(|member| self.ip_address(member, None, report));
                 let members = members.collect::<Result<Vec<_>, _>>()?;
+                self.ping_place.get_or_insert(word.place.clone());
                 self.ping(Ping { name: text.into(), members, is_group: true })?
             }
             Id::AutoFailback => {
@@ -587,6 +599,57 @@ impl<'a> Draft<'a> {
         Ok(meaning)
     }
 
+    /// `ucast IF ADDRESS`
+    fn unicast(&self, id: Id, entry: &Entry, report: &mut Report) -> Result<Medium, Bad> {
+        let [name, peer] = entry.values.as_slice() else { return Err(too_much(entry)) };
+        interface(&name.text)?;
+        let family = peer.text.parse::<IpAddr>().is_err().then_some(id == Id::Ucast6);
+        let ip = self.ip_address(peer, family, report)?;
+        let modern = if ip.is_ipv6() { "ucast6" } else { "ucast" };
+        if ip.is_ipv6() != (id == Id::Ucast6) {
+            let message = format!("{ip} is an IPv{} address", if ip.is_ipv6() { 6 } else { 4 });
+            return Err(Bad::field(peer, (message, Some(format!("write `{modern}`")))));
+        }
+        Ok(Medium::Unicast { interface: name.text.clone(), peer: ip, port: self.port() })
+    }
+
+    /// The address of a host, in numbers, or of a name that the host knows; `is_v6` if the directive takes one family alone.
+    fn ip_address(&self, word: &Word, is_v6: Option<bool>, report: &mut Report) -> Result<IpAddr, Bad> {
+        let parsed = word.text.parse::<IpAddr>().ok();
+        let found =
+            parsed.or_else(|| is_host_name(&word.text).then(|| (self.resolve)(&word.text, is_v6)).flatten());
+        let fault = match found {
+            Some(ip) if ip.is_unspecified() || ip.is_multicast() => {
+                (format!("{ip} is no address of a host"), Some("write the address of one host".into()))
+            }
+            Some(ip) if is_v6.is_none_or(|is_v6| is_v6 == ip.is_ipv6()) => {
+                if parsed.is_none() {
+                    let message = format!(
+                        "`{}` is a name: it is looked up when the daemon starts, and is {ip} now",
+                        shown(&word.text)
+                    );
+                    let cure = format!("write `{ip}`: a name server may be what has failed");
+                    report.add(report.warning(message).word(word).cure(cure));
+                }
+                return Ok(ip);
+            }
+            Some(ip) if ip.is_ipv6() => (format!("{ip} is an IPv6 address"), Some("write `ping6`".into())),
+            Some(ip) => (format!("{ip} is an IPv4 address"), Some("write `ping`".into())),
+            None if is_host_name(&word.text) => {
+                let cure = "write the address in numbers: a name server may be what has failed";
+                (
+                    format!("`{}` is no address, and no name that is known here", shown(&word.text)),
+                    Some(cure.into()),
+                )
+            }
+            None => {
+                let cure = "write it in numbers: a name server may be what has failed";
+                (format!("`{}` is no address", shown(&word.text)), Some(cure.into()))
+            }
+        };
+        Err(Bad::field(word, fault))
+    }
+
     fn port(&self) -> u16 {
         value(&self.port, self.default_port)
     }
@@ -670,6 +733,7 @@ impl<'a> Draft<'a> {
     /// Checks what the lines mean together.
     fn settle(mut self, report: &mut Report) -> Settings {
         let timing = self.timing(report);
+        let nodes_spoiled = self.is_spoiled(&[Id::Node]);
         for (name, time) in
             [("warntime", timing.warntime), ("initdead", timing.initdead), ("deadping", timing.deadping)]
         {
@@ -713,6 +777,7 @@ impl<'a> Draft<'a> {
             fencing: self.fencing.map(|(fencing, _)| fencing),
             ipfail: self.ipfail.is_some() && fallback != AutoFailback::Legacy,
             clients: self.clients,
+            nodes_spoiled,
             watchdog: self.watchdog.map(|(device, _)| device),
             parameters: self.parameters,
         }
@@ -841,7 +906,14 @@ impl<'a> Draft<'a> {
     }
 
     fn check_ipfail(&self, report: &mut Report) {
-        let Some(((), place)) = &self.ipfail else { return };
+        let Some(((), place)) = &self.ipfail else {
+            if let Some(place) = self.ping_place.as_ref().filter(|_| !self.is_spoiled(&[Id::Respawn])) {
+                let message = "ping nodes are watched, and nothing moves when they fall silent: no ipfail compares them";
+                let cure = "add `respawn hacluster /usr/lib/heartbeat/ipfail`";
+                report.add(report.warning(message).at(place).cure(cure));
+            }
+            return;
+        };
         if value(&self.auto_failback, AutoFailback::Legacy) == AutoFailback::Legacy
             && !self.is_spoiled(&FAILBACK)
         {
@@ -896,7 +968,7 @@ pub(super) fn find_me(
     if let Some(place) = settings.nodes.iter().position(|node| node == me) {
         return Some(place);
     }
-    if settings.nodes.is_empty() {
+    if settings.nodes.is_empty() || settings.nodes_spoiled {
         return None; // said already
     }
     let all =
@@ -1015,8 +1087,12 @@ fn carried(entry: &Entry) -> String {
     }
 }
 
-fn uses_udpport(medium: &Medium) -> bool {
-    matches!(medium, Medium::Broadcast { .. } | Medium::Unicast { .. })
+/// The port of a medium that has no other than `udpport`.
+fn udpport(medium: &Medium) -> Option<u16> {
+    match medium {
+        Medium::Broadcast { port, .. } | Medium::Unicast { port, .. } => Some(*port),
+        Medium::Multicast { .. } | Medium::Serial { .. } => None,
+    }
 }
 
 fn medium_meaning(medium: &Medium) -> String {
@@ -1076,34 +1152,14 @@ fn multicast(id: Id, entry: &Entry) -> Result<Medium, Bad> {
     Ok(Medium::Multicast { interface: name.text.clone(), group, port, ttl, loopback })
 }
 
-/// `ucast IF ADDRESS`
-fn unicast(id: Id, entry: &Entry, port: u16) -> Result<Medium, Bad> {
-    let [name, peer] = entry.values.as_slice() else { return Err(too_much(entry)) };
-    interface(&name.text)?;
-    let ip = ip_address(peer, None)?;
-    let modern = if ip.is_ipv6() { "ucast6" } else { "ucast" };
-    if ip.is_ipv6() != (id == Id::Ucast6) {
-        let message = format!("{ip} is an IPv{} address", if ip.is_ipv6() { 6 } else { 4 });
-        return Err(Bad::field(peer, (message, Some(format!("write `{modern}`")))));
-    }
-    Ok(Medium::Unicast { interface: name.text.clone(), peer: ip, port })
-}
-
-/// The address of a host, in numbers; `is_v6` if the directive takes one family alone.
-fn ip_address(word: &Word, is_v6: Option<bool>) -> Result<IpAddr, Bad> {
-    let fault = match word.text.parse::<IpAddr>() {
-        Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
-            (format!("{ip} is no address of a host"), Some("write the address of one host".into()))
-        }
-        Ok(ip) if is_v6.is_none_or(|is_v6| is_v6 == ip.is_ipv6()) => return Ok(ip),
-        Ok(ip) if ip.is_ipv6() => (format!("{ip} is an IPv6 address"), Some("write `ping6`".into())),
-        Ok(ip) => (format!("{ip} is an IPv4 address"), Some("write `ping`".into())),
-        Err(_) => {
-            let cure = "write it in numbers: a name server may be what has failed";
-            (format!("`{}` is no address", shown(&word.text)), Some(cure.into()))
-        }
+/// Whether a word could be a host's name (RFC 1123): one that begins with a letter, or has one behind its last dot.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(inner) && !label.starts_with('-')
     };
-    Err(Bad::field(word, fault))
+    let last = text.rsplit('.').next().unwrap_or_default();
+    text.len() <= 253 && text.split('.').all(is_label) && last.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 fn too_much(entry: &Entry) -> Bad {

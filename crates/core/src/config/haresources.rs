@@ -13,7 +13,7 @@ use alloc::{
 };
 
 use super::{
-    address::{Family, Fault, address, interface, is_bare, names_the_network},
+    address::{Family, Fault, address, has_mask_for_broadcast, interface, is_bare, names_the_network, plain},
     diag::{Diag, Place, Report, shown},
     lines::{Line, Word, is_blank, lines, word},
     value::{Shown, time},
@@ -121,7 +121,7 @@ fn line(words: &[Word], nodes: &[String], report: &mut Report, found: &mut Group
     let mut group = Vec::new();
     let mut places = Vec::new();
     for word in resources {
-        match resource(&word.text) {
+        match written(&word.text) {
             Ok(resource) => {
                 report.explain(word.place.line, format!("{}: {}", shown(&word.text), describe(&resource)));
                 remarks(&resource, word, report);
@@ -144,6 +144,16 @@ fn line(words: &[Word], nodes: &[String], report: &mut Report, found: &mut Group
 fn bad_node(word: &Word, nodes: &[String], report: &Report) -> Diag {
     let all = nodes.iter().map(|node| shown(node)).collect::<Vec<_>>().join(", ");
     let message = format!("`{}` is no node of this cluster; ha.cf has {all}", shown(&word.text));
+    let glued = nodes.iter().find_map(|node| {
+        let rest = word.text.get(..node.len()).filter(|begin| begin.eq_ignore_ascii_case(node));
+        let rest = rest.and_then(|_| word.text.get(node.len()..)).filter(|rest| !rest.is_empty())?;
+        (is_bare(rest).is_some() || rest.contains("::")).then_some((node, rest))
+    });
+    if let Some((node, rest)) = glued {
+        let cure =
+            format!("a blank is missing behind `{}`: write `{} {}`", shown(node), shown(node), shown(rest));
+        return report.error(message).word(word).cure(cure);
+    }
     let cure = match nodes.iter().find(|node| is_same_host(node, &word.text)) {
         Some(node) => format!("write `{}`: the line begins with the preferred node, named as in ha.cf", shown(node)),
         None => "begin the line with the preferred node, named as in ha.cf; end the line before with `\\` if this is \
@@ -157,6 +167,74 @@ fn bad_node(word: &Word, nodes: &[String], report: &Report) -> Diag {
 pub(super) fn is_same_host(a: &str, b: &str) -> bool {
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_lowercase();
     short(a) == short(b)
+}
+
+/// One word of `haresources` as a resource: also in the forms that heartbeat takes and nobody should write.
+///
+/// # Errors
+/// What is wrong with it.
+fn written(text: &str) -> Result<Resource, Fault> {
+    near_miss(text)?;
+    let mut resource = match plain_form(text) {
+        None => resource(text)?,
+        // It is called what it is called on a peer that runs heartbeat; only what it means is put plainly.
+        Some((before, plain)) => {
+            let meant = resource(&format!("{before}{plain}"))?;
+            let args = text[before.len()..].split("::").map(ToString::to_string).collect();
+            Resource { text: text.into(), args, ..meant }
+        }
+    };
+    if let Agent::Address(address) = &mut resource.agent {
+        address.by_route =
+            resource.script == "IPaddr" && address.prefix.is_some() && address.interface.is_none();
+    }
+    Ok(resource)
+}
+
+/// What stands before the address, and the address in the plain form, if it is not written in that.
+fn plain_form(text: &str) -> Option<(&str, String)> {
+    let (before, script, address) = match text.split_once("::") {
+        None => ("", "IPaddr", text),
+        Some((script, address)) => (&text[..script.len() + 2], script, address),
+    };
+    let is_address = !before.is_empty() || is_bare(text) == Some(Family::V4);
+    is_address.then(|| plain(address, script)).flatten().map(|plain| (before, plain))
+}
+
+/// Scripts whose names are known, and mistaken; each takes an argument.
+const KNOWN: [&str; 4] = ["IPaddr", "IPaddr2", "IPv6addr", "SendArp"];
+
+/// A word that means something else than it says.
+fn near_miss(text: &str) -> Result<(), Fault> {
+    if text == "\\" || text.ends_with('\\') {
+        let message = "the backslash is not the end of the line, and joins nothing";
+        return Err((message.into(), Some("take away what stands behind it, also blanks".into())));
+    }
+    let known = |name: &str| KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(name));
+    let ip = |text: &str| text.split('/').next().is_some_and(|ip| ip.parse::<core::net::IpAddr>().is_ok());
+    if let Some((name, rest)) = text.split_once("::")
+        && let Some(meant) = known(name).filter(|known| *known != name && ip(rest))
+    {
+        let message = format!("`{}` is no script that takes an address", shown(name));
+        return Err((message, Some(format!("is `{meant}::{}` meant?", shown(rest)))));
+    }
+    if let Some((name, rest)) = text.split_once(':')
+        && let Some(meant) = known(name).filter(|_| !rest.starts_with(':') && ip(rest))
+    {
+        let message = format!("behind `{}` stands one colon", shown(name));
+        return Err((message, Some(format!("write `{meant}::{}`", shown(rest)))));
+    }
+    // A script's name that sticks to an interface: the last digit ends that.
+    if is_bare(text) == Some(Family::V4)
+        && let Some((address, _)) = text.split_once("::")
+        && let Some(end) = address.rfind(|c: char| c.is_ascii_digit()).map(|at| at + 1)
+        && end < address.len()
+    {
+        let (address, script) = (shown(&text[..end]), shown(&text[end..]));
+        let message = format!("`{}` is an address and a script", shown(text));
+        return Err((message, Some(format!("a blank is missing: write `{address} {script}`"))));
+    }
+    Ok(())
 }
 
 /// One word as a resource.
@@ -374,6 +452,20 @@ pub(super) fn describe(resource: &Resource) -> String {
 /// What is allowed and still worth a word.
 fn remarks(resource: &Resource, word: &Word, report: &mut Report) {
     let (Agent::Address(it) | Agent::SendArp(it)) = &resource.agent else { return };
+    if let Some((before, plain)) = plain_form(&word.text) {
+        let message =
+            format!("`{}` is read as heartbeat reads it, and is not the plain form", shown(&word.text));
+        report.add(report.warning(message).word(word).cure(format!(
+            "write `{}{}`",
+            shown(before),
+            shown(&plain)
+        )));
+    }
+    if has_mask_for_broadcast(it) {
+        let message = "a mask stands where the broadcast address belongs, and becomes that";
+        let cure = "end after the interface: the mask bits say it already, and the broadcast address follows from them";
+        report.add(report.warning(message).word(word).cure(cure));
+    }
     if names_the_network(it) {
         let message = format!("{} is the first or last address of its network, which no host has", it.ip);
         report.add(report.warning(message).word(word).cure("check the address and the mask bits"));
@@ -438,13 +530,14 @@ mod tests {
     use super::*;
     use crate::config::diag::FileName;
 
-    fn nodes() -> Vec<String> {
-        ["clustnode1".into(), "clustnode2".into()].into()
+    fn parsed(text: &[u8]) -> (Groups, Vec<String>) {
+        parsed_for(&["clustnode1", "clustnode2"], text)
     }
 
-    fn parsed(text: &[u8]) -> (Groups, Vec<String>) {
+    fn parsed_for(nodes: &[&str], text: &[u8]) -> (Groups, Vec<String>) {
+        let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
         let mut report = Report::new(FileName::Haresources);
-        let groups = read(text, &nodes(), &mut report);
+        let groups = read(text, &nodes, &mut report);
         (groups, report.diags.iter().map(ToString::to_string).collect())
     }
 
@@ -613,6 +706,73 @@ mod tests {
             ),
         ] {
             assert_eq!(bad(word), text, "{word}");
+        }
+    }
+
+    #[test]
+    fn what_heartbeat_takes_is_taken_and_put_plainly() {
+        let text = include_bytes!("../../tests/cases/11-mask-and-slash-forms/haresources");
+        let (found, diags) = parsed_for(&["web1", "web2"], text);
+        let there: Vec<String> = found.groups.iter().map(|group| describe(&group.resources[0])).collect();
+        let on = |ip: u8, rest: &str| format!("service address 192.0.2.{ip}/24 {rest}");
+        assert_eq!(
+            there,
+            [
+                on(50, "on the interface whose network contains it"),
+                on(51, "on interface eth0, label eth0:1"),
+                on(52, "on interface eth0"),
+                on(53, "on the interface whose network contains it"),
+                on(54, "on interface eth0"),
+            ]
+        );
+        // Named as on a peer that runs heartbeat, whose scripts would be given the same.
+        assert_eq!(
+            (found.groups[1].key.as_str(), &found.groups[1].resources[0].args[..]),
+            ("192.0.2.51//24/eth0:1", &["192.0.2.51//24/eth0:1".to_string()][..])
+        );
+        assert_eq!(diags.len(), 5);
+        assert!(
+            diags.iter().all(|diag| diag.contains(": warning: ") && diag.contains("(write `192.0.2.5")),
+            "{diags:#?}"
+        );
+        assert!(diags[0].ends_with("(write `192.0.2.50/24`)"), "{}", diags[0]);
+    }
+
+    #[test]
+    fn near_misses_are_advised() {
+        let text = include_bytes!("../../tests/cases/16-near-misses-without-advice/haresources");
+        let (_, diags) = parsed_for(&["web1", "web2"], text);
+        let expected = [
+            "1:6: error: `IPAddr` is no script that takes an address (is `IPaddr::192.0.2.1/24/eth0` meant?)",
+            "2:6: error: `Ipaddr` is no script that takes an address (is `IPaddr::192.0.2.2/24/eth0` meant?)",
+            "3:6: error: behind `IPaddr` stands one colon (write `IPaddr::192.0.2.3/24/eth0`)",
+            "4:6: error: `192.0.2.4/24/eth0drbddisk::r0` is an address and a script (a blank is missing: write \
+             `192.0.2.4/24/eth0 drbddisk::r0`)",
+            "5:1: error: `web1192.0.2.5` is no node of this cluster; ha.cf has web1, web2 (a blank is missing behind `web1`: \
+             write `web1 192.0.2.5`)",
+            "6:6: error: `IPAddr2` is no script that takes an address (is `IPaddr2::192.0.2.6/24/eth0` meant?)",
+            "7:6: warning: a mask stands where the broadcast address belongs, and becomes that (end after the interface: the mask \
+             bits say it already, and the broadcast address follows from them)",
+        ];
+        assert_eq!(diags, expected.map(|text| format!("haresources:{text}")));
+        for (line, text) in [
+            (
+                "web1\u{a0}192.0.2.1 httpd",
+                "1:1: error: there is a character that looks like a blank and is none (U+00A0), as web pages and text processors \
+                 have it (retype the blanks of this line)",
+            ),
+            (
+                "web1 10.0.0.1 \\ \n  httpd",
+                "1:15: error: the backslash is not the end of the line, and joins nothing (take away what stands behind it, also \
+                 blanks)",
+            ),
+        ] {
+            let (_, diags) = parsed_for(&["web1", "web2"], line.as_bytes());
+            assert_eq!(diags.first(), Some(&format!("haresources:{text}")), "{diags:#?}");
+        }
+        // What only looks like one.
+        for line in ["web1 drbddisk::r0", "web1 ipaddr", "web1 IPaddrs::x", "web1 10.0.0.1/24/eth0 a\\b"] {
+            assert_eq!(parsed_for(&["web1", "web2"], line.as_bytes()).1, [""; 0], "{line}");
         }
     }
 

@@ -112,6 +112,12 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Blanks that separate no words: the no-break space and its kin, and what is not seen at all.
+pub(super) fn is_pasted_blank(c: char) -> bool {
+    (c.is_whitespace() && !c.is_ascii() && c != '\u{85}')
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+}
+
 /// Bytes as a word; see [`Line::word`].
 pub(super) fn word(bytes: &[u8], place: Place, report: &Report) -> Result<Word, Diag> {
     match core::str::from_utf8(bytes) {
@@ -119,6 +125,16 @@ pub(super) fn word(bytes: &[u8], place: Place, report: &Report) -> Result<Word, 
             let mut diag = report.error("there is a byte order mark, as editors of other systems write it");
             diag.text = format!("{}", Escaped(bytes));
             Err(diag.at(&place).cure("save the file as UTF-8 without it"))
+        }
+        Ok(text) if text.chars().any(is_pasted_blank) => {
+            let found = text.chars().find(|c| is_pasted_blank(*c)).map_or(0, u32::from);
+            let message = format!(
+                "there is a character that looks like a blank and is none (U+{found:04X}), as web pages and text processors \
+                 have it"
+            );
+            let mut diag = report.error(message);
+            diag.text = format!("{}", Escaped(bytes));
+            Err(diag.at(&place).cure("retype the blanks of this line"))
         }
         Ok(text) if !text.chars().any(char::is_control) => Ok(Word { text: text.into(), place }),
         _ => {

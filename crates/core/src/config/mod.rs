@@ -19,6 +19,7 @@ mod slips;
 mod value;
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use core::net::IpAddr;
 
 pub use changes::Changes;
 pub use diag::{Diag, Explained, FileName, Place, Severity};
@@ -53,11 +54,16 @@ pub struct Options {
     pub limits: Limits,
     /// A person chose the node's name; otherwise it is this host's.
     pub is_named: bool,
+    /// Looks up a host's name where heartbeat does.
+    pub resolve: Resolve,
 }
+
+/// The address of a host of that name, of IPv6 or not if that matters.
+pub type Resolve = fn(&str, Option<bool>) -> Option<IpAddr>;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { udp_port: HEARTBEATS_PORT, limits: Limits::default(), is_named: false }
+        Self { udp_port: HEARTBEATS_PORT, limits: Limits::default(), is_named: false, resolve: |_, _| None }
     }
 }
 
@@ -118,7 +124,9 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
         cf.add(cf.error("the file is missing").cure("it names the nodes and the links"));
     }
     let me = settings.as_ref().and_then(|settings| ha_cf::find_me(&me, settings, options, &mut cf));
-    let nodes = settings.as_ref().map(|settings| settings.nodes.as_slice()).unwrap_or_default();
+    // What a `node` line that could not be read would have said is not known: no line is blamed for it a second time.
+    let nodes = settings.as_ref().filter(|settings| !settings.nodes_spoiled);
+    let nodes = nodes.map(|settings| settings.nodes.as_slice()).unwrap_or_default();
     let groups = files.haresources.map(|text| haresources::read(text, nodes, &mut resources));
     if groups.is_none() {
         resources.add(resources.error("the file is missing").cure("it must be there, even if it is empty"));

@@ -1,7 +1,35 @@
 //! Slips of the pen: which known word was meant by an unknown one.
 
-/// The word that was probably meant: the same but for case and dashes, or one letter apart.
-pub(super) fn meant<'a>(word: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// Words so long are told apart by two slips, too.
+const LONG: usize = 6;
+
+/// The word that was probably meant: the same but for case and dashes, or one letter apart; else, among long ones, two.
+pub(super) fn meant<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    one_apart(word, known.clone()).or_else(|| two_apart(word, known))
+}
+
+fn two_apart<'a>(word: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
+    let is_long = |known: &&str| known.len() >= LONG && word.len() >= LONG;
+    known.find(|known| is_long(known) && slips(known.as_bytes(), word.as_bytes()) <= 2)
+}
+
+/// Letters too many, too few or wrong (Levenshtein's distance).
+fn slips(a: &[u8], b: &[u8]) -> usize {
+    let mut row: alloc::vec::Vec<usize> = (0..=b.len()).collect();
+    for (at, x) in a.iter().enumerate() {
+        let mut before = row[0];
+        row[0] = at + 1;
+        for (to, y) in b.iter().enumerate() {
+            let changed = before + usize::from(x != y);
+            before = row[to + 1];
+            row[to + 1] = changed.min(before + 1).min(row[to] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn one_apart<'a>(word: &str, mut known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |byte: u8| if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() };
     let word = word.bytes().map(plain).collect::<alloc::vec::Vec<_>>();
     known.find(|known| {
@@ -20,5 +48,29 @@ fn is_one_slip(a: &[u8], b: &[u8]) -> bool {
         ([_, x @ ..], y) | (y, [_, x @ ..]) if x == y => true,
         ([a1, a2, x @ ..], [b1, b2, y @ ..]) => a1 == b2 && a2 == b1 && x == y,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_meant() {
+        let known = ["udpport", "ucast", "udp", "keepalive", "node", "warntime"];
+        for (word, is) in [
+            ("undport", Some("udpport")),
+            ("updport", Some("udpport")),
+            ("UCAST", Some("ucast")),
+            ("keep-alive", Some("keepalive")),
+            ("keepalieve", Some("keepalive")),
+            ("keeaplvie", None),
+            ("nodd", Some("node")),
+            ("nonsense", None),
+            ("xxxx", None),
+        ] {
+            assert_eq!(meant(word, known.into_iter()), is, "{word}");
+        }
+        assert_eq!([slips(b"", b"abc"), slips(b"kitten", b"sitting"), slips(b"a", b"a")], [3, 3, 0]);
     }
 }

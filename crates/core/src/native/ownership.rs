@@ -738,7 +738,7 @@ impl Ownership {
             return None;
         }
         if view.runs(group) && !stays && self.is_better_connected(view, group) {
-            let text = "its clients do not reach this node, and another one they do";
+            let text = "clients do not reach it safely on this node, and on another one they do";
             self.note(Level::Warning, Some(group), text.into());
             self.give(view, group, None, None);
             return None;

@@ -20,6 +20,7 @@ mod address;
 mod create;
 mod interface;
 mod monitor;
+mod route;
 mod settings;
 
 pub use address::{
@@ -28,6 +29,7 @@ pub use address::{
 pub use create::{LinkChange, VethEnd};
 pub use interface::{Interface, interface_name};
 pub use monitor::{Change, Monitor};
+pub use route::interface_to;
 
 /// A request is answered by messages of at most this size: the kernel fills dumps up to 32 KiB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

@@ -128,7 +128,7 @@ fn group<'t>(
     let (resources, resource_places) = resources(&name, span, table, &work, reader);
     let names = members.nodes.iter().map(|node| node.name.as_str());
     let mut nodes = |key: &str| -> Option<Vec<(NodeIndex, Text<'t>)>> {
-        let choices = reader.choices(table.get(key)?, "node", names.clone());
+        let choices = reader.members(table.get(key)?, "node", names.clone());
         Some(choices.into_iter().map(|(index, text)| (NodeIndex(index), text)).collect())
     };
     let prefer = nodes("prefer").unwrap_or_default();

@@ -522,7 +522,7 @@ fn voters(top: &DeTable<'_>, members: &Members, reader: &mut Reader<'_>) -> Vec<
         say_voters(&voters, members, None, reader);
         return voters;
     };
-    let choices = reader.choices(item, "node or witness", names);
+    let choices = reader.members(item, "node or witness", names);
     let mut voters = choices.into_iter().map(|(index, _)| all[index]).collect::<Vec<_>>();
     voters.sort_unstable();
     match voters.len() {

@@ -269,6 +269,16 @@ impl Reader<'_> {
         }
     }
 
+    /// As [`Self::choices`], of members: capital letters make no difference in their names.
+    pub(super) fn members<'k, 'a>(
+        &mut self,
+        item: &'a Item<'a>,
+        what: &str,
+        known: impl Iterator<Item = &'k str> + Clone,
+    ) -> Vec<(usize, Text<'a>)> {
+        self.choices_by(item, what, known, |name, text| name == text.to_lowercase())
+    }
+
     /// Texts that are indices of something; each at most once.
     pub(super) fn choices<'k, 'a>(
         &mut self,
@@ -276,9 +286,19 @@ impl Reader<'_> {
         what: &str,
         known: impl Iterator<Item = &'k str> + Clone,
     ) -> Vec<(usize, Text<'a>)> {
+        self.choices_by(item, what, known, |name, text| name == text)
+    }
+
+    fn choices_by<'k, 'a>(
+        &mut self,
+        item: &'a Item<'a>,
+        what: &str,
+        known: impl Iterator<Item = &'k str> + Clone,
+        is: impl Fn(&str, &str) -> bool,
+    ) -> Vec<(usize, Text<'a>)> {
         let mut found: Vec<(usize, Text<'a>)> = Vec::new();
         for text in self.texts(item, &format!("the name of a {what}, or a list of them")) {
-            let Some(index) = known.clone().position(|name| name == text.text) else {
+            let Some(index) = known.clone().position(|name| is(name, text.text)) else {
                 self.unknown(&text, what, known.clone());
                 continue;
             };

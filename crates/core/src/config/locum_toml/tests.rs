@@ -96,6 +96,26 @@ fn fault(lines: &str) -> String {
     diag.to_string().replacen("locum.toml:", "", 1)
 }
 
+/// Members are named as `uname -n` prints them, in whatever case.
+#[test]
+fn capital_letters_in_the_names_of_members_make_no_difference() {
+    let text = include_str!("../../../tests/cases/19-capital-letters-in-prefer/locum.toml");
+    let files = [
+        text.to_string(),
+        text.replace("prefer = \"WEB1\"", "nodes = [\"WEB2\", \"Web1\"]"),
+        format!("voters = [\"WEB1\", \"web2\"]\n{text}"),
+    ];
+    for file in files {
+        let low = file.replace("WEB", "web").replace("Web", "web");
+        let [read, plain] = [file, low].map(|file| check(file.as_bytes(), "web1"));
+        let told =
+            |checked: &Checked| checked.diags.iter().map(|diag| diag.message.clone()).collect::<Vec<_>>();
+        assert!(read.plan.is_some(), "{:#?}", read.diags);
+        assert_eq!(told(&read), told(&plain));
+        assert_eq!(read.plan, plain.plan);
+    }
+}
+
 #[test]
 fn everything_is_read() {
     let plan = plan(FULL);
