@@ -81,6 +81,8 @@ pub fn without_rack(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode
             eprintln!("locum: {missing}");
             Ok(ExitCode::from(NO_RACK))
         }
+        // Said where it was found.
+        Some(Fault::NoGate { .. }) => Ok(ExitCode::from(NO_RACK)),
         _ => Err(error),
     })
 }

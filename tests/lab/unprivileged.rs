@@ -41,3 +41,31 @@ fn build_as_nobody(mut setpriv: Command) {
         }
     }
 }
+
+/// A user namespace may not load programs, as a kernel before Linux 6.6 has no place for them. Rules of nf_tables work there.
+#[test]
+fn nobody_tries_the_gate_that_works() {
+    let play = |engine: &[&str]| {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", LOCUM, "lab", "gate"]);
+        setpriv.args(["--runs", "2", "--parallel", "2", "--lease", "1s"]).args(engine).output()
+    };
+    let output = match play(&[]) {
+        Err(error) => return crate::skipped(format!("setpriv: {error}")),
+        Ok(output) => output,
+    };
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    match output.status.code() {
+        Some(0) => {}
+        Some(77) if said.contains("no rack of nodes") || said.contains("no gate by nft") => {
+            return crate::skipped(said);
+        }
+        Some(126 | 127) => return crate::skipped(format!("nobody cannot run this here: {said}")),
+        _ => panic!("{said}"),
+    }
+    assert!(said.contains("no gate by bpf works here: ") && said.contains("nft     in flight"), "{said}");
+    // One that is asked for is not replaced.
+    let output = play(&["--engine", "bpf"]).unwrap();
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
+}

@@ -13,6 +13,14 @@ pub enum Fault {
         /// A command that may help.
         cure: String,
     },
+    /// Racks can be built, but what was to be tried in one does not work on this kernel, or for this process.
+    #[error("no gate by {engine} works here: {why}")]
+    NoGate {
+        /// Which engine.
+        engine: &'static str,
+        /// What is missing, in words.
+        why: String,
+    },
     /// The description of the rack, or a name used with it, makes no sense.
     #[error("{0}")]
     Description(String),

@@ -127,13 +127,13 @@ impl Report {
 /// Plays all trials of one engine in one rack.
 ///
 /// # Errors
-/// No rack; [`Fault::Missing`] also where the engine does not work; else what the kernel says.
+/// No rack; [`Fault::NoGate`] where the engine does not work; else what the kernel says.
 pub fn play(kind: Kind, options: &Options, tell: &(dyn Fn(u32) + Sync)) -> Result<Report, Fault> {
     let rack = build(options)?;
     let engine = kind.engine();
     for number in 0..options.parallel {
         let ready = rack.inside(&node(number), move || prepare(kind))?;
-        ready.map_err(|why| Fault::missing(&format!("a gate by {}", kind.name()), &io::Error::other(why)))?;
+        ready.map_err(|why| Fault::NoGate { engine: kind.name(), why })?;
     }
     let order = |number: u8| Order {
         engine: engine.clone(),
@@ -223,12 +223,14 @@ fn address(number: u8) -> Ipv4Addr {
 /// In the node: what the engine needs, and whether it works there.
 fn prepare(kind: Kind) -> Result<(), String> {
     let doing = |error: io::Error| format!("mount a bpf file system: {error}");
-    std::fs::create_dir_all(BPFFS).map_err(doing)?;
-    mount::bpf(Path::new(BPFFS)).map_err(doing)?;
-    let probe = gate::probe_with(BPFFS.into());
     match kind {
-        Kind::Bpf => probe.bpf.map(drop),
-        Kind::Nft => probe.nft,
+        Kind::Bpf => {
+            std::fs::create_dir_all(BPFFS).map_err(doing)?;
+            mount::bpf(Path::new(BPFFS)).map_err(doing)?;
+            gate::probe_with(BPFFS.into()).bpf.map(drop)
+        }
+        // A kernel without bpf has no such file system either.
+        Kind::Nft => gate::probe_with(BPFFS.into()).nft,
     }
 }
 
