@@ -12,7 +12,10 @@ use anyhow::Context as _;
 use clap::Args;
 use locum_sys::{
     clock,
-    gate::{self, Listed, Probe, StandingJudge},
+    gate::{
+        self, Listed, Probe, StandingJudge,
+        elsewhere::{self, ListedFilter},
+    },
     netlink::{InterfaceAddress, Netlink, interface_name},
 };
 use serde_json::{Value, json};
@@ -70,11 +73,16 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
 
 fn list(options: &Options) -> anyhow::Result<ExitCode> {
     let gates = chosen(options)?;
+    let filters = filters(options)?;
     let probe = gate::probe();
     if options.json {
         println!(
             "{:#}",
-            json!({ "gates": gates.iter().map(to_json).collect::<Vec<_>>(), "engines": engines(&probe) })
+            json!({
+                "gates": gates.iter().map(to_json).collect::<Vec<_>>(),
+                "arp_filters": filters.iter().map(filter_json).collect::<Vec<_>>(),
+                "engines": engines(&probe),
+            })
         );
         return Ok(ExitCode::SUCCESS);
     }
@@ -91,6 +99,9 @@ fn list(options: &Options) -> anyhow::Result<ExitCode> {
             interfaces(&judge.interfaces).join(" ")
         );
     }
+    for filter in &filters {
+        println!("{}", filter_line(filter));
+    }
     for (name, missing) in [("bpf", probe.bpf.map(drop)), ("nft", probe.nft)] {
         println!("engine {name}: {}", missing.err().unwrap_or_else(|| "works".into()));
     }
@@ -103,8 +114,9 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let gates = chosen(options)?;
     let named = options.cluster.is_some() || options.group.is_some();
     let idle = idle(options)?;
+    let filters = filters(options)?;
     anyhow::ensure!(
-        !(named && gates.is_empty() && idle.is_empty()),
+        !(named && gates.is_empty() && idle.is_empty() && (filters.is_empty() || options.group.is_some())),
         "there is no such gate; `locum gate` lists all"
     );
     if !options.keep_addresses {
@@ -148,6 +160,10 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         if gate::remove_judge(&judge)? && !options.json {
             println!("removed: what was ready for the gates of cluster {}", Safe(&judge.name.cluster()));
         }
+    }
+    // Behind the gates: without one an address would answer, and on other interfaces as well.
+    for filter in filters {
+        remove_filter(&filter, &removed, options)?;
     }
     if options.json {
         println!(
@@ -206,6 +222,49 @@ fn idle(options: &Options) -> anyhow::Result<Vec<StandingJudge>> {
         judge.gates == 0 && options.cluster.as_ref().is_none_or(|cluster| judge.name.is_of(cluster))
     });
     Ok(judges)
+}
+
+/// The ARP filters of the clusters chosen.
+fn filters(options: &Options) -> anyhow::Result<Vec<ListedFilter>> {
+    let mut filters = elsewhere::list()?;
+    filters.retain(|filter| options.cluster.as_ref().is_none_or(|cluster| filter.name.is_of(cluster)));
+    Ok(filters)
+}
+
+/// All of it where no gate of its cluster is left; else only the addresses of the gates that have gone.
+fn remove_filter(filter: &ListedFilter, removed: &[&Listed], options: &Options) -> anyhow::Result<()> {
+    let cluster = filter.name.cluster();
+    let is_its = |gate: &Listed| gate.name.cluster() == cluster;
+    let mut left = gate::list(gate::find_bpffs()?)?.into_iter();
+    if left.any(|gate| is_its(&gate)) {
+        let addresses: Vec<IpAddr> =
+            removed.iter().filter(|gate| is_its(gate)).flat_map(|gate| &gate.addresses).copied().collect();
+        return Ok(elsewhere::take_out(filter, &addresses)?);
+    }
+    elsewhere::remove(filter)?;
+    if !options.json {
+        println!("removed: {}", filter_line(filter));
+    }
+    Ok(())
+}
+
+fn filter_line(filter: &ListedFilter) -> String {
+    format!(
+        "cluster {}: ARP filter by {}, {} addresses: each is answered for on its own interface alone",
+        Safe(&filter.name.cluster()),
+        filter.engine,
+        filter.homes.len()
+    )
+}
+
+fn filter_json(filter: &ListedFilter) -> Value {
+    let homes =
+        filter.homes.iter().map(|(ip, home)| json!({ "address": ip, "interface": home.map(interface) }));
+    json!({
+        "cluster": filter.name.cluster(),
+        "engine": filter.engine.to_string(),
+        "addresses": homes.collect::<Vec<_>>(),
+    })
 }
 
 fn line(gate: &Listed) -> String {

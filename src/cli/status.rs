@@ -21,7 +21,7 @@ use locum_core::{
 
 use crate::{
     cli::{Common, failed},
-    heart::{GateStats, HeartStats},
+    heart::{ArpFilterStats, GateStats, HeartStats, OvertakenState},
     voice::{
         report::{AnyReport, Daemon, Report, ServiceInterface},
         socket::{Client, Fault},
@@ -120,6 +120,7 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     }
     let gates = &report.heart.gates;
     gate_lines(page, gates)?;
+    filter_lines(page, &report.heart.arp_filter)?;
     if !gates.without.is_empty() {
         writeln!(
             page,
@@ -142,6 +143,11 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
         };
         writeln!(page, "gates by {}{why}", Safe(engine))?;
     }
+    for OvertakenState { interface, by, times, .. } in &gates.overtaken {
+        let (interface, by) = (Safe(interface), Safe(by));
+        let what = format!("the program {by} came before the gates' on {interface}");
+        writeln!(page, "note: {what} {times} times: ours went in front again")?;
+    }
     for gate in gates.gates.iter().filter(|gate| gate.restored > 0) {
         writeln!(page, "note: the gate of {} was put back {} times", Safe(&gate.group), gate.restored)?;
     }
@@ -152,6 +158,17 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
              services",
             gates.refused
         )?;
+    }
+    Ok(())
+}
+
+/// By what the ARP filter is made, and whether somebody took it away.
+fn filter_lines(page: &mut String, filter: &ArpFilterStats) -> fmt::Result {
+    if let Some(engine) = &filter.engine {
+        writeln!(page, "ARP filter by {}", Safe(engine))?;
+    }
+    if filter.restored > 0 {
+        writeln!(page, "note: the ARP filter was put back {} times", filter.restored)?;
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use locum_core::{
 use locum_sys::{
     announce::{Announcer, Form},
     claimants::Claimed,
-    netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, choose_interface},
+    netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, choose_interface, interface_to},
 };
 
 use super::{
@@ -57,6 +57,8 @@ pub(super) struct Addresses {
     plan: BTreeMap<ResourceId, Address>,
     /// All of them.
     services: BTreeSet<IpAddr>,
+    /// Those of them that something else carries (`SendArp`).
+    spoken: BTreeSet<ResourceId>,
     announcer: io::Result<Announcer>,
     held: BTreeMap<ResourceId, Held>,
     /// How those were put that were not taken off again.
@@ -186,11 +188,14 @@ impl Addresses {
             Agent::Address(address) | Agent::SendArp(address) => Some((id, address.clone())),
             _ => None,
         });
+        let is_spoken = |agent: &Agent| matches!(agent, Agent::SendArp(_));
+        let spoken = duties.resources().filter(|(_, resource)| is_spoken(&resource.agent)).map(|(id, _)| id);
         let announcer = Announcer::open();
         let plan: BTreeMap<ResourceId, Address> = resources.collect();
         Self {
             services: plan.values().map(|address| address.ip).collect(),
             plan,
+            spoken: spoken.collect(),
             announcer,
             held: BTreeMap::new(),
             put: BTreeMap::new(),
@@ -745,8 +750,29 @@ impl Addresses {
         self.plan.iter().filter_map(|(id, address)| Some((id.group, interface(address)?))).collect()
     }
 
-    /// Of which addresses it has changed whether they would reach anybody: where they stand, or else would be put.
-    pub(super) fn reach(&mut self, network: &Network) -> Vec<(ResourceId, Carrier)> {
+    /// For the ARP filter: where each address of those groups stands, or else would be put; `None` where that is not known. One
+    /// on an interface that nobody asks (loopback, a tunnel) is reached by others alone, and left out.
+    pub(super) fn homes(
+        &self,
+        network: &Network,
+        wants: impl Fn(GroupIndex) -> bool,
+    ) -> BTreeMap<IpAddr, Option<u32>> {
+        let home = |address: &Address| {
+            let there = standing(address, network).map(|there| there.interface);
+            there.or_else(|| place(address, network).ok().map(|place| place.interface.index))
+        };
+        let own = self.plan.iter().filter(|(id, _)| wants(id.group) && !self.spoken.contains(id));
+        let homes = own.map(|(_, address)| (address.ip, home(address)));
+        homes.filter(|(_, home)| home.is_none_or(|index| resolves(network, index))).collect()
+    }
+
+    /// Of which addresses it has changed whether they would reach anybody: where they stand, or else would be put. `trouble_on`:
+    /// what else is wrong with an interface, by its number.
+    pub(super) fn reach(
+        &mut self,
+        network: &Network,
+        trouble_on: impl Fn(u32) -> Option<String>,
+    ) -> Vec<(ResourceId, Carrier)> {
         let trouble = |address: &Address| {
             if self.barred.is_some() {
                 return self.barred.clone();
@@ -759,7 +785,10 @@ impl Addresses {
                     Err(why) => return Some(why),
                 },
             };
-            interface.trouble().map(|trouble| format!("{} {trouble}", interface.name))
+            let trouble = interface.trouble().map(|trouble| format!("{} {trouble}", interface.name));
+            trouble.or_else(|| {
+                trouble_on(interface.index).map(|trouble| format!("{}: {trouble}", interface.name))
+            })
         };
         let mut news = Vec::new();
         for (id, address) in &self.plan {
@@ -836,6 +865,11 @@ pub(crate) fn places_of<'a>(
         let interface = interfaces.iter().find(|interface| interface.index == there.interface);
         interface.as_ref().is_some_and(would_be_ours)
     })
+}
+
+/// Whether questions about addresses come in on that interface.
+pub(super) fn resolves(network: &Network, index: u32) -> bool {
+    network.interface_by_index(index).is_some_and(|interface| interface.resolves)
 }
 
 fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a InterfaceAddress> {
@@ -923,7 +957,8 @@ fn foreign(there: &InterfaceAddress, network: &Network) -> String {
 }
 
 /// Answers what `haresources` left open: the interface is the one whose connected network contains the address,
-/// longest prefix first; the mask is that network's; the broadcast address is the network's highest.
+/// longest prefix first, or else, for heartbeat's `IPaddr` with a mask, the one to which the route leads; the mask is that
+/// network's; the broadcast address is the network's highest.
 fn place(address: &Address, network: &Network) -> Result<Place, String> {
     let ip = address.ip;
     let (interface, connected) = match &address.interface {
@@ -936,6 +971,7 @@ fn place(address: &Address, network: &Network) -> Result<Place, String> {
         None => {
             let connected = choose_interface(network.addresses(), ip).cloned();
             let index = connected.as_ref().map(|connected| connected.interface);
+            let index = index.or_else(|| address.by_route.then(|| interface_to(ip)).flatten());
             match index.and_then(|index| network.interface_by_index(index)) {
                 Some(interface) => (interface, connected),
                 None => {

@@ -8,7 +8,7 @@
 //! wait where only `nft` works.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     net::IpAddr,
     os::fd::AsFd,
@@ -28,6 +28,7 @@ use locum_sys::{
     gate::{
         self, Ballot, Claim, Engine, Gate, Judge, Name, Proof, Renewal, Renewed, Rivals, Settings, Watch,
     },
+    netlink::interface_name,
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,15 @@ impl GateChoice {
             Self::None => Err("no gate is wanted".into()),
         }
     }
+
+    /// What makes the ARP filter: rules if they can, unless programs were asked for.
+    fn filter(self, probe: &gate::Probe) -> Result<Engine, String> {
+        match self {
+            Self::Auto => gate::elsewhere::choose(probe.bpf.clone()),
+            Self::Bpf | Self::None => self.engine(probe),
+            Self::Nft => gate::elsewhere::probe_rules().map(|()| Engine::Nft),
+        }
+    }
 }
 
 /// What the heart tells of its gates.
@@ -87,6 +97,22 @@ pub struct GateStats {
     /// Announcements of claims that were dropped because they prove nothing: who sends them has not the cluster's key.
     #[serde(default)]
     pub refused: u64,
+    /// Where somebody else's program came before ours.
+    #[serde(default)]
+    pub overtaken: Vec<OvertakenState>,
+}
+
+/// An interface on which somebody else's program came before the gates' own, and would have answered in their place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OvertakenState {
+    /// The interface.
+    pub interface: String,
+    /// The name of the program that came last.
+    pub by: String,
+    /// How often ours went in front again.
+    pub times: u64,
+    /// It comes again and again: groups whose addresses are there move to a node without that trouble, if there is one.
+    pub lasts: bool,
 }
 
 /// One gate.
@@ -109,11 +135,54 @@ pub(super) struct Told {
     pub(super) notes: Vec<(Level, Option<GroupIndex>, String)>,
     /// Groups whose gate was shut and is open: their segments have to hear of them.
     pub(super) opened: Vec<GroupIndex>,
+    /// It has changed on which interfaces gates can be relied on: [`Gates::trouble`].
+    pub(super) overtaking: bool,
+}
+
+/// So often within [`OVERTAKEN_NANOS`], and it is taken to go on: until it has not happened for as long.
+const OVERTAKEN_TIMES: usize = 3;
+const OVERTAKEN_NANOS: u64 = 60_000_000_000;
+/// While it goes on ours goes in front no more often than that: each time costs the heart 10 to 20 ms.
+const OVERTAKEN_PAUSE_NANOS: u64 = 5_000_000_000;
+
+/// What is known of an interface on which a program of somebody else's comes before ours.
+#[derive(Debug, Default)]
+struct Overtaking {
+    by: String,
+    times: u64,
+    /// When it happened last, the newest last; no more than count.
+    recent: VecDeque<u64>,
+    /// It was told that it goes on.
+    lasts: bool,
+}
+
+impl Overtaking {
+    fn note(&mut self, now: u64, by: String) {
+        self.by = by;
+        self.times += 1;
+        self.recent.push_back(now);
+        while self.recent.len() > OVERTAKEN_TIMES {
+            self.recent.pop_front();
+        }
+    }
+
+    fn state(&self, interface: u32) -> OvertakenState {
+        let Self { by, times, lasts, .. } = self;
+        OvertakenState { interface: name_of(interface), by: by.clone(), times: *times, lasts: *lasts }
+    }
+
+    fn goes_on(&self, now: u64) -> bool {
+        let Some(last) = self.recent.back() else { return false };
+        let often = self.recent.len() == OVERTAKEN_TIMES && last - self.recent[0] <= OVERTAKEN_NANOS;
+        (often || self.lasts) && last + OVERTAKEN_NANOS > now
+    }
 }
 
 /// All gates of this heart.
 pub(super) struct Gates {
     engine: Result<Engine, String>,
+    /// What makes the ARP filter.
+    filter: Result<Engine, String>,
     missing: (Option<String>, Option<String>),
     watch: Option<Watch>,
     eras: Eras,
@@ -125,6 +194,12 @@ pub(super) struct Gates {
     renewals: u64,
     /// Which is looked after next.
     next_look: usize,
+    /// By interface.
+    overtaken: BTreeMap<u32, Overtaking>,
+    /// Not before that moment is it looked for again (monotonic clock).
+    front_at: u64,
+    /// Why ours could not go in front last time.
+    front_fault: Option<String>,
 }
 
 struct Group {
@@ -164,16 +239,19 @@ impl Gates {
         };
         let groups: Vec<Group> = duties.groups.iter().map(group).collect();
         let is_wanted = groups.iter().any(Group::wants_gate);
-        let (engine, missing) = if is_wanted {
+        let (engine, filter, missing) = if is_wanted {
             let probe = gate::probe();
-            (options.gates.engine(&probe), (probe.bpf.err(), probe.nft.err()))
+            let filter = options.gates.filter(&probe);
+            (options.gates.engine(&probe), filter, (probe.bpf.err(), probe.nft.err()))
         } else {
-            (Err("no group wants a gate".into()), (None, None))
+            let unwanted = || Err("no group wants a gate".into());
+            (unwanted(), unwanted(), (None, None))
         };
         let is_nft = matches!(engine, Ok(Engine::Nft));
         let watch = is_nft.then(|| Watch::open().ok()).flatten();
         Self {
             engine,
+            filter,
             missing,
             watch,
             eras: Eras::new(),
@@ -182,6 +260,9 @@ impl Gates {
             groups,
             renewals: 0,
             next_look: 0,
+            overtaken: BTreeMap::new(),
+            front_at: 0,
+            front_fault: None,
         }
     }
 
@@ -227,6 +308,26 @@ impl Gates {
             // It stops nobody. A later start finds it, and `locum gate --remove` takes it away.
             let _ = judge.remove();
         }
+    }
+
+    /// Whether a gate is left, which keeps its addresses silent for who looks after them next.
+    pub(super) fn are_left(&self) -> bool {
+        self.groups.iter().any(|group| group.gate.is_some())
+    }
+
+    /// What makes the ARP filter.
+    pub(super) fn filter(&self) -> &Result<Engine, String> {
+        &self.filter
+    }
+
+    /// The cluster's name.
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster.0
+    }
+
+    /// Whether the group's addresses stand behind a gate where one is possible.
+    pub(super) fn wants(&self, group: GroupIndex) -> bool {
+        self.groups.get(group.0).is_some_and(Group::wants_gate)
     }
 
     /// What becomes readable when somebody deletes rules.
@@ -454,6 +555,7 @@ impl Gates {
     pub(super) fn look_after(&mut self, most: usize) -> Told {
         let mut told = Told::default();
         self.eras.look();
+        self.stay_in_front(&mut told);
         let is_restored = self.look_after_judge(&mut told);
         let most = if is_restored { usize::MAX } else { most };
         let (begin, count) = (self.next_look, self.groups.len());
@@ -489,6 +591,66 @@ impl Gates {
         }
         self.renew(restored, &mut told);
         told
+    }
+
+    /// Goes in front of programs of others, which would answer in the gates' place: one place in a look.
+    fn stay_in_front(&mut self, told: &mut Told) {
+        let now = clock::monotonic_nanos();
+        let Some(judge) = self.judge.as_ref().filter(|_| now >= self.front_at) else { return };
+        match judge.stay_in_front() {
+            Ok(None) => {}
+            Ok(Some(gate::Overtaken { interface, by })) => {
+                let known = self.overtaken.entry(interface).or_default();
+                if known.times == 0 || known.by != by {
+                    let text = format!(
+                        "{}: a program of somebody else's, {by}, went before the gates' and would have let everything pass: \
+                         ours are in front again",
+                        name_of(interface)
+                    );
+                    told.notes.push((Level::Warning, None, text));
+                }
+                known.note(now, by);
+            }
+            Err(error) => {
+                // Said by its own look, if it lasts: an interface that is going is no fault.
+                let text = format!("a program of somebody else's stays before the gates': {error}");
+                if self.front_fault.as_ref() != Some(&text) {
+                    told.notes.push((Level::Error, None, text.clone()));
+                }
+                self.front_fault = Some(text);
+                self.front_at = now + OVERTAKEN_PAUSE_NANOS;
+                return;
+            }
+        }
+        self.front_fault = None;
+        for (interface, known) in &mut self.overtaken {
+            let goes_on = known.goes_on(now);
+            if goes_on == known.lasts {
+                continue;
+            }
+            known.lasts = goes_on;
+            told.overtaking = true;
+            let name = name_of(*interface);
+            told.notes.push(if goes_on {
+                let text = format!(
+                    "{name}: {} comes before the gates' programs again and again: until that ends, no gate there can be \
+                     relied on, and groups with addresses there belong on another node",
+                    known.by
+                );
+                (Level::Error, None, text)
+            } else {
+                (Level::Info, None, format!("{name}: nothing comes before the gates' programs any more"))
+            });
+        }
+        if self.overtaken.values().any(|known| known.lasts) {
+            self.front_at = now + OVERTAKEN_PAUSE_NANOS;
+        }
+    }
+
+    /// Why no gate on that interface can be relied on.
+    pub(super) fn trouble(&self, interface: u32) -> Option<String> {
+        let known = self.overtaken.get(&interface).filter(|known| known.lasts)?;
+        Some(format!("{} comes before the gates' programs again and again", known.by))
     }
 
     /// Whether it had to be put back: then gates may have gone with it.
@@ -539,6 +701,7 @@ impl Gates {
             without,
             gates: self.groups.iter().filter_map(state).collect(),
             refused: self.judge.as_ref().map_or(0, |judge| judge.refused().unwrap_or(0)),
+            overtaken: self.overtaken.iter().map(|(interface, known)| known.state(*interface)).collect(),
         }
     }
 }
@@ -673,6 +836,10 @@ impl Ears {
     }
 }
 
+fn name_of(interface: u32) -> String {
+    interface_name(interface).unwrap_or_else(|_| format!("interface {interface}"))
+}
+
 /// By how much the boot-time clock, on which gates' deadlines are, is ahead of the monotonic one, on which the core's are. It
 /// grows while the machine is suspended, and a lease that began before that has run on meanwhile.
 struct Eras {
@@ -718,6 +885,23 @@ impl Eras {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_before_ours_again_and_again_is_trouble_until_it_has_ended() {
+        let second = |seconds: u64| seconds * 1_000_000_000;
+        let mut known = Overtaking::default();
+        let mut note = |now| {
+            known.note(now, "somebody".into());
+            known.lasts = known.goes_on(now);
+            known.lasts
+        };
+        // Once an hour, as when containers start, is none.
+        assert!(![0, 3600, 7200, 10_800].map(|at| note(second(at))).contains(&true));
+        assert_eq!([10_810, 10_820].map(|at| note(second(at))), [false, true]);
+        assert!(note(second(10_875)), "less often, and not over");
+        assert!(known.goes_on(second(10_934)) && !known.goes_on(second(10_935)));
+        assert_eq!((known.times, known.recent.len()), (7, OVERTAKEN_TIMES));
+    }
 
     #[test]
     fn a_lease_runs_on_while_the_machine_is_suspended() {

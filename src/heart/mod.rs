@@ -7,12 +7,13 @@
 //! * `mind` is the director of either dialect;
 //! * `udp`, `serial` and `routed` are the links, `pings` the ping nodes, `address` the service addresses, `shape` their
 //!   order beside the machine's own, `rivals` other machines that say to have them, `gates` what keeps them silent when
-//!   nobody may answer;
+//!   nobody may answer, `arp_filter` what keeps other interfaces from answering for them;
 //! * `network` mirrors the kernel's interfaces and addresses, `stats` counts;
 //! * `dog` feeds the watchdog, `losses` drops frames in tests.
 
 mod address;
 mod alone;
+mod arp_filter;
 mod dog;
 mod gates;
 mod holders;
@@ -53,7 +54,8 @@ use locum_sys::clock;
 
 pub(crate) use self::address::places_of;
 pub use self::alone::Alone;
-pub use self::gates::{GateChoice, GateState, GateStats};
+pub use self::arp_filter::ArpFilterStats;
+pub use self::gates::{GateChoice, GateState, GateStats, OvertakenState};
 pub use self::losses::Losses;
 pub use self::mind::{Mind, Status};
 use self::ring::Shared;

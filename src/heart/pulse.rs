@@ -28,7 +28,8 @@ use locum_sys::{
 
 use super::{
     Down, HeartStats, LinkStats, Options, Up,
-    address::{Addresses, NO_PROCESSES},
+    address::{Addresses, NO_PROCESSES, resolves},
+    arp_filter::ArpFilterThread,
     dog::Dog,
     gates::{Ears, Gates, Lease, Told},
     holders::Holders,
@@ -99,6 +100,7 @@ pub(super) struct Pulse {
     pings: Pings,
     addresses: Addresses,
     gates: Gates,
+    arp_filter: ArpFilterThread,
     /// All service addresses of the cluster.
     services: Vec<IpAddr>,
     /// The network has changed since it was last said which of them would reach nobody.
@@ -188,6 +190,9 @@ impl Pulse {
         let mut gates = Gates::new(&duties, &options);
         let ears = ears_of(&mind, &duties, &network);
         let unready = gates.make_ready(&addresses.places(&network), &ears);
+        let homes = addresses.homes(&network, |group| gates.wants(group));
+        let arp_filter =
+            ArpFilterThread::start(gates.filter(), gates.cluster(), !duties.groups.is_empty(), homes)?;
         if let Some(source) = gates.source() {
             poller.add(source, RULES, Interest::Read)?;
         }
@@ -223,6 +228,7 @@ impl Pulse {
             pings,
             addresses,
             gates,
+            arp_filter,
             found: VecDeque::new(),
             leases: Vec::new(),
             waiting: VecDeque::new(),
@@ -247,6 +253,9 @@ impl Pulse {
             pulse.note(Level::Warning, fault);
         }
         if let Some((level, text)) = pulse.gates.verdict() {
+            pulse.note(level, text);
+        }
+        if let Some((level, text)) = pulse.arp_filter.verdict() {
             pulse.note(level, text);
         }
         for text in unready {
@@ -296,6 +305,7 @@ impl Pulse {
         if !self.goes_on {
             self.gates.leave();
         }
+        self.arp_filter.leave(!self.goes_on && !self.gates.are_left());
     }
 
     /// What is refused stands in the stats: the control plane says it once, however many lives it has.
@@ -406,6 +416,9 @@ impl Pulse {
             self.heed_gates(told);
             self.renew_lifetimes(now);
             self.speak_up(now);
+            for (level, text) in self.arp_filter.look() {
+                self.note(level, text);
+            }
         }
         self.feed_found();
     }
@@ -597,6 +610,7 @@ impl Pulse {
         for (level, group, text) in told.notes {
             self.note_of(group, level, text);
         }
+        self.services_due |= told.overtaking;
         for group in told.opened {
             self.addresses.announce_group(group, &self.network, clock::monotonic_nanos());
         }
@@ -636,23 +650,31 @@ impl Pulse {
         };
         let (addresses, network, gates) = (&mut self.addresses, &mut self.network, &mut self.gates);
         let mut told = Told::default();
+        let mut home = None;
         let outcome = match (&self.duties.resource(id).agent, operation) {
             (Agent::SendArp(_), Operation::Start) => addresses.speak_for(id, network, now),
             (Agent::SendArp(_), Operation::Stop) => addresses.be_silent(id),
             (Agent::SendArp(_), Operation::Status) => addresses.speaks(id),
             (_, Operation::Terminate | Operation::Kill) => Outcome::Failed(NO_PROCESSES.to_owned()),
             (_, Operation::Start) => addresses.start(id, network, now, |interface| {
+                home = Some(interface);
                 told = gates.prepare(id.group, interface, &ears, false)?;
                 Ok(())
             }),
             (_, Operation::Stop) => addresses.stop(id, network),
             (_, Operation::Status) => addresses.status(id, network, now, |interface| {
+                home = Some(interface);
                 // It answers already; without a gate that is possible it goes on as it is.
                 if let Ok(said) = gates.prepare(id.group, interface, &ears, true) {
                     told = said;
                 }
             }),
         };
+        if let Some(interface) = home.filter(|interface| resolves(&self.network, *interface))
+            && let Agent::Address(address) = &self.duties.resource(id).agent
+        {
+            self.arp_filter.settle(address.ip, interface);
+        }
         // Not before its last address has gone: without a gate it would answer.
         let is_over = match operation {
             Operation::Start => outcome != Outcome::Ok,
@@ -822,7 +844,8 @@ impl Pulse {
         self.services_due = false;
         // Beside `ha.cf` a cable is the affair of `ipfail`.
         if matches!(self.mind, Mind::Native(_)) || self.addresses.is_barred() {
-            let news = self.addresses.reach(&self.network);
+            let Self { addresses, network, gates, .. } = self;
+            let news = addresses.reach(network, |interface| gates.trouble(interface));
             self.found.extend(news.into_iter().map(|(resource, state)| Found::Service(resource, state)));
         }
     }
@@ -880,6 +903,7 @@ impl Pulse {
             links: links.collect(),
             gates: self.gates.stats(),
             rivals: self.rivals(),
+            arp_filter: self.arp_filter.stats(),
             ..self.stats.clone()
         }
     }

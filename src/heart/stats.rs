@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{gates::GateStats, rivals::RivalState};
+use super::{arp_filter::ArpFilterStats, gates::GateStats, rivals::RivalState};
 
 /// The heart's own figures, as `status --json` shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct HeartStats {
     /// Other machines that say to have a service address which is here.
     #[serde(default)]
     pub rivals: Vec<RivalState>,
+    /// What keeps other interfaces from answering for service addresses.
+    #[serde(default)]
+    pub arp_filter: ArpFilterStats,
 }
 
 /// What went over one link.

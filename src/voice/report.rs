@@ -2,7 +2,10 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use crate::{duties::Duties, heart::HeartStats};
+use crate::{
+    duties::Duties,
+    heart::{HeartStats, OvertakenState},
+};
 use locum_core::{
     native,
     plan::{Address, Agent},
@@ -188,7 +191,22 @@ impl<S> Report<S> {
                 rival.ago_ms / 1000
             )
         });
-        self.daemon.rights_missing.iter().cloned().chain(services).chain(faults).chain(rivals)
+        // Without one an address is answered for on other interfaces, too, whatever becomes of this daemon.
+        let fault = self.heart.arp_filter.fault.iter().filter(|_| self.heart.gates.engine.is_some());
+        let filter = fault.map(|fault| {
+            format!(
+                "no ARP filter: {fault}: service addresses are answered for on every interface of this node"
+            )
+        });
+        let overtaken = self.heart.gates.overtaken.iter().filter(|overtaken| overtaken.lasts).map(|overtaken| {
+            let OvertakenState { interface, by, times, .. } = overtaken;
+            format!(
+                "{interface}: the program {by} comes before the gates' again and again ({times} times): no gate there can be \
+                 relied on; find what attaches it, `bpftool net` shows it"
+            )
+        });
+        let rights = self.daemon.rights_missing.iter().cloned();
+        rights.chain(services).chain(faults).chain(rivals).chain(filter).chain(overtaken)
     }
 }
 

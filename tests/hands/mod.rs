@@ -8,6 +8,7 @@ use locum_lab::{Description, Process, Program, Rack, Sign, clock::await_some};
 
 use crate::lab::{LOCUM, build};
 
+mod arp_filter;
 mod beside;
 mod fencing;
 mod gates;

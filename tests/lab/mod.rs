@@ -21,6 +21,7 @@ mod demo;
 mod gate;
 mod machines;
 mod native;
+pub(crate) mod questions;
 mod scale;
 mod unprivileged;
 

@@ -20,9 +20,11 @@ use locum_lab::{
 
 use crate::lab::{LOCUM, build};
 
+mod arp_filter;
 mod disk;
 mod forged;
 mod gates;
+mod overtaken;
 mod pair;
 
 const NODES: [&str; 2] = ["alpha", "beta"];
@@ -97,7 +99,14 @@ impl Shop {
                     (CLIENT, "eth0", "172.23.2.20/24"),
                 ],
             )
-            .segment("link", &[(one, "eth1", "10.0.0.1/24"), (two, "eth1", "10.0.0.2/24")]);
+            .segment(
+                "link",
+                &[
+                    (one, "eth1", "10.0.0.1/24"),
+                    (two, "eth1", "10.0.0.2/24"),
+                    (CLIENT, "eth1", "10.0.0.20/24"),
+                ],
+            );
         let mut rack = build(description)?;
         let sight = Sight {
             client: CLIENT.into(),
@@ -186,10 +195,16 @@ impl Shop {
     }
 
     fn start(&mut self, member: &'static str) {
+        self.start_with(member, &[]);
+    }
+
+    /// The same, with more options of the daemon.
+    fn start_with(&mut self, member: &'static str, options: &[&str]) {
         let command: &[&str] = if self.apart && member == WITNESS { &["witness", "run"] } else { &["run"] };
         let gates = self.gates.filter(|_| member != WITNESS).map(|backend| ["--gates", backend]);
         let gates = gates.as_ref().map_or(&[][..], |words| &words[..]);
-        let words = [&["locum", "--config", CONFIG, "--state", "/run/disk/state"], command, gates].concat();
+        let words =
+            [&["locum", "--config", CONFIG, "--state", "/run/disk/state"], command, gates, options].concat();
         let program = Program::new(&words).output("/run/disk/output");
         self.daemons.retain(|(name, _)| *name != member);
         self.daemons.push((member, self.rack.start(member, &program).unwrap()));

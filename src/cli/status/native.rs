@@ -7,7 +7,7 @@ use locum_core::{
     native::status::{Group, Kind, Link, Member, OwnVote, Pin, PinKind, Way},
 };
 
-use super::{Safe, Span, gate_lines, interface_row, notes, section, word};
+use super::{Safe, Span, filter_lines, gate_lines, interface_row, notes, section, word};
 use crate::voice::report::NativeReport;
 
 /// The whole page. Every text that is not ours goes through [`Safe`].
@@ -53,6 +53,7 @@ fn write_page(page: &mut String, report: &NativeReport) -> fmt::Result {
         writeln!(page, "our vote: {own}")?;
     }
     gate_lines(page, &report.heart.gates)?;
+    filter_lines(page, &report.heart.arp_filter)?;
     for pin in &cluster.pins {
         let whom = if pin.kind == PinKind::Maintenance { "all nodes" } else { "this node" };
         writeln!(page, "{whom}: {}", pinned(pin))?;

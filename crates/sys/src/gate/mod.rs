@@ -15,13 +15,14 @@ use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
 
 mod bpf;
 mod claim;
+pub mod elsewhere;
 mod hook;
 mod name;
 mod nft;
 #[cfg(test)]
 mod tests;
 
-pub use bpf::{CUSTOMARY as BPFFS, ensure_bpffs, find_bpffs};
+pub use bpf::{CUSTOMARY as BPFFS, ensure_bpffs, find_bpffs, pass_everything};
 pub use claim::{Ballot, Claim, Proof};
 use hook::Hook;
 pub use name::Name;
@@ -324,6 +325,17 @@ impl Judge {
         }
     }
 
+    /// If somebody else's program has come before ours on an interface, and would answer in its place, ours goes in front again
+    /// there, without a packet in between: one place in a call, which takes 10 to 20 ms. Returns where that was. Rules need no
+    /// place in front: no other chain's verdict passes what one of them drops.
+    ///
+    /// # Errors
+    /// What the kernel says: the other program is in front.
+    pub fn stay_in_front(&self) -> io::Result<Option<Overtaken>> {
+        let Courts::Bpf(judge) = &self.hold else { return Ok(None) };
+        Ok(judge.stay_in_front()?.map(|(interface, by)| Overtaken { interface, by }))
+    }
+
     /// Leaves nothing of it, unless a gate of the cluster stands.
     ///
     /// # Errors
@@ -334,6 +346,15 @@ impl Judge {
             Courts::Nft(judge) => judge.remove().map(drop),
         }
     }
+}
+
+/// Somebody else's program was asked before a gate's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overtaken {
+    /// The number of the interface.
+    pub interface: u32,
+    /// The other program's name, or its number.
+    pub by: String,
 }
 
 /// A gate in the kernel. Dropping it changes nothing there: it stays, and shuts at its deadline.

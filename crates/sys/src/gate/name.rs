@@ -9,6 +9,8 @@ const DIGEST_DIGITS: usize = 16;
 
 /// In a group's place: what judges for all groups of a cluster. No group's name is escaped to this.
 const JUDGE: &str = "_judge";
+/// And what answers for none of their addresses elsewhere.
+const ELSEWHERE: &str = "_elsewhere";
 
 /// What gate it is: the cluster's name and the group's. Any text is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +40,17 @@ impl Name {
     /// What judges for all groups of the same cluster.
     pub(super) fn judges(&self) -> Self {
         Self { cluster: self.cluster.clone(), group: JUDGE.into() }
+    }
+
+    /// The ARP filter of the same cluster.
+    pub(super) fn elsewhere(&self) -> Self {
+        Self { cluster: self.cluster.clone(), group: ELSEWHERE.into() }
+    }
+
+    /// The ARP filter whose table has that name; `None` for what is none of ours.
+    pub(super) fn from_elsewhere(path: &str) -> Option<Self> {
+        let (cluster, group) = path.strip_prefix(super::ROOT)?.strip_prefix('/')?.split_once('/')?;
+        (group == ELSEWHERE).then(|| Self::of_judge(cluster)).flatten().map(|name| name.elsewhere())
     }
 
     /// Another group of the same cluster, from its escaped name; `None` for what is none.
@@ -189,9 +202,17 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_not_taken_for_it() {
-        for path in
-            ["", "locum", "locum/a", "other/a/b", "locum/a/_", "locum/a/_zz", "locum/a/_judge", "locum/a/b.c"]
-        {
+        for path in [
+            "",
+            "locum",
+            "locum/a",
+            "other/a/b",
+            "locum/a/_",
+            "locum/a/_zz",
+            "locum/a/_judge",
+            "locum/a/_elsewhere",
+            "locum/a/b.c",
+        ] {
             let taken = Name::from_path(path);
             assert_eq!(taken.is_some(), path == "locum/a/_", "{path}: {taken:?}");
         }

@@ -49,6 +49,7 @@ macro_rules! both {
     };
 }
 
+mod elsewhere;
 mod judge;
 mod tags;
 

@@ -15,6 +15,12 @@ use super::Netlink;
 // linux/if_link.h; linux/rtnetlink.h; linux/if_arp.h
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_LINK_NETNSID: u16 = 37;
 const RTM_NEWLINK: u16 = 16;
 const ARPHRD_ETHER: u16 = 1;
 // linux/if.h
@@ -103,7 +109,71 @@ pub fn interface_name(index: u32) -> io::Result<String> {
     Ok(netdevice::index_to_name(&socket, index)?)
 }
 
+/// What decides whether an interface asks and answers for itself.
+struct Standing {
+    index: u32,
+    resolves: bool,
+    /// A port: what comes in is another interface's, as of a bridge or a bond. A VRF leaves it where it came in.
+    is_port: bool,
+    /// The interface below, which gets all that comes in for this one too, of the kinds that share one cable by their
+    /// hardware addresses.
+    shares: Option<u32>,
+}
+
+impl Standing {
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let Interface { index, resolves, .. } = Interface::parse(payload)?;
+        let (mut link, mut master, mut kind, mut port_kind, mut is_elsewhere) = (None, 0, None, None, false);
+        let number = |value: &[u8]| value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+        let word = |value: &[u8]| {
+            let plain = value.split(|byte| *byte == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(plain).into_owned()
+        };
+        for attribute in NlasIterator::new(payload.get(16..)?).map_while(Result::ok) {
+            match attribute.kind() {
+                IFLA_LINK => link = number(attribute.value()),
+                IFLA_MASTER => master = number(attribute.value()).unwrap_or(0),
+                IFLA_LINK_NETNSID => is_elsewhere = true,
+                IFLA_LINKINFO => {
+                    for info in NlasIterator::new(attribute.value()).map_while(Result::ok) {
+                        match info.kind() {
+                            IFLA_INFO_KIND => kind = Some(word(info.value())),
+                            IFLA_INFO_SLAVE_KIND => port_kind = Some(word(info.value())),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        let shares = matches!(kind.as_deref(), Some("macvlan" | "macvtap" | "ipvlan" | "ipvtap"));
+        Some(Self {
+            index,
+            resolves,
+            is_port: master != 0 && port_kind.as_deref() != Some("vrf"),
+            shares: link.filter(|_| shares && !is_elsewhere),
+        })
+    }
+}
+
 impl Netlink {
+    /// The numbers of the interfaces on which this machine asks and answers, by ARP and neighbour discovery: not loopback, not
+    /// the ports of bridges and bonds, and not the interface below one that shares its cable (macvlan), which sees what is
+    /// meant for the other.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn answering_interfaces(&mut self) -> io::Result<Vec<u32>> {
+        let mut question = LinkMessage::default();
+        question.header = LinkHeader::default();
+        let all = self.dump(&RouteNetlinkMessage::GetLink(question), |kind, payload| {
+            (kind == RTM_NEWLINK).then(|| Standing::parse(payload)).flatten()
+        })?;
+        let shared: Vec<u32> = all.iter().filter_map(|interface| interface.shares).collect();
+        let answers = |it: &&Standing| it.resolves && !it.is_port && !shared.contains(&it.index);
+        Ok(all.iter().filter(answers).map(|interface| interface.index).collect())
+    }
+
     /// All interfaces, in the kernel's order.
     ///
     /// # Errors

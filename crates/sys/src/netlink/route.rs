@@ -74,9 +74,7 @@ mod tests {
             let to = |text: &str| interface_to(text.parse().unwrap());
             assert_eq!(to("192.0.2.7"), None);
             let ip = "192.0.2.1".parse().unwrap();
-            let (label, broadcast, no_prefix_route) = (None, None, false);
-            let new = NewAddress { interface: eth.index, ip, prefix: 24, label, broadcast, no_prefix_route };
-            Netlink::open().unwrap().add_address(&new).unwrap();
+            Netlink::open().unwrap().add_address(&NewAddress::new(eth.index, ip, 24)).unwrap();
             assert_eq!((to("192.0.2.7"), to("198.51.100.1"), to("fd00::1")), (Some(eth.index), None, None));
             assert_eq!(to("192.0.2.1"), None, "one of its own leads nowhere");
         });

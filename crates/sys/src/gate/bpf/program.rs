@@ -28,27 +28,27 @@ const BOOT_NANOS: i32 = 125;
 const FROM_NETWORK_HEADER: i32 = 1;
 /// … fields of `struct __sk_buff` …
 const SKB_LENGTH: i16 = 0;
-const SKB_PROTOCOL: i16 = 16;
+pub(super) const SKB_PROTOCOL: i16 = 16;
 const SKB_HAS_TAG: i16 = 20;
 const SKB_TAG: i16 = 24;
 /// … and what a program on tcx answers: the next one decides, or nobody does.
-const NEXT: i32 = -1;
-const DROP: i32 = 2;
+pub(super) const NEXT: i32 = -1;
+pub(super) const DROP: i32 = 2;
 
 // linux/if_ether.h
-const IPV4: u16 = 0x0800;
-const ARP: u16 = 0x0806;
-const IPV6: u16 = 0x86dd;
-const TAGS: [u16; 2] = [0x8100, 0x88a8];
+pub(super) const IPV4: u16 = 0x0800;
+pub(super) const ARP: u16 = 0x0806;
+pub(super) const IPV6: u16 = 0x86dd;
+pub(super) const TAGS: [u16; 2] = [0x8100, 0x88a8];
 /// The VLAN's number in a tag. Number 0 is none: the frame is an untagged one with a priority (IEEE 802.1Q, 9.6).
-const TAG_NUMBER: u16 = 0x0fff;
-const TAG_BYTES: i32 = 4;
+pub(super) const TAG_NUMBER: u16 = 0x0fff;
+pub(super) const TAG_BYTES: i32 = 4;
 /// So many tags of VLAN 0 are looked behind; the kernel takes off any number, and nobody sends more than one.
-const TAGS_MAX: i32 = 4;
+pub(super) const TAGS_MAX: i32 = 4;
 // RFC 791, RFC 8200, RFC 4861
 const UDP: i32 = 17;
-const ICMPV6: i32 = 58;
-const SOLICITATION: i32 = 135;
+pub(super) const ICMPV6: i32 = 58;
+pub(super) const SOLICITATION: i32 = 135;
 const ADVERTISEMENT: i32 = 136;
 /// Further into a packet nobody looks: link header (Ethernet with its tags), IPv6, UDP and a claim, or less.
 const LOOKED_AT_BYTES: i32 = 14 + (1 + TAGS_MAX) * TAG_BYTES + 40 + 8 + Claim::BYTES as i32;
@@ -221,7 +221,7 @@ fn find_state(a: &mut Assembler, maps: Maps<'_>, nowhere: Label) {
 }
 
 /// The key at `key` without its last four bytes, for an IPv4 address.
-fn map_into_ipv6(a: &mut Assembler, key: i16) {
+pub(super) fn map_into_ipv6(a: &mut Assembler, key: i16) {
     a.store_value(Size::Double, R10, key, 0);
     a.store_value(Size::Word, R10, key + 8, network(0x0000_ffff)); // ::ffff:0:0/96
 }
@@ -369,7 +369,7 @@ pub(super) fn clock() -> Vec<[u8; 8]> {
 }
 
 /// Reads `bytes` from `offset` behind `R7` to the stack at `to`; to `short` if they are not there.
-fn read(a: &mut Assembler, offset: i32, bytes: i32, to: i16, short: Label) {
+pub(super) fn read(a: &mut Assembler, offset: i32, bytes: i32, to: i16, short: Label) {
     a.copy(R2, R7);
     a.add(R2, offset);
     read_at_r2(a, bytes, to, short);
@@ -386,7 +386,7 @@ fn read_at_r2(a: &mut Assembler, bytes: i32, to: i16, short: Label) {
 }
 
 /// `R0 =` the entry of the key on the stack at `key`, or 0
-fn look_up(a: &mut Assembler, map: BorrowedFd<'_>, key: i16) {
+pub(super) fn look_up(a: &mut Assembler, map: BorrowedFd<'_>, key: i16) {
     a.map(R1, map);
     a.copy(R2, R10);
     a.add(R2, i32::from(key));
@@ -394,7 +394,7 @@ fn look_up(a: &mut Assembler, map: BorrowedFd<'_>, key: i16) {
 }
 
 /// Brings all that is looked at into one piece, and notes in `R9` that it was tried.
-fn pull_together(a: &mut Assembler) {
+pub(super) fn pull_together(a: &mut Assembler) {
     let all = a.label();
     a.set(R9, 1);
     a.load(Size::Word, R2, R6, SKB_LENGTH);
@@ -406,7 +406,7 @@ fn pull_together(a: &mut Assembler) {
 }
 
 /// A 16-bit number of the network as a load of two bytes, or `skb->protocol`, shows it.
-fn protocol(number: u16) -> i32 {
+pub(super) fn protocol(number: u16) -> i32 {
     i32::from(number.to_be())
 }
 

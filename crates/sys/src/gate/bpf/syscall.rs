@@ -20,6 +20,7 @@ const PROGRAM_LOAD: libc::c_long = 5;
 const PIN: libc::c_long = 6;
 const GET: libc::c_long = 7;
 const TEST_RUN: libc::c_long = 10;
+const PROGRAM_BY_NUMBER: libc::c_long = 13;
 const INFO: libc::c_long = 15;
 const QUERY: libc::c_long = 16;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
@@ -312,8 +313,16 @@ pub(super) enum Way {
     Out = 47,
 }
 
-/// Lets a program see what passes an interface, after those that see it already, as long as the link lives.
+/// Lets a program see what passes an interface, before those that see it already, as long as the link lives: whatever these
+/// answer, it is asked first.
 pub(super) fn link(program: impl AsFd, interface: u32, way: Way) -> io::Result<OwnedFd> {
+    link_at(program, interface, way, true)
+}
+
+/// The same, in front of those that see it already or behind them.
+pub(super) fn link_at(program: impl AsFd, interface: u32, way: Way, in_front: bool) -> io::Result<OwnedFd> {
+    /// `BPF_F_BEFORE`, and nobody is named before whom: before all.
+    const BEFORE: u32 = 1 << 3;
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
     struct Create {
@@ -328,12 +337,20 @@ pub(super) fn link(program: impl AsFd, interface: u32, way: Way) -> io::Result<O
         program: number(&program),
         interface,
         way: way as u32,
-        flags: 0,
+        flags: if in_front { BEFORE } else { 0 },
         relative: [0; 2],
         revision: 0,
     };
     // SAFETY: no pointers in it.
     unsafe { call(LINK_CREATE, &mut create) }.and_then(descriptor)
+}
+
+/// As [`link`], with the first of the same two programs that is not there already.
+pub(super) fn link_one_of(programs: &[OwnedFd; 2], interface: u32, way: Way) -> io::Result<OwnedFd> {
+    match link(&programs[0], interface, way) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => link(&programs[1], interface, way),
+        other => other,
+    }
 }
 
 /// Puts another program in a link's place, without a packet in between.
@@ -381,8 +398,17 @@ pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
     }
 }
 
-/// The numbers of the links on an interface of the calling thread's network namespace.
-pub(super) fn links_on(interface: u32, way: Way) -> io::Result<Vec<u32>> {
+/// A program on an interface, in the order in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// The program's number.
+    pub(super) program: u32,
+    /// The number of its link; 0 for one that was put there without.
+    pub(super) link: u32,
+}
+
+/// What is on an interface of the calling thread's network namespace.
+pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
     struct Query {
@@ -413,8 +439,58 @@ pub(super) fn links_on(interface: u32, way: Way) -> io::Result<Vec<u32>> {
         revision: 0,
     };
     // SAFETY: programs and links are writable for `count` numbers of four bytes.
-    unsafe { call(QUERY, &mut query) }?;
-    Ok(links.into_iter().take(query.count as usize).collect())
+    match unsafe { call(QUERY, &mut query) } {
+        // Nothing was ever put there.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let all = programs.into_iter().zip(links).take(query.count as usize);
+    Ok(all.map(|(program, link)| Attached { program, link }).collect())
+}
+
+/// The name of a program that is not Locum's and is asked before this link's; `None` if there is none. Programs of Locum's,
+/// of this cluster or another, answer for nobody but themselves.
+pub(super) fn foreign_in_front(link: &OwnedFd, interface: u32, way: Way) -> io::Result<Option<String>> {
+    let own = link_info(link)?;
+    for other in attached(interface, way)? {
+        if other.link == own.number {
+            break;
+        }
+        // One that went meanwhile has no name.
+        let name = program_name(other.program).unwrap_or_default();
+        if !name.starts_with(OURS) {
+            return Ok(Some(if name.is_empty() { format!("number {}", other.program) } else { name }));
+        }
+    }
+    Ok(None)
+}
+
+/// What the names of all programs of ours begin with.
+const OURS: &str = "locum_";
+
+/// The name that a program was loaded with.
+fn program_name(number: u32) -> io::Result<String> {
+    // The beginning of struct bpf_prog_info, up to its name.
+    #[derive(FromBytes, IntoBytes)]
+    #[repr(C)]
+    struct Info {
+        kind: u32,
+        number: u32,
+        tag: [u8; 8],
+        lengths: [u32; 2],
+        code: [u64; 2],
+        loaded: u64,
+        user: u32,
+        maps: u32,
+        map_numbers: u64,
+        name: [u8; 16],
+    }
+    let mut open = [number, 0, 0];
+    // SAFETY: no pointers in it.
+    let program = unsafe { call(PROGRAM_BY_NUMBER, &mut open) }.and_then(descriptor)?;
+    let Info { name, .. } = info(program)?;
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
 }
 
 /// The beginning of what the kernel says of an object.

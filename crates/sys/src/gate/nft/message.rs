@@ -9,6 +9,10 @@ const BATCH_END: u16 = 17;
 const SUBSYSTEM: u16 = 10;
 /// `NFPROTO_NETDEV`
 const NETDEV: u8 = 5;
+/// `NFPROTO_ARP`
+pub(super) const ARP_FAMILY: u8 = 3;
+/// `NFPROTO_IPV6`
+pub(super) const IPV6_FAMILY: u8 = 10;
 /// `struct nlmsghdr` and `struct nfgenmsg`
 const HEADER_BYTES: usize = 16;
 pub(super) const FAMILY_BYTES: usize = 4;
@@ -76,7 +80,12 @@ impl Batch {
 
     /// One request; all that `body` writes is its attributes.
     pub(super) fn request(&mut self, kind: Kind, body: impl FnOnce(&mut Attributes<'_>)) {
-        self.message(kind.number(), kind.flags(), NETDEV, 0);
+        self.request_of(NETDEV, kind, body);
+    }
+
+    /// The same about a table of another family.
+    pub(super) fn request_of(&mut self, family: u8, kind: Kind, body: impl FnOnce(&mut Attributes<'_>)) {
+        self.message(kind.number(), kind.flags(), family, 0);
         body(&mut Attributes(&mut self.bytes));
         self.end();
     }
@@ -93,9 +102,20 @@ impl Batch {
 
     /// A question in place of a batch; its number is returned. A dump asks for all there are.
     pub(super) fn question(&mut self, kind: Kind, dump: bool, body: impl FnOnce(&mut Attributes<'_>)) -> u32 {
+        self.question_of(NETDEV, kind, dump, body)
+    }
+
+    /// The same about a table of another family.
+    pub(super) fn question_of(
+        &mut self,
+        family: u8,
+        kind: Kind,
+        dump: bool,
+        body: impl FnOnce(&mut Attributes<'_>),
+    ) -> u32 {
         self.bytes.clear();
         let flags = NLM_F_REQUEST | if dump { NLM_F_DUMP } else { 0 };
-        self.message(kind.number(), flags, NETDEV, 0);
+        self.message(kind.number(), flags, family, 0);
         body(&mut Attributes(&mut self.bytes));
         self.end();
         self.sequence.wrapping_sub(1)

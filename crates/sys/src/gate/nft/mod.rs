@@ -21,6 +21,7 @@ use crate::{
     netlink::{error_code, for_each_message, receive_from_kernel},
 };
 
+pub(super) mod elsewhere;
 mod judge;
 mod message;
 mod old;

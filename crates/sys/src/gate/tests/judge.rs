@@ -264,3 +264,73 @@ fn what_another_version_pinned_is_found_and_removed() {
         assert!(!bpffs.join(ROOT).exists());
     });
 }
+
+/// As programs of container networks do: one in front that answers "pass" decides, and nobody behind it is asked.
+#[test]
+fn a_foreign_program_in_front_opens_no_gate() {
+    run_bpf(|bpffs| {
+        let world = World::new();
+        let engine = Engine::Bpf { bpffs: bpffs.into() };
+        // It was there before.
+        let mut others = vec![bpf::pass_everything(world.eth.index, false).unwrap()];
+        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let settings = Settings {
+            rivals: Some(Rivals {
+                interfaces: vec![world.eth.index],
+                peers: vec![CLIENT4.into()],
+                port: CLAIMS_PORT,
+                cluster: 1,
+                group: 2,
+                member: 3,
+            }),
+            ..world.settings()
+        };
+        let mut gate = judge.install(settings).unwrap();
+        for (name, works) in world.ways() {
+            assert!(!works, "behind a program that passes everything: {name}");
+        }
+        assert_eq!(judge.stay_in_front().unwrap(), None);
+        gate.renew(for_millis(60_000)).unwrap();
+        assert!(world.answers(SERVICE4));
+
+        // It comes later, again and again.
+        for _ in 0..3 {
+            others.push(bpf::pass_everything(world.eth.index, true).unwrap());
+            gate.close().unwrap();
+            assert!(world.answers(SERVICE4), "nobody has looked yet");
+            let mut times = 0;
+            while let Some(overtaken) = judge.stay_in_front().unwrap() {
+                assert_eq!((overtaken.interface, overtaken.by.as_str()), (world.eth.index, "somebody"));
+                times += 1;
+            }
+            assert_eq!(times, 3, "in, out, and the ear");
+            assert!(!world.answers(SERVICE4));
+            assert!(judge.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
+        }
+        // A killed daemon's next life finds its links, and nothing is left in the end.
+        drop((gate, judge));
+        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        assert_eq!(judge.stay_in_front().unwrap(), None);
+        assert!(!world.answers(SERVICE4));
+        remove(&engine, &world.settings().name).unwrap();
+        judge.remove().unwrap();
+        assert!(world.answers(SERVICE4) && !bpffs.join(ROOT).exists());
+    });
+}
+
+/// Two clusters on one machine do not push each other away from the front.
+#[test]
+fn two_clusters_programs_let_each_other_stand() {
+    run_bpf(|bpffs| {
+        let world = World::new();
+        let engine = Engine::Bpf { bpffs: bpffs.into() };
+        let judges = ["one", "two"].map(|cluster| Judge::open(&engine, cluster).unwrap());
+        for judge in &judges {
+            judge.cover(world.eth.index).unwrap();
+        }
+        for judge in judges {
+            assert_eq!(judge.stay_in_front().unwrap(), None);
+            judge.remove().unwrap();
+        }
+    });
+}

@@ -1,0 +1,359 @@
+//! The ARP filter by programs: one on tcx ingress of each interface that asks and answers, with a map of the service addresses
+//! and where each is at home. Pinned, so that it outlives the daemon; but an interface that comes when no daemon lives has none.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use super::{
+    insn::{
+        Assembler, If,
+        Reg::{R0, R1, R2, R6, R7, R8, R9, R10},
+        Size,
+    },
+    judge::address_key,
+    place::Place,
+    program::{
+        ADDRESS_BYTES, ARP, DROP, ICMPV6, IPV4, IPV6, NEXT, SKB_PROTOCOL, SOLICITATION, TAG_BYTES,
+        TAG_NUMBER, TAGS, TAGS_MAX, look_up, map_into_ipv6, protocol, pull_together, read,
+    },
+    syscall::{self, MapShape, Way},
+};
+use crate::{
+    gate::{Name, elsewhere::Homes, hook::Hook, said, with_interface},
+    netlink::Netlink,
+};
+
+const PROGRAM: &str = "locum_arp";
+const MAP: &str = "homes";
+/// Service addresses of all groups of a cluster.
+const ADDRESSES_MAX: u32 = 16_384;
+const SHAPE: MapShape =
+    MapShape { kind: MapShape::HASH, key: ADDRESS_BYTES as u32, value: 4, entries: ADDRESSES_MAX, flags: 0 };
+/// No interface has this number: nowhere answered for.
+const NOWHERE: u32 = 0;
+
+// struct __sk_buff
+const SKB_TAGGED: i16 = 20;
+const SKB_TAG: i16 = 24;
+const SKB_INTERFACE: i16 = 40;
+
+/// The stack: ARP's 28 bytes or an IPv6 header; a key.
+const HEADER: i16 = -64;
+const KEY: i16 = -16;
+
+/// What stands of one cluster.
+#[derive(Debug)]
+pub(in crate::gate) struct Programs {
+    place: Place,
+    map: OwnedFd,
+    /// The same twice: on one interface a program can be once, and a new link comes before the old one goes.
+    programs: [OwnedFd; 2],
+    links: BTreeMap<u32, OwnedFd>,
+}
+
+impl Programs {
+    /// Finds or makes it. What stands goes on, with this version's program.
+    pub(in crate::gate) fn open(bpffs: &Path, name: &Name) -> io::Result<Self> {
+        let place = Place::of(bpffs, name);
+        place.make()?;
+        let pinned = place.get(MAP)?.filter(|map| syscall::map_shape(map).is_ok_and(|shape| shape == SHAPE));
+        let map = match pinned {
+            Some(map) => map,
+            None => {
+                place.unpin(MAP)?;
+                let map =
+                    syscall::create_map(SHAPE, "locum_homes").map_err(|error| said(&error, "make a map"))?;
+                syscall::pin(&map, &place.path(MAP)).map_err(|error| place.said(error))?;
+                map
+            }
+        };
+        let load = || {
+            syscall::load(&program(map.as_fd()), PROGRAM)
+                .map_err(|error| said(&error, "load the program of the ARP filter"))
+        };
+        let programs = [load()?, load()?];
+        let mut opened = Self { place, map, programs, links: BTreeMap::new() };
+        for hook in opened.place.hooks()? {
+            let index = hook.interface();
+            let link = opened.place.get(&hook.name())?.filter(|link| names(link, index));
+            let Some(link) = link else {
+                opened.place.unpin(&hook.name())?;
+                continue;
+            };
+            if !is_on(&link, index) {
+                let text = format!(
+                    "{} is of another network namespace, where a cluster of the same name runs: mount a bpf file system for \
+                     this one alone",
+                    opened.place.path(&hook.name()).display()
+                );
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+            }
+            syscall::replace(&link, &opened.programs[0])
+                .map_err(|error| said(&error, &with_interface("put the ARP filter on", index)))?;
+            opened.links.insert(index, link);
+        }
+        Ok(opened)
+    }
+
+    pub(in crate::gate) fn set(&mut self, homes: &Homes) -> io::Result<()> {
+        for (ip, home) in homes {
+            self.write(*ip, home.unwrap_or(NOWHERE))?;
+        }
+        let wanted: BTreeSet<_> = homes.keys().map(|ip| address_key(*ip)).collect();
+        for (key, _) in self.entries()?.into_iter().filter(|(key, _)| !wanted.contains(key)) {
+            syscall::unset(&self.map, &key)?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::gate) fn settle(&mut self, ip: IpAddr, new: u32) -> io::Result<()> {
+        self.write(ip, new)
+    }
+
+    fn write(&self, ip: IpAddr, home: u32) -> io::Result<()> {
+        syscall::set(&self.map, &address_key(ip), &home.to_ne_bytes())
+            .map_err(|error| said(&error, "write the addresses of the ARP filter"))
+    }
+
+    fn entries(&self) -> io::Result<Vec<([u8; ADDRESS_BYTES], [u8; 4])>> {
+        syscall::entries(&self.map).map_err(|error| said(&error, "read the addresses of the ARP filter"))
+    }
+
+    /// Stands on those interfaces and on no others. Each that is new takes 10 to 20 ms. The first fault is told, the others
+    /// are covered all the same.
+    pub(in crate::gate) fn cover(&mut self) -> io::Result<()> {
+        let wanted: BTreeSet<u32> = Netlink::open()?.answering_interfaces()?.into_iter().collect();
+        let mut result = Ok(());
+        let gone: Vec<u32> = self.links.keys().filter(|index| !wanted.contains(index)).copied().collect();
+        for index in gone {
+            self.links.remove(&index);
+            result = result.and(self.place.unpin(&Hook::In(index).name()));
+        }
+        for index in wanted {
+            let covered = match self.links.get(&index) {
+                Some(link) if is_on(link, index) => self.stay_in_front(index),
+                _ => self.attach(index),
+            };
+            // One that went meanwhile is no fault.
+            if covered.is_err() && crate::gate::exists(index).is_ok() {
+                result = result.and(covered);
+            }
+        }
+        result
+    }
+
+    /// In front of all programs that are there. A link that was there goes when the new one stands.
+    fn attach(&mut self, index: u32) -> io::Result<()> {
+        let doing = |error| said(&error, &with_interface("put the ARP filter on", index));
+        let pin = Hook::In(index).name();
+        let link = syscall::link_one_of(&self.programs, index, Way::In).map_err(doing)?;
+        self.place.unpin(&pin)?;
+        syscall::pin(&link, &self.place.path(&pin)).map_err(|error| self.place.said(error))?;
+        self.links.insert(index, link);
+        Ok(())
+    }
+
+    /// A program of somebody else that came in front would answer before this one is asked.
+    fn stay_in_front(&mut self, index: u32) -> io::Result<()> {
+        match self
+            .links
+            .get(&index)
+            .map(|link| syscall::foreign_in_front(link, index, Way::In))
+            .transpose()?
+        {
+            Some(Some(_)) => self.attach(index),
+            _ => Ok(()),
+        }
+    }
+
+    /// What of it is not in the kernel any more, in words. Interfaces are [`cover`](Self::cover)'s.
+    pub(in crate::gate) fn missing(&self, homes: Option<&Homes>) -> io::Result<Vec<String>> {
+        let mut missing = Vec::new();
+        let own = syscall::map_number(&self.map)?;
+        if self.place.get(MAP)?.map(syscall::map_number).transpose()? != Some(own) {
+            missing.push(format!("the pin {}", self.place.path(MAP).display()));
+        }
+        if let Some(homes) = homes
+            && self.homes()? != *homes
+        {
+            missing.push("addresses of the ARP filter".into());
+        }
+        for (index, link) in &self.links {
+            let pin = Hook::In(*index).name();
+            let pinned = self.place.get(&pin)?.and_then(|pinned| syscall::link_info(pinned).ok());
+            if pinned != syscall::link_info(link).ok() {
+                missing.push(format!("the pin {}", self.place.path(&pin).display()));
+            }
+        }
+        Ok(missing)
+    }
+
+    pub(in crate::gate) fn restore(&mut self, homes: &Homes) -> io::Result<()> {
+        self.place.make()?;
+        let own = syscall::map_number(&self.map)?;
+        if self.place.get(MAP)?.map(syscall::map_number).transpose()? != Some(own) {
+            self.place.unpin(MAP)?;
+            syscall::pin(&self.map, &self.place.path(MAP)).map_err(|error| self.place.said(error))?;
+        }
+        for (index, link) in &self.links {
+            let pin = Hook::In(*index).name();
+            let pinned = self.place.get(&pin)?.and_then(|pinned| syscall::link_info(pinned).ok());
+            if pinned != syscall::link_info(link).ok() {
+                self.place.unpin(&pin)?;
+                syscall::pin(link, &self.place.path(&pin)).map_err(|error| self.place.said(error))?;
+            }
+        }
+        self.set(homes)
+    }
+
+    fn homes(&self) -> io::Result<Homes> {
+        Ok(self.entries()?.into_iter().map(home_of).collect())
+    }
+}
+
+fn home_of((key, value): ([u8; ADDRESS_BYTES], [u8; 4])) -> (IpAddr, Option<u32>) {
+    let home = u32::from_ne_bytes(value);
+    (IpAddr::from(key).to_canonical(), (home != NOWHERE).then_some(home))
+}
+
+fn names(link: &OwnedFd, index: u32) -> bool {
+    syscall::link_info(link).is_ok_and(|info| (info.interface, info.way) == (index, Way::In as u32))
+}
+
+/// An interface of that number may be one of another network namespace.
+fn is_on(link: &OwnedFd, index: u32) -> bool {
+    let Ok(info) = syscall::link_info(link) else { return false };
+    names(link, index)
+        && syscall::attached(index, Way::In)
+            .is_ok_and(|all| all.iter().any(|other| other.link == info.number))
+}
+
+/// The addresses of a filter that stands, whoever made it; nothing if there is none.
+pub(in crate::gate) fn homes(bpffs: &Path, name: &Name) -> io::Result<Homes> {
+    let Some(map) = Place::of(bpffs, name).get(MAP)? else { return Ok(Homes::new()) };
+    if syscall::map_shape(&map)? != SHAPE {
+        return Ok(Homes::new());
+    }
+    Ok(syscall::entries(&map)?.into_iter().map(home_of).collect())
+}
+
+/// The clusters of which one stands, by the filter's name.
+pub(in crate::gate) fn standing(bpffs: &Path) -> io::Result<Vec<Name>> {
+    let all = Place::clusters(bpffs)?.into_iter().map(|judge| judge.elsewhere());
+    Ok(all.filter(|name| Place::of(bpffs, name).exists()).collect())
+}
+
+/// Takes some addresses out. Returns whether any is left.
+pub(in crate::gate) fn take_out(bpffs: &Path, name: &Name, addresses: &[IpAddr]) -> io::Result<bool> {
+    let Some(map) = Place::of(bpffs, name).get(MAP)? else { return Ok(false) };
+    let mut left = false;
+    for (key, value) in syscall::entries::<ADDRESS_BYTES, 4>(&map)? {
+        if addresses.contains(&home_of((key, value)).0) {
+            syscall::unset(&map, &key)?;
+        } else {
+            left = true;
+        }
+    }
+    Ok(left)
+}
+
+/// Leaves nothing of it. Returns whether there was something.
+pub(in crate::gate) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
+    let place = Place::of(bpffs, name);
+    let stood = place.exists();
+    if stood {
+        place.remove()?;
+    }
+    Ok(stood)
+}
+
+/// Drops a question about a service address that comes in elsewhere than at its home.
+fn program(map: BorrowedFd<'_>) -> Vec<[u8; 8]> {
+    let mut a = Assembler::default();
+    let [look, own, protocols, tag, arp, ipv6, known, short, asks, drop, pass] =
+        std::array::from_fn(|_| a.label());
+    a.copy(R6, R1);
+    a.set(R9, 0); // not pulled together yet
+    a.here(look);
+    a.set(R7, 0); // where the packet begins: behind tags of VLAN 0, as for the gate's program
+    // A frame of a VLAN belongs to the VLAN's interface, which has the program itself.
+    a.load(Size::Word, R1, R6, SKB_TAGGED);
+    a.jump_if(R1, If::Equal, 0, own);
+    a.load(Size::Word, R1, R6, SKB_TAG);
+    a.jump_if(R1, If::AnyBitOf, TAG_NUMBER.into(), pass);
+    a.here(own);
+    a.load(Size::Word, R1, R6, SKB_PROTOCOL);
+    a.here(protocols);
+    a.jump_if(R1, If::Equal, protocol(ARP), arp);
+    a.jump_if(R1, If::Equal, protocol(IPV6), ipv6);
+    for kind in TAGS {
+        a.jump_if(R1, If::Equal, protocol(kind), tag);
+    }
+    a.jump(pass);
+    a.here(tag);
+    a.jump_if(R7, If::NotLess, TAGS_MAX * TAG_BYTES, drop);
+    read(&mut a, 0, TAG_BYTES, HEADER, short);
+    a.load(Size::Half, R1, R10, HEADER);
+    a.jump_if(R1, If::AnyBitOf, protocol(TAG_NUMBER), pass);
+    a.add(R7, TAG_BYTES);
+    a.load(Size::Half, R1, R10, HEADER + 2);
+    a.jump(protocols);
+
+    // ARP of IPv4 over 6-byte addresses, a request: protocol at 2, lengths at 4, operation at 6, sender at 14, target at 24.
+    a.here(arp);
+    read(&mut a, 0, 28, HEADER, short);
+    a.load(Size::Half, R1, R10, HEADER + 2);
+    a.jump_if(R1, If::NotEqual, protocol(IPV4), pass);
+    a.load(Size::Half, R1, R10, HEADER + 4);
+    a.jump_if(R1, If::NotEqual, protocol(0x0604), pass);
+    a.load(Size::Half, R1, R10, HEADER + 6);
+    a.jump_if(R1, If::NotEqual, protocol(1), pass);
+    // Aligned loads alone: half by half.
+    map_into_ipv6(&mut a, KEY);
+    a.load(Size::Word, R2, R10, HEADER + 24);
+    a.store(Size::Word, R10, KEY + 12, R2);
+    // Who announces that it has the address asks nobody.
+    for half in [0, 2] {
+        a.load(Size::Half, R1, R10, HEADER + 14 + half);
+        a.load(Size::Half, R2, R10, HEADER + 24 + half);
+        a.jump_if_register(R1, If::NotEqual, R2, asks);
+    }
+    a.jump(pass);
+    a.here(asks);
+    a.jump(known);
+
+    // A neighbour solicitation: next header at 6, type at 40, target at 48.
+    a.here(ipv6);
+    read(&mut a, 0, 40, HEADER, short);
+    a.load(Size::Byte, R1, R10, HEADER + 6);
+    a.jump_if(R1, If::NotEqual, ICMPV6, pass);
+    read(&mut a, 40, 1, HEADER, short);
+    a.load(Size::Byte, R1, R10, HEADER);
+    a.jump_if(R1, If::NotEqual, SOLICITATION, pass);
+    read(&mut a, 48, 16, KEY, short);
+
+    a.here(known);
+    look_up(&mut a, map, KEY);
+    a.jump_if(R0, If::Equal, 0, pass);
+    a.load(Size::Word, R8, R0, 0);
+    a.load(Size::Word, R1, R6, SKB_INTERFACE);
+    a.jump_if_register(R8, If::Equal, R1, pass);
+    a.here(drop);
+    a.set(R0, DROP);
+    a.exit();
+    a.here(pass);
+    a.set(R0, NEXT);
+    a.exit();
+
+    // In pieces, or shorter than what it says it is, which asks nobody.
+    a.here(short);
+    a.jump_if(R9, If::NotEqual, 0, pass);
+    pull_together(&mut a);
+    a.jump(look);
+    a.assemble()
+}

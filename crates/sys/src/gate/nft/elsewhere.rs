@@ -1,0 +1,546 @@
+//! The ARP filter by rules: one table of the family `arp` and one of `ip6`, each with one chain at the hook `input`. They
+//! stand on no interface, so they hold on those that come later, and they need no renewal. A frame that a bridge forwards
+//! does not come through there, nor does one of another machine's interface.
+//!
+//! ```text
+//! set service     the service addresses
+//! set home        address and interface number: where questions about it are answered
+//! set gratuitous  (arp) each address twice: an announcement names the address as sender and as target
+//!
+//! chain input     a question about an address of `service` that comes in elsewhere than at its `home`: drop
+//! ```
+
+use std::{collections::BTreeMap, io, net::IpAddr};
+
+use super::{
+    Connection, TRIES, address,
+    message::{ARP_FAMILY, Attributes, Batch, IPV6_FAMILY, Kind, each, find},
+    rules,
+};
+use crate::gate::{elsewhere::Homes, said};
+
+/// A batch is sent when it has become so long: the kernel takes no more at once than the socket's buffer holds.
+const BATCH_BYTES: usize = 48 * 1024;
+/// Elements of one request.
+const ELEMENTS_A_REQUEST: usize = 256;
+
+const SERVICE: &str = "service";
+const HOME: &str = "home";
+const GRATUITOUS: &str = "gratuitous";
+const INPUT: &str = "input";
+
+// linux/netfilter/nf_tables.h, linux/netfilter_arp.h, linux/netfilter_ipv6.h
+const CHAIN_POLICY: u16 = 5;
+const CHAIN_TYPE: u16 = 7;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+const RULE_EXPRESSIONS: u16 = 4;
+const SET_TABLE: u16 = 1;
+const SET_NAME: u16 = 2;
+const SET_FLAGS: u16 = 3;
+const SET_KEY_TYPE: u16 = 4;
+const SET_KEY_BYTES: u16 = 5;
+const SET_NUMBER: u16 = 10;
+const ITEM: u16 = 1;
+const ARP_INPUT: u32 = 0;
+const IPV6_INPUT: u32 = 1;
+const ACCEPT: u32 = 1;
+const DROP: u32 = 0;
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+const META_INTERFACE: u32 = 4;
+const META_TRANSPORT: u32 = 16;
+const EQUAL: u32 = 0;
+/// `lookup` goes on if it is no element.
+const INVERTED: u32 = 1;
+/// Four registers of four bytes, one behind the other; 16 bytes behind the first begins the fifth.
+const FIRST: u32 = 8;
+const SECOND: u32 = 9;
+const FIFTH: u32 = 12;
+/// Before the rules of others: none of them answers, but one may count.
+const PRIORITY: i32 = -450;
+// What `nft` shows of keys: ipv4_addr, ipv6_addr, iface_index; a key of two is both numbers, six bits each.
+const SHOWN_V4: u32 = 7;
+const SHOWN_V6: u32 = 8;
+const SHOWN_INTERFACE: u32 = 20;
+const ICMPV6: u8 = 58;
+const SOLICITATION: u8 = 135;
+
+/// The two halves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Half {
+    Arp,
+    Ip6,
+}
+
+impl Half {
+    const ALL: [Self; 2] = [Self::Arp, Self::Ip6];
+
+    fn family(self) -> u8 {
+        match self {
+            Self::Arp => ARP_FAMILY,
+            Self::Ip6 => IPV6_FAMILY,
+        }
+    }
+
+    fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::Arp } else { Self::Ip6 }
+    }
+
+    /// Its sets: name, what `nft` shows of keys, their bytes.
+    fn sets(self) -> Vec<(&'static str, u32, u32)> {
+        let both = |a: u32, b: u32| a << 6 | b;
+        match self {
+            Self::Arp => vec![
+                (SERVICE, SHOWN_V4, 4),
+                (HOME, both(SHOWN_V4, SHOWN_INTERFACE), 8),
+                (GRATUITOUS, both(SHOWN_V4, SHOWN_V4), 8),
+            ],
+            Self::Ip6 => vec![(SERVICE, SHOWN_V6, 16), (HOME, both(SHOWN_V6, SHOWN_INTERFACE), 20)],
+        }
+    }
+}
+
+/// The tables of one cluster. Where the kernel knows it (Linux 6.9) they belong to this connection, and survive it.
+#[derive(Debug)]
+pub(in crate::gate) struct Tables {
+    name: String,
+    connection: Connection,
+    batch: Batch,
+}
+
+impl Tables {
+    pub(in crate::gate) fn open(name: String) -> io::Result<Self> {
+        Ok(Self { name, connection: Connection::open()?, batch: Batch::default() })
+    }
+
+    /// Makes both stand with these addresses, and with no others. What stands already goes on without a hole.
+    pub(in crate::gate) fn set(&mut self, homes: &Homes) -> io::Result<()> {
+        let old = self.homes()?;
+        self.make()?;
+        let added = homes.iter().filter(|(ip, home)| old.get(ip) != Some(home));
+        self.add(added.clone().map(|(ip, home)| (*ip, *home)))?;
+        // Interfaces where it was at home before, and addresses that are none any more.
+        let moved = added.filter_map(|(ip, _)| Some((*ip, (*old.get(ip)?)?)));
+        self.forget_homes(moved)?;
+        self.forget(old.iter().filter(|(ip, _)| !homes.contains_key(ip)).map(|(ip, home)| (*ip, *home)))
+    }
+
+    /// The address is answered for on that interface from now on, and not where it was before.
+    pub(in crate::gate) fn settle(&mut self, ip: IpAddr, old: Option<u32>, new: u32) -> io::Result<()> {
+        self.add([(ip, Some(new))].into_iter())?;
+        self.forget_homes(old.filter(|old| *old != new).map(|old| (ip, old)).into_iter())
+    }
+
+    /// What of them is not in the kernel any more, in words.
+    pub(in crate::gate) fn missing(&mut self, homes: Option<&Homes>) -> io::Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for half in Half::ALL {
+            let (table, rules) = (self.exists(half)?, self.rules(half)?);
+            if !table || rules != 1 {
+                missing.push(format!("the table {} of the family {}", self.name, family_name(half)));
+            }
+        }
+        // Elements go with their table, or by the hand of somebody who has the right to change it.
+        if let Some(homes) = homes.filter(|_| missing.is_empty())
+            && self.homes()? != *homes
+        {
+            missing.push(format!("addresses in the table {}", self.name));
+        }
+        Ok(missing)
+    }
+
+    /// Leaves nothing of them. Returns whether there was something.
+    pub(in crate::gate) fn remove(&mut self) -> io::Result<bool> {
+        let mut stood = false;
+        for half in Half::ALL {
+            if !self.exists(half)? {
+                continue;
+            }
+            stood = true;
+            let name = self.name.clone();
+            self.change(move |batch| {
+                batch.request_of(half.family(), Kind::DeleteTable, |a| a.text(rules::TABLE_NAME, &name));
+            })
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::EPERM) => {
+                    let text = format!(
+                        "the table {} belongs to a process that still lives: stop that first",
+                        self.name
+                    );
+                    io::Error::new(io::ErrorKind::ResourceBusy, text)
+                }
+                _ => said(&error, &format!("delete the table {}", self.name)),
+            })?;
+        }
+        Ok(stood)
+    }
+
+    /// Takes some addresses out. Returns whether any is left.
+    pub(in crate::gate) fn take_out(&mut self, addresses: &[IpAddr]) -> io::Result<bool> {
+        let old = self.homes()?;
+        self.forget(old.iter().filter(|(ip, _)| addresses.contains(ip)).map(|(ip, home)| (*ip, *home)))?;
+        Ok(old.keys().any(|ip| !addresses.contains(ip)))
+    }
+
+    /// The addresses that stand in the kernel, each with its interface.
+    pub(in crate::gate) fn homes(&mut self) -> io::Result<Homes> {
+        let mut homes = BTreeMap::new();
+        for half in Half::ALL {
+            if !self.exists(half)? {
+                continue;
+            }
+            self.elements(half, SERVICE, |key| homes.extend(address(key).map(|ip| (ip, None))))?;
+            let bytes = if half == Half::Arp { 4 } else { 16 };
+            self.elements(half, HOME, |key| {
+                let Some((ip, interface)) = key.split_at_checked(bytes) else { return };
+                let interface = interface.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+                if let Some(home) = address(ip).and_then(|ip| homes.get_mut(&ip)) {
+                    *home = interface;
+                }
+            })?;
+        }
+        Ok(homes)
+    }
+
+    // ---- how
+
+    fn make(&mut self) -> io::Result<()> {
+        let doing = |error| said(&error, "make the tables of the ARP filter");
+        match self.write(rules::OWNED | rules::PERSISTS) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
+                self.write(0).map_err(doing)
+            }
+            other => other.map_err(doing),
+        }
+    }
+
+    fn write(&mut self, flags: u32) -> io::Result<()> {
+        let name = self.name.clone();
+        self.change(|batch| {
+            for half in Half::ALL {
+                write(batch, half, &name, flags);
+            }
+        })
+    }
+
+    fn add(&mut self, homes: impl Iterator<Item = (IpAddr, Option<u32>)> + Clone) -> io::Result<()> {
+        for half in Half::ALL {
+            let its = homes.clone().filter(|(ip, _)| Half::of(*ip) == half);
+            // Where it is at home, before anything is shut elsewhere.
+            self.write_elements(
+                half,
+                Kind::NewElement,
+                HOME,
+                its.clone().filter_map(|(ip, home)| Some(pair(ip, home?))),
+            )?;
+            if half == Half::Arp {
+                self.write_elements(
+                    half,
+                    Kind::NewElement,
+                    GRATUITOUS,
+                    its.clone().map(|(ip, _)| twice(ip)),
+                )?;
+            }
+            self.write_elements(half, Kind::NewElement, SERVICE, its.map(|(ip, _)| octets(ip)))?;
+        }
+        Ok(())
+    }
+
+    fn forget_homes(&mut self, homes: impl Iterator<Item = (IpAddr, u32)> + Clone) -> io::Result<()> {
+        for half in Half::ALL {
+            let its = homes.clone().filter(|(ip, _)| Half::of(*ip) == half);
+            self.write_elements(half, Kind::DeleteElement, HOME, its.map(|(ip, home)| pair(ip, home)))?;
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, homes: impl Iterator<Item = (IpAddr, Option<u32>)> + Clone) -> io::Result<()> {
+        for half in Half::ALL {
+            let its = homes.clone().filter(|(ip, _)| Half::of(*ip) == half);
+            self.write_elements(half, Kind::DeleteElement, SERVICE, its.clone().map(|(ip, _)| octets(ip)))?;
+            if half == Half::Arp {
+                self.write_elements(half, Kind::DeleteElement, GRATUITOUS, its.map(|(ip, _)| twice(ip)))?;
+            }
+        }
+        self.forget_homes(homes.filter_map(|(ip, home)| Some((ip, home?))))
+    }
+
+    /// As many batches as they need; each happens as a whole or not at all.
+    fn write_elements(
+        &mut self,
+        half: Half,
+        kind: Kind,
+        set: &str,
+        keys: impl Iterator<Item = Vec<u8>>,
+    ) -> io::Result<()> {
+        let keys: Vec<_> = keys.collect();
+        let name = self.name.clone();
+        let mut rest = &keys[..];
+        while !rest.is_empty() {
+            let mut taken = 0;
+            self.change(|batch| {
+                taken = 0;
+                for some in rest.chunks(ELEMENTS_A_REQUEST) {
+                    if taken > 0 && batch.bytes.len() >= BATCH_BYTES {
+                        break;
+                    }
+                    taken += some.len();
+                    batch.request_of(half.family(), kind, |a| elements(a, &name, set, some));
+                }
+            })
+            .map_err(|error| said(&error, "write the addresses of the ARP filter"))?;
+            rest = &rest[taken..];
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, mut body: impl FnMut(&mut Batch)) -> io::Result<()> {
+        let mut result = Ok(());
+        for _ in 0..TRIES {
+            self.batch.begin();
+            body(&mut self.batch);
+            let last = self.batch.finish();
+            result = self.connection.perform(&self.batch, last);
+            if !matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EAGAIN)) {
+                break;
+            }
+        }
+        result
+    }
+
+    fn exists(&mut self, half: Half) -> io::Result<bool> {
+        let name = &self.name;
+        let number =
+            self.batch.question_of(half.family(), Kind::GetTable, false, |a| a.text(rules::TABLE_NAME, name));
+        self.connection.is_there(&self.batch, number)
+    }
+
+    fn rules(&mut self, half: Half) -> io::Result<usize> {
+        let name = &self.name;
+        let number =
+            self.batch.question_of(half.family(), Kind::GetRule, true, |a| a.text(rules::RULE_TABLE, name));
+        let mut count = 0;
+        self.connection.ask(&self.batch, number, |a| {
+            let table = find(a, rules::RULE_TABLE).and_then(super::text);
+            count += usize::from(table.as_deref() == Some(name.as_str()));
+        })?;
+        Ok(count)
+    }
+
+    fn elements(&mut self, half: Half, set: &str, mut one: impl FnMut(&[u8])) -> io::Result<()> {
+        let name = &self.name;
+        let number = self.batch.question_of(half.family(), Kind::GetElement, true, |a| {
+            a.text(rules::ELEMENTS_TABLE, name);
+            a.text(rules::ELEMENTS_SET, set);
+        });
+        self.connection.ask(&self.batch, number, |a| {
+            for (_, element) in find(a, rules::ELEMENTS).into_iter().flat_map(each) {
+                if let Some(key) = super::element_key(element) {
+                    one(key);
+                }
+            }
+        })
+    }
+}
+
+/// The names of all such tables, whoever made them.
+pub(in crate::gate) fn tables() -> io::Result<Vec<String>> {
+    let mut connection = Connection::open()?;
+    let mut batch = Batch::default();
+    let mut names = Vec::new();
+    for half in Half::ALL {
+        let number = batch.question_of(half.family(), Kind::GetTable, true, |_| ());
+        connection.ask(&batch, number, |a| names.extend(find(a, rules::TABLE_NAME).and_then(super::text)))?;
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Why the kernel does not take them; nothing is left behind.
+pub(in crate::gate) fn probe() -> Result<(), String> {
+    let mut connection =
+        Connection::open().map_err(|error| format!("no connection to nf_tables: {error}"))?;
+    let name = format!("{}-probe-elsewhere-{}", crate::gate::ROOT, std::process::id());
+    for half in Half::ALL {
+        let mut batch = Batch::default();
+        batch.begin();
+        write(&mut batch, half, &name, 0);
+        batch.request_of(half.family(), Kind::DeleteTable, |a| a.text(rules::TABLE_NAME, &name));
+        let last = batch.finish();
+        connection.perform(&batch, last).map_err(|error| match error.raw_os_error() {
+            Some(libc::EPERM) => "no right to change rules (CAP_NET_ADMIN)".to_owned(),
+            _ => {
+                let option = if half == Half::Arp { "CONFIG_NF_TABLES_ARP" } else { "CONFIG_NF_TABLES_IPV6" };
+                format!("no tables of the family {} ({option}): {error}", family_name(half))
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn family_name(half: Half) -> &'static str {
+    match half {
+        Half::Arp => "arp",
+        Half::Ip6 => "ip6",
+    }
+}
+
+/// The table, its sets and its one rule, made anew in one step; its elements stay.
+fn write(batch: &mut Batch, half: Half, name: &str, flags: u32) {
+    let family = half.family();
+    batch.request_of(family, Kind::NewTable, |a| {
+        a.text(rules::TABLE_NAME, name);
+        a.number(rules::TABLE_FLAGS, flags);
+    });
+    for (number, (set, shown, bytes)) in (1..).zip(half.sets()) {
+        batch.request_of(family, Kind::NewSet, |a| {
+            a.text(SET_TABLE, name);
+            a.text(SET_NAME, set);
+            a.number(SET_FLAGS, 0);
+            a.number(SET_KEY_TYPE, shown);
+            a.number(SET_KEY_BYTES, bytes);
+            a.number(SET_NUMBER, number);
+        });
+    }
+    batch.request_of(family, Kind::NewChain, |a| {
+        a.text(rules::CHAIN_TABLE, name);
+        a.text(rules::CHAIN_NAME, INPUT);
+        a.nest(rules::CHAIN_HOOK, |a| {
+            a.number(HOOK_NUMBER, if half == Half::Arp { ARP_INPUT } else { IPV6_INPUT });
+            a.number(HOOK_PRIORITY, PRIORITY.cast_unsigned());
+        });
+        a.number(CHAIN_POLICY, ACCEPT);
+        a.text(CHAIN_TYPE, "filter");
+    });
+    batch.request_of(family, Kind::DeleteRule, |a| {
+        a.text(rules::RULE_TABLE, name);
+        a.text(rules::RULE_CHAIN, INPUT);
+    });
+    batch.request_of(family, Kind::NewRule, |a| {
+        a.text(rules::RULE_TABLE, name);
+        a.text(rules::RULE_CHAIN, INPUT);
+        a.nest(RULE_EXPRESSIONS, |a| match half {
+            Half::Arp => arp_rule(&mut Rule(a)),
+            Half::Ip6 => ip6_rule(&mut Rule(a)),
+        });
+    });
+}
+
+/// RFC 826, over any link: protocol at 2, length of its addresses at 5, operation at 6; over six-byte addresses the sender at
+/// 14 and the target at 24.
+fn arp_rule(rule: &mut Rule<'_, '_>) {
+    rule.load(NETWORK, 2, 6, FIRST);
+    rule.is(FIRST, &[8, 0, 6, 4, 0, 1]);
+    rule.load(NETWORK, 24, 4, FIRST);
+    rule.lookup(SERVICE, FIRST, false);
+    rule.interface(SECOND);
+    rule.lookup(HOME, FIRST, true);
+    // Who announces that it has the address asks nobody, and must be heard.
+    rule.load(NETWORK, 14, 4, FIRST);
+    rule.load(NETWORK, 24, 4, SECOND);
+    rule.lookup(GRATUITOUS, FIRST, true);
+    rule.drop();
+}
+
+/// RFC 4861: the solicitation's target is 8 bytes into ICMPv6, behind whatever extension headers.
+fn ip6_rule(rule: &mut Rule<'_, '_>) {
+    rule.transport(FIRST);
+    rule.is(FIRST, &[ICMPV6]);
+    rule.load(TRANSPORT, 0, 1, FIRST);
+    rule.is(FIRST, &[SOLICITATION]);
+    rule.load(TRANSPORT, 8, 16, FIRST);
+    rule.lookup(SERVICE, FIRST, false);
+    rule.interface(FIFTH);
+    rule.lookup(HOME, FIRST, true);
+    rule.drop();
+}
+
+/// The expressions of a rule: each goes on to the next, or leaves the rule.
+struct Rule<'a, 'b>(&'a mut Attributes<'b>);
+
+impl Rule<'_, '_> {
+    fn expression(&mut self, name: &str, body: impl FnOnce(&mut Attributes<'_>)) {
+        self.0.nest(ITEM, |a| {
+            a.text(1, name);
+            a.nest(2, body);
+        });
+    }
+
+    fn load(&mut self, base: u32, offset: u32, bytes: u32, register: u32) {
+        self.expression("payload", |a| {
+            for (attribute, value) in [(1, register), (2, base), (3, offset), (4, bytes)] {
+                a.number(attribute, value);
+            }
+        });
+    }
+
+    fn is(&mut self, register: u32, value: &[u8]) {
+        self.expression("cmp", |a| {
+            a.number(1, register);
+            a.number(2, EQUAL);
+            a.nest(3, |a| a.bytes(rules::DATA, value));
+        });
+    }
+
+    fn meta(&mut self, key: u32, register: u32) {
+        self.expression("meta", |a| {
+            a.number(1, register);
+            a.number(2, key);
+        });
+    }
+
+    fn interface(&mut self, register: u32) {
+        self.meta(META_INTERFACE, register);
+    }
+
+    fn transport(&mut self, register: u32) {
+        self.meta(META_TRANSPORT, register);
+    }
+
+    /// Goes on if the registers are an element of the set, or, `inverted`, none.
+    fn lookup(&mut self, set: &str, register: u32, inverted: bool) {
+        self.expression("lookup", |a| {
+            a.text(1, set);
+            a.number(2, register);
+            if inverted {
+                a.number(5, INVERTED);
+            }
+        });
+    }
+
+    fn drop(&mut self) {
+        self.expression("immediate", |a| {
+            a.number(1, 0);
+            a.nest(2, |a| a.nest(2, |a| a.number(1, DROP)));
+        });
+    }
+}
+
+fn elements(a: &mut Attributes<'_>, table: &str, set: &str, keys: &[Vec<u8>]) {
+    a.text(rules::ELEMENTS_TABLE, table);
+    a.text(rules::ELEMENTS_SET, set);
+    a.nest(rules::ELEMENTS, |a| {
+        for key in keys {
+            a.nest(ITEM, |a| a.nest(rules::ELEMENT_KEY, |a| a.bytes(rules::DATA, key)));
+        }
+    });
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+fn twice(ip: IpAddr) -> Vec<u8> {
+    octets(ip).repeat(2)
+}
+
+fn pair(ip: IpAddr, interface: u32) -> Vec<u8> {
+    let mut key = octets(ip);
+    key.extend(interface.to_ne_bytes());
+    key
+}

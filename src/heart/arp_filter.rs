@@ -1,0 +1,344 @@
+//! Keeps the ARP filter (`docs/gate.md`) in a thread of its own: to put a program on an interface takes 10 to 20 ms, and to look
+//! after thousands of addresses some more. No beat waits for that.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use crossbeam_queue::ArrayQueue;
+use locum_core::note::Level;
+use locum_sys::{
+    clock,
+    gate::{
+        Engine,
+        elsewhere::{self, ArpFilter, Homes},
+    },
+    netlink::{Change, Monitor},
+    poll::{Bell, Interest, Poller, Timer},
+};
+use serde::{Deserialize, Serialize};
+
+/// What an address's home is told at once, at most; the rest follows.
+const ASKED_MAX: usize = 1024;
+const NOTES_MAX: usize = 32;
+/// So often it is looked after, and tried again when it failed.
+const LOOK_NANOS: u64 = 1_000_000_000;
+const STACK_BYTES: usize = 256 * 1024;
+
+const TIMER: u64 = 0;
+const BELL: u64 = 1;
+const INTERFACES: u64 = 2;
+
+/// What the heart tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArpFilterStats {
+    /// What makes it: `nft` or `bpf`; absent where none is wanted, or none is possible.
+    pub engine: Option<String>,
+    /// Why there is none, or why it is not as it should be; absent when all is well.
+    pub fault: Option<String>,
+    /// How often it was put back after somebody took it away, or a part of it.
+    pub restored: u64,
+}
+
+/// The heart's end.
+pub(super) struct ArpFilterThread {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    engine: Option<String>,
+    /// Why there is none, or what was wrong last.
+    fault: Option<String>,
+    /// Where each address is at home, as the thread was told.
+    homes: Homes,
+    /// Still to be told.
+    waiting: VecDeque<(IpAddr, u32)>,
+}
+
+struct Shared {
+    asked: ArrayQueue<(IpAddr, u32)>,
+    notes: ArrayQueue<Said>,
+    bell: Bell,
+    stop: AtomicBool,
+    /// Nothing is to be left of it.
+    remove: AtomicBool,
+    restored: AtomicU64,
+}
+
+/// What the thread tells.
+enum Said {
+    /// For the log.
+    Note(Level, String),
+    /// What is wrong from now on, or nothing any more.
+    Fault(Option<String>),
+}
+
+impl ArpFilterThread {
+    /// Makes the filter for these addresses, and looks after it from now on. By rules it stands when this returns. Calls that
+    /// block for a moment: before the heart runs. Without `has_groups` this is a witness, which may stand beside a node.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread.
+    pub(super) fn start(
+        engine: &Result<Engine, String>,
+        cluster: &str,
+        has_groups: bool,
+        homes: Homes,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            asked: ArrayQueue::new(ASKED_MAX),
+            notes: ArrayQueue::new(NOTES_MAX),
+            bell: Bell::new()?,
+            stop: AtomicBool::new(false),
+            remove: AtomicBool::new(false),
+            restored: AtomicU64::new(0),
+        });
+        let mut made = Self {
+            shared: Arc::clone(&shared),
+            thread: None,
+            engine: engine.as_ref().ok().map(ToString::to_string),
+            fault: None,
+            homes: homes.clone(),
+            waiting: VecDeque::new(),
+        };
+        if homes.is_empty() {
+            made.engine = None;
+            // What an earlier life left concerns nobody any more.
+            let all = if has_groups { elsewhere::list().unwrap_or_default() } else { Vec::new() };
+            for old in all.iter().filter(|old| old.name.is_of(cluster)) {
+                if let Err(error) = elsewhere::remove(old) {
+                    made.fault = Some(format!("the ARP filter of an earlier life stays: {error}"));
+                }
+            }
+            return Ok(made);
+        }
+        let engine = match engine {
+            Ok(engine) => engine.clone(),
+            Err(why) => {
+                made.fault = Some(why.clone());
+                return Ok(made);
+            }
+        };
+        let mut work = Work {
+            shared,
+            engine,
+            cluster: cluster.to_owned(),
+            homes,
+            filter: None,
+            fault: None,
+            poller: Poller::new()?,
+            timer: Timer::new()?,
+            monitor: Monitor::open()?,
+        };
+        work.poller.add(&work.timer, TIMER, Interest::Read)?;
+        work.poller.add(&work.shared.bell, BELL, Interest::Read)?;
+        if work.engine == Engine::Nft {
+            work.open();
+        } else {
+            // Rules stand on no interface; programs follow them.
+            work.poller.add(&work.monitor, INTERFACES, Interest::Read)?;
+        }
+        let body = move || work.run();
+        let thread = thread::Builder::new().name("arp filter".into()).stack_size(STACK_BYTES).spawn(body)?;
+        made.thread = Some(thread);
+        Ok(made)
+    }
+
+    /// What to say at the start.
+    pub(super) fn verdict(&self) -> Option<(Level, String)> {
+        let Some(why) = &self.fault else {
+            return self.engine.as_ref().map(|engine| (Level::Info, format!("ARP filter by {engine}")));
+        };
+        let text = format!(
+            "no ARP filter: {why}; a service address is answered for on every interface of this machine, also when this daemon \
+             is killed or frozen"
+        );
+        Some((Level::Warning, text))
+    }
+
+    /// The address is about to stand on that interface.
+    pub(super) fn settle(&mut self, ip: IpAddr, interface: u32) {
+        if self.thread.is_none() || self.homes.get(&ip).is_none_or(|home| *home == Some(interface)) {
+            return;
+        }
+        self.homes.insert(ip, Some(interface));
+        self.waiting.push_back((ip, interface));
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        let mut told = false;
+        while let Some(next) = self.waiting.pop_front() {
+            if let Err(next) = self.shared.asked.push(next) {
+                self.waiting.push_front(next);
+                break;
+            }
+            told = true;
+        }
+        if told {
+            self.shared.bell.ring();
+        }
+    }
+
+    /// Once a second: tells what is left to be told, and what the thread has said meanwhile.
+    pub(super) fn look(&mut self) -> Vec<(Level, String)> {
+        self.tell();
+        let mut notes = Vec::new();
+        while let Some(said) = self.shared.notes.pop() {
+            match said {
+                Said::Note(level, text) => notes.push((level, text)),
+                Said::Fault(fault) => self.fault = fault,
+            }
+        }
+        notes
+    }
+
+    pub(super) fn stats(&self) -> ArpFilterStats {
+        ArpFilterStats {
+            engine: self.engine.clone(),
+            fault: self.fault.clone(),
+            restored: self.shared.restored.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends the thread, and waits for it. `remove`: nothing is left of the filter; else it stands.
+    pub(super) fn leave(&mut self, remove: bool) {
+        self.shared.remove.store(remove, Ordering::Release);
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.bell.ring();
+        if let Some(thread) = self.thread.take() {
+            // Only its panic could be told.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for ArpFilterThread {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.bell.ring();
+    }
+}
+
+/// The thread's own.
+struct Work {
+    shared: Arc<Shared>,
+    engine: Engine,
+    cluster: String,
+    homes: Homes,
+    filter: Option<ArpFilter>,
+    /// As it was last said.
+    fault: Option<String>,
+    poller: Poller,
+    timer: Timer,
+    monitor: Monitor,
+}
+
+impl Work {
+    fn run(mut self) {
+        let mut ready = Vec::new();
+        let mut look_at = 0;
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let now = clock::monotonic_nanos();
+            if now >= look_at {
+                look_at = now + LOOK_NANOS;
+                self.look_after();
+            }
+            self.settle();
+            if self.timer.set(Some(look_at)).is_err() || self.poller.wait(true, &mut ready).is_err() {
+                // Cannot happen with descriptors of our own.
+                clock::sleep_until(look_at);
+            }
+            self.shared.bell.silence();
+            if self.engine != Engine::Nft && self.interfaces_changed() {
+                self.cover();
+            }
+        }
+        if self.shared.remove.load(Ordering::Acquire)
+            && let Some(filter) = self.filter.take()
+        {
+            // A later start finds it, and `locum gate --remove` takes it away.
+            let _ = filter.remove(&self.cluster);
+        }
+    }
+
+    fn open(&mut self) {
+        match ArpFilter::open(&self.engine, &self.cluster, self.homes.clone()) {
+            Ok(filter) => {
+                self.filter = Some(filter);
+                self.say_fault(None);
+            }
+            Err(error) => self.say_fault(Some(error.to_string())),
+        }
+    }
+
+    fn look_after(&mut self) {
+        let Some(filter) = &mut self.filter else {
+            self.open();
+            return;
+        };
+        match filter.look_after() {
+            Ok(missing) if missing.is_empty() => {}
+            Ok(missing) => {
+                self.shared.restored.fetch_add(1, Ordering::Relaxed);
+                let text =
+                    format!("somebody took away a part of the ARP filter: put back: {}", missing.join(", "));
+                self.say(Said::Note(Level::Warning, text));
+            }
+            Err(error) => {
+                self.say_fault(Some(error.to_string()));
+                return;
+            }
+        }
+        self.cover();
+    }
+
+    fn cover(&mut self) {
+        let Some(filter) = &mut self.filter else { return };
+        let fault = filter.cover().err().map(|error| error.to_string());
+        self.say_fault(fault);
+    }
+
+    fn settle(&mut self) {
+        while let Some((ip, interface)) = self.shared.asked.pop() {
+            self.homes.insert(ip, Some(interface));
+            if let Some(filter) = &mut self.filter
+                && let Err(error) = filter.settle(ip, interface)
+            {
+                // Made anew by the next look, with what is known now.
+                self.filter = None;
+                self.say_fault(Some(error.to_string()));
+            }
+        }
+    }
+
+    fn interfaces_changed(&mut self) -> bool {
+        let mut changes = Vec::new();
+        while matches!(self.monitor.read(&mut changes), Ok(true)) {}
+        changes.iter().any(|change| !matches!(change, Change::Address(_) | Change::AddressGone(_)))
+    }
+
+    /// Once for as long as it lasts.
+    fn say_fault(&mut self, fault: Option<String>) {
+        if fault == self.fault {
+            return;
+        }
+        let (level, text) = match &fault {
+            Some(why) => (Level::Error, format!("the ARP filter does not stand as it should: {why}")),
+            None => (Level::Info, "the ARP filter stands".to_owned()),
+        };
+        self.say(Said::Note(level, text));
+        self.say(Said::Fault(fault.clone()));
+        self.fault = fault;
+    }
+
+    fn say(&self, said: Said) {
+        // The heart takes them once a second; who floods it with faults is not worth a second line.
+        let _ = self.shared.notes.push(said);
+    }
+}
