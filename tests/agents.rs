@@ -265,13 +265,28 @@ fn failures_say_the_last_word_of_the_script() {
 fn what_cannot_be_run_is_an_answer() {
     let mut house = House::new();
     let ghost = house.add("ghost", &[], Agent::Script);
-    assert!(matches!(house.run(ghost, Start), Outcome::Failed(text) if text.contains("no script")));
-    assert!(matches!(house.run(ghost, Status), Outcome::Unknown(_)));
+    for operation in [Start, Stop, Status] {
+        assert!(matches!(house.run(ghost, operation), Outcome::Missing(text) if text.contains("no script")));
+    }
     let evil = house.add("../../bin/sh", &[], Agent::Script);
-    assert!(matches!(house.run(evil, Start), Outcome::Failed(text) if text.contains("not the name")));
+    assert!(matches!(house.run(evil, Start), Outcome::Missing(text) if text.contains("not the name")));
+    // Not executable; of another machine; the OCF agent and systemd's own program are not installed.
+    let plain = house.script("plain", "exit 0");
+    let path = house.path("ha.d/resource.d/plain");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(house.run(plain, Stop), Outcome::Missing(text) if text.contains("chmod +x")));
+    house.raw_program("ha.d/resource.d/alien", "\x7fELF is no program of any machine\n");
+    let alien = house.add("alien", &[], Agent::Script);
+    assert!(!matches!(house.run(alien, Start), Outcome::Ok));
+    let ocf = Agent::Ocf { provider: "heartbeat".into(), kind: "None".into(), parameters: vec![] };
+    let ocf = house.add("ocf:heartbeat:None", &[], ocf);
+    assert!(matches!(house.run(ocf, Status), Outcome::Missing(text) if text.contains("no OCF agent")));
+    fs::write(house.path("units/web.service"), "[Service]\n").unwrap();
+    let unit = house.add("web", &[], Agent::Script);
+    assert!(matches!(house.run(unit, Status), Outcome::Missing(text) if text.contains("systemctl")));
     house.raw_program("ha.d/resource.d/lost", "#!/nonexistent/interpreter\n");
     let lost = house.add("lost", &[], Agent::Script);
-    assert!(matches!(house.run(lost, Stop), Outcome::Failed(text) if text.contains("interpreter")));
+    assert!(matches!(house.run(lost, Stop), Outcome::Missing(text) if text.contains("interpreter")));
     // A script without its first line is run by a shell, as a shell would do.
     house.raw_program("ha.d/resource.d/bare", "echo is running\n");
     let bare = house.add("bare", &[], Agent::Script);
@@ -445,7 +460,7 @@ fn ocf_agents_get_their_parameters_and_their_exit_codes_count() {
     );
 
     let broken = house.add("ocf:heartbeat:Dummy", &[], agent(&[("state", "x"), ("down", "5")]));
-    assert!(matches!(house.run(broken, Status), Outcome::Unknown(text) if text.contains("not installed")));
+    assert!(matches!(house.run(broken, Status), Outcome::Missing(text) if text.contains("not installed")));
 
     fs::create_dir_all(house.path("ha.d/conf/OCF/Dummy")).unwrap();
     let file = "# parameters\nOCF_RESKEY_state=\"file state\"  # quoted\nX=1\nOCF_RESKEY_extra=$((X + 1))\n";

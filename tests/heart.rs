@@ -235,7 +235,11 @@ impl Node {
                 Up::Run { resource, .. } => panic!("the heart should have done {resource:?} itself"),
                 Up::Fence { .. } => panic!("no fencing is configured"),
                 Up::Write(_) | Up::Status { .. } => panic!("this is heartbeat's dialect"),
-                Up::Active | Up::Remember { .. } | Up::EventScript { .. } | Up::PortTaken(_) => {}
+                Up::Active
+                | Up::Abandon(_)
+                | Up::Remember { .. }
+                | Up::EventScript { .. }
+                | Up::PortTaken(_) => {}
             }
         }
     }

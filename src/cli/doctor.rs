@@ -274,6 +274,7 @@ impl Own {
                     }
                     // Of the native dialect alone.
                     Up::Write(_)
+                    | Up::Abandon(_)
                     | Up::Active
                     | Up::EventScript { .. }
                     | Up::Reply { .. }

@@ -186,6 +186,8 @@ pub struct Daemon {
     clients: Option<Clients>,
     /// Those of an earlier configuration have ended.
     room: watch::Receiver<bool>,
+    /// The operations under way, by ticket: whoever is told ends.
+    agents_at_work: BTreeMap<Ticket, oneshot::Sender<()>>,
     /// What looks after the fencing device meanwhile.
     device_checks: Option<JoinHandle<()>>,
     life: u64,
@@ -239,6 +241,7 @@ impl Daemon {
             done: mpsc::unbounded_channel(),
             clients: None,
             room: watch::channel(true).1,
+            agents_at_work: BTreeMap::new(),
             device_checks: None,
             life: 0,
             next_order: 0,
@@ -486,6 +489,11 @@ impl Daemon {
             Up::Run { ticket, resource, operation, limit, epoch } => {
                 self.run_agent(ticket, resource, operation, limit, epoch);
             }
+            Up::Abandon(ticket) => {
+                if let Some(end) = self.agents_at_work.remove(&ticket) {
+                    let _ = end.send(());
+                }
+            }
             Up::Active => self.take_part(),
             Up::Fence { ticket, node } => self.fence(ticket, node),
             Up::EventScript { kind, fields, epoch } => self.run_event_script(kind, fields, epoch),
@@ -507,7 +515,7 @@ impl Daemon {
     }
 
     fn run_agent(
-        &self,
+        &mut self,
         ticket: Ticket,
         resource: ResourceId,
         operation: Operation,
@@ -515,8 +523,15 @@ impl Daemon {
         epoch: Option<Epoch>,
     ) {
         let (agents, done, born) = (self.parts.agents.clone(), self.done.0.clone(), self.life);
+        let (end, ended) = oneshot::channel::<()>();
+        self.agents_at_work.retain(|_, end| !end.is_closed());
+        self.agents_at_work.insert(ticket, end);
         tokio::spawn(async move {
-            let outcome = agents.run(resource, operation, limit, epoch.as_ref()).await;
+            let outcome = tokio::select! {
+                outcome = agents.run(resource, operation, limit, epoch.as_ref()) => outcome,
+                // Dropped before its end, an operation is killed.
+                Ok(()) = ended => Outcome::TimedOut,
+            };
             // Nobody waits only when the daemon ends.
             let _ = done.send((born, Down::Done { ticket, outcome }));
         });

@@ -14,6 +14,7 @@ use std::{
 use locum_core::{
     action::Operation,
     event::Outcome,
+    group::KILL_LIMIT,
     note::Level,
     plan::{Address, Agent, ResourceId},
 };
@@ -204,7 +205,7 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
     while let Some(answer) = asked.join_next().await {
         // A task that failed asked for nothing that we could name; there is none.
         if let Ok((id, outcome)) = answer
-            && outcome != Outcome::Stopped
+            && !matches!(outcome, Outcome::Stopped | Outcome::Missing(_))
         {
             found.push((id, outcome));
         }
@@ -220,7 +221,13 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
 
 async fn status(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> Outcome {
     if !agents.is_hearts(id) {
-        return agents.run(id, Operation::Status, agents.duties().limits(id).status, None).await;
+        let outcome = agents.run(id, Operation::Status, agents.duties().limits(id).status, None).await;
+        if let Outcome::Missing(_) = &outcome {
+            // What an earlier life has started by an agent that is gone is known by its processes alone, where those are
+            // kept together at all.
+            let _ = agents.run(id, Operation::Kill, KILL_LIMIT, None).await;
+        }
+        return outcome;
     }
     match &agents.duties().resource(id).agent {
         Agent::Address(address) => match addresses.stands(address) {

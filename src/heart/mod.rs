@@ -98,6 +98,8 @@ pub enum Up {
         /// The ownership under which its group runs.
         epoch: Option<Epoch>,
     },
+    /// Kill this operation, if it is still under way; it is answered as one that took too long.
+    Abandon(Ticket),
     /// This node takes part from now on: everybody is heard of or known dead. Once in a life.
     Active,
     /// Reset a node; to be answered by [`Down::Fenced`] with the same ticket.

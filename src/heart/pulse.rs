@@ -521,6 +521,7 @@ impl Pulse {
                         None => self.send_up(Up::Run { ticket, resource, operation, limit, epoch }),
                     }
                 }
+                Action::Abandon(ticket) => self.send_up(Up::Abandon(ticket)),
                 Action::Announce(resource) => {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
                 }
@@ -842,12 +843,9 @@ impl Pulse {
     /// but thousands of our own may do so in a moment: those are looked at once a second.
     fn check_services(&mut self) {
         self.services_due = false;
-        // Beside `ha.cf` a cable is the affair of `ipfail`.
-        if matches!(self.mind, Mind::Native(_)) || self.addresses.is_barred() {
-            let Self { addresses, network, gates, .. } = self;
-            let news = addresses.reach(network, |interface| gates.trouble(interface));
-            self.found.extend(news.into_iter().map(|(resource, state)| Found::Service(resource, state)));
-        }
+        let Self { addresses, network, gates, .. } = self;
+        let news = addresses.reach(network, |interface| gates.trouble(interface));
+        self.found.extend(news.into_iter().map(|(resource, state)| Found::Service(resource, state)));
     }
 
     // ---- the control plane

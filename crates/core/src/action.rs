@@ -53,6 +53,9 @@ pub enum Action {
         /// The ownership under which the group runs, for the agent; R1 has none.
         epoch: Option<Epoch>,
     },
+    /// Nobody wants what this operation, asked for by [`Self::Run`], would bring about: kill it with all its children. It is
+    /// answered as any other that took too long, unless it has ended meanwhile.
+    Abandon(Ticket),
     /// Tell the segment again where the address is; only for resources with an address that are ours. Not answered.
     Announce(ResourceId),
     /// The answer to a person's order.

@@ -129,6 +129,22 @@ pub enum Breakage {
     FamilyGivenInParts,
     /// Claims: a ballot is proposed before the gate was told what would prove that it has ended.
     ProposalNotExpected,
+    /// Groups: what has no agent here is started again in place all the same.
+    MissingIsTriedAgain,
+    /// Groups: the stop of what has no agent here has failed, although it was never started here.
+    MissingCannotBeStopped,
+    /// Groups: what failed is attempted again at once, as often as it is wanted.
+    NoPauseAfterFailure,
+    /// Native: a planned stop shuts the gate before anything is stopped.
+    GateShutBeforeStop,
+    /// Native: a group is handed over to a node that has not said that it could claim it.
+    TakerNotAsked,
+    /// Native: who starts first claims first, whatever the group prefers.
+    FirstComeFirstServed,
+    /// R1: who was started while the peer stood still takes the peer's claims for no older than its own.
+    OlderLifeIgnored,
+    /// Groups: a start that lasts is waited for, although nobody wants the group any more.
+    LongStartAwaited,
 }
 
 impl Breakage {

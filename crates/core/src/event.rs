@@ -69,9 +69,8 @@ pub enum Event<'a> {
     Script(&'a [(String, String)]),
     /// Somebody else took a service address of ours from its interface.
     AddressGone(ResourceId),
-    /// The interface on which a service address stands, or would be put, can or cannot carry frames now. A native cluster
-    /// is told before its first claim of all that cannot, then of every change. With `ha.cf` only of an address that this
-    /// process has no right to put anywhere, before anything is started.
+    /// The interface on which a service address stands, or would be put, can or cannot carry frames now: told
+    /// of all that cannot before the first beat, then of every change.
     Service {
         /// The address.
         resource: ResourceId,
@@ -130,6 +129,9 @@ pub enum Outcome {
     Stopped,
     /// Status: nobody can tell; the reason in words.
     Unknown(String),
+    /// Whatever was asked: this machine has no agent for it, or one that cannot be executed, or what the agent serves is not
+    /// installed. Nothing was done. The reason in words.
+    Missing(String),
 }
 
 /// As the end of a sentence that began with the resource.
@@ -137,7 +139,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ok => "ok",
-            Self::Failed(reason) | Self::Unknown(reason) => reason,
+            Self::Failed(reason) | Self::Unknown(reason) | Self::Missing(reason) => reason,
             Self::TimedOut => "it took longer than its limit and was killed",
             Self::Running => "it runs",
             Self::Stopped => "it does not run",

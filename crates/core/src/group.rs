@@ -17,6 +17,10 @@
 //! all that stands right of it, as often as the spec allows; one failure more, and the group is stopped and
 //! [`News::Failed`]: another node's turn. A stop that fails is tried again, or goes down a ladder (`group::stopping`).
 //!
+//! Nothing is tried without a pause: after each failure in a row the next attempt waits longer (`group::pause`), whoever wants
+//! it. What has no agent here does not run here: it fails at once, is not started again in place, and its stop is
+//! done, unless it was started here before.
+//!
 //! Before a start the agent is asked for the status: what runs already is not started again (behaviour reference,
 //! section 4). Different groups move at the same time.
 //!
@@ -42,10 +46,12 @@ use crate::{
 };
 
 mod monitor;
+mod pause;
 mod sets;
 mod spec;
 mod stopping;
 
+pub use pause::{CALM, LONG_START, PAUSE_MAX};
 pub use sets::Sets;
 pub use spec::{FailedStop, Limits, Member, Restarts, Spec};
 pub use stopping::{KILL_LIMIT, STOP_PAUSE, STOP_TRIES};
@@ -104,6 +110,14 @@ struct State {
     waits: bool,
     /// Wait until then before the next try.
     pause: Option<Instant>,
+    /// When the operation of the current step was begun.
+    step_since: Instant,
+    /// Then it is ended, because nobody wants the group any more.
+    abandon: Option<Instant>,
+    /// By member: a start of it was begun here, and it was not stopped since.
+    begun: Vec<bool>,
+    /// Failures in a row, and how long after the last of them nothing is attempted.
+    attempts: pause::Attempts,
     /// The group is being stopped, or was stopped, because this member did not start or failed too often.
     failure: Option<String>,
     /// Failed starts in a row.
@@ -141,6 +155,10 @@ impl State {
             unstopped: None,
             waits: false,
             pause: None,
+            step_since: Instant::ZERO,
+            abandon: None,
+            begun: spec.members.iter().map(|_| false).collect(),
+            attempts: pause::Attempts::default(),
             failure: None,
             failures: 0,
             taken_away: 0,
@@ -158,7 +176,7 @@ impl State {
     /// When a pause of it is over, or a member is to be asked.
     fn deadline(&self) -> Option<Instant> {
         let monitors = self.monitors.iter().flatten().filter(|_| self.phase == Phase::Running);
-        monitors.chain(&self.pause).min().copied()
+        monitors.chain(&self.pause).chain(&self.abandon).min().copied()
     }
 }
 
@@ -184,6 +202,8 @@ pub struct Groups {
     tickets: Vec<Vec<Ticket>>,
     repairs: Vec<(ResourceId, Instant)>,
     last_ticket: u64,
+    /// The newest time that was told.
+    now: Instant,
     news: VecDeque<News>,
     /// Of which groups something becomes due, and when.
     agenda: Agenda<GroupIndex>,
@@ -201,6 +221,7 @@ impl Groups {
         for id in stuck {
             if let Some(state) = states.get_mut(id.group.0) {
                 state.phase = Phase::Stuck(id.member);
+                state.begun.fill(true);
                 changed.insert(id.group);
             }
         }
@@ -212,6 +233,7 @@ impl Groups {
             tickets,
             repairs: Vec::new(),
             last_ticket: 0,
+            now: Instant::ZERO,
             news: VecDeque::new(),
             agenda: Agenda::new(),
             changed,
@@ -368,7 +390,19 @@ impl Groups {
         if state.frozen {
             return;
         }
-        match (state.phase, state.wanted && state.floor.is_none()) {
+        let run = state.wanted && state.floor.is_none();
+        let is_attempt = matches!((state.phase, run), (Phase::Stopped, true) | (Phase::Stuck(_), _));
+        if is_attempt && self.waits_for_pause(group) {
+            return;
+        }
+        let state = &mut self.states[group.0];
+        match (state.phase, run) {
+            // The pause before a start in place: nothing of that member is under way.
+            (Phase::Starting(step), false) if state.pause.take().is_some() => self.stop(group, step, out),
+            // Nor is a start that lasts waited for.
+            (Phase::Starting(_), false) if !breakage::is(Breakage::LongStartAwaited) => {
+                state.abandon = Some(state.step_since + LONG_START);
+            }
             (Phase::Stopped | Phase::Stuck(_), true) => {
                 if let Phase::Stuck(member) = state.phase {
                     state.unstopped = Some(member);
@@ -447,6 +481,7 @@ impl Groups {
         let state = &mut self.states[group.0];
         state.wanted = true;
         state.phase = Phase::Running;
+        state.begun.fill(true);
         self.watch(group, Instant::ZERO);
         self.look(ResourceId { group, member: 0 }, out);
         self.touch(group);
@@ -456,6 +491,7 @@ impl Groups {
     pub fn done(&mut self, now: Instant, ticket: Ticket, outcome: &Outcome, out: &mut VecDeque<Action>) {
         let Some((resource, operation, purpose)) = self.running.remove(&ticket) else { return };
         self.tickets[resource.group.0].retain(|other| *other != ticket);
+        self.now = self.now.max(now);
         match (purpose, self.states[resource.group.0].phase) {
             (Purpose::Repair, _) => self.repaired(now, resource, outcome, out),
             (Purpose::Look, _) => self.looked(resource, outcome, out),
@@ -491,14 +527,24 @@ impl Groups {
 
     /// Time has come: pauses that are over end, and monitors are due.
     pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
+        self.now = self.now.max(now);
         for group in self.agenda.due(now) {
             let state = &mut self.states[group.0];
             if state.pause.is_some_and(|until| now >= until) {
                 state.pause = None;
-                if let Phase::Stopping(member) = state.phase {
-                    self.step(ResourceId { group, member }, Operation::Stop, out);
+                match state.phase {
+                    Phase::Stopping(member) => {
+                        self.step(ResourceId { group, member }, Operation::Stop, out);
+                    }
+                    Phase::Starting(step) if state.wanted && state.floor.is_none() => {
+                        state.attempts.begins(now);
+                        self.begin_start(group, step, out);
+                    }
+                    Phase::Starting(step) => self.stop(group, step, out),
+                    Phase::Stopped | Phase::Running | Phase::Stuck(_) => self.pursue(group, out),
                 }
             }
+            self.abandon(now, group, out);
             self.ask(now, group, out);
             self.touch(group);
         }
@@ -543,6 +589,9 @@ impl Groups {
             state.postponed = Some((resource, operation));
             return;
         }
+        if operation == Operation::Start {
+            state.begun[resource.member] = true;
+        }
         if operation != Operation::Status {
             let text = format!("Running {} {}", self.member(resource).command, operation.verb());
             self.note(resource.group, Level::Info, text, out);
@@ -560,6 +609,9 @@ impl Groups {
         let ticket = self.new_ticket();
         self.running.insert(ticket, (resource, operation, purpose));
         self.tickets[resource.group.0].push(ticket);
+        if purpose == Purpose::Step {
+            self.states[resource.group.0].step_since = self.now;
+        }
         let Member { limits, failed_stop, .. } = self.member(resource);
         let limit = match (operation, failed_stop) {
             (Operation::Start, _) => limits.start,
@@ -592,6 +644,7 @@ impl Groups {
         if breakage::is(Breakage::StopOrderReversed) { self.members(group) - 1 - step } else { step }
     }
 
+    /// Starts from this step on, at once or after a pause.
     fn start(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         state.phase = Phase::Starting(step);
@@ -599,6 +652,14 @@ impl Groups {
         if step == 0 {
             state.epoch.clone_from(&state.next_epoch);
         }
+        // Started again in place: as often as the spec allows, but not without a pause.
+        if !self.waits_for_pause(group) {
+            self.begin_start(group, step, out);
+        }
+    }
+
+    fn begin_start(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
+        self.states[group.0].phase = Phase::Starting(step);
         let member = self.in_start_order(group, step);
         self.step(ResourceId { group, member }, Operation::Status, out);
     }
@@ -681,16 +742,20 @@ impl Groups {
         }
         match (operation, outcome) {
             (Operation::Status, Outcome::Running) | (Operation::Start, Outcome::Ok) => {
+                self.states[group.0].begun[resource.member] = true;
                 if step + 1 < self.members(group) {
-                    return self.start(group, step + 1, out);
+                    return self.begin_start(group, step + 1, out);
                 }
                 self.states[group.0].phase = Phase::Running;
                 self.states[group.0].unstopped = None;
                 self.states[group.0].failures = 0;
+                self.states[group.0].attempts.runs(now);
                 self.watch(group, now);
                 self.news.push_back(News::Started(group));
             }
-            (Operation::Status, _) => self.step(resource, Operation::Start, out),
+            (Operation::Status, outcome) if !matches!(outcome, Outcome::Missing(_)) => {
+                self.step(resource, Operation::Start, out);
+            }
             (_, failed) => {
                 self.states[group.0].failures += 1;
                 if breakage::is(Breakage::NoStopAfterFailedStart) {
@@ -719,7 +784,11 @@ impl Groups {
         let state = &mut self.states[group.0];
         state.restarts.retain(|at| now.since(*at) < within);
         let times = state.restarts.len() + 1;
-        let again = u32::try_from(times).is_ok_and(|times| times <= in_place);
+        state.attempts.failed(now);
+        // What this machine does not have is not there a moment later, either.
+        let is_missing =
+            matches!(outcome, Outcome::Missing(_)) && !breakage::is(Breakage::MissingIsTriedAgain);
+        let again = u32::try_from(times).is_ok_and(|times| times <= in_place) && !is_missing;
         // Also where it is given up: it may be wanted again before all of it was stopped.
         state.floor = Some(resource.member);
         if again || breakage::is(Breakage::RestartForever) {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use locum_core::{
     action::Operation,
     event::Outcome,
-    group::{News, Phase},
+    group::{CALM, News, Phase},
     time::Duration,
 };
 use proptest::prelude::*;
@@ -117,6 +117,85 @@ fn a_monitor_under_way_does_not_hold_up_a_stop() {
     assert_eq!(world.news, [News::Stopped(GROUP)]);
 }
 
+#[test]
+fn what_has_no_agent_here_fails_once() {
+    what_has_no_agent_here_fails_once_and_is_stopped();
+}
+
+/// It may run: its agent was there when it was started.
+#[test]
+fn what_lost_its_agent_while_it_ran_is_not_taken_for_stopped() {
+    let mut world = World::running(1);
+    world.unwant();
+    world.end_one(Stop, 2, missing());
+    world.end_one(Terminate, 2, Outcome::Ok);
+    world.end_one(Status, 2, missing());
+    world.end_one(Kill, 2, Outcome::Ok);
+    world.end_one(Status, 2, missing());
+    assert_eq!((world.phase(), &world.news[..]), (Phase::Stuck(2), &[News::Stuck(GROUP)][..]));
+    // Its agent is back: it can be stopped.
+    world.unwant();
+    world.rest();
+    assert_eq!(world.news.last(), Some(&News::Stopped(GROUP)));
+}
+
+#[test]
+fn a_long_start_that_nobody_wants_any_more_is_ended_and_not_waited_for() {
+    a_long_start_that_nobody_wants_is_ended();
+}
+
+#[test]
+fn what_fails_at_once_waits_longer_each_time_and_no_longer_when_it_has_run() {
+    what_fails_at_once_is_not_tried_at_once_again();
+    let mut world = World::new(9);
+    world.want(1);
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        world.end_one(Status, 0, Outcome::Ok);
+        world.end_one(Start, 0, Outcome::Failed("no".into()));
+        let before = world.now;
+        world.end_one(Stop, 0, Outcome::Ok);
+        if world.asked().is_empty() {
+            world.wait();
+        }
+        pauses.push(world.now.since(before).as_secs());
+    }
+    assert_eq!(pauses, [0, 1, 2, 4, 8]);
+    world.rest();
+    assert_eq!(world.phase(), Phase::Running);
+    world.pass(CALM);
+    world.rest();
+    world.monitor(2, &Outcome::Stopped);
+    world.end_one(Stop, 2, Outcome::Ok);
+    assert_eq!(world.asked(), [(Status, 2)], "it has run for long: started again without a pause");
+}
+
+#[test]
+fn what_waits_for_its_pause_is_left_alone_when_nobody_wants_it_and_begins_when_a_person_has_seen_to_it() {
+    let fails = |world: &mut World| {
+        for _ in 0..2 {
+            world.end_one(Status, 0, Outcome::Ok);
+            world.end_one(Start, 0, Outcome::Failed("no".into()));
+            world.end_one(Stop, 0, Outcome::Ok);
+        }
+        assert_eq!((world.asked(), world.phase()), (vec![], Phase::Starting(0)));
+    };
+    let mut world = World::new(9);
+    world.want(1);
+    fails(&mut world);
+    world.unwant();
+    world.rest();
+    assert_eq!((world.phase(), world.groups.deadline()), (Phase::Stopped, None));
+    let mut world = World::new(9);
+    world.want(1);
+    fails(&mut world);
+    assert!(world.groups.paused(GROUP).is_some());
+    world.groups.forgive(&mut world.out);
+    world.pass(Duration::ZERO);
+    world.rest();
+    assert_eq!((world.phase(), world.groups.paused(GROUP)), (Phase::Running, None));
+}
+
 // ---- epochs -----------------------------------------------------------------
 
 #[test]
@@ -190,6 +269,7 @@ fn what_was_not_started_below_a_stuck_member_is_started() {
         }
         assert_eq!(world.phase(), Phase::Stuck(2));
         world.unwant();
+        world.wait();
         world.want(round);
     }] {
         let mut world = World::running(0);
@@ -204,6 +284,9 @@ fn what_was_not_started_below_a_stuck_member_is_started() {
         world.end_one(Start, 1, Outcome::TimedOut);
         assert_eq!(world.asked(), [(Stop, 2)]);
         again(&mut world, 1);
+        if world.asked().is_empty() {
+            world.wait();
+        }
         world.end_one(Stop, 2, Outcome::Ok);
         assert_eq!(world.asked(), [(Stop, 1)]);
         world.rest();
@@ -333,6 +416,18 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         1 => Just(Outcome::Failed("no".into())),
         1 => Just(Outcome::TimedOut),
         1 => Just(Outcome::Unknown("?".into())),
+        1 => Just(missing()),
+    ]
+}
+
+fn failure() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        4 => Just(Outcome::Failed("no".into())),
+        2 => Just(missing()),
+        1 => Just(Outcome::Unknown("?".into())),
+        1 => Just(Outcome::TimedOut),
+        1 => Just(Outcome::Stopped),
+        1 => Just(Outcome::Ok),
     ]
 }
 
@@ -382,5 +477,22 @@ proptest! {
         world.rest();
         prop_assert_eq!(world.phase(), Phase::Running);
         prop_assert!(world.epochs.iter().all(|under| *under == epoch(9)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    /// In whatever order what kinds of answers come, all at once: a failing start, stop or question makes no circle without a
+    /// pause. An answer in ten may be a success, so that starts get as far as they like before they fail.
+    #[test]
+    fn operations_of_instant_failures_are_bounded(
+        answers in prop::collection::vec(failure(), 1..40),
+        in_place in 0_u32..2000,
+        wanted_again in any::<bool>(),
+    ) {
+        // A group that runs is asked by its monitors, one every ten seconds for each member.
+        prop_assume!(answers.iter().any(|answer| !matches!(answer, Outcome::Ok | Outcome::Stopped)));
+        let count = operations(Duration::from_secs(600), in_place, &answers, wanted_again);
+        prop_assert!(count < 900, "{} operations in ten minutes", count);
     }
 }

@@ -782,6 +782,7 @@ impl Node {
                         echoes.push((ping, bytes));
                     }
                     Action::Fence { ticket, .. } => fenced.push(ticket),
+                    Action::Abandon(_) => panic!("every operation has ended at once"),
                     Action::Note(note) => writeln!(self.notes, "{} {note}", self.at).unwrap(),
                     Action::Exit { .. } => self.ended = true,
                     action @ (Action::SendTo { .. }

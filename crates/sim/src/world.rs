@@ -600,6 +600,7 @@ impl World {
             Action::Run { ticket, resource, operation, limit, .. } => {
                 self.run(daemon, ticket, resource, operation, limit);
             }
+            Action::Abandon(ticket) => self.abandon(daemon, ticket),
             Action::Announce(resource) => self.announce(daemon, resource),
             Action::EventScript { .. } => {} // No story has scripts of its own.
             Action::Fence { ticket, node } => {
@@ -769,6 +770,22 @@ impl World {
             up.tickets.insert(ticket, (resource, operation));
         }
         self.begin(daemon, took, Job { ticket: Some(ticket), resource, operation, outcome });
+    }
+
+    /// The operation is killed now, and not at its end.
+    fn abandon(&mut self, daemon: usize, ticket: Ticket) {
+        let is_it = |happening: &Happening| match happening {
+            Happening::AgentEnds { daemon: d, job, .. } => *d == daemon && job.ticket == Some(ticket),
+            _ => false,
+        };
+        let Some((_, Happening::AgentEnds { mut job, .. })) =
+            self.queue.extract_if(.., |_, happening| is_it(happening)).next()
+        else {
+            return;
+        };
+        self.jobs -= 1;
+        job.outcome = Outcome::TimedOut;
+        self.begin(daemon, Duration::ZERO, job);
     }
 
     fn begin(&mut self, daemon: usize, took: Duration, job: Job) {

@@ -176,7 +176,9 @@ impl Keeper {
                 (Level::Warning, format!("Client {name} killed by signal {signal}."), true)
             }
             End::TimedOut => (Level::Warning, format!("Client {name} was ended by force."), true),
-            End::NotStarted(why) => (Level::Error, format!("Client {name} cannot be started: {why}"), false),
+            End::NotStarted(why) | End::CannotRun(why) => {
+                (Level::Error, format!("Client {name} cannot be started: {why}"), false)
+            }
         };
         self.say(level, text);
         if is_death && self.client.failfast { Next::Reboot } else { Next::Again }

@@ -4,12 +4,12 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::process::ExitStatusExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -17,6 +17,7 @@ use std::{
 
 use locum_core::note::Level;
 use locum_sys::{process::Process as Handle, user::User};
+use rustix::io::Errno;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::watch,
@@ -25,6 +26,7 @@ use tokio::{
 
 use super::{
     cgroup::{self, Scope},
+    is_program,
     orphans::Record,
     output::{Pipe, Speaker, Stream, Text, release},
     processes,
@@ -89,6 +91,9 @@ pub(super) enum End {
     TimedOut,
     /// The reason in words.
     NotStarted(String),
+    /// This machine cannot run that program, and will not be able to in a moment: it, or the interpreter that it names, is not
+    /// there, not executable, or of another kind of machine. The reason in words.
+    CannotRun(String),
 }
 
 /// How it ended, and what it printed.
@@ -110,7 +115,7 @@ impl Report {
             End::Exited(code) => format!("exit code {code}"),
             End::Signalled(signal) => format!("killed by signal {signal}"),
             End::TimedOut => "not ended in time".to_owned(),
-            End::NotStarted(reason) => return reason.clone(),
+            End::NotStarted(reason) | End::CannotRun(reason) => return reason.clone(),
         };
         match [&self.err.last, &self.out.last].into_iter().find(|last| !last.is_empty()) {
             Some(last) => format!("{end}: {last}"),
@@ -160,22 +165,25 @@ impl Job {
         let mut pauses = REFUSED_PAUSES.into_iter();
         loop {
             let job = self.clone();
-            let started = spawn_blocking(move || Process::start(&job));
+            let started = spawn_blocking(move || {
+                Process::start(&job).map_err(|fault| {
+                    let is_lasting = is_lasting(&job.program, &fault);
+                    (fault, is_lasting)
+                })
+            });
             match timeout_at(self.deadline, started).await {
                 Err(_) => return Err(End::TimedOut),
                 Ok(Err(fault)) => return Err(End::NotStarted(fault.to_string())),
                 Ok(Ok(Ok(process))) => return Ok(process),
                 // Somebody is writing the program just now, or a child of ours held that file for a moment.
-                Ok(Ok(Err(fault)))
-                    if fault.raw_os_error() == Some(rustix::io::Errno::TXTBSY.raw_os_error()) =>
-                {
+                Ok(Ok(Err((fault, _)))) if is(&fault, Errno::TXTBSY) => {
                     if Instant::now() >= self.deadline {
                         return Err(End::NotStarted(format!("{}: {fault}", self.program.display())));
                     }
                     sleep(Duration::from_millis(20)).await;
                 }
                 // No process can be made now. That may pass, but another node may be better off: not for long.
-                Ok(Ok(Err(fault))) if is_refused(&fault) => {
+                Ok(Ok(Err((fault, _)))) if is_refused(&fault) => {
                     let Some(pause) = pauses.next().filter(|pause| Instant::now() + *pause < self.deadline)
                     else {
                         let (program, hint) = (self.program.display(), NO_PROCESS);
@@ -183,13 +191,14 @@ impl Job {
                     };
                     sleep(pause).await;
                 }
-                Ok(Ok(Err(fault))) => {
+                Ok(Ok(Err((fault, is_lasting)))) => {
                     let hint = if fault.kind() == io::ErrorKind::NotFound && self.program.exists() {
                         " (is the interpreter named in its first line there?)"
                     } else {
                         ""
                     };
-                    return Err(End::NotStarted(format!("{}: {fault}{hint}", self.program.display())));
+                    let text = format!("{}: {fault}{hint}", self.program.display());
+                    return Err(if is_lasting { End::CannotRun(text) } else { End::NotStarted(text) });
                 }
             }
         }
@@ -210,6 +219,28 @@ const NO_PROCESS: &str = "no more processes can be made here (see pids.max and p
 /// Whether the kernel gives no process, or nothing that one needs, for now (fork(2)).
 fn is_refused(fault: &io::Error) -> bool {
     matches!(fault.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
+}
+
+fn is(fault: &io::Error, errno: Errno) -> bool {
+    fault.raw_os_error() == Some(errno.raw_os_error())
+}
+
+/// Whether it is the program's own fault that it was not started: that there is nothing to be executed, neither it nor the
+/// interpreter in its first line. Any other fault may be over in a moment.
+fn is_lasting(program: &Path, fault: &io::Error) -> bool {
+    let is_missing =
+        [Errno::NOENT, Errno::ACCESS, Errno::NOTDIR, Errno::LOOP].iter().any(|errno| is(fault, *errno));
+    let no_interpreter = || interpreter(program).is_some_and(|interpreter| !is_program(&interpreter));
+    is(fault, Errno::NOEXEC) || (is_missing && (!is_program(program) || no_interpreter()))
+}
+
+/// What a script's first line names.
+fn interpreter(script: &Path) -> Option<PathBuf> {
+    let mut start = Vec::new();
+    File::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    Some(PathBuf::from(line.split_ascii_whitespace().next()?))
 }
 
 /// Waits until the service is to end; nobody asks twice, and nobody asks what is no service.

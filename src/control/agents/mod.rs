@@ -144,8 +144,9 @@ impl Agents {
     }
 
     /// Runs one operation and says how it ended: [`Outcome::Ok`], `Failed` or `TimedOut` for a start or stop, `Running`,
-    /// `Stopped`, `Unknown` or `TimedOut` for a status. The agent is told the epoch. Returns within the limit, but for
-    /// the moment that killing takes. Dropped before its end, the operation is killed.
+    /// `Stopped`, `Unknown` or `TimedOut` for a status; `Missing` for any of them where no agent can be run. The agent is told
+    /// the epoch. Returns within the limit, but for the moment that killing takes. Dropped before its end, the operation is
+    /// killed.
     ///
     /// # Panics
     /// When the id was not made from this configuration.
@@ -259,7 +260,7 @@ impl Errand<'_> {
         let found = match timeout_at(self.deadline, search).await {
             Err(_) => return Err(Outcome::TimedOut),
             Ok(Err(fault)) => return Err(self.bad(fault.to_string())),
-            Ok(Ok(Err(missing))) => return Err(self.bad(missing.to_string())),
+            Ok(Ok(Err(missing))) => return Err(Outcome::Missing(missing.to_string())),
             Ok(Ok(Ok(found))) => found,
         };
         if let Some(warning) = found.warning()
@@ -268,6 +269,15 @@ impl Errand<'_> {
             self.speaker().say(Level::Warning, warning);
         }
         Ok(found)
+    }
+
+    /// The outcome for an operation that did not go well and of which this is reported.
+    fn failed(&self, report: &Report) -> Outcome {
+        match &report.end {
+            End::TimedOut => Outcome::TimedOut,
+            End::CannotRun(reason) => Outcome::Missing(reason.clone()),
+            _ => self.bad(report.complaint()),
+        }
     }
 
     /// The outcome for an operation that did not go well.
@@ -282,8 +292,7 @@ impl Errand<'_> {
     fn by_exit_code(&self, report: &Report) -> Outcome {
         match report.end {
             End::Exited(0) => Outcome::Ok,
-            End::TimedOut => Outcome::TimedOut,
-            _ => self.bad(report.complaint()),
+            _ => self.failed(report),
         }
     }
 

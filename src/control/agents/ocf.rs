@@ -45,7 +45,9 @@ pub(super) async fn run(
     }
     let report = job.run().await;
     match (errand.operation, &report.end) {
-        (_, End::TimedOut) => Outcome::TimedOut,
+        (_, End::TimedOut | End::CannotRun(_)) => errand.failed(&report),
+        // What the agent serves is not there: neither can it run here, nor does it.
+        (_, End::Exited(5)) => Outcome::Missing(complaint(&report)),
         (Operation::Status, End::Exited(0 | 8)) => Outcome::Running,
         (Operation::Status, End::Exited(7)) => Outcome::Stopped,
         (Operation::Start | Operation::Stop, End::Exited(0)) => Outcome::Ok,

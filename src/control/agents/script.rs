@@ -17,8 +17,7 @@ pub(super) async fn run(errand: &Errand<'_>, path: &Path) -> Outcome {
     match report.end {
         End::Exited(_) if says_running(&report.out.head) => Outcome::Running,
         End::Exited(_) => Outcome::Stopped,
-        End::TimedOut => Outcome::TimedOut,
-        End::Signalled(_) | End::NotStarted(_) => Outcome::Unknown(report.complaint()),
+        End::Signalled(_) | End::NotStarted(_) | End::TimedOut | End::CannotRun(_) => errand.failed(&report),
     }
 }
 

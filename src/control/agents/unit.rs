@@ -11,9 +11,8 @@ use super::{Errand, job::End};
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(errand: &Errand<'_>, unit: &str) -> Outcome {
-    let systemctl = match errand.program("systemctl") {
-        Ok(path) => path,
-        Err(outcome) => return outcome,
+    let Ok(systemctl) = errand.program("systemctl") else {
+        return Outcome::Missing("the program systemctl is not installed".to_owned());
     };
     let verb = match errand.operation {
         Operation::Status => return ask(errand, &systemctl, unit).await,
@@ -26,7 +25,7 @@ pub(super) async fn run(errand: &Errand<'_>, unit: &str) -> Outcome {
 async fn ask(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outcome {
     let report = errand.job(systemctl, ["--no-ask-password", "is-active", "--", unit]).run().await;
     match (&report.end, report.out.head.trim_ascii()) {
-        (End::TimedOut, _) => Outcome::TimedOut,
+        (End::TimedOut | End::CannotRun(_), _) => errand.failed(&report),
         // What is on its way up or down is not yet gone.
         (_, b"active" | b"reloading" | b"refreshing" | b"activating" | b"deactivating") => Outcome::Running,
         (_, b"inactive" | b"failed") => Outcome::Stopped,

@@ -29,6 +29,7 @@ impl Groups {
         state.tries = 0;
         state.rung = Operation::Stop;
         state.pause = None;
+        state.abandon = None;
         state.complaints.clear();
         // A repair that ended after the stop would leave the address here.
         state.waits = true;
@@ -60,6 +61,13 @@ impl Groups {
         let Phase::Stopping(step) = self.states[group.0].phase else { return };
         match (operation, outcome) {
             (Operation::Stop, Outcome::Ok) => self.member_stopped(group, step, out),
+            // What cannot be found here, and was not started here, does not run here.
+            (Operation::Stop, Outcome::Missing(_))
+                if !self.states[group.0].begun[resource.member]
+                    && !breakage::is(Breakage::MissingCannotBeStopped) =>
+            {
+                self.member_stopped(group, step, out);
+            }
             (Operation::Stop, failed) => match self.member(resource).failed_stop {
                 FailedStop::TryAgain => self.try_again(now, resource, failed, out),
                 FailedStop::Ladder { .. } => self.descend(resource, failed, out),
@@ -133,6 +141,7 @@ impl Groups {
         state.wanted = false;
         state.floor = None;
         state.phase = Phase::Stuck(step);
+        state.attempts.failed(self.now);
         let name = &self.member(resource).text;
         let text = format!("{name} cannot be stopped ({outcome}): a person is needed");
         self.note(group, Level::Critical, text, out);
@@ -140,7 +149,9 @@ impl Groups {
     }
 
     fn member_stopped(&mut self, group: GroupIndex, step: usize, out: &mut VecDeque<Action>) {
+        let member = self.in_stop_order(group, step);
         let state = &mut self.states[group.0];
+        state.begun[member] = false;
         if state.wanted && state.floor.is_none_or(|floor| step <= floor) {
             return self.start(group, step, out);
         }

@@ -410,7 +410,9 @@ impl Pair {
                 | Action::Write(_)) => {
                     panic!("R1 has no {action:?}")
                 }
-                Action::Ping { .. }
+                // Operations take no longer than an agent's delay.
+                Action::Abandon(_)
+                | Action::Ping { .. }
                 | Action::Gate { .. }
                 | Action::Announce(_)
                 | Action::EventScript { .. } => {}
@@ -434,6 +436,18 @@ impl Pair {
         let running = |n: usize| sorted(self.nodes[n].running.iter().map(String::as_str).collect());
         let expected = |text: &str| sorted(text.split_whitespace().collect());
         assert_eq!((running(0), running(1)), (expected(a), expected(b)));
+    }
+
+    /// How long anything ran on both nodes since that moment, in all.
+    pub(crate) fn overlap(&self, since: Instant) -> Duration {
+        let mut overlap = Duration::ZERO;
+        for (index, (at, running)) in self.journal.iter().enumerate() {
+            let until = self.journal.get(index + 1).map_or(self.now, |(at, _)| *at);
+            if running[0].iter().any(|name| running[1].contains(name)) {
+                overlap += until.since((*at).max(since));
+            }
+        }
+        overlap
     }
 
     /// How long `name` ran nowhere since that moment, in all.

@@ -78,6 +78,7 @@ pub(crate) struct World {
     pub(crate) frozen: bool,
     pub(crate) news: Vec<News>,
     pub(crate) notes: Vec<String>,
+    pub(crate) abandoned: Vec<Ticket>,
     pub(crate) out: VecDeque<Action>,
 }
 
@@ -93,6 +94,7 @@ impl World {
             frozen: false,
             news: Vec::new(),
             notes: Vec::new(),
+            abandoned: Vec::new(),
             out: VecDeque::new(),
         }
     }
@@ -164,6 +166,7 @@ impl World {
                     self.asked.insert(ticket, asked);
                 }
                 Action::Note(note) => self.notes.push(note.text),
+                Action::Abandon(ticket) => self.abandoned.push(ticket),
                 other => panic!("{other:?}"),
             }
         }
@@ -227,6 +230,7 @@ impl World {
                 Outcome::Ok
             }
             (Start, other) if is_repair => other,
+            (Start, Outcome::Missing(why)) => Outcome::Missing(why),
             (Start, other) => {
                 self.runs[member] = true;
                 other
@@ -238,6 +242,12 @@ impl World {
                     self.beliefs[member] = Belief::Down;
                 }
                 Outcome::Ok
+            }
+            (Stop, Outcome::Missing(why)) => {
+                if !self.runs[member] {
+                    self.beliefs[member] = Belief::Down;
+                }
+                Outcome::Missing(why)
             }
             (_, other) => other,
         };
@@ -267,11 +277,14 @@ impl World {
         asked
     }
 
-    /// Everything goes well until nothing is under way.
+    /// Everything goes well until nothing is under way, nor waits for its pause.
     pub(crate) fn rest(&mut self) {
         for _ in 0..200 {
-            let Some(ticket) = self.asked.keys().next().copied() else { return };
-            self.end(ticket, Outcome::Ok);
+            match self.asked.keys().next().copied() {
+                Some(ticket) => self.end(ticket, Outcome::Ok),
+                None if self.groups.paused(GROUP).is_some() && !self.frozen => self.wait(),
+                None => return,
+            }
         }
         panic!("no end: {:?}", self.asked);
     }
@@ -335,6 +348,87 @@ pub(crate) fn one_failure_more_ends_it_here() {
         assert_eq!((world.phase(), world.groups.restarts(GROUP, world.now)), (Phase::Running, 0));
         assert!(world.epochs.iter().all(|under| *under == epoch(2)));
     }
+}
+
+pub(crate) fn missing() -> Outcome {
+    Outcome::Missing("there is no script `m1`".into())
+}
+
+/// The second of three members has no agent on this machine.
+pub(crate) fn what_has_no_agent_here_fails_once_and_is_stopped() {
+    let mut world = World::new(3);
+    world.want(1);
+    world.end_one(Status, 0, Outcome::Ok);
+    world.end_one(Start, 0, Outcome::Ok);
+    world.end_one(Status, 1, missing());
+    world.end_one(Stop, 1, missing());
+    world.end_one(Stop, 0, Outcome::Ok);
+    assert_eq!((&world.news[..], world.asked()), (&[News::Failed(GROUP)][..], vec![]));
+    assert_eq!((world.phase(), world.notes.len()), (Phase::Stopped, 5), "{:#?}", world.notes);
+}
+
+/// Whoever wants it again as soon as it has failed, and whatever fails: how many operations a time of instant failures
+/// takes.
+pub(crate) fn operations(time: Duration, in_place: u32, answers: &[Outcome], wanted_again: bool) -> usize {
+    let mut world = World::new(in_place);
+    let end = world.now + time;
+    let mut count = 0;
+    world.want(1);
+    while world.now < end && count < 20_000 {
+        while let Some(ticket) = world.asked.keys().next().copied() {
+            world.end(ticket, answers[count % answers.len()].clone());
+            count += 1;
+            if count > 20_000 {
+                return count;
+            }
+            // As the native dialect does with what it owns, the same under the same epoch.
+            if wanted_again && world.groups.rests(GROUP) {
+                world.want(1);
+            }
+        }
+        if world.groups.deadline().is_none() {
+            break;
+        }
+        world.wait();
+    }
+    count
+}
+
+/// Nobody wants it any more while its second member hangs.
+pub(crate) fn a_long_start_that_nobody_wants_is_ended() {
+    let mut world = World::new(1);
+    world.want(1);
+    world.end_one(Status, 0, Outcome::Ok);
+    world.end_one(Start, 0, Outcome::Ok);
+    world.end_one(Status, 1, Outcome::Ok);
+    world.pass(SECOND);
+    world.unwant();
+    // Most starts are over in a moment.
+    assert_eq!((&world.abandoned[..], world.groups.deadline()), (&[][..], Some(world.now + SECOND * 4)));
+    world.pass(SECOND * 4);
+    let [ticket] = world.abandoned[..] else { panic!("{:?}", world.abandoned) };
+    assert_eq!(world.asked(), [(Start, 1)]);
+    world.end(ticket, Outcome::TimedOut);
+    for member in [1, 0] {
+        world.end_one(Stop, member, Outcome::Ok);
+    }
+    assert_eq!((&world.news[..], world.groups.deadline()), (&[News::Stopped(GROUP)][..], None));
+    // One that hangs longer before that is ended at once, and one that is wanted again is left alone.
+    let mut world = World::new(1);
+    world.want(1);
+    world.pass(SECOND * 20);
+    world.unwant();
+    world.want(1);
+    world.pass(Duration::ZERO);
+    assert_eq!(world.abandoned, []);
+    world.unwant();
+    world.pass(Duration::ZERO);
+    assert_eq!(world.abandoned.len(), 1);
+}
+
+pub(crate) fn what_fails_at_once_is_not_tried_at_once_again() {
+    let count = operations(Duration::from_secs(3600), 1000, &[Outcome::Failed("no".into())], true);
+    assert!(count < 1000, "{count} operations in an hour");
 }
 
 pub(crate) fn a_stop_goes_down_the_ladder() {

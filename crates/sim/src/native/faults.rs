@@ -60,6 +60,10 @@ pub enum Agents {
     HangAtStart,
     /// Stops fail.
     FailToStop,
+    /// There are none, or they cannot be executed: whatever is asked ends at once.
+    Missing,
+    /// The stop of what stands right of the first resource takes half a minute.
+    SlowToStop,
 }
 
 /// The kinds of faults, for counting.
@@ -96,7 +100,7 @@ impl Step {
             Self::Lose(1..) => 6,
             Self::LoseFile(_) => 7,
             Self::BreakDisk(_, true) => 8,
-            Self::Agents(_, _, Agents::FailToStart | Agents::HangAtStart | Agents::FailToStop) => 9,
+            Self::Agents(_, _, agents) if !matches!(agents, Agents::Work) => 9,
             Self::Move(..) => 10,
             Self::Standby(_, true) => 11,
             Self::Leave(_) => 12,

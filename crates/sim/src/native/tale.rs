@@ -260,7 +260,7 @@ impl Scars {
             22 => vec![Step::Agents(
                 node,
                 group,
-                *rng.pick(&[Agents::FailToStart, Agents::HangAtStart, Agents::FailToStop]),
+                *rng.pick(&[Agents::FailToStart, Agents::HangAtStart, Agents::FailToStop, Agents::Missing]),
             )],
             23 => vec![Step::Agents(node, group, Agents::Work)],
             24 | 25 => {

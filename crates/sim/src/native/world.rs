@@ -125,6 +125,8 @@ struct Machine {
     excused_until: u64,
     /// What runs, whoever started it.
     running: BTreeSet<ResourceId>,
+    /// What its agents are doing.
+    under_way: BTreeMap<Ticket, (ResourceId, Operation)>,
     agents: BTreeMap<usize, Agents>,
 }
 
@@ -227,6 +229,7 @@ impl World {
             alone_until: 0,
             excused_until: 0,
             running: BTreeSet::new(),
+            under_way: BTreeMap::new(),
             agents: BTreeMap::new(),
         };
         let machines = names.iter().map(machine).collect();
@@ -446,6 +449,7 @@ impl World {
         }
         machine.has_power = true;
         machine.life += 1;
+        machine.under_way.clear();
         machine.is_frozen = false;
         machine.backlog.clear();
         // The sweep, before the first beat: gates are shut, then what runs is stopped.
@@ -489,6 +493,7 @@ impl World {
         let machine = &mut self.machines[member];
         machine.node = None;
         machine.life += 1;
+        machine.under_way.clear();
         machine.wake = u64::MAX;
         machine.backlog.clear();
         // Two files: a write that was cut short is there, or the one before it is.
@@ -596,6 +601,10 @@ impl World {
             }
             What::Done(done) => {
                 let Done { ticket, resource, operation, outcome } = *done;
+                // Abandoned, it has ended already.
+                if machine.under_way.remove(&ticket).is_none() {
+                    return;
+                }
                 match (operation, &outcome) {
                     (Operation::Start, Outcome::Ok | Outcome::TimedOut) => {
                         machine.running.insert(resource);
@@ -658,6 +667,13 @@ impl World {
             action::Action::Run { ticket, resource, operation, limit, .. } => {
                 self.run(member, ticket, resource, operation, limit);
             }
+            action::Action::Abandon(ticket) => {
+                if let Some((resource, operation)) = self.machines[member].under_way.get(&ticket).copied() {
+                    let outcome = Outcome::TimedOut;
+                    let done = Done { ticket, resource, operation, outcome };
+                    self.schedule(member, 1_000_000, What::Done(Box::new(done)));
+                }
+            }
             action::Action::Write(durable) => {
                 let ok = self.machines[member].disk_works;
                 self.machines[member].writing = Some(durable.clone());
@@ -699,10 +715,14 @@ impl World {
             (Operation::Start, Agents::HangAtStart) => (limit, Outcome::TimedOut),
             (Operation::Stop, Agents::FailToStop) => (takes, Outcome::Failed("it says no".into())),
             (Operation::Terminate | Operation::Kill, Agents::FailToStop) => (limit, Outcome::TimedOut),
+            (Operation::Terminate | Operation::Kill, Agents::Missing) => (takes, Outcome::Ok),
+            (_, Agents::Missing) => (1_000_000, Outcome::Missing("there is no such script".into())),
+            (Operation::Stop, Agents::SlowToStop) if resource.member > 0 => (30_000_000_000, Outcome::Ok),
             (Operation::Status, _) if runs => (takes / 10, Outcome::Running),
             (Operation::Status, _) => (takes / 10, Outcome::Stopped),
             _ => (takes, Outcome::Ok),
         };
+        self.machines[member].under_way.insert(ticket, (resource, operation));
         self.schedule(member, takes, What::Done(Box::new(Done { ticket, resource, operation, outcome })));
     }
 
