@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     action::{self, Answer, GateLease},
+    breakage::{self, Breakage},
     claims::{
         Ballot, Digest, Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Patience, Settings,
         To, Voters,
@@ -32,7 +33,7 @@ use crate::{
     group::{Groups, News, Phase},
     liveness::{Sign, Watch},
     note::{Level, Note},
-    plan::{GroupIndex, NodeIndex, ResourceId},
+    plan::{Agent, GroupIndex, NodeIndex, ResourceId},
     time::{Duration, Instant},
 };
 
@@ -208,6 +209,8 @@ pub struct Node {
     groups: Groups,
     /// The groups whose gates are meant to be open, and the leases that these were told.
     gates: BTreeMap<GroupIndex, Option<GateLease>>,
+    /// Of those the groups that are being stopped while they are ours: the gate is shut when the stop reaches the address.
+    closing: BTreeSet<GroupIndex>,
     /// The claims that were announced, by group the last one.
     announced: BTreeMap<GroupIndex, Announced>,
     /// Our own ballots, as [`Action::Expect`] told them.
@@ -284,6 +287,7 @@ impl Node {
             told_by: now + timing.mute,
             groups: Groups::new(plan.specs(), &identity.stuck),
             gates: BTreeMap::new(),
+            closing: BTreeSet::new(),
             announced: BTreeMap::new(),
             expected: BTreeMap::new(),
             announcements: Vec::new(),
@@ -550,6 +554,7 @@ impl Node {
             config: self.config,
             board: self.board.digest(),
             standby: self.ownership.is_standby(),
+            waits: self.node().is_some() && !self.could_claim(),
             lists,
         };
         self.send(To::All, Word::Beat(beat));
@@ -557,6 +562,12 @@ impl Node {
         if let Some(lists) = apart {
             self.send(To::All, Word::Lists(lists));
         }
+    }
+
+    /// Whether this node could claim now what it was given.
+    fn could_claim(&self) -> bool {
+        let waits = self.ownership.waits_for_links() || self.ownership.waits_for_board();
+        self.member.may_claim(self.now) && !waits
     }
 
     /// What must not be given to this node now: it could not be run here, or what an earlier ownership left here cannot be
@@ -583,6 +594,7 @@ impl Node {
         view.up = peer.watch.state().is_up();
         if is_back {
             view.since = now;
+            view.ready_since = None;
             self.stir();
         }
         match word {
@@ -622,7 +634,10 @@ impl Node {
         let ours = self.plan.timing.lease;
         let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
         let view = &mut self.views[usize::from(from.0)];
-        let is_otherwise = core::mem::replace(&mut view.standby, beat.standby) != beat.standby;
+        let mut is_otherwise = core::mem::replace(&mut view.standby, beat.standby) != beat.standby;
+        let ready_since = (!beat.waits).then(|| view.ready_since.unwrap_or(self.now));
+        is_otherwise |= view.ready_since.is_some() != ready_since.is_some();
+        view.ready_since = ready_since;
         let is_new = peer.config.replace(beat.config) != Some(beat.config);
         if is_new {
             peer.differences.clear();
@@ -785,6 +800,7 @@ impl Node {
             }
             Order::Online => {
                 self.change_ownership(|ownership, _| ownership.online());
+                self.groups.forgive(&mut self.hands);
                 self.answer(id, done("this node takes part again"));
             }
             Order::Maintenance(on) => {
@@ -898,6 +914,7 @@ impl Node {
         }
         self.tell_running();
         self.tell_touched();
+        self.shut_gates_of_addresses();
         for group in core::mem::take(&mut self.gates_due) {
             self.tell_gate(group);
         }
@@ -935,14 +952,18 @@ impl Node {
                 self.due_to_look = true;
             }
             Step::Start(group, epoch) => {
+                self.closing.remove(&group);
                 self.gates.entry(group).or_default();
                 self.tell_gate(group);
                 self.groups.want_under(group, Some(epoch.into()), &mut self.hands);
             }
             Step::Stop(group) => {
-                // Before anything stops: nobody is answered by half a service.
-                self.shut_gate(group);
                 let lost = self.member.claimant().is_none_or(|c| c.held(now, self.ids[group.0]).is_none());
+                self.closing.insert(group);
+                if lost || breakage::is(Breakage::GateShutBeforeStop) {
+                    // The kernel has shut it by now.
+                    self.shut_gate(group);
+                }
                 if lost {
                     // Another node will run it: not even a frozen group may go on.
                     self.groups.freeze(group, false, now, &mut self.hands);
@@ -979,6 +1000,26 @@ impl Node {
                 self.stuck.insert(group);
             } else {
                 self.stuck.remove(&group);
+            }
+        }
+    }
+
+    /// What is stopped while it is ours answers until its last address is taken away: a service finishes its clients.
+    fn shut_gates_of_addresses(&mut self) {
+        let Self { plan, gates, closing, hands, .. } = self;
+        let mut place = 0;
+        while place < hands.len() {
+            place += 1;
+            let action::Action::Run { resource, operation: action::Operation::Stop, .. } = &hands[place - 1]
+            else {
+                continue;
+            };
+            let ResourceId { group, member } = *resource;
+            let mut resources = plan.groups[group.0].resources.iter();
+            let last = resources.position(|own| matches!(own.runs.agent, Agent::Address(_)));
+            if last == Some(member) && closing.contains(&group) && gates.remove(&group).flatten().is_some() {
+                hands.insert(place - 1, action::Action::Gate { group, lease: None });
+                place += 1;
             }
         }
     }

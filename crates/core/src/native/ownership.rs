@@ -45,6 +45,8 @@ use crate::{
 pub const UNABLE: Duration = Duration::from_secs(600);
 /// A group that is held down and fails is started again after this long.
 pub const HELD_DOWN_PAUSE: Duration = Duration::from_secs(30);
+/// So long a group that is to be handed over waits for a node that can take it; twice the mute time where that is longer.
+pub const TAKER_WAIT: Duration = Duration::from_secs(30);
 /// What cannot be stopped and is ours no longer is told to stop again after this long.
 pub const STUCK_PAUSE: Duration = Duration::from_secs(30);
 
@@ -76,12 +78,22 @@ pub struct NodeView {
     pub since: Instant,
     /// A person wants nothing to run there, or it is about to leave.
     pub standby: bool,
+    /// Since when it has said without a break that it could claim what it is given; of ourselves nobody asks.
+    pub ready_since: Option<Instant>,
     /// What it could not run.
     pub unable: Vec<GroupIndex>,
     /// Whose service would reach nobody from there.
     pub cut: Vec<GroupIndex>,
     /// Those of them for which it is time to do something; known of ourselves alone.
     pub cut_for_long: Vec<GroupIndex>,
+}
+
+impl NodeView {
+    /// It lives, and could claim now what it is given.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        self.up && self.ready_since.is_some()
+    }
 }
 
 /// What the rest of the node knows and the dialect needs to know.
@@ -174,9 +186,22 @@ struct Giving {
     failed: bool,
 }
 
+/// A group that is to go, as soon as a node could claim it that clients would reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wish {
+    to: Option<NodeIndex>,
+    order: Option<OrderId>,
+    /// Then whoever asked is told why not; `None`: that was told, and it waits on as long as this node is on standby.
+    until: Option<Instant>,
+}
+
 /// What is kept of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Desk {
+    /// Somebody was seen to own it in this life of ours.
+    had_owner: bool,
+    /// It waits for somebody who can take it.
+    wish: Option<Wish>,
     /// Nobody is known to own it since then.
     free_since: Option<Instant>,
     /// It is not claimed before.
@@ -400,7 +425,87 @@ impl Ownership {
             }
             return;
         }
-        self.hand_over(view, group, Giving { to, order, failed: false });
+        match self.taker(view, group, to) {
+            Ok(to) => self.hand_over(view, group, Giving { to: Some(to), order, failed: false }),
+            Err(why) => self.wait_for_taker(view, group, Wish { to, order, until: None }, &why),
+        }
+    }
+
+    /// Who could claim the group now that it is given away, best first, or that node; or why nobody could.
+    fn taker(&self, view: &View<'_>, group: GroupIndex, to: Option<NodeIndex>) -> Result<NodeIndex, String> {
+        let mut first = None;
+        for node in self.ranking(group).iter().copied().filter(|node| *node != view.me) {
+            if to.is_some_and(|to| to != node) {
+                continue;
+            }
+            match self.unready(view, group, node) {
+                None => return Ok(node),
+                Some(why) => first = first.or(Some(why)),
+            }
+        }
+        Err(first.unwrap_or_else(|| "no other node may run it now".into()))
+    }
+
+    /// Why a group must not be handed over to a node yet.
+    fn unready(&self, view: &View<'_>, group: GroupIndex, node: NodeIndex) -> Option<String> {
+        let name = &view.plan.nodes[node.0].name;
+        if breakage::is(Breakage::TakerNotAsked) {
+            return None;
+        }
+        if !view.nodes[node.0].is_ready() {
+            return Some(format!(
+                "{name} could not claim it yet: it has just started, or no majority hears it"
+            ));
+        }
+        // Where clients reach neither of us, a person may have a reason.
+        let is_worse = self.is_cut(group, node) && !self.is_cut(group, view.me);
+        is_worse.then(|| format!("clients would not reach it on {name}: an interface there carries nothing"))
+    }
+
+    fn wait_for_taker(&mut self, view: &View<'_>, group: GroupIndex, wish: Wish, why: &str) {
+        let wait = TAKER_WAIT.max(view.plan.timing.mute * 2);
+        let text = format!("is to be handed over and waits at most {} s: {why}", wait.as_secs());
+        self.note(Level::Info, Some(group), text);
+        self.desks[group.0].wish = Some(Wish { until: Some(view.now + wait), ..wish });
+        self.touch(group);
+    }
+
+    /// A group of ours that is to go: is there somebody now who can take it? When to look again.
+    fn look_at_wish(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
+        let Wish { to, order, until } = self.desks[group.0].wish.take()?;
+        if order.is_none() && !self.is_standby() {
+            return None;
+        }
+        let why = match self.may_give(view, group, to) {
+            Err(why) => {
+                self.refuse(view, group, order, &why);
+                return None;
+            }
+            Ok(()) => match self.taker(view, group, to) {
+                Ok(to) => {
+                    self.hand_over(view, group, Giving { to: Some(to), order, failed: false });
+                    return None;
+                }
+                Err(why) => why,
+            },
+        };
+        if until.is_some_and(|until| until <= view.now) {
+            self.note(Level::Warning, Some(group), format!("was to be handed over and stays here: {why}"));
+            self.refuse(view, group, order, &why);
+            if order.is_none() {
+                self.desks[group.0].wish = Some(Wish { to, order, until: None });
+            }
+            return None;
+        }
+        self.desks[group.0].wish = Some(Wish { to, order, until });
+        until
+    }
+
+    fn refuse(&mut self, view: &View<'_>, group: GroupIndex, order: Option<OrderId>, why: &str) {
+        if let Some(order) = order {
+            let name = &view.plan.groups[group.0].name;
+            self.answer(order, Answer::Refused(format!("{name}: {why}")));
+        }
     }
 
     /// All of the group's family is on its way from us, as far as it is ours.
@@ -413,7 +518,8 @@ impl Ownership {
         for member in family.iter().copied().filter(given) {
             let desk = &mut self.desks[member.0];
             if desk.giving.is_none() {
-                let order = giving.order.filter(|_| member == group);
+                let wished = desk.wish.take().and_then(|wish| wish.order);
+                let order = giving.order.filter(|_| member == group).or(wished);
                 desk.giving = Some(Giving { order, ..giving.clone() });
                 self.note(Level::Info, Some(member), "is being handed over".into());
                 if !view.at_rest(member) {
@@ -431,7 +537,7 @@ impl Ownership {
         if self.is_frozen(group) && self.leaving.is_none() {
             return Err("it is frozen, or the cluster is in maintenance: end that first".into());
         }
-        if self.desks[group.0].giving.is_some() {
+        if self.desks[group.0].giving.is_some() || self.desks[group.0].wish.is_some() {
             return Err("it is being handed over already".into());
         }
         let ranking = self.ranking(group);
@@ -460,12 +566,14 @@ impl Ownership {
             Notice::Own(News::Gained(id, epoch)) => {
                 let Some(group) = index(id) else { return };
                 let desk = &mut self.desks[group.0];
-                *desk = Desk { frozen: desk.frozen, gained: view.now, ..Desk::default() };
+                *desk = Desk { frozen: desk.frozen, gained: view.now, had_owner: true, ..Desk::default() };
                 let text = format!("is ours under epoch {}.{}", epoch.round, epoch.node.0);
                 self.note(Level::Info, Some(group), text);
             }
             Notice::Own(News::Lost(id)) => {
                 let Some(group) = index(id) else { return };
+                let wish = self.desks[group.0].wish.take();
+                self.refuse(view, group, wish.and_then(|wish| wish.order), "it was lost meanwhile");
                 self.desks[group.0].lapsed = true;
                 let text = match view.owner(group) {
                     Some(Owner::Lives(node)) => {
@@ -675,8 +783,8 @@ impl Ownership {
         let later = if view.holds(group).is_some() {
             self.look_at_own(view, group)
         } else {
-            self.look_at_other(view, group);
-            Some(self.desks[group.0].not_before)
+            let waits = self.look_at_other(view, group);
+            waits.or(Some(self.desks[group.0].not_before))
         };
         stop_at.into_iter().chain(later.filter(|at| *at > view.now)).min()
     }
@@ -703,15 +811,26 @@ impl Ownership {
         if self.desks[group.0].giving.is_some() || self.desks[group.0].released {
             return None;
         }
+        self.desks[group.0].had_owner = true;
         if self.is_left_behind(view.groups, group) {
+            let wish = self.desks[group.0].wish.take();
+            self.refuse(view, group, wish.and_then(|wish| wish.order), "it cannot be stopped here");
             return None;
         }
-        if self.is_standby() {
-            // What nobody else may run stays where it is, unless we leave: then it must stop all the same.
-            if self.leaving.is_some() || self.may_give(view, group, None).is_ok() {
-                self.hand_over(view, group, Giving::default());
-            }
+        if self.leaving.is_some() {
+            // What nobody else may run must stop all the same, and nobody is waited for.
+            self.hand_over(view, group, Giving::default());
             return None;
+        }
+        if self.desks[group.0].wish.is_some() {
+            return self.look_at_wish(view, group);
+        }
+        if self.standby {
+            // What nobody else may run stays where it is.
+            if self.may_give(view, group, None).is_ok() {
+                self.give(view, group, None, None);
+            }
+            return self.desks[group.0].wish.as_ref().and_then(|wish| wish.until);
         }
         let stays = self.desks[group.0].stays;
         let leader = self.families[group.0][0];
@@ -734,7 +853,9 @@ impl Ownership {
             self.start(view, group);
         }
         if self.is_misplaced(group) && view.runs(group) && !stays {
-            self.give(view, group, None, None);
+            if self.taker(view, group, None).is_ok() {
+                self.give(view, group, None, None);
+            }
             return None;
         }
         if view.runs(group) && !stays && self.is_better_connected(view, group) {
@@ -751,9 +872,13 @@ impl Ownership {
             self.families[group.0].iter().all(|member| view.holds(*member).is_none() || view.runs(*member))
         };
         let better = self.better_place(view, group).filter(|_| view.runs(group) && all_run())?;
-        // Who gave it to us, or a person, does not get it back at once.
-        let at = view.nodes[better.0].since.max(self.desks[group.0].gained) + healthy;
-        if at <= view.now {
+        // It is well when it could claim it; and who gave it to us, or a person, does not get it back at once.
+        let since = match view.nodes[better.0].ready_since {
+            _ if breakage::is(Breakage::TakerNotAsked) => view.nodes[better.0].since,
+            since => since?,
+        };
+        let at = since.max(self.desks[group.0].gained) + healthy;
+        if at <= view.now && self.taker(view, group, Some(better)).is_ok() {
             self.give(view, group, Some(better), None);
         }
         Some(at)
@@ -764,6 +889,7 @@ impl Ownership {
         let best = self.ranking(group).first().copied();
         view.nodes[view.me.0].cut_for_long.contains(&group)
             && best.is_some_and(|best| best != view.me && !self.is_cut(group, best))
+            && best.is_some_and(|best| self.unready(view, group, best).is_none())
     }
 
     /// Clients do not reach all of the family there, as of the last [`Self::rank`].
@@ -797,20 +923,21 @@ impl Ownership {
         }
     }
 
-    /// A group that is not ours: is it free, and is it our turn?
-    fn look_at_other(&mut self, view: &View<'_>, group: GroupIndex) {
+    /// A group that is not ours: is it free, and is it our turn? When to look again, if not at `not_before`.
+    fn look_at_other(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
         let claiming = view.member.claimant().is_some_and(|claimant| claimant.is_claiming(view.ids[group.0]));
         let owner = view.owner(group);
         let desk = &mut self.desks[group.0];
         desk.released = false;
         if let Some(owner) = owner {
+            desk.had_owner = true;
             desk.named = false;
             desk.free_since = None;
             if let Owner::Granted(_, until) = owner {
                 // From that moment on it is free, and our turn is counted from it.
                 desk.not_before = until;
             }
-            return;
+            return None;
         }
         let leader = self.families[group.0][0];
         let follows = leader != group;
@@ -823,7 +950,7 @@ impl Ownership {
             // Turns are counted from the moment at which there is a choice: on a cluster that has just been switched on,
             // nodes would take theirs all at once otherwise.
             desk.free_since = None;
-            return;
+            return None;
         }
         let free_since = *desk.free_since.get_or_insert(view.now);
         let named = desk.named;
@@ -834,18 +961,23 @@ impl Ownership {
             || self.is_standby()
             || not_before > view.now
         {
-            return;
+            return None;
         }
         if !view.at_rest(group) {
-            return;
+            return None;
         }
-        let Some(rank) = self.ranking(group).iter().position(|node| *node == view.me) else { return };
+        let rank = self.ranking(group).iter().position(|node| *node == view.me)?;
         let rank = if named || follows { 0 } else { u32::try_from(rank).unwrap_or(u32::MAX) };
         let turn = free_since + view.plan.timing.rank_step.saturating_mul(rank);
         if turn > view.now {
             let desk = &mut self.desks[group.0];
             desk.not_before = turn;
-            return;
+            return None;
+        }
+        if let Some(at) =
+            self.preferred_turn(view, group, free_since).filter(|at| *at > view.now && !follows && !named)
+        {
+            return Some(at);
         }
         // The first of a family has not waited for what the others come after: they are started when that runs.
         let waits =
@@ -860,6 +992,25 @@ impl Ownership {
             self.claims.insert(group);
             self.steps.push_back(Step::Claim(group));
         }
+        None
+    }
+
+    /// Nodes that are switched on together can claim one after the other. What nobody has owned since waits for those that it
+    /// prefers to us, for at most two mute times; until when.
+    fn preferred_turn(&self, view: &View<'_>, group: GroupIndex, free_since: Instant) -> Option<Instant> {
+        let family = &self.families[group.0];
+        if self.desks[group.0].had_owner || breakage::is(Breakage::FirstComeFirstServed) {
+            return None;
+        }
+        let prefer = &view.plan.groups[family[0].0].prefer;
+        let mut before_us = prefer.iter().copied().take_while(|node| *node != view.me);
+        let comes = before_us.any(|node| {
+            let known = &view.nodes[node.0];
+            let hindered = known.standby || family.iter().any(|member| known.unable.contains(member));
+            // It may be there and yet have to wait: voters that have just been started grant nothing to anybody.
+            !hindered && !self.is_cut(group, node) && (!known.up || self.ranking(group).contains(&node))
+        });
+        comes.then(|| free_since + view.plan.timing.mute * 2)
     }
 
     /// Ranks the groups anew if anything changed that matters for it.

@@ -52,6 +52,9 @@ pub struct Beat {
     pub board: Digest,
     /// Nothing shall run there: a person said so, or it is about to leave.
     pub standby: bool,
+    /// It could not claim now what it was given: it has just started, no majority hears it, its links are not tested, or it
+    /// does not know yet what others know.
+    pub waits: bool,
     /// The lists of groups; `None`: they are too long for a beat, and told by [`Word::Lists`].
     pub lists: Option<Lists>,
 }

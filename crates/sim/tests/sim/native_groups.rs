@@ -506,3 +506,158 @@ fn more_groups_than_a_beat_has_room_for_are_told_all_the_same() {
         (0..40).for_each(|group| world.runs_on(group, &[2]));
     }
 }
+
+// ---- what is handed over ----------------------------------------------------
+
+const SERVICE: &str = r#"
+[groups.g]
+resources = ["10.0.0.100/24", "daemon"]
+prefer = "a"
+restarts = 1
+"#;
+
+impl Played {
+    /// For so many milliseconds looked at every 20; for how many of them nobody answered.
+    fn silence(&mut self, group: usize, millis: u64) -> u64 {
+        let mut silent = 0;
+        for _ in 0..millis / 20 {
+            self.play(&[Step::Wait(20)]);
+            silent += if self.0.open_gates(group).is_empty() { 20 } else { 0 };
+        }
+        silent
+    }
+}
+
+/// A script that is missing, or not executable, on one node: it fails there once, runs elsewhere, and ends nobody's patience.
+#[test]
+fn what_has_no_agent_on_a_node_runs_on_another_and_costs_a_few_lines() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(SERVICE, seed, &[1]);
+        fail(&mut world, [0], Agents::Missing);
+        let before = world.0.log().lines().count();
+        world.play(&[Step::Move(0, 0, Some(0))]);
+        world.wait(20);
+        world.runs_on(0, &[1]);
+        assert!(world.is_said("could not be run here; not tried again on this node"));
+        let lines = world.0.log().lines().count() - before;
+        assert!(lines < 50, "{lines} lines\n{}", world.0.log());
+        world.play(&[Step::Leave(0)]);
+        world.wait(2);
+        assert_eq!(world.0.log().matches("has left").count(), 1);
+    }
+}
+
+/// A node that has just been started cannot claim for a while: a group that fails back, or is moved, goes when it can.
+#[test]
+fn what_is_handed_over_goes_when_the_other_can_take_it() {
+    for (seed, is_asked) in WORDS_AND_BYTES.into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
+        let groups = if is_asked { SERVICE.into() } else { format!("{SERVICE}failback = \"1s\"\n") };
+        let toml = cluster(&groups).replace("pace = \"1s\"", "pace = \"3300ms\"");
+        let mut world = Played(World::new(&toml, seed, true, false, true));
+        world.wait(20);
+        world.runs_on(0, &[0]);
+        world.play(&[Step::PowerOff(0)]);
+        world.wait(15);
+        assert_ne!(world.0.holders(0), [0]);
+        world.play(&[Step::Start(0)]);
+        let mut silent = 0;
+        if is_asked {
+            silent += world.silence(0, 1100);
+            world.play(&[Step::Move(1, 0, Some(0))]);
+        }
+        silent += world.silence(0, 20_000);
+        world.runs_on(0, &[0]);
+        assert!(silent < 500, "nobody answered for {silent} ms\n{}", world.0.log());
+    }
+}
+
+#[test]
+fn a_move_to_where_clients_reach_nothing_is_refused_with_the_reason() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(SERVICE, seed, &[0]);
+        world.play(&[Step::Cable(1, 0, false)]);
+        world.wait(3);
+        world.play(&[Step::Move(2, 0, Some(1))]);
+        assert_eq!(world.silence(0, 29_000), 0);
+        assert!(!world.is_said("Refused"));
+        world.wait(3);
+        assert!(world.is_said("g: clients would not reach it on b: an interface there carries nothing"));
+        world.runs_on(0, &[0]);
+        // Where it is plugged in while the move waits, it goes at once.
+        world.play(&[Step::Move(2, 0, Some(1))]);
+        world.wait(3);
+        world.play(&[Step::Cable(1, 0, true)]);
+        world.wait(4);
+        world.runs_on(0, &[1]);
+        // Who leaves waits for nobody.
+        world.play(&[Step::Cable(0, 0, false), Step::Cable(2, 0, false)]);
+        world.wait(1);
+        world.play(&[Step::Leave(1)]);
+        world.wait(3);
+        assert_eq!(world.0.holders(0).len(), 1);
+    }
+}
+
+/// A service finishes its clients: as long as the lease is renewed, it answers until its address is taken away.
+#[test]
+fn what_is_moved_answers_until_its_stop_reaches_the_address() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(SERVICE, seed, &[0]);
+        fail(&mut world, [0], Agents::SlowToStop);
+        world.play(&[Step::Move(0, 0, Some(1))]);
+        assert_eq!(world.silence(0, 29_000), 0, "{}", world.0.log());
+        assert_eq!((world.0.open_gates(0), world.0.holders(0)), (vec![0], vec![0]));
+        let silent = world.silence(0, 5000);
+        assert!(silent < 500, "{silent} ms");
+        world.runs_on(0, &[1]);
+        // When its lease ends meanwhile, the kernel shuts it as always.
+        world.play(&[Step::Move(0, 0, Some(0))]);
+        world.wait(2);
+        world.play(&[Step::Move(0, 0, Some(1)), Step::Wait(500), Step::Split(1)]);
+        world.wait(3);
+        world.runs_on(0, &[1]);
+    }
+}
+
+#[test]
+fn what_hangs_at_its_start_is_not_waited_for_when_it_is_moved() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played::with(SERVICE, seed, &[1]);
+        fail(&mut world, [0], Agents::HangAtStart);
+        world.play(&[Step::Move(0, 0, Some(0))]);
+        world.wait(3);
+        assert_eq!((world.0.open_gates(0), world.0.holders(0)), (vec![0], vec![]));
+        world.play(&[Step::Move(0, 0, Some(1))]);
+        world.wait(4);
+        assert!(
+            world.is_said("has not started yet, and nobody wants it any more: ended"),
+            "{}",
+            world.0.log()
+        );
+        world.runs_on(0, &[1]);
+    }
+}
+
+/// Started together, with and without files: the preferred node could claim a moment after another one.
+#[test]
+fn what_nobody_has_owned_is_claimed_by_the_node_that_it_prefers() {
+    for (seed, is_founded) in (1..30).flat_map(|seed| [(seed, false), (seed, true)]) {
+        for (prefer, node) in [("a", 0), ("c", 2)] {
+            let toml = cluster(&SERVICE.replace("\"a\"", &format!("\"{prefer}\"")));
+            let mut world = Played(World::new(&toml, seed, is_founded, false, true));
+            world.wait(8);
+            world.runs_on(0, &[node]);
+        }
+    }
+}
+
+/// One that does not come is not waited for for ever.
+#[test]
+fn a_preferred_node_that_does_not_come_is_waited_for_a_bounded_time() {
+    for seed in WORDS_AND_BYTES {
+        let mut world = Played(World::new(&cluster(SERVICE), seed, true, false, true));
+        world.play(&[Step::PowerOff(0)]);
+        world.wait(6);
+        assert_ne!(world.0.holders(0), []);
+    }
+}

@@ -19,6 +19,7 @@ pub const PROTOCOL: u32 = 1;
 pub const ANSWER_MAX: usize = 200;
 
 const STANDBY: &str = "standby";
+const WAITS: &str = "waits";
 const STARTING: &str = "starting";
 const UNABLE: &str = "unable";
 const CUT: &str = "cut";
@@ -227,7 +228,7 @@ pub(super) fn digest(number: u64) -> String {
 // ---- beats -----------------------------------------------------------------
 
 fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parcel) {
-    let Beat { claims, config, board, standby, lists } = beat;
+    let Beat { claims, config, board, standby, waits, lists } = beat;
     let Reach { versions, hears } = reach;
     let mut field = |name, value| parcel.fields.push((name, value));
     field("v", alloc::format!("{:x}-{:x}", versions.lowest, versions.highest));
@@ -239,7 +240,7 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
     if *board != Digest::default() {
         field("board", digest(board.0));
     }
-    let flags = [(*standby, STANDBY), (lists.is_none(), APART)];
+    let flags = [(*standby, STANDBY), (*waits, WAITS), (lists.is_none(), APART)];
     let flags: Vec<&str> = flags.into_iter().filter(|(is, _)| *is).map(|(_, flag)| flag).collect();
     if !flags.is_empty() {
         field("is", flags.join(" "));
@@ -336,6 +337,7 @@ fn read_beat<'a>(
         board: Digest(fields.get("board").map_or(Ok(0), |board| digits(board, 16))?),
         // Flags that are not known are of a later version.
         standby: is(STANDBY),
+        waits: is(WAITS),
         lists: None,
     };
     let mut lists = Lists::default();

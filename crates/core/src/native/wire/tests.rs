@@ -604,8 +604,16 @@ fn any_beat() -> impl Strategy<Value = Beat> {
     );
     let board = any::<u64>().prop_map(Digest);
     let lists = option::of(any_lists(BEAT_LIST_MAX));
-    (claims, any::<u64>(), board, any::<bool>(), lists)
-        .prop_map(|(claims, config, board, standby, lists)| Beat { claims, config, board, standby, lists })
+    (claims, any::<u64>(), board, any::<(bool, bool)>(), lists).prop_map(
+        |(claims, config, board, (standby, waits), lists)| Beat {
+            claims,
+            config,
+            board,
+            standby,
+            waits,
+            lists,
+        },
+    )
 }
 
 fn any_lists(most: usize) -> impl Strategy<Value = Lists> {
@@ -790,7 +798,8 @@ fn beat(members: u8, echoed: u8, sequence: u64, own: u64) -> (Word, Reach) {
         echoes: others().take(echoed.into()).map(|member| (member, echo.clone())).collect(),
     };
     let board = Digest::default();
-    let beat = Beat { claims, config: CONFIG, board, standby: false, lists: Some(Lists::default()) };
+    let beat =
+        Beat { claims, config: CONFIG, board, standby: false, waits: false, lists: Some(Lists::default()) };
     (Word::Beat(beat), Reach { hears: others().map(|member| (member, 3)).collect(), ..Reach::default() })
 }
 
