@@ -800,7 +800,8 @@ impl Addresses {
                 Some(why) => drop(self.cut.insert(*id, why.clone())),
                 None => drop(self.cut.remove(id)),
             }
-            news.push((*id, now.map_or(Carrier::Up, Carrier::Down)));
+            let down = if self.barred.is_some() { Carrier::Barred } else { Carrier::Down };
+            news.push((*id, now.map_or(Carrier::Up, down)));
         }
         news
     }

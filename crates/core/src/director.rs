@@ -24,6 +24,7 @@ use crate::{
     event::{Carrier, Event, FenceOutcome, Order, OrderId, Source, Ticket},
     group::{News, Phase, Sets},
     liveness::{Liveness, Sign, Watch},
+    native::services::Services,
     note::{Escaped, Level, Note},
     plan::{Agent, AutoFailback, GroupIndex, LinkIndex, NodeIndex, PingIndex, Plan, ResourceId},
     r1::{R1, State, Step, View},
@@ -101,6 +102,10 @@ pub struct Director {
     pings: Vec<Watch>,
     peer: Option<Peer>,
     groups: Sets,
+    /// The interfaces of the service addresses.
+    services: Services,
+    /// The groups whose clients would not reach this node.
+    cut: Vec<GroupIndex>,
     books: Vec<Book>,
     labels: Vec<Label>,
     r1: R1,
@@ -134,6 +139,8 @@ struct Peer {
     keeps: Option<Holding>,
     /// The groups that it says it could not start.
     failed: Vec<GroupIndex>,
+    /// Those whose clients would not reach it, as it says.
+    cut: Vec<GroupIndex>,
     /// What it last called itself in the life we know.
     state: Option<NodeState>,
     /// It said goodbye in the generation we know.
@@ -197,6 +204,7 @@ impl Director {
             locum: None,
             keeps: None,
             failed: Vec::new(),
+            cut: Vec::new(),
             state: None,
             left: false,
             last_status: 0,
@@ -218,6 +226,8 @@ impl Director {
             pings,
             peer,
             groups: Sets::new(&plan, &identity.stuck),
+            services: Services::new(timing.keepalive, now.instant),
+            cut: Vec::new(),
             books: plan.groups.iter().map(|_| Book::default()).collect(),
             labels: plan.nodes.iter().map(|_| Label { weight: WEIGHT, site: String::new() }).collect(),
             r1: R1::new(plan.auto_failback, identity.keeps),
@@ -270,8 +280,14 @@ impl Director {
             Event::Written { .. } | Event::OwnAddress { .. } => {}
             Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
-            // Only of what this node cannot carry at all is there word in R1: `ipfail` looks after cables.
-            Event::Service { resource, state } => self.service(resource, state),
+            Event::Service { resource, state: state @ Carrier::Barred(_) } => self.service(resource, state),
+            Event::Service { resource, state } => {
+                let group = self.plan.groups.get(resource.group.0);
+                if group.is_some_and(|group| resource.member < group.resources.len()) {
+                    self.services.told(self.now.instant, resource, state);
+                    self.services_go_on();
+                }
+            }
             Event::Order { id, order } => self.order(id, order),
             Event::Keys(keys) => {
                 self.note(
@@ -307,6 +323,7 @@ impl Director {
         });
         let others = [
             self.groups.deadline(),
+            self.services.deadline(),
             self.r1.deadline(),
             self.left.map(|leaving| leaving.until),
             self.contest_said.map(|at| at + CONTEST_PAUSE),
@@ -365,6 +382,7 @@ impl Director {
         self.ipfail_goes_on();
         self.ask_for_missing();
         self.groups.tick(now, &mut self.out);
+        self.services_go_on();
         self.with_r1(R1::tick);
         self.repeat_contest();
         while let Some(text) = self.refusals.tell(now) {
@@ -397,6 +415,30 @@ impl Director {
             Some(waits) if waits <= keepalive * 2 => (waits / 4).max(BEAT_MIN).min(keepalive),
             _ => keepalive,
         }
+    }
+
+    /// An interface of a service address carries something again, or nothing any more. Heartbeat's nodes know no such thing, and
+    /// nothing that runs is moved for it (`ipfail` may do that): the peer is told, so that it gives nothing here that clients
+    /// would not reach, and what could not be started for want of it is tried again.
+    fn services_go_on(&mut self) {
+        for (resource, trouble) in self.services.elapse(self.now.instant) {
+            let group = &self.plan.groups[resource.group.0];
+            let text = &group.resources[resource.member].text;
+            let (level, text) = match trouble {
+                Some(why) => (Level::Warning, format!("{text} would reach nobody from here: {why}")),
+                None => (Level::Info, format!("{text} can be reached here again")),
+            };
+            let group = Some(group.key.clone());
+            self.out.push_back(Action::Note(Note { level, group, epoch: None, text }));
+        }
+        let cut = self.services.cut();
+        if cut == self.cut {
+            return;
+        }
+        let before = core::mem::replace(&mut self.cut, cut);
+        self.say_status();
+        let back: Vec<GroupIndex> = before.into_iter().filter(|group| !self.cut.contains(group)).collect();
+        self.with_r1(|r1, view| r1.interfaces_back(view, &back));
     }
 
     fn watch_links(&mut self) {
@@ -575,7 +617,7 @@ impl Director {
         }
         let why = match state {
             Carrier::Up => None,
-            Carrier::Down(why) => Some(why),
+            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
         };
         self.groups.bar(resource.group, why);
         self.say_status();
@@ -585,7 +627,7 @@ impl Director {
         let Some(view) = self.links.get_mut(link.0) else { return };
         let down = match state {
             Carrier::Up => None,
-            Carrier::Down(why) => Some(why),
+            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
         };
         if view.down == down {
             return;
@@ -629,8 +671,13 @@ impl Director {
             now: self.now.instant,
             peer: self.peer.as_ref().map(|peer| peer.name.as_str()),
             peer_up: self.peer.as_ref().is_some_and(|peer| peer.watch.state().is_up() && !peer.left),
+            peer_older: self.identity.peer_heard.is_some_and(|heard| {
+                self.peer.as_ref().and_then(|peer| peer.received.generation()) == Some(heard.generation)
+            }),
             peer_keeps: self.peer.as_ref().and_then(|peer| peer.keeps),
             peer_failed: self.peer.as_ref().map_or(&[], |peer| &peer.failed),
+            peer_cut: self.peer.as_ref().map_or(&[], |peer| &peer.cut),
+            cut: &self.cut,
             peer_locum: self.peer.as_ref().is_some_and(|peer| peer.locum == Some(true)),
             is_first: self.peer.as_ref().is_some_and(|peer| self.plan.me < peer.node),
             fencing: self.plan.fencing.as_ref().map(|fencing| fencing.device.as_str()),
@@ -679,6 +726,7 @@ impl Director {
             }
             Step::SayToPeer(body) => self.say_to_peer(body),
             Step::WantGroup(group, run) => self.want_group(group, run),
+            Step::EndStarts => self.groups.end_starts(&mut self.out),
             Step::Want(set, run) => {
                 let groups: Vec<GroupIndex> = self.groups.of(set).collect();
                 groups.into_iter().for_each(|group| self.want_group(group, run));

@@ -108,6 +108,8 @@ pub enum Carrier {
     Up,
     /// Not usable, and why, in words for the administrator.
     Down(String),
+    /// Not usable whatever the interface does, because this process lacks the right to; and why. Of service addresses alone.
+    Barred(String),
 }
 
 /// Connects a question with its answer. Never used twice by one director.

@@ -57,12 +57,15 @@ mod doubt;
 mod fencing;
 mod handover;
 mod legacy;
+mod reach;
 mod renewal;
 
 pub use fencing::FENCE_PAUSE;
 use fencing::Fence;
 use handover::Handover;
 use legacy::Legacy;
+pub use reach::REACH_WAIT;
+use reach::WaitingOrder;
 
 /// Where the dialect is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +111,8 @@ pub enum Step {
     WantGroup(GroupIndex, bool),
     /// Reset the peer with the device; answered by [`R1::fenced`].
     Fence,
+    /// Groups that are being started are not wanted any more.
+    EndStarts,
     /// Start (`true`) or stop the groups of a set.
     Want(Holding, bool),
     /// The groups of a set run, from the life before this one.
@@ -138,10 +143,16 @@ pub struct View<'a> {
     pub peer: Option<&'a str>,
     /// Whether the peer is heard.
     pub peer_up: bool,
+    /// Whether the peer's life began before ours: it goes on with what it had then.
+    pub peer_older: bool,
     /// What the peer has kept through a restart, if its life began so.
     pub peer_keeps: Option<Holding>,
     /// The groups that the peer says it could not start.
     pub peer_failed: &'a [GroupIndex],
+    /// The groups whose clients would not reach the peer, because an interface carries nothing there.
+    pub peer_cut: &'a [GroupIndex],
+    /// Those whose clients do not reach us.
+    pub cut: &'a [GroupIndex],
     /// Whether the peer is a node of Locum (it said so in its status).
     pub peer_locum: bool,
     /// Whether this node stands before the peer in ha.cf: it goes first where both want to.
@@ -196,6 +207,8 @@ pub struct R1 {
     order: Option<OrderId>,
     /// A person waits for the peer to offer what we asked for.
     takeover: Option<(OrderId, Holding, Instant)>,
+    /// A set that is to move as soon as clients would reach it there.
+    wish: Option<WaitingOrder>,
     /// A set that could not be started here is offered to the peer then.
     hand_back: Option<(Holding, Instant)>,
     leave: Option<Leave>,
@@ -204,6 +217,8 @@ pub struct R1 {
     renewal: Option<(OrderId, Instant)>,
     /// This life began with what the one before it held.
     is_renewed: bool,
+    /// The peer has spoken in this life of ours.
+    has_met: bool,
     /// A real peer has restarted: whether it still holds our local set is known when it speaks.
     home_due: bool,
     legacy: Legacy,
@@ -244,11 +259,13 @@ impl R1 {
             doubt: Holding::None,
             order: None,
             takeover: None,
+            wish: None,
             hand_back: None,
             leave: None,
             restart_at: None,
             renewal: None,
             is_renewed: false,
+            has_met: false,
             home_due: false,
             legacy: Legacy::new(),
             fence: Fence::Idle,
@@ -340,6 +357,7 @@ impl R1 {
             handover,
             self.takeover.map(|(_, _, until)| until),
             self.hand_back.map(|(_, at)| at),
+            self.wish.map(|wish| wish.until),
             self.failback_at,
             self.restart_at,
             self.renewal.map(|(_, until)| until),
@@ -421,6 +439,7 @@ impl R1 {
         }
         let text = format!("Cluster node {} returning after partition.", view.name());
         self.note(Level::Critical, text);
+        self.meet(view);
         self.peer_was_gone = false;
         self.theirs = None;
         self.peer_may_hold = true;
@@ -435,10 +454,23 @@ impl R1 {
         }
     }
 
+    /// The peer speaks for the first time in this life of ours. If its own life is older, what we took for want of a word from
+    /// it is what it has had all along: we have seized it. Where groups return to the node that they prefer, our own are
+    /// left to us ([`Self::compare`], there).
+    fn meet(&mut self, view: &View<'_>) {
+        let is_first = !core::mem::replace(&mut self.has_met, true);
+        let goes_home = self.failback != AutoFailback::Off;
+        if is_first && view.peer_older && !self.is_renewed && !breakage::is(Breakage::OlderLifeIgnored) {
+            self.seized =
+                self.seized.plus(if goes_home { self.mine.and(Holding::Foreign) } else { self.mine });
+        }
+    }
+
     /// The peer has begun a life that we did not follow from its start, and we have settled already (our links were
     /// dead for longer than initdead, say): it may hold what we took.
     pub fn peer_met(&mut self, view: &View<'_>) {
         self.end_fencing(view);
+        self.meet(view);
         if self.state == State::Stable && view.peer_locum {
             self.failback_due = true;
             self.announce_due = Holding::All;
@@ -501,6 +533,7 @@ impl R1 {
         self.leave = Some(Leave { order, restart: false });
         if !self.begin_leaving(view) {
             self.note(Level::Warning, "Shutdown delayed until current resource activity finishes.".into());
+            self.steps.push_back(Step::EndStarts);
         }
     }
 
@@ -566,6 +599,7 @@ impl R1 {
             self.failback_at = Some(now);
             self.fail_back(view);
         }
+        self.wish_goes_on(view);
         self.fencing_goes_on(view);
         self.break_tie(view);
         self.tell_again(view);
@@ -738,6 +772,7 @@ impl R1 {
         if let Some((order, _, _)) = self.takeover.take() {
             self.answer(order, Answer::Refused("this node is leaving".into()));
         }
+        self.end_wish("this node is leaving");
         if spoke {
             self.note(Level::Info, "Giving up all HA resources.".into());
             self.say_holdings(false, Some("shutdown"));
@@ -838,6 +873,7 @@ impl R1 {
 
     fn abandon_orders(&mut self, view: &View<'_>, why: &str) {
         let text = format!("{} {why} meanwhile", view.name());
+        self.end_wish(&text);
         if let Some((order, set, _)) = self.takeover.take() {
             let answer = if set.minus(self.mine).is_none() {
                 Answer::Done(format!("{text}; {} is taken over", words(set)))

@@ -134,6 +134,7 @@ impl Node {
                     self.director.handle(now(self.at), Event::Done { ticket, outcome });
                 }
                 Action::Fence { ticket, .. } => self.fences.push(ticket),
+                Action::Abandon(_) => panic!("every operation has ended at once"),
                 Action::EventScript { kind, fields, .. } => self.scripts.push((kind, fields)),
                 Action::Note(note) => self.notes.push((note.level, note.text)),
                 Action::Reply { answer, .. } => self.answers.push(answer),

@@ -2,6 +2,8 @@
 //! of a hand-over, orders that cross. Who runs what in the end, without a gap, and is everybody answered?
 
 mod common;
+#[path = "common/older.rs"]
+mod older;
 
 use common::pair::{Pair, SHORT, now};
 use locum_core::{
@@ -225,4 +227,9 @@ fn a_set_in_flight_is_not_lost_with_its_giver() {
             }
         }
     }
+}
+
+#[test]
+fn one_that_stood_still_and_one_that_was_restarted_agree_within_a_deadtime() {
+    older::they_agree_within_a_deadtime();
 }

@@ -224,6 +224,7 @@ impl Director {
                     self.heard_known(&message.files);
                 }
                 self.heard_status(seq, message.locum.is_some(), *beat);
+                self.heard_cut(message.cut.as_deref().unwrap_or_default());
             }
             Body::ReqNodes if breakage::is(Breakage::NoNodeList) => {}
             Body::ReqNodes => {
@@ -282,11 +283,24 @@ impl Director {
         }
     }
 
-    /// The keys of groups that the peer could not start; words that are none of ours mean nothing.
-    fn heard_failures(&mut self, keys: &str) {
+    /// The groups of these keys; words that are none of ours mean nothing.
+    fn keyed(&self, keys: &str) -> Vec<GroupIndex> {
         let groups = self.plan.groups.iter().enumerate();
-        let failed = groups.filter(|(_, group)| keys.split(' ').any(|key| key == group.key));
-        let failed = failed.map(|(index, _)| GroupIndex(index)).collect();
+        let named = groups.filter(|(_, group)| keys.split(' ').any(|key| key == group.key));
+        named.map(|(index, _)| GroupIndex(index)).collect()
+    }
+
+    /// The keys of groups whose clients would not reach the peer: what waited for that may go now.
+    fn heard_cut(&mut self, keys: &str) {
+        let cut = self.keyed(keys);
+        let Some(peer) = self.peer.as_mut().filter(|peer| peer.cut != cut) else { return };
+        peer.cut = cut;
+        self.with_r1(R1::peer_carries);
+    }
+
+    /// The keys of groups that the peer could not start.
+    fn heard_failures(&mut self, keys: &str) {
+        let failed = self.keyed(keys);
         if let Some(peer) = &mut self.peer {
             peer.failed = failed;
         }
@@ -380,6 +394,7 @@ impl Director {
         peer.uuid = None;
         peer.failed.clear();
         self.files.forget_peer();
+        peer.cut.clear();
         peer.left = false;
         peer.keeps = keeps.filter(|_| !breakage::is(Breakage::RenewalIsLoss));
         let is_renewed = peer.keeps.is_some();

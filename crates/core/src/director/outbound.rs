@@ -45,6 +45,7 @@ impl Director {
             message.files = self.files_to_say();
         }
         message.failed = is_status.then(|| self.failed_keys()).filter(|keys| !keys.is_empty());
+        message.cut = is_status.then(|| self.cut_keys()).filter(|keys| !keys.is_empty());
         if numbered {
             message.seq = Some(self.sent.next());
             message.load = Some(self.load.clone());
@@ -54,6 +55,12 @@ impl Director {
         if numbered {
             self.sent.keep(message);
         }
+    }
+
+    /// The groups whose clients would not reach this node, for the peer, which would give them.
+    fn cut_keys(&self) -> String {
+        let keys = self.cut.iter().map(|group| self.plan.groups[group.0].key.as_str());
+        keys.collect::<Vec<_>>().join(" ")
     }
 
     /// The groups that did not start here, for the peer, which may have given them.

@@ -376,7 +376,7 @@ impl Director {
         let is_news = self.links.carries(link, state == Carrier::Up);
         let down = match state {
             Carrier::Up => None,
-            Carrier::Down(why) => Some(why),
+            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
         };
         let changed = self.down[link.0] != down;
         self.down[link.0].clone_from(&down);

@@ -17,7 +17,7 @@ pub mod node;
 pub mod ownership;
 pub mod placement;
 pub mod plan;
-mod services;
+pub(crate) mod services;
 mod specs;
 pub mod status;
 pub mod timing;

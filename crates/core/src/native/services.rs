@@ -24,7 +24,7 @@ struct Service {
 
 /// The service addresses of the plan, as far as anything was told of them. Those that are not known carry.
 #[derive(Debug)]
-pub(super) struct Services {
+pub(crate) struct Services {
     services: BTreeMap<ResourceId, Service>,
     pause: Duration,
     begins: Instant,
@@ -32,14 +32,14 @@ pub(super) struct Services {
 
 impl Services {
     /// `pause`: so long a change must last. Before `begins` it counts at once: nothing is owned yet.
-    pub(super) const fn new(pause: Duration, begins: Instant) -> Self {
+    pub(crate) const fn new(pause: Duration, begins: Instant) -> Self {
         Self { services: BTreeMap::new(), pause, begins }
     }
 
-    pub(super) fn told(&mut self, now: Instant, resource: ResourceId, state: Carrier) {
+    pub(crate) fn told(&mut self, now: Instant, resource: ResourceId, state: Carrier) {
         let told = match state {
             Carrier::Up => None,
-            Carrier::Down(why) => Some(why),
+            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
         };
         let new = || Service { told: None, since: now, is_cut: false };
         let service = self.services.entry(resource).or_insert_with(new);
@@ -50,7 +50,7 @@ impl Services {
     }
 
     /// What counts from now on and did not before: the addresses that reach nobody, and why; and those that do again.
-    pub(super) fn elapse(&mut self, now: Instant) -> Vec<(ResourceId, Option<String>)> {
+    pub(crate) fn elapse(&mut self, now: Instant) -> Vec<(ResourceId, Option<String>)> {
         let pause = self.pause;
         let due =
             self.services.iter_mut().filter(|(_, service)| service.due(pause).is_some_and(|at| at <= now));
@@ -62,18 +62,18 @@ impl Services {
     }
 
     /// When [`Self::elapse`] has news.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.services.values().filter_map(|service| service.due(self.pause)).min()
     }
 
     /// The groups with an address that reaches nobody, be it but for a moment, or has not reached anybody for long enough, in
     /// order.
-    pub(super) fn cut(&self) -> Vec<GroupIndex> {
+    pub(crate) fn cut(&self) -> Vec<GroupIndex> {
         self.groups(|service| service.is_cut || service.told.is_some())
     }
 
     /// The groups for which something is to be done about it, in order.
-    pub(super) fn cut_for_long(&self) -> Vec<GroupIndex> {
+    pub(crate) fn cut_for_long(&self) -> Vec<GroupIndex> {
         self.groups(|service| service.is_cut && service.told.is_some())
     }
 

@@ -36,8 +36,13 @@ impl R1 {
             Holding::None
         } else {
             // After several cuts in one direction both nodes may have seized the same set: the preferred node waits
-            // to see whether the other yields.
-            both.and(self.seized).and(Holding::Foreign)
+            // to see whether the other yields. What a peer that was started afresh already runs of its own would go back to
+            // it in a moment.
+            let goes_home = self.failback_due
+                && self.failback != AutoFailback::Off
+                && !breakage::is(Breakage::OlderLifeIgnored);
+            let given = if goes_home { Holding::Foreign } else { Holding::None };
+            both.and(self.seized.plus(given)).and(Holding::Foreign)
         };
         if !yields.is_none() {
             self.yield_set(yields, view);
@@ -73,7 +78,7 @@ impl R1 {
         let (both, lasted) = (self.mine.and(self.theirs()), view.now.since(since));
         let yields = Holding::of(
             both.and(self.seized).has_local() && lasted >= view.deadtime / 2,
-            both.has_foreign() && lasted >= view.deadtime * 2,
+            both.has_foreign() && lasted >= view.deadtime,
         );
         if !yields.is_none() {
             let rest = set.minus(yields);

@@ -27,6 +27,9 @@ impl R1 {
             let done = Answer::Done("nothing of that set is here".into());
             return self.answer(order, self.moving(view).map_or(done, Answer::Refused));
         }
+        if let Some(why) = self.unreachable_there(view, set) {
+            return self.wait_for_reach(view, WaitingOrder::gives(order, set, view.now), &why);
+        }
         if let Err(why) = self.offer(view, set, Some(order)) {
             self.answer(order, Answer::Refused(why));
         }
@@ -49,8 +52,11 @@ impl R1 {
 
     /// A script asks us to get a set from the peer, as `hb_takeover` does.
     pub fn wish_takeover(&mut self, view: &View<'_>, set: Holding) {
-        let why =
-            if set.minus(self.mine).is_none() { Some("already here".into()) } else { self.in_flux(view) };
+        let why = if set.minus(self.mine).is_none() {
+            Some(self.start_again(view, set).unwrap_or_else(|| "already here".into()))
+        } else {
+            self.in_flux(view).or_else(|| self.unreachable_here(view, set))
+        };
         match why {
             Some(why) => self.note(Level::Warning, format!("not asked for: {why}")),
             None => self.say(Body::Takeover { hold: set }),
@@ -60,18 +66,24 @@ impl R1 {
     /// A person asks us to get a set from the peer.
     pub fn order_takeover(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
         if set.minus(self.mine).is_none() {
-            let done = Answer::Done("already here".into());
-            return self.answer(order, self.moving(view).map_or(done, Answer::Refused));
+            let answer = match self.moving(view) {
+                Some(why) => Answer::Refused(why),
+                None => Answer::Done(self.start_again(view, set).unwrap_or_else(|| "already here".into())),
+            };
+            return self.answer(order, answer);
         }
         match self.in_flux(view) {
             Some(why) => self.answer(order, Answer::Refused(why)),
             None if self.takeover.is_some() => {
                 self.answer(order, Answer::Refused("another takeover is under way".into()));
             }
-            None => {
-                self.takeover = Some((order, set, view.now + WAIT));
-                self.say(Body::Takeover { hold: set });
-            }
+            None => match self.unreachable_here(view, set) {
+                Some(why) => self.wait_for_reach(view, WaitingOrder::takes(order, set, view.now), &why),
+                None => {
+                    self.takeover = Some((order, set, view.now + WAIT));
+                    self.say(Body::Takeover { hold: set });
+                }
+            },
         }
     }
 
@@ -116,6 +128,9 @@ impl R1 {
         }
         if !self.other_stable {
             return Err(format!("{} has not settled yet", view.name()));
+        }
+        if let Some(why) = self.unreachable_there(view, set) {
+            return Err(why);
         }
         self.handover = Handover::Offered { set, until: view.now + WAIT };
         self.order = order;
@@ -282,7 +297,13 @@ impl R1 {
 
     pub(super) fn hand_back_now(&mut self, view: &View<'_>, set: Holding) {
         let failed = view.groups.of(set.and(self.mine)).any(|group| view.groups.failure(group).is_some());
-        if failed && self.offer(view, set, None).is_err() {
+        if !failed {
+            return;
+        }
+        if !view.peer_up && self.state == State::Stable && self.leave.is_none() {
+            // Nobody else could run it: what was missing may be there by now.
+            let _ = self.start_again(view, set);
+        } else if self.offer(view, set, None).is_err() {
             let is_barred = view.groups.of(set).any(|group| view.groups.is_barred(group));
             let pause = if is_barred { BARRED_PAUSE } else { HAND_BACK };
             self.hand_back = Some((set, view.now + pause));

@@ -51,6 +51,9 @@ pub struct Message {
     /// In a status of Locum: the keys of the groups that the sender could not start, blank separated. Another extra
     /// field.
     pub failed: Option<String>,
+    /// In a status of Locum: the keys of the groups whose clients would not reach the sender, because an interface of their
+    /// addresses carries nothing there, blank separated. Another extra field.
+    pub cut: Option<String>,
     /// In a status of Locum, and in its `starting`: what the sender has kept through a restart, until it has settled.
     /// Another extra field; in the sender's view.
     pub keeps: Option<Holding>,
@@ -98,6 +101,7 @@ impl Message {
             ttl: None,
             locum: None,
             failed: None,
+            cut: None,
             keeps: None,
             files: Files::default(),
             layout: Layout::default(),
@@ -130,6 +134,7 @@ impl Message {
             ttl: fields.dec("ttl"),
             locum: fields.dec("locum"),
             failed: fields.text("locum_failed").map(String::from),
+            cut: fields.text("locum_cut").map(String::from),
             keeps: fields.text("locum_keeps").and_then(Holding::from_word),
             files: Files {
                 digest: fields.text("locum_config").and_then(digest),
@@ -249,6 +254,7 @@ impl Message {
         self.body.write(dest, &mut known);
         known.extend(self.locum.map(|version| Known::text("locum", dec(version.into()))));
         known.extend(self.failed.as_deref().map(|failed| Known::text("locum_failed", failed)));
+        known.extend(self.cut.as_deref().map(|cut| Known::text("locum_cut", cut)));
         known.extend(self.keeps.map(|keeps| Known::text("locum_keeps", keeps.word())));
         let Files { digest, lines, withheld, hears, known: generation } = &self.files;
         known.extend(digest.map(|digest| Known::text("locum_config", alloc::format!("{digest:016x}"))));
@@ -783,7 +789,7 @@ mod tests {
             (dest, src) in (option::of(node()), node()),
             (dest_uuid, src_uuid) in (uuids(), uuids()),
             (seq, generation, unix_seconds) in (any::<Option<u64>>(), any::<Option<u64>>(), 1..u64::MAX),
-            (load, failed) in (option::of(words()), option::of(words())),
+            (load, failed, cut) in (option::of(words()), option::of(words()), option::of(words())),
             (ttl, locum) in any::<(Option<u32>, Option<u32>)>(),
             keeps in option::of(holding()),
             (digest, hears, known) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
@@ -792,7 +798,7 @@ mod tests {
             let (layout, files) = (Layout::default(), Files { digest, lines, withheld, hears, known });
             Message {
                 body, dest, dest_uuid, src, src_uuid, seq, generation, unix_seconds, load, ttl, locum, failed,
-                keeps, files, layout
+                cut, keeps, files, layout
             }
         }
     }

@@ -1,0 +1,53 @@
+//! One daemon stands still while the other node is started afresh, takes everything for want of a word, and meets what has run
+//! on all along. Neither has taken anything from somebody whom it heard: who stops is decided by whose life is older, and
+//! not by waiting.
+
+use locum_core::{event::Order, plan::AutoFailback, time::Duration, wire::message::Holding};
+
+use crate::common::pair::Pair;
+
+/// For how long both answered after they heard each other, at most, and what was worst; nobody may be silent meanwhile.
+pub(crate) fn overlap() -> (Duration, String) {
+    let second = Duration::from_secs(1);
+    let mut worst = (Duration::ZERO, String::new());
+    for mode in [AutoFailback::On, AutoFailback::Off] {
+        for (still, moved) in [(0, false), (0, true), (1, false), (1, true)] {
+            for seed in 0..12 {
+                let mut pair = Pair::new(mode);
+                (pair.quiet, pair.seed) = (true, seed);
+                pair.run(second);
+                if moved {
+                    pair.order(1 - still, Order::Standby(Holding::All));
+                }
+                pair.run(second * 2);
+                let off = Duration::from_millis(pair.random(900));
+                let time = second * 5 + Duration::from_millis(pair.random(1500));
+                pair.freeze(still, time);
+                pair.run(off);
+                pair.power_off(1 - still);
+                pair.run(Duration::from_millis(100));
+                pair.power_on(1 - still);
+                while pair.nodes[still].frozen > pair.now {
+                    pair.run(Duration::from_millis(10));
+                }
+                let thawed = pair.now;
+                pair.agent_delay = 50;
+                pair.run(second * 6);
+                let case = format!("{mode:?}, {still} stood still, moved {moved}, seed {seed}");
+                for name in ["one", "two", "three"] {
+                    assert!(pair.outage(name, thawed) < Duration::from_millis(300), "{case}: {name}");
+                }
+                let overlap = pair.overlap(thawed);
+                if overlap > worst.0 {
+                    worst = (overlap, case);
+                }
+            }
+        }
+    }
+    worst
+}
+
+pub(crate) fn they_agree_within_a_deadtime() {
+    let (overlap, case) = overlap();
+    assert!(overlap < Duration::from_secs(1), "{overlap:?}: {case}");
+}

@@ -1,0 +1,107 @@
+//! R1: whether clients would reach a set where it is to go, and what is tried again when they would. Two Directors that tell
+//! each other whose interfaces carry nothing.
+
+mod common;
+
+use common::pair::{Pair, SHORT};
+use locum_core::{
+    action::{Answer, Operation},
+    event::{Carrier, Event, Order},
+    plan::{AutoFailback, GroupIndex, ResourceId},
+    time::Duration,
+    wire::message::Holding,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The interface of a group's address on a node has carrier, or none.
+fn plug(pair: &mut Pair, n: usize, group: usize, carries: bool) {
+    let resource = ResourceId { group: GroupIndex(group), member: 0 };
+    let state = if carries { Carrier::Up } else { Carrier::Down("eth0 is down".into()) };
+    pair.give(n, Event::Service { resource, state });
+}
+
+#[test]
+fn a_node_whose_interface_is_down_is_given_its_groups_when_it_is_up() {
+    let mut pair = Pair::new(AutoFailback::On);
+    pair.run(SECOND);
+    pair.power_off(0);
+    pair.run(SECOND * 3);
+    pair.expect("", "three one two");
+    let began = pair.now;
+    pair.power_on(0);
+    plug(&mut pair, 0, 0, false);
+    pair.run(SECOND * 8);
+    pair.expect("", "three one two");
+    assert_eq!(pair.outage("one", began), Duration::ZERO);
+    plug(&mut pair, 0, 0, true);
+    pair.run(SECOND);
+    pair.expect("one two", "three");
+    assert!(pair.outage("one", began) < SECOND / 10);
+}
+
+#[test]
+fn an_order_waits_for_the_interface_and_is_refused_with_the_reason() {
+    let mut pair = Pair::new(AutoFailback::Off);
+    pair.run(SECOND);
+    plug(&mut pair, 1, 0, false);
+    pair.run(SHORT);
+    for (n, order, node) in
+        [(0, Order::Standby(Holding::Local), "b"), (1, Order::Takeover(Holding::Foreign), "this node")]
+    {
+        let began = pair.now;
+        assert_eq!(pair.order(n, order), None);
+        pair.run(SECOND * 29);
+        assert_eq!(pair.nodes[n].answers.pop(), None);
+        pair.run(SECOND * 2);
+        let why = format!("clients would not reach one on {node}: an interface there carries nothing");
+        assert_eq!(pair.nodes[n].answers.pop(), Some(Answer::Refused(why)));
+        pair.expect("one two", "three");
+        assert_eq!(pair.outage("one", began), Duration::ZERO);
+    }
+    // Plugged in while it waits, it goes.
+    assert_eq!(pair.order(0, Order::Standby(Holding::Local)), None);
+    plug(&mut pair, 1, 0, true);
+    pair.run(SECOND);
+    assert!(matches!(pair.nodes[0].answers.pop(), Some(Answer::Done(_))));
+    pair.expect("", "three one two");
+    // Who leaves waits for nobody, whatever is unplugged.
+    plug(&mut pair, 0, 0, false);
+    pair.run(SECOND);
+    pair.ask(1, Order::Leave);
+    pair.run(SECOND * 2);
+    pair.expect("one two three", "");
+}
+
+/// The interface comes half a minute after the daemon, and nobody else is there.
+#[test]
+fn what_could_not_be_started_on_a_lone_node_is_tried_again_when_its_network_comes() {
+    for by_time in [false, true] {
+        let mut pair = Pair::new(AutoFailback::On);
+        pair.run(SECOND);
+        [0, 1].into_iter().for_each(|n| pair.power_off(n));
+        pair.run(SECOND);
+        pair.power_on(0);
+        plug(&mut pair, 0, 0, false);
+        pair.failing.insert((0, Operation::Start, "one".into()));
+        pair.run(SECOND * 5);
+        pair.expect("three", "");
+        // It is not here, and a person who asks for it is not told so.
+        let answer = pair.order(0, Order::Takeover(Holding::Local));
+        let again = "one could not be started here, and is tried again now";
+        assert_eq!(answer, Some(Answer::Done(again.into())));
+        pair.run(SECOND);
+        assert_eq!(
+            pair.order(0, Order::Takeover(Holding::Foreign)),
+            Some(Answer::Done("already here".into()))
+        );
+        pair.failing.clear();
+        pair.run(SECOND * 2);
+        pair.expect("three", "");
+        if !by_time {
+            plug(&mut pair, 0, 0, true);
+        }
+        pair.run(SECOND * if by_time { 65 } else { 3 });
+        pair.expect("one two three", "");
+    }
+}
