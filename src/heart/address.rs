@@ -299,11 +299,6 @@ impl Addresses {
         Some(if lacks_right { "CAP_NET_RAW is missing".to_owned() } else { error.to_string() })
     }
 
-    /// Whether nothing can be put anywhere, whatever the interfaces are like.
-    pub(super) const fn is_barred(&self) -> bool {
-        self.barred.is_some()
-    }
-
     /// All addresses of the plan, ours or not.
     pub(super) fn all(&self) -> Vec<IpAddr> {
         self.plan.values().map(|address| address.ip).collect()
