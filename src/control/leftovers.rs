@@ -178,7 +178,7 @@ impl Addresses for Kernel {
 
 fn standing(address: &Address, netlink: &mut Netlink) -> io::Result<Vec<InterfaceAddress>> {
     let interfaces = netlink.interfaces()?;
-    Ok(places_of(address, &interfaces, &netlink.addresses()?).cloned().collect())
+    Ok(places_of(address, &interfaces, netlink.addresses()?.iter()).cloned().collect())
 }
 
 /// Asks for the status of every resource of every group, several at a time, and returns those that do not surely

@@ -16,7 +16,7 @@ use locum_core::{
 use locum_sys::{
     announce::{Announcer, Form},
     claimants::Claimed,
-    netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, choose_interface, interface_to},
+    netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, interface_to},
 };
 
 use super::{
@@ -300,7 +300,7 @@ impl Addresses {
     }
 
     /// All addresses of the plan, ours or not.
-    pub(super) fn all(&self) -> Vec<IpAddr> {
+    pub(super) fn all(&self) -> BTreeSet<IpAddr> {
         self.plan.values().map(|address| address.ip).collect()
     }
 
@@ -355,7 +355,8 @@ impl Addresses {
         network: &'a Network,
     ) -> Option<&'a InterfaceAddress> {
         let is_known = self.is_known(id);
-        places_of(address, network.interfaces(), network.addresses()).find(|there| there.marked || is_known)
+        places_of(address, network.interfaces(), network.carrying(address.ip))
+            .find(|there| there.marked || is_known)
     }
 
     /// Whether it is ours, whoever put it there the last time.
@@ -376,7 +377,7 @@ impl Addresses {
         // there is not ours to take away.
         let is_known = self.is_known(id);
         let ours = |network: &Network| {
-            let mut all = places_of(address, network.interfaces(), network.addresses());
+            let mut all = places_of(address, network.interfaces(), network.carrying(address.ip));
             all.find(|there| there.marked || is_known).cloned()
         };
         self.missing.remove(&id);
@@ -456,7 +457,7 @@ impl Addresses {
         let interface = match &address.interface {
             Some(name) => network.interface(name).map(|interface| interface.index),
             None => standing(address, network)
-                .or_else(|| choose_interface(network.addresses(), address.ip))
+                .or_else(|| network.choose(None, address.ip))
                 .map(|there| there.interface),
         };
         let Some(interface) = interface else {
@@ -851,13 +852,13 @@ fn no_address() -> Outcome {
 pub(crate) fn places_of<'a>(
     address: &Address,
     interfaces: &[Interface],
-    addresses: &'a [InterfaceAddress],
+    addresses: impl Iterator<Item = &'a InterfaceAddress>,
 ) -> impl Iterator<Item = &'a InterfaceAddress> {
     let would_be_ours = move |interface: &&Interface| match &address.interface {
         Some(name) => interface.name == *name,
         None => !interface.loopback,
     };
-    addresses.iter().filter(move |there| there.ip == address.ip).filter(move |there| {
+    addresses.filter(move |there| there.ip == address.ip).filter(move |there| {
         let interface = interfaces.iter().find(|interface| interface.index == there.interface);
         interface.as_ref().is_some_and(would_be_ours)
     })
@@ -869,7 +870,7 @@ pub(super) fn resolves(network: &Network, index: u32) -> bool {
 }
 
 fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a InterfaceAddress> {
-    places_of(address, network.interfaces(), network.addresses()).next()
+    places_of(address, network.interfaces(), network.carrying(address.ip)).next()
 }
 
 /// How it is to be put. `last`: how it was put before somebody took it away; so it is put again where they took the
@@ -960,12 +961,10 @@ fn place(address: &Address, network: &Network) -> Result<Place, String> {
     let (interface, connected) = match &address.interface {
         Some(name) => {
             let interface = network.interface(name).ok_or_else(|| format!("there is no interface {name}"))?;
-            let own: Vec<_> =
-                network.addresses().iter().filter(|a| a.interface == interface.index).cloned().collect();
-            (interface, choose_interface(&own, ip).cloned())
+            (interface, network.choose(Some(interface.index), ip).cloned())
         }
         None => {
-            let connected = choose_interface(network.addresses(), ip).cloned();
+            let connected = network.choose(None, ip).cloned();
             let index = connected.as_ref().map(|connected| connected.interface);
             let index = index.or_else(|| address.by_route.then(|| interface_to(ip)).flatten());
             match index.and_then(|index| network.interface_by_index(index)) {

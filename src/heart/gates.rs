@@ -804,7 +804,7 @@ impl Ears {
             let interface = match place {
                 Place::Named(name) => network.interface(name).map(|interface| interface.index),
                 Place::Carrying(ip) => {
-                    let there = network.addresses().iter().find(|address| address.ip == *ip);
+                    let there = network.carrying(*ip).next();
                     there.map(|address| address.interface)
                 }
             };

@@ -21,7 +21,7 @@ use locum_sys::{
 };
 
 /// Requests on their way at most.
-const REQUESTS_MAX: usize = 256;
+const REQUESTS_MAX: usize = 2048;
 /// The thread looks for work at least so often.
 const LOOK: Duration = Duration::from_secs(1);
 

@@ -9,6 +9,8 @@ use std::{
 
 use locum_sys::netlink::{Change, Interface, InterfaceAddress, Monitor, Netlink, NewAddress};
 
+use super::register::Register;
+
 /// Interfaces, addresses, and the two connections to the kernel behind them.
 pub(super) struct Network {
     /// For changes of our own.
@@ -21,6 +23,8 @@ pub(super) struct Network {
     interfaces_changed: bool,
     interfaces: Vec<Interface>,
     addresses: Vec<InterfaceAddress>,
+    /// The same, to be found without a walk.
+    register: Register,
 }
 
 impl Network {
@@ -35,6 +39,7 @@ impl Network {
             interfaces_changed: false,
             interfaces: Vec::new(),
             addresses: Vec::new(),
+            register: Register::default(),
         };
         network.reload()?;
         Ok(network)
@@ -78,6 +83,7 @@ impl Network {
         self.addresses = self.netlink.addresses()?;
         // What is left of a lifetime is never the same.
         self.addresses.iter_mut().for_each(|address| address.lifetime = None);
+        self.register = Register::of(self.addresses.clone());
         Ok(())
     }
 
@@ -94,10 +100,14 @@ impl Network {
             Change::InterfaceGone(gone) => {
                 self.interfaces.retain(|old| old.index != gone.index);
                 self.addresses.retain(|address| address.interface != gone.index);
+                self.register.take_all_of(gone.index);
                 true
             }
             Change::Address(new) => {
                 let new = InterfaceAddress { lifetime: None, ..new };
+                if !self.register.put(new.clone()) {
+                    return false;
+                }
                 match self.addresses.iter_mut().find(|old| is_same(old, &new)) {
                     Some(old) => mem::replace(old, new.clone()) != new,
                     None => {
@@ -107,6 +117,7 @@ impl Network {
                 }
             }
             Change::AddressGone(gone) => {
+                self.register.take(&gone);
                 self.addresses.retain(|old| !is_same(old, &gone));
                 true
             }
@@ -137,20 +148,32 @@ impl Network {
         let there = |old: &InterfaceAddress| {
             old.interface == new.interface && old.ip == new.ip && old.prefix == new.prefix
         };
-        if !self.addresses.iter().any(there) {
-            self.addresses.push(InterfaceAddress {
+        if !self.carrying(new.ip).any(there) {
+            let address = InterfaceAddress {
                 label: new.label.clone(),
                 broadcast: new.broadcast,
                 no_prefix_route: new.no_prefix_route,
                 marked: new.marked,
                 ..InterfaceAddress::new(new.interface, new.ip, new.prefix)
-            });
+            };
+            self.register.put(address.clone());
+            self.addresses.push(address);
         }
     }
 
     /// Whether `ip` stands on that interface.
     pub(super) fn carries(&self, interface: u32, ip: IpAddr) -> bool {
-        self.addresses.iter().any(|address| address.interface == interface && address.ip == ip)
+        self.carrying(ip).any(|address| address.interface == interface)
+    }
+
+    /// The places where this address stands, in the kernel's order.
+    pub(super) fn carrying(&self, ip: IpAddr) -> impl Iterator<Item = &InterfaceAddress> {
+        self.register.at(ip)
+    }
+
+    /// The address with the longest mask in whose network `ip` lies, of one interface or of all.
+    pub(super) fn choose(&self, interface: Option<u32>, ip: IpAddr) -> Option<&InterfaceAddress> {
+        self.register.choose(interface, ip)
     }
 }
 

@@ -6,7 +6,7 @@
 //! our own pause would look like the peer's silence.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     io, mem,
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -30,6 +30,7 @@ use super::{
     Down, HeartStats, LinkStats, Options, Up,
     address::{Addresses, NO_PROCESSES, resolves},
     arp_filter::ArpFilterThread,
+    busy::Busy,
     dog::Dog,
     gates::{Ears, Gates, Lease, Told},
     holders::Holders,
@@ -68,6 +69,10 @@ const BRAKE_MICROS: u64 = 2_000_000;
 /// The tick of a measurement.
 const MEASURE_NANOS: u64 = 10_000_000;
 
+/// What can wait for a moment (addresses to put and take off, announcements of claims) is done for so long in one turn: a
+/// takeover of thousands of groups must not keep a beat waiting, nor a frame.
+const WORK_A_TURN_NANOS: u64 = 3_000_000;
+
 /// So many gates are compared with the kernel at once: each costs a dozen system calls.
 const GATES_A_LOOK: usize = 16;
 
@@ -102,9 +107,13 @@ pub(super) struct Pulse {
     gates: Gates,
     arp_filter: ArpFilterThread,
     /// All service addresses of the cluster.
-    services: Vec<IpAddr>,
+    services: BTreeSet<IpAddr>,
     /// The network has changed since it was last said which of them would reach nobody.
     services_due: bool,
+    /// What is to be done by the heart itself, a little in each turn; oldest first.
+    work: VecDeque<Action>,
+    /// How many announcements of claims are among it.
+    claims_to_announce: usize,
     /// What came of actions while they were performed: told to the director one by one afterwards.
     found: VecDeque<Found>,
     /// What the gates are to be told next.
@@ -114,6 +123,7 @@ pub(super) struct Pulse {
     /// Something is in the ring that the control plane has not been called for.
     called: bool,
     retry_at: u64,
+    busy: Busy,
     lateness: Histogram,
     measure: Option<Measure>,
     measured: Option<Histogram>,
@@ -229,11 +239,14 @@ impl Pulse {
             addresses,
             gates,
             arp_filter,
+            work: VecDeque::new(),
+            claims_to_announce: 0,
             found: VecDeque::new(),
             leases: Vec::new(),
             waiting: VecDeque::new(),
             called: false,
             retry_at: 0,
+            busy: Busy::default(),
             lateness: Histogram::default(),
             measure: None,
             measured: None,
@@ -285,15 +298,18 @@ impl Pulse {
                 self.stats.breaths += 1;
                 clock::sleep_until(before.saturating_add(BREATH_NANOS).min(self.next_deadline()));
                 worked_since = clock::monotonic_nanos();
+                self.busy.wait(worked_since - before);
             }
             let mut ready = mem::take(&mut self.ready);
-            if self.poller.wait(true, &mut ready).is_err() {
+            let waits_from = clock::monotonic_nanos();
+            if self.poller.wait(self.work.is_empty(), &mut ready).is_err() {
                 // Cannot happen with a descriptor of our own; if it does, the timers go on at least.
                 clock::sleep_until(self.next_deadline());
                 ready.clear();
             }
             let after = clock::monotonic_nanos();
-            if after.saturating_sub(before) > WAITED_NANOS {
+            self.busy.wait(after.saturating_sub(waits_from));
+            if after.saturating_sub(waits_from) > WAITED_NANOS {
                 worked_since = after;
             }
             self.turn(after, &ready);
@@ -311,6 +327,7 @@ impl Pulse {
     /// What is refused stands in the stats: the control plane says it once, however many lives it has.
     fn become_punctual(&mut self) {
         realtime::touch_stack();
+        realtime::give_back_memory();
         if let Err(error) = realtime::lock_memory() {
             self.stats.lock_refused = Some(error.to_string());
         }
@@ -355,7 +372,34 @@ impl Pulse {
         if ready.iter().any(|ready| ready.token == BELL) {
             self.hear_control();
         }
+        self.work();
         self.heed_network(now);
+    }
+
+    /// Does a little of what can wait: for so long, and not beyond the next beat. At least one thing.
+    fn work(&mut self) {
+        let until = clock::monotonic_nanos().saturating_add(WORK_A_TURN_NANOS).min(self.director_deadline());
+        while let Some(action) = self.work.pop_front() {
+            match action {
+                Action::Run { ticket, resource, operation, limit, epoch } => {
+                    match self.run_address(resource, operation) {
+                        Some(outcome) => self.found.push_back(Found::Done(ticket, outcome)),
+                        None => self.send_up(Up::Run { ticket, resource, operation, limit, epoch }),
+                    }
+                    self.feed_found();
+                }
+                Action::AnnounceClaim { group, announcement } => {
+                    self.claims_to_announce -= 1;
+                    self.announce_claim(group, &announcement);
+                }
+                _ => {}
+            }
+            // A beat may have been due in between.
+            self.feed_dog();
+            if clock::monotonic_nanos() >= until {
+                break;
+            }
+        }
     }
 
     // ---- deadlines
@@ -419,8 +463,26 @@ impl Pulse {
             for (level, text) in self.arp_filter.look() {
                 self.note(level, text);
             }
+            self.look_at_load(now);
         }
         self.feed_found();
+    }
+
+    /// Says when the heart does not keep up, and when it does again.
+    fn look_at_load(&mut self, now: u64) {
+        let Some(overloaded) = self.busy.look(now) else { return };
+        let lease = self.duties.deadtime;
+        let text = format!(
+            "the heart does not keep up: it is at work {} % of the time for {} groups at a pace of {lease:?}; give the cluster \
+             a longer pace, or fewer groups",
+            self.busy.share(),
+            self.duties.groups.len()
+        );
+        match overloaded {
+            true => self.note(Level::Error, text.clone()),
+            false => self.note(Level::Info, "the heart keeps up again".to_owned()),
+        }
+        self.stats.overload = overloaded.then_some(text);
     }
 
     /// Compares links with interfaces and devices. Without `all` only those that are down.
@@ -515,17 +577,23 @@ impl Pulse {
                 Action::Send { link, bytes } => self.send(link, None, &bytes),
                 Action::SendTo { link, to, bytes } => self.send(link, Some(to), &bytes),
                 Action::Ping { ping, bytes } => self.pings.ask(ping, &bytes),
+                Action::Run { .. } if self.is_own(&action) => self.work.push_back(action),
                 Action::Run { ticket, resource, operation, limit, epoch } => {
-                    match self.run_address(resource, operation) {
-                        Some(outcome) => self.found.push_back(Found::Done(ticket, outcome)),
-                        None => self.send_up(Up::Run { ticket, resource, operation, limit, epoch }),
-                    }
+                    self.send_up(Up::Run { ticket, resource, operation, limit, epoch });
                 }
                 Action::Abandon(ticket) => self.send_up(Up::Abandon(ticket)),
                 Action::Announce(resource) => {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
                 }
-                Action::AnnounceClaim { group, announcement } => self.announce_claim(group, &announcement),
+                // It is said again with the next beat: where all groups wait for it already, no more of it is kept, and none
+                // where the heart does not keep up.
+                Action::AnnounceClaim { .. } => {
+                    let has_room = self.claims_to_announce < self.duties.groups.len();
+                    if has_room && !self.busy.is_overloaded() {
+                        self.claims_to_announce += 1;
+                        self.work.push_back(action);
+                    }
+                }
                 Action::Write(durable) => self.send_up(Up::Write(durable)),
                 Action::Fence { ticket, node } => self.send_up(Up::Fence { ticket, node }),
                 Action::EventScript { kind, fields, epoch } => self.send_script(kind, fields, epoch),
@@ -627,6 +695,13 @@ impl Pulse {
                 tell(&mut self.found, index, link, carrier);
             }
         }
+    }
+
+    /// Whether the heart does it itself; all else is the control plane's.
+    fn is_own(&self, action: &Action) -> bool {
+        let Action::Run { resource, .. } = action else { return false };
+        let agent = &self.duties.resource(*resource).agent;
+        !self.options.prefer_scripts && matches!(agent, Agent::Address(_) | Agent::SendArp(_))
     }
 
     /// What the heart does itself. `None` for what is the control plane's.
@@ -896,6 +971,7 @@ impl Pulse {
             lateness: self.lateness.summary(),
             measured: self.measured.as_ref().map(Histogram::summary),
             waiting: self.waiting.len(),
+            busy: self.busy.share(),
             announcements_failed: self.addresses.failures,
             pings_failed: self.pings.failures,
             links: links.collect(),

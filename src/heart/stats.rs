@@ -19,6 +19,12 @@ pub struct HeartStats {
     pub turns: u64,
     /// Times it stopped reading for a moment, so that a flood does not take a whole processor.
     pub breaths: u64,
+    /// How much of the last second the heart was at work, in percent.
+    #[serde(default)]
+    pub busy: u64,
+    /// It does not keep up, and why that may be; absent as long as it does.
+    #[serde(default)]
+    pub overload: Option<String>,
     /// Notes for the log that were dropped because nobody took them in time.
     pub notes_dropped: u64,
     /// What waits for the control plane beyond the ring.

@@ -2,6 +2,7 @@
 //! not any more.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
@@ -71,7 +72,7 @@ impl UdpLink {
     pub(super) fn check(
         &mut self,
         network: &Network,
-        services: &[IpAddr],
+        services: &BTreeSet<IpAddr>,
         holders: &Holders,
         poller: &Poller,
         token: impl Fn(usize) -> u64,
@@ -287,14 +288,14 @@ fn fitness(
     place: &Place,
     media: &[Medium],
     network: &Network,
-    services: &[IpAddr],
+    services: &BTreeSet<IpAddr>,
 ) -> Result<Fitness, String> {
     let interface = match place {
         Place::Named(name) => {
             network.interface(name).ok_or_else(|| format!("there is no interface {name}"))?
         }
         Place::Carrying(ip) => {
-            let there = network.addresses().iter().find(|address| address.ip == *ip);
+            let there = network.carrying(*ip).next();
             there
                 .and_then(|address| network.interface_by_index(address.interface))
                 .ok_or_else(|| format!("no interface has the address {ip}"))?

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use crate::{
     duties::Duties,
-    heart::{HeartStats, OvertakenState},
+    heart::{HeartStats, OvertakenState, Register},
 };
 use locum_core::{
     native,
@@ -206,7 +206,13 @@ impl<S> Report<S> {
             )
         });
         let rights = self.daemon.rights_missing.iter().cloned();
-        rights.chain(services).chain(faults).chain(rivals).chain(filter).chain(overtaken)
+        rights
+            .chain(services)
+            .chain(faults)
+            .chain(rivals)
+            .chain(filter)
+            .chain(overtaken)
+            .chain(self.heart.overload.clone())
     }
 }
 
@@ -270,13 +276,13 @@ pub fn service_interfaces(duties: &Duties) -> Vec<ServiceInterface> {
 #[derive(Default)]
 struct Kernel {
     interfaces: Vec<netlink::Interface>,
-    addresses: Vec<netlink::InterfaceAddress>,
+    addresses: Register,
 }
 
 impl Kernel {
     fn look() -> std::io::Result<Self> {
         let mut netlink = Netlink::open()?;
-        Ok(Self { interfaces: netlink.interfaces()?, addresses: netlink.addresses()? })
+        Ok(Self { interfaces: netlink.interfaces()?, addresses: Register::of(netlink.addresses()?) })
     }
 
     /// The interface as named, or the one whose network contains the address; and what is wrong with it.
@@ -284,7 +290,7 @@ impl Kernel {
         let by_name =
             |name: &String| self.interfaces.iter().find(|i| i.name == *name).ok_or_else(|| name.clone());
         let by_network = || {
-            let way = netlink::choose_interface(&self.addresses, address.ip)?;
+            let way = self.addresses.choose(None, address.ip)?;
             self.interfaces.iter().find(|interface| interface.index == way.interface)
         };
         let interface = match &address.interface {

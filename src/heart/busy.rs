@@ -1,0 +1,106 @@
+//! Whether the heart keeps up: how much of the time it was at work, second by second. Where that is most of it for some
+//! seconds, the pace is too short for what this machine has to do in it; a takeover, which is work for a moment, is not
+//! meant.
+
+/// Above this share of a second, in percent, it was too much.
+const MUCH: u64 = 80;
+/// Below this one it is well again.
+const WELL: u64 = 50;
+/// So many seconds in a row say it.
+const SECONDS: u32 = 5;
+/// As long as it takes until the next look, at least: the looks are a second apart, unless the heart is late.
+const LOOK_NANOS: u64 = 900_000_000;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Busy {
+    /// Since the last look.
+    waited: u64,
+    looked: u64,
+    /// Seconds in a row that say other than what holds.
+    against: u32,
+    overloaded: bool,
+    /// The share of the last second, in percent.
+    share: u64,
+}
+
+impl Busy {
+    /// The heart has waited for so long.
+    pub(super) const fn wait(&mut self, nanos: u64) {
+        self.waited = self.waited.saturating_add(nanos);
+    }
+
+    /// A second has passed. What holds from now on, if that is news.
+    pub(super) fn look(&mut self, now: u64) -> Option<bool> {
+        let passed = now.saturating_sub(self.looked);
+        if self.looked != 0 && passed < LOOK_NANOS {
+            return None;
+        }
+        let is_first = core::mem::replace(&mut self.looked, now) == 0;
+        let waited = core::mem::take(&mut self.waited);
+        if is_first || passed == 0 {
+            return None;
+        }
+        self.share = 100 - (waited.saturating_mul(100) / passed).min(100);
+        let is_against = if self.overloaded { self.share < WELL } else { self.share > MUCH };
+        self.against = if is_against { self.against + 1 } else { 0 };
+        if self.against < SECONDS {
+            return None;
+        }
+        self.against = 0;
+        self.overloaded = !self.overloaded;
+        Some(self.overloaded)
+    }
+
+    /// Whether it does not keep up.
+    pub(super) const fn is_overloaded(&self) -> bool {
+        self.overloaded
+    }
+
+    /// How much of the last second it was at work, in percent.
+    pub(super) const fn share(&self) -> u64 {
+        self.share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is news when these seconds have passed, of each the share that was work.
+    fn news(busy: &mut Busy, from: &mut u64, shares: &[u64]) -> Vec<bool> {
+        let mut news = Vec::new();
+        for share in shares {
+            *from += 1_000_000_000;
+            busy.wait((100 - share) * 10_000_000);
+            news.extend(busy.look(*from));
+        }
+        news
+    }
+
+    #[test]
+    fn an_overload_is_what_lasts_and_is_said_once() {
+        let (mut busy, mut now) = (Busy::default(), 1);
+        assert_eq!(busy.look(now), None, "nothing is known yet");
+        let none = Vec::<bool>::new();
+        assert_eq!(news(&mut busy, &mut now, &[5, 100, 100, 100, 100, 40]), none, "a takeover");
+        assert_eq!(news(&mut busy, &mut now, &[95; 20]), [true]);
+        assert!(busy.is_overloaded() && busy.share() == 95);
+        assert_eq!(news(&mut busy, &mut now, &[30, 30, 60, 30, 70]), none, "not well yet");
+        assert_eq!(news(&mut busy, &mut now, &[10; 20]), [false]);
+        assert!(!busy.is_overloaded());
+    }
+
+    #[test]
+    fn looks_that_come_too_soon_are_none() {
+        let (mut busy, mut now) = (Busy::default(), 1);
+        busy.look(now);
+        for _ in 0..100 {
+            now += 1_000_000;
+            assert_eq!(busy.look(now), None);
+        }
+        busy.wait(850_000_000);
+        assert_eq!(busy.look(1_000_000_001), None);
+        assert_eq!(busy.share(), 15);
+    }
+}
