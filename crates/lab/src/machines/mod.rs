@@ -276,10 +276,9 @@ impl Stage {
         let other = if owner == NODES[0] { NODES[1] } else { NODES[0] };
         let name = name_of(group);
         self.run(owner, &["locum", "move", &name, other], PATIENCE)?;
-        match self.running_on(other).contains(&name) {
-            true => Ok(()),
-            false => Err(format!("{name} was moved to {other} and does not run there")),
-        }
+        // The command returns when the group is released to the other node, which then starts it.
+        let runs = await_some(PATIENCE, || self.running_on(other).contains(&name).then_some(()));
+        runs.ok_or_else(|| format!("{name} was moved to {other} and does not run there"))
     }
 
     fn reload_and_stop(&self, node: &str) -> Result<(), String> {
