@@ -703,7 +703,7 @@ mod tests {
                     "haresources:3:6: error: {none} 198.51.100.9 (name one: write `198.51.100.9/28/eth0`)"
                 ),
                 format!(
-                    "haresources:3:30: error: {none} 198.51.100.10 (name one: write `198.51.100.10/24/eth0`)"
+                    "haresources:3:31: error: {none} 198.51.100.10 (name one: write `198.51.100.10/24/eth0`)"
                 ),
             ]
         );
