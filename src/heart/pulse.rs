@@ -278,6 +278,8 @@ impl Pulse {
             pulse.note(Level::Error, format!("addresses cannot be announced to the segment: {why}"));
         }
         if let Some(why) = pulse.addresses.rivals().fault().map(str::to_owned) {
+            // The sockets of both need the same right, and the one above has named it.
+            let why = pulse.addresses.cannot_announce().unwrap_or(why);
             let text = format!("other machines with an address of ours will not be heard of: {why}");
             pulse.note(Level::Warning, text);
         }
