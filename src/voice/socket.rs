@@ -20,7 +20,7 @@
 //! connect may read. Only root, and the user as whom the daemon runs, may change anything; the kernel says who calls.
 //!
 //! Nobody who asks can hold up the daemon: bodies and connections are bounded (root's apart from those of others: a
-//! person in need must get through), a request that does not arrive is not waited for ([`super::connections`]), and a
+//! person in need must get through), a request that does not arrive is not waited for (`connections`), and a
 //! watcher that is slow only misses what lies between.
 
 use std::{
