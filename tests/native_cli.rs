@@ -109,6 +109,29 @@ fn a_directory_of_two_dialects_starts_nothing_until_one_is_named() {
     assert!(code == 1 && errors.contains("behind gates"), "{errors}");
 }
 
+/// Whatever is missing at the end, it is said; the draft of a file without nodes once ended in a panic.
+#[test]
+fn no_beginning_of_a_file_makes_check_or_run_panic() {
+    let toml = "cluster = \"shop\"\npace = \"1s\"\n[nodes.a]\nlinks = { l = \"lo\" }\n[nodes.b]\nlinks = { l = \"lo\" }\n\
+                [witnesses.w]\naddress = \"192.0.2.9\"\n[groups.g]\nresources = [\"192.0.2.7/24/lo\"]\n";
+    let ha_cf = "keepalive 1\ndeadtime 10\nbcast lo\nudpport 695\nnode a\nnode b\n";
+    for (name, text) in [("locum.toml", toml), ("ha.cf", ha_cf)] {
+        for (end, _) in text.match_indices('\n') {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(name), &text[..=end]).unwrap();
+            fs::write(dir.path().join("haresources"), "a 192.0.2.7/24/lo\n").unwrap();
+            for words in [&["check"][..], &["check", "--as", "a"], &["run", "--state", "state"]] {
+                let (code, said, errors) = locum(dir.path(), words);
+                assert!(
+                    (1..=3).contains(&code) && !errors.contains("panicked"),
+                    "{:?}: {said}{errors}",
+                    &text[..end]
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_witness_of_no_cluster_says_so() {
     let dir = tempfile::tempdir().unwrap();

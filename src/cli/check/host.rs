@@ -96,7 +96,10 @@ impl Host {
             }
         }
         found.diags.extend(event_scripts(&self.roots.config));
-        Self::rights(&Duties::from(&plan), &mut found);
+        // A draft may name no node at all.
+        if plan.nodes.get(plan.me.0).is_some() {
+            Self::rights(&Duties::from(&plan), &mut found);
+        }
         self.companions(&plan, &mut found);
         checked.draft = Some(plan);
         found.go_to(&mut checked.diags, &mut checked.explained);
@@ -120,7 +123,10 @@ impl Host {
                 }
             }
         }
-        Self::rights(&Duties::from(plan), &mut found);
+        // Without it the draft is of nobody, and may have no members.
+        if checked.me.is_some() {
+            Self::rights(&Duties::from(plan), &mut found);
+        }
         if let Some(diag) =
             plan.local.watchdog.as_deref().and_then(|device| watchdog(FileName::LocumToml, device))
         {
