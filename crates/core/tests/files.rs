@@ -266,7 +266,7 @@ fn what_a_node_cannot_carry_runs_on_the_other() {
             let mut pair = Pair::new(mode);
             let bar = |pair: &mut Pair| {
                 let resource = ResourceId { group: GroupIndex(0), member: 1 };
-                let state = Carrier::Down("CAP_NET_ADMIN is missing".into());
+                let state = Carrier::Barred("CAP_NET_ADMIN is missing".into());
                 pair.give(0, Event::Service { resource, state });
             };
             if !together {

@@ -52,9 +52,14 @@ fn become_ordinary(cgroup_procs: Option<RawFd>) -> io::Result<()> {
     // SAFETY: plain system calls. `b"0"` is readable for the one byte named, `normal` lives until the end of the
     // block, and no handler is installed: dispositions only return to their default.
     unsafe {
-        if let Some(file) = cgroup_procs {
+        if let Some(file) = cgroup_procs
+            && libc::write(file, b"0".as_ptr().cast(), 1) != 1
+        {
+            let error = io::Error::last_os_error();
             // Somebody may have removed the group: a start must not fail for that.
-            libc::write(file, b"0".as_ptr().cast(), 1);
+            if error.raw_os_error() != Some(libc::ENODEV) {
+                return Err(error);
+            }
         }
         if libc::setsid() == -1 {
             return Err(io::Error::last_os_error());
