@@ -183,7 +183,7 @@ fn the_service_unit_does_its_part() {
     let lines: Vec<&str> = unit.lines().filter(|line| line.contains('=') && !line.starts_with('#')).collect();
     for needed in [
         "Type=notify",
-        "ExecReload=/bin/kill -HUP $MAINPID",
+        "ExecReload=-/bin/kill -HUP $MAINPID",
         "KillMode=process",
         "TimeoutStopSec=infinity",
         "Restart=on-failure",
