@@ -23,7 +23,7 @@ use super::{
     lifetimes::Lifetimes,
     network::Network,
     rivals::{self, REFRESH_NANOS, Rivals},
-    shape::{Order, Own, other_prefix},
+    shape::{Order, Own, other_prefix, own_reaches},
 };
 use crate::{duties::Duties, rights};
 
@@ -301,7 +301,7 @@ impl Addresses {
 
     /// All addresses of the plan, ours or not.
     pub(super) fn all(&self) -> BTreeSet<IpAddr> {
-        self.plan.values().map(|address| address.ip).collect()
+        self.services.clone()
     }
 
     /// Puts an address on its interface and announces it. One that stands there already is announced all the same.
@@ -497,7 +497,7 @@ impl Addresses {
         let renewal = self.lifetime(id).filter(|_| self.put.contains_key(&id));
         let renewal = renewal.map(|lifetime| now + third(lifetime));
         let ip = address.ip;
-        let beside_own = Own::of(network.addresses(), &self.services).reaches(interface, ip);
+        let beside_own = own_reaches(network.addresses(), &self.services, interface, ip);
         let own_seen = beside_own.then_some(now);
         let unrenewed = false;
         let refresh = now + first_refresh(id);
@@ -893,8 +893,7 @@ fn new_address(
         (Err(_), Some(last)) if is_up(last.interface) => last.clone(),
         (Err(why), _) => return Err(why),
     };
-    let own = Own::of(network.addresses(), services);
-    let deprecated = new.ip.is_ipv6() && own.reaches(new.interface, new.ip);
+    let deprecated = new.ip.is_ipv6() && own_reaches(network.addresses(), services, new.interface, new.ip);
     // The route to the network is the other address's; a lifetime of ours must not become that route's.
     Ok(NewAddress { deprecated, no_prefix_route: new.no_prefix_route || deprecated, ..new })
 }

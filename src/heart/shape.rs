@@ -23,19 +23,29 @@ pub(super) struct Own<'a> {
 impl<'a> Own<'a> {
     /// `services`: the cluster's own, whoever put them there.
     pub(super) fn of(addresses: &'a [InterfaceAddress], services: &BTreeSet<IpAddr>) -> Self {
-        let is_own = |address: &InterfaceAddress| {
-            !address.marked
-                && !address.duplicate
-                && !address.ip.is_loopback()
-                && !services.contains(&address.ip)
-        };
-        Self { all: addresses.iter().enumerate().filter(|(_, address)| is_own(address)).collect() }
+        Self { all: addresses.iter().enumerate().filter(|(_, address)| is_own(address, services)).collect() }
     }
 
     /// Whether this interface is in the network of that address by an address of the machine's own.
     pub(super) fn reaches(&self, interface: u32, ip: IpAddr) -> bool {
         self.all.iter().any(|(_, own)| own.interface == interface && own.network_contains(ip))
     }
+}
+
+/// As [`Own::reaches`], for one question: it looks no further than the first such address, which stands in front as a rule.
+pub(super) fn own_reaches(
+    addresses: &[InterfaceAddress],
+    services: &BTreeSet<IpAddr>,
+    interface: u32,
+    ip: IpAddr,
+) -> bool {
+    addresses
+        .iter()
+        .any(|own| own.interface == interface && is_own(own, services) && own.network_contains(ip))
+}
+
+fn is_own(address: &InterfaceAddress, services: &BTreeSet<IpAddr>) -> bool {
+    !address.marked && !address.duplicate && !address.ip.is_loopback() && !services.contains(&address.ip)
 }
 
 /// Which IPv4 service addresses stand in front of the machine's own ones, and where they stand double.
