@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io, mem,
     net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
 };
 
 use locum_core::{
@@ -20,6 +21,7 @@ use locum_sys::{
 };
 
 use super::{
+    agenda::Agenda,
     lifetimes::Lifetimes,
     network::Network,
     rivals::{self, REFRESH_NANOS, Rivals},
@@ -51,6 +53,8 @@ const AT_ONCE: u64 = 1;
 const LOOK_NANOS: u64 = 1_000_000_000;
 /// So many addresses are put behind the machine's own in one turn.
 const ORDERED_A_TURN: usize = 64;
+/// So many frames announce addresses in one turn.
+const ANNOUNCED_A_TURN: usize = 256;
 
 /// The addresses of the configuration and what the heart does with them.
 pub(super) struct Addresses {
@@ -61,6 +65,12 @@ pub(super) struct Addresses {
     spoken: BTreeSet<ResourceId>,
     announcer: io::Result<Announcer>,
     held: BTreeMap<ResourceId, Held>,
+    /// When those of them are announced that are being announced.
+    announcements: Agenda,
+    /// When each of them is announced again, if nothing happens.
+    refreshes: Agenda,
+    /// When their lifetimes are to begin anew.
+    renewals: Agenda,
     /// How those were put that were not taken off again.
     put: BTreeMap<ResourceId, NewAddress>,
     /// Those of ours that went, and have not been told of.
@@ -93,10 +103,6 @@ struct Held {
     /// The interface worked when we last looked.
     works: bool,
     announcement: Option<Announcement>,
-    /// When it is announced again, if nothing happens.
-    refresh: u64,
-    /// When its lifetime is to begin anew, if it has one.
-    renewal: Option<u64>,
     /// Its lifetime could not be renewed last time; said once.
     unrenewed: bool,
     /// The machine has an address of its own in this network.
@@ -198,6 +204,9 @@ impl Addresses {
             spoken: spoken.collect(),
             announcer,
             held: BTreeMap::new(),
+            announcements: Agenda::default(),
+            refreshes: Agenda::default(),
+            renewals: Agenda::default(),
             put: BTreeMap::new(),
             missing: BTreeMap::new(),
             unordered: false,
@@ -261,23 +270,19 @@ impl Addresses {
 
     /// Answers rivals, asks who they are, and announces again what was not announced for long; of addresses that may answer.
     pub(super) fn speak_up(&mut self, network: &Network, now: u64, may_answer: impl Fn(GroupIndex) -> bool) {
-        for (id, held) in &mut self.held {
-            if held.refresh > now {
-                continue;
-            }
-            held.refresh = now + REFRESH_NANOS;
+        while let Some(id) = self.refreshes.take_due(now) {
+            let Some(held) = self.held.get(&id) else { continue };
+            self.refreshes.set(id, now + REFRESH_NANOS);
             if may_answer(id.group) {
-                held.announcement.get_or_insert(Announcement::once(now));
                 if held.tie == Tie::Ours {
-                    self.rivals.probe(*id);
+                    self.rivals.probe(id);
                 }
+                self.announce_once(id, now, false);
             }
         }
         for id in self.rivals.take_due(now) {
-            let held = self.held.get_mut(&id).filter(|_| may_answer(id.group));
-            if let Some(held) = held {
-                // One that is under way goes on, and says it once more now.
-                held.announcement.get_or_insert(Announcement::once(now)).again = true;
+            if may_answer(id.group) {
+                self.announce_once(id, now, true);
             }
         }
         self.send_due(network, now);
@@ -290,6 +295,14 @@ impl Addresses {
                 rivals::ask(announcer, interface, held.ip);
             }
         }
+    }
+
+    /// In both forms, if it is held. An announcement that is under way goes on instead; `again`: and says it once more now.
+    fn announce_once(&mut self, id: ResourceId, now: u64, again: bool) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let announcement = held.announcement.get_or_insert(Announcement::once(now));
+        announcement.again |= again;
+        self.announcements.set(id, announcement.due());
     }
 
     /// Why no address can be announced, if so.
@@ -399,19 +412,29 @@ impl Addresses {
             }
         }
         self.put.remove(&id);
+        self.let_go(id);
         Outcome::Ok
+    }
+
+    /// Nothing is to be done for it any more.
+    fn let_go(&mut self, id: ResourceId) -> Option<Held> {
+        for agenda in [&mut self.announcements, &mut self.refreshes, &mut self.renewals] {
+            agenda.remove(id);
+        }
+        self.held.remove(&id)
     }
 
     /// Whether an address of this group is held, or was and will be put back.
     pub(super) fn holds(&self, group: GroupIndex) -> bool {
-        self.held.iter().any(|(id, held)| id.group == group && held.tie == Tie::Ours)
-            || self.missing.keys().any(|id| id.group == group)
+        self.held.range(all_of(group)).any(|(_, held)| held.tie == Tie::Ours)
+            || self.missing.range(all_of(group)).next().is_some()
     }
 
     /// Announces all addresses of a group again that we hold: nobody heard them while they were silent.
     pub(super) fn announce_group(&mut self, group: GroupIndex, network: &Network, now: u64) {
-        for (_, held) in self.held.iter_mut().filter(|(id, _)| id.group == group) {
+        for (id, held) in self.held.range_mut(all_of(group)) {
             held.announcement = Some(Announcement::begin(now));
+            self.announcements.set(*id, now);
         }
         self.send_due(network, now);
     }
@@ -469,7 +492,7 @@ impl Addresses {
 
     /// The end of [`Self::speak_for`].
     pub(super) fn be_silent(&mut self, id: ResourceId) -> Outcome {
-        self.held.remove(&id);
+        self.let_go(id);
         Outcome::Ok
     }
 
@@ -482,6 +505,7 @@ impl Addresses {
     pub(super) fn announce(&mut self, id: ResourceId, network: &Network, now: u64) {
         if let Some(held) = self.held.get_mut(&id) {
             held.announcement = Some(Announcement::begin(now));
+            self.announcements.set(id, now);
         } else if let Some(interface) =
             self.plan.get(&id).and_then(|a| standing(a, network)).map(|a| a.interface)
         {
@@ -495,28 +519,19 @@ impl Addresses {
         let works = network.interface_by_index(interface).is_some_and(Interface::works);
         let announcement = Some(Announcement::begin(now));
         let renewal = self.lifetime(id).filter(|_| self.put.contains_key(&id));
-        let renewal = renewal.map(|lifetime| now + third(lifetime));
+        match renewal {
+            Some(lifetime) => self.renewals.set(id, now + third(lifetime)),
+            None => self.renewals.remove(id),
+        }
         let ip = address.ip;
         let beside_own = own_reaches(network.addresses(), &self.services, interface, ip);
         let own_seen = beside_own.then_some(now);
         let unrenewed = false;
-        let refresh = now + first_refresh(id);
+        self.announcements.set(id, now);
+        self.refreshes.set(id, now + first_refresh(id));
         self.rivals.probe(id);
-        self.held.insert(
-            id,
-            Held {
-                ip,
-                interface,
-                tie,
-                works,
-                announcement,
-                refresh,
-                renewal,
-                unrenewed,
-                beside_own,
-                own_seen,
-            },
-        );
+        self.held
+            .insert(id, Held { ip, interface, tie, works, announcement, unrenewed, beside_own, own_seen });
         self.send_due(network, now);
     }
 
@@ -539,7 +554,7 @@ impl Addresses {
             match came {
                 Ok(()) => held.unrenewed = false,
                 Err(error) => {
-                    held.renewal = Some(now + RENEWAL_RETRY_NANOS);
+                    self.renewals.set(id, now + RENEWAL_RETRY_NANOS);
                     let text = format!(
                         "the lifetime of {} cannot be renewed, and it goes when that is over: {error}",
                         held.ip
@@ -549,17 +564,22 @@ impl Addresses {
                 }
             }
         }
-        for (id, held) in &mut self.held {
-            let is_due = held.renewal.is_some_and(|at| at <= now) && may_answer(id.group);
-            if !is_due || renewer.is_renewing(*id) || !network.carries(held.interface, held.ip) {
-                continue;
-            }
+        while let Some(id) = self.renewals.due(now) {
             let lifetime = self.lifetimes.get(id.group.0).copied().flatten();
-            let (Some(lifetime), Some(new)) = (lifetime, self.put.get(id)) else { continue };
-            let next = now + third(lifetime);
-            if renewer.renew(*id, new.clone(), lifetime, next) {
-                held.renewal = Some(next);
-            }
+            let stands = self.held.get(&id).is_some_and(|held| network.carries(held.interface, held.ip));
+            let can_be = stands && may_answer(id.group) && !renewer.is_renewing(id);
+            let next = match (lifetime, self.put.get(&id)) {
+                (Some(lifetime), Some(new)) if can_be => {
+                    let next = now + third(lifetime);
+                    if !renewer.renew(id, new.clone(), lifetime, next) {
+                        // Too much is under way: it and the others stay due.
+                        break;
+                    }
+                    next
+                }
+                _ => now + RENEWAL_RETRY_NANOS,
+            };
+            self.renewals.set(id, next);
         }
         faults
     }
@@ -570,7 +590,9 @@ impl Addresses {
         let own = Own::of(network.addresses(), &self.services);
         let gone = |held: &Held| held.tie != Tie::Spoken && !network.carries(held.interface, held.ip);
         let seen = |held: &Held| if held.beside_own { Some(now) } else { held.own_seen };
-        for (id, held) in self.held.extract_if(.., |_, held| gone(held)) {
+        let lost: Vec<_> = self.held.iter().filter(|(_, held)| gone(held)).map(|(id, _)| *id).collect();
+        for id in lost {
+            let Some(held) = self.let_go(id) else { continue };
             if held.tie == Tie::Ours {
                 let look = now + SETTLE_NANOS;
                 let beside_own = seen(&held).is_some_and(|seen| now < seen + OWN_WAIT_NANOS);
@@ -578,10 +600,11 @@ impl Addresses {
                 self.missing.insert(id, lost);
             }
         }
-        for held in self.held.values_mut() {
+        for (id, held) in &mut self.held {
             let works = network.interface_by_index(held.interface).is_some_and(Interface::works);
             if works && !held.works {
                 held.announcement = Some(Announcement::begin(now));
+                self.announcements.set(*id, now);
             }
             held.works = works;
             held.own_seen = seen(held);
@@ -804,32 +827,40 @@ impl Addresses {
 
     /// When [`Self::send_due`] has something to send, or [`Self::take_gone`] or [`Self::order`] something to do.
     pub(super) fn deadline(&self) -> Option<u64> {
-        let announcements = self.held.values().filter_map(|held| held.announcement).map(Announcement::due);
         let gone = self.missing.values().map(|lost| lost.look);
         let order = self.unordered.then_some(AT_ONCE);
-        announcements.chain(gone).chain(order).chain(self.rivals.deadline()).min()
+        let others = [self.announcements.first(), order, self.rivals.deadline()];
+        others.into_iter().flatten().chain(gone).min()
     }
 
-    /// Sends the announcements whose time has come.
+    /// Sends announcements whose time has come, oldest first and some at a time.
     pub(super) fn send_due(&mut self, network: &Network, now: u64) {
-        for held in self.held.values_mut() {
-            while let Some(announcement) = held.announcement.filter(|announcement| announcement.due() <= now)
+        for _ in 0..ANNOUNCED_A_TURN {
+            let Some(id) = self.announcements.take_due(now) else { return };
+            let Some(held) = self.held.get_mut(&id) else { continue };
+            let Some(announcement) = held.announcement else { continue };
+            let form = if announcement.step % 2 == 0 { Form::Request } else { Form::Reply };
+            if let (Ok(announcer), Some(interface)) =
+                (&self.announcer, network.interface_by_index(held.interface))
+                && interface.resolves
+                && !breakage::is(Breakage::NoAnnouncement)
+                && announcer.announce(interface, held.ip, form).is_err()
             {
-                let form = if announcement.step % 2 == 0 { Form::Request } else { Form::Reply };
-                if let (Ok(announcer), Some(interface)) =
-                    (&self.announcer, network.interface_by_index(held.interface))
-                    && interface.resolves
-                    && !breakage::is(Breakage::NoAnnouncement)
-                    && announcer.announce(interface, held.ip, form).is_err()
-                {
-                    self.failures += 1;
-                }
-                let step = if announcement.again { announcement.step } else { announcement.step + 1 };
-                held.announcement =
-                    (step < SCHEDULE_MS.len()).then_some(Announcement { step, again: false, ..announcement });
+                self.failures += 1;
+            }
+            let step = if announcement.again { announcement.step } else { announcement.step + 1 };
+            let rest = Announcement { step, again: false, ..announcement };
+            held.announcement = (step < SCHEDULE_MS.len()).then_some(rest);
+            if let Some(rest) = held.announcement {
+                self.announcements.set(id, rest.due());
             }
         }
     }
+}
+
+/// Every resource that a group can have.
+fn all_of(group: GroupIndex) -> RangeInclusive<ResourceId> {
+    ResourceId { group, member: 0 }..=ResourceId { group, member: usize::MAX }
 }
 
 /// Addresses that were put together are not all announced again together.

@@ -12,6 +12,7 @@
 //! * `dog` feeds the watchdog, `losses` drops frames in tests.
 
 mod address;
+mod agenda;
 mod alone;
 mod arp_filter;
 mod busy;

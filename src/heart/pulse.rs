@@ -62,6 +62,8 @@ const RETRY_NANOS: u64 = 1_000_000_000;
 /// real-time thread that never waits would starve the machine (and meet the brake).
 const BREATH_AFTER_NANOS: u64 = 20_000_000;
 const BREATH_NANOS: u64 = 2_000_000;
+/// No deadline makes it shorter than this, not even one that has passed: only a real wait starts the brake's count anew.
+const BREATH_MIN_NANOS: u64 = 1_000_000;
 /// A wait that took longer than this was one.
 const WAITED_NANOS: u64 = 50_000;
 /// The brake: computing for so long without waiting is a fault that must end the process.
@@ -298,7 +300,7 @@ impl Pulse {
             let before = clock::monotonic_nanos();
             if before.saturating_sub(worked_since) > BREATH_AFTER_NANOS {
                 self.stats.breaths += 1;
-                clock::sleep_until(before.saturating_add(BREATH_NANOS).min(self.next_deadline()));
+                clock::sleep_until(breath_until(before, self.next_deadline()));
                 worked_since = clock::monotonic_nanos();
                 self.busy.wait(worked_since - before);
             }
@@ -1061,6 +1063,11 @@ fn ears_of(mind: &Mind, duties: &Duties, network: &Network) -> Ears {
     }
 }
 
+/// When a breath ends that begins now, if something is due at `deadline`.
+fn breath_until(now: u64, deadline: u64) -> u64 {
+    deadline.clamp(now.saturating_add(BREATH_MIN_NANOS), now.saturating_add(BREATH_NANOS))
+}
+
 /// Notes a link's state for the director, if it is news.
 fn tell(found: &mut VecDeque<Found>, index: usize, link: &mut LinkEnd, carrier: Carrier) {
     if link.told.as_ref() != Some(&carrier) {
@@ -1078,4 +1085,23 @@ fn link_of(token: u64) -> (usize, usize) {
     let place = token.saturating_sub(LINKS);
     let as_index = |number| usize::try_from(number).unwrap_or(usize::MAX);
     (as_index(place / RECEIVERS), as_index(place % RECEIVERS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a heart with more to do than it can would meet its own brake.
+    #[test]
+    fn a_breath_is_a_wait_whatever_is_due() {
+        let now = 7_000_000;
+        for (deadline, until) in [
+            (0, now + BREATH_MIN_NANOS),
+            (now, now + BREATH_MIN_NANOS),
+            (now + 1_500_000, now + 1_500_000),
+            (u64::MAX, now + BREATH_NANOS),
+        ] {
+            assert_eq!(breath_until(now, deadline), until);
+        }
+    }
 }

@@ -29,6 +29,9 @@ const CONFIG: &str = "/run/disk/locum";
 const KEY: &str = "6d616e792067726f75707320666f72206d6561737572696e67207468656d2e2e";
 /// The control socket, below what the node has as `/run`.
 const SOCKET: &str = "locum/control";
+/// With more nodes their links are broadcast. All namespaces of a machine share one table of neighbours, which has room for
+/// 1,024 by default, and over two links each of 32 nodes has 62.
+const UNICAST_MAX: usize = 16;
 /// Groups to a third byte of an address.
 const TO_A_BLOCK: usize = 200;
 
@@ -213,8 +216,11 @@ fn description(setup: &Setup, names: &[String]) -> Description {
 fn locum_toml(setup: &Setup, names: &[String]) -> String {
     let mut file = format!("cluster = \"scale\"\npace = \"{}ms\"\n", setup.pace.as_millis());
     for (index, name) in names.iter().enumerate() {
-        let n = index + 1;
-        let _ = writeln!(file, "nodes.{name}.links = {{ front = \"10.99.0.{n}\", back = \"10.98.0.{n}\" }}");
+        let (front, back) = match index + 1 {
+            _ if names.len() > UNICAST_MAX => ("eth0".to_owned(), "eth1".to_owned()),
+            n => (format!("10.99.0.{n}"), format!("10.98.0.{n}")),
+        };
+        let _ = writeln!(file, "nodes.{name}.links = {{ front = \"{front}\", back = \"{back}\" }}");
     }
     let _ = writeln!(file, "witnesses.{WITNESS}.address = \"10.98.0.250\"");
     for group in 0..setup.groups {
