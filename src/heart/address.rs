@@ -53,6 +53,10 @@ const AT_ONCE: u64 = 1;
 const LOOK_NANOS: u64 = 1_000_000_000;
 /// So many addresses are put behind the machine's own in one turn.
 const ORDERED_A_TURN: usize = 64;
+/// What could not be put there is tried again so soon.
+const ORDER_RETRY_NANOS: u64 = 1_000_000_000;
+/// So many of those that the kernel took are put back in one turn.
+const PUT_BACK_A_TURN: usize = 64;
 /// So many frames announce addresses in one turn.
 const ANNOUNCED_A_TURN: usize = 256;
 
@@ -75,8 +79,8 @@ pub(super) struct Addresses {
     put: BTreeMap<ResourceId, NewAddress>,
     /// Those of ours that went, and have not been told of.
     missing: BTreeMap<ResourceId, Missing>,
-    /// Some stand in front of the machine's own, and their turn comes next.
-    unordered: bool,
+    /// Some may stand in front of the machine's own, and are put behind at this moment.
+    order_at: Option<u64>,
     /// What kept one from its place last time; said once.
     order_fault: Option<String>,
     /// Other machines that say to have one of them.
@@ -118,8 +122,8 @@ struct Missing {
     look: u64,
     /// The machine had an address of its own in that network, until then or a moment before.
     beside_own: bool,
-    /// Its group might not answer meanwhile.
-    silent: bool,
+    /// The lease of its group did not run meanwhile.
+    lapsed: bool,
 }
 
 /// What has become of addresses that went.
@@ -127,7 +131,7 @@ struct Missing {
 pub(super) struct Gone {
     /// Somebody took them: they are not ours any more until they are started again.
     pub(super) taken: Vec<ResourceId>,
-    /// Their lifetimes ended while they might not answer, and now they may: to be put back.
+    /// Their lifetimes ended while no lease ran, and now it does: to be put back. Some at a time.
     pub(super) expired: Vec<ResourceId>,
 }
 
@@ -209,7 +213,7 @@ impl Addresses {
             renewals: Agenda::default(),
             put: BTreeMap::new(),
             missing: BTreeMap::new(),
-            unordered: false,
+            order_at: None,
             order_fault: None,
             rivals: Rivals::deaf(),
             markless: false,
@@ -285,7 +289,6 @@ impl Addresses {
                 self.announce_once(id, now, true);
             }
         }
-        self.send_due(network, now);
         let Ok(announcer) = &self.announcer else { return };
         for id in self.rivals.take_probes() {
             let held = self.held.get(&id).filter(|_| may_answer(id.group));
@@ -360,22 +363,27 @@ impl Addresses {
         Outcome::Ok
     }
 
-    /// Where an address of ours stands: one that we put there, in this life or an earlier one.
+    /// Where an address of ours stands: one that we put there, in this life or an earlier one. What somebody else put on
+    /// another interface is not ours.
     fn ours<'a>(
         &self,
         id: ResourceId,
         address: &Address,
         network: &'a Network,
     ) -> Option<&'a InterfaceAddress> {
-        let is_known = self.is_known(id);
+        let known = self.known(id);
         places_of(address, network.interfaces(), network.carrying(address.ip))
-            .find(|there| there.marked || is_known)
+            .find(|there| there.marked || known == Some(there.interface))
     }
 
-    /// Whether it is ours, whoever put it there the last time.
-    fn is_known(&self, id: ResourceId) -> bool {
-        let is_put = self.put.contains_key(&id);
-        self.held.contains_key(&id) || self.missing.contains_key(&id) || (self.markless && is_put)
+    /// The interface where it is ours whoever put it there the last time.
+    fn known(&self, id: ResourceId) -> Option<u32> {
+        let put = || self.put.get(&id).map(|put| put.interface);
+        match self.held.get(&id) {
+            Some(held) => Some(held.interface),
+            None if self.missing.contains_key(&id) || self.markless => put(),
+            None => None,
+        }
     }
 
     /// Takes an address off, wherever it may stand of those places where it would be ours. One that is not there is
@@ -386,31 +394,23 @@ impl Addresses {
             // It is tried again. Had the kernel kept us waiting for this, no beat would have gone out meanwhile.
             return Outcome::Failed(format!("the lifetime of {} is being renewed", address.ip));
         }
-        // Not held from now on: its going is no news, and nobody is told any more that it is here. What somebody else put
-        // there is not ours to take away.
-        let is_known = self.is_known(id);
+        // What somebody else put there is not ours to take away.
+        let known = self.known(id);
         let ours = |network: &Network| {
             let mut all = places_of(address, network.interfaces(), network.carrying(address.ip));
-            all.find(|there| there.marked || is_known).cloned()
+            all.find(|there| there.marked || known == Some(there.interface)).cloned()
         };
+        while let Some(there) = ours(network) {
+            match is_gone(network.netlink.delete_address(&there)) {
+                // It has gone, even if the kernel should not tell it now.
+                Ok(()) => network.take_out(&there),
+                Err(error) => return Outcome::Failed(format!("cannot remove {}: {error}", address.ip)),
+            }
+            let _ = network.refresh();
+        }
+        // From now on its going is no news, and nobody is told any more that it is here.
         self.missing.remove(&id);
         self.rivals.forget(id);
-        let held = self.held.remove(&id);
-        while let Some(there) = ours(network) {
-            match network.netlink.delete_address(&there) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
-                Err(error) => {
-                    if let Some(held) = held {
-                        self.held.insert(id, held);
-                    }
-                    return Outcome::Failed(format!("cannot remove {}: {error}", address.ip));
-                }
-            }
-            if let Err(error) = network.refresh() {
-                return Outcome::Failed(format!("the kernel does not tell its addresses: {error}"));
-            }
-        }
         self.put.remove(&id);
         self.let_go(id);
         Outcome::Ok
@@ -430,13 +430,13 @@ impl Addresses {
             || self.missing.range(all_of(group)).next().is_some()
     }
 
-    /// Announces all addresses of a group again that we hold: nobody heard them while they were silent.
-    pub(super) fn announce_group(&mut self, group: GroupIndex, network: &Network, now: u64) {
+    /// Announces all addresses of a group again that we hold: nobody heard them while they were silent. The first frames leave
+    /// with [`Self::send_due`].
+    pub(super) fn announce_group(&mut self, group: GroupIndex, now: u64) {
         for (id, held) in self.held.range_mut(all_of(group)) {
             held.announcement = Some(Announcement::begin(now));
             self.announcements.set(*id, now);
         }
-        self.send_due(network, now);
     }
 
     /// Whether an address of ours stands where it should; one that an earlier life put there is held from now on, and
@@ -511,7 +511,6 @@ impl Addresses {
         {
             self.hold(id, interface, Tie::Scripts, network, now);
         }
-        self.send_due(network, now);
     }
 
     fn hold(&mut self, id: ResourceId, interface: u32, tie: Tie, network: &Network, now: u64) {
@@ -529,23 +528,24 @@ impl Addresses {
         let unrenewed = false;
         self.announcements.set(id, now);
         self.refreshes.set(id, now + first_refresh(id));
-        self.rivals.probe(id);
+        if tie == Tie::Ours {
+            self.rivals.probe(id);
+        }
         self.held
             .insert(id, Held { ip, interface, tie, works, announcement, unrenewed, beside_own, own_seen });
-        self.send_due(network, now);
     }
 
     fn lifetime(&self, id: ResourceId) -> Option<Lifetime> {
         self.lifetimes.get(id.group.0).copied().flatten()
     }
 
-    /// Has the lifetimes renewed that are due, of groups that may answer. Returns what could not be renewed, once for as long
+    /// Has the lifetimes renewed that are due, of groups whose lease runs. Returns what could not be renewed, once for as long
     /// as it lasts.
     pub(super) fn renew_lifetimes(
         &mut self,
         network: &Network,
         now: u64,
-        may_answer: impl Fn(GroupIndex) -> bool,
+        lease_runs: impl Fn(GroupIndex) -> bool,
     ) -> Vec<(GroupIndex, String)> {
         let mut faults = Vec::new();
         let Some(renewer) = &mut self.renewer else { return faults };
@@ -565,9 +565,13 @@ impl Addresses {
             }
         }
         while let Some(id) = self.renewals.due(now) {
+            let Some(held) = self.held.get(&id) else {
+                self.renewals.remove(id);
+                continue;
+            };
             let lifetime = self.lifetimes.get(id.group.0).copied().flatten();
-            let stands = self.held.get(&id).is_some_and(|held| network.carries(held.interface, held.ip));
-            let can_be = stands && may_answer(id.group) && !renewer.is_renewing(id);
+            let stands = network.carries(held.interface, held.ip);
+            let can_be = stands && lease_runs(id.group) && !renewer.is_renewing(id);
             let next = match (lifetime, self.put.get(&id)) {
                 (Some(lifetime), Some(new)) if can_be => {
                     let next = now + third(lifetime);
@@ -596,7 +600,7 @@ impl Addresses {
             if held.tie == Tie::Ours {
                 let look = now + SETTLE_NANOS;
                 let beside_own = seen(&held).is_some_and(|seen| now < seen + OWN_WAIT_NANOS);
-                let lost = Missing { since: now, look, beside_own, silent: false };
+                let lost = Missing { since: now, look, beside_own, lapsed: false };
                 self.missing.insert(id, lost);
             }
         }
@@ -610,8 +614,7 @@ impl Addresses {
             held.own_seen = seen(held);
             held.beside_own = own.reaches(held.interface, held.ip);
         }
-        self.unordered = true;
-        self.send_due(network, now);
+        self.order_at = Some(AT_ONCE);
     }
 
     /// Of those that went: which are to be told of now.
@@ -619,7 +622,7 @@ impl Addresses {
         &mut self,
         network: &Network,
         now: u64,
-        may_answer: impl Fn(GroupIndex) -> bool,
+        lease_runs: impl Fn(GroupIndex) -> bool,
     ) -> Gone {
         let mut gone = Gone::default();
         if self.missing.is_empty() {
@@ -637,6 +640,7 @@ impl Addresses {
         let own = Own::of(network.addresses(), &self.services);
         let Self { missing, put, lifetimes, .. } = self;
         let is_bound = |group: GroupIndex| lifetimes.get(group.0).is_some_and(Option::is_some);
+        let mut room = PUT_BACK_A_TURN;
         for (id, lost) in missing.extract_if(.., |id, lost| {
             let is_own_back = |put: &NewAddress| own.reaches(put.interface, put.ip);
             let waits = lost.beside_own && !put.get(id).is_some_and(is_own_back);
@@ -644,23 +648,34 @@ impl Addresses {
             if now >= lost.look {
                 lost.look = now + LOOK_NANOS;
             }
-            // As long as its group may not answer nobody renews it: the kernel took it, as it should.
-            let is_silent = is_bound(id.group) && !may_answer(id.group);
-            lost.silent |= is_silent && now >= until;
-            now >= until && !is_silent
+            // As long as no lease runs nobody renews it: the kernel took it, as it should.
+            let is_lapsed = is_bound(id.group) && !lease_runs(id.group);
+            lost.lapsed |= is_lapsed && now >= until;
+            let is_told = now >= until && !is_lapsed && (!lost.lapsed || room > 0);
+            if is_told && lost.lapsed {
+                room -= 1;
+            } else if now >= until && !is_lapsed {
+                lost.look = AT_ONCE;
+            }
+            is_told
         }) {
-            if lost.silent { gone.expired.push(id) } else { gone.taken.push(id) }
+            if lost.lapsed { gone.expired.push(id) } else { gone.taken.push(id) }
         }
         gone
     }
 
     /// Puts service addresses behind the machine's own ([`super::shape`]), some at a time. Returns what could not be done,
     /// once for as long as it lasts.
-    pub(super) fn order(&mut self, network: &mut Network) -> Option<String> {
-        if !mem::take(&mut self.unordered) {
+    pub(super) fn order(&mut self, network: &mut Network, now: u64) -> Option<String> {
+        if self.order_at.is_none_or(|at| at > now) {
             return None;
         }
-        let done = self.order_once(network).and_then(|_| network.refresh());
+        let (fault, goes_on) = self.order_some(network);
+        let done = fault.map_or_else(|| network.refresh(), Err);
+        self.order_at = match &done {
+            Err(_) => Some(now + ORDER_RETRY_NANOS),
+            Ok(()) => goes_on.then_some(AT_ONCE),
+        };
         match done {
             Ok(()) => {
                 self.order_fault = None;
@@ -675,57 +690,63 @@ impl Addresses {
         }
     }
 
-    fn order_once(&mut self, network: &mut Network) -> io::Result<()> {
+    /// The first thing that went wrong, and whether there is more to do. What goes wrong keeps nothing else from its place.
+    fn order_some(&mut self, network: &mut Network) -> (Option<io::Error>, bool) {
         let mut steps = self.steps(network.addresses());
-        self.unordered = steps.len() > ORDERED_A_TURN;
+        let mut goes_on = steps.len() > ORDERED_A_TURN;
         steps.truncate(ORDERED_A_TURN);
+        let mut fault = None;
         for step in steps {
-            match step {
-                Step::Away(id, there) => {
-                    let Some(put) = self.put.get(&id) else { continue };
-                    let prefix = other_prefix(put.prefix);
-                    let aside = NewAddress { prefix, no_prefix_route: true, ..put.clone() };
-                    exists(self.put_now(id, &aside, network))?;
-                    is_gone(network.netlink.delete_address(&there))?;
-                    self.unordered = true;
-                }
-                Step::Behind(id, there) => {
-                    let Some(put) = self.put.get(&id).cloned() else { continue };
-                    exists(self.put_now(id, &put, network))?;
-                    is_gone(network.netlink.delete_address(&there))?;
-                }
-                Step::Source(id, deprecated) => {
-                    let lifetime = self.lifetime(id);
-                    let Some(put) = self.put.get_mut(&id) else { continue };
-                    put.deprecated = deprecated;
-                    put.no_prefix_route = deprecated;
-                    network.netlink.replace_address(put, lifetime)?;
-                }
-                Step::Adopt(id, there) => {
-                    let Some(put) = self.put.get(&id) else { continue };
-                    let ours = NewAddress { interface: there.interface, prefix: there.prefix, ..put.clone() };
-                    network.netlink.replace_address(&ours, self.lifetime(id))?;
-                    network.refresh()?;
-                    let all = network.addresses();
-                    self.markless =
-                        !all.iter().any(|a| a.ip == there.ip && a.prefix == there.prefix && a.marked);
-                }
+            // What stands with another mask now is put behind next time.
+            goes_on |= matches!(step, Step::Away(..));
+            if let Err(error) = self.take_step(step, network) {
+                fault.get_or_insert(error);
+            }
+        }
+        (fault, goes_on)
+    }
+
+    fn take_step(&mut self, step: Step, network: &mut Network) -> io::Result<()> {
+        match step {
+            Step::Away(id, there) => {
+                let Some(put) = self.put.get(&id) else { return Ok(()) };
+                let prefix = other_prefix(put.prefix);
+                let aside = NewAddress { prefix, no_prefix_route: true, ..put.clone() };
+                exists(self.put_now(id, &aside, network))?;
+                is_gone(network.netlink.delete_address(&there))?;
+            }
+            Step::Behind(id, there) => {
+                let Some(put) = self.put.get(&id).cloned() else { return Ok(()) };
+                exists(self.put_now(id, &put, network))?;
+                is_gone(network.netlink.delete_address(&there))?;
+            }
+            Step::Source(id, deprecated) => {
+                let lifetime = self.lifetime(id);
+                let Some(put) = self.put.get_mut(&id) else { return Ok(()) };
+                put.deprecated = deprecated;
+                put.no_prefix_route = deprecated;
+                network.netlink.replace_address(put, lifetime)?;
+            }
+            Step::Adopt(id, there) => {
+                let Some(put) = self.put.get(&id) else { return Ok(()) };
+                let ours = NewAddress { interface: there.interface, prefix: there.prefix, ..put.clone() };
+                network.netlink.replace_address(&ours, self.lifetime(id))?;
+                network.refresh()?;
+                let mut all = network.addresses();
+                self.markless = !all.any(|a| a.ip == there.ip && a.prefix == there.prefix && a.marked);
             }
         }
         Ok(())
     }
 
     fn put_now(&self, id: ResourceId, new: &NewAddress, network: &mut Network) -> io::Result<()> {
-        match self.lifetime(id) {
-            Some(lifetime) => network.netlink.add_address_for(new, lifetime),
-            None => network.netlink.add_address(new),
-        }
+        put_on(new, network, self.lifetime(id))
     }
 
     /// What is to be done so that every address stands as it should; what has to be done first comes first.
-    fn steps(&self, addresses: &[InterfaceAddress]) -> Vec<Step> {
-        let own = Own::of(addresses, &self.services);
-        let order = Order::of(addresses, &own);
+    fn steps<'a>(&self, addresses: impl Iterator<Item = &'a InterfaceAddress> + Clone) -> Vec<Step> {
+        let own = Own::of(addresses.clone(), &self.services);
+        let order = Order::of(addresses.clone(), &own);
         let ids: BTreeMap<(u32, IpAddr), ResourceId> = self
             .held
             .iter()
@@ -747,8 +768,7 @@ impl Addresses {
         // The first of a network last: whoever is next would be put in its place.
         away.sort_by_key(|step| Reverse(matches!(step, Step::Away(_, there) if there.secondary)));
         if !self.markless {
-            let unmarked =
-                addresses.iter().filter(|there| !there.marked && self.services.contains(&there.ip));
+            let unmarked = addresses.filter(|there| !there.marked && self.services.contains(&there.ip));
             let ours = unmarked.filter_map(|there| Some((*ids.get(&(there.interface, there.ip))?, there)));
             others.extend(ours.map(|(id, there)| Step::Adopt(id, there.clone())));
         }
@@ -762,11 +782,7 @@ impl Addresses {
 
     /// Where each address stands, or else would be put, as the interfaces are now.
     pub(super) fn places(&self, network: &Network) -> Vec<(GroupIndex, u32)> {
-        let interface = |address: &Address| {
-            let there = standing(address, network).map(|there| there.interface);
-            there.or_else(|| place(address, network).ok().map(|place| place.interface.index))
-        };
-        self.plan.iter().filter_map(|(id, address)| Some((id.group, interface(address)?))).collect()
+        self.plan.iter().filter_map(|(id, address)| Some((id.group, home(address, network)?))).collect()
     }
 
     /// For the ARP filter: where each address of those groups stands, or else would be put; `None` where that is not known. One
@@ -776,12 +792,8 @@ impl Addresses {
         network: &Network,
         wants: impl Fn(GroupIndex) -> bool,
     ) -> BTreeMap<IpAddr, Option<u32>> {
-        let home = |address: &Address| {
-            let there = standing(address, network).map(|there| there.interface);
-            there.or_else(|| place(address, network).ok().map(|place| place.interface.index))
-        };
         let own = self.plan.iter().filter(|(id, _)| wants(id.group) && !self.spoken.contains(id));
-        let homes = own.map(|(_, address)| (address.ip, home(address)));
+        let homes = own.map(|(_, address)| (address.ip, home(address, network)));
         homes.filter(|(_, home)| home.is_none_or(|index| resolves(network, index))).collect()
     }
 
@@ -828,12 +840,11 @@ impl Addresses {
     /// When [`Self::send_due`] has something to send, or [`Self::take_gone`] or [`Self::order`] something to do.
     pub(super) fn deadline(&self) -> Option<u64> {
         let gone = self.missing.values().map(|lost| lost.look);
-        let order = self.unordered.then_some(AT_ONCE);
-        let others = [self.announcements.first(), order, self.rivals.deadline()];
+        let others = [self.announcements.first(), self.order_at, self.rivals.deadline()];
         others.into_iter().flatten().chain(gone).min()
     }
 
-    /// Sends announcements whose time has come, oldest first and some at a time.
+    /// Sends announcements whose time has come, oldest first and some at a time. To be called at the end of each turn.
     pub(super) fn send_due(&mut self, network: &Network, now: u64) {
         for _ in 0..ANNOUNCED_A_TURN {
             let Some(id) = self.announcements.take_due(now) else { return };
@@ -900,6 +911,12 @@ pub(super) fn resolves(network: &Network, index: u32) -> bool {
     network.interface_by_index(index).is_some_and(|interface| interface.resolves)
 }
 
+/// The interface on which it stands, or else would be put.
+fn home(address: &Address, network: &Network) -> Option<u32> {
+    let there = standing(address, network).map(|there| there.interface);
+    there.or_else(|| place(address, network).ok().map(|place| place.interface.index))
+}
+
 fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a InterfaceAddress> {
     places_of(address, network.interfaces(), network.carrying(address.ip)).next()
 }
@@ -936,19 +953,23 @@ fn add(
     before: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<(), String> {
     before(new.interface)?;
-    let added = match lifetime {
-        Some(lifetime) => network.netlink.add_address_for(new, lifetime),
-        None => network.netlink.add_address(new),
-    };
-    if let Err(error) = exists(added) {
+    if let Err(error) = exists(put_on(new, network, lifetime)) {
         let interface = network.interface_by_index(new.interface).map_or("?", |it| it.name.as_str());
         let lack = rights::no_addresses().filter(|_| error.kind() == io::ErrorKind::PermissionDenied);
         let why = lack.unwrap_or_else(|| error.to_string());
         return Err(format!("cannot add {} to {interface}: {why}", new.ip));
     }
-    network.refresh().map_err(|error| format!("the kernel does not tell its addresses: {error}"))?;
+    // It stands, even if the kernel should not tell it now.
     network.take_in(new);
+    let _ = network.refresh();
     Ok(())
+}
+
+fn put_on(new: &NewAddress, network: &mut Network, lifetime: Option<Lifetime>) -> io::Result<()> {
+    match lifetime {
+        Some(lifetime) => network.netlink.add_address_for(new, lifetime),
+        None => network.netlink.add_address(new),
+    }
 }
 
 /// What is there already was put.

@@ -35,7 +35,7 @@ impl Alone {
     pub fn run(&mut self, duties: &Duties, id: ResourceId, operation: Operation) -> Outcome {
         let now = clock::monotonic_nanos();
         let speaks = matches!(duties.resource(id).agent, Agent::SendArp(_));
-        match (operation, speaks) {
+        let outcome = match (operation, speaks) {
             (Operation::Start, false) => self.addresses.start(id, &mut self.network, now, |_| Ok(())),
             (Operation::Stop, false) => self.addresses.stop(id, &mut self.network),
             (Operation::Status, false) => self.addresses.stands(id, &self.network),
@@ -43,7 +43,9 @@ impl Alone {
             (Operation::Stop, true) => self.addresses.be_silent(id),
             (Operation::Status, true) => Outcome::Stopped,
             (Operation::Terminate | Operation::Kill, _) => Outcome::Failed(NO_PROCESSES.to_owned()),
-        }
+        };
+        self.addresses.send_due(&self.network, now);
+        outcome
     }
 
     /// When the next announcement is due, in nanoseconds of the monotonic clock.

@@ -161,7 +161,7 @@ impl ArpFilterThread {
         Some((Level::Warning, text))
     }
 
-    /// The address is about to stand on that interface.
+    /// The address stands on that interface now.
     pub(super) fn settle(&mut self, ip: IpAddr, interface: u32) {
         if self.thread.is_none() || self.homes.get(&ip).is_none_or(|home| *home == Some(interface)) {
             return;

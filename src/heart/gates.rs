@@ -139,6 +139,15 @@ pub(super) struct Told {
     pub(super) overtaking: bool,
 }
 
+impl Told {
+    /// And this as well.
+    pub(super) fn add(&mut self, more: Self) {
+        self.notes.extend(more.notes);
+        self.opened.extend(more.opened);
+        self.overtaking |= more.overtaking;
+    }
+}
+
 /// So often within [`OVERTAKEN_NANOS`], and it is taken to go on: until it has not happened for as long.
 const OVERTAKEN_TIMES: usize = 3;
 const OVERTAKEN_NANOS: u64 = 60_000_000_000;

@@ -17,14 +17,21 @@ pub(super) struct Network {
     pub(super) netlink: Netlink,
     monitor: Monitor,
     changes: Vec<Change>,
-    /// Something was told since somebody last asked.
-    changed: bool,
-    /// And that of interfaces.
-    interfaces_changed: bool,
+    /// Since somebody last asked.
+    changed: Changed,
     interfaces: Vec<Interface>,
-    addresses: Vec<InterfaceAddress>,
-    /// The same, to be found without a walk.
-    register: Register,
+    addresses: Register,
+}
+
+/// What the kernel told of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Changed {
+    /// Anything.
+    pub(super) anything: bool,
+    /// Interfaces.
+    pub(super) interfaces: bool,
+    /// Interfaces, or addresses that do not bear our mark: what links depend on.
+    pub(super) others: bool,
 }
 
 impl Network {
@@ -35,11 +42,9 @@ impl Network {
             netlink: Netlink::open()?,
             monitor,
             changes: Vec::new(),
-            changed: false,
-            interfaces_changed: false,
+            changed: Changed::default(),
             interfaces: Vec::new(),
-            addresses: Vec::new(),
-            register: Register::default(),
+            addresses: Register::default(),
         };
         network.reload()?;
         Ok(network)
@@ -56,10 +61,14 @@ impl Network {
         })();
         let lost = changes.contains(&Change::Lost);
         for change in changes.drain(..) {
-            let is_of_addresses = matches!(change, Change::Address(_) | Change::AddressGone(_));
+            let (of_interfaces, ours) = match &change {
+                Change::Address(address) | Change::AddressGone(address) => (false, address.marked),
+                Change::Interface(_) | Change::InterfaceGone(_) | Change::Lost => (true, false),
+            };
             let is_news = self.apply(change);
-            self.changed |= is_news;
-            self.interfaces_changed |= is_news && !is_of_addresses;
+            self.changed.anything |= is_news;
+            self.changed.interfaces |= is_news && of_interfaces;
+            self.changed.others |= is_news && !ours;
         }
         self.changes = changes;
         if lost || read.is_err() {
@@ -68,22 +77,17 @@ impl Network {
         read
     }
 
-    /// Whether the kernel told anything since the last time this was asked.
-    pub(super) fn take_changed(&mut self) -> bool {
+    /// What the kernel told of since this was last asked.
+    pub(super) fn take_changed(&mut self) -> Changed {
         mem::take(&mut self.changed)
-    }
-
-    /// The same of interfaces alone.
-    pub(super) fn take_interfaces_changed(&mut self) -> bool {
-        mem::take(&mut self.interfaces_changed)
     }
 
     fn reload(&mut self) -> io::Result<()> {
         self.interfaces = self.netlink.interfaces()?;
-        self.addresses = self.netlink.addresses()?;
+        let mut addresses = self.netlink.addresses()?;
         // What is left of a lifetime is never the same.
-        self.addresses.iter_mut().for_each(|address| address.lifetime = None);
-        self.register = Register::of(self.addresses.clone());
+        addresses.iter_mut().for_each(|address| address.lifetime = None);
+        self.addresses = Register::of(addresses);
         Ok(())
     }
 
@@ -99,26 +103,12 @@ impl Network {
             },
             Change::InterfaceGone(gone) => {
                 self.interfaces.retain(|old| old.index != gone.index);
-                self.addresses.retain(|address| address.interface != gone.index);
-                self.register.take_all_of(gone.index);
+                self.addresses.take_all_of(gone.index);
                 true
             }
-            Change::Address(new) => {
-                let new = InterfaceAddress { lifetime: None, ..new };
-                if !self.register.put(new.clone()) {
-                    return false;
-                }
-                match self.addresses.iter_mut().find(|old| is_same(old, &new)) {
-                    Some(old) => mem::replace(old, new.clone()) != new,
-                    None => {
-                        self.addresses.push(new);
-                        true
-                    }
-                }
-            }
+            Change::Address(new) => self.addresses.put(InterfaceAddress { lifetime: None, ..new }),
             Change::AddressGone(gone) => {
-                self.register.take(&gone);
-                self.addresses.retain(|old| !is_same(old, &gone));
+                self.addresses.take(&gone);
                 true
             }
             Change::Lost => true,
@@ -139,8 +129,8 @@ impl Network {
     }
 
     /// Addresses, in the kernel's order for those that stood when it was asked.
-    pub(super) fn addresses(&self) -> &[InterfaceAddress] {
-        &self.addresses
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &InterfaceAddress> + Clone {
+        self.addresses.iter()
     }
 
     /// An address of ours was put and stands: of an IPv6 address the kernel tells a moment after it has acknowledged it.
@@ -156,9 +146,13 @@ impl Network {
                 marked: new.marked,
                 ..InterfaceAddress::new(new.interface, new.ip, new.prefix)
             };
-            self.register.put(address.clone());
-            self.addresses.push(address);
+            self.addresses.put(address);
         }
+    }
+
+    /// An address of ours was taken off, as the kernel has acknowledged.
+    pub(super) fn take_out(&mut self, gone: &InterfaceAddress) {
+        self.addresses.take(gone);
     }
 
     /// Whether `ip` stands on that interface.
@@ -168,12 +162,12 @@ impl Network {
 
     /// The places where this address stands, in the kernel's order.
     pub(super) fn carrying(&self, ip: IpAddr) -> impl Iterator<Item = &InterfaceAddress> {
-        self.register.at(ip)
+        self.addresses.at(ip)
     }
 
     /// The address with the longest mask in whose network `ip` lies, of one interface or of all.
     pub(super) fn choose(&self, interface: Option<u32>, ip: IpAddr) -> Option<&InterfaceAddress> {
-        self.register.choose(interface, ip)
+        self.addresses.choose(interface, ip)
     }
 }
 
@@ -181,9 +175,4 @@ impl AsFd for Network {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.monitor.as_fd()
     }
-}
-
-/// The kernel allows one address on one interface several times with different masks.
-fn is_same(a: &InterfaceAddress, b: &InterfaceAddress) -> bool {
-    a.interface == b.interface && a.ip == b.ip && a.prefix == b.prefix
 }

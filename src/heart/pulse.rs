@@ -378,6 +378,7 @@ impl Pulse {
         }
         self.work();
         self.heed_network(now);
+        self.addresses.send_due(&self.network, clock::monotonic_nanos());
     }
 
     /// Does a little of what can wait: for so long, and not beyond the next beat. At least one thing.
@@ -475,9 +476,9 @@ impl Pulse {
     /// Says when the heart does not keep up, and when it does again.
     fn look_at_load(&mut self, now: u64) {
         let Some(overloaded) = self.busy.look(now) else { return };
-        let lease = self.duties.deadtime;
+        let pace = self.duties.deadtime;
         let text = format!(
-            "the heart does not keep up: it is at work {} % of the time for {} groups at a pace of {lease:?}; give the cluster \
+            "the heart does not keep up: it is at work {} % of the time for {} groups at a pace of {pace:?}; give the cluster \
              a longer pace, or fewer groups",
             self.busy.share(),
             self.duties.groups.len()
@@ -685,7 +686,7 @@ impl Pulse {
         }
         self.services_due |= told.overtaking;
         for group in told.opened {
-            self.addresses.announce_group(group, &self.network, clock::monotonic_nanos());
+            self.addresses.announce_group(group, clock::monotonic_nanos());
         }
     }
 
@@ -720,8 +721,12 @@ impl Pulse {
         let now = clock::monotonic_nanos();
         if let Err(error) = self.network.refresh() {
             let why = format!("the kernel does not tell its addresses: {error}");
-            let asked = operation == Operation::Status;
-            return Some(if asked { Outcome::Unknown(why) } else { Outcome::Failed(why) });
+            match operation {
+                // With what was known last: it must not answer for longer than need be.
+                Operation::Stop => {}
+                Operation::Status => return Some(Outcome::Unknown(why)),
+                _ => return Some(Outcome::Failed(why)),
+            }
         }
         // Only a gate that is not made yet has to know where rivals are heard, as the interfaces are at that moment.
         let ears = match self.gates.is_to_be_made(id.group) {
@@ -762,7 +767,7 @@ impl Pulse {
             _ => false,
         };
         if is_over && !addresses.holds(id.group) {
-            told = gates.remove(id.group);
+            told.add(gates.remove(id.group));
         }
         self.heed_gates(told);
         Some(outcome)
@@ -875,16 +880,19 @@ impl Pulse {
 
     /// Draws the conclusions from what the kernel told of interfaces and addresses in this turn.
     fn heed_network(&mut self, now: u64) {
-        if !self.network.take_changed() {
+        let changed = self.network.take_changed();
+        if !changed.anything {
             return;
         }
         self.services_due = true;
         self.addresses.compare(&self.network, now);
         self.look_after_addresses(now);
-        if self.network.take_interfaces_changed() {
+        if changed.interfaces {
             self.check_services();
         }
-        self.check_links(true);
+        if changed.others {
+            self.check_links(true);
+        }
     }
 
     /// Takes in what other machines say of addresses that are here.
@@ -906,7 +914,7 @@ impl Pulse {
     fn look_after_addresses(&mut self, now: u64) {
         let Self { addresses, network, gates, .. } = self;
         let gone = addresses.take_gone(network, now, |group| gates.lease_runs(group, now));
-        let fault = addresses.order(network);
+        let fault = addresses.order(network, now);
         self.found.extend(gone.taken.into_iter().map(Found::Gone));
         for id in gone.expired {
             if self.run_address(id, Operation::Start) != Some(Outcome::Ok) {

@@ -38,8 +38,7 @@ impl Register {
     }
 
     /// All, in the kernel's order.
-    #[cfg(test)]
-    fn iter(&self) -> impl Iterator<Item = &InterfaceAddress> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &InterfaceAddress> + Clone {
         self.all.values()
     }
 

@@ -22,8 +22,11 @@ pub(super) struct Own<'a> {
 
 impl<'a> Own<'a> {
     /// `services`: the cluster's own, whoever put them there.
-    pub(super) fn of(addresses: &'a [InterfaceAddress], services: &BTreeSet<IpAddr>) -> Self {
-        Self { all: addresses.iter().enumerate().filter(|(_, address)| is_own(address, services)).collect() }
+    pub(super) fn of(
+        addresses: impl Iterator<Item = &'a InterfaceAddress>,
+        services: &BTreeSet<IpAddr>,
+    ) -> Self {
+        Self { all: addresses.enumerate().filter(|(_, address)| is_own(address, services)).collect() }
     }
 
     /// Whether this interface is in the network of that address by an address of the machine's own.
@@ -33,15 +36,13 @@ impl<'a> Own<'a> {
 }
 
 /// As [`Own::reaches`], for one question: it looks no further than the first such address, which stands in front as a rule.
-pub(super) fn own_reaches(
-    addresses: &[InterfaceAddress],
+pub(super) fn own_reaches<'a>(
+    mut addresses: impl Iterator<Item = &'a InterfaceAddress>,
     services: &BTreeSet<IpAddr>,
     interface: u32,
     ip: IpAddr,
 ) -> bool {
-    addresses
-        .iter()
-        .any(|own| own.interface == interface && is_own(own, services) && own.network_contains(ip))
+    addresses.any(|own| own.interface == interface && is_own(own, services) && own.network_contains(ip))
 }
 
 fn is_own(address: &InterfaceAddress, services: &BTreeSet<IpAddr>) -> bool {
@@ -59,19 +60,19 @@ pub(super) struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    pub(super) fn of(addresses: &'a [InterfaceAddress], own: &Own<'a>) -> Self {
+    pub(super) fn of(addresses: impl Iterator<Item = &'a InterfaceAddress> + Clone, own: &Own<'a>) -> Self {
         let in_one = |a: &InterfaceAddress, b: &InterfaceAddress| {
             a.interface == b.interface && a.prefix == b.prefix && a.network_contains(b.ip)
         };
         let v4 = || own.all.iter().filter(|(_, own)| own.ip.is_ipv4());
         let behind = v4().filter(|(_, own)| own.secondary);
         let first = |own: &InterfaceAddress| {
-            addresses.iter().find(|other| !other.secondary && other.ip.is_ipv4() && in_one(other, own))
+            addresses.clone().find(|other| !other.secondary && other.ip.is_ipv4() && in_one(other, own))
         };
         Self {
             firsts: behind.filter_map(|(_, own)| first(own)).filter(|first| first.marked).collect(),
             last: v4().filter(|(_, own)| !own.secondary).map(|(at, own)| (own.interface, *at)).collect(),
-            services: addresses.iter().enumerate().filter(|(_, a)| a.marked && a.ip.is_ipv4()).collect(),
+            services: addresses.clone().enumerate().filter(|(_, a)| a.marked && a.ip.is_ipv4()).collect(),
         }
     }
 
@@ -117,8 +118,8 @@ mod tests {
     }
 
     fn in_front(addresses: &[InterfaceAddress]) -> Vec<String> {
-        let own = Own::of(addresses, &BTreeSet::new());
-        let order = Order::of(addresses, &own);
+        let own = Own::of(addresses.iter(), &BTreeSet::new());
+        let order = Order::of(addresses.iter(), &own);
         order.services().filter(|(_, front)| *front).map(|(address, _)| address.ip.to_string()).collect()
     }
 
@@ -153,7 +154,7 @@ mod tests {
     fn what_is_the_machines_own() {
         let all = [at("10.0.0.1", 24), service("10.0.1.50", 24), at("10.0.2.7", 24), at("fe80::1", 64)];
         let services = BTreeSet::from(["10.0.2.7".parse().unwrap()]);
-        let own = Own::of(&all, &services);
+        let own = Own::of(all.iter(), &services);
         let reaches = |ip: &str| own.reaches(2, ip.parse().unwrap());
         assert!(reaches("10.0.0.99") && !own.reaches(3, "10.0.0.99".parse().unwrap()));
         assert!(!reaches("10.0.1.99"), "by a service address alone");

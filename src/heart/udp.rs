@@ -307,7 +307,6 @@ fn fitness(
     }
     let own: Vec<&InterfaceAddress> = network
         .addresses()
-        .iter()
         .filter(|a| a.interface == interface.index && !a.marked && !services.contains(&a.ip))
         .collect();
     let named = match place {
