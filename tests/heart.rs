@@ -750,6 +750,28 @@ fn an_address_of_the_machine_itself_is_left_alone() {
     }
 }
 
+/// What somebody else put on another interface meanwhile is theirs, though it is the same address.
+#[test]
+fn a_twin_of_the_service_address_on_another_interface_is_left_alone() {
+    let Some(world) = World::new() else { return };
+    let plan = Plan { nodes: vec!["a".into()], ..plan(0, vec![broadcast("eth1")], service()) };
+    let mut a = Node::start(&world, plan, 100);
+    wait("the address is there", Duration::from_secs(10), || {
+        a.hear();
+        world.carries(0, SERVICE)
+    });
+    give(&world, 0, "eth1", SERVICE, 24);
+    assert!(matches!(a.order(Order::Leave), Answer::Done(_)));
+    wait("it leaves", Duration::from_secs(5), || {
+        a.hear();
+        a.exited
+    });
+    let left: Vec<_> =
+        world.addresses(0).into_iter().filter(|there| there.ip.to_string() == SERVICE).collect();
+    let eth1 = world.at(0, || Netlink::open().unwrap().interface("eth1").unwrap().index);
+    assert!(matches!(&left[..], [there] if there.interface == eth1), "{left:?}");
+}
+
 /// `SendArp` speaks for an address that something else carries, and touches nothing.
 #[test]
 fn an_address_of_somebody_else_is_announced_and_left_alone() {
