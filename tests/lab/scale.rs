@@ -9,8 +9,8 @@ use super::LOCUM;
 /// The rest of what `locum lab scale` measures is in `docs/bench.md`: here the machine may be busy, and the program is not
 /// optimized. Before there were indexes, both nodes of so many groups stood still in their own work.
 #[test]
-fn hundreds_of_groups_come_up_and_are_taken_over_beside_watchers() {
-    let options = ["--groups", "300", "--watchers", "64", "--time", "3s", "--limit", "60s"];
+fn a_thousand_groups_come_up_and_are_taken_over_beside_watchers() {
+    let options = ["--groups", "1000", "--watchers", "64", "--time", "3s", "--limit", "60s"];
     let Some(report) = play(&options) else { return };
     assert_eq!(report["died"], Value::Array(Vec::new()), "{report:#}");
     assert!(report["up_open_ms"].is_number() && report["taken"]["open_ms"].is_number(), "{report:#}");
