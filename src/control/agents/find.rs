@@ -179,6 +179,9 @@ pub enum NotFound {
     /// The unit is masked.
     #[error("systemd unit {0} is masked: systemctl unmask {0}")]
     Masked(String),
+    /// The unit is a template, and no instance of it is named.
+    #[error("systemd unit {0} is a template: write the name of an instance between its `@` and its end")]
+    Template(String),
     /// A unit cannot be given arguments.
     #[error("`{name}` is a systemd unit ({}), which takes no arguments: write `{name}` alone", .file.display())]
     UnitArguments {
@@ -311,6 +314,9 @@ fn unit(roots: &Roots, name: &str) -> Result<Option<(String, PathBuf)>, NotFound
     if let (Some(at), Some(dot)) = (full.find('@'), full.rfind('.'))
         && at < dot
     {
+        if at + 1 == dot {
+            return Err(NotFound::Template(full));
+        }
         files.push(format!("{}{}", &full[..=at], &full[dot..]));
     }
     for file in files {
@@ -501,6 +507,10 @@ mod tests {
         let file = house.put("lib-units/postgres@.service", 0o644);
         let name = "postgres@main.service".to_owned();
         assert_eq!(house.find("postgres@main", &[]), Ok(Found::Unit { name, file }));
+        let template = NotFound::Template("postgres@.service".into());
+        for name in ["postgres@", "postgres@.service"] {
+            assert_eq!(house.find(name, &[]), Err(template.clone()));
+        }
     }
 
     #[test]
