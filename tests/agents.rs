@@ -476,22 +476,34 @@ fn systemd_units_are_asked_through_systemctl() {
     house.program(
         "bin/systemctl",
         r#"echo "$*" >> $D/journal
-        [ "$2" = is-active ] || exit 0
-        cat $D/state; grep -q '^active' $D/state"#,
+        case $2 in
+            is-active) cat $D/state; grep -q '^active' $D/state;;
+            show) cat $D/substate;;
+            stop) printf 'Failed to stop nginx.service: no bus\n\nSee system logs.\n' >&2; exit 1;;
+        esac"#,
     );
     let id = house.add("nginx", &[], Agent::Script);
-    for (text, expected) in [
-        ("active\n", Outcome::Running),
-        ("deactivating\n", Outcome::Running),
-        ("inactive\n", Outcome::Stopped),
-        ("failed\n", Outcome::Stopped),
-        ("", Outcome::Unknown("exit code 1".into())),
+    let waits = || Outcome::Unknown("it has ended, and waits for its restart by systemd".into());
+    for (state, substate, expected) in [
+        ("active\n", "running\n", Outcome::Running),
+        ("deactivating\n", "stop-sigterm\n", Outcome::Running),
+        ("activating\n", "start-pre\n", Outcome::Running),
+        // A program that dies each time it is started is in this state nearly always.
+        ("activating\n", "auto-restart\n", waits()),
+        ("activating\n", "auto-restart-queued\n", waits()),
+        ("inactive\n", "dead\n", Outcome::Stopped),
+        ("failed\n", "failed\n", Outcome::Stopped),
+        ("", "", Outcome::Unknown("exit code 1".into())),
     ] {
-        fs::write(house.path("state"), text).unwrap();
-        assert_eq!(house.run(id, Status), expected, "{text:?}");
+        fs::write(house.path("state"), state).unwrap();
+        fs::write(house.path("substate"), substate).unwrap();
+        assert_eq!(house.run(id, Status), expected, "{state:?} {substate:?}");
     }
     assert_eq!(house.run(id, Start), Outcome::Ok);
     assert!(house.read("journal").ends_with("--no-ask-password start -- nginx.service\n"));
+    // What is the matter, and not where to read more about it.
+    let complaint = "exit code 1: Failed to stop nginx.service: no bus";
+    assert_eq!(house.run(id, Stop), Outcome::Failed(complaint.into()));
 }
 
 #[test]

@@ -179,14 +179,15 @@ fn tests_that_a_page_names_exist() {
 /// What the daemon promises to hold only if the service manager does its part.
 #[test]
 fn the_service_unit_does_its_part() {
-    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/locum.service")).unwrap();
-    let lines: Vec<&str> = unit.lines().filter(|line| line.contains('=') && !line.starts_with('#')).collect();
+    let unit = unit("locum.service");
+    let lines = settings(&unit);
     for needed in [
         "Type=notify",
         "ExecReload=-/bin/kill -HUP $MAINPID",
         "KillMode=process",
         "TimeoutStopSec=infinity",
         "Restart=on-failure",
+        "StartLimitIntervalSec=0",
         "LimitMEMLOCK=infinity",
         "LimitRTPRIO=50",
         "Delegate=yes",
@@ -205,4 +206,23 @@ fn the_service_unit_does_its_part() {
     keys.sort_unstable();
     keys.dedup();
     assert_eq!(keys.len(), count, "a setting stands there twice");
+}
+
+/// The service manager's own limit gives up for good what has ended five times in ten seconds.
+#[test]
+fn no_unit_is_given_up_by_the_service_manager() {
+    for name in ["locum.service", "locum-witness.service"] {
+        let unit = unit(name);
+        let before_service = unit.split("[Service]").next().unwrap();
+        assert!(settings(before_service).contains(&"StartLimitIntervalSec=0"), "{name}");
+        assert!(settings(&unit).contains(&"RestartSec=1s"), "{name}: and it must not spin");
+    }
+}
+
+fn unit(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("dist").join(name)).unwrap()
+}
+
+fn settings(unit: &str) -> Vec<&str> {
+    unit.lines().filter(|line| line.contains('=') && !line.starts_with('#')).collect()
 }

@@ -194,7 +194,8 @@ fn missing_files_are_said() {
     assert_eq!(
         diags,
         [
-            "ha.cf: error: the file is missing (it names the nodes and the links)",
+            "ha.cf: error: the file is missing (it names the nodes and the links; for a cluster of Locum alone `locum \
+             init` writes locum.toml)",
             "authkeys: error: the file is missing (write `auth 1` and, below it, `1 sha1 SECRET`; chmod 600; the same \
              on both nodes)",
             "haresources: error: the file is missing (it must be there, even if it is empty)",

@@ -5,8 +5,11 @@
 //! them.
 
 use std::{
+    ffi::OsStr,
     fmt,
-    os::unix::fs::PermissionsExt,
+    fs::File,
+    io::Read as _,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -168,6 +171,17 @@ pub enum NotFound {
     /// Something of that name is there, but cannot be run.
     #[error("{} is not an executable file: chmod +x it, or remove it", .0.display())]
     NotExecutable(PathBuf),
+    /// What would have to run it is not there.
+    #[error(
+        "the first line of {} names an interpreter that is not there: `{}`",
+        .script.display(), .interpreter.display().to_string().escape_default()
+    )]
+    Interpreter {
+        /// The script.
+        script: PathBuf,
+        /// What its first line names.
+        interpreter: PathBuf,
+    },
     /// Nothing of that name.
     #[error("there is no script or systemd unit `{name}`; looked in {}", list(.places))]
     Nowhere {
@@ -179,6 +193,9 @@ pub enum NotFound {
     /// The unit is masked.
     #[error("systemd unit {0} is masked: systemctl unmask {0}")]
     Masked(String),
+    /// The unit is a template, and no instance of it is named.
+    #[error("systemd unit {0} is a template: write the name of an instance between its `@` and its end")]
+    Template(String),
     /// A unit cannot be given arguments.
     #[error("`{name}` is a systemd unit ({}), which takes no arguments: write `{name}` alone", .file.display())]
     UnitArguments {
@@ -212,6 +229,13 @@ impl NotFound {
                 "correct the name, or put an executable script `{name}` that knows start, stop and status into {}",
                 places.first().map_or_else(String::new, |place| place.display().to_string())
             )),
+            Self::Interpreter { script, interpreter } => Some(match interpreter.as_os_str().as_bytes() {
+                [.., b'\r'] => format!(
+                    "its lines end as those of other systems do: sed -i 's/\\r$//' {}",
+                    script.display()
+                ),
+                _ => "correct it, or install the package that has the interpreter".into(),
+            }),
             Self::OcfAgent { .. } => {
                 Some("correct the name, or install the package that has this agent".into())
             }
@@ -260,7 +284,8 @@ fn script_or_unit(roots: &Roots, resource: &Resource) -> Result<Found, NotFound>
     let refused = match script(roots, name) {
         Ok(Some(found)) => return Ok(found),
         Ok(None) => None,
-        Err(NotFound::Name(name)) => return Err(NotFound::Name(name)),
+        // Meant to run, and not to be passed over for something else of that name.
+        Err(wrong @ (NotFound::Name(_) | NotFound::Interpreter { .. })) => return Err(wrong),
         Err(refused) => Some(refused),
     };
     match unit(roots, name) {
@@ -285,7 +310,10 @@ fn script(roots: &Roots, name: &str) -> Result<Option<Found>, NotFound> {
     for (dir, place) in roots.script_places() {
         let path = dir.join(name);
         if is_program(&path) {
-            return Ok(Some(Found::Script { path, place }));
+            return match interpreter(&path).filter(|interpreter| !is_program(interpreter)) {
+                Some(interpreter) => Err(NotFound::Interpreter { script: path, interpreter }),
+                None => Ok(Some(Found::Script { path, place })),
+            };
         }
         // In the old places lie many files that nobody means to run.
         if place != Place::Old && path.symlink_metadata().is_ok() {
@@ -311,6 +339,9 @@ fn unit(roots: &Roots, name: &str) -> Result<Option<(String, PathBuf)>, NotFound
     if let (Some(at), Some(dot)) = (full.find('@'), full.rfind('.'))
         && at < dot
     {
+        if at + 1 == dot {
+            return Err(NotFound::Template(full));
+        }
         files.push(format!("{}{}", &full[..=at], &full[dot..]));
     }
     for file in files {
@@ -393,6 +424,15 @@ fn safe(name: &str) -> Result<&str, NotFound> {
 }
 
 /// Regular (through links) and executable for somebody: what the daemon, which is root, needs.
+/// What a script's first line names, read as the kernel does: blanks and tabs end it, and nothing else but the line's end.
+pub(super) fn interpreter(script: &Path) -> Option<PathBuf> {
+    let mut start = Vec::new();
+    File::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let name = line.split(|byte| b" \t".contains(byte)).find(|word| !word.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(name)))
+}
+
 pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
@@ -501,6 +541,42 @@ mod tests {
         let file = house.put("lib-units/postgres@.service", 0o644);
         let name = "postgres@main.service".to_owned();
         assert_eq!(house.find("postgres@main", &[]), Ok(Found::Unit { name, file }));
+        let template = NotFound::Template("postgres@.service".into());
+        for name in ["postgres@", "postgres@.service"] {
+            assert_eq!(house.find(name, &[]), Err(template.clone()));
+        }
+    }
+
+    #[test]
+    fn a_script_that_nothing_can_interpret_is_told_before_it_is_run() {
+        let house = House::new();
+        let path = house.put("ha.d/resource.d/web", 0o755);
+        let found = Ok(Found::Script { path: path.clone(), place: Place::ResourceD });
+        for (start, missing) in [
+            ("#!/bin/sh\n", None),
+            ("#! \t/bin/sh -e\n", None),
+            ("#!/bin/sh", None),
+            ("#!\n", None),
+            ("echo no interpreter is named\n", None),
+            ("", None),
+            ("#!/bin/sh\r\n", Some("/bin/sh\r")),
+            ("#!/nonexistent/python9 -u\n", Some("/nonexistent/python9")),
+            ("#!/usr\n", Some("/usr")),
+        ] {
+            fs::write(&path, start).unwrap();
+            let missing = missing.map(PathBuf::from);
+            let expected = match missing {
+                Some(interpreter) => Err(NotFound::Interpreter { script: path.clone(), interpreter }),
+                None => found.clone(),
+            };
+            assert_eq!(house.find("web", &[]), expected, "{start:?}");
+        }
+        fs::write(&path, "#!/bin/sh\r\n").unwrap();
+        // A unit of that name is not what the script was meant to do.
+        house.put("lib-units/web.service", 0o644);
+        let refused = house.find("web", &[]).unwrap_err();
+        assert!(refused.to_string().ends_with(r"`/bin/sh\r`"), "{refused}");
+        assert!(refused.cure().unwrap().contains("sed -i"), "{refused:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::process::ExitStatusExt,
@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     cgroup::{self, Scope},
+    find::interpreter,
     is_program,
     orphans::Record,
     output::{Pipe, Speaker, Stream, Text, release},
@@ -232,15 +233,6 @@ fn is_lasting(program: &Path, fault: &io::Error) -> bool {
         [Errno::NOENT, Errno::ACCESS, Errno::NOTDIR, Errno::LOOP].iter().any(|errno| is(fault, *errno));
     let no_interpreter = || interpreter(program).is_some_and(|interpreter| !is_program(&interpreter));
     is(fault, Errno::NOEXEC) || (is_missing && (!is_program(program) || no_interpreter()))
-}
-
-/// What a script's first line names.
-fn interpreter(script: &Path) -> Option<PathBuf> {
-    let mut start = Vec::new();
-    File::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
-    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let line = String::from_utf8_lossy(line);
-    Some(PathBuf::from(line.split_ascii_whitespace().next()?))
 }
 
 /// Waits until the service is to end; nobody asks twice, and nobody asks what is no service.

@@ -166,7 +166,9 @@ async fn read_on(mut pipe: pipe::Receiver, speaker: Speaker, level: Level) {
 pub(super) struct Text {
     /// The beginning, as printed.
     pub(super) head: Vec<u8>,
-    /// The last line that was not empty, escaped.
+    /// The first line that was not empty, escaped.
+    pub(super) first: String,
+    /// The last one.
     pub(super) last: String,
 }
 
@@ -184,6 +186,7 @@ struct Lines {
     line: Vec<u8>,
     /// Bytes of this line beyond the limit.
     cut: usize,
+    first: String,
     last: String,
     told_max: u32,
     told: u32,
@@ -192,8 +195,8 @@ struct Lines {
 
 impl Lines {
     fn new(speaker: Speaker, level: Level, told_max: u32) -> Self {
-        let (head, line, last) = (Vec::new(), Vec::new(), String::new());
-        Self { speaker, level, head, line, cut: 0, last, told_max, told: 0, dropped: 0 }
+        let (head, line, first, last) = (Vec::new(), Vec::new(), String::new(), String::new());
+        Self { speaker, level, head, line, cut: 0, first, last, told_max, told: 0, dropped: 0 }
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -226,6 +229,9 @@ impl Lines {
             if self.cut > 0 {
                 let _ = write!(self.last, "… ({} bytes more)", self.cut);
             }
+            if self.first.is_empty() {
+                self.first.clone_from(&self.last);
+            }
             if self.told < self.told_max {
                 self.told += 1;
                 self.speaker.say(self.level, &self.last);
@@ -255,7 +261,11 @@ impl Lines {
     fn end(&mut self) -> Ended {
         self.end_line();
         self.new_window();
-        let text = Text { head: std::mem::take(&mut self.head), last: std::mem::take(&mut self.last) };
+        let text = Text {
+            head: std::mem::take(&mut self.head),
+            first: std::mem::take(&mut self.first),
+            last: std::mem::take(&mut self.last),
+        };
         Ended { text, speaker: self.speaker.clone(), level: self.level }
     }
 }
@@ -282,7 +292,7 @@ mod tests {
         }
         let ended = lines.end();
         assert_eq!(*heard.lock().unwrap(), ["x start: one", "x start: two", "x start: three"]);
-        assert_eq!(ended.text.last, "three");
+        assert_eq!([ended.text.first, ended.text.last], ["one", "three"]);
         assert_eq!(ended.text.head, b"one\ntwo\n\n  \nthree");
     }
 

@@ -18,7 +18,9 @@ pub(super) async fn run(errand: &Errand<'_>, unit: &str) -> Outcome {
         Operation::Status => return ask(errand, &systemctl, unit).await,
         other => other.verb(),
     };
-    let report = errand.job(&systemctl, ["--no-ask-password", verb, "--", unit]).run().await;
+    let mut report = errand.job(&systemctl, ["--no-ask-password", verb, "--", unit]).run().await;
+    // It says first what is the matter, and then where to read more.
+    report.err.last = std::mem::take(&mut report.err.first);
     errand.by_exit_code(&report)
 }
 
@@ -26,10 +28,25 @@ async fn ask(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outcome {
     let report = errand.job(systemctl, ["--no-ask-password", "is-active", "--", unit]).run().await;
     match (&report.end, report.out.head.trim_ascii()) {
         (End::TimedOut | End::CannotRun(_), _) => errand.failed(&report),
+        (_, b"activating") => ask_further(errand, systemctl, unit).await,
         // What is on its way up or down is not yet gone.
-        (_, b"active" | b"reloading" | b"refreshing" | b"activating" | b"deactivating") => Outcome::Running,
+        (_, b"active" | b"reloading" | b"refreshing" | b"deactivating") => Outcome::Running,
         (_, b"inactive" | b"failed") => Outcome::Stopped,
         _ => Outcome::Unknown(report.complaint()),
+    }
+}
+
+/// On its way up is also what has died and waits for its own restart (`Restart=`). Nothing of it runs then, and yet it has not
+/// stopped: a unit that dies again and again would be taken for one that runs.
+async fn ask_further(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outcome {
+    let words = ["--no-ask-password", "show", "--property=SubState", "--value", "--", unit];
+    let report = errand.job(systemctl, words).run().await;
+    match (&report.end, report.out.head.trim_ascii()) {
+        (End::TimedOut | End::CannotRun(_), _) => errand.failed(&report),
+        (_, state) if state.starts_with(b"auto-restart") => {
+            errand.bad("it has ended, and waits for its restart by systemd".to_owned())
+        }
+        _ => Outcome::Running,
     }
 }
 

@@ -121,7 +121,9 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
     let mut keys_report = Report::new(FileName::Authkeys);
     let settings = files.ha_cf.map(|text| ha_cf::read(text, &me, options, &mut cf));
     if settings.is_none() {
-        cf.add(cf.error("the file is missing").cure("it names the nodes and the links"));
+        let cure =
+            "it names the nodes and the links; for a cluster of Locum alone `locum init` writes locum.toml";
+        cf.add(cf.error("the file is missing").cure(cure));
     }
     let me = settings.as_ref().and_then(|settings| ha_cf::find_me(&me, settings, options, &mut cf));
     // What a `node` line that could not be read would have said is not known: no line is blamed for it a second time.

@@ -833,7 +833,10 @@ impl Node {
                 self.passed.insert(id, self.now + MOVE_MAX);
                 self.send(To::One(owner), Word::AskMove { order: id.0, group: group_id, to });
             }
-            None => self.answer(id, Answer::Refused("nobody owns the group now".into())),
+            None => {
+                let why = self.unowned(self.now, group).map(|why| format!(": {why}")).unwrap_or_default();
+                self.answer(id, Answer::Refused(format!("this member knows no owner of it now{why}")));
+            }
         }
     }
 
@@ -850,6 +853,21 @@ impl Node {
     }
 
     // ---- what follows ----------------------------------------------------
+
+    /// What the ownership goes by, for a question.
+    fn view(&self, now: Instant, me: NodeIndex) -> View<'_> {
+        View {
+            now,
+            plan: &self.plan,
+            me,
+            member: &self.member,
+            ids: &self.ids,
+            index: &self.index,
+            nodes: &self.views[..self.plan.nodes.len()],
+            groups: &self.groups,
+            board: &self.board,
+        }
+    }
 
     fn change_ownership(&mut self, change: impl FnOnce(&mut Ownership, &View<'_>)) {
         self.tell_touched();

@@ -19,7 +19,7 @@
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     format,
-    string::String,
+    string::{String, ToString as _},
     sync::Arc,
     vec::Vec,
 };
@@ -28,6 +28,7 @@ use super::{
     board::{Board, HeldDown},
     placement::{self, Rank, Scene},
     plan::{Failback, Plan},
+    status::{Hindered, Hindrance},
 };
 use crate::{
     action::Answer,
@@ -354,7 +355,7 @@ impl Ownership {
     }
 
     /// The groups that must not be where this one is.
-    pub(super) fn kept_away(&self, plan: &Plan, group: GroupIndex) -> Vec<GroupIndex> {
+    fn kept_away(&self, plan: &Plan, group: GroupIndex) -> Vec<GroupIndex> {
         placement::kept_away(plan, &self.families, group)
     }
 
@@ -546,11 +547,50 @@ impl Ownership {
             Some(to) if !view.nodes.get(to.0).is_some_and(|node| node.up) => {
                 Err(format!("{} is not heard", view.plan.nodes[to.0].name))
             }
-            Some(to) if !ranking.contains(&to) => {
-                Err(format!("it may not run on {}", view.plan.nodes[to.0].name))
+            Some(to) if !view.plan.groups[group.0].candidates.contains(&to) => {
+                Err(format!("{} is none of its `nodes`", view.plan.nodes[to.0].name))
             }
-            None if ranking.iter().all(|node| *node == view.me) => Err("no other node may run it now".into()),
+            Some(to) if !ranking.contains(&to) => Err(self.hindered(view, group, to).to_string()),
+            None if ranking.iter().all(|node| *node == view.me) => {
+                let others = view.plan.groups[group.0].candidates.iter().filter(|node| **node != view.me);
+                let why: Vec<String> =
+                    others.map(|node| self.hindered(view, group, *node).to_string()).collect();
+                Err(match &why[..] {
+                    [] => "its `nodes` name no other node".into(),
+                    why => format!("no other node may run it now: {}", why.join(", ")),
+                })
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// Why a candidate that is not in the ranking may not have the group now.
+    pub(super) fn hindered(&self, view: &View<'_>, group: GroupIndex, node: NodeIndex) -> Hindered {
+        Hindered { node: view.plan.nodes[node.0].name.clone(), by: self.hindrance(view, group, node) }
+    }
+
+    fn hindrance(&self, view: &View<'_>, group: GroupIndex, node: NodeIndex) -> Hindrance {
+        let name = |group: &GroupIndex| -> String { view.plan.groups[group.0].name.clone() };
+        let is_me = node == view.me;
+        let known = &view.nodes[node.0];
+        if !is_me && !known.up {
+            return Hindrance::Silent;
+        }
+        let is_standby = if is_me { self.is_standby() } else { known.standby };
+        if is_standby {
+            return Hindrance::Standby;
+        }
+        let unable: Vec<GroupIndex> =
+            if is_me { self.unable(view.now).collect() } else { known.unable.clone() };
+        if let Some(member) = self.family(group).iter().find(|member| unable.contains(member)) {
+            return Hindrance::Unable { group: name(member) };
+        }
+        let is_there =
+            |other: &GroupIndex| view.owner(*other).is_some_and(|owner| owner.node(view.me) == node);
+        let kept_away = self.kept_away(view.plan, group);
+        match kept_away.iter().find(|other| is_there(other)) {
+            Some(other) => Hindrance::Apart { group: name(other) },
+            None => Hindrance::Elsewhere,
         }
     }
 

@@ -292,7 +292,9 @@ impl fmt::Display for Hindered {
         match &self.by {
             Hindrance::Silent => write!(f, "{node} is silent"),
             Hindrance::Standby => write!(f, "{node} is on standby or leaves"),
-            Hindrance::Unable { group } => write!(f, "{node} could not run {group}"),
+            Hindrance::Unable { group } => {
+                write!(f, "{node} could not run {group} (`locum online` there lets it try again)")
+            }
             Hindrance::Apart { group } => write!(f, "{node} has {group}, which must not meet it"),
             Hindrance::Elsewhere => write!(f, "{node} is not where other groups let it be"),
         }

@@ -150,7 +150,7 @@ fn what_could_not_be_stopped_after_it_was_lost_is_told_again_by_time_and_by_a_pe
         world.wait(3);
         assert!(world.is_said("daemon cannot be stopped"), "{}", world.0.log());
         world.play(&[Step::Move(holder, 0, Some(0))]);
-        assert!(world.is_said("it may not run on a"), "what an earlier ownership left is there");
+        assert!(world.is_said("a could not run"), "what an earlier ownership left is there");
         if asks {
             world.play(&[Step::Standby(0, false)]);
             world.wait(2);

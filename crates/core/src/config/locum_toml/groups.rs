@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     config::{
+        address::names_the_network,
         diag::{Place, shown},
         haresources::{agent, describe, resource},
         value::{Shown, TIME_MAX},
@@ -171,7 +172,7 @@ fn group<'t>(
         hold_down,
         i_know,
     };
-    own_addresses(&group, &resource_places, members, reader);
+    wrong_addresses(&group, &resource_places, members, reader);
     if !table.contains_key("i-know") && guard < Guard::Watchdog {
         shared_data(&group, &resource_places, reader);
     }
@@ -494,11 +495,16 @@ fn is_raw_device(word: &str) -> bool {
     device.is_some_and(|device| !NO_DATA.iter().any(|harmless| device.starts_with(harmless)))
 }
 
-/// A service address that is a node's own would be taken from it, and its gate would shut that node's link.
-fn own_addresses(group: &Group, places: &[Place], members: &Members, reader: &mut Reader<'_>) {
+/// A service address that is a node's own would be taken from it, and its gate would shut that node's link. One that names
+/// the network answers nobody.
+fn wrong_addresses(group: &Group, places: &[Place], members: &Members, reader: &mut Reader<'_>) {
     for (resource, place) in group.resources.iter().zip(places) {
         let Agent::Address(address) = &resource.runs.agent else { continue };
         let ip = address.ip;
+        if names_the_network(address) {
+            let message = format!("{ip} is the first or last address of its network, which no host has");
+            reader.warning(&place.span, message, "check the address and the mask bits");
+        }
         let whose = match members.own_address(ip) {
             Some((node, link)) => format!("the node `{node}` on the link `{link}`"),
             None => match members.witnesses.iter().find(|witness| witness.address.ip() == ip) {

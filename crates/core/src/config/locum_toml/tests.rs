@@ -286,6 +286,27 @@ fn two_nodes_alone_have_no_guard_and_are_told_why() {
 }
 
 #[test]
+fn addresses_that_no_host_has_are_warned_of() {
+    for (address, is_warned_of) in [
+        ("10.1.0.255/24", true),
+        ("10.1.0.0/24/eth0", true),
+        ("10.1.0.128/25", true),
+        ("10.1.0.254/24", false),
+        ("10.1.0.255/16", false),
+        ("10.1.0.0/31", false),
+        ("10.1.0.0/32", false),
+        ("10.1.0.255", false),
+        ("fd00::/64", false),
+    ] {
+        for resource in [format!("'{address}'"), format!("{{ address = '{address}' }}")] {
+            let diags = said(&with(&format!("groups.g.resources = [{resource}]\n")));
+            let is_about_it = |said: &String| said.contains("warning") && said.contains("no host has");
+            assert_eq!(diags.iter().any(is_about_it), is_warned_of, "{resource}: {diags:?}");
+        }
+    }
+}
+
+#[test]
 fn every_fault_has_its_place_and_its_cure() {
     let cases = [
         (

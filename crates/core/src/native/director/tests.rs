@@ -1000,7 +1000,8 @@ fn status_says_what_hinders_each_candidate() {
     let mut world = World::new(&toml);
     world.machines[0].fails = true;
     world.pass(5000);
-    let failed = "db: no node may have it now: a could not run db".to_string();
+    let failed = "db: no node may have it now: a could not run db (`locum online` there lets it try again)"
+        .to_string();
     assert!(
         world.unowned(0).contains(&failed) && world.unowned(1).contains(&failed),
         "{:?}",
@@ -1017,6 +1018,40 @@ fn status_says_what_hinders_each_candidate() {
         "{:?}",
         world.unowned(1)
     );
+}
+
+#[test]
+fn a_refused_move_says_what_hinders_the_node() {
+    let mut world = World::new(TOML);
+    let order = |world: &mut World, member: usize, order: node::Order| {
+        world.handle(member, Event::Order { id: OrderId(1), order: Order::Native { order, user: 0 } });
+        world.pass(2000);
+        world.machines[member].answers.pop()
+    };
+    let refused = |text: &str| Some(Answer::Refused(text.into()));
+    let web = |to: Option<usize>| node::Order::Move(GroupIndex(0), to.map(NodeIndex));
+    // Just started, it knows of no owner; which does not mean that there is none.
+    let unknown = order(&mut world, 1, web(None));
+    let Some(Answer::Refused(text)) = unknown else { panic!("{unknown:?}") };
+    assert!(text.starts_with("this member knows no owner of it now: "), "{text}");
+    world.pass(5000);
+    assert!(world.machines[0].runs);
+
+    order(&mut world, 1, node::Order::Standby);
+    assert_eq!(order(&mut world, 0, web(Some(1))), refused("web: b is on standby or leaves"));
+    let nobody = "web: no other node may run it now: b is on standby or leaves";
+    assert_eq!(order(&mut world, 0, web(None)), refused(nobody));
+    order(&mut world, 1, node::Order::Online);
+
+    world.machines[1].fails = true;
+    order(&mut world, 0, web(Some(1)));
+    world.pass(5000);
+    assert!(world.machines[0].runs, "it failed at b and is back");
+    world.machines[1].fails = false;
+    let unable = "b could not run web (`locum online` there lets it try again)";
+    assert_eq!(order(&mut world, 0, web(Some(1))), refused(&format!("web: {unable}")));
+    order(&mut world, 1, node::Order::Online);
+    assert!(matches!(order(&mut world, 0, web(Some(1))), Some(Answer::Done(_))));
 }
 
 #[test]

@@ -1,12 +1,7 @@
 //! Why nobody owns a group. Nothing is decided here: it is told from what [`Ownership`](super::Ownership) goes by.
 
-use alloc::{string::String, vec::Vec};
-
-use super::{GroupIndex, Instant, Node, NodeIndex, Phase, member_of};
-use crate::native::{
-    placement,
-    status::{Hindered, Hindrance, Unowned},
-};
+use super::{GroupIndex, Instant, Node, NodeIndex, Phase};
+use crate::native::{placement, status::Unowned};
 
 impl Node {
     /// Nothing where somebody owns it, and on a witness.
@@ -46,10 +41,8 @@ impl Node {
         }
         let Some(best) = self.ownership.ranking(group).first() else {
             let nodes = self.plan.groups[leader.0].candidates.iter();
-            let hindered = |node: &NodeIndex| Hindered {
-                node: self.plan.nodes[node.0].name.clone(),
-                by: self.hindrance(now, group, *node),
-            };
+            let view = self.view(now, me);
+            let hindered = |node: &NodeIndex| self.ownership.hindered(&view, group, *node);
             return Some(Unowned::NoCandidate { nodes: nodes.map(hindered).collect() });
         };
         if *best != me {
@@ -63,31 +56,5 @@ impl Node {
             Phase::Stopped => Unowned::Soon,
             _ => Unowned::Stopping,
         })
-    }
-
-    /// Of a candidate that is not in the ranking.
-    fn hindrance(&self, now: Instant, group: GroupIndex, node: NodeIndex) -> Hindrance {
-        let name = |group: &GroupIndex| -> String { self.plan.groups[group.0].name.clone() };
-        let is_me = self.node() == Some(node);
-        let view = &self.views[node.0];
-        if !is_me && !view.up {
-            return Hindrance::Silent;
-        }
-        let is_standby = if is_me { self.ownership.is_standby() } else { view.standby };
-        if is_standby {
-            return Hindrance::Standby;
-        }
-        let unable: Vec<GroupIndex> =
-            if is_me { self.ownership.unable(now).collect() } else { view.unable.clone() };
-        if let Some(member) = self.ownership.family(group).iter().find(|member| unable.contains(member)) {
-            return Hindrance::Unable { group: name(member) };
-        }
-        let is_there =
-            |other: &GroupIndex| self.owner(now, *other).is_some_and(|owner| owner.member == member_of(node));
-        let kept_away = self.ownership.kept_away(&self.plan, group);
-        match kept_away.iter().find(|other| is_there(other)) {
-            Some(other) => Hindrance::Apart { group: name(other) },
-            None => Hindrance::Elsewhere,
-        }
     }
 }
