@@ -21,6 +21,8 @@ pub(super) struct Network {
     changed: bool,
     /// And that of interfaces.
     interfaces_changed: bool,
+    /// Something was missed, and could not be asked for since: what stands here is what was known before.
+    stale: bool,
     interfaces: Vec<Interface>,
     addresses: Vec<InterfaceAddress>,
     /// The same, to be found without a walk.
@@ -37,6 +39,7 @@ impl Network {
             changes: Vec::new(),
             changed: false,
             interfaces_changed: false,
+            stale: false,
             interfaces: Vec::new(),
             addresses: Vec::new(),
             register: Register::default(),
@@ -62,10 +65,19 @@ impl Network {
             self.interfaces_changed |= is_news && !is_of_addresses;
         }
         self.changes = changes;
-        if lost || read.is_err() {
+        self.stale |= lost || read.is_err();
+        if self.stale {
             self.reload()?;
+            (self.stale, self.changed, self.interfaces_changed) = (false, true, true);
         }
         read
+    }
+
+    /// Asks again for what was missed, if anything was. What the kernel refuses is asked for once more with the next call.
+    pub(super) fn catch_up(&mut self) {
+        if self.stale {
+            let _ = self.refresh();
+        }
     }
 
     /// Whether the kernel told anything since the last time this was asked.
@@ -79,8 +91,8 @@ impl Network {
     }
 
     fn reload(&mut self) -> io::Result<()> {
-        self.interfaces = self.netlink.interfaces()?;
-        self.addresses = self.netlink.addresses()?;
+        let (interfaces, addresses) = (self.netlink.interfaces()?, self.netlink.addresses()?);
+        (self.interfaces, self.addresses) = (interfaces, addresses);
         // What is left of a lifetime is never the same.
         self.addresses.iter_mut().for_each(|address| address.lifetime = None);
         self.register = Register::of(self.addresses.clone());

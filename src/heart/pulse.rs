@@ -456,6 +456,7 @@ impl Pulse {
         }
         if self.retry_at <= now {
             self.retry_at = now + RETRY_NANOS;
+            self.network.catch_up();
             if self.services_due {
                 self.check_services();
             }

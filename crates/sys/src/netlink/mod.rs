@@ -81,8 +81,8 @@ impl Netlink {
         }
     }
 
-    /// Asks for a whole table and collects what `entry` makes of each entry's type and payload. A table that changes
-    /// all the time is taken as it came in the last attempt.
+    /// Asks for a whole table and collects what `entry` makes of each entry's type and payload. A table that changes during
+    /// each of several attempts is an error: an entry that is missing there may be none that is gone.
     pub(crate) fn dump<T>(
         &mut self,
         message: &RouteNetlinkMessage,
@@ -92,10 +92,10 @@ impl Netlink {
         for _ in 0..DUMP_TRIES {
             entries.clear();
             if self.dump_once(message.clone(), &entry, &mut entries)? {
-                break;
+                return Ok(entries);
             }
         }
-        Ok(entries)
+        Err(torn())
     }
 
     /// Returns whether the dump is of one piece.
@@ -210,6 +210,11 @@ pub(crate) struct Header {
     pub(crate) message_type: u16,
     pub(crate) flags: u16,
     pub(crate) sequence_number: u32,
+}
+
+/// What is read in pieces changed between two of them, each time it was tried: nothing is known of it.
+pub(crate) fn torn() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "what the kernel was asked for changed while it answered")
 }
 
 /// The payload of an error message begins with a negative errno; 0 is an acknowledgement.
