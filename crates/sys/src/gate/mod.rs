@@ -529,6 +529,15 @@ impl Gate {
         }
     }
 
+    /// For tests: what a stranger does to a table that is nobody's.
+    #[cfg(test)]
+    fn nft(&self) -> &nft::Gate {
+        match &self.hold {
+            Hold::Nft(gate) => gate,
+            Hold::Bpf(_) => unreachable!("another engine was asked for"),
+        }
+    }
+
     /// Leaves nothing of the gate: the addresses answer from now on, wherever they stand.
     ///
     /// # Errors
