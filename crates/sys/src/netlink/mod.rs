@@ -81,6 +81,31 @@ impl Netlink {
         }
     }
 
+    /// Asks for one thing; what `read` makes of the answer's type and payload.
+    pub(crate) fn ask<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        read: impl Fn(u16, &[u8]) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let sequence = self.send(message, NLM_F_REQUEST)?;
+        let (mut answered, mut answer) = (false, None);
+        while !answered {
+            let length = self.receive()?;
+            for_each_message(&self.answer[..length], |header, payload| {
+                if header.sequence_number != sequence {
+                    return Ok(());
+                }
+                answered = true;
+                match header.message_type {
+                    NLMSG_ERROR => return error_code(payload),
+                    kind => answer = read(kind, payload),
+                }
+                Ok(())
+            })?;
+        }
+        Ok(answer)
+    }
+
     /// Asks for a whole table and collects what `entry` makes of each entry's type and payload. A table that changes during
     /// each of several attempts is an error: an entry that is missing there may be none that is gone.
     pub(crate) fn dump<T>(
