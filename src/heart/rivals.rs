@@ -78,12 +78,12 @@ impl Rivals {
                 IpAddr::V6(_) => None,
             })
             .collect();
-        let arp = (!v4.is_empty()).then(|| Claimants::of_arp(&v4));
-        let neighbours = (v4.len() < services.len()).then(Claimants::of_advertisements);
+        let arp = Claimants::of_arp(&v4);
+        let neighbours = (v4.len() < services.len()).then(Claimants::of_advertisements).transpose();
         let (mut ears, mut fault) = (Vec::new(), None);
-        for ear in arp.into_iter().chain(neighbours) {
-            match ear {
-                Ok(ear) => ears.push(ear),
+        for heard in [arp, neighbours.map(Vec::from_iter)] {
+            match heard {
+                Ok(heard) => ears.extend(heard),
                 Err(error) => fault = Some(error.to_string()),
             }
         }
