@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
 };
 
 use crossbeam_queue::ArrayQueue;
@@ -30,7 +30,6 @@ const ASKED_MAX: usize = 1024;
 const NOTES_MAX: usize = 32;
 /// So often it is looked after, and tried again when it failed.
 const LOOK_NANOS: u64 = 1_000_000_000;
-const STACK_BYTES: usize = 256 * 1024;
 
 const TIMER: u64 = 0;
 const BELL: u64 = 1;
@@ -139,13 +138,14 @@ impl ArpFilterThread {
         work.poller.add(&work.shared.bell, BELL, Interest::Read)?;
         if work.engine == Engine::Nft {
             work.open();
+            // It is the first thing that is said, by the verdict.
+            made.fault.clone_from(&work.fault);
+            while work.shared.notes.pop().is_some() {}
         } else {
             // Rules stand on no interface; programs follow them.
             work.poller.add(&work.monitor, INTERFACES, Interest::Read)?;
         }
-        let body = move || work.run();
-        let thread = thread::Builder::new().name("arp filter".into()).stack_size(STACK_BYTES).spawn(body)?;
-        made.thread = Some(thread);
+        made.thread = Some(super::spawn_thread("arp filter", move || work.run())?);
         Ok(made)
     }
 
@@ -340,5 +340,54 @@ impl Work {
     fn say(&self, said: Said) {
         // The heart takes them once a second; who floods it with faults is not worth a second line.
         let _ = self.shared.notes.push(said);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write as _},
+        thread,
+    };
+
+    use locum_sys::namespace::{self, Fresh};
+
+    use super::*;
+
+    /// Somebody else has the tables when the daemon starts, and goes.
+    #[test]
+    fn a_filter_that_does_not_stand_at_the_start_is_not_said_to() {
+        let alone = || {
+            let fresh =
+                Fresh { network: true, mounts: false, host_name: false, processes: false, ipc: false };
+            if let Some(why) = namespace::leave(fresh)
+                .map_err(|error| error.to_string())
+                .and_then(|()| elsewhere::probe_rules())
+                .err()
+            {
+                let _ = writeln!(io::stderr(), "skipped: {why}");
+                return;
+            }
+            let homes: Homes = [("10.9.0.14".parse().unwrap(), None)].into();
+            let other = ArpFilter::open(&Engine::Nft, "test", homes.clone()).unwrap();
+            let mut filter = ArpFilterThread::start(&Ok(Engine::Nft), "test", true, homes).unwrap();
+            let told = filter.verdict();
+            let is_fault = matches!(&told, Some((Level::Warning, text)) if text.contains("no ARP filter"));
+            if !is_fault {
+                // Before Linux 6.9 nobody's tables are anybody's.
+                assert!(filter.stats().fault.is_none() && filter.look().is_empty(), "{told:?}");
+                return;
+            }
+            drop(other);
+            let mut notes = Vec::new();
+            while notes.is_empty() {
+                clock::sleep_until(clock::monotonic_nanos() + 10_000_000);
+                notes = filter.look();
+            }
+            assert_eq!(notes, [(Level::Info, "the ARP filter stands".to_owned())]);
+            assert_eq!(filter.stats().fault, None);
+            filter.leave(true);
+        };
+        thread::scope(|scope| scope.spawn(alone).join()).unwrap();
     }
 }

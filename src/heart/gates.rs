@@ -9,7 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    io,
+    io, mem,
     net::IpAddr,
     os::fd::AsFd,
 };
@@ -151,6 +151,9 @@ impl Told {
 /// So often within [`OVERTAKEN_NANOS`], and it is taken to go on: until it has not happened for as long.
 const OVERTAKEN_TIMES: usize = 3;
 const OVERTAKEN_NANOS: u64 = 60_000_000_000;
+/// On so many places of interfaces, of which each has two or three, all that is there is compared with what should be at once:
+/// each costs a dozen system calls. Of others it is done with the next looks, a second each.
+const PLACES_A_LOOK: usize = 64;
 /// While it goes on ours goes in front no more often than that: each time costs the heart 10 to 20 ms.
 const OVERTAKEN_PAUSE_NANOS: u64 = 5_000_000_000;
 
@@ -209,6 +212,8 @@ pub(super) struct Gates {
     front_at: u64,
     /// Why ours could not go in front last time.
     front_fault: Option<String>,
+    /// Why what judges could not be put back last time.
+    judge_fault: Option<String>,
 }
 
 struct Group {
@@ -272,6 +277,7 @@ impl Gates {
             overtaken: BTreeMap::new(),
             front_at: 0,
             front_fault: None,
+            judge_fault: None,
         }
     }
 
@@ -476,9 +482,12 @@ impl Gates {
             groups[*group].proofs.clone_from(proofs);
         }
         let Some(judge) = judge else { return told };
-        let gates = (0..).zip(groups.iter_mut()).filter_map(|(index, entry): (usize, _)| {
-            let proofs = news.get(&index)?.clone();
-            Some((entry.gate.as_mut()?, proofs))
+        // From one to the next, without a look at those in between: a batch is often of one group.
+        let (mut rest, mut first) = (&mut groups[..], 0);
+        let gates = news.iter().filter_map(|(index, proofs)| {
+            let (entry, behind) = mem::take(&mut rest).get_mut(index - first..)?.split_first_mut()?;
+            (rest, first) = (behind, index + 1);
+            Some((entry.gate.as_mut()?, proofs.clone()))
         });
         if let Err(error) = judge.set_proofs(gates) {
             let why = format!("its gate does not know what a rival's claim proves: {error}");
@@ -606,7 +615,7 @@ impl Gates {
     fn stay_in_front(&mut self, told: &mut Told) {
         let now = clock::monotonic_nanos();
         let Some(judge) = self.judge.as_ref().filter(|_| now >= self.front_at) else { return };
-        match judge.stay_in_front() {
+        match judge.stay_in_front(PLACES_A_LOOK) {
             Ok(None) => {}
             Ok(Some(gate::Overtaken { interface, by })) => {
                 let known = self.overtaken.entry(interface).or_default();
@@ -662,22 +671,36 @@ impl Gates {
         Some(format!("{} comes before the gates' programs again and again", known.by))
     }
 
-    /// Whether it had to be put back: then gates may have gone with it.
-    fn look_after_judge(&self, told: &mut Told) -> bool {
-        let Some(judge) = &self.judge else { return false };
-        let missing = match judge.missing() {
-            Ok(missing) if missing.is_empty() => return false,
+    /// Whether it was put back: then gates may have gone with it.
+    fn look_after_judge(&mut self, told: &mut Told) -> bool {
+        let Self { judge: Some(judge), judge_fault, .. } = self else { return false };
+        let missing = match judge.missing_of(PLACES_A_LOOK) {
+            Ok(missing) if missing.is_empty() => {
+                *judge_fault = None;
+                return false;
+            }
             Ok(missing) => missing.join(", "),
+            // Nothing is known of it: rules change all the time. It is looked at again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return false,
             Err(error) => error.to_string(),
         };
-        let (level, text) = match judge.restore() {
+        match judge.restore() {
             Ok(()) => {
-                (Level::Warning, format!("somebody took away a part of all gates: put back: {missing}"))
+                *judge_fault = None;
+                let text = format!("somebody took away a part of all gates: put back: {missing}");
+                told.notes.push((Level::Warning, None, text));
+                true
             }
-            Err(error) => (Level::Error, format!("no gate is whole ({missing}): {error}")),
-        };
-        told.notes.push((level, None, text));
-        true
+            Err(error) => {
+                // Once for as long as it lasts, whatever else is missing meanwhile.
+                let text = error.to_string();
+                if judge_fault.as_ref() != Some(&text) {
+                    told.notes.push((Level::Error, None, format!("no gate is whole ({missing}): {text}")));
+                }
+                *judge_fault = Some(text);
+                false
+            }
+        }
     }
 
     pub(super) fn stats(&self) -> GateStats {
@@ -893,6 +916,13 @@ impl Eras {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Write as _, process::Command, thread};
+
+    use locum_sys::{
+        mount,
+        namespace::{self, Fresh},
+    };
+
     use super::*;
 
     #[test]
@@ -928,5 +958,56 @@ mod tests {
             eras.note(5_000_000_000 + step, 4_000_000_000_000 + step * 10_000_000);
         }
         assert_eq!(eras.eras.len(), ERAS_MAX);
+    }
+    /// Somebody takes the file system away in which all is pinned, and it does not come back.
+    #[test]
+    fn what_cannot_be_put_back_is_said_once_and_no_reason_to_look_at_all_gates() {
+        let alone = || {
+            let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
+            let place = std::env::temp_dir();
+            let ready = namespace::leave(fresh)
+                .and_then(|()| mount::make_private())
+                .and_then(|()| mount::memory(&place))
+                .and_then(|()| gate::ensure_bpffs(&place.join("bpf")));
+            let bpffs = match ready.map_err(|error| error.to_string()).and_then(|_| gate::probe().bpf) {
+                Ok(bpffs) => bpffs,
+                Err(why) => {
+                    let _ = writeln!(io::stderr(), "skipped: {why}");
+                    return;
+                }
+            };
+            let engine = Engine::Bpf { bpffs: bpffs.clone() };
+            let judge = Judge::open(&engine, "test").unwrap();
+            judge.cover(1).unwrap();
+            let mut gates = Gates {
+                engine: Ok(engine.clone()),
+                filter: Ok(engine),
+                missing: (None, None),
+                watch: None,
+                eras: Eras::new(),
+                cluster: ("test".into(), 1),
+                judge: Some(judge),
+                groups: Vec::new(),
+                renewals: 0,
+                next_look: 0,
+                overtaken: BTreeMap::new(),
+                front_at: 0,
+                front_fault: None,
+                judge_fault: None,
+            };
+            let mut told = Told::default();
+            assert!(!gates.look_after_judge(&mut told) && told.notes.is_empty());
+            assert!(Command::new("umount").arg("--lazy").arg(&bpffs).status().unwrap().success());
+            for _ in 0..3 {
+                assert!(!gates.look_after_judge(&mut told));
+            }
+            assert!(matches!(&told.notes[..], [(Level::Error, None, _)]), "{:?}", told.notes);
+            mount::bpf(&bpffs).unwrap();
+            assert!(gates.look_after_judge(&mut told), "all of it is put back");
+            assert!(!gates.look_after_judge(&mut told));
+            assert!(matches!(&told.notes[1..], [(Level::Warning, None, _)]), "{:?}", told.notes);
+            gates.leave();
+        };
+        thread::scope(|scope| scope.spawn(alone).join()).unwrap();
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Network {
     changes: Vec<Change>,
     /// Since somebody last asked.
     changed: Changed,
+    /// Something was missed, and could not be asked for since: what stands here is what was known before.
+    stale: bool,
     interfaces: Vec<Interface>,
     addresses: Register,
 }
@@ -43,6 +45,7 @@ impl Network {
             monitor,
             changes: Vec::new(),
             changed: Changed::default(),
+            stale: false,
             interfaces: Vec::new(),
             addresses: Register::default(),
         };
@@ -71,10 +74,20 @@ impl Network {
             self.changed.others |= is_news && !ours;
         }
         self.changes = changes;
-        if lost || read.is_err() {
+        self.stale |= lost || read.is_err();
+        if self.stale {
             self.reload()?;
+            self.stale = false;
+            self.changed = Changed { anything: true, interfaces: true, others: true };
         }
         read
+    }
+
+    /// Asks again for what was missed, if anything was. What the kernel refuses is asked for once more with the next call.
+    pub(super) fn catch_up(&mut self) {
+        if self.stale {
+            let _ = self.refresh();
+        }
     }
 
     /// What the kernel told of since this was last asked.
@@ -83,8 +96,8 @@ impl Network {
     }
 
     fn reload(&mut self) -> io::Result<()> {
-        self.interfaces = self.netlink.interfaces()?;
-        let mut addresses = self.netlink.addresses()?;
+        let (interfaces, mut addresses) = (self.netlink.interfaces()?, self.netlink.addresses()?);
+        self.interfaces = interfaces;
         // What is left of a lifetime is never the same.
         addresses.iter_mut().for_each(|address| address.lifetime = None);
         self.addresses = Register::of(addresses);

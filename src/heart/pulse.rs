@@ -85,8 +85,8 @@ const NETWORK: u64 = 2;
 const ECHO_V4: u64 = 3;
 const ECHO_V6: u64 = 4;
 const RULES: u64 = 5;
+/// As many as there are sockets for it: one for each few thousand addresses.
 const RIVALS: u64 = 6;
-const RIVALS_V6: u64 = 7;
 const LINKS: u64 = 16;
 const RECEIVERS: u64 = 64;
 
@@ -196,7 +196,7 @@ impl Pulse {
             poller.add(source, token, Interest::Read)?;
         }
         let addresses = Addresses::new(&duties).bounded(&duties)?;
-        for (source, token) in addresses.rivals().sources().zip([RIVALS, RIVALS_V6]) {
+        for (source, token) in addresses.rivals().sources().zip(RIVALS..LINKS) {
             poller.add(source, token, Interest::Read)?;
         }
         let mut gates = Gates::new(&duties, &options);
@@ -457,6 +457,7 @@ impl Pulse {
         }
         if self.retry_at <= now {
             self.retry_at = now + RETRY_NANOS;
+            self.network.catch_up();
             if self.services_due {
                 self.check_services();
             }
@@ -789,7 +790,7 @@ impl Pulse {
                     let told = self.gates.heed_watch();
                     self.heed_gates(told);
                 }
-                RIVALS | RIVALS_V6 => self.hear_rivals(),
+                RIVALS..LINKS => self.hear_rivals(),
                 ECHO_V4 => self.read_echoes(Family::V4, bound),
                 ECHO_V6 => self.read_echoes(Family::V6, bound),
                 token => {

@@ -23,6 +23,9 @@ const PAUSE_NANOS: u64 = 1_000_000_000;
 const PAUSE_MAX_NANOS: u64 = 32_000_000_000;
 /// Who was not heard for so long is no rival any more: two refreshes, and an answer that was lost.
 const FORGET_NANOS: u64 = 150_000_000_000;
+/// The log gets so many lines of them within [`REFRESH_NANOS`], and of one address no more than one: anybody on the segment can
+/// say anything in any name. `status` shows them all.
+const LINES_MAX: usize = 32;
 /// So many packets are read in one turn.
 const PACKETS_A_TURN: usize = 32;
 /// And about so many addresses the segment is asked.
@@ -39,8 +42,11 @@ pub struct RivalState {
     pub mac: String,
     /// The interface on which it is heard.
     pub interface: String,
-    /// How often it was heard.
+    /// How often it was heard, or another one with the same address.
     pub heard: u64,
+    /// How often it was another hardware address than the last time. The log names one a minute.
+    #[serde(default)]
+    pub changed: u64,
     /// How long ago the last time was, in milliseconds.
     pub ago_ms: u64,
 }
@@ -50,11 +56,32 @@ struct Rival {
     mac: [u8; 6],
     interface: u32,
     heard: u64,
+    changed: u64,
     last: u64,
+    /// Which one the log names, and until when it names no other.
+    said: Option<([u8; 6], u64)>,
     /// When it is answered next, and how long after that not again.
     answer: Option<u64>,
     not_before: u64,
     pause: u64,
+}
+
+/// How many lines there were lately, of all addresses.
+#[derive(Debug, Default)]
+struct Lines {
+    count: usize,
+    until: u64,
+}
+
+impl Lines {
+    /// Whether there may be one more.
+    fn take(&mut self, now: u64) -> bool {
+        if now >= self.until {
+            *self = Self { count: 0, until: now + REFRESH_NANOS };
+        }
+        self.count += 1;
+        self.count <= LINES_MAX
+    }
 }
 
 /// What is known of all.
@@ -64,6 +91,7 @@ pub(super) struct Rivals {
     fault: Option<String>,
     services: BTreeMap<IpAddr, ResourceId>,
     rivals: BTreeMap<ResourceId, Rival>,
+    lines: Lines,
     /// To be asked about.
     probes: BTreeSet<ResourceId>,
 }
@@ -78,16 +106,17 @@ impl Rivals {
                 IpAddr::V6(_) => None,
             })
             .collect();
-        let arp = (!v4.is_empty()).then(|| Claimants::of_arp(&v4));
-        let neighbours = (v4.len() < services.len()).then(Claimants::of_advertisements);
+        let arp = Claimants::of_arp(&v4);
+        let neighbours = (v4.len() < services.len()).then(Claimants::of_advertisements).transpose();
         let (mut ears, mut fault) = (Vec::new(), None);
-        for ear in arp.into_iter().chain(neighbours) {
-            match ear {
-                Ok(ear) => ears.push(ear),
+        for heard in [arp, neighbours.map(Vec::from_iter)] {
+            match heard {
+                Ok(heard) => ears.extend(heard),
                 Err(error) => fault = Some(error.to_string()),
             }
         }
-        Self { ears, fault, services, rivals: BTreeMap::new(), probes: BTreeSet::new() }
+        let (rivals, lines, probes) = Default::default();
+        Self { ears, fault, services, rivals, lines, probes }
     }
 
     /// Nobody is heard.
@@ -125,7 +154,7 @@ impl Rivals {
     }
 
     /// Reads what was said of addresses that are ours to answer for. Returns those of which a rival was heard for the first
-    /// time, or another one.
+    /// time, or another one, as far as the log has room for them.
     pub(super) fn hear(
         &mut self,
         interfaces: &[Interface],
@@ -140,10 +169,15 @@ impl Rivals {
                 let Some(said) = said else { continue };
                 let Some(id) = self.services.get(&said.ip).copied() else { continue };
                 let is_own = interfaces.iter().any(|interface| interface.mac == Some(said.mac));
-                if is_own || !is_ours(id) {
+                if is_own {
                     continue;
                 }
-                if note(&mut self.rivals, id, said, now) {
+                if !is_ours(id) {
+                    // Who has it now is no rival.
+                    self.rivals.remove(&id);
+                    continue;
+                }
+                if note(&mut self.rivals, &mut self.lines, id, said, now) {
                     news.push((id, said));
                 }
             }
@@ -184,32 +218,49 @@ impl Rivals {
             mac: text(rival.mac),
             interface: interface(rival.interface),
             heard: rival.heard,
+            changed: rival.changed,
             ago_ms: now.saturating_sub(rival.last) / 1_000_000,
         };
         self.rivals.iter().map(state).collect()
     }
 }
 
-/// Returns whether it is somebody who was not heard of lately.
-fn note(rivals: &mut BTreeMap<ResourceId, Rival>, id: ResourceId, said: Claimed, now: u64) -> bool {
-    let known = rivals.get(&id).filter(|rival| now < rival.last + FORGET_NANOS);
-    let is_news = known.is_none_or(|rival| rival.mac != said.mac);
-    let rival = rivals.entry(id).or_insert(Rival {
+/// Returns whether it is worth a line.
+fn note(
+    rivals: &mut BTreeMap<ResourceId, Rival>,
+    lines: &mut Lines,
+    id: ResourceId,
+    said: Claimed,
+    now: u64,
+) -> bool {
+    let is_new = || Rival {
         mac: said.mac,
         interface: said.interface,
         heard: 0,
+        changed: 0,
         last: now,
+        said: None,
         answer: None,
         not_before: now,
         pause: PAUSE_NANOS,
-    });
+    };
+    let rival = rivals.entry(id).or_insert_with(is_new);
+    if now >= rival.last + FORGET_NANOS {
+        *rival = is_new();
+    }
     if now > rival.last + REFRESH_NANOS {
         rival.pause = PAUSE_NANOS;
     }
+    rival.changed += u64::from(rival.mac != said.mac);
     (rival.mac, rival.interface, rival.last) = (said.mac, said.interface, now);
     rival.heard += 1;
     rival.answer.get_or_insert(now.max(rival.not_before));
-    is_news
+    let is_known = rival.said.is_some_and(|(mac, until)| mac == said.mac || now < until);
+    if is_known || !lines.take(now) {
+        return false;
+    }
+    rival.said = Some((said.mac, now + REFRESH_NANOS));
+    true
 }
 
 /// As people write a hardware address.
@@ -241,7 +292,7 @@ mod tests {
         for tenth in 0..until * 10 {
             let now = SECOND + tenth * SECOND / 10;
             if says(tenth) {
-                note(&mut rivals.rivals, id, said, now);
+                note(&mut rivals.rivals, &mut rivals.lines, id, said, now);
             }
             if rivals.take_due(now) == [id] {
                 answered.push(tenth);
@@ -260,5 +311,34 @@ mod tests {
         assert!(without_end.len() < 16, "{without_end:?}");
         // After a rest at once again.
         assert_eq!(answers(|tenth| tenth < 40 || tenth == 1200, 150), [0, 10, 30, 70, 1200]);
+    }
+    /// Whoever is on the segment may send what it likes.
+    #[test]
+    fn no_flood_fills_the_log() {
+        let id = |group| ResourceId { group: GroupIndex(group), member: 0 };
+        let said = |mac: u64| Claimed {
+            ip: "10.0.0.1".parse().unwrap(),
+            mac: mac.to_be_bytes()[2..].try_into().unwrap(),
+            interface: 2,
+        };
+        let mut rivals = Rivals::deaf();
+        let mut note =
+            |group, mac, now| note(&mut rivals.rivals, &mut rivals.lines, id(group), said(mac), now);
+        // Two that take turns, and then one more with each packet, for ten minutes.
+        let packets = (0..6000_u64).map(|tenth| (tenth, if tenth < 3000 { tenth % 2 } else { tenth }));
+        let lines = packets.filter(|(tenth, mac)| note(0, *mac, SECOND + tenth * SECOND / 10)).count();
+        assert_eq!(lines, 10, "one a minute");
+        // The same about every address there is.
+        let now = 1000 * SECOND;
+        let lines = (1..4096).filter(|group| note(*group, 7, now)).count();
+        assert_eq!(lines, LINES_MAX);
+        // One that was not said is said when there is room, and only once.
+        let later = now + REFRESH_NANOS;
+        assert!(
+            note(4000, 7, later) && !note(4000, 7, later + 1) && !note(4000, 7, later + 2 * REFRESH_NANOS)
+        );
+        let all = rivals.states(now, |_| String::new(), |_| String::new());
+        assert_eq!((all.len(), all[0].heard), (4096, 6000));
+        assert_eq!(all[0].changed, 5999);
     }
 }

@@ -183,8 +183,12 @@ impl<S> Report<S> {
         let faults =
             gates.iter().filter_map(|gate| Some(format!("group {}: {}", gate.group, gate.fault.as_ref()?)));
         let rivals = self.heart.rivals.iter().map(|rival| {
+            let others = match rival.changed {
+                0 => String::new(),
+                changed => format!("; its hardware address has changed {changed} times"),
+            };
             format!(
-                "service address {}: another machine says to have it too, {} on {} ({} s ago)",
+                "service address {}: another machine says to have it too, {} on {} ({} s ago){others}",
                 rival.address,
                 rival.mac,
                 rival.interface,

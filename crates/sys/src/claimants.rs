@@ -13,8 +13,11 @@ const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// What the kernel keeps for a reader that is late. Beyond that it drops: the next packet tells the same.
 const QUEUE_BYTES: i32 = 1 << 16;
-/// More addresses than these do not fit into a filter of the kernel, which then passes all ARP.
-const FILTERED_MAX: usize = 2000;
+/// A filter finds an address among so many by comparing it with each: a jump reaches 255 instructions. Among others it finds
+/// these by their highest.
+const BLOCK: usize = 250;
+/// So many addresses fit into one filter, which the kernel lets have 4,096 instructions (`BPF_MAXINSNS`).
+const FILTERED_MAX: usize = 16 * BLOCK;
 /// Where in an ARP packet its sender's address is, and in an advertisement its target.
 const ARP_SENDER: usize = 14;
 const ARP_BYTES: usize = 28;
@@ -41,12 +44,15 @@ pub struct Claimants {
 }
 
 impl Claimants {
-    /// Hears of these IPv4 addresses; of many, possibly of others as well.
+    /// Hear of these IPv4 addresses and of no others: several of them, where the addresses are too many for one.
     ///
     /// # Errors
     /// What the kernel says; `PermissionDenied` without CAP_NET_RAW.
-    pub fn of_arp(addresses: &[Ipv4Addr]) -> io::Result<Self> {
-        Self::open(ETHERTYPE_ARP, &arp_filter(addresses))
+    pub fn of_arp(addresses: &[Ipv4Addr]) -> io::Result<Vec<Self>> {
+        let mut sorted = addresses.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted.chunks(FILTERED_MAX).map(|some| Self::open(ETHERTYPE_ARP, &arp_filter(some))).collect()
     }
 
     /// Hears of all IPv6 addresses. The kernel's filter sees every IPv6 packet that arrives.
@@ -156,19 +162,21 @@ fn parse_advertisement(packet: &[u8], frame: Option<[u8; 6]>) -> Option<(IpAddr,
 const LOAD_WORD: u16 = 0x20;
 const LOAD_BYTE: u16 = 0x30;
 const JUMP_EQUAL: u16 = 0x15;
+const JUMP_GREATER: u16 = 0x25;
 const RETURN: u16 = 0x06;
 
 const fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
+/// Passes what one of these says to have, which are sorted.
 fn arp_filter(addresses: &[Ipv4Addr]) -> Vec<libc::sock_filter> {
-    if addresses.len() > FILTERED_MAX {
-        return vec![step(RETURN, 0, 0, u32::MAX)];
-    }
     let mut filter = vec![step(LOAD_WORD, 0, 0, ARP_SENDER as u32)];
-    for address in addresses {
-        filter.push(step(JUMP_EQUAL, 0, 1, address.to_bits()));
+    for block in addresses.chunks(BLOCK) {
+        let (count, highest) = (block.len() as u8, block[block.len() - 1].to_bits());
+        filter.push(step(JUMP_GREATER, count + 2, 0, highest));
+        filter.extend((1..).zip(block).map(|(at, ip)| step(JUMP_EQUAL, count - at + 1, 0, ip.to_bits())));
+        filter.push(step(RETURN, 0, 0, 0));
         filter.push(step(RETURN, 0, 0, u32::MAX));
     }
     filter.push(step(RETURN, 0, 0, 0));
@@ -233,10 +241,8 @@ mod tests {
             let (v4, v6, other): (IpAddr, IpAddr, IpAddr) =
                 ("10.1.0.7".parse().unwrap(), "fd00::7".parse().unwrap(), "10.1.0.8".parse().unwrap());
             let IpAddr::V4(plain) = v4 else { unreachable!() };
-            let ears = [
-                Claimants::of_arp(&[Ipv4Addr::LOCALHOST, plain]).unwrap(),
-                Claimants::of_advertisements().unwrap(),
-            ];
+            let mut ears = Claimants::of_arp(&[Ipv4Addr::LOCALHOST, plain]).unwrap();
+            ears.push(Claimants::of_advertisements().unwrap());
             let mac = peer.mac.unwrap();
             let announcer = Announcer::open().unwrap();
             let mut heard = Vec::new();
@@ -279,6 +285,55 @@ mod tests {
                 announcer.probe(&eth, v4).unwrap();
                 announcer.probe(&eth, v6).unwrap();
                 listen(&mut heard);
+            }
+        });
+    }
+    /// As many as there can be groups. Each is heard of once, and nobody else wakes whoever listens.
+    #[test]
+    fn of_thousands_each_is_heard_and_no_stranger() {
+        in_namespace(|| {
+            let there = other_network();
+            let [_eth, peer] = veth_across("eth0", "peer0", &there).unwrap();
+            // Every second one, in three places.
+            let ours = |number: u32| Ipv4Addr::from_bits(0x0a01_0000 + number % 3 * 0x0100_0000 + number * 2);
+            let services: Vec<Ipv4Addr> = (0..4096).map(ours).collect();
+            let ears = Claimants::of_arp(&services).unwrap();
+            assert_eq!(ears.len(), 2);
+            let heard = || {
+                let mut heard = Vec::new();
+                for ear in &ears {
+                    while let Some(said) = ear.receive().unwrap() {
+                        heard.extend(said.map(|said| said.ip));
+                    }
+                }
+                heard
+            };
+            let announcer = inside(&there, || Announcer::open().unwrap());
+            let say = |ip: Ipv4Addr| announcer.announce(&peer, ip.into(), Form::Reply).unwrap();
+            // The cable works.
+            let deadline = patience();
+            while heard().is_empty() {
+                assert!(deadline(), "nothing is heard");
+                say(services[0]);
+            }
+            let _ = heard();
+            // No more at once than a socket keeps.
+            for some in services.chunks(32) {
+                for ip in some {
+                    say(Ipv4Addr::from_bits(ip.to_bits() + 1));
+                    say(*ip);
+                    say(Ipv4Addr::from_bits(ip.to_bits() - 1));
+                }
+                let wanted: Vec<IpAddr> = some.iter().map(|ip| (*ip).into()).collect();
+                let mut all = Vec::new();
+                let deadline = patience();
+                while all.len() < wanted.len() {
+                    assert!(deadline(), "{all:?}, not {wanted:?}");
+                    all.extend(heard());
+                }
+                all.extend(heard());
+                all.sort_unstable_by_key(|ip| wanted.iter().position(|wanted| wanted == ip));
+                assert_eq!(all, wanted);
             }
         });
     }

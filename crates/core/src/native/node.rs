@@ -212,7 +212,7 @@ pub struct Node {
     /// Of those the groups that are being stopped while they are ours: the gate is shut when the stop reaches the address.
     closing: BTreeSet<GroupIndex>,
     /// The claims that were announced, by group the last one.
-    announced: BTreeMap<GroupIndex, Announced>,
+    announced: Announced,
     /// Our own ballots, as [`Action::Expect`] told them.
     expected: BTreeMap<GroupIndex, Vec<Ballot>>,
     /// To be sent after the gates were told.
@@ -288,7 +288,7 @@ impl Node {
             groups: Groups::new(plan.specs(), &identity.stuck),
             gates: BTreeMap::new(),
             closing: BTreeSet::new(),
-            announced: BTreeMap::new(),
+            announced: Announced::default(),
             expected: BTreeMap::new(),
             announcements: Vec::new(),
             stuck: BTreeSet::new(),

@@ -14,6 +14,9 @@ pub(super) enum Hook {
 }
 
 impl Hook {
+    /// No other comes before it.
+    pub(super) const FIRST: Self = Self::In(0);
+
     /// Both places of the judge.
     pub(super) fn judges(interface: u32) -> [Self; 2] {
         [Self::In(interface), Self::Out(interface)]

@@ -295,7 +295,19 @@ impl Judge {
     /// What the kernel says.
     pub fn missing(&self) -> io::Result<Vec<String>> {
         match &self.hold {
-            Courts::Bpf(judge) => judge.missing(),
+            Courts::Bpf(judge) => judge.missing(usize::MAX),
+            Courts::Nft(judge) => judge.missing(),
+        }
+    }
+
+    /// As [`missing`](Self::missing), but of no more than so many places of interfaces, each time others. Of rules, which are
+    /// asked for at once, all of it.
+    ///
+    /// # Errors
+    /// What the kernel says; `Interrupted` where rules changed all the time, and nothing is known.
+    pub fn missing_of(&self, most: usize) -> io::Result<Vec<String>> {
+        match &self.hold {
+            Courts::Bpf(judge) => judge.missing(most),
             Courts::Nft(judge) => judge.missing(),
         }
     }
@@ -326,14 +338,15 @@ impl Judge {
     }
 
     /// If somebody else's program has come before ours on an interface, and would answer in its place, ours goes in front again
-    /// there, without a packet in between: one place in a call, which takes 10 to 20 ms. Returns where that was. Rules need no
-    /// place in front: no other chain's verdict passes what one of them drops.
+    /// there, without a packet in between: one place in a call, which takes 10 to 20 ms. Returns where that was. No more than
+    /// `most` places are looked at, each time others. Rules need no place in front: no other chain's verdict passes what one of
+    /// them drops.
     ///
     /// # Errors
     /// What the kernel says: the other program is in front.
-    pub fn stay_in_front(&self) -> io::Result<Option<Overtaken>> {
+    pub fn stay_in_front(&self, most: usize) -> io::Result<Option<Overtaken>> {
         let Courts::Bpf(judge) = &self.hold else { return Ok(None) };
-        Ok(judge.stay_in_front()?.map(|(interface, by)| Overtaken { interface, by }))
+        Ok(judge.stay_in_front(most)?.map(|(interface, by)| Overtaken { interface, by }))
     }
 
     /// Leaves nothing of it, unless a gate of the cluster stands.
@@ -526,6 +539,15 @@ impl Gate {
     fn forget_table(&mut self) {
         if let Hold::Nft(gate) = &mut self.hold {
             gate.delete_table();
+        }
+    }
+
+    /// For tests: what a stranger does to a table that is nobody's.
+    #[cfg(test)]
+    fn nft(&self) -> &nft::Gate {
+        match &self.hold {
+            Hold::Nft(gate) => gate,
+            Hold::Bpf(_) => unreachable!("another engine was asked for"),
         }
     }
 

@@ -81,8 +81,33 @@ impl Netlink {
         }
     }
 
-    /// Asks for a whole table and collects what `entry` makes of each entry's type and payload. A table that changes
-    /// all the time is taken as it came in the last attempt.
+    /// Asks for one thing; what `read` makes of the answer's type and payload.
+    pub(crate) fn ask<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        read: impl Fn(u16, &[u8]) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        let sequence = self.send(message, NLM_F_REQUEST)?;
+        let (mut answered, mut answer) = (false, None);
+        while !answered {
+            let length = self.receive()?;
+            for_each_message(&self.answer[..length], |header, payload| {
+                if header.sequence_number != sequence {
+                    return Ok(());
+                }
+                answered = true;
+                match header.message_type {
+                    NLMSG_ERROR => return error_code(payload),
+                    kind => answer = read(kind, payload),
+                }
+                Ok(())
+            })?;
+        }
+        Ok(answer)
+    }
+
+    /// Asks for a whole table and collects what `entry` makes of each entry's type and payload. A table that changes during
+    /// each of several attempts is an error: an entry that is missing there may be none that is gone.
     pub(crate) fn dump<T>(
         &mut self,
         message: &RouteNetlinkMessage,
@@ -92,10 +117,10 @@ impl Netlink {
         for _ in 0..DUMP_TRIES {
             entries.clear();
             if self.dump_once(message.clone(), &entry, &mut entries)? {
-                break;
+                return Ok(entries);
             }
         }
-        Ok(entries)
+        Err(torn())
     }
 
     /// Returns whether the dump is of one piece.
@@ -210,6 +235,11 @@ pub(crate) struct Header {
     pub(crate) message_type: u16,
     pub(crate) flags: u16,
     pub(crate) sequence_number: u32,
+}
+
+/// What is read in pieces changed between two of them, each time it was tried: nothing is known of it.
+pub(crate) fn torn() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "what the kernel was asked for changed while it answered")
 }
 
 /// The payload of an error message begins with a negative errno; 0 is an acknowledgement.

@@ -2,13 +2,13 @@
 
 use std::{io, net::IpAddr};
 
-use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR, NlasIterator};
+use netlink_packet_core::NlasIterator;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{RouteAddress, RouteAttribute, RouteMessage},
 };
 
-use super::{Netlink, error_code, for_each_message};
+use super::Netlink;
 
 // linux/rtnetlink.h
 const RTM_NEWROUTE: u16 = 24;
@@ -31,31 +31,14 @@ impl Netlink {
         message.header.address_family = if is_v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
         message.header.destination_prefix_length = if is_v4 { 32 } else { 128 };
         message.attributes.push(RouteAttribute::Destination(RouteAddress::from(ip)));
-        let sequence = self.send(RouteNetlinkMessage::GetRoute(message), NLM_F_REQUEST)?;
-        let (mut answered, mut interface) = (false, None);
-        while !answered {
-            let length = self.receive()?;
-            for_each_message(&self.answer[..length], |header, payload| {
-                if header.sequence_number != sequence {
-                    return Ok(());
-                }
-                answered = true;
-                match header.message_type {
-                    NLMSG_ERROR => return error_code(payload),
-                    RTM_NEWROUTE if payload.get(7) == Some(&RTN_UNICAST) => {
-                        let attributes = NlasIterator::new(payload.get(HEADER_BYTES..).unwrap_or_default());
-                        let oif =
-                            attributes.map_while(Result::ok).find(|attribute| attribute.kind() == RTA_OIF);
-                        interface = oif.and_then(|oif| {
-                            oif.value().first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
-                        });
-                    }
-                    _ => {}
-                }
-                Ok(())
-            })?;
-        }
-        Ok(interface)
+        self.ask(RouteNetlinkMessage::GetRoute(message), |kind, payload| {
+            if kind != RTM_NEWROUTE || payload.get(7) != Some(&RTN_UNICAST) {
+                return None;
+            }
+            let mut attributes = NlasIterator::new(payload.get(HEADER_BYTES..)?).map_while(Result::ok);
+            let oif = attributes.find(|attribute| attribute.kind() == RTA_OIF)?;
+            oif.value().first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+        })
     }
 }
 

@@ -45,11 +45,12 @@ impl Promotion {
 impl Netlink {
     /// Whether `promote_secondaries` is set for this interface itself.
     pub(super) fn promotes(&mut self, interface: u32) -> io::Result<bool> {
-        let all = self.dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()), |kind, payload| {
-            let index = u32::from_ne_bytes(*payload.get(4..)?.first_chunk()?);
-            (kind == RTM_NEWLINK && index == interface).then(|| promotes(payload.get(16..)?)).flatten()
+        let mut question = LinkMessage::default();
+        question.header.index = interface;
+        let answer = self.ask(RouteNetlinkMessage::GetLink(question), |kind, payload| {
+            (kind == RTM_NEWLINK).then(|| promotes(payload.get(16..)?)).flatten()
         })?;
-        all.first().copied().ok_or_else(|| io::ErrorKind::Unsupported.into())
+        answer.ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
     fn set_promotes(&mut self, interface: u32, on: bool) -> io::Result<()> {

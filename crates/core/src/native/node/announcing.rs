@@ -1,7 +1,7 @@
 //! When the claims of this node are announced to the gates of others, in packets that are heard where nothing of Locum
 //! can run (`docs/wire.md`, 12.9), and which ballots of its own such packets may end. A hint: nothing waits for it.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{Action, GateLease, GroupIndex, Instant, Node};
 use crate::{
@@ -16,29 +16,33 @@ const ANNOUNCE_MAX: Duration = Duration::from_secs(10);
 /// Where more were proposed, a rival that met one of the others is not heard, and the lease ends what it would have.
 pub(super) const BALLOTS_MAX: usize = 6;
 
-/// One claim that was announced.
-#[derive(Clone, Copy, Debug)]
+/// The claims that were announced.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Announced {
-    ballot: Ballot,
-    /// No more after this.
-    until: Instant,
+    /// The last one of each group.
+    ballots: BTreeMap<GroupIndex, Ballot>,
+    /// Those that are announced again, and until when.
+    again: BTreeMap<GroupIndex, Instant>,
 }
 
 impl Node {
     /// The group's gate was told its lease: once for each ballot that opens it.
     pub(super) fn announce_new(&mut self, group: GroupIndex) {
         let Some(&Some(GateLease { ballot, .. })) = self.gates.get(&group) else { return };
-        if self.announced.get(&group).is_none_or(|last| last.ballot != ballot) {
-            self.announced.insert(group, Announced { ballot, until: self.now + ANNOUNCE_MAX });
+        if self.announced.ballots.insert(group, ballot) != Some(ballot) {
+            self.announced.again.insert(group, self.now + ANNOUNCE_MAX);
             self.announce(group, ballot);
         }
     }
 
     /// With each beat: the first one may have been lost, and an earlier owner that stands still cannot be asked.
     pub(super) fn announce_again(&mut self) {
+        let Announced { ballots, again } = &mut self.announced;
+        // Long after it nobody looks at them with each beat.
+        again.retain(|_, until| self.now < *until);
         let is_open = |group: &GroupIndex| self.gates.get(group).is_some_and(Option::is_some);
-        let due = self.announced.iter().filter(|(group, last)| self.now < last.until && is_open(group));
-        let due: Vec<_> = due.map(|(&group, last)| (group, last.ballot)).collect();
+        let due = again.keys().filter(|group| is_open(group));
+        let due: Vec<_> = due.filter_map(|group| Some((*group, *ballots.get(group)?))).collect();
         due.into_iter().for_each(|(group, ballot)| self.announce(group, ballot));
     }
 

@@ -18,8 +18,8 @@ use super::{
     judge::address_key,
     place::Place,
     program::{
-        ADDRESS_BYTES, ARP, DROP, ICMPV6, IPV4, IPV6, NEXT, SKB_PROTOCOL, SOLICITATION, TAG_BYTES,
-        TAG_NUMBER, TAGS, TAGS_MAX, look_up, map_into_ipv6, protocol, pull_together, read,
+        ADDRESS_BYTES, ARP, DROP, ICMPV6, IPV4, IPV6, NEXT, SKB_PROTOCOL, SOLICITATION, Ways, look_up,
+        map_into_ipv6, pass_if_of_vlan, protocol, pull_together, read, to_protocol,
     },
     syscall::{self, MapShape, Way},
 };
@@ -38,8 +38,6 @@ const SHAPE: MapShape =
 const NOWHERE: u32 = 0;
 
 // struct __sk_buff
-const SKB_TAGGED: i16 = 20;
-const SKB_TAG: i16 = 24;
 const SKB_INTERFACE: i16 = 40;
 
 /// The stack: ARP's 28 bytes or an IPv6 header; a key.
@@ -275,34 +273,16 @@ pub(in crate::gate) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
 /// Drops a question about a service address that comes in elsewhere than at its home.
 fn program(map: BorrowedFd<'_>) -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
-    let [look, own, protocols, tag, arp, ipv6, known, short, asks, drop, pass] =
-        std::array::from_fn(|_| a.label());
+    let [look, own, arp, ipv6, known, short, asks, drop, pass] = std::array::from_fn(|_| a.label());
     a.copy(R6, R1);
     a.set(R9, 0); // not pulled together yet
     a.here(look);
     a.set(R7, 0); // where the packet begins: behind tags of VLAN 0, as for the gate's program
     // A frame of a VLAN belongs to the VLAN's interface, which has the program itself.
-    a.load(Size::Word, R1, R6, SKB_TAGGED);
-    a.jump_if(R1, If::Equal, 0, own);
-    a.load(Size::Word, R1, R6, SKB_TAG);
-    a.jump_if(R1, If::AnyBitOf, TAG_NUMBER.into(), pass);
+    pass_if_of_vlan(&mut a, own, pass);
     a.here(own);
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
-    a.here(protocols);
-    a.jump_if(R1, If::Equal, protocol(ARP), arp);
-    a.jump_if(R1, If::Equal, protocol(IPV6), ipv6);
-    for kind in TAGS {
-        a.jump_if(R1, If::Equal, protocol(kind), tag);
-    }
-    a.jump(pass);
-    a.here(tag);
-    a.jump_if(R7, If::NotLess, TAGS_MAX * TAG_BYTES, drop);
-    read(&mut a, 0, TAG_BYTES, HEADER, short);
-    a.load(Size::Half, R1, R10, HEADER);
-    a.jump_if(R1, If::AnyBitOf, protocol(TAG_NUMBER), pass);
-    a.add(R7, TAG_BYTES);
-    a.load(Size::Half, R1, R10, HEADER + 2);
-    a.jump(protocols);
+    to_protocol(&mut a, &[(ARP, arp), (IPV6, ipv6)], HEADER, Ways { pass, drop, short });
 
     // ARP of IPv4 over 6-byte addresses, a request: protocol at 2, lengths at 4, operation at 6, sender at 14, target at 24.
     a.here(arp);

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io,
     net::{IpAddr, Ipv6Addr},
+    ops::Bound,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -212,6 +213,20 @@ struct Book {
     /// The slot that was given last: the next one is looked for behind it. A slot that was given back rests for long, so that
     /// a program that read its number just before writes into nobody's.
     last: Option<Slot>,
+    /// Where it was looked last whether ours are in front, and whether they stand.
+    front_looked: Option<Hook>,
+    looked: Option<Hook>,
+}
+
+impl Book {
+    /// So many of the places where it stands, from behind that one on and around.
+    fn places_behind(&self, last: Option<Hook>, most: usize) -> Vec<Hook> {
+        let behind = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let up_to = last.map_or(Bound::Excluded(Hook::FIRST), Bound::Included);
+        let around =
+            self.links.range((behind, Bound::Unbounded)).chain(self.links.range((Bound::Unbounded, up_to)));
+        around.map(|(hook, _)| *hook).take(most).collect()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -350,15 +365,21 @@ impl Judge {
     }
 
     /// If a program of somebody else's is asked before one of ours, ours goes in front again: of one place, which is named, with
-    /// that program's name. The new link stands before the old one goes. Takes 10 to 20 ms then.
-    pub(in crate::gate) fn stay_in_front(&self) -> io::Result<Option<(u32, String)>> {
+    /// that program's name. The new link stands before the old one goes. Takes 10 to 20 ms then. Looks at no more places than
+    /// `most`, each time at others.
+    pub(in crate::gate) fn stay_in_front(&self, most: usize) -> io::Result<Option<(u32, String)>> {
         let mut book = self.book();
-        let in_front = |(&hook, link): (&Hook, &OwnedFd)| {
-            let asked =
-                stands(link, hook).then(|| syscall::foreign_in_front(link, hook.interface(), way(hook)));
-            asked.transpose().map(|by| by.flatten().map(|by| (hook, by))).transpose()
-        };
-        let Some((hook, by)) = book.links.iter().find_map(in_front).transpose()? else { return Ok(None) };
+        let mut found = None;
+        for hook in book.places_behind(book.front_looked, most) {
+            book.front_looked = Some(hook);
+            let link = book.links.get(&hook).filter(|link| stands(link, hook));
+            let asked = link.map(|link| syscall::foreign_in_front(link, hook.interface(), way(hook)));
+            if let Some(by) = asked.transpose()?.flatten() {
+                found = Some((hook, by));
+                break;
+            }
+        }
+        let Some((hook, by)) = found else { return Ok(None) };
         let link = syscall::link_one_of(self.programs(hook), hook.interface(), way(hook))
             .map_err(|error| doing(&error, hook))?;
         let (pin, next) =
@@ -386,25 +407,27 @@ impl Judge {
         Err(io::Error::new(io::ErrorKind::AddrInUse, text))
     }
 
-    /// What of it is not in the kernel any more. An interface that is gone is forgotten.
-    pub(in crate::gate) fn missing(&self) -> io::Result<Vec<String>> {
+    /// What of it is not in the kernel any more. An interface that is gone is forgotten. Looks at no more places than `most`, each
+    /// time at others.
+    pub(in crate::gate) fn missing(&self, most: usize) -> io::Result<Vec<String>> {
         let mut missing = Vec::new();
         for (pin, map) in self.maps.all() {
             missing.extend(self.missing_pin(&self.place, pin, map)?);
         }
         let mut book = self.book();
-        let off = |hook: &Hook, link: &mut OwnedFd| !stands(link, *hook);
-        let all_off: Vec<_> = book.links.extract_if(.., off).collect();
-        for (hook, link) in all_off {
-            if crate::gate::exists(hook.interface()).is_ok() {
-                missing.push(with_interface("the program on", hook.interface()));
-                book.links.insert(hook, link);
-            } else {
-                self.place.unpin(&hook.name())?;
-            }
-        }
-        for (&hook, own) in book.links.iter().filter(|(hook, own)| stands(own, **hook)) {
+        for hook in book.places_behind(book.looked, most) {
+            book.looked = Some(hook);
+            let Some(own) = book.links.get(&hook) else { continue };
             let pin = hook.name();
+            if !stands(own, hook) {
+                if crate::gate::exists(hook.interface()).is_ok() {
+                    missing.push(with_interface("the program on", hook.interface()));
+                } else {
+                    self.place.unpin(&pin)?;
+                    book.links.remove(&hook);
+                }
+                continue;
+            }
             match self.place.get(&pin)?.map(syscall::link_info).transpose()? {
                 Some(pinned) if pinned == syscall::link_info(own)? => {}
                 Some(_) => missing.push(other_there(&self.place, &pin)),

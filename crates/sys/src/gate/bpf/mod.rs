@@ -117,7 +117,7 @@ impl Gate {
 
     /// What of the gate is not in the kernel any more. A judge that stays is asked by itself.
     pub(super) fn missing(&self, settings: &Settings) -> io::Result<Vec<String>> {
-        let mut missing = if self.judge.stays() { Vec::new() } else { self.judge.missing()? };
+        let mut missing = if self.judge.stays() { Vec::new() } else { self.judge.missing(usize::MAX)? };
         missing.extend(self.judge.missing_of(self.slot, &self.place, settings)?);
         let uncovered = Hook::wanted(settings).into_iter().filter(|hook| !self.judge.covers(*hook));
         missing.extend(uncovered.map(|hook| with_interface("the program on", hook.interface())));

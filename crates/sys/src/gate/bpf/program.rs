@@ -39,12 +39,12 @@ pub(super) const DROP: i32 = 2;
 pub(super) const IPV4: u16 = 0x0800;
 pub(super) const ARP: u16 = 0x0806;
 pub(super) const IPV6: u16 = 0x86dd;
-pub(super) const TAGS: [u16; 2] = [0x8100, 0x88a8];
+const TAGS: [u16; 2] = [0x8100, 0x88a8];
 /// The VLAN's number in a tag. Number 0 is none: the frame is an untagged one with a priority (IEEE 802.1Q, 9.6).
-pub(super) const TAG_NUMBER: u16 = 0x0fff;
-pub(super) const TAG_BYTES: i32 = 4;
+const TAG_NUMBER: u16 = 0x0fff;
+const TAG_BYTES: i32 = 4;
 /// So many tags of VLAN 0 are looked behind; the kernel takes off any number, and nobody sends more than one.
-pub(super) const TAGS_MAX: i32 = 4;
+const TAGS_MAX: i32 = 4;
 // RFC 791, RFC 8200, RFC 4861
 const UDP: i32 = 17;
 pub(super) const ICMPV6: i32 = 58;
@@ -100,37 +100,14 @@ pub(super) struct Maps<'a> {
 /// tag of another VLAN all belongs to that VLAN's own interface, or to nobody.
 pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
-    let [look, protocols, tag, inside, ipv4, arp, ipv6, known, short, half, pulled, pass, drop] =
-        std::array::from_fn(|_| a.label());
+    let [look, ipv4, arp, ipv6, known, short, half, pulled, pass, drop] = std::array::from_fn(|_| a.label());
     a.copy(R6, R1); // the packet, for ever
     a.set(R9, 0); // not pulled together yet
     a.here(look);
     a.set(R8, 0); // no neighbour's target
     a.set(R7, 0); // where the packet begins: behind the tags
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
-    a.here(protocols);
-    a.jump_if(R1, If::Equal, protocol(IPV4), ipv4);
-    a.jump_if(R1, If::Equal, protocol(IPV6), ipv6);
-    a.jump_if(R1, If::Equal, protocol(ARP), arp);
-    for kind in TAGS {
-        a.jump_if(R1, If::Equal, protocol(kind), tag);
-    }
-    a.jump(pass);
-
-    // A tag: its VLAN at 0, what follows at 2. The one before it must be of VLAN 0, too.
-    a.here(tag);
-    a.load(Size::Word, R1, R6, SKB_HAS_TAG);
-    a.jump_if(R1, If::Equal, 0, inside);
-    a.load(Size::Word, R1, R6, SKB_TAG);
-    a.jump_if(R1, If::AnyBitOf, TAG_NUMBER.into(), pass);
-    a.here(inside);
-    a.jump_if(R7, If::NotLess, TAGS_MAX * TAG_BYTES, drop);
-    read(&mut a, 0, TAG_BYTES, SCRATCH, short);
-    a.load(Size::Half, R1, R10, SCRATCH);
-    a.jump_if(R1, If::AnyBitOf, protocol(TAG_NUMBER), pass);
-    a.add(R7, TAG_BYTES);
-    a.load(Size::Half, R1, R10, SCRATCH + 2);
-    a.jump(protocols);
+    to_protocol(&mut a, &[(IPV4, ipv4), (IPV6, ipv6), (ARP, arp)], SCRATCH, Ways { pass, drop, short });
 
     // IPv4: source at 12, destination at 16.
     a.here(ipv4);
@@ -193,6 +170,47 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     pull_together(&mut a);
     a.jump(look);
     a.assemble()
+}
+
+/// Where a program goes with a packet that concerns nobody, with one that nobody may get, and with one that is in pieces.
+#[derive(Clone, Copy)]
+pub(super) struct Ways {
+    pub(super) pass: Label,
+    pub(super) drop: Label,
+    pub(super) short: Label,
+}
+
+/// To the label of the packet's protocol, which `R1` has to begin with; behind tags of VLAN 0 that of what they hide. `R7`: where
+/// the packet begins then. Tags are read to `scratch` on the stack.
+pub(super) fn to_protocol(a: &mut Assembler, known: &[(u16, Label)], scratch: i16, ways: Ways) {
+    let [protocols, tag, inside] = std::array::from_fn(|_| a.label());
+    a.here(protocols);
+    for &(kind, label) in known {
+        a.jump_if(R1, If::Equal, protocol(kind), label);
+    }
+    for kind in TAGS {
+        a.jump_if(R1, If::Equal, protocol(kind), tag);
+    }
+    a.jump(ways.pass);
+    // A tag: its VLAN at 0, what follows at 2. The one before it must be of VLAN 0, too.
+    a.here(tag);
+    pass_if_of_vlan(a, inside, ways.pass);
+    a.here(inside);
+    a.jump_if(R7, If::NotLess, TAGS_MAX * TAG_BYTES, ways.drop);
+    read(a, 0, TAG_BYTES, scratch, ways.short);
+    a.load(Size::Half, R1, R10, scratch);
+    a.jump_if(R1, If::AnyBitOf, protocol(TAG_NUMBER), ways.pass);
+    a.add(R7, TAG_BYTES);
+    a.load(Size::Half, R1, R10, scratch + 2);
+    a.jump(protocols);
+}
+
+/// To `pass` if the kernel has taken off the tag of a VLAN, and to `own` if it has taken off none.
+pub(super) fn pass_if_of_vlan(a: &mut Assembler, own: Label, pass: Label) {
+    a.load(Size::Word, R1, R6, SKB_HAS_TAG);
+    a.jump_if(R1, If::Equal, 0, own);
+    a.load(Size::Word, R1, R6, SKB_TAG);
+    a.jump_if(R1, If::AnyBitOf, TAG_NUMBER.into(), pass);
 }
 
 /// To `drop` if the address on the stack at `key` has a gate that is shut. A gate is open if its lease runs and was renewed by

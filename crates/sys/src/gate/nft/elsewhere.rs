@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 
 use super::{
     Connection, TRIES, address,
-    message::{ARP_FAMILY, Attributes, Batch, IPV6_FAMILY, Kind, each, find},
+    message::{ARP_FAMILY, Attributes, Batch, IPV6_FAMILY, Kind, find},
     rules,
 };
 use crate::gate::{elsewhere::Homes, said};
@@ -317,11 +317,12 @@ impl Tables {
     }
 
     fn rules(&mut self, half: Half) -> io::Result<usize> {
-        let name = &self.name;
-        let number =
-            self.batch.question_of(half.family(), Kind::GetRule, true, |a| a.text(rules::RULE_TABLE, name));
+        let Self { name, connection, .. } = self;
+        let question = |batch: &mut Batch| {
+            batch.question_of(half.family(), Kind::GetRule, true, |a| a.text(rules::RULE_TABLE, name))
+        };
         let mut count = 0;
-        self.connection.ask(&self.batch, number, |a| {
+        connection.ask_all(question, |a| {
             let table = find(a, rules::RULE_TABLE).and_then(super::text);
             count += usize::from(table.as_deref() == Some(name.as_str()));
         })?;
@@ -329,29 +330,25 @@ impl Tables {
     }
 
     fn elements(&mut self, half: Half, set: &str, mut one: impl FnMut(&[u8])) -> io::Result<()> {
-        let name = &self.name;
-        let number = self.batch.question_of(half.family(), Kind::GetElement, true, |a| {
-            a.text(rules::ELEMENTS_TABLE, name);
-            a.text(rules::ELEMENTS_SET, set);
-        });
-        self.connection.ask(&self.batch, number, |a| {
-            for (_, element) in find(a, rules::ELEMENTS).into_iter().flat_map(each) {
-                if let Some(key) = super::element_key(element) {
-                    one(key);
-                }
-            }
-        })
+        let Self { name, connection, .. } = self;
+        let question = |batch: &mut Batch| {
+            batch.question_of(half.family(), Kind::GetElement, true, |a| {
+                a.text(rules::ELEMENTS_TABLE, name);
+                a.text(rules::ELEMENTS_SET, set);
+            })
+        };
+        connection
+            .ask_all(question, |a| super::elements_of(a).filter_map(super::element_key).for_each(&mut one))
     }
 }
 
 /// The names of all such tables, whoever made them.
 pub(in crate::gate) fn tables() -> io::Result<Vec<String>> {
     let mut connection = Connection::open()?;
-    let mut batch = Batch::default();
     let mut names = Vec::new();
     for half in Half::ALL {
-        let number = batch.question_of(half.family(), Kind::GetTable, true, |_| ());
-        connection.ask(&batch, number, |a| names.extend(find(a, rules::TABLE_NAME).and_then(super::text)))?;
+        let question = |batch: &mut Batch| batch.question_of(half.family(), Kind::GetTable, true, |_| ());
+        connection.ask_all(question, |a| names.extend(find(a, rules::TABLE_NAME).and_then(super::text)))?;
     }
     names.sort();
     names.dedup();

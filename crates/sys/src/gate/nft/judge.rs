@@ -12,7 +12,7 @@ use super::{
     Connection, TRIES, change,
     message::{Batch, Kind},
     old,
-    rules::{self, Key, Ours, Table},
+    rules::{self, Key, Ours, Table, open_chain},
 };
 use crate::{
     clock,
@@ -65,6 +65,9 @@ struct Book {
     /// The number that was given last: the next one is looked for behind it. One that was given back rests for long, so that a
     /// packet that read it just before does nothing to a stranger's gate.
     last: Number,
+    /// Of some gate a rival may have been heard, and the kernel does not tell that any more: they are looked at with the next
+    /// renewal.
+    unheeded: bool,
     /// Groups of this cluster that have a table of their own, as earlier versions made them.
     old: BTreeSet<String>,
 }
@@ -293,6 +296,29 @@ impl Gate {
         if is_last { book.delete_table() } else { book.remove(&[self.number]) }
     }
 
+    /// As a stranger deletes it where the table is nobody's: the gate from the map of those that have a lease.
+    #[cfg(test)]
+    pub(in crate::gate) fn flush_leased(&self) {
+        let mut book = self.judge.book();
+        book.change(|table| {
+            table.empty(rules::LEASED);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    /// The rules of all chains of cohorts.
+    #[cfg(test)]
+    pub(in crate::gate) fn flush_cohorts(&self) {
+        let mut book = self.judge.book();
+        let cohorts: Vec<_> = book.cohorts.keys().copied().collect();
+        book.change(|table| {
+            cohorts.iter().for_each(|cohort| table.clear(&open_chain(*cohort)));
+            Ok(())
+        })
+        .unwrap();
+    }
+
     #[cfg(test)]
     pub(in crate::gate) fn delete_table(&self) {
         let mut book = self.judge.book();
@@ -302,6 +328,20 @@ impl Gate {
         })
         .unwrap();
     }
+}
+
+/// A cluster's table as kernels before Linux 6.9 have it: nobody's.
+#[cfg(test)]
+pub(in crate::gate) fn make_unowned(name: &Name) {
+    let mut connection = Connection::open().unwrap();
+    change(&mut connection, &mut Batch::default(), &name.judges().path(), |table| {
+        table.make(0);
+        table.begin();
+        table.furnish();
+        table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(rules::QUIET)]);
+        Ok(())
+    })
+    .unwrap();
 }
 
 /// Removes gates of one cluster that no daemon has. Returns what became of each; the last one takes the table along.
@@ -372,6 +412,7 @@ impl Book {
             addresses: BTreeMap::new(),
             cohorts: BTreeMap::new(),
             last: 0,
+            unheeded: false,
             table,
         };
         if tables.contains(&book.table) {
@@ -387,6 +428,8 @@ impl Book {
         let hearing = self.connection.hearing(&self.table)?;
         self.hooks = self.connection.hooks(&self.table)?.into_keys().collect();
         let uncontested = self.connection.numbers(&self.table, rules::UNCONTESTED)?;
+        // A life that ended while it heeded them has left it so.
+        self.unheeded = stands.gates.iter().any(|(number, _)| !uncontested.contains(number));
         for (number, group) in stands.gates {
             self.numbers.insert(group.clone(), number);
             // Where no lease runs a rival may have been heard, and nobody knows when.
@@ -810,9 +853,7 @@ impl Book {
         let asks = plan.outcomes.iter().zip(orders).any(|(o, (number, _))| is_open(o) && listens(number));
         if asks {
             // The element that a rival deletes is in no batch of a renewal: what was heard before or after stays heard.
-            let quiet = Key::number(rules::QUIET);
-            let question = rules::ask_element(&mut self.batch, &self.table, rules::UNCONTESTED, &quiet);
-            if !self.connection.is_there(&self.batch, question)? {
+            if self.unheeded || !self.has(rules::UNCONTESTED, &Key::number(rules::QUIET))? {
                 let shut = self.heed_rivals()?;
                 for (outcome, (number, _)) in plan.outcomes.iter_mut().zip(orders) {
                     if is_open(outcome) && shut.contains(number) {
@@ -823,6 +864,12 @@ impl Book {
             }
         }
         Ok(plan.outcomes)
+    }
+
+    /// Whether an element of a set is there.
+    fn has(&mut self, set: &str, key: &Key) -> io::Result<bool> {
+        let question = rules::ask_element(&mut self.batch, &self.table, set, key);
+        self.connection.is_there(&self.batch, question)
     }
 
     fn note(&mut self, step: &Step) {
@@ -844,17 +891,20 @@ impl Book {
 
     /// A rival was heard: finds out about which gates, shuts them, and hears the next one.
     fn heed_rivals(&mut self) -> io::Result<BTreeSet<Number>> {
-        // First to be told of the next, then to look: nothing is missed in between.
+        // First to be told of the next, then to look: nothing is missed in between. What fails after that is to be done again,
+        // and the kernel would not tell.
+        self.unheeded = true;
         self.change(|table| {
             table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(rules::QUIET)]);
             Ok(())
         })?;
-        let uncontested = self.connection.numbers(&self.table, rules::UNCONTESTED)?;
+        let uncontested = self.connection.numbers_left(&self.table, rules::UNCONTESTED)?;
         let shut: BTreeSet<_> =
             self.gates.keys().copied().filter(|number| !uncontested.contains(number)).collect();
         let leased: Vec<_> =
             shut.iter().copied().filter(|number| self.gates[number].cohort.is_some()).collect();
         if shut.is_empty() {
+            self.unheeded = false;
             return Ok(shut);
         }
         self.change(|table| {
@@ -862,6 +912,7 @@ impl Book {
             table.elements(Kind::NewElement, rules::UNCONTESTED, shut.iter().copied().map(Key::number));
             Ok(())
         })?;
+        self.unheeded = false;
         // After the rival could be heard again: a beat sent from now on was sent after all that went unheard.
         let contested = clock::boot_nanos();
         for number in &shut {
@@ -894,7 +945,40 @@ impl Book {
         }
         let fewer = rules::expected().filter(|(chain, count)| rules.get(*chain) != Some(count));
         missing.extend(fewer.map(|(chain, _)| format!("rules of the chain {chain}")));
+        if !self.owned {
+            let broken = self.broken_cohorts(&rules)?;
+            missing.extend(broken.iter().map(|cohort| format!("rules of the chain {}", open_chain(*cohort))));
+        }
         Ok(missing)
+    }
+
+    /// The cohorts of gates whose chain is not as it was made. Without its rules it would let everything pass.
+    fn broken_cohorts(&mut self, rules: &BTreeMap<String, usize>) -> io::Result<Vec<Cohort>> {
+        let open = self.connection.numbers(&self.table, rules::OPEN)?;
+        let is_whole =
+            |cohort| rules.get(&open_chain(cohort)) == Some(&rules::OF_COHORT) && open.contains(&cohort);
+        let used = self.cohorts.iter().filter(|(_, members)| members.count > 0).map(|(cohort, _)| *cohort);
+        Ok(used.filter(|cohort| !is_whole(*cohort)).collect())
+    }
+
+    /// Makes them whole, and shut: the next renewal opens them.
+    fn mend_cohorts(&mut self) -> io::Result<()> {
+        let rules = self.connection.rules(&self.table)?;
+        let broken = self.broken_cohorts(&rules)?;
+        if broken.is_empty() {
+            return Ok(());
+        }
+        self.change(|table| {
+            for cohort in &broken {
+                table.make_cohort(*cohort);
+                table.lease(*cohort, 1, 0);
+            }
+            Ok(())
+        })?;
+        for cohort in broken {
+            self.cohorts.entry(cohort).or_default().renewal = None;
+        }
+        Ok(())
     }
 
     /// What is missing of one gate. In a table that is this process's alone that is nothing.
@@ -902,15 +986,17 @@ impl Book {
         let Some(entry) = self.gates.get(&number).filter(|_| !self.owned) else { return Ok(None) };
         let mut wanted: Vec<_> = entry.addresses.iter().map(|ip| rules::service(*ip)).collect();
         wanted.push((rules::GATES, Key::number(number)));
+        wanted.extend(entry.cohort.map(|_| (rules::LEASED, Key::number(number))));
         if let Some(ours) = &entry.ours {
             wanted.extend(entry.proofs.iter().map(|proof| (rules::PROOFS, Key::proof(ours, *proof))));
         }
         for (set, key) in wanted {
-            let question = rules::ask_element(&mut self.batch, &self.table, set, &key);
-            if !self.connection.is_there(&self.batch, question)? {
+            if !self.has(set, &key)? {
                 return Ok(Some(format!("an element of {set}")));
             }
         }
+        // Who took that away may have been a rival: it is not put back, but heeded.
+        self.unheeded |= !self.has(rules::UNCONTESTED, &Key::number(number))?;
         Ok(None)
     }
 
@@ -925,6 +1011,9 @@ impl Book {
         if self.owned && !fresh {
             return Ok(());
         }
+        if !fresh {
+            self.mend_cohorts()?;
+        }
         let numbers: Vec<Number> = self.gates.keys().copied().collect();
         for numbers in numbers.chunks(RESTORED_MAX) {
             let Self { connection, batch, table, gates, .. } = self;
@@ -935,6 +1024,8 @@ impl Book {
                     if fresh {
                         table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(*number)]);
                     }
+                    let leased = entry.cohort.map(|cohort| (Key::number(*number), cohort));
+                    table.pairs(Kind::NewElement, rules::LEASED, leased);
                     put_addresses(table, Kind::NewElement, entry.addresses.iter(), *number);
                     let after = (entry.ours.as_ref(), &entry.proofs);
                     rewrite_proofs(table, *number, (None, &BTreeSet::new()), after);

@@ -12,13 +12,13 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use netlink_packet_core::{NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR};
+use netlink_packet_core::{NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink, netlink::SocketAddrNetlink};
 
 use super::{Engine, Listed, Name, StandingJudge, claim::Proof, hook::Hook};
 use crate::{
     clock,
-    netlink::{error_code, for_each_message, receive_from_kernel},
+    netlink::{error_code, for_each_message, receive_from_kernel, torn},
 };
 
 pub(super) mod elsewhere;
@@ -27,6 +27,8 @@ mod message;
 mod old;
 mod rules;
 
+#[cfg(test)]
+pub(super) use judge::make_unowned;
 pub(super) use judge::{Gate, Judge};
 use message::{Attributes, Batch, FAMILY_BYTES, Kind, find, text};
 #[cfg(test)]
@@ -37,6 +39,8 @@ use rules::{Ours, Table};
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// A batch is tried again when a change by somebody else came in between; so is what is read in several pieces.
 const TRIES: usize = 5;
+/// Where an answer has the last two bytes of the number of the generation of rules (`struct nfgenmsg`).
+const GENERATION_BYTES: std::ops::Range<usize> = 2..FAMILY_BYTES;
 // linux/socket.h, linux/netlink.h
 const SOL_NETLINK: i32 = 270;
 const NETLINK_CAP_ACK: i32 = 10;
@@ -257,16 +261,18 @@ impl Connection {
     /// Whether what is asked for exists.
     fn is_there(&mut self, question: &Batch, number: u32) -> io::Result<bool> {
         match self.ask(question, number, |_| ()) {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Asks, and shows each answer's attributes.
-    fn ask(&mut self, question: &Batch, number: u32, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    /// Asks, and shows each answer's attributes. Returns whether they are of one piece: rules that change between two pieces of
+    /// a long answer may make it name something twice, or not at all.
+    fn ask(&mut self, question: &Batch, number: u32, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
         rustix::net::send(&self.socket, &question.bytes, SendFlags::empty())?;
-        let mut done = false;
+        let (mut done, mut whole) = (false, true);
+        let mut generation = None;
         while !done {
             let Some(length) = self.receive()? else {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "nf_tables has not answered"));
@@ -275,6 +281,7 @@ impl Connection {
                 if header.sequence_number != number {
                     return Ok(());
                 }
+                whole &= header.flags & NLM_F_DUMP_INTR == 0;
                 match header.message_type {
                     NLMSG_DONE => done = true,
                     NLMSG_ERROR => {
@@ -283,13 +290,36 @@ impl Connection {
                     }
                     _ => {
                         done |= header.flags & NLM_F_MULTIPART == 0;
+                        // Of elements the kernel does not flag it; but each piece tells of which generation of rules it is.
+                        let of = payload.get(GENERATION_BYTES);
+                        whole &= generation.is_none() || generation.as_deref() == of;
+                        generation = of.map(Vec::from);
                         each(payload.get(FAMILY_BYTES..).unwrap_or_default());
                     }
                 }
                 Ok(())
             })?;
         }
-        Ok(())
+        Ok(whole)
+    }
+
+    /// As [`ask`](Self::ask), again until the answer is of one piece; shows nothing of any other.
+    fn ask_all(
+        &mut self,
+        mut question: impl FnMut(&mut Batch) -> u32,
+        mut each: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let mut batch = Batch::default();
+        let mut answers = Vec::new();
+        for _ in 0..TRIES {
+            answers.clear();
+            let number = question(&mut batch);
+            if self.ask(&batch, number, |answer| answers.push(answer.to_vec()))? {
+                answers.iter().for_each(|answer| each(answer));
+                return Ok(());
+            }
+        }
+        Err(torn())
     }
 
     /// All of a kind, that `body` narrows down.
@@ -297,11 +327,9 @@ impl Connection {
         &mut self,
         kind: Kind,
         body: impl Fn(&mut Attributes<'_>),
-        mut each: impl FnMut(&[u8]),
+        each: impl FnMut(&[u8]),
     ) -> io::Result<()> {
-        let mut batch = Batch::default();
-        let number = batch.question(kind, true, body);
-        self.ask(&batch, number, &mut each)
+        self.ask_all(|batch| batch.question(kind, true, &body), each)
     }
 
     fn table_exists(&mut self, table: &str) -> io::Result<bool> {
@@ -448,18 +476,27 @@ impl Connection {
     }
 
     fn elements(&mut self, table: &str, set: &str, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-        self.dump(
-            Kind::GetElement,
-            |a| {
-                a.text(rules::ELEMENTS_TABLE, table);
-                a.text(rules::ELEMENTS_SET, set);
-            },
-            |a| {
-                for (_, element) in find(a, rules::ELEMENTS).into_iter().flat_map(message::each) {
-                    each(element);
-                }
-            },
+        self.ask_all(
+            |batch| all_elements(batch, table, set),
+            |answer| elements_of(answer).for_each(&mut each),
         )
+    }
+
+    /// As [`numbers`](Self::numbers), of a set from which numbers only go meanwhile: each of them that was there when this began,
+    /// and has not gone, is among what several attempts have seen together. No change by others makes that fail.
+    fn numbers_left(&mut self, table: &str, set: &str) -> io::Result<BTreeSet<u32>> {
+        let (mut numbers, mut batch) = (BTreeSet::new(), Batch::default());
+        for _ in 0..TRIES {
+            let question = all_elements(&mut batch, table, set);
+            let seen = |answer: &[u8]| {
+                numbers
+                    .extend(elements_of(answer).filter_map(|element| element_key(element).and_then(number)));
+            };
+            if self.ask(&batch, question, seen)? {
+                break;
+            }
+        }
+        Ok(numbers)
     }
 
     /// One datagram into `self.answer`; its length; `None` when none is waiting.
@@ -473,6 +510,18 @@ impl Connection {
             }
         }
     }
+}
+
+/// Asks for all elements of a set.
+fn all_elements(batch: &mut Batch, table: &str, set: &str) -> u32 {
+    batch.question(Kind::GetElement, true, |a| {
+        a.text(rules::ELEMENTS_TABLE, table);
+        a.text(rules::ELEMENTS_SET, set);
+    })
+}
+
+fn elements_of(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
+    find(answer, rules::ELEMENTS).into_iter().flat_map(message::each).map(|(_, element)| element)
 }
 
 fn socket(groups: u32) -> io::Result<OwnedFd> {
@@ -596,5 +645,48 @@ impl Watch {
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::in_namespace;
+
+    fn make(connection: &mut Connection, name: &str, numbers: std::ops::Range<u32>) {
+        change(connection, &mut Batch::default(), name, |table| {
+            table.make(0);
+            table.begin();
+            table.furnish();
+            table.elements(Kind::NewElement, rules::UNCONTESTED, numbers.clone().map(rules::Key::number));
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    /// In the middle of a long answer somebody changes rules.
+    #[test]
+    fn an_answer_that_changes_in_between_is_not_of_one_piece() {
+        in_namespace(|| {
+            let (mut connection, mut other) = (Connection::open().unwrap(), Connection::open().unwrap());
+            make(&mut connection, "locum-test", 0..4000);
+            let mut batch = Batch::default();
+            let mut ask = |change: bool| {
+                let number = all_elements(&mut batch, "locum-test", rules::UNCONTESTED);
+                let mut pieces = 0;
+                let whole = connection.ask(&batch, number, |_| {
+                    pieces += 1;
+                    if change && pieces == 1 {
+                        make(&mut other, "locum-other", 0..1);
+                    }
+                });
+                assert!(pieces > 1, "the answer is too short for this test");
+                whole.unwrap()
+            };
+            assert_eq!([ask(false), ask(true), ask(false)], [true, false, true]);
+            let all = BTreeSet::from_iter(0..4000);
+            assert_eq!(connection.numbers("locum-test", rules::UNCONTESTED).unwrap(), all);
+            assert_eq!(connection.numbers_left("locum-test", rules::UNCONTESTED).unwrap(), all);
+        });
     }
 }

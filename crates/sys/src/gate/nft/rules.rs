@@ -217,8 +217,11 @@ pub(super) fn expected() -> impl Iterator<Item = (&'static str, usize)> {
     judging.chain([(ARRIVING, 3), (GATE, FIELDS.len()), (CLAIMS, 1), (HEARD, 3), (PROOF, 4)])
 }
 
+/// So many rules the chain of a cohort has that was renewed.
+pub(super) const OF_COHORT: usize = 2;
+
 /// The chain of a cohort.
-fn open_chain(cohort: u32) -> String {
+pub(super) fn open_chain(cohort: u32) -> String {
     format!("open-{cohort}")
 }
 
@@ -611,7 +614,7 @@ impl Table<'_> {
     }
 
     /// Takes all rules from a chain.
-    fn clear(&mut self, chain: &str) {
+    pub(super) fn clear(&mut self, chain: &str) {
         self.batch.request(Kind::DeleteRule, |a| {
             a.text(RULE_TABLE, self.name);
             a.text(RULE_CHAIN, chain);

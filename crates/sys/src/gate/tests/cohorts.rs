@@ -193,6 +193,93 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
     assert_eq!(list(bpffs_of(engine)).unwrap(), []);
 }
 
+/// Runs a test of tables that are nobody's, as before Linux 6.9: with their judge, and two gates of which the first hears rivals.
+fn run_unowned(test: fn(&World, &Judge, Vec<Gate>)) {
+    let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
+    aside(|| match namespace::leave(fresh).map_err(|error| error.to_string()).and_then(|()| engine(false)) {
+        Ok(engine) => {
+            let world = World::new();
+            nft::make_unowned(&Name::new(CLUSTER, ""));
+            let judge = Judge::open(&engine, CLUSTER).unwrap();
+            assert!(!judge.is_owned());
+            let rivals = Rivals {
+                interfaces: vec![world.eth.index],
+                peers: vec![CLIENT4.into()],
+                port: CLAIMS_PORT,
+                cluster: 0xc1,
+                group: 0,
+                member: 0x11,
+            };
+            let first = Settings { rivals: Some(rivals), proofs: vec![Proof([1; 16])], ..one_of(&world, 0) };
+            let gates = vec![judge.install(first).unwrap(), judge.install(one_of(&world, 1)).unwrap()];
+            test(&world, &judge, gates);
+        }
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "skipped: {why}");
+        }
+    });
+}
+
+/// The rival is heard, and what the node does about it fails in the middle.
+#[test]
+fn a_rival_that_could_not_be_heeded_is_heeded_by_the_next_renewal() {
+    run_unowned(|world, judge, gates| {
+        let open = [Some(Renewed::Open), Some(Renewed::Open)];
+        assert_eq!(renew_all(judge, &gates, for_millis(60_000)), open);
+        assert!(world.answers(SERVICE4));
+        let before = for_millis(60_000);
+        let ballot = Ballot { round: 9, node: 9 };
+        let claim = Claim { cluster: 0xc1, group: 0, ended: 0x11, ballot, proof: Proof([1; 16]) };
+        world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, &claim.encode());
+        assert!(!world.answers(SERVICE4));
+        // The batch that shuts the gate deletes an element that somebody has deleted already.
+        gates[0].nft().flush_leased();
+        judge.renew(gates.iter().map(|gate| (gate, Some(before)))).unwrap_err();
+        judge.restore().unwrap();
+        let outcomes = renew_all(judge, &gates, before);
+        assert!(matches!(outcomes[..], [Some(Renewed::Shut { .. }), Some(Renewed::Open)]), "{outcomes:?}");
+        assert!(!world.answers(SERVICE4));
+        assert_eq!(renew_all(judge, &gates, for_millis(60_000)), open);
+        assert!(world.answers(SERVICE4), "said to be open, and shut");
+    });
+}
+
+#[test]
+fn leases_that_somebody_takes_away_are_missed_and_put_back() {
+    run_unowned(|world, judge, mut gates| {
+        renew_all(judge, &gates, for_millis(60_000));
+        assert!(world.answers(SERVICE4));
+        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+        assert_eq!(gates[0].missing().unwrap(), Vec::<String>::new());
+        gates[0].nft().flush_leased();
+        assert!(!world.answers(SERVICE4));
+        assert_eq!(gates[0].missing().unwrap(), ["an element of leased"]);
+        gates[0].restore().unwrap();
+        assert_eq!(gates[0].missing().unwrap(), Vec::<String>::new());
+        assert!(world.answers(SERVICE4));
+
+        // Without its rules a cohort's chain is left behind by every packet, open or shut.
+        judge.renew(gates.iter().map(|gate| (gate, Some(for_millis(300))))).unwrap();
+        gates[0].nft().flush_cohorts();
+        pause(320);
+        assert!(world.answers(SERVICE4), "nobody has looked yet");
+        let missing = judge.missing().unwrap();
+        assert!(missing.iter().any(|missing| missing.contains("rules of the chain open-")), "{missing:?}");
+        judge.restore().unwrap();
+        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+        assert!(!world.answers(SERVICE4), "put back shut");
+        let renewal = for_millis(60_000);
+        renew_all(judge, &gates, renewal);
+        assert!(world.answers(SERVICE4));
+        // The same lease opens what was put back meanwhile.
+        gates[0].nft().flush_cohorts();
+        judge.restore().unwrap();
+        assert!(!world.answers(SERVICE4));
+        renew_all(judge, &gates, renewal);
+        assert!(world.answers(SERVICE4));
+    });
+}
+
 /// One change of rules for all of them; and what each costs is said.
 fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
     const COUNT: u32 = 1000;

@@ -289,7 +289,7 @@ fn a_foreign_program_in_front_opens_no_gate() {
         for (name, works) in world.ways() {
             assert!(!works, "behind a program that passes everything: {name}");
         }
-        assert_eq!(judge.stay_in_front().unwrap(), None);
+        assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
         gate.renew(for_millis(60_000)).unwrap();
         assert!(world.answers(SERVICE4));
 
@@ -299,7 +299,7 @@ fn a_foreign_program_in_front_opens_no_gate() {
             gate.close().unwrap();
             assert!(world.answers(SERVICE4), "nobody has looked yet");
             let mut times = 0;
-            while let Some(overtaken) = judge.stay_in_front().unwrap() {
+            while let Some(overtaken) = judge.stay_in_front(usize::MAX).unwrap() {
                 assert_eq!((overtaken.interface, overtaken.by.as_str()), (world.eth.index, "somebody"));
                 times += 1;
             }
@@ -310,11 +310,40 @@ fn a_foreign_program_in_front_opens_no_gate() {
         // A killed daemon's next life finds its links, and nothing is left in the end.
         drop((gate, judge));
         let judge = Judge::open(&engine, "test.cluster").unwrap();
-        assert_eq!(judge.stay_in_front().unwrap(), None);
+        assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
         assert!(!world.answers(SERVICE4));
         remove(&engine, &world.settings().name).unwrap();
         judge.remove().unwrap();
         assert!(world.answers(SERVICE4) && !bpffs.join(ROOT).exists());
+    });
+}
+
+/// One place in a look: wherever somebody comes, it is found within as many looks as there are places.
+#[test]
+fn of_many_places_each_look_sees_others() {
+    run_bpf(|bpffs| {
+        let world = World::new();
+        let other = other_network();
+        let [second, _] = veth_across("eth1", "peer1", &other).unwrap();
+        let judge = Judge::open(&Engine::Bpf { bpffs: bpffs.into() }, "test.cluster").unwrap();
+        for interface in [world.eth.index, second.index] {
+            judge.cover(interface).unwrap();
+        }
+        for interface in [world.eth.index, second.index, world.eth.index] {
+            let _other = bpf::pass_everything(interface, true).unwrap();
+            let seen: Vec<_> = (0..4).filter_map(|_| judge.stay_in_front(1).unwrap()).collect();
+            assert_eq!(seen.iter().map(|seen| seen.interface).collect::<Vec<_>>(), [interface; 2]);
+            assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
+        }
+        let pins = bpffs.join(Name::new("test.cluster", "").judges().path());
+        for name in [format!("in-{}", second.index), format!("out-{}", world.eth.index)] {
+            fs::remove_file(pins.join(&name)).unwrap();
+            let seen: Vec<_> = (0..4).flat_map(|_| judge.missing_of(1).unwrap()).collect();
+            assert!(seen.len() == 1 && seen[0].contains(&name), "{seen:?}");
+            judge.restore().unwrap();
+        }
+        assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
+        judge.remove().unwrap();
     });
 }
 
@@ -329,7 +358,7 @@ fn two_clusters_programs_let_each_other_stand() {
             judge.cover(world.eth.index).unwrap();
         }
         for judge in judges {
-            assert_eq!(judge.stay_in_front().unwrap(), None);
+            assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
             judge.remove().unwrap();
         }
     });
