@@ -332,7 +332,8 @@ fn node_name(dir: &Path) -> String {
 /// What `uname -n` prints.
 #[must_use]
 pub fn host_name() -> String {
-    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+    // Asked of the kernel: a unit with `ProcSubset=pid` does not see the file in /proc.
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The UDP port of the service `ha-cluster`.

@@ -966,6 +966,8 @@ fn mount_use_and_unmount() {
         assert_eq!(deaf.wait().unwrap().signal(), Some(9));
     });
     assert!(house.has_told("is used by"));
+    // Our own mounts are not those of the machine.
+    assert!(house.has_told("is mounted for this daemon and its children alone"));
 }
 
 /// Runs the named test once more, in namespaces of its own; there it does its work. Where they are not permitted it

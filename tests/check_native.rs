@@ -1,6 +1,6 @@
 //! `locum check` of a `locum.toml` from outside: what it prints and its exit codes.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use crate::check::check;
 
@@ -66,6 +66,24 @@ timing`)
 
 good: nothing is wrong with the configuration as web1";
     assert_eq!((code, text.as_str()), (0, expected));
+}
+
+/// As in a unit with `ProcSubset=pid`.
+#[test]
+fn the_host_has_its_name_without_the_files_of_proc() {
+    let host = Command::new("uname").arg("-n").output().unwrap().stdout;
+    let host = String::from_utf8(host).unwrap().trim().to_lowercase();
+    let dir = directory(&FILE.replace("web1", &format!("\"{host}\"")).replace("\"\"", "\""), Some(KEY));
+    let hidden = "mount -t tmpfs none /proc/sys || exit 77; exec \"$0\" --config \"$1\" check";
+    let mut command = Command::new("unshare");
+    let output =
+        command.args(["-rm", "sh", "-c", hidden, env!("CARGO_BIN_EXE_locum")]).arg(dir.path()).output();
+    let Ok(output) = output else { return crate::skipped("no unshare here") };
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    if output.status.code() == Some(77) || text.starts_with("unshare:") {
+        return crate::skipped(text);
+    }
+    assert!(text.contains(&format!("with the configuration as {host}")), "{text}");
 }
 
 #[test]

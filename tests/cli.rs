@@ -536,6 +536,24 @@ fn a_wrong_configuration_is_drawn_and_nothing_starts() {
     assert!(!a1.place.join("state").exists() && !a1.place.join("run").exists());
 }
 
+/// Below ten, not even the files of the configuration can be read.
+#[test]
+fn a_daemon_that_lacks_something_says_what() {
+    let cluster = tempfile::tempdir().unwrap();
+    let a1 = Node::new(cluster.path(), "a1", 16_989);
+    let last_words = |files: u32| {
+        let mut command = Command::new("/bin/sh");
+        let run = a1.command(&["run"]);
+        command.args(["-c", "ulimit -n $0 && exec timeout 1 \"$@\""]).arg(files.to_string());
+        let output = command.arg(run.get_program()).args(run.get_args()).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        (output.status.code() == Some(1)).then(|| text.lines().last().unwrap().to_owned())
+    };
+    let said: Vec<String> = (10..100).map_while(last_words).collect();
+    assert!(said.iter().any(|line| line.starts_with("locum: the heart cannot begin: ")), "{said:#?}");
+    assert!(said.iter().all(|line| !line.starts_with("locum: Too many open files")), "{said:#?}");
+}
+
 #[test]
 fn a_wrong_command_line_is_none_of_the_other_codes() {
     for words in [&["standby", "everything"][..], &["run", "--start-limit", "0"], &["no-such-command"], &[]] {

@@ -106,8 +106,7 @@ fn serve() -> anyhow::Result<ExitCode> {
     let listener = prepare().inspect_err(|error| print!("{error}")).context("serve")?;
     print!("{READY}");
     io::stdout().flush().context("say that the server is ready")?;
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let page = format!("hello world from {}\n", host.trim());
+    let page = format!("hello world from {}\n", crate::files::host_name());
     for client in listener.incoming().flatten() {
         let page = page.clone();
         // A client that breaks off is no news.

@@ -246,7 +246,7 @@ fn group_row(group: &Group) -> [String; 3] {
     if group.taken_away > 0 {
         facts.push(format!("address put back {} times", group.taken_away));
     }
-    facts.extend(group.failure.as_ref().map(|why| format!("start failed: {}", Safe(why))));
+    facts.extend(group.failure.as_ref().map(|why| format!("failed here: {}", Safe(why))));
     [resources.join(" "), owner, facts.join(", ")]
 }
 

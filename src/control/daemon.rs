@@ -376,7 +376,9 @@ impl Daemon {
         let mind =
             mind.ok_or_else(|| io::Error::other("a life of one dialect begins with a plan of the other"))?;
         let duties = Arc::clone(self.parts.agents.duties());
-        let mut life = Life::new(heart::spawn(mind, duties, self.parts.heart.clone())?);
+        let heart = heart::spawn(mind, duties, self.parts.heart.clone())
+            .map_err(|error| io::Error::new(error.kind(), format!("the heart cannot begin: {error}")))?;
+        let mut life = Life::new(heart);
         self.life += 1;
         life.askers.append(&mut self.askers);
         life.ask();

@@ -17,7 +17,7 @@ use locum_core::{
 use locum_sys::{
     announce::{Announcer, Form},
     claimants::Claimed,
-    netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, interface_to},
+    netlink::{Interface, InterfaceAddress, Lifetime, NewAddress, interface_to, ipv6_is_off},
 };
 
 use super::{
@@ -956,7 +956,8 @@ fn add(
     if let Err(error) = exists(put_on(new, network, lifetime)) {
         let interface = network.interface_by_index(new.interface).map_or("?", |it| it.name.as_str());
         let lack = rights::no_addresses().filter(|_| error.kind() == io::ErrorKind::PermissionDenied);
-        let why = lack.unwrap_or_else(|| error.to_string());
+        let is_off = || (new.ip.is_ipv6() && ipv6_is_off(interface)).then(|| "IPv6 is off there".to_owned());
+        let why = lack.or_else(is_off).unwrap_or_else(|| error.to_string());
         return Err(format!("cannot add {} to {interface}: {why}", new.ip));
     }
     // It stands, even if the kernel should not tell it now.

@@ -39,9 +39,12 @@ pub(super) struct Changed {
 impl Network {
     pub(super) fn open() -> io::Result<Self> {
         // The monitor first: what changes between the two is told twice and not missed.
-        let monitor = Monitor::open()?;
+        let opened = || Ok((Monitor::open()?, Netlink::open()?));
+        let (monitor, netlink) = opened().map_err(|error: io::Error| {
+            io::Error::new(error.kind(), format!("the kernel gives no netlink socket: {error}"))
+        })?;
         let mut network = Self {
-            netlink: Netlink::open()?,
+            netlink,
             monitor,
             changes: Vec::new(),
             changed: Changed::default(),

@@ -19,7 +19,9 @@ use locum_core::{
     plan::{Address, Agent, Fencing, Medium, NodeIndex, Plan, Resource},
 };
 use locum_sys::{
-    netlink::{Interface, InterfaceAddress, Netlink, choose_interface, interface_to, same_network},
+    netlink::{
+        Interface, InterfaceAddress, Netlink, choose_interface, interface_to, ipv6_is_off, same_network,
+    },
     rights::Right,
     user::User,
 };
@@ -48,6 +50,8 @@ struct Network {
     addresses: Vec<InterfaceAddress>,
     /// The number of the interface over which this host would reach an address.
     route: fn(IpAddr) -> Option<u32>,
+    /// Whether the interface of that name takes no IPv6 address.
+    ipv6_is_off: fn(&str) -> bool,
 }
 
 impl Host {
@@ -59,6 +63,7 @@ impl Host {
                 interfaces: netlink.interfaces()?,
                 addresses: netlink.addresses()?,
                 route: interface_to,
+                ipv6_is_off,
             })
         };
         let network: std::io::Result<Network> = network();
@@ -426,6 +431,16 @@ impl Network {
             let message = format!("there is no interface {shown} here to carry {ip}, only {}", self.names());
             return at.say(Severity::Error, message, Some(format!("write `{ip}/{bits}/{example}`")));
         };
+        if ip.is_ipv6() && (self.ipv6_is_off)(name) {
+            let cure = format!(
+                "switch it on: `sysctl -w net.ipv6.conf.{shown}.disable_ipv6=0`, or name another interface"
+            );
+            return at.say(
+                Severity::Error,
+                format!("IPv6 is off on {shown}, which is to carry {ip}"),
+                Some(cure),
+            );
+        }
         let connected = self.of(interface).find(|it| it.ip != ip && same_network(it.ip, ip, it.prefix));
         match address.prefix.or(connected.map(|it| it.prefix)) {
             Some(prefix) => at.explain(format!("goes as {ip}/{prefix} to {shown}")),
@@ -582,7 +597,7 @@ mod tests {
             InterfaceAddress { marked: true, ..address(4, "10.3.0.1", 24) },
         ];
         let route = |ip: IpAddr| (ip.to_string().starts_with("198.51.100.")).then_some(2);
-        let network = Some(Network { interfaces, addresses, route });
+        let network = Some(Network { interfaces, addresses, route, ipv6_is_off: |name| name == "eth2" });
         let etc = dir.path().to_path_buf();
         let host = Host { network, roots, etc, prefer_scripts, heartbeat_runs: false };
         let files = Files {
@@ -627,6 +642,23 @@ mod tests {
                 format!("ha.cf:4:23: warning: /etc is no serial line {cure}"),
             ]
         );
+    }
+
+    #[test]
+    fn an_interface_without_ipv6_carries_no_ipv6_address() {
+        let faults = |resource: &str| {
+            let (diags, _) = said(NODES, &format!("web1 {resource}\n"));
+            diags.into_iter().filter(|diag| diag.contains("IPv6")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            faults("IPv6addr::2001:db8:7::9/64/eth2"),
+            [
+                "haresources:1:6: error: IPv6 is off on eth2, which is to carry 2001:db8:7::9 (switch it on: `sysctl -w \
+              net.ipv6.conf.eth2.disable_ipv6=0`, or name another interface)"
+            ]
+        );
+        assert_eq!(faults("IPv6addr::2001:db8::9/64/eth3"), [""; 0]);
+        assert_eq!(faults("10.3.0.9/24/eth2"), [""; 0]);
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn group_row(group: &Group) -> [String; 3] {
     if group.restarts > 0 {
         facts.push(format!("restarted {} times", group.restarts));
     }
-    facts.extend(group.failure.as_ref().map(|why| format!("start failed: {}", Safe(why))));
+    facts.extend(group.failure.as_ref().map(|why| format!("failed here: {}", Safe(why))));
     if group.unable {
         facts.push("not to be run here".to_owned());
     }

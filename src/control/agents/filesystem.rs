@@ -92,7 +92,24 @@ async fn mount(
         args.extend(["--".to_owned(), device.to_owned(), directory.display().to_string()]);
     }
     let report = errand.job(&program, args).run().await;
-    errand.by_exit_code(&report)
+    let outcome = errand.by_exit_code(&report);
+    if outcome == Outcome::Ok && is_hidden(directory).await {
+        let text = format!(
+            "{} is mounted for this daemon and its children alone, and units of systemd see the directory below it: the daemon has \
+             mounts of its own; take what gives it these out of its unit, such as ProtectSystem= or PrivateTmp=",
+            directory.display()
+        );
+        errand.speaker().say(Level::Warning, text);
+    }
+    outcome
+}
+
+/// Whether the machine's first process does not see what is mounted here. Where nobody can tell, it does.
+async fn is_hidden(directory: &Path) -> bool {
+    let first = spawn_blocking(|| fs::read("/proc/1/mountinfo")).await;
+    let (Ok(Ok(first)), Ok(ours)) = (first, mounts().await) else { return false };
+    let has = |mounts: &[Mount]| mounts.iter().any(|mount| mount.directory == directory);
+    has(&ours) && !has(&parse(&first))
 }
 
 /// Everything below and on the directory, the newest first; and the ladder when it is in use.

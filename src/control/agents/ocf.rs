@@ -55,13 +55,21 @@ pub(super) async fn run(
     }
 }
 
-/// Agents name files after their instance, so it is made of harmless letters.
+/// Agents name files after their instance, so it is made of harmless letters, and no two resources have the same one.
 fn instance(text: &str) -> String {
     const LENGTH_MAX: usize = 100;
-    text.chars()
-        .take(LENGTH_MAX)
-        .map(|letter| if letter.is_ascii_alphanumeric() || "-._".contains(letter) { letter } else { '_' })
-        .collect()
+    const DIGEST: usize = "-0123456789abcdef".len();
+    let harmless =
+        |letter: char| if letter.is_ascii_alphanumeric() || "-._".contains(letter) { letter } else { '_' };
+    if text.chars().count() <= LENGTH_MAX {
+        return text.chars().map(harmless).collect();
+    }
+    // What is cut off may be all that tells two resources apart. FNV-1a: the name has to outlive the daemon.
+    let digest = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let head: String = text.chars().take(LENGTH_MAX - DIGEST).map(harmless).collect();
+    format!("{head}-{digest:016x}")
 }
 
 /// The exit codes have fixed meanings.
@@ -77,4 +85,19 @@ fn complaint(report: &Report) -> String {
         _ => return report.complaint(),
     };
     format!("{meaning} ({})", report.complaint())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_resources_that_differ_at_their_end_are_two_instances() {
+        assert_eq!(instance("ocf:heartbeat:Dummy::state=/x y"), "ocf_heartbeat_Dummy__state__x_y");
+        let long =
+            |end: &str| instance(&format!("ocf:heartbeat:anything::binfile=/{}::{end}", "b".repeat(100)));
+        assert_eq!(long("a").len(), 100);
+        assert_ne!(long("a"), long("b"));
+        assert_eq!(long("a"), long("a"));
+    }
 }

@@ -168,7 +168,8 @@ pub(super) struct Text {
     pub(super) head: Vec<u8>,
     /// The first line that was not empty, escaped.
     pub(super) first: String,
-    /// The last one.
+    /// The last line that was not empty, escaped. A line that begins with a blank goes on with the one before: it says
+    /// less than that, as the hint of mount(8) below its fault.
     pub(super) last: String,
 }
 
@@ -221,22 +222,26 @@ impl Lines {
     fn end_line(&mut self) {
         let line = self.line.trim_ascii();
         if !line.is_empty() {
-            self.last.clear();
+            let mut text = String::new();
             // Writing to a string cannot fail.
             for piece in line.chunks(Escaped::LIMIT) {
-                let _ = write!(self.last, "{}", Escaped(piece));
+                let _ = write!(text, "{}", Escaped(piece));
             }
             if self.cut > 0 {
-                let _ = write!(self.last, "… ({} bytes more)", self.cut);
+                let _ = write!(text, "… ({} bytes more)", self.cut);
             }
             if self.first.is_empty() {
-                self.first.clone_from(&self.last);
+                self.first.clone_from(&text);
             }
             if self.told < self.told_max {
                 self.told += 1;
-                self.speaker.say(self.level, &self.last);
+                self.speaker.say(self.level, &text);
             } else {
                 self.dropped += 1;
+            }
+            let goes_on = self.line.first().is_some_and(u8::is_ascii_whitespace);
+            if !goes_on || self.last.is_empty() {
+                self.last = text;
             }
         }
         self.line.clear();
@@ -294,6 +299,23 @@ mod tests {
         assert_eq!(*heard.lock().unwrap(), ["x start: one", "x start: two", "x start: three"]);
         assert_eq!([ended.text.first, ended.text.last], ["one", "three"]);
         assert_eq!(ended.text.head, b"one\ntwo\n\n  \nthree");
+    }
+
+    #[test]
+    fn the_last_line_is_one_that_stands_for_itself() {
+        let last = |text: &[u8]| {
+            let (mut lines, heard) = lines(10);
+            lines.take(text);
+            let last = lines.end().text.last;
+            assert_eq!(heard.lock().unwrap().len(), 2, "all is told");
+            last
+        };
+        assert_eq!(
+            last(b"mount: /srv: no such device.\n       dmesg(1) may have more.\n"),
+            "mount: /srv: no such device."
+        );
+        assert_eq!(last(b"\tat main\nfault\n"), "fault");
+        assert_eq!(last(b"  one\n  two\n"), "one");
     }
 
     #[test]

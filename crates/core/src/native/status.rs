@@ -72,7 +72,7 @@ pub struct Member {
     /// Seconds since it was last heard; absent if never.
     pub heard: Option<f64>,
     /// It hears us, too: it has echoed a beat of ours that is younger than a lease; where neither of us votes, it says so
-    /// of a link. Absent where that cannot be told: neither votes, and its file is not ours.
+    /// of a link. Absent where that cannot be told: it is silent; or neither votes, and its file is not ours.
     pub hears_us: Option<bool>,
     /// Its generation.
     pub generation: Option<u64>,

@@ -695,6 +695,7 @@ impl Probe {
 #[must_use]
 pub fn probe() -> Probe {
     let bpffs = match find_bpffs() {
+        Ok(Some(bpffs)) if bpf::is_read_only(&bpffs) => Err(format!("{} is read-only here", bpffs.display())),
         Ok(Some(bpffs)) => Ok(bpffs),
         Ok(None) => Err(format!("no bpf file system is mounted: mount -t bpf bpf {BPFFS}")),
         Err(error) => Err(format!("the mount table cannot be read: {error}")),

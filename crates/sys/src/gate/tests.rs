@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::mount::MountFlags;
+
 use super::*;
 use crate::{
     announce::{Announcer, Form},
@@ -94,6 +96,22 @@ fn engine(bpf: bool) -> Result<Engine, String> {
         return probe.bpf.map(|bpffs| Engine::Bpf { bpffs });
     }
     probe.nft.map(|()| Engine::Nft)
+}
+
+/// Where nothing can be pinned, the daemon has to take the other engine before it begins, not fail at the first gate.
+#[test]
+fn a_bpf_file_system_that_cannot_be_written_is_none() {
+    run(true, |engine| {
+        let Engine::Bpf { bpffs } = engine else { panic!("{engine:?}") };
+        let flags = MountFlags::BIND | MountFlags::RDONLY;
+        rustix::mount::mount_remount(bpffs, flags, c"").unwrap();
+        let probe = probe();
+        let why = probe.bpf.as_ref().unwrap_err();
+        assert!(why.ends_with(" is read-only here"), "{why}");
+        if probe.nft.is_ok() {
+            assert_eq!(probe.choose(), Ok(Engine::Nft));
+        }
+    });
 }
 
 /// A node (the calling thread) and a client, on one cable.

@@ -1,6 +1,6 @@
 //! Network interfaces, as the kernel lists them.
 
-use std::io;
+use std::{fs, io, path::Path};
 
 use netlink_packet_core::NlasIterator;
 use netlink_packet_route::{
@@ -109,6 +109,18 @@ pub fn interface_name(index: u32) -> io::Result<String> {
     Ok(netdevice::index_to_name(&socket, index)?)
 }
 
+/// Whether an interface of that name takes no IPv6 address, because an administrator has switched IPv6 off on it or the kernel
+/// has none. Such an interface refuses an address with `EACCES`, as if a right were missing.
+#[must_use]
+pub fn ipv6_is_off(name: &str) -> bool {
+    let place = Path::new("/proc/sys/net/ipv6/conf");
+    match fs::read_to_string(place.join(name).join("disable_ipv6")) {
+        Ok(text) => text.trim() != "0",
+        // Without /proc nothing is known.
+        Err(_) => Path::new("/proc/sys/net").is_dir() && !place.is_dir(),
+    }
+}
+
 /// What decides whether an interface asks and answers for itself.
 struct Standing {
     index: u32,
@@ -199,6 +211,7 @@ impl Netlink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{in_namespace, veth_pair};
 
     #[test]
     fn short_payloads_are_no_interface() {
@@ -214,5 +227,17 @@ mod tests {
         let loopback = interfaces.iter().find(|i| i.name == "lo").expect("lo");
         assert!(loopback.loopback && !loopback.resolves);
         assert_eq!(loopback.index, 1);
+    }
+
+    #[test]
+    fn an_interface_says_whether_it_takes_ipv6() {
+        in_namespace(|| {
+            veth_pair("eth0", "peer0").unwrap();
+            for (written, is_off) in [("1", true), ("0", false)] {
+                if fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", written).is_ok() {
+                    assert_eq!((ipv6_is_off("eth0"), ipv6_is_off("peer0")), (is_off, false));
+                }
+            }
+        });
     }
 }

@@ -27,7 +27,7 @@ pub use address::{
     ADDRESS_METRIC, ADDRESS_PROTOCOL, InterfaceAddress, Lifetime, NewAddress, choose_interface, same_network,
 };
 pub use create::{LinkChange, VethEnd};
-pub use interface::{Interface, interface_name};
+pub use interface::{Interface, interface_name, ipv6_is_off};
 pub use monitor::{Change, Monitor};
 pub use route::interface_to;
 

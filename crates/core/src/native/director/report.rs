@@ -127,6 +127,9 @@ impl Director {
             true => Some(claims.is_heard_by(now, member)),
             false => self.links.is_heard_by(now, member),
         };
+        // Whoever is silent says nothing of whom it hears.
+        let liveness = self.node.liveness(member);
+        let hears_us = hears_us.filter(|_| !liveness.is_down());
         let own = self.node.ownership();
         let unable: Vec<GroupIndex> = match view {
             Some(view) => view.unable.to_vec(),
@@ -137,7 +140,7 @@ impl Director {
             name: self.name(member).into(),
             kind: self.kind(member),
             is_me,
-            liveness: self.node.liveness(member),
+            liveness,
             heard,
             hears_us,
             generation,

@@ -648,6 +648,8 @@ fn two_that_do_not_vote_test_their_links_without_echoes() {
     world.pass(5000);
     assert_eq!((world.ways(0, 1), world.ways(1, 0)), (vec![Way::OnlyHere; 2], vec![Way::Untested; 2]));
     assert_eq!(hears_us(&mut world, 0)[1..], [Some(false), Some(true)]);
+    // b, which hears nothing of a, cannot tell whom a hears.
+    assert_eq!(hears_us(&mut world, 1)[0], None);
     // With another file its places mean nothing, and nothing is said of it.
     let other = one_voter.replace("groups.web.prefer", "groups.web.failback = \"5min\"\ngroups.web.prefer");
     world.cuts.clear();

@@ -27,6 +27,7 @@ mod syscall;
 use judge::Maps;
 pub(super) use judge::{Judge, remove as remove_judge};
 use place::Place;
+pub(super) use place::is_read_only;
 pub use place::{CUSTOMARY, ensure_bpffs, find_bpffs};
 #[cfg(test)]
 pub(super) use state::SLOTS;

@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::StatVfsMountFlags;
+
 use super::{state::Slot, syscall};
 use crate::gate::{Name, ROOT, hook::Hook, said};
 
@@ -156,6 +158,11 @@ pub fn find_bpffs() -> io::Result<Option<PathBuf>> {
 fn is_bpffs(place: &Path) -> bool {
     // `BPF_FS_MAGIC` of linux/magic.h.
     rustix::fs::statfs(place).is_ok_and(|found| found.f_type == 0xcafe_4a11)
+}
+
+/// Whether nothing can be pinned there: a sandbox, such as `ProtectKernelTunables=` of systemd, shows it read-only.
+pub(in crate::gate) fn is_read_only(place: &Path) -> bool {
+    rustix::fs::statvfs(place).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 /// Where systemd and others mount it.
