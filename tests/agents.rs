@@ -746,6 +746,34 @@ fn with_a_control_group_nothing_can_hide() {
     assert!(await_some(LONG, gone).is_some(), "the group of the start is gone");
 }
 
+/// A start hangs on its way to the program, as it does when that lies on a file system that does not answer. It is said,
+/// and not begun again and again; other resources go on, and so does this one when that file system answers again.
+#[test]
+fn a_start_that_hangs_is_begun_once_and_holds_up_nobody() {
+    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+    let mut house = House::new();
+    house.keeps_kin = true;
+    house.cgroup = Some(house.path("cgroup"));
+    let procs = house.path("cgroup/group-key/on-a-hung-disk/cgroup.procs");
+    fs::create_dir_all(procs.parent().unwrap()).unwrap();
+    // Nobody reads it: opening it for writing does not return.
+    rustix::fs::mkfifoat(rustix::fs::CWD, &procs, rustix::fs::Mode::RWXU).unwrap();
+    let hung = house.script("on-a-hung-disk", "");
+    let healthy = house.script("healthy", "");
+    assert_eq!(house.run_within(hung, Start, Duration::from_secs(3)), Outcome::TimedOut);
+    let before = threads();
+    for _ in 0..200 {
+        let Outcome::Failed(why) = house.run(hung, Start) else { panic!("it hangs still") };
+        assert!(why.contains("hangs in the kernel"), "{why}");
+    }
+    // Other tests have threads, too.
+    assert!(threads() < before + 100, "{} threads, {before} before", threads());
+    assert_eq!(house.run(healthy, Start), Outcome::Ok);
+    assert_eq!(house.run(hung, Stop), Outcome::Ok, "what is no start does not hang");
+    let _answers = fs::OpenOptions::new().read(true).write(true).open(&procs).unwrap();
+    assert!(await_some(LONG, || (house.run(hung, Start) == Outcome::Ok).then_some(())).is_some());
+}
+
 /// Many operations begin and end at once: whoever tidies takes no group that another one has just made and not entered.
 fn each_in_its_group(keeps_kin: bool, beginning: &str) {
     const SCRIPTS: usize = 40;
