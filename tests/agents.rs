@@ -18,7 +18,7 @@ use std::{
 use locum::{
     control::{
         agents::{Agents, Options, Roots, event::EventScripts},
-        leftovers::{self, Addresses, Kernel},
+        leftovers::{self, Addresses, Kernel, Register},
     },
     duties::Duties,
 };
@@ -33,7 +33,7 @@ use locum_core::{
     },
 };
 use locum_lab::clock::await_some;
-use locum_sys::netlink::{Netlink, NewAddress};
+use locum_sys::netlink::{Interface, InterfaceAddress, Netlink, NewAddress};
 
 /// Longer than anything here takes on the slowest machine; nothing waits for it unless a test fails.
 const LONG: Duration = Duration::from_secs(60);
@@ -605,27 +605,44 @@ fn old_places_are_warned_of_once() {
 /// The addresses of a machine that is not this one.
 #[derive(Default)]
 struct Machine {
-    standing: Mutex<BTreeSet<IpAddr>>,
+    standing: Mutex<Vec<InterfaceAddress>>,
     /// Removed in vain so often.
     stubborn: Mutex<u32>,
+    /// A look takes so long.
+    slow: Duration,
+    looks: AtomicUsize,
+}
+
+impl Machine {
+    fn with(standing: impl IntoIterator<Item = [u8; 4]>) -> Self {
+        let put = |ip: [u8; 4]| InterfaceAddress { marked: true, ..InterfaceAddress::new(2, ip.into(), 24) };
+        Self { standing: Mutex::new(standing.into_iter().map(put).collect()), ..Self::default() }
+    }
 }
 
 impl Addresses for Machine {
-    fn stands(&self, address: &Address) -> io::Result<bool> {
-        Ok(self.standing.lock().unwrap().contains(&address.ip))
+    fn look(&self) -> io::Result<Register> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(self.slow);
+        let eth0 = Interface {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: None,
+            up: true,
+            carrier: true,
+            loopback: false,
+            resolves: true,
+        };
+        Ok(Register::new(vec![eth0], self.standing.lock().unwrap().clone()))
     }
 
-    fn foreign(&self, _address: &Address) -> io::Result<Option<String>> {
-        Ok(None)
-    }
-
-    fn remove(&self, address: &Address) -> io::Result<()> {
+    fn remove(&self, there: &[InterfaceAddress]) -> io::Result<()> {
         let mut stubborn = self.stubborn.lock().unwrap();
         if *stubborn > 0 {
             *stubborn -= 1;
             return Err(io::Error::other("not now"));
         }
-        self.standing.lock().unwrap().remove(&address.ip);
+        self.standing.lock().unwrap().retain(|one| !there.contains(one));
         Ok(())
     }
 }
@@ -662,8 +679,7 @@ fn leftovers_are_found_and_stopped_right_to_left() {
     for name in ["one", "two"] {
         fs::write(house.path(name), "").unwrap();
     }
-    let machine = Arc::new(Machine::default());
-    machine.standing.lock().unwrap().insert([10, 9, 8, 7].into());
+    let machine = Arc::new(Machine::with([[10, 9, 8, 7]]));
     *machine.stubborn.lock().unwrap() = 1;
     let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn Addresses>);
     block_on(async {
@@ -679,6 +695,64 @@ fn leftovers_are_found_and_stopped_right_to_left() {
     assert_eq!(stops, ["two stop", "one stop"], "what does not run is not stopped");
     assert!(machine.standing.lock().unwrap().is_empty());
     assert!(house.has_told("two was left running by an earlier life"));
+}
+
+/// However many addresses an earlier life left, the kernel is looked at once to find them and once to remove them, and
+/// whoever asks meanwhile is answered: nothing of it is done on the thread that answers.
+#[test]
+fn many_leftover_addresses_hold_up_nobody() {
+    const SLOW: Duration = Duration::from_millis(500);
+    let mut house = House::new();
+    let all: Vec<[u8; 4]> = (0..=255).map(|last| [10, 9, 8, last]).collect();
+    for ip in &all {
+        house.add("IPaddr", &[&IpAddr::from(*ip).to_string()], address(*ip));
+    }
+    let machine = Arc::new(Machine { slow: SLOW, ..Machine::with(all) });
+    let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn Addresses>);
+    block_on(async {
+        let answering = tokio::spawn(async {
+            let mut longest = Duration::ZERO;
+            loop {
+                let before = std::time::Instant::now();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                longest = longest.max(before.elapsed());
+                if longest >= SLOW {
+                    return longest;
+                }
+            }
+        });
+        let found = leftovers::survey(&agents, &addresses, &leftovers::Progress::default()).await;
+        assert_eq!(found.len(), 256);
+        assert_eq!(machine.looks.load(Ordering::Relaxed), 1);
+        assert_eq!(leftovers::sweep(&agents, &addresses, found).await, []);
+        assert_eq!(machine.looks.load(Ordering::Relaxed), 2);
+        assert!(machine.standing.lock().unwrap().is_empty());
+        assert!(!answering.is_finished(), "nobody was answered for {:?}", answering.await);
+    });
+}
+
+/// A service address that somebody put there is left alone; one of Locum beside it is taken away, and if that fails, a
+/// person is told of both.
+#[test]
+fn a_leftover_beside_somebody_elses_address_is_told() {
+    let mut house = House::new();
+    let id = house.add("IPaddr", &["10.9.8.7"], address([10, 9, 8, 7]));
+    let machine = Arc::new(Machine::with([[10, 9, 8, 7]]));
+    let theirs = InterfaceAddress::new(2, [10, 9, 8, 7].into(), 32);
+    machine.standing.lock().unwrap().push(theirs.clone());
+    *machine.stubborn.lock().unwrap() = 1;
+    let (agents, addresses) = (house.agents(), Arc::clone(&machine) as Arc<dyn Addresses>);
+    let sweep = || {
+        block_on(async {
+            let found = leftovers::survey(&agents, &addresses, &leftovers::Progress::default()).await;
+            leftovers::sweep(&agents, &addresses, found).await
+        })
+    };
+    let left = [(id, Outcome::Failed("not put there by Locum (10.9.8.7/32 dev eth0)".into()))];
+    assert_eq!(sweep(), left);
+    assert!(house.has_told("cannot be taken away: cannot remove 10.9.8.7: not now"), "{:?}", house.told());
+    assert_eq!(sweep(), left);
+    assert_eq!(*machine.standing.lock().unwrap(), [theirs]);
 }
 
 /// A directory in a version 2 control group tree where groups can be made; removed at the end.
@@ -756,6 +830,34 @@ fn with_a_control_group_nothing_can_hide() {
         (group.groups() == 0).then_some(())
     };
     assert!(await_some(LONG, gone).is_some(), "the group of the start is gone");
+}
+
+/// A start hangs on its way to the program, as it does when that lies on a file system that does not answer. It is said,
+/// and not begun again and again; other resources go on, and so does this one when that file system answers again.
+#[test]
+fn a_start_that_hangs_is_begun_once_and_holds_up_nobody() {
+    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+    let mut house = House::new();
+    house.keeps_kin = true;
+    house.cgroup = Some(house.path("cgroup"));
+    let procs = house.path("cgroup/group-key/on-a-hung-disk/cgroup.procs");
+    fs::create_dir_all(procs.parent().unwrap()).unwrap();
+    // Nobody reads it: opening it for writing does not return.
+    rustix::fs::mkfifoat(rustix::fs::CWD, &procs, rustix::fs::Mode::RWXU).unwrap();
+    let hung = house.script("on-a-hung-disk", "");
+    let healthy = house.script("healthy", "");
+    assert_eq!(house.run_within(hung, Start, Duration::from_secs(3)), Outcome::TimedOut);
+    let before = threads();
+    for _ in 0..200 {
+        let Outcome::Failed(why) = house.run(hung, Start) else { panic!("it hangs still") };
+        assert!(why.contains("hangs in the kernel"), "{why}");
+    }
+    // Other tests have threads, too.
+    assert!(threads() < before + 100, "{} threads, {before} before", threads());
+    assert_eq!(house.run(healthy, Start), Outcome::Ok);
+    assert_eq!(house.run(hung, Stop), Outcome::Ok, "what is no start does not hang");
+    let _answers = fs::OpenOptions::new().read(true).write(true).open(&procs).unwrap();
+    assert!(await_some(LONG, || (house.run(hung, Start) == Outcome::Ok).then_some(())).is_some());
 }
 
 /// Many operations begin and end at once: whoever tidies takes no group that another one has just made and not entered.
@@ -1014,18 +1116,20 @@ fn leftover_addresses_are_taken_from_the_kernel() {
             by_route: false,
         };
         let here = address(ours, Some("lo"));
-        assert!(Kernel.stands(&here).unwrap());
-        assert!(!Kernel.stands(&address(ours, Some("eth0"))).unwrap());
-        assert!(!Kernel.stands(&address(ours, None)).unwrap(), "a real server's loopback");
-        Kernel.remove(&here).unwrap();
-        assert!(!Kernel.stands(&here).unwrap());
-        Kernel.remove(&here).unwrap();
+        let register = Kernel.look().unwrap();
+        assert!(register.stands(&here));
+        assert!(!register.stands(&address(ours, Some("eth0"))));
+        assert!(!register.stands(&address(ours, None)), "a real server's loopback");
+        Kernel.remove(&register.ours(&here)).unwrap();
+        assert!(!Kernel.look().unwrap().stands(&here));
+        Kernel.remove(&register.ours(&here)).unwrap();
         assert!(netlink.addresses().unwrap().iter().any(|there| there.ip == not_ours));
         // What somebody else put there stays, also where it is the service address.
         netlink.add_address(&NewAddress::new(loopback, ours, 24)).unwrap();
-        assert_eq!(Kernel.foreign(&here).unwrap().as_deref(), Some("10.9.8.7/24 dev lo"));
-        Kernel.remove(&here).unwrap();
-        assert!(Kernel.stands(&here).unwrap());
+        let register = Kernel.look().unwrap();
+        assert_eq!(register.foreign(&here).as_deref(), Some("10.9.8.7/24 dev lo"));
+        Kernel.remove(&register.ours(&here)).unwrap();
+        assert!(Kernel.look().unwrap().stands(&here));
     });
 }
 

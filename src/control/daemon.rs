@@ -70,6 +70,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(5);
 
 /// The last answers are given so long to be written.
 const LAST_WORDS: Duration = Duration::from_millis(50);
+/// What is to be kept of others may wait for the disk in such a number.
+const REMEMBERING_MAX: usize = 64;
 /// What is to be kept of the peer is waited for so long at the end.
 const REMEMBER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -614,7 +616,11 @@ impl Daemon {
         let (state, journal) = (Arc::clone(&self.parts.state), self.parts.journal.clone());
         let forgetful = Arc::clone(&self.forgetful);
         self.remembering.retain(|one| !one.is_finished());
-        self.remembering.push(errands::spawn_blocking(move || {
+        if self.remembering.len() >= REMEMBERING_MAX {
+            // The disk hangs; it is tried again every minute.
+            return;
+        }
+        self.remembering.push(errands::on_disk(move || {
             // Once for as long as it lasts: it is tried again every minute, for each member.
             let kept = state.remember(&name, heard);
             match (&kept, forgetful.swap(kept.is_err(), Ordering::Relaxed)) {
@@ -632,7 +638,7 @@ impl Daemon {
     fn write(&self, durable: Durable) {
         let (done, born, journal) = (self.done.0.clone(), self.life, self.parts.journal.clone());
         let ledger = self.ledger.clone();
-        errands::spawn_blocking(move || {
+        errands::on_disk(move || {
             let ok = ledger.is_some_and(|ledger| {
                 let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
                 let (ok, news) = ledger.try_to_write(&durable);

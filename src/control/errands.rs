@@ -2,9 +2,17 @@
 //! a machine that gives no thread any more is done by them, one thing after another. More come and go as needed; one that
 //! the kernel refuses is no fault, the work waits for the next thread that is free. (A pool that gives up its last thread
 //! when it is idle, and ends the program when it gets no new one, kills the cluster manager on the day it is needed.)
+//!
+//! Three pools, so that what hangs holds up nothing else:
+//!
+//! | | |
+//! |---|---|
+//! | [`on_disk`] | one thread: the ledger and the state, one write after the other |
+//! | [`spawn_blocking`] | what asks the kernel, and comes back |
+//! | [`call`] | what reads somebody's files or starts somebody's program: on a file system that hangs it never comes back. As many threads as hang; whoever has one that hangs gets no other one |
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fmt, io,
     pin::Pin,
     sync::{
@@ -13,16 +21,24 @@ use std::{
     },
     task::{Context, Poll},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::sleep,
+};
 
-/// Threads that are always there: more than a daemon needs that has nothing but its ledger, its state and a stop or two
-/// at work.
+/// Threads of a pool that are always there: more than a daemon needs that has nothing but a stop or two at work.
 const ALWAYS: usize = 8;
-/// Threads at most.
-const MOST: usize = 256;
+/// Threads at most, for what comes back.
+const MOST: usize = 64;
+/// Calls of [`call`] that may be young at a time: so many threads are made at once.
+const YOUNG_MAX: usize = 256;
+/// A call that has not come back after this may hang: others need not wait for it.
+const YOUNG: Duration = Duration::from_millis(200);
+/// What was given up may take so long to end before it hangs: what is killed needs a moment.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// A thread beyond those that are always there ends when it has been idle for so long.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// The stack of one.
@@ -33,6 +49,8 @@ type Work = Box<dyn FnOnce() + Send>;
 struct Pool {
     state: Mutex<State>,
     comes: Condvar,
+    always: usize,
+    most: usize,
 }
 
 struct State {
@@ -41,10 +59,14 @@ struct State {
     threads: usize,
 }
 
-static POOL: Pool = Pool {
-    state: Mutex::new(State { waiting: VecDeque::new(), idle: 0, threads: 0 }),
-    comes: Condvar::new(),
-};
+static DISK: Pool = Pool::new(1, 1);
+static POOL: Pool = Pool::new(ALWAYS, MOST);
+/// Bounded by [`HANGING`]: as many as there are names, twice.
+static CALLS: Pool = Pool::new(ALWAYS, usize::MAX);
+static ROOM: Semaphore = Semaphore::const_new(YOUNG_MAX);
+
+/// What was given up and has not come back: how much of each name, and since when the oldest.
+static HANGING: Mutex<BTreeMap<String, (usize, Instant)>> = Mutex::new(BTreeMap::new());
 
 /// Makes the threads that are always there. To be called before anything else needs one; without it they are made one by
 /// one.
@@ -52,26 +74,146 @@ static POOL: Pool = Pool {
 /// # Errors
 /// When the kernel refuses one of them.
 pub fn prepare() -> io::Result<()> {
-    let mut state = POOL.lock();
-    while state.threads < ALWAYS {
-        add_thread(&mut state)?;
+    for pool in [&DISK, &POOL, &CALLS] {
+        let mut state = pool.lock();
+        while state.threads < pool.always {
+            pool.add_thread(&mut state)?;
+        }
     }
     Ok(())
 }
 
-/// Calls `work` on a thread of its own. It is called even if nobody waits for it.
+/// Does `work` elsewhere, which comes back whatever disks do. It is done even if nobody waits for it.
 pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Errand<T> {
-    let (answer, outcome) = oneshot::channel();
-    let finished = Arc::new(AtomicBool::new(false));
-    let done = Arc::clone(&finished);
-    POOL.add(Box::new(move || {
-        let outcome = work();
-        done.store(true, Ordering::Release);
-        // Nobody waits for it any more.
-        let _ = answer.send(outcome);
-    }));
-    Errand { outcome, finished }
+    POOL.send(work)
 }
+
+/// Writes to the state directory elsewhere, after all that was to be written before.
+pub fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Errand<T> {
+    DISK.send(work)
+}
+
+/// Calls what may never come back. Dropped before its end, `work` is given up; as long as it hangs, no other one is begun
+/// for `whose`.
+///
+/// # Errors
+/// When an earlier one hangs.
+pub async fn call<T: Send + 'static>(
+    whose: String,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, NoAnswer> {
+    if hangs(&whose) {
+        return Err(NoAnswer::Hangs);
+    }
+    // Nobody closes it.
+    let room = ROOM.acquire().await.ok();
+    let mut asked = Asked { whose, begun: Instant::now(), owed: Arc::default(), is_answered: false };
+    let owed = Arc::clone(&asked.owed);
+    let mut outcome = CALLS.send(move || {
+        // What was given up before it began is begun no more.
+        let is_given_up = lock(&owed).is_some();
+        // What nobody takes any more is gone before it is no longer owed.
+        (!is_given_up).then(|| (work(), owed))
+    });
+    let young = tokio::select! {
+        biased;
+        answer = &mut outcome => Some(answer),
+        () = sleep(YOUNG) => None,
+    };
+    drop(room);
+    let answer = match young {
+        Some(answer) => answer,
+        None => outcome.await,
+    };
+    asked.is_answered = true;
+    answer.ok().flatten().map(|(outcome, _)| outcome).ok_or(NoAnswer::Lost)
+}
+
+/// Whether something of this name was given up and hangs.
+fn hangs(whose: &str) -> bool {
+    lock(&HANGING).get(whose).is_some_and(|(_, since)| since.elapsed() >= PATIENCE)
+}
+
+/// Something that was given up and has not ended yet: as long as this lives.
+#[derive(Debug)]
+pub struct Owed(String);
+
+/// Notes it.
+#[must_use]
+pub fn owe(whose: &str) -> Owed {
+    Owed::since(whose, Instant::now())
+}
+
+impl Owed {
+    fn since(whose: &str, since: Instant) -> Self {
+        lock(&HANGING).entry(whose.to_owned()).or_insert((0, since)).0 += 1;
+        Self(whose.to_owned())
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let mut hanging = lock(&HANGING);
+        if let Some((count, _)) = hanging.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                hanging.remove(&self.0);
+            }
+        }
+    }
+}
+
+/// Waits for the end of what was given up, on a thread if need be for ever.
+pub fn outlast(owed: Owed, work: impl FnOnce() + Send + 'static) {
+    CALLS.add(Box::new(move || {
+        work();
+        drop(owed);
+    }));
+}
+
+/// Whoever waits for a call.
+struct Asked {
+    whose: String,
+    begun: Instant,
+    /// Noted here when it is given up; gone when the call has come back, too.
+    owed: Arc<Mutex<Option<Owed>>>,
+    is_answered: bool,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            *lock(&self.owed) = Some(Owed::since(&self.whose, self.begun));
+        }
+    }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// An earlier call hangs: this one was not made.
+    Hangs,
+    /// As [`Lost`].
+    Lost,
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hangs => f.write_str(
+                "the last try still hangs in the kernel (a disk or file system that does not answer?): none is made until \
+                 it has ended",
+            ),
+            Self::Lost => Lost.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NoAnswer {}
 
 /// The outcome of a call, to be waited for.
 #[derive(Debug)]
@@ -109,16 +251,34 @@ impl fmt::Display for Lost {
 impl std::error::Error for Lost {}
 
 impl Pool {
+    const fn new(always: usize, most: usize) -> Self {
+        let state = State { waiting: VecDeque::new(), idle: 0, threads: 0 };
+        Self { state: Mutex::new(state), comes: Condvar::new(), always, most }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    fn send<T: Send + 'static>(&'static self, work: impl FnOnce() -> T + Send + 'static) -> Errand<T> {
+        let (answer, outcome) = oneshot::channel();
+        let finished = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&finished);
+        self.add(Box::new(move || {
+            let outcome = work();
+            done.store(true, Ordering::Release);
+            // Nobody waits for it any more.
+            let _ = answer.send(outcome);
+        }));
+        Errand { outcome, finished }
     }
 
     fn add(&'static self, work: Work) {
         let mut state = self.lock();
         state.waiting.push_back(work);
-        if state.waiting.len() > state.idle && state.threads < MOST {
+        if state.waiting.len() > state.idle && state.threads < self.most {
             // Refused, it waits for a thread that is there. Without any, it waits for the next call.
-            let _ = add_thread(&mut state);
+            let _ = self.add_thread(&mut state);
         }
         drop(state);
         self.comes.notify_one();
@@ -139,26 +299,87 @@ impl Pool {
                 self.comes.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.idle -= 1;
-            if waited.timed_out() && state.waiting.is_empty() && state.threads > ALWAYS {
+            if waited.timed_out() && state.waiting.is_empty() && state.threads > self.always {
                 state.threads -= 1;
                 return;
             }
         }
     }
-}
 
-fn add_thread(state: &mut State) -> io::Result<()> {
-    let builder = thread::Builder::new().name("errand".to_owned()).stack_size(STACK_BYTES);
-    builder.spawn(|| POOL.work())?;
-    state.threads += 1;
-    Ok(())
+    fn add_thread(&'static self, state: &mut State) -> io::Result<()> {
+        let builder = thread::Builder::new().name("errand".to_owned()).stack_size(STACK_BYTES);
+        builder.spawn(|| self.work())?;
+        state.threads += 1;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{fs, os::unix::fs::OpenOptionsExt as _, sync::mpsc};
+
+    use locum_core::native::plan::GROUPS_MAX;
 
     use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    fn threads() -> usize {
+        fs::read_dir("/proc/self/task").unwrap().count()
+    }
+
+    /// What lies on a file system that hangs, once for as many groups as there can be, and each of them asked again and
+    /// again: the disk of the state, the kernel and all other groups go on.
+    #[test]
+    fn what_never_returns_holds_up_nobody_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+        let open = |group: usize| {
+            let fifo = fifo.clone();
+            // Nobody writes into it: this hangs.
+            call(format!("group {group}"), move || fs::read(fifo))
+        };
+        block_on(async {
+            let all: Vec<_> = (0..GROUPS_MAX).map(|group| tokio::spawn(open(group))).collect();
+            let mut begun = tokio::task::JoinSet::new();
+            let began = Instant::now();
+            for group in 0..100 {
+                begun.spawn(async move { call(format!("healthy group {group}"), move || group).await });
+            }
+            assert_eq!(on_disk(|| 7).await, Ok(7));
+            assert_eq!(spawn_blocking(|| 8).await, Ok(8));
+            while let Some(healthy) = begun.join_next().await {
+                healthy.unwrap().unwrap();
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+            while threads() < GROUPS_MAX {
+                sleep(Duration::from_millis(50)).await;
+            }
+            for one in all {
+                one.abort();
+                assert!(one.await.unwrap_err().is_cancelled(), "it hangs");
+            }
+            sleep(PATIENCE).await;
+            let before = threads();
+            for group in (0..GROUPS_MAX).step_by(7) {
+                assert!(matches!(open(group).await, Err(NoAnswer::Hangs)), "group {group}");
+            }
+            assert!(threads() <= before, "{} threads, {before} before", threads());
+            assert_eq!(call("healthy group 1".to_owned(), || 9).await, Ok(9));
+            assert_eq!(on_disk(|| 7).await, Ok(7));
+            assert_eq!(spawn_blocking(|| 8).await, Ok(8));
+            // It answers again: whoever writes comes and goes until nobody hangs.
+            while hangs("group 0") || threads() > 100 {
+                let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+                drop(fs::OpenOptions::new().write(true).custom_flags(nonblocking).open(&fifo));
+                sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(call("group 0".to_owned(), || 9).await, Ok(9));
+        });
+    }
 
     #[test]
     fn work_is_done_whether_or_not_somebody_waits() {

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use locum_core::{
 };
 use locum_sys::{
     clock, gate,
-    netlink::{InterfaceAddress, Netlink, interface_name},
+    netlink::{Interface, InterfaceAddress, Netlink},
 };
 use tokio::{
     sync::Semaphore,
@@ -28,7 +29,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::agents::Agents;
+use super::{agents::Agents, errands::spawn_blocking};
 use crate::{
     duties::{self, Duties},
     heart::places_of,
@@ -40,25 +41,63 @@ const ASKED_MAX: usize = 16;
 const STOP_TRIES: u32 = 10;
 const STOP_PAUSE: Duration = Duration::from_secs(1);
 
-/// The service addresses on this machine. Calls are short.
+/// The addresses of a machine. Calls block.
 pub trait Addresses: Send + Sync {
-    /// Whether the address stands on an interface where it would be ours, whoever put it there.
+    /// All that stand now.
     ///
     /// # Errors
     /// When the kernel does not tell.
-    fn stands(&self, address: &Address) -> io::Result<bool>;
+    fn look(&self) -> io::Result<Register>;
 
-    /// Where it stands there and Locum did not put it: as a person would name the place.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    fn foreign(&self, address: &Address) -> io::Result<Option<String>>;
-
-    /// Takes it off there if Locum put it there. One that does not stand is no error.
+    /// Takes these off. One that does not stand is no error.
     ///
     /// # Errors
     /// What the kernel says.
-    fn remove(&self, address: &Address) -> io::Result<()>;
+    fn remove(&self, there: &[InterfaceAddress]) -> io::Result<()>;
+}
+
+/// The addresses that stood on a machine when it was looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Register {
+    interfaces: Vec<Interface>,
+    addresses: BTreeMap<IpAddr, Vec<InterfaceAddress>>,
+}
+
+impl Register {
+    /// Of these.
+    #[must_use]
+    pub fn new(interfaces: Vec<Interface>, addresses: Vec<InterfaceAddress>) -> Self {
+        let mut register = Self { interfaces, ..Self::default() };
+        for address in addresses {
+            register.addresses.entry(address.ip).or_default().push(address);
+        }
+        register
+    }
+
+    /// Whether the address stood on an interface where it would be ours, whoever put it there.
+    #[must_use]
+    pub fn stands(&self, address: &Address) -> bool {
+        self.places(address).next().is_some()
+    }
+
+    /// Where it stood and Locum did not put it: as a person would name the place.
+    #[must_use]
+    pub fn foreign(&self, address: &Address) -> Option<String> {
+        let there = self.places(address).find(|there| !there.marked)?;
+        let interface = self.interfaces.iter().find(|interface| interface.index == there.interface);
+        let name = interface.map_or_else(|| there.interface.to_string(), |found| found.name.clone());
+        Some(format!("{}/{} dev {name}", there.ip, there.prefix))
+    }
+
+    /// Where Locum put it.
+    #[must_use]
+    pub fn ours(&self, address: &Address) -> Vec<InterfaceAddress> {
+        self.places(address).filter(|there| there.marked).cloned().collect()
+    }
+
+    fn places(&self, address: &Address) -> impl Iterator<Item = &InterfaceAddress> {
+        places_of(address, &self.interfaces, self.addresses.get(&address.ip).into_iter().flatten())
+    }
 }
 
 /// What was found: a resource, and what its agent or the kernel says of it.
@@ -152,22 +191,15 @@ impl Progress {
 }
 
 impl Addresses for Kernel {
-    fn stands(&self, address: &Address) -> io::Result<bool> {
-        Ok(!standing(address, &mut Netlink::open()?)?.is_empty())
-    }
-
-    fn foreign(&self, address: &Address) -> io::Result<Option<String>> {
-        let there = standing(address, &mut Netlink::open()?)?.into_iter().find(|there| !there.marked);
-        Ok(there.map(|there| {
-            let name = interface_name(there.interface).unwrap_or_else(|_| there.interface.to_string());
-            format!("{}/{} dev {name}", there.ip, there.prefix)
-        }))
-    }
-
-    fn remove(&self, address: &Address) -> io::Result<()> {
+    fn look(&self) -> io::Result<Register> {
         let mut netlink = Netlink::open()?;
-        for there in standing(address, &mut netlink)?.into_iter().filter(|there| there.marked) {
-            match netlink.delete_address(&there) {
+        Ok(Register::new(netlink.interfaces()?, netlink.addresses()?))
+    }
+
+    fn remove(&self, there: &[InterfaceAddress]) -> io::Result<()> {
+        let mut netlink = Netlink::open()?;
+        for address in there {
+            match netlink.delete_address(address) {
                 Err(fault) if fault.kind() != io::ErrorKind::AddrNotAvailable => return Err(fault),
                 _ => {}
             }
@@ -176,9 +208,14 @@ impl Addresses for Kernel {
     }
 }
 
-fn standing(address: &Address, netlink: &mut Netlink) -> io::Result<Vec<InterfaceAddress>> {
-    let interfaces = netlink.interfaces()?;
-    Ok(places_of(address, &interfaces, netlink.addresses()?.iter()).cloned().collect())
+/// One look for all groups, elsewhere: thousands of addresses take the kernel their time.
+async fn look(addresses: &Arc<dyn Addresses>) -> Result<Register, String> {
+    let addresses = Arc::clone(addresses);
+    let register = spawn_blocking(move || addresses.look()).await;
+    register
+        .map_err(|fault| fault.to_string())
+        .and_then(|register| register.map_err(|fault| fault.to_string()))
+        .map_err(|fault| format!("the kernel does not tell its addresses: {fault}"))
 }
 
 /// Asks for the status of every resource of every group, several at a time, and returns those that do not surely
@@ -187,16 +224,17 @@ fn standing(address: &Address, netlink: &mut Netlink) -> io::Result<Vec<Interfac
 pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &Progress) -> Found {
     progress.begin(agents.duties().resources().count());
     let interrupted = agents.end_orphans().await;
+    let register = Arc::new(look(addresses).await);
     let tickets = Arc::new(Semaphore::new(ASKED_MAX));
     let mut asked = JoinSet::new();
     let all: Vec<ResourceId> = agents.duties().resources().map(|(id, _)| id).collect();
     for id in all {
-        let (agents, addresses, tickets) = (agents.clone(), Arc::clone(addresses), Arc::clone(&tickets));
+        let (agents, register, tickets) = (agents.clone(), Arc::clone(&register), Arc::clone(&tickets));
         let progress = progress.clone();
         asked.spawn(async move {
             let _ticket = tickets.acquire().await;
             progress.ask(id, agents.duties().resource(id).text.clone());
-            let outcome = status(&agents, addresses.as_ref(), id).await;
+            let outcome = status(&agents, &register, id).await;
             progress.answer(id, &outcome);
             (id, outcome)
         });
@@ -219,7 +257,7 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
     found
 }
 
-async fn status(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> Outcome {
+async fn status(agents: &Agents, register: &Result<Register, String>, id: ResourceId) -> Outcome {
     if !agents.is_hearts(id) {
         let outcome = agents.run(id, Operation::Status, agents.duties().limits(id).status, None).await;
         if let Outcome::Missing(_) = &outcome {
@@ -230,10 +268,10 @@ async fn status(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> O
         return outcome;
     }
     match &agents.duties().resource(id).agent {
-        Agent::Address(address) => match addresses.stands(address) {
-            Ok(true) => Outcome::Running,
-            Ok(false) => Outcome::Stopped,
-            Err(fault) => Outcome::Unknown(format!("the kernel does not tell its addresses: {fault}")),
+        Agent::Address(address) => match register {
+            Ok(register) if register.stands(address) => Outcome::Running,
+            Ok(_) => Outcome::Stopped,
+            Err(fault) => Outcome::Unknown(fault.clone()),
         },
         // Announcements end with the daemon.
         _ => Outcome::Stopped,
@@ -245,28 +283,56 @@ async fn status(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> O
 pub async fn sweep(agents: &Agents, addresses: &Arc<dyn Addresses>, found: Found) -> Found {
     let mut groups = JoinSet::new();
     let mut rest = found;
+    if rest.is_empty() {
+        return rest;
+    }
+    let mut register = look(addresses).await;
+    for _ in 1..STOP_TRIES {
+        if register.is_ok() {
+            break;
+        }
+        sleep(STOP_PAUSE).await;
+        register = look(addresses).await;
+    }
+    let machine = Arc::new(Machine { addresses: Arc::clone(addresses), register });
     while let Some(group) = rest.last().map(|(id, _)| id.group) {
         let begin = rest.partition_point(|(id, _)| id.group < group);
         let members = rest.split_off(begin);
-        let (agents, addresses) = (agents.clone(), Arc::clone(addresses));
-        groups.spawn(async move { sweep_group(&agents, addresses.as_ref(), members).await });
+        let (agents, machine) = (agents.clone(), Arc::clone(&machine));
+        groups.spawn(async move { sweep_group(&agents, &machine, members).await });
     }
     let mut failed: Vec<_> = groups.join_all().await.into_iter().flatten().collect();
     failed.sort_by_key(|(id, _)| *id);
     failed
 }
 
-async fn sweep_group(agents: &Agents, addresses: &dyn Addresses, members: Found) -> Found {
+/// The machine that is swept.
+struct Machine {
+    addresses: Arc<dyn Addresses>,
+    register: Result<Register, String>,
+}
+
+async fn sweep_group(agents: &Agents, machine: &Machine, members: Found) -> Found {
     let mut failed = Vec::new();
     for (id, status) in members.into_iter().rev() {
         let name = &agents.duties().resource(id).text;
-        if let Some(there) = foreign(agents, addresses, id) {
+        if let Some(there) = foreign(agents, machine, id) {
             let text = format!(
                 "{name} stands here, and Locum did not put it there: left alone, and the group is not started here. If it \
                  is this machine's own address, choose another one for the service; else: ip address del {there}"
             );
             agents.note(id, Level::Error, text);
-            stop(agents, addresses, id, 1).await;
+            // Another one of it may be Locum's.
+            let outcome = stop(agents, machine, id, 1).await;
+            if outcome != Outcome::Ok {
+                agents.note(
+                    id,
+                    Level::Error,
+                    format!(
+                        "{name} was also put here by an earlier life, and cannot be taken away: {outcome}"
+                    ),
+                );
+            }
             failed.push((id, Outcome::Failed(format!("not put there by Locum ({there})"))));
             continue;
         }
@@ -286,7 +352,7 @@ async fn sweep_group(agents: &Agents, addresses: &dyn Addresses, members: Found)
                 1
             }
         };
-        match stop(agents, addresses, id, tries).await {
+        match stop(agents, machine, id, tries).await {
             Outcome::Ok => {
                 let text = format!("{name} stopped after {:.3} s", begin.elapsed().as_secs_f64());
                 agents.note(id, Level::Info, text);
@@ -302,21 +368,21 @@ async fn sweep_group(agents: &Agents, addresses: &dyn Addresses, members: Found)
 }
 
 /// Where an address stands that Locum did not put there.
-fn foreign(agents: &Agents, addresses: &dyn Addresses, id: ResourceId) -> Option<String> {
+fn foreign(agents: &Agents, machine: &Machine, id: ResourceId) -> Option<String> {
     match &agents.duties().resource(id).agent {
-        Agent::Address(address) if agents.is_hearts(id) => addresses.foreign(address).ok().flatten(),
+        Agent::Address(address) if agents.is_hearts(id) => machine.register.as_ref().ok()?.foreign(address),
         _ => None,
     }
 }
 
-async fn stop(agents: &Agents, addresses: &dyn Addresses, id: ResourceId, tries: u32) -> Outcome {
+async fn stop(agents: &Agents, machine: &Machine, id: ResourceId, tries: u32) -> Outcome {
     let mut outcome = Outcome::Ok;
     for attempt in 0..tries {
         if attempt > 0 {
             sleep(STOP_PAUSE).await;
         }
         outcome = match &agents.duties().resource(id).agent {
-            Agent::Address(address) if agents.is_hearts(id) => match addresses.remove(address) {
+            Agent::Address(address) if agents.is_hearts(id) => match machine.remove(address).await {
                 Ok(()) => Outcome::Ok,
                 Err(fault) => Outcome::Failed(format!("cannot remove {}: {fault}", address.ip)),
             },
@@ -327,6 +393,16 @@ async fn stop(agents: &Agents, addresses: &dyn Addresses, id: ResourceId, tries:
         }
     }
     outcome
+}
+
+impl Machine {
+    /// Takes the address off where Locum put it.
+    async fn remove(&self, address: &Address) -> Result<(), String> {
+        let there = self.register.as_ref().map_err(String::clone)?.ours(address);
+        let addresses = Arc::clone(&self.addresses);
+        let removed = spawn_blocking(move || addresses.remove(&there)).await;
+        removed.map_err(|fault| fault.to_string())?.map_err(|fault| fault.to_string())
+    }
 }
 
 /// Takes away the gates of this cluster that an earlier life left, now that their addresses have gone. What is still there

@@ -23,7 +23,7 @@ use super::{
     job::{End, Job, Service},
     output::Speaker,
 };
-use crate::control::errands::spawn_blocking;
+use crate::control::errands::call;
 
 /// The exit code of a client that does not want to be started again.
 const ENOUGH: i32 = 100;
@@ -115,8 +115,8 @@ impl Keeper {
             _ = self.room.wait_for(|&free| free) => {}
         }
         let user = self.client.user.clone();
-        let user = match spawn_blocking(move || User::named(&user)).await.map_err(io::Error::other).flatten()
-        {
+        let user = call(format!("user {user}"), move || User::named(&user));
+        let user = match user.await.map_err(io::Error::other).flatten() {
             Ok(user) => user,
             Err(error) => {
                 let text = format!("Client {} is not started: user {}: {error}", self.name, self.client.user);
@@ -203,6 +203,7 @@ impl Keeper {
             cgroup: options.cgroup_place(),
             kin: None,
             resource: self.name.clone(),
+            whose: format!("client {}", self.name),
             notes: options.notes.clone(),
             service: Some(Service { user, end: self.end.clone() }),
         }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use locum_core::{action::Operation, event::Outcome, note::Level};
 use locum_sys::process::Process;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Errand,
@@ -14,10 +14,12 @@ use super::{
     job::Kin,
     processes::{all, describe, is_kin},
 };
-use crate::control::errands::spawn_blocking;
+use crate::control::errands::call;
 
 /// Between two looks at who is left.
 const PAUSE: Duration = Duration::from_millis(20);
+/// A look takes no longer, unless a process that is looked at hangs.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// How many of those that are left are named.
 const NAMED_MAX: usize = 5;
 
@@ -38,9 +40,12 @@ pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
         told: BTreeSet::new(),
     };
     loop {
-        let (looked, left) = match spawn_blocking(move || family.round()).await {
-            Ok(round) => round,
-            Err(fault) => return errand.bad(fault.to_string()),
+        // The last look goes on to its end, which names those that are left.
+        let round = timeout_at(errand.deadline + LOOK_LIMIT, call(errand.whose(), move || family.round()));
+        let (looked, left) = match round.await {
+            Ok(Ok(round)) => round,
+            Ok(Err(fault)) => return errand.bad(fault.to_string()),
+            Err(_) => return Outcome::TimedOut,
         };
         family = looked;
         if left.is_empty() {

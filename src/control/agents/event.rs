@@ -22,7 +22,7 @@ use super::{
     job::{End, Job},
     output::Speaker,
 };
-use crate::control::errands::spawn_blocking;
+use crate::control::errands::call;
 
 /// Messages that wait for their script.
 const WAITING_MAX: usize = 64;
@@ -58,7 +58,7 @@ impl EventScripts {
 async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: Option<&Epoch>) {
     let shared = &agents.0;
     let (config, name) = (shared.options.roots.config.clone(), kind.to_owned());
-    let found = spawn_blocking(move || program(&config, &name)).await;
+    let found = call("rc.d".to_owned(), move || program(&config, &name)).await;
     let Ok(Some(program)) = found else { return };
     let mut all = shared.environment.clone();
     all.extend(epoch.map(|epoch| (EPOCH.to_owned(), epoch.as_str().to_owned())));
@@ -78,6 +78,7 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
         cgroup: shared.options.cgroup_place(),
         kin: None,
         resource: String::new(),
+        whose: format!("event script {kind}"),
         // Nothing that a next life would have to know.
         notes: None,
         service: None,

@@ -18,7 +18,7 @@ use super::{
     job::{End, Job, Report},
     output::Speaker,
 };
-use crate::control::errands::spawn_blocking;
+use crate::control::errands::call;
 
 /// How the names of fence agents begin.
 pub(crate) const AGENTS: &str = "fence_";
@@ -121,6 +121,10 @@ impl Agents {
             cgroup: self.0.options.cgroup_place(),
             kin: None,
             resource: format!("STONITH {device}"),
+            whose: match request {
+                Request::Reset(node) => format!("STONITH reset {node}"),
+                Request::Check => "STONITH check".to_owned(),
+            },
             notes: self.0.options.notes.clone(),
             service: None,
         };
@@ -163,8 +167,8 @@ fn options(words: &str, request: Request<'_>) -> String {
 
 /// The parameters that stand in a file, which may be on a disk that hangs: the caller has a limit.
 async fn read(path: &str) -> Result<String, String> {
-    let name = path.to_owned();
-    let read = spawn_blocking(move || {
+    let (name, whose) = (path.to_owned(), path.to_owned());
+    let read = call(whose, move || {
         use io::Read as _;
         let mut text = String::new();
         std::fs::File::open(Path::new(&name))?.take(FILE_BYTES_MAX).read_to_string(&mut text).map(|_| text)

@@ -42,7 +42,10 @@ pub(super) async fn run(
         (Operation::Start, None) => mount(errand, device, &directory, kind, options).await,
         (operation, Some(mount)) => {
             let (source, wanted) = (mount.clone(), device.to_owned());
-            let same = spawn_blocking(move || source.may_be(&wanted)).await.unwrap_or(true);
+            let same = match errand.call(move || source.may_be(&wanted)).await {
+                Ok(same) => same,
+                Err(outcome) => return outcome,
+            };
             if !same {
                 let reason = format!("on {} lies {}, not {device}", directory.display(), mount.source);
                 // What we did not mount is not ours to unmount.
@@ -127,7 +130,10 @@ async fn unmount(errand: &Errand<'_>, directory: &Path) -> Outcome {
             Err(Report { end: End::TimedOut, .. }) => return Outcome::TimedOut,
             Err(report) => last = report.complaint(),
         }
-        let users = users(directory).await;
+        let users = match users(errand, directory).await {
+            Ok(users) => users,
+            Err(outcome) => return outcome,
+        };
         if !users.is_empty() {
             last = format!("{} is used by {}", directory.display(), users.join(", "));
             // Asked first; whoever is still there three seconds later did not want to hear.
@@ -137,10 +143,12 @@ async fn unmount(errand: &Errand<'_>, directory: &Path) -> Outcome {
                 errand.speaker().say(Level::Warning, format!("{last}: {how}"));
             }
             let place = directory.to_path_buf();
-            let _ = spawn_blocking(move || {
+            let signalling = errand.call(move || {
                 processes::signal_where(signal, |process| processes::uses(process, &place));
-            })
-            .await;
+            });
+            if let Err(outcome) = signalling.await {
+                return outcome;
+            }
         }
         if Instant::now() + PAUSE >= errand.deadline {
             return Outcome::TimedOut;
@@ -150,11 +158,9 @@ async fn unmount(errand: &Errand<'_>, directory: &Path) -> Outcome {
     Outcome::Failed(last)
 }
 
-async fn users(directory: &Path) -> Vec<String> {
+async fn users(errand: &Errand<'_>, directory: &Path) -> Result<Vec<String>, Outcome> {
     let place = directory.to_path_buf();
-    spawn_blocking(move || processes::describe_where(|process| processes::uses(process, &place)))
-        .await
-        .unwrap_or_default()
+    errand.call(move || processes::describe_where(|process| processes::uses(process, &place))).await
 }
 
 async fn unmount_once(errand: &Errand<'_>, program: &Path, directory: &Path) -> Result<(), Report> {

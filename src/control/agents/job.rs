@@ -32,7 +32,7 @@ use super::{
     output::{Pipe, Speaker, Stream, Text, release},
     processes,
 };
-use crate::control::errands::spawn_blocking;
+use crate::control::errands::{self, NoAnswer, call};
 
 /// What is to be run, and how.
 #[derive(Clone)]
@@ -53,6 +53,8 @@ pub(super) struct Job {
     pub(super) kin: Option<Kin>,
     /// For whom it works.
     pub(super) resource: String,
+    /// Of what all runs have this name, none is begun while an earlier one hangs.
+    pub(super) whose: String,
     /// Where it is noted while it lasts.
     pub(super) notes: Option<PathBuf>,
     /// It is no operation but something that runs until it is asked to end.
@@ -166,7 +168,7 @@ impl Job {
         let mut pauses = REFUSED_PAUSES.into_iter();
         loop {
             let job = self.clone();
-            let started = spawn_blocking(move || {
+            let started = call(self.whose.clone(), move || {
                 Process::start(&job).map_err(|fault| {
                     let is_lasting = is_lasting(&job.program, &fault);
                     (fault, is_lasting)
@@ -259,6 +261,7 @@ struct Process {
     ends: Option<(File, File)>,
     mark: String,
     scope: Option<Scope>,
+    whose: String,
     _record: Option<Record>,
 }
 
@@ -298,7 +301,7 @@ impl Process {
         let note = |notes: &PathBuf| Record::write(notes, &mark, child.id(), &job.resource).ok();
         let _record = job.notes.as_ref().and_then(note);
         let (outputs, ends) = (Some((out.read, err.read)), Some((out.write, err.write)));
-        Ok(Self { child: Some(child), held, outputs, ends, mark, scope, _record })
+        Ok(Self { child: Some(child), held, outputs, ends, mark, scope, whose: job.whose.clone(), _record })
     }
 
     fn streams(&mut self, job: &Job) -> io::Result<Streams> {
@@ -334,6 +337,7 @@ impl Process {
     /// Kills everything that the operation has started, until nothing of it is found any more.
     async fn kill(&mut self, exit: AsyncFd<OwnedFd>, speaker: &Speaker) -> End {
         const ROUNDS_MAX: usize = 100;
+        const LOOK_LIMIT: Duration = Duration::from_secs(5);
         let mut killed = 0;
         for _ in 0..ROUNDS_MAX {
             let _ = self.held.kill();
@@ -341,7 +345,9 @@ impl Process {
                 let _ = scope.kill();
             }
             let (leader, mark) = (self.held.id(), self.mark.clone());
-            let count = spawn_blocking(move || processes::kill_operation(leader, &mark)).await.unwrap_or(0);
+            let look = call(format!("{} kill", self.whose), move || processes::kill_operation(leader, &mark));
+            // A process that hangs may hold up whoever looks at it: then nobody can tell that none is left.
+            let count = timeout(LOOK_LIMIT, look).await.unwrap_or(Err(NoAnswer::Hangs)).unwrap_or(1);
             let ended = timeout(Duration::from_millis(50), exit.readable()).await.is_ok();
             killed += count;
             if count == 0 && ended {
@@ -358,8 +364,10 @@ impl Process {
         );
         // It hangs in the kernel; waited for whenever it comes back.
         if let Some(mut child) = self.child.take() {
+            let owed = errands::owe(&self.whose);
             tokio::spawn(async move {
                 let _ = exit.readable().await.map(|_| child.wait());
+                drop(owed);
             });
         }
         End::TimedOut
@@ -381,7 +389,7 @@ impl Drop for Process {
                 let _ = scope.kill();
             }
             processes::kill_operation(self.held.id(), &self.mark);
-            spawn_blocking(move || child.wait());
+            errands::outlast(errands::owe(&self.whose), move || drop(child.wait()));
         }
     }
 }

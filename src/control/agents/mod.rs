@@ -22,7 +22,10 @@ use locum_core::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::{control::errands::spawn_blocking, duties::Duties};
+use crate::{
+    control::errands::{call, spawn_blocking},
+    duties::Duties,
+};
 
 pub mod cgroup;
 pub mod client;
@@ -256,19 +259,27 @@ impl Errand<'_> {
     async fn find(&self) -> Result<Found, Outcome> {
         let (roots, resource) = (self.shared.options.roots.clone(), self.resource.clone());
         let prefer_scripts = self.shared.options.prefer_scripts;
-        let search = spawn_blocking(move || find(&roots, &resource, prefer_scripts));
-        let found = match timeout_at(self.deadline, search).await {
-            Err(_) => return Err(Outcome::TimedOut),
-            Ok(Err(fault)) => return Err(self.bad(fault.to_string())),
-            Ok(Ok(Err(missing))) => return Err(Outcome::Missing(missing.to_string())),
-            Ok(Ok(Ok(found))) => found,
-        };
+        let found = self.call(move || find(&roots, &resource, prefer_scripts)).await?;
+        let found = found.map_err(|missing| Outcome::Missing(missing.to_string()))?;
         if let Some(warning) = found.warning()
             && self.shared.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.clone())
         {
             self.speaker().say(Level::Warning, warning);
         }
         Ok(found)
+    }
+
+    /// Calls what may hang, within the limit.
+    async fn call<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Outcome> {
+        let answer =
+            timeout_at(self.deadline, call(self.whose(), work)).await.map_err(|_| Outcome::TimedOut)?;
+        answer.map_err(|fault| self.bad(fault.to_string()))
+    }
+
+    /// An operation of a resource that hangs is not begun again; the others of it are.
+    fn whose(&self) -> String {
+        let group = &self.shared.duties.groups[self.id.group.0].key;
+        format!("{group}: {} {}", self.resource.text, self.operation.verb())
     }
 
     /// The outcome for an operation that did not go well and of which this is reported.
@@ -320,6 +331,7 @@ impl Errand<'_> {
             cgroup: self.shared.options.cgroup_place(),
             kin: self.kin().filter(|_| self.operation == Operation::Start),
             resource: self.resource.text.clone(),
+            whose: self.whose(),
             // A question changes nothing, whenever it ends.
             notes: self.shared.options.notes.clone().filter(|_| self.operation != Operation::Status),
             service: None,
