@@ -126,9 +126,11 @@ fn what_does_not_fit_the_host_is_told_apart() {
 }
 
 #[test]
-fn with_a_ha_cf_beside_it_the_directory_is_heartbeats() {
+fn with_a_ha_cf_beside_it_the_directory_is_heartbeats_and_no_daemon_starts() {
     let dir = directory(FILE, Some(KEY));
     fs::write(dir.path().join("ha.cf"), "node web1 web2\nbcast lo\n").unwrap();
     let (_, text) = check(dir.path(), &["--as", "web1"]);
-    assert!(text.contains("DIR/ha.cf") && !text.contains("locum.toml"), "{text}");
+    assert!(text.contains("DIR/ha.cf") && !text.contains("DIR/locum.toml"), "{text}");
+    assert!(text.contains("`locum run` cannot know which of them counts"), "{text}");
+    assert!(!text.contains("a daemon would start here"), "{text}");
 }

@@ -100,7 +100,9 @@ fn a_directory_of_two_dialects_starts_nothing_until_one_is_named() {
     fs::write(config.join("locum.toml"), "cluster = 1\n").unwrap();
     fs::write(config.join("ha.cf"), "nonsense\n").unwrap();
     let (code, _, errors) = locum(&config, &["run"]);
-    assert!(code == 1 && errors.contains("holds both ha.cf and locum.toml"), "{errors}");
+    assert!(code == 2 && errors.contains("holds both ha.cf and locum.toml"), "{errors}");
+    let (_, page, _) = locum(&config, &["check"]);
+    assert!(page.contains("`locum run` cannot know which of them counts"), "{page}");
     let (code, _, errors) = locum(&config, &["run", "--dialect", "native"]);
     assert!(code == 2 && errors.contains("locum.toml:1") && !errors.contains("nonsense"), "{errors}");
     let (code, _, errors) = locum(&config, &["run", "--dialect", "r1"]);

@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::{
     cli::Common,
     control::state,
-    files::{Files, NativeFiles},
+    files::{Dialect, Files, NativeFiles},
     voice::diagnostics::{draw, one_line},
 };
 
@@ -54,6 +54,11 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     }
     let files = Files::read(&dir, options.node.as_deref());
     let mut checked = files.check();
+    if Dialect::of(&dir).is_none() {
+        let text = "locum.toml lies beside it, and `locum run` cannot know which of them counts";
+        let cure = "take one of them away, or start the daemon with --dialect r1 or --dialect native";
+        checked.diags.push(Diag::new(Severity::Error, FileName::HaCf, text).cure(cure).about_host());
+    }
     // As `locum run` has it: what the host alone lacks may come.
     let starts = !checked.failed();
     host.check(&mut checked);

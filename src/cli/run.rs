@@ -160,10 +160,14 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     };
     let dir = common.config_dir();
     let dialect = options.dialect.or_else(|| Dialect::of(&dir));
-    let dialect = dialect.with_context(|| {
+    let Some(dialect) = dialect else {
         let dir = dir.display();
-        format!("{dir} holds both ha.cf and locum.toml: take one of them away, or say --dialect r1 or --dialect native")
-    })?;
+        eprintln!(
+            "locum: {dir} holds both ha.cf and locum.toml: take one of them away, or say --dialect r1 or --dialect native"
+        );
+        // No new start would find anything else.
+        return Ok(ExitCode::from(2));
+    };
     let read = match dialect {
         Dialect::R1 => read_r1(&dir, &options),
         Dialect::Native => read_native(&dir, &options)?,

@@ -154,8 +154,8 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
     if gates.refused > 0 {
         writeln!(
             page,
-            "note: {} announcements of claims without the cluster's key were dropped: somebody on a link tries to silence \
-             services",
+            "note: {} announcements of claims that prove nothing here were dropped: a few are usual after this node has lost \
+             a group; if they go on, somebody on a link tries to silence services",
             gates.refused
         )?;
     }

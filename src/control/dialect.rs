@@ -143,7 +143,7 @@ impl Plan {
 
 fn native_changes(old: &native::plan::Plan, new: &native::plan::Plan) -> Changes {
     let says = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".to_owned());
-    let differences = meaning::differences(&old.meaning(), &new.meaning());
+    let differences = meaning::summary(&old.meaning(), &new.meaning());
     let line = |difference: &meaning::Difference| {
         let meaning::Difference { name, ours, theirs } = difference;
         format!("{name}: {} runs, the file says {}", says(ours), says(theirs))

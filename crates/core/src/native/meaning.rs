@@ -3,6 +3,7 @@
 //! differ, the lines say in what.
 
 use alloc::{
+    collections::BTreeSet,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -72,6 +73,36 @@ pub fn differences(ours: &[String], theirs: &[String]) -> Vec<Difference> {
         found.push(Difference { name, ours: None, theirs: Some(value) });
     }
     found
+}
+
+/// The same for people: what only one of them has at all, such as a group or a link, is one line that counts its settings.
+#[must_use]
+pub fn summary(ours: &[String], theirs: &[String]) -> Vec<Difference> {
+    let subject = |name: &str| Some(name.split_once(": ")?.0.to_string());
+    let subjects = |lines: &[String]| lines.iter().filter_map(|line| subject(line)).collect::<BTreeSet<_>>();
+    let (our_subjects, their_subjects) = (subjects(ours), subjects(theirs));
+    let mut found: Vec<(Difference, usize)> = Vec::new();
+    for difference in differences(ours, theirs) {
+        let whole = subject(&difference.name)
+            .filter(|subject| our_subjects.contains(subject) != their_subjects.contains(subject));
+        let Some(subject) = whole else {
+            found.push((difference, 1));
+            continue;
+        };
+        match found.iter_mut().find(|(known, _)| known.name == subject) {
+            Some((known, settings)) => {
+                *settings += 1;
+                let text = Some(format!("{settings} settings"));
+                *(if known.ours.is_some() { &mut known.ours } else { &mut known.theirs }) = text;
+            }
+            None => {
+                let text = |side: Option<String>| side.map(|_| String::from("1 setting"));
+                let (ours, theirs) = (text(difference.ours), text(difference.theirs));
+                found.push((Difference { name: subject, ours, theirs }, 1));
+            }
+        }
+    }
+    found.into_iter().map(|(difference, _)| difference).collect()
 }
 
 /// The lines of a plan. Secrets are in them as digests; what concerns one machine alone is not.
@@ -260,6 +291,27 @@ mod tests {
             ]
         );
         assert_eq!(differences(&ours, &ours), []);
+    }
+
+    #[test]
+    fn what_one_of_them_has_alone_is_one_line() {
+        let ours = ["pace = 1s", "group web: guard = lease", "group web: moves = 3", "group db: moves = 3"];
+        let theirs = ["pace = 1s", "group www: guard = lease", "group db: moves = 2", "link a: port = 1"];
+        let (ours, theirs) = (owned(&ours), owned(&theirs));
+        let said = |ours: &[String], theirs: &[String]| {
+            let one = |it: Difference| format!("{}: {:?} {:?}", it.name, it.ours, it.theirs);
+            summary(ours, theirs).into_iter().map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(&ours, &theirs),
+            [
+                r#"group web: Some("2 settings") None"#,
+                r#"group db: moves: Some("3") Some("2")"#,
+                r#"group www: None Some("1 setting")"#,
+                r#"link a: None Some("1 setting")"#,
+            ]
+        );
+        assert_eq!(said(&ours, &ours), Vec::<String>::new());
     }
 
     #[test]

@@ -619,7 +619,7 @@ impl Node {
             Word::Lists(lists) => self.heard_lists(from, &lists),
             Word::AskMeaning => self.send(To::One(from), Word::Meaning(self.plan.meaning())),
             Word::Meaning(lines) => {
-                let differences = meaning::differences(&self.plan.meaning(), &lines);
+                let differences = meaning::summary(&self.plan.meaning(), &lines);
                 if let Some(peer) = self.peers.get_mut(usize::from(from.0)) {
                     peer.differences = differences;
                 }
