@@ -528,7 +528,8 @@ impl Groups {
     /// Time has come: pauses that are over end, and monitors are due.
     pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         self.now = self.now.max(now);
-        for group in self.agenda.due(now) {
+        let due: Vec<GroupIndex> = self.agenda.due(now).collect();
+        for group in due {
             let state = &mut self.states[group.0];
             if state.pause.is_some_and(|until| now >= until) {
                 state.pause = None;

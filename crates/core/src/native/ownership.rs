@@ -1048,8 +1048,7 @@ impl Ownership {
                 (0..scene.owners.len()).map(GroupIndex).collect()
             }
             false => {
-                let ended = self.grants.due(view.now);
-                core::mem::take(&mut self.owners_due).into_iter().chain(ended).collect()
+                core::mem::take(&mut self.owners_due).into_iter().chain(self.grants.due(view.now)).collect()
             }
         };
         let mut matters = false;
