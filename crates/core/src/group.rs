@@ -684,19 +684,22 @@ impl Groups {
     }
 
     /// The operations of a group that are under way.
-    fn under_way(&self, group: GroupIndex) -> impl Iterator<Item = &(ResourceId, Operation, Purpose)> {
-        self.tickets[group.0].iter().filter_map(|ticket| self.running.get(ticket))
+    fn under_way(
+        &self,
+        group: GroupIndex,
+    ) -> impl Iterator<Item = (Ticket, &(ResourceId, Operation, Purpose))> {
+        self.tickets[group.0].iter().filter_map(|ticket| Some((*ticket, self.running.get(ticket)?)))
     }
 
     /// Whether an address of the group is being put back or looked at.
     fn is_repairing(&self, group: GroupIndex) -> bool {
         let repairs = |purpose| matches!(purpose, Purpose::Repair | Purpose::Look);
-        self.under_way(group).any(|(_, _, purpose)| repairs(*purpose))
+        self.under_way(group).any(|(_, (_, _, purpose))| repairs(*purpose))
     }
 
     fn is_being_put_back(&self, resource: ResourceId) -> bool {
         let repair = (resource, Operation::Start, Purpose::Repair);
-        self.under_way(resource.group).any(|running| *running == repair)
+        self.under_way(resource.group).any(|(_, running)| *running == repair)
     }
 
     /// Puts an address back, unless that is being done. A frozen group is looked at when that ends.
