@@ -280,7 +280,7 @@ impl Director {
             Event::Written { .. } | Event::OwnAddress { .. } => {}
             Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
-            Event::Service { resource, state: state @ Carrier::Barred(_) } => self.service(resource, state),
+            Event::Service { resource, state: Carrier::Barred(why) } => self.bar(resource, why),
             Event::Service { resource, state } => {
                 let group = self.plan.groups.get(resource.group.0);
                 if group.is_some_and(|group| resource.member < group.resources.len()) {
@@ -610,17 +610,12 @@ impl Director {
         true
     }
 
-    /// A service address can, or cannot, be carried here, whatever its interface does: this process lacks the right.
-    fn service(&mut self, resource: ResourceId, state: Carrier) {
-        if resource.group.0 >= self.plan.groups.len() {
-            return;
+    /// A service address cannot be carried here, whatever its interface does: this process lacks the right, and will not get it.
+    fn bar(&mut self, resource: ResourceId, why: String) {
+        if resource.group.0 < self.plan.groups.len() {
+            self.groups.bar(resource.group, why);
+            self.say_status();
         }
-        let why = match state {
-            Carrier::Up => None,
-            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
-        };
-        self.groups.bar(resource.group, why);
-        self.say_status();
     }
 
     fn carrier(&mut self, link: LinkIndex, state: Carrier) {

@@ -346,13 +346,11 @@ impl Groups {
         self.touch(group);
     }
 
-    /// Something of a group cannot run here whatever is tried, and why; or it can again. What runs goes on.
-    pub fn bar(&mut self, group: GroupIndex, why: Option<String>) {
+    /// Something of a group cannot run here whatever is tried, and why. What runs goes on.
+    pub fn bar(&mut self, group: GroupIndex, why: String) {
         let state = &mut self.states[group.0];
-        if why.is_some() || state.failure == state.barred {
-            state.failure.clone_from(&why);
-        }
-        state.barred = why;
+        state.failure = Some(why.clone());
+        state.barred = Some(why);
         self.touch(group);
     }
 
