@@ -209,7 +209,8 @@ pub struct Node {
     groups: Groups,
     /// The groups whose gates are meant to be open, and the leases that these were told.
     gates: BTreeMap<GroupIndex, Option<GateLease>>,
-    /// Of those the groups that are being stopped while they are ours: the gate is shut when the stop reaches the address.
+    /// Of those, and of no others, the groups that are being stopped while they are ours: the gate is shut when the stop
+    /// reaches the address.
     closing: BTreeSet<GroupIndex>,
     /// The claims that were announced, by group the last one.
     announced: BTreeMap<GroupIndex, Announced>,
@@ -959,7 +960,9 @@ impl Node {
             }
             Step::Stop(group) => {
                 let lost = self.member.claimant().is_none_or(|c| c.held(now, self.ids[group.0]).is_none());
-                self.closing.insert(group);
+                if self.gates.contains_key(&group) {
+                    self.closing.insert(group);
+                }
                 if lost || breakage::is(Breakage::GateShutBeforeStop) {
                     // The kernel has shut it by now.
                     self.shut_gate(group);
@@ -1007,25 +1010,27 @@ impl Node {
     /// What is stopped while it is ours answers until its last address is taken away: a service finishes its clients.
     fn shut_gates_of_addresses(&mut self) {
         let Self { plan, gates, closing, hands, .. } = self;
-        let mut place = 0;
-        while place < hands.len() {
-            place += 1;
-            let action::Action::Run { resource, operation: action::Operation::Stop, .. } = &hands[place - 1]
-            else {
-                continue;
+        if closing.is_empty() {
+            return;
+        }
+        let mut shut = |action: &action::Action| {
+            let action::Action::Run { resource, operation: action::Operation::Stop, .. } = action else {
+                return None;
             };
             let ResourceId { group, member } = *resource;
             let mut resources = plan.groups[group.0].resources.iter();
             let last = resources.position(|own| matches!(own.runs.agent, Agent::Address(_)));
-            if last == Some(member) && closing.contains(&group) && gates.remove(&group).flatten().is_some() {
-                hands.insert(place - 1, action::Action::Gate { group, lease: None });
-                place += 1;
-            }
-        }
+            let closes = last == Some(member) && closing.remove(&group);
+            let was_told = closes && gates.remove(&group).flatten().is_some();
+            was_told.then_some(action::Action::Gate { group, lease: None })
+        };
+        let todo = hands.drain(..).flat_map(|action| [shut(&action), Some(action)]).flatten();
+        *hands = todo.collect();
     }
 
     /// Until the group is started again.
     fn shut_gate(&mut self, group: GroupIndex) {
+        self.closing.remove(&group);
         if self.gates.remove(&group).flatten().is_some() {
             self.hands.push_back(action::Action::Gate { group, lease: None });
         }
