@@ -823,7 +823,12 @@ impl Ownership {
             return None;
         }
         if self.desks[group.0].wish.is_some() {
-            return self.look_at_wish(view, group);
+            let at = self.look_at_wish(view, group);
+            let Desk { wish, giving, released, .. } = &self.desks[group.0];
+            if wish.is_some() || giving.is_some() || *released {
+                return at;
+            }
+            // It is not to go any more: whatever else there is to do about it has waited for that.
         }
         if self.standby {
             // What nobody else may run stays where it is.
