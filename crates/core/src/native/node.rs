@@ -452,8 +452,8 @@ impl Node {
 
     fn services_changed(&mut self) {
         let view = &mut self.views[usize::from(self.me.0)];
-        view.cut = self.services.cut();
-        view.cut_for_long = self.services.cut_for_long();
+        view.cut = self.services.cut().into_iter().collect();
+        view.cut_for_long = self.services.cut_for_long().into_iter().collect();
         self.stir();
     }
 
@@ -682,7 +682,7 @@ impl Node {
     }
 
     fn heard_lists(&mut self, from: MemberIndex, lists: &Lists) {
-        let known = |ids: &[GroupId]| ids.iter().filter_map(|id| self.index(*id)).collect::<Vec<_>>();
+        let known = |ids: &[GroupId]| ids.iter().filter_map(|id| self.index(*id)).collect::<BTreeSet<_>>();
         let (unable, cut) = (known(&lists.unable), known(&lists.cut));
         let Some(view) = self.views.get_mut(usize::from(from.0)) else { return };
         let is_otherwise = view.unable != unable || view.cut != cut;

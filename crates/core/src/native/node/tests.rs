@@ -5,8 +5,9 @@ use alloc::{collections::VecDeque, format, vec};
 use super::*;
 use crate::{action::Operation, config::locum_toml};
 
-/// How many groups were looked at for each operation that ended, while so many groups were started on a node that counts alone.
-fn looks_for_an_operation(groups: usize) -> usize {
+/// How many groups were looked at for each operation that ended, while so many groups were started on a node that counts alone;
+/// and how often what its nodes cannot run was gathered in all that time, although nothing of that changed.
+fn costs_of_a_start(groups: usize) -> (usize, usize) {
     let mut toml = String::from("cluster = 'c'\n");
     for (node, at) in [("a", 1), ("b", 2)] {
         toml += &format!("nodes.{node}.links = {{ x = '10.0.0.{at}', y = '10.1.0.{at}' }}\n");
@@ -20,7 +21,7 @@ fn looks_for_an_operation(groups: usize) -> usize {
     let identity = Identity { generation: 1, ledger: Some(ledger), stuck: Vec::new(), seed: 1 };
     let mut node = Node::new(plan, identity, Instant::ZERO);
     let (mut pending, mut is_written) = (VecDeque::new(), false);
-    let (mut operations, mut looks, mut millis) = (0, 0, 0);
+    let (mut operations, mut looks, mut gathered, mut millis) = (0, 0, 0, 0);
     while (0..groups).any(|group| node.phase(GroupIndex(group)) != Phase::Running) {
         while let Some(action) = node.poll() {
             match action {
@@ -35,10 +36,11 @@ fn looks_for_an_operation(groups: usize) -> usize {
         if core::mem::take(&mut is_written) {
             node.handle(now, Event::Written { ok: true });
         } else if let Some((ticket, operation)) = pending.pop_front() {
-            let before = node.ownership.looked;
+            let before = (node.ownership.looked, node.ownership.gathered);
             let outcome = if operation == Operation::Status { Outcome::Stopped } else { Outcome::Ok };
             node.handle(now, Event::Done { ticket, outcome });
-            looks += node.ownership.looked - before;
+            looks += node.ownership.looked - before.0;
+            gathered += node.ownership.gathered - before.1;
             operations += 1;
         } else {
             millis += 10;
@@ -46,7 +48,7 @@ fn looks_for_an_operation(groups: usize) -> usize {
             node.handle(now, Event::Tick);
         }
     }
-    looks.div_ceil(operations)
+    (looks.div_ceil(operations), gathered)
 }
 
 /// With thousands of groups a walk over all of them for each one that has started is minutes of work.

@@ -1,6 +1,6 @@
 //! Why nobody owns a group. Nothing is decided here: it is told from what [`Ownership`](super::Ownership) goes by.
 
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
 
 use super::{GroupIndex, Instant, Node, NodeIndex, Phase, member_of};
 use crate::native::{
@@ -77,9 +77,11 @@ impl Node {
         if is_standby {
             return Hindrance::Standby;
         }
-        let unable: Vec<GroupIndex> =
-            if is_me { self.ownership.unable(now).collect() } else { view.unable.clone() };
-        if let Some(member) = self.ownership.family(group).iter().find(|member| unable.contains(member)) {
+        let is_unable = |member: &&GroupIndex| match is_me {
+            true => self.ownership.is_unable(now, **member),
+            false => view.unable.contains(*member),
+        };
+        if let Some(member) = self.ownership.family(group).iter().find(is_unable) {
             return Hindrance::Unable { group: name(member) };
         }
         let is_there =
