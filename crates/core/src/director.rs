@@ -45,6 +45,7 @@ mod ipfail;
 mod outbound;
 mod report;
 mod scripts;
+mod telling;
 
 use files::Agreement;
 use ipfail::Ipfail;
@@ -407,14 +408,15 @@ impl Director {
         self.open_gates();
     }
 
-    /// keepalive; less beside a peer that would take us for dead between two such beats. A real heartbeat does: it goes by its
-    /// own deadtime as well as by ours.
+    /// keepalive; less beside a peer that would take us for dead between two such beats (a real heartbeat does: it goes by its
+    /// own deadtime as well as by ours), and as long as files are being told.
     fn beat_interval(&self) -> Duration {
         let keepalive = self.plan.timing.keepalive;
-        match self.peer.as_ref().and_then(|peer| peer.waits) {
+        let every = match self.peer.as_ref().and_then(|peer| peer.waits) {
             Some(waits) if waits <= keepalive * 2 => (waits / 4).max(BEAT_MIN).min(keepalive),
             _ => keepalive,
-        }
+        };
+        self.pace_of_telling().map_or(every, |pace| pace.min(every))
     }
 
     /// An interface of a service address carries something again, or nothing any more. Heartbeat's nodes know no such thing, and
