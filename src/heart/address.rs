@@ -10,6 +10,7 @@ use std::{
 };
 
 use locum_core::{
+    agenda::Agenda,
     breakage::{self, Breakage},
     event::{Carrier, Outcome},
     plan::{Address, Agent, GroupIndex, ResourceId},
@@ -21,7 +22,6 @@ use locum_sys::{
 };
 
 use super::{
-    agenda::Agenda,
     lifetimes::Lifetimes,
     network::Network,
     rivals::{self, REFRESH_NANOS, Rivals},
@@ -70,11 +70,11 @@ pub(super) struct Addresses {
     announcer: io::Result<Announcer>,
     held: BTreeMap<ResourceId, Held>,
     /// When those of them are announced that are being announced.
-    announcements: Agenda,
+    announcements: Agenda<ResourceId, u64>,
     /// When each of them is announced again, if nothing happens.
-    refreshes: Agenda,
+    refreshes: Agenda<ResourceId, u64>,
     /// When their lifetimes are to begin anew.
-    renewals: Agenda,
+    renewals: Agenda<ResourceId, u64>,
     /// How those were put that were not taken off again.
     put: BTreeMap<ResourceId, NewAddress>,
     /// Those of ours that went, and have not been told of.
@@ -276,7 +276,7 @@ impl Addresses {
     pub(super) fn speak_up(&mut self, network: &Network, now: u64, may_answer: impl Fn(GroupIndex) -> bool) {
         while let Some(id) = self.refreshes.take_due(now) {
             let Some(held) = self.held.get(&id) else { continue };
-            self.refreshes.set(id, now + REFRESH_NANOS);
+            self.refreshes.set(id, Some(now + REFRESH_NANOS));
             if may_answer(id.group) {
                 if held.tie == Tie::Ours {
                     self.rivals.probe(id);
@@ -305,7 +305,7 @@ impl Addresses {
         let Some(held) = self.held.get_mut(&id) else { return };
         let announcement = held.announcement.get_or_insert(Announcement::once(now));
         announcement.again |= again;
-        self.announcements.set(id, announcement.due());
+        self.announcements.set(id, Some(announcement.due()));
     }
 
     /// Why no address can be announced, if so.
@@ -419,7 +419,7 @@ impl Addresses {
     /// Nothing is to be done for it any more.
     fn let_go(&mut self, id: ResourceId) -> Option<Held> {
         for agenda in [&mut self.announcements, &mut self.refreshes, &mut self.renewals] {
-            agenda.remove(id);
+            agenda.set(id, None);
         }
         self.held.remove(&id)
     }
@@ -435,7 +435,7 @@ impl Addresses {
     pub(super) fn announce_group(&mut self, group: GroupIndex, now: u64) {
         for (id, held) in self.held.range_mut(all_of(group)) {
             held.announcement = Some(Announcement::begin(now));
-            self.announcements.set(*id, now);
+            self.announcements.set(*id, Some(now));
         }
     }
 
@@ -505,7 +505,7 @@ impl Addresses {
     pub(super) fn announce(&mut self, id: ResourceId, network: &Network, now: u64) {
         if let Some(held) = self.held.get_mut(&id) {
             held.announcement = Some(Announcement::begin(now));
-            self.announcements.set(id, now);
+            self.announcements.set(id, Some(now));
         } else if let Some(interface) =
             self.plan.get(&id).and_then(|a| standing(a, network)).map(|a| a.interface)
         {
@@ -517,17 +517,14 @@ impl Addresses {
         let Some(address) = self.plan.get(&id) else { return };
         let works = network.interface_by_index(interface).is_some_and(Interface::works);
         let announcement = Some(Announcement::begin(now));
-        let renewal = self.lifetime(id).filter(|_| self.put.contains_key(&id));
-        match renewal {
-            Some(lifetime) => self.renewals.set(id, now + third(lifetime)),
-            None => self.renewals.remove(id),
-        }
+        let lifetime = self.lifetime(id).filter(|_| self.put.contains_key(&id));
+        self.renewals.set(id, lifetime.map(|lifetime| now + third(lifetime)));
         let ip = address.ip;
         let beside_own = own_reaches(network.addresses(), &self.services, interface, ip);
         let own_seen = beside_own.then_some(now);
         let unrenewed = false;
-        self.announcements.set(id, now);
-        self.refreshes.set(id, now + first_refresh(id));
+        self.announcements.set(id, Some(now));
+        self.refreshes.set(id, Some(now + first_refresh(id)));
         if tie == Tie::Ours {
             self.rivals.probe(id);
         }
@@ -554,7 +551,7 @@ impl Addresses {
             match came {
                 Ok(()) => held.unrenewed = false,
                 Err(error) => {
-                    self.renewals.set(id, now + RENEWAL_RETRY_NANOS);
+                    self.renewals.set(id, Some(now + RENEWAL_RETRY_NANOS));
                     let text = format!(
                         "the lifetime of {} cannot be renewed, and it goes when that is over: {error}",
                         held.ip
@@ -564,9 +561,10 @@ impl Addresses {
                 }
             }
         }
-        while let Some(id) = self.renewals.due(now) {
+        loop {
+            let Some(id) = self.renewals.due(now).next() else { break };
             let Some(held) = self.held.get(&id) else {
-                self.renewals.remove(id);
+                self.renewals.set(id, None);
                 continue;
             };
             let lifetime = self.lifetimes.get(id.group.0).copied().flatten();
@@ -583,7 +581,7 @@ impl Addresses {
                 }
                 _ => now + RENEWAL_RETRY_NANOS,
             };
-            self.renewals.set(id, next);
+            self.renewals.set(id, Some(next));
         }
         faults
     }
@@ -608,7 +606,7 @@ impl Addresses {
             let works = network.interface_by_index(held.interface).is_some_and(Interface::works);
             if works && !held.works {
                 held.announcement = Some(Announcement::begin(now));
-                self.announcements.set(*id, now);
+                self.announcements.set(*id, Some(now));
             }
             held.works = works;
             held.own_seen = seen(held);
@@ -863,7 +861,7 @@ impl Addresses {
             let rest = Announcement { step, again: false, ..announcement };
             held.announcement = (step < SCHEDULE_MS.len()).then_some(rest);
             if let Some(rest) = held.announcement {
-                self.announcements.set(id, rest.due());
+                self.announcements.set(id, Some(rest.due()));
             }
         }
     }

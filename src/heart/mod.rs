@@ -12,7 +12,6 @@
 //! * `dog` feeds the watchdog, `losses` drops frames in tests.
 
 mod address;
-mod agenda;
 mod alone;
 mod arp_filter;
 mod busy;

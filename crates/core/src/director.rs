@@ -45,6 +45,7 @@ mod ipfail;
 mod outbound;
 mod report;
 mod scripts;
+mod telling;
 
 use files::Agreement;
 use ipfail::Ipfail;
@@ -280,7 +281,7 @@ impl Director {
             Event::Written { .. } | Event::OwnAddress { .. } => {}
             Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
-            Event::Service { resource, state: state @ Carrier::Barred(_) } => self.service(resource, state),
+            Event::Service { resource, state: Carrier::Barred(why) } => self.bar(resource, why),
             Event::Service { resource, state } => {
                 let group = self.plan.groups.get(resource.group.0);
                 if group.is_some_and(|group| resource.member < group.resources.len()) {
@@ -407,14 +408,15 @@ impl Director {
         self.open_gates();
     }
 
-    /// keepalive; less beside a peer that would take us for dead between two such beats. A real heartbeat does: it goes by its
-    /// own deadtime as well as by ours.
+    /// keepalive; less beside a peer that would take us for dead between two such beats (a real heartbeat does: it goes by its
+    /// own deadtime as well as by ours), and as long as files are being told.
     fn beat_interval(&self) -> Duration {
         let keepalive = self.plan.timing.keepalive;
-        match self.peer.as_ref().and_then(|peer| peer.waits) {
+        let every = match self.peer.as_ref().and_then(|peer| peer.waits) {
             Some(waits) if waits <= keepalive * 2 => (waits / 4).max(BEAT_MIN).min(keepalive),
             _ => keepalive,
-        }
+        };
+        self.pace_of_telling().map_or(every, |pace| pace.min(every))
     }
 
     /// An interface of a service address carries something again, or nothing any more. Heartbeat's nodes know no such thing, and
@@ -610,17 +612,12 @@ impl Director {
         true
     }
 
-    /// A service address can, or cannot, be carried here, whatever its interface does: this process lacks the right.
-    fn service(&mut self, resource: ResourceId, state: Carrier) {
-        if resource.group.0 >= self.plan.groups.len() {
-            return;
+    /// A service address cannot be carried here, whatever its interface does: this process lacks the right, and will not get it.
+    fn bar(&mut self, resource: ResourceId, why: String) {
+        if resource.group.0 < self.plan.groups.len() {
+            self.groups.bar(resource.group, why);
+            self.say_status();
         }
-        let why = match state {
-            Carrier::Up => None,
-            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
-        };
-        self.groups.bar(resource.group, why);
-        self.say_status();
     }
 
     fn carrier(&mut self, link: LinkIndex, state: Carrier) {

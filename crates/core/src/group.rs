@@ -346,13 +346,11 @@ impl Groups {
         self.touch(group);
     }
 
-    /// Something of a group cannot run here whatever is tried, and why; or it can again. What runs goes on.
-    pub fn bar(&mut self, group: GroupIndex, why: Option<String>) {
+    /// Something of a group cannot run here whatever is tried, and why. What runs goes on.
+    pub fn bar(&mut self, group: GroupIndex, why: String) {
         let state = &mut self.states[group.0];
-        if why.is_some() || state.failure == state.barred {
-            state.failure.clone_from(&why);
-        }
-        state.barred = why;
+        state.failure = Some(why.clone());
+        state.barred = Some(why);
         self.touch(group);
     }
 
@@ -528,7 +526,8 @@ impl Groups {
     /// Time has come: pauses that are over end, and monitors are due.
     pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         self.now = self.now.max(now);
-        for group in self.agenda.due(now) {
+        let due: Vec<GroupIndex> = self.agenda.due(now).collect();
+        for group in due {
             let state = &mut self.states[group.0];
             if state.pause.is_some_and(|until| now >= until) {
                 state.pause = None;
@@ -683,19 +682,22 @@ impl Groups {
     }
 
     /// The operations of a group that are under way.
-    fn under_way(&self, group: GroupIndex) -> impl Iterator<Item = &(ResourceId, Operation, Purpose)> {
-        self.tickets[group.0].iter().filter_map(|ticket| self.running.get(ticket))
+    fn under_way(
+        &self,
+        group: GroupIndex,
+    ) -> impl Iterator<Item = (Ticket, &(ResourceId, Operation, Purpose))> {
+        self.tickets[group.0].iter().filter_map(|ticket| Some((*ticket, self.running.get(ticket)?)))
     }
 
     /// Whether an address of the group is being put back or looked at.
     fn is_repairing(&self, group: GroupIndex) -> bool {
         let repairs = |purpose| matches!(purpose, Purpose::Repair | Purpose::Look);
-        self.under_way(group).any(|(_, _, purpose)| repairs(*purpose))
+        self.under_way(group).any(|(_, (_, _, purpose))| repairs(*purpose))
     }
 
     fn is_being_put_back(&self, resource: ResourceId) -> bool {
         let repair = (resource, Operation::Start, Purpose::Repair);
-        self.under_way(resource.group).any(|running| *running == repair)
+        self.under_way(resource.group).any(|(_, running)| *running == repair)
     }
 
     /// Puts an address back, unless that is being done. A frozen group is looked at when that ends.

@@ -16,7 +16,7 @@
 extern crate alloc;
 
 pub mod action;
-mod agenda;
+pub mod agenda;
 pub mod auth;
 pub mod breakage;
 pub mod claims;

@@ -180,6 +180,8 @@ pub struct R1 {
     mine: Holding,
     /// What the peer said that it holds, in its view; `None` before it has said anything.
     theirs: Option<Holding>,
+    /// It has said so and called it stable, in its present life.
+    theirs_settled: bool,
     other_stable: bool,
     /// When `Received` ends without a word, or `Starting` asks again.
     settle_at: Option<Instant>,
@@ -244,6 +246,7 @@ impl R1 {
             state: State::Init,
             mine: Holding::None,
             theirs: None,
+            theirs_settled: false,
             other_stable: false,
             settle_at: None,
             handover: Handover::Idle,
@@ -308,10 +311,11 @@ impl R1 {
         if breakage::is(Breakage::HoldingNotMirrored) { theirs } else { theirs.mirrored() }
     }
 
-    /// Whether the peer has said what it holds.
+    /// Whether the peer has said what it holds since it began its life, and that this is all. On its way there it says that it
+    /// holds nothing.
     #[must_use]
     pub const fn has_heard_holdings(&self) -> bool {
-        self.theirs.is_some()
+        self.theirs.is_some() && self.theirs_settled
     }
 
     /// What both claim.
@@ -408,6 +412,7 @@ impl R1 {
     /// The peer has begun a new life: whatever it held it has swept, or it says what it has kept.
     pub fn peer_restarted(&mut self, view: &View<'_>) {
         self.peer_may_hold = true;
+        self.theirs_settled = false;
         self.end_fencing(view);
         self.other_stable = false;
         self.seized = Holding::None;
@@ -442,6 +447,7 @@ impl R1 {
         self.meet(view);
         self.peer_was_gone = false;
         self.theirs = None;
+        self.theirs_settled = false;
         self.peer_may_hold = true;
         self.other_stable = false;
         self.end_fencing(view);
@@ -636,6 +642,7 @@ impl R1 {
         let was_stable = self.other_stable;
         if let Some(stable) = resource.stable {
             self.other_stable = stable;
+            self.theirs_settled |= stable;
         }
         if self.other_stable && !was_stable {
             self.note(Level::Info, "remote resource transition completed.".into());

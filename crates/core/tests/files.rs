@@ -13,6 +13,7 @@ use locum_core::{
     time::{Duration, Instant},
     wire::message::Uuid,
 };
+use proptest::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const ALL_OF: [AutoFailback; 2] = [AutoFailback::On, AutoFailback::Off];
@@ -110,6 +111,110 @@ fn an_address_more_on_one_node_is_said_on_both() {
         pair.run(SECOND * 2);
         pair.expect("", "10.8.0.50/24/eth0");
     }
+}
+
+/// Files of so many lines of up to so many bytes, the same on both nodes but for one line that names another node and the other
+/// form of its address.
+fn with_one_disputed(seed: u64, lines: usize, bytes: usize, disputed: usize) -> [Arc<Plan>; 2] {
+    [0, 1].map(|me| {
+        let texts = |n: usize| [format!("script{n}"), format!("data{n}::{}", "x".repeat((n * 7919) % bytes))];
+        let texts: Vec<[String; 2]> = (0..lines).map(texts).collect();
+        let node = |n: usize| usize::from((seed >> (n % 60)) & 1 == 1);
+        let mut lines: Vec<Vec<&str>> =
+            texts.iter().map(|texts| texts.iter().map(String::as_str).collect()).collect();
+        lines[disputed].push(["10.8.0.50/24/eth0", "IPaddr2::10.8.0.50"][me]);
+        let of = |n: usize| if n == disputed { me } else { node(n) };
+        let lines: Vec<(usize, &[&str])> =
+            lines.iter().enumerate().map(|(n, line)| (of(n), line.as_slice())).collect();
+        with(me, ALL_OF[lines.len() % 2], &lines)
+    })
+}
+
+/// One node runs the address, both never did, and both name that line and no other; and every frame fits into a datagram.
+#[track_caller]
+fn expect_one_owner(pair: &mut Pair, line: usize, what: &str) {
+    assert_eq!(owners(pair).len(), 1, "{what}");
+    let is_twice = pair.journal.iter().any(|(_, running)| {
+        running.iter().all(|running| running.iter().any(|name| name.contains("10.8.0.50")))
+    });
+    assert!(!is_twice, "{what}: both ran it");
+    for n in 0..2 {
+        let first = &troubles(pair, n)[0];
+        assert!(first.contains(&format!("haresources {} is `", line + 1)), "{what}: {first}");
+        assert!(!first.contains("missing") && !first.contains("more"), "{what}: {first}");
+    }
+    let longest = pair.recorded.iter().map(|(.., bytes)| bytes.len()).max().unwrap_or_default();
+    assert!(longest <= 1472, "{what}: a frame of {longest} bytes");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    /// However long the files and their lines are and wherever the disputed one stands: it never runs on both nodes, which name
+    /// that line and no other.
+    #[test]
+    fn a_line_that_both_give_to_themselves_is_found_wherever_it_stands(
+        seed: u64, lines in 1_usize..150, bytes in prop_oneof![1_usize..60, 1_usize..3000], at: usize,
+        apart: bool,
+    ) {
+        let disputed = at % lines;
+        let mut pair = Pair::of(with_one_disputed(seed, lines, bytes, disputed));
+        (pair.quiet, pair.recording) = (true, true);
+        if apart {
+            // One after the other.
+            pair.power_off(1);
+            pair.run(SECOND * 4);
+            pair.power_on(1);
+        }
+        // A piece in each tenth of a second.
+        let size: usize = (0..lines).map(|n| 50 + (n * 7919) % bytes).sum();
+        pair.run(SECOND * 5 + Duration::from_millis(u64::try_from(size).unwrap() / 8));
+        expect_one_owner(&mut pair, disputed, &format!("{lines} lines, {bytes} bytes, line {disputed}"));
+    }
+}
+
+#[test]
+fn of_thousands_of_lines_the_last_one_is_found() {
+    let mut pair = Pair::of(with_one_disputed(7, 2048, 30, 2047));
+    (pair.quiet, pair.recording) = (true, true);
+    pair.run(SECOND * 20);
+    expect_one_owner(&mut pair, 2047, "2048 lines");
+}
+
+#[test]
+fn letters_beyond_ascii_are_no_difference() {
+    let lines = |me| with(me, AutoFailback::On, &[(0, &["gr\u{fc}n::50%+&"]), (0, &[["one", "two"][me]])]);
+    let mut pair = Pair::of([lines(0), lines(1)]);
+    pair.run(SECOND * 5);
+    let expected = "the files differ from those of b: haresources 2 is `a one` here and `a two` there: ";
+    assert!(troubles(&pair, 0)[0].starts_with(expected), "{:?}", troubles(&pair, 0));
+}
+
+/// What both run is stopped on one of them after half a deadtime without a break. An earlier dispute does not count.
+#[test]
+fn a_dispute_that_ended_does_not_shorten_the_next_one() {
+    let mut pair = Pair::of(each_its_own(AutoFailback::Off));
+    pair.power_off(0);
+    pair.run(SECOND * 5);
+    pair.partition(true);
+    pair.power_on(0);
+    pair.run(SECOND * 5);
+    assert_eq!(owners(&pair), [0, 1]);
+    let mut met = |time| {
+        pair.partition(false);
+        let since = pair.now;
+        while owners(&pair) == [0, 1] && pair.now.since(since) < time {
+            pair.run(Duration::from_millis(10));
+        }
+        let lasted = pair.now.since(since);
+        pair.partition(true);
+        pair.run(SECOND * 5);
+        lasted
+    };
+    // They hear each other for less than that, and on another day for as long as it takes.
+    let short = Duration::from_millis(400);
+    assert_eq!(met(short), short);
+    let lasted = met(SECOND * 5);
+    assert!(lasted >= Duration::from_millis(500), "{lasted:?}");
 }
 
 /// Starts, deaths and returns at any moment, frames and agents that take their time, some loss: whenever the nodes have heard

@@ -635,7 +635,7 @@ impl Claimant {
 
     /// Time has passed: leases end, what was not answered is said again.
     pub fn tick(&mut self, now: Instant, ledger: &mut Ledger) {
-        let mut groups: BTreeSet<GroupId> = self.agenda.due(now).into_iter().collect();
+        let mut groups: BTreeSet<GroupId> = self.agenda.due(now).collect();
         groups.extend(&self.waiting);
         let most = self.calls.len() + REPEATED_MAX;
         for group in groups {

@@ -1,18 +1,25 @@
 //! What the files of both nodes must say alike, and what follows where they do not.
 //!
-//! Each node of Locum tells the digest of those lines in its status, and the lines themselves while the digests differ. Two
-//! nodes whose `haresources` give one resource to different nodes would both run it, and neither would know: each
-//! holds what the other does not know by that name. So as long as both hear each other a resource that the other node's
-//! file gives to that node, and that it holds, is not started here. The group is *withheld*:
+//! Each node of Locum tells the digest of those lines in its status. While the digests differ, it tells the lines
+//! themselves, piece by piece ([`telling`]). Two nodes whose `haresources` give one resource to different nodes would both
+//! run it, and neither would know: each holds what the other does not know by that name. So as long as both hear each other
+//! a resource that the other node's file gives to that node, and that it holds, is not started here. The group is
+//! *withheld*:
 //!
 //! * Who runs it keeps it.
 //! * If neither runs it, or both do, the node whose name comes first has it.
 //! * Withheld groups are told to the other node, so that they do not wait for each other.
+//! * What has not been told yet is not known: what does not run here waits for it, as long as more is told.
 //! * When the other node is gone, its file counts no more.
 
+use alloc::collections::BTreeSet;
 use core::net::IpAddr;
 
-use super::{inbound::ECHOES, *};
+use super::{
+    inbound::ECHOES,
+    telling::{self, Pace, Told},
+    *,
+};
 use crate::{
     native::meaning::{self, Difference},
     wire::message::Files,
@@ -20,12 +27,6 @@ use crate::{
 
 /// For so long a life of the peer counts as refused.
 const REFUSED: Duration = Duration::from_secs(3);
-/// The lines are told again so often while the files differ.
-const LINES_PAUSE: Duration = Duration::from_secs(10);
-/// Most bytes of lines in one status: a beat has to fit the slowest serial line.
-const LINES_BYTES_MAX: usize = 1000;
-/// Between the lines in a frame. No resource has blanks in it.
-const BETWEEN: &str = " | ";
 /// Most settings that are named one by one.
 const NAMED_MAX: usize = 3;
 /// What a line of haresources is called.
@@ -36,15 +37,18 @@ const HARESOURCES: &str = "haresources ";
 pub(super) struct Agreement {
     lines: Vec<String>,
     digest: u64,
+    /// The lines as they are told, while the files differ.
+    text: String,
+    pace: Pace,
     theirs: Theirs,
-    /// When the lines are told next, while the files differ.
-    lines_due: Instant,
+    /// The groups that have these resources.
+    users: BTreeMap<What, Vec<GroupIndex>>,
     /// By group: the dialect wants it to run.
     wanted: Vec<bool>,
-    /// By group: it is not run, because the other node's file gives it to that node.
-    withheld: Vec<bool>,
-    /// By group: both nodes run it, since then.
-    double: Vec<Option<Instant>>,
+    /// The groups that are not run here, although it does, and why.
+    withheld: BTreeMap<GroupIndex, Why>,
+    /// The groups that both nodes run, as it seems, since then.
+    double: BTreeMap<GroupIndex, Instant>,
     /// Our newest number at two moments, which are at least [`ECHOES`] apart; and when the later was.
     sent: [u64; 2],
     marked: Instant,
@@ -54,13 +58,40 @@ pub(super) struct Agreement {
     outlived: Option<(u64, Instant)>,
 }
 
+/// Why a group is withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The other node's file gives it to that node.
+    Given,
+    /// It may: the other node has not told all of its file yet.
+    Untold,
+}
+
+/// A line of the peer's file that has a resource of one of our groups.
+#[derive(Debug)]
+struct Rival {
+    /// It gives it to us; else to the peer.
+    is_ours: bool,
+    key: String,
+}
+
 /// What the peer told in its present life.
 #[derive(Debug, Default)]
 struct Theirs {
     digest: Option<u64>,
-    lines: Option<Vec<String>>,
-    withheld: Vec<String>,
-    failed: Vec<String>,
+    /// What was told of its lines, as long as there is more to come.
+    told: Told,
+    /// When anything of it was told.
+    learned: Instant,
+    /// Those lines, by our groups that they concern.
+    rivals: BTreeMap<GroupIndex, Vec<Rival>>,
+    /// When all is told: in what the files differ.
+    differences: Option<Vec<Difference>>,
+    /// So much it knows of our lines, as long as it lacks some; and since when.
+    wants: Option<u64>,
+    asked: Instant,
+    withheld: BTreeSet<String>,
+    failed: BTreeSet<String>,
     /// Since when its digest is not ours.
     differs: Option<Instant>,
     /// Since when its statuses say that it does not hear this life of ours.
@@ -70,14 +101,22 @@ struct Theirs {
 impl Agreement {
     pub(super) fn new(plan: &Plan) -> Self {
         let lines = lines(plan);
+        let mut users: BTreeMap<What, Vec<GroupIndex>> = BTreeMap::new();
+        for (index, group) in plan.groups.iter().enumerate() {
+            for resource in &group.resources {
+                users.entry(what(&resource.text)).or_default().push(GroupIndex(index));
+            }
+        }
         Self {
             digest: meaning::Digest::of(&lines).short(),
             lines,
+            text: String::new(),
+            pace: Pace::of(plan),
             theirs: Theirs::default(),
-            lines_due: Instant::ZERO,
+            users,
             wanted: alloc::vec![false; plan.groups.len()],
-            withheld: alloc::vec![false; plan.groups.len()],
-            double: alloc::vec![None; plan.groups.len()],
+            withheld: BTreeMap::new(),
+            double: BTreeMap::new(),
             sent: [0; 2],
             marked: Instant::ZERO,
             refused: None,
@@ -86,7 +125,7 @@ impl Agreement {
     }
 
     pub(super) fn is_withheld(&self, group: GroupIndex) -> bool {
-        self.withheld[group.0]
+        self.withheld.contains_key(&group)
     }
 
     /// It runs, from the life before this one.
@@ -121,30 +160,55 @@ impl Agreement {
         self.refused.is_some_and(|at| now.since(at) < REFUSED)
     }
 
-    fn differences(&self) -> Option<Vec<Difference>> {
-        self.theirs.differs?;
-        Some(meaning::differences(&self.lines, self.theirs.lines.as_deref()?))
+    /// Looks at the lines that have been told since the last time.
+    fn learn(&mut self, known: usize, me: &str, peer: &str) {
+        let Theirs { told, rivals, differences, .. } = &mut self.theirs;
+        for line in &told.lines[known..] {
+            let Some((_, line)) = line.strip_prefix(HARESOURCES).and_then(|line| line.split_once(" = "))
+            else {
+                continue;
+            };
+            let mut words = line.split(' ');
+            let node = words.next().unwrap_or_default();
+            let is_ours = node == me;
+            if !is_ours && node != peer {
+                continue;
+            }
+            let key = words.clone().next().unwrap_or_default();
+            let groups = words.filter_map(|word| self.users.get(&what(word))).flatten();
+            for group in groups.copied().collect::<BTreeSet<_>>() {
+                rivals.entry(group).or_default().push(Rival { is_ours, key: key.into() });
+            }
+        }
+        if told.wants().is_none() {
+            *differences = Some(meaning::differences(&self.lines, &told.lines));
+            told.lines = Vec::new();
+        }
     }
 }
 
 impl Director {
     /// What a status says of our file.
-    pub(super) fn files_to_say(&mut self) -> Files {
+    pub(super) fn files_to_say(&self) -> Files {
         let now = self.now.instant;
         let patience = self.alarm_beat() * 3;
         let Some(peer) = &self.peer else { return Files::default() };
-        let files = &mut self.files;
-        let tells = files.theirs.differs.is_some() && now >= files.lines_due;
-        if tells {
-            files.lines_due = now + LINES_PAUSE;
-        }
+        let files = &self.files;
+        let theirs =
+            Some(&files.theirs).filter(|theirs| theirs.differs.is_some() && peer.watch.state().is_up());
         let refuses = files.refused.is_some_and(|at| now.since(at) < patience);
-        let withheld = self.plan.groups.iter().zip(&files.withheld).filter(|(_, withheld)| **withheld);
-        let withheld: Vec<&str> = withheld.map(|(group, _)| group.key.as_str()).collect();
+        // What waits for what is untold waits for nobody else.
+        let withheld = files.withheld.iter().filter(|(_, why)| **why == Why::Given);
+        let withheld: Vec<&str> = withheld.map(|(group, _)| self.plan.groups[group.0].key.as_str()).collect();
+        let withheld = Some(withheld.join(" ")).filter(|keys| !keys.is_empty());
+        let taken = withheld.as_ref().map_or(0, String::len);
+        let lines =
+            theirs.and_then(|theirs| telling::piece(&files.text, theirs.wants?, files.pace.beside(taken)));
         Files {
             digest: Some(files.digest),
-            lines: tells.then(|| pack(&files.lines)),
-            withheld: Some(withheld.join(" ")).filter(|keys| !keys.is_empty()),
+            lines,
+            wants: theirs.and_then(|theirs| theirs.told.wants()),
+            withheld,
             hears: peer.received.generation().filter(|_| peer.watch.state().is_up()),
             known: peer.received.generation().filter(|_| refuses),
         }
@@ -155,37 +219,61 @@ impl Director {
         let now = self.now.instant;
         let hears = told.digest.is_none() || told.hears == Some(self.identity.generation);
         self.files.theirs.deaf = if hears { None } else { self.files.theirs.deaf.or(Some(now)) };
-        let keys = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
+        let keys = |text: &str| text.split_whitespace().map(String::from).collect::<BTreeSet<_>>();
         let files = &mut self.files;
         files.theirs.withheld = keys(told.withheld.as_deref().unwrap_or_default());
         files.theirs.failed = keys(failed);
         let before = files.theirs.digest.or(Some(files.digest));
         files.theirs.digest = told.digest;
         let differs = told.digest.is_some_and(|digest| digest != files.digest);
-        if told.digest != before {
-            files.theirs.lines = None;
-            files.theirs.differs = None;
+        let is_new = told.digest != before;
+        if is_new {
+            let Theirs { withheld, failed, deaf, .. } = core::mem::take(&mut files.theirs);
+            files.theirs = Theirs { digest: told.digest, withheld, failed, deaf, ..Theirs::default() };
+            files.text = if differs { telling::text_of(&files.lines) } else { String::new() };
         }
-        if differs && files.theirs.differs.is_none() {
-            files.theirs.differs = Some(now);
-            files.lines_due = now;
+        let is_back = self.peer.as_ref().is_some_and(|peer| !peer.watch.state().is_up());
+        if differs && (is_back || files.theirs.differs.is_none()) {
+            // From now on it can tell more.
+            files.theirs.learned = now;
         }
-        let had_lines = files.theirs.lines.is_some();
-        if let Some(lines) = told.lines.as_deref().filter(|_| differs) {
-            files.theirs.lines = Some(lines.split(BETWEEN).map(String::from).collect());
+        if differs {
+            files.theirs.differs = files.theirs.differs.or(Some(now));
         }
-        let has_lines = files.theirs.lines.is_some();
-        if before == told.digest && had_lines == has_lines {
-            return;
+        let begins_to_ask = files.theirs.wants.is_none() && told.wants.is_some();
+        if core::mem::replace(&mut files.theirs.wants, told.wants) != told.wants {
+            files.theirs.asked = now;
         }
-        match self.disagreement() {
-            Some(text) => self.note(Level::Error, text),
-            None => self.note(Level::Info, "the files of both nodes say the same again".to_string()),
+        let lacked = files.theirs.told.wants().is_some();
+        let known = files.theirs.told.lines.len();
+        let piece = told.lines.as_ref().filter(|_| differs);
+        if piece.is_some_and(|piece| files.theirs.told.hear(piece)) {
+            files.theirs.learned = now;
+            let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
+            files.learn(known, &self.plan.nodes[self.plan.me.0], peer);
         }
-        if differs && !has_lines {
-            // The peer has to know ours at once, too.
+        let is_told = lacked && files.theirs.told.wants().is_none();
+        if is_new || is_told {
+            match self.disagreement() {
+                Some(text) => self.note(Level::Error, text),
+                None => self.note(Level::Info, "the files of both nodes say the same again".to_string()),
+            }
+        }
+        if differs && (is_new || begins_to_ask) {
+            // What is short is told at once.
             self.say_status();
         }
+        if let Some(pace) = self.pace_of_telling() {
+            self.next_beat = self.next_beat.min(now + pace);
+        }
+    }
+
+    /// How often beats bring a piece, as long as pieces come or are asked for.
+    pub(super) fn pace_of_telling(&self) -> Option<Duration> {
+        let Theirs { told, learned, wants, asked, differs, .. } = &self.files.theirs;
+        let is_recent = |at: &Instant| self.now.instant.since(*at) < self.plan.timing.deadtime;
+        let goes_on = (told.wants().is_some() && is_recent(learned)) || (wants.is_some() && is_recent(asked));
+        (differs.is_some() && goes_on).then_some(self.files.pace.every)
     }
 
     /// The peer refuses our frames, because it has heard of a later life of this node.
@@ -220,33 +308,30 @@ impl Director {
     /// What the dialect wants of one group, unless it is withheld.
     pub(super) fn want_group(&mut self, group: GroupIndex, run: bool) {
         self.files.wanted[group.0] = run;
-        self.files.withheld[group.0] = run && self.is_disputed(group);
-        if self.files.withheld[group.0] {
-            self.say_withheld(group);
+        let why = run.then(|| self.dispute(group)).flatten();
+        self.withhold(group, why);
+        if why == Some(Why::Given) {
             // Before the dialect says that it holds it.
             self.say_status();
         }
-        let run = run && !self.files.withheld[group.0];
-        self.groups.want(group, run, &mut self.out);
+        self.groups.want(group, run && why.is_none(), &mut self.out);
     }
 
     /// Looks at every group again: the peer may have come, gone, or said something.
     pub(super) fn judge_files(&mut self) {
-        if self.files.theirs.differs.is_none() && !self.files.withheld.contains(&true) {
+        if self.files.theirs.differs.is_none() && self.files.withheld.is_empty() {
+            self.files.double.clear();
             return;
         }
         let mut changed = false;
         for group in (0..self.plan.groups.len()).map(GroupIndex) {
-            let disputed = self.files.wanted[group.0] && self.is_disputed(group) && self.has_lasted(group);
-            if disputed == self.files.withheld[group.0] {
+            let why = self.lasting_dispute(group);
+            let was = self.withhold(group, why);
+            if why.is_some() == was.is_some() {
                 continue;
             }
             changed = true;
-            self.files.withheld[group.0] = disputed;
-            if disputed {
-                self.say_withheld(group);
-            }
-            let run = self.files.wanted[group.0] && !disputed;
+            let run = self.files.wanted[group.0] && why.is_none();
             self.groups.want(group, run, &mut self.out);
         }
         if changed {
@@ -254,73 +339,76 @@ impl Director {
         }
     }
 
-    /// What runs here is stopped only when both have run it for a while: the peer may be about to say that it does not.
-    fn has_lasted(&mut self, group: GroupIndex) -> bool {
+    /// What runs here is stopped only when both have run it for a while without a break: the peer may be about to say that it does
+    /// not.
+    fn lasting_dispute(&mut self, group: GroupIndex) -> Option<Why> {
         let now = self.now.instant;
-        let runs = self.runs(group);
-        let double = &mut self.files.double[group.0];
-        if !runs || self.files.withheld[group.0] {
-            *double = None;
-            return true;
+        let why = self.files.wanted[group.0].then(|| self.dispute(group)).flatten();
+        let is_double = why.is_some() && self.runs(group) && !self.files.is_withheld(group);
+        if !is_double {
+            self.files.double.remove(&group);
+            return why;
         }
-        now.since(*double.get_or_insert(now)) >= self.plan.timing.deadtime / 2
+        let since = *self.files.double.entry(group).or_insert(now);
+        why.filter(|_| now.since(since) >= self.plan.timing.deadtime / 2)
+    }
+
+    /// From now on it is withheld for this reason, or not. Gives the reason before.
+    fn withhold(&mut self, group: GroupIndex, why: Option<Why>) -> Option<Why> {
+        let was = match why {
+            Some(why) => self.files.withheld.insert(group, why),
+            None => self.files.withheld.remove(&group),
+        };
+        // That more is to be told is said once for all groups.
+        if why == Some(Why::Given) && why != was {
+            let text = self.withheld_text(group);
+            self.note(Level::Error, text);
+        }
+        was
     }
 
     fn runs(&self, group: GroupIndex) -> bool {
         matches!(self.groups.phase(group), Phase::Running | Phase::Starting(_))
     }
 
-    /// Whether the other node holds something of the group, by its own file.
-    fn is_disputed(&self, group: GroupIndex) -> bool {
-        let Some(peer) = &self.peer else { return false };
+    /// Whether the other node holds something of the group, by its own file, or may.
+    fn dispute(&self, group: GroupIndex) -> Option<Why> {
+        let peer = self.peer.as_ref()?;
         let theirs = &self.files.theirs;
-        let Some(since) = theirs.differs else { return false };
+        theirs.differs?;
         if peer.left || peer.locum != Some(true) || !peer.watch.state().is_up() {
-            return false;
+            return None;
         }
         let runs = self.runs(group);
         let me = &self.plan.nodes[self.plan.me.0];
         let goes_first = *me < peer.name;
-        let Some(lines) = &theirs.lines else {
-            // They come within a moment.
-            return !runs && self.now.instant.since(since) < self.plan.timing.deadtime;
-        };
         let held = self.r1.theirs();
-        let is_said = |keys: &[String], key: &str| keys.iter().any(|other| other == key);
-        lines.iter().filter_map(|line| line.strip_prefix(HARESOURCES)?.split_once(" = ")).any(|(_, line)| {
-            let mut words = line.split(' ');
-            let node = words.next().unwrap_or_default();
-            let holds = match node {
-                _ if node == peer.name => {
-                    held.has_foreign() || (!goes_first && !self.r1.has_heard_holdings())
-                }
-                _ if node == me => held.has_local(),
-                _ => false,
+        let is_given = |Rival { is_ours, key }: &Rival| {
+            let holds = match is_ours {
+                false => held.has_foreign() || (!goes_first && !runs && !self.r1.has_heard_holdings()),
+                true => held.has_local(),
             };
-            let key = words.clone().next().unwrap_or_default();
-            if !holds || !words.any(|word| self.has_resource(group, word)) || is_said(&theirs.failed, key) {
+            if theirs.failed.contains(key) {
                 return false;
             }
-            if is_said(&theirs.withheld, key) { !goes_first && !runs } else { !(goes_first && runs) }
-        })
-    }
-
-    fn has_resource(&self, group: GroupIndex, text: &str) -> bool {
-        let what = what(text);
-        self.plan.groups[group.0].resources.iter().any(|resource| self::what(&resource.text) == what)
-    }
-
-    fn say_withheld(&mut self, group: GroupIndex) {
-        let text = self.withheld_text(group);
-        self.note(Level::Error, text);
+            // What it withholds it holds, even if it has not said so yet.
+            if theirs.withheld.contains(key) { !goes_first && !runs } else { holds && !(goes_first && runs) }
+        };
+        if theirs.rivals.get(&group).is_some_and(|rivals| rivals.iter().any(is_given)) {
+            return Some(Why::Given);
+        }
+        let is_told = theirs.told.wants().is_none();
+        let waits = !is_told && self.now.instant.since(theirs.learned) < self.plan.timing.deadtime;
+        (waits && !runs).then_some(Why::Untold)
     }
 
     pub(super) fn withheld_text(&self, group: GroupIndex) -> String {
         let peer = self.peer.as_ref().map_or("the other node", |peer| peer.name.as_str());
-        format!(
-            "group {} is not run here: the files differ, and by its own {peer} has it",
-            self.plan.groups[group.0].key
-        )
+        let why = match self.files.withheld.get(&group) {
+            Some(Why::Untold) => format!("{peer} has not told all of its own yet"),
+            Some(Why::Given) | None => format!("by its own {peer} has it"),
+        };
+        format!("group {} is not run here: the files differ, and {why}", self.plan.groups[group.0].key)
     }
 
     /// In what the files differ, if they do, with the cure.
@@ -329,8 +417,11 @@ impl Director {
         self.files.theirs.differs?;
         let cure =
             "make ha.cf and haresources the same on both nodes, then restart locum where they were wrong";
-        let Some(differences) = self.files.differences() else {
-            return Some(format!("ha.cf or haresources differ from those of {peer}: {cure}"));
+        let Some(differences) = &self.files.theirs.differences else {
+            let told = self.files.theirs.told.percent();
+            return Some(format!(
+                "ha.cf or haresources differ from those of {peer}, which has told {told} % of them so far: {cure}"
+            ));
         };
         let shown = |value: &Option<String>| match value {
             Some(value) => format!("`{}`", Escaped(value.as_bytes())),
@@ -395,30 +486,16 @@ fn lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// For a frame: whole lines, as many as fit, in printable ASCII.
-fn pack(lines: &[String]) -> String {
-    let mut packed = String::new();
-    for line in lines {
-        let between = if packed.is_empty() { "" } else { BETWEEN };
-        if packed.len() + between.len() + line.len() > LINES_BYTES_MAX {
-            break;
-        }
-        packed.push_str(between);
-        packed.extend(line.chars().map(|letter| if matches!(letter, ' '..='~') { letter } else { '?' }));
-    }
-    packed
-}
-
 /// An address, however it is written, or the text of another resource.
-#[derive(PartialEq, Eq)]
-enum What<'a> {
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
     Address(IpAddr),
-    Other(&'a str),
+    Other(String),
 }
 
-fn what(text: &str) -> What<'_> {
+fn what(text: &str) -> What {
     let agents = ["IPaddr::", "IPaddr2::", "IPv6addr::"];
     let address = agents.iter().find_map(|agent| text.strip_prefix(agent)).unwrap_or(text);
     let address = address.split('/').next().unwrap_or_default();
-    address.parse().map_or(What::Other(text), What::Address)
+    address.parse().map_or_else(|_| What::Other(text.into()), What::Address)
 }

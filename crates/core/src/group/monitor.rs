@@ -22,7 +22,7 @@ impl Groups {
 
     pub(super) fn is_asked(&self, of: ResourceId) -> bool {
         let asks = |purpose| matches!(purpose, Purpose::Monitor(_));
-        self.under_way(of.group).any(|(resource, _, purpose)| *resource == of && asks(*purpose))
+        self.under_way(of.group).any(|(_, (resource, _, purpose))| *resource == of && asks(*purpose))
     }
 
     /// Asks whoever is due.

@@ -74,13 +74,8 @@ impl Groups {
         if is_wanted || !matches!(state.phase, Phase::Starting(_)) {
             return;
         }
-        let is_step = |(resource, _, purpose): &(ResourceId, Operation, Purpose)| {
-            resource.group == group && *purpose == Purpose::Step
-        };
-        let Some((&ticket, &(resource, ..))) = self.running.iter().find(|(_, running)| is_step(running))
-        else {
-            return;
-        };
+        let step = self.under_way(group).find(|(_, (_, _, purpose))| *purpose == Purpose::Step);
+        let Some((ticket, &(resource, ..))) = step else { return };
         out.push_back(Action::Abandon(ticket));
         let text = format!(
             "{} has not started yet, and nobody wants it any more: ended",

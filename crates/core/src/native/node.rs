@@ -209,7 +209,8 @@ pub struct Node {
     groups: Groups,
     /// The groups whose gates are meant to be open, and the leases that these were told.
     gates: BTreeMap<GroupIndex, Option<GateLease>>,
-    /// Of those the groups that are being stopped while they are ours: the gate is shut when the stop reaches the address.
+    /// Of those, and of no others, the groups that are being stopped while they are ours: the gate is shut when the stop
+    /// reaches the address.
     closing: BTreeSet<GroupIndex>,
     /// The claims that were announced, by group the last one.
     announced: Announced,
@@ -451,8 +452,8 @@ impl Node {
 
     fn services_changed(&mut self) {
         let view = &mut self.views[usize::from(self.me.0)];
-        view.cut = self.services.cut();
-        view.cut_for_long = self.services.cut_for_long();
+        view.cut = self.services.cut().into_iter().collect();
+        view.cut_for_long = self.services.cut_for_long().into_iter().collect();
         self.stir();
     }
 
@@ -681,7 +682,7 @@ impl Node {
     }
 
     fn heard_lists(&mut self, from: MemberIndex, lists: &Lists) {
-        let known = |ids: &[GroupId]| ids.iter().filter_map(|id| self.index(*id)).collect::<Vec<_>>();
+        let known = |ids: &[GroupId]| ids.iter().filter_map(|id| self.index(*id)).collect::<BTreeSet<_>>();
         let (unable, cut) = (known(&lists.unable), known(&lists.cut));
         let Some(view) = self.views.get_mut(usize::from(from.0)) else { return };
         let is_otherwise = view.unable != unable || view.cut != cut;
@@ -977,7 +978,9 @@ impl Node {
             }
             Step::Stop(group) => {
                 let lost = self.member.claimant().is_none_or(|c| c.held(now, self.ids[group.0]).is_none());
-                self.closing.insert(group);
+                if self.gates.contains_key(&group) {
+                    self.closing.insert(group);
+                }
                 if lost || breakage::is(Breakage::GateShutBeforeStop) {
                     // The kernel has shut it by now.
                     self.shut_gate(group);
@@ -1025,25 +1028,27 @@ impl Node {
     /// What is stopped while it is ours answers until its last address is taken away: a service finishes its clients.
     fn shut_gates_of_addresses(&mut self) {
         let Self { plan, gates, closing, hands, .. } = self;
-        let mut place = 0;
-        while place < hands.len() {
-            place += 1;
-            let action::Action::Run { resource, operation: action::Operation::Stop, .. } = &hands[place - 1]
-            else {
-                continue;
+        if closing.is_empty() {
+            return;
+        }
+        let mut shut = |action: &action::Action| {
+            let action::Action::Run { resource, operation: action::Operation::Stop, .. } = action else {
+                return None;
             };
             let ResourceId { group, member } = *resource;
             let mut resources = plan.groups[group.0].resources.iter();
             let last = resources.position(|own| matches!(own.runs.agent, Agent::Address(_)));
-            if last == Some(member) && closing.contains(&group) && gates.remove(&group).flatten().is_some() {
-                hands.insert(place - 1, action::Action::Gate { group, lease: None });
-                place += 1;
-            }
-        }
+            let closes = last == Some(member) && closing.remove(&group);
+            let was_told = closes && gates.remove(&group).flatten().is_some();
+            was_told.then_some(action::Action::Gate { group, lease: None })
+        };
+        let todo = hands.drain(..).flat_map(|action| [shut(&action), Some(action)]).flatten();
+        *hands = todo.collect();
     }
 
     /// Until the group is started again.
     fn shut_gate(&mut self, group: GroupIndex) {
+        self.closing.remove(&group);
         if self.gates.remove(&group).flatten().is_some() {
             self.hands.push_back(action::Action::Gate { group, lease: None });
         }

@@ -82,11 +82,11 @@ pub struct NodeView {
     /// Since when it has said without a break that it could claim what it is given; of ourselves nobody asks.
     pub ready_since: Option<Instant>,
     /// What it could not run.
-    pub unable: Vec<GroupIndex>,
+    pub unable: BTreeSet<GroupIndex>,
     /// Whose service would reach nobody from there.
-    pub cut: Vec<GroupIndex>,
+    pub cut: BTreeSet<GroupIndex>,
     /// Those of them for which it is time to do something; known of ourselves alone.
-    pub cut_for_long: Vec<GroupIndex>,
+    pub cut_for_long: BTreeSet<GroupIndex>,
 }
 
 impl NodeView {
@@ -251,11 +251,17 @@ pub struct Ownership {
     /// Whose owner may be another than in the last ranking.
     owners_due: BTreeSet<GroupIndex>,
     all_owners_due: bool,
+    /// What nodes cannot run may be otherwise than in the last ranking; and when time alone makes it so.
+    hindrances_due: bool,
+    hindrances_until: Option<Instant>,
     /// When what our vote has granted to others ends.
     grants: Agenda<GroupIndex>,
     /// How many groups were looked at.
     #[cfg(test)]
     pub(super) looked: usize,
+    /// How often what nodes cannot run was gathered.
+    #[cfg(test)]
+    pub(super) gathered: usize,
     standby: bool,
     /// Nothing is claimed before the links are tested.
     waits_for_links: bool,
@@ -286,9 +292,13 @@ impl Ownership {
             looks: Agenda::new(),
             owners_due: BTreeSet::new(),
             all_owners_due: true,
+            hindrances_due: true,
+            hindrances_until: None,
             grants: Agenda::new(),
             #[cfg(test)]
             looked: 0,
+            #[cfg(test)]
+            gathered: 0,
             standby: false,
             waits_for_links: false,
             waits_for_board: false,
@@ -310,6 +320,7 @@ impl Ownership {
     pub const fn touch_all(&mut self) {
         self.all_touched = true;
         self.all_owners_due = true;
+        self.hindrances_due = true;
     }
 
     /// What is to be done next, oldest first.
@@ -362,6 +373,12 @@ impl Ownership {
     /// What could not be run here, and is not tried again yet.
     pub fn unable(&self, now: Instant) -> impl Iterator<Item = GroupIndex> {
         self.unable.iter().filter(move |(_, until)| **until > now).map(|(group, _)| *group)
+    }
+
+    /// Whether it is among [`Self::unable`].
+    #[must_use]
+    pub fn is_unable(&self, now: Instant, group: GroupIndex) -> bool {
+        self.unable.get(&group).is_some_and(|until| *until > now)
     }
 
     /// When [`Self::tick`] has something to do. Whatever else is asked or told of here wants one, too, before this holds
@@ -580,9 +597,11 @@ impl Ownership {
         if is_standby {
             return Hindrance::Standby;
         }
-        let unable: Vec<GroupIndex> =
-            if is_me { self.unable(view.now).collect() } else { known.unable.clone() };
-        if let Some(member) = self.family(group).iter().find(|member| unable.contains(member)) {
+        let is_unable = |member: &&GroupIndex| match is_me {
+            true => self.is_unable(view.now, **member),
+            false => known.unable.contains(*member),
+        };
+        if let Some(member) = self.family(group).iter().find(is_unable) {
             return Hindrance::Unable { group: name(member) };
         }
         let is_there =
@@ -687,6 +706,7 @@ impl Ownership {
             return self.note(Level::Error, Some(group), text);
         }
         self.unable.insert(group, view.now + UNABLE);
+        self.hindrances_due = true;
         let text = format!("could not be run here; not tried again on this node for {} s", UNABLE.as_secs());
         self.note(Level::Error, Some(group), text);
         if owns && self.desks[group.0].giving.is_none() {
@@ -785,7 +805,9 @@ impl Ownership {
     pub fn tick(&mut self, view: &View<'_>) {
         let unable = self.unable.len();
         self.unable.retain(|_, until| *until > view.now);
-        self.all_touched |= self.unable.len() != unable;
+        let has_ended = self.unable.len() != unable;
+        self.all_touched |= has_ended;
+        self.hindrances_due |= has_ended;
         self.rank(view);
         self.claims.clear();
         let mut due = core::mem::take(&mut self.touched);
@@ -863,7 +885,12 @@ impl Ownership {
             return None;
         }
         if self.desks[group.0].wish.is_some() {
-            return self.look_at_wish(view, group);
+            let at = self.look_at_wish(view, group);
+            let Desk { wish, giving, released, .. } = &self.desks[group.0];
+            if wish.is_some() || giving.is_some() || *released {
+                return at;
+            }
+            // It is not to go any more: whatever else there is to do about it has waited for that.
         }
         if self.standby {
             // What nobody else may run stays where it is.
@@ -1059,24 +1086,23 @@ impl Ownership {
             Some((scene, ranks)) => (scene, Some(ranks)),
             None => {
                 self.all_owners_due = true;
+                self.hindrances_due = true;
                 let owners = alloc::vec![None; view.plan.groups.len()];
-                (Scene { owners, available: Vec::new(), unable: Vec::new(), cut: BTreeSet::new() }, None)
+                let (unable, cut) = (BTreeSet::new(), BTreeSet::new());
+                (Scene { owners, available: Vec::new(), unable, cut }, None)
             }
         };
         let moved = self.look_at_owners(view, &mut scene);
-        let owners = core::mem::take(&mut scene.owners);
-        let now = self.scene(view, owners);
-        let is_same =
-            (&now.available, &now.unable, &now.cut) == (&scene.available, &scene.unable, &scene.cut);
+        let is_same = !self.look_at_nodes(view, &mut scene);
         let ranks = match ranks {
             Some(ranks) if is_same && !moved => ranks,
             old => {
-                let ranks = placement::rank(view.plan, &now);
+                let ranks = placement::rank(view.plan, &scene);
                 self.all_touched |= old.is_none_or(|old| old != ranks) || !is_same;
                 ranks
             }
         };
-        self.ranking = Some((now, ranks));
+        self.ranking = Some((scene, ranks));
     }
 
     /// Brings the owners in the scene up to date. Whether one changed that matters for the ranking of any group: the place of
@@ -1088,8 +1114,7 @@ impl Ownership {
                 (0..scene.owners.len()).map(GroupIndex).collect()
             }
             false => {
-                let ended = self.grants.due(view.now);
-                core::mem::take(&mut self.owners_due).into_iter().chain(ended).collect()
+                core::mem::take(&mut self.owners_due).into_iter().chain(self.grants.due(view.now)).collect()
             }
         };
         let mut matters = false;
@@ -1116,26 +1141,47 @@ impl Ownership {
         self.ranking.as_ref().is_some_and(|(_, ranks)| ranks[group.0].is_misplaced)
     }
 
-    fn scene(&self, view: &View<'_>, owners: Vec<Option<NodeIndex>>) -> Scene {
-        let unable_here = self.unable(view.now).map(|group| (view.me, group));
-        let others = view.nodes.iter().enumerate().filter(|(node, _)| *node != view.me.0);
-        let unable_there =
-            others.flat_map(|(node, known)| known.unable.iter().map(move |group| (NodeIndex(node), *group)));
+    /// Brings the nodes in the scene up to date. Whether anything changed.
+    fn look_at_nodes(&mut self, view: &View<'_>, scene: &mut Scene) -> bool {
         let available = view.nodes.iter().enumerate().map(|(index, node)| match index == view.me.0 {
             true => !self.is_standby(),
             false => node.up && !node.standby,
         });
-        // What is held down must be somewhere, wherever it failed.
-        let counts = |(_, group): &(NodeIndex, GroupIndex)| view.held_down(*group).is_none();
-        let nodes = view.nodes.iter().enumerate();
-        let cut =
-            nodes.flat_map(|(node, known)| known.cut.iter().map(move |group| (NodeIndex(node), *group)));
-        Scene {
-            cut: cut.collect(),
-            available: available.collect(),
-            owners,
-            unable: unable_here.chain(unable_there).filter(counts).collect(),
+        let available: Vec<bool> = available.collect();
+        let has_changed = scene.available != available;
+        scene.available = available;
+        self.look_at_hindrances(view, scene) || has_changed
+    }
+
+    /// The same of what nodes cannot run: that may be all groups, so it is gathered anew only if it may be otherwise.
+    fn look_at_hindrances(&mut self, view: &View<'_>, scene: &mut Scene) -> bool {
+        let is_over = self.hindrances_until.is_some_and(|at| at <= view.now);
+        if !core::mem::take(&mut self.hindrances_due) && !is_over {
+            return false;
         }
+        #[cfg(test)]
+        {
+            self.gathered += 1;
+        }
+        let nodes = || view.nodes.iter().enumerate().map(|(node, known)| (NodeIndex(node), known));
+        let here = self.unable.iter().filter(|(_, until)| **until > view.now);
+        let mut until = here.clone().map(|(_, until)| *until).min();
+        let here = here.map(|(group, _)| (view.me, *group));
+        let there = nodes().filter(|(node, _)| *node != view.me);
+        let there = there.flat_map(|(node, known)| known.unable.iter().map(move |group| (node, *group)));
+        // What is held down must be somewhere, wherever it failed.
+        let counts = |(_, group): &(NodeIndex, GroupIndex)| {
+            let held = view.held_down(*group);
+            until = held.as_ref().map(|held| held.until).into_iter().chain(until).min();
+            held.is_none()
+        };
+        let unable: BTreeSet<_> = here.chain(there).filter(counts).collect();
+        let cut = nodes().flat_map(|(node, known)| known.cut.iter().map(move |group| (node, *group)));
+        let cut: BTreeSet<_> = cut.collect();
+        self.hindrances_until = until;
+        let has_changed = (&unable, &cut) != (&scene.unable, &scene.cut);
+        (scene.unable, scene.cut) = (unable, cut);
+        has_changed
     }
 
     fn answer(&mut self, order: OrderId, answer: Answer) {

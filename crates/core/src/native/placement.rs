@@ -15,7 +15,7 @@ pub struct Scene {
     /// By group: its owner.
     pub owners: Vec<Option<NodeIndex>>,
     /// Groups that could not run on a node, and are not tried there again before a person or time says so.
-    pub unable: Vec<(NodeIndex, GroupIndex)>,
+    pub unable: BTreeSet<(NodeIndex, GroupIndex)>,
     /// Groups whose service would reach nobody from a node: it is asked last.
     pub cut: BTreeSet<(NodeIndex, GroupIndex)>,
 }

@@ -300,10 +300,14 @@ impl R1 {
         if !failed {
             return;
         }
-        if !view.peer_up && self.state == State::Stable && self.leave.is_none() {
-            // Nobody else could run it: what was missing may be there by now.
-            let _ = self.start_again(view, set);
-        } else if self.offer(view, set, None).is_err() {
+        // If nobody else could run it: what was missing may be there by now.
+        let is_alone = !view.peer_up && self.state == State::Stable && self.leave.is_none();
+        let goes_on = if is_alone {
+            self.start_again(view, set).is_some()
+        } else {
+            self.offer(view, set, None).is_ok()
+        };
+        if !goes_on {
             let is_barred = view.groups.of(set).any(|group| view.groups.is_barred(group));
             let pause = if is_barred { BARRED_PAUSE } else { HAND_BACK };
             self.hand_back = Some((set, view.now + pause));

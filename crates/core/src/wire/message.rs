@@ -68,14 +68,40 @@ pub struct Message {
 pub struct Files {
     /// The digest of what both files must say.
     pub digest: Option<u64>,
-    /// The lines themselves, while the digests differ.
-    pub lines: Option<String>,
+    /// A piece of the lines themselves, while the digests differ.
+    pub lines: Option<Piece>,
+    /// So many bytes the sender knows of the addressee's lines, as long as it lacks some.
+    pub wants: Option<u64>,
     /// The keys of groups that the sender holds and does not run, because the files dispute them; blank separated.
     pub withheld: Option<String>,
     /// The generation of the addressee that the sender hears now.
     pub hears: Option<u64>,
     /// The highest generation that the sender has heard of the addressee, while it refuses it as an older one.
     pub known: Option<u64>,
+}
+
+/// A piece of a longer text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it begins.
+    pub at: u64,
+    /// Bytes of the whole text.
+    pub of: u64,
+    /// The piece.
+    pub text: String,
+}
+
+impl Piece {
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ' ');
+        let mut number = || number_hex(parts.next()?.as_bytes());
+        let (at, of) = (number()?, number()?);
+        Some(Self { at, of, text: parts.next()?.into() })
+    }
+
+    fn write(&self) -> String {
+        alloc::format!("{} {} {}", hex(self.at), hex(self.of), self.text)
+    }
 }
 
 /// Exactly sixteen digits.
@@ -138,7 +164,8 @@ impl Message {
             keeps: fields.text("locum_keeps").and_then(Holding::from_word),
             files: Files {
                 digest: fields.text("locum_config").and_then(digest),
-                lines: fields.text("locum_lines").map(String::from),
+                lines: fields.text("locum_lines").and_then(Piece::read),
+                wants: fields.hex("locum_wants"),
                 withheld: fields.text("locum_withheld").map(String::from),
                 hears: fields.hex("locum_hears"),
                 known: fields.hex("locum_known"),
@@ -256,9 +283,10 @@ impl Message {
         known.extend(self.failed.as_deref().map(|failed| Known::text("locum_failed", failed)));
         known.extend(self.cut.as_deref().map(|cut| Known::text("locum_cut", cut)));
         known.extend(self.keeps.map(|keeps| Known::text("locum_keeps", keeps.word())));
-        let Files { digest, lines, withheld, hears, known: generation } = &self.files;
+        let Files { digest, lines, wants, withheld, hears, known: generation } = &self.files;
         known.extend(digest.map(|digest| Known::text("locum_config", alloc::format!("{digest:016x}"))));
-        known.extend(lines.as_deref().map(|lines| Known::text("locum_lines", lines)));
+        known.extend(lines.as_ref().map(|piece| Known::text("locum_lines", piece.write())));
+        known.extend(wants.map(|bytes| Known::text("locum_wants", hex(bytes))));
         known.extend(withheld.as_deref().map(|keys| Known::text("locum_withheld", keys)));
         known.extend(hears.map(|generation| Known::text("locum_hears", hex(generation))));
         known.extend(generation.map(|generation| Known::text("locum_known", hex(generation))));
@@ -792,10 +820,11 @@ mod tests {
             (load, failed, cut) in (option::of(words()), option::of(words()), option::of(words())),
             (ttl, locum) in any::<(Option<u32>, Option<u32>)>(),
             keeps in option::of(holding()),
-            (digest, hears, known) in any::<(Option<u64>, Option<u64>, Option<u64>)>(),
-            (lines, withheld) in (option::of(words()), option::of(words())),
+            (digest, wants, hears, known) in any::<(Option<u64>, Option<u64>, Option<u64>, Option<u64>)>(),
+            (lines, withheld) in (option::of((any::<(u64, u64)>(), words())), option::of(words())),
         ) -> Message {
-            let (layout, files) = (Layout::default(), Files { digest, lines, withheld, hears, known });
+            let lines = lines.map(|((at, of), text)| Piece { at, of, text });
+            let (layout, files) = (Layout::default(), Files { digest, lines, wants, withheld, hears, known });
             Message {
                 body, dest, dest_uuid, src, src_uuid, seq, generation, unix_seconds, load, ttl, locum, failed,
                 cut, keeps, files, layout

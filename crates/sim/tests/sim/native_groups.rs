@@ -661,3 +661,23 @@ fn a_preferred_node_that_does_not_come_is_waited_for_a_bounded_time() {
         assert_ne!(world.0.holders(0), []);
     }
 }
+
+/// A move that nobody could take was refused: from then on time counts for the failback as it did before the move.
+#[test]
+fn a_move_that_was_refused_holds_up_no_failback() {
+    for seed in WORDS_AND_BYTES {
+        let groups = format!("{SERVICE}failback = \"50s\"\n");
+        let mut world = Played::with(&groups, seed, &[0]);
+        world.play(&[Step::Move(0, 0, Some(1))]);
+        world.wait(4);
+        world.runs_on(0, &[1]);
+        world.play(&[Step::Cable(2, 0, false)]);
+        world.wait(10);
+        world.play(&[Step::Move(0, 0, Some(2))]);
+        world.wait(33);
+        assert!(world.is_said("g: clients would not reach it on c: an interface there carries nothing"));
+        world.runs_on(0, &[1]);
+        world.wait(10);
+        world.runs_on(0, &[0]);
+    }
+}

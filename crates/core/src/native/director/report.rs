@@ -132,10 +132,10 @@ impl Director {
         let hears_us = hears_us.filter(|_| !liveness.is_down());
         let own = self.node.ownership();
         let unable: Vec<GroupIndex> = match view {
-            Some(view) => view.unable.to_vec(),
+            Some(view) => view.unable.iter().copied().collect(),
             None => own.unable(now).collect(),
         };
-        let cut = view.map_or_else(|| self.node.cut(), |view| view.cut.to_vec());
+        let cut = view.map_or_else(|| self.node.cut(), |view| view.cut.iter().copied().collect());
         Member {
             name: self.name(member).into(),
             kind: self.kind(member),
@@ -188,7 +188,7 @@ impl Director {
             pins: self.group_pins(group, owner.map(|owner| owner.member), now),
             unproved: held.iter().flat_map(|held| &held.claim.unproved).map(earlier).collect(),
             failure: groups.failure(group).map(String::from),
-            unable: groups.is_stuck(group) || self.node.ownership().unable(now).any(|other| other == group),
+            unable: groups.is_stuck(group) || self.node.ownership().is_unable(now, group),
             taken_away: groups.taken_away(group),
             restarts: groups.restarts(group, now),
         }

@@ -1,7 +1,7 @@
 //! What a report needs to know of a node.
 
 use super::{Board, GateLease, GroupIndex, Instant, MemberIndex, Node, NodeView, Peer};
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use crate::{
     claims::{Ballot, Held},
@@ -17,8 +17,8 @@ pub(in crate::native) struct PeerView<'a> {
     /// 0 before it was heard.
     pub generation: u64,
     pub standby: bool,
-    pub unable: &'a [GroupIndex],
-    pub cut: &'a [GroupIndex],
+    pub unable: &'a BTreeSet<GroupIndex>,
+    pub cut: &'a BTreeSet<GroupIndex>,
     /// Its file means something else than ours.
     pub differs: bool,
     pub differences: &'a [meaning::Difference],

@@ -1,12 +1,13 @@
 //! What an event costs.
 
-use alloc::{collections::VecDeque, format};
+use alloc::{collections::VecDeque, format, vec};
 
 use super::*;
 use crate::{action::Operation, config::locum_toml};
 
-/// How many groups were looked at for each operation that ended, while so many groups were started on a node that counts alone.
-fn looks_for_an_operation(groups: usize) -> usize {
+/// How many groups were looked at for each operation that ended, while so many groups were started on a node that counts alone;
+/// and how often what its nodes cannot run was gathered in all that time, although nothing of that changed.
+fn costs_of_a_start(groups: usize) -> (usize, usize) {
     let mut toml = String::from("cluster = 'c'\n");
     for (node, at) in [("a", 1), ("b", 2)] {
         toml += &format!("nodes.{node}.links = {{ x = '10.0.0.{at}', y = '10.1.0.{at}' }}\n");
@@ -20,7 +21,7 @@ fn looks_for_an_operation(groups: usize) -> usize {
     let identity = Identity { generation: 1, ledger: Some(ledger), stuck: Vec::new(), seed: 1 };
     let mut node = Node::new(plan, identity, Instant::ZERO);
     let (mut pending, mut is_written) = (VecDeque::new(), false);
-    let (mut operations, mut looks, mut millis) = (0, 0, 0);
+    let (mut operations, mut looks, mut gathered, mut millis) = (0, 0, 0, 0);
     while (0..groups).any(|group| node.phase(GroupIndex(group)) != Phase::Running) {
         while let Some(action) = node.poll() {
             match action {
@@ -35,10 +36,11 @@ fn looks_for_an_operation(groups: usize) -> usize {
         if core::mem::take(&mut is_written) {
             node.handle(now, Event::Written { ok: true });
         } else if let Some((ticket, operation)) = pending.pop_front() {
-            let before = node.ownership.looked;
+            let before = (node.ownership.looked, node.ownership.gathered);
             let outcome = if operation == Operation::Status { Outcome::Stopped } else { Outcome::Ok };
             node.handle(now, Event::Done { ticket, outcome });
-            looks += node.ownership.looked - before;
+            looks += node.ownership.looked - before.0;
+            gathered += node.ownership.gathered - before.1;
             operations += 1;
         } else {
             millis += 10;
@@ -46,14 +48,65 @@ fn looks_for_an_operation(groups: usize) -> usize {
             node.handle(now, Event::Tick);
         }
     }
-    looks.div_ceil(operations)
+    (looks.div_ceil(operations), gathered)
 }
 
 /// With thousands of groups a walk over all of them for each one that has started is minutes of work.
 #[test]
 fn a_group_that_has_started_costs_no_look_at_all_the_others() {
     for groups in [16, 1024] {
-        let looks = looks_for_an_operation(groups);
+        let (looks, gathered) = costs_of_a_start(groups);
         assert!(looks <= 2, "{looks} of {groups} groups were looked at for each operation");
+        assert_eq!(gathered, 0, "what cannot be run was gathered although nothing of that changed");
     }
+}
+
+/// As many stops in one turn as there are groups: each gate is shut right before the stop of its last address, and nothing else
+/// changes its place.
+#[test]
+fn gates_are_shut_right_before_the_stops_of_their_addresses() {
+    const GROUPS: usize = 300;
+    let mut toml =
+        String::from("cluster = 'c'\nnodes.a.links.x = '10.0.0.1'\nnodes.b.links.x = '10.0.0.2'\n");
+    for group in 0..GROUPS {
+        let (low, high) = (group % 250 + 1, group / 250);
+        toml += &format!("[groups.g{group}]\nresources = '10.3.{high}.{low}/16/eth0'\nguard = 'none'\n");
+    }
+    let checked = locum_toml::check(toml.as_bytes(), "a");
+    let plan = Arc::new(checked.plan.unwrap_or_else(|| panic!("{:#?}", checked.diags)));
+    let identity = Identity { generation: 1, ledger: None, stuck: Vec::new(), seed: 1 };
+    let mut node = Node::new(plan, identity, Instant::ZERO);
+    let lease = Some(GateLease {
+        until: Instant::from_millis(9),
+        sent: Instant::ZERO,
+        ballot: Ballot { round: 1, node: MemberIndex(0) },
+    });
+    let run = |group: usize, operation| action::Action::Run {
+        ticket: Ticket(u64::try_from(group).unwrap()),
+        resource: ResourceId { group: GroupIndex(group), member: 0 },
+        operation,
+        limit: Duration::from_secs(1),
+        epoch: None,
+    };
+    node.hands.clear();
+    for group in 0..GROUPS {
+        let index = GroupIndex(group);
+        node.gates.insert(index, lease);
+        // Two of three are being stopped while they are ours.
+        if group % 3 > 0 {
+            node.closing.insert(index);
+        }
+        node.hands.push_back(run(group, if group % 3 == 1 { Operation::Status } else { Operation::Stop }));
+    }
+    node.shut_gates_of_addresses();
+    let expected = (0..GROUPS).flat_map(|group| match group % 3 {
+        0 => vec![run(group, Operation::Stop)],
+        1 => vec![run(group, Operation::Status)],
+        _ => {
+            let shut = action::Action::Gate { group: GroupIndex(group), lease: None };
+            vec![shut, run(group, Operation::Stop)]
+        }
+    });
+    assert_eq!(node.hands, expected.collect::<VecDeque<_>>());
+    assert!(node.closing.iter().all(|group| group.0 % 3 == 1), "what is shut closes no more");
 }
