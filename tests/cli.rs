@@ -541,6 +541,8 @@ fn a_wrong_configuration_is_drawn_and_nothing_starts() {
 fn a_daemon_that_lacks_something_says_what() {
     let cluster = tempfile::tempdir().unwrap();
     let a1 = Node::new(cluster.path(), "a1", 16_989);
+    // Without a resource that could not be stopped before the heart begins.
+    fs::write(a1.place.join("etc/haresources"), "").unwrap();
     let last_words = |files: u32| {
         let mut command = Command::new("/bin/sh");
         let run = a1.command(&["run"]);
