@@ -286,7 +286,7 @@ struct Kernel {
 impl Kernel {
     fn look() -> std::io::Result<Self> {
         let mut netlink = Netlink::open()?;
-        Ok(Self { interfaces: netlink.interfaces()?, addresses: Register::of(netlink.addresses()?) })
+        Ok(Self { interfaces: netlink.interfaces()?, addresses: Register::of(netlink.addresses_roughly()?) })
     }
 
     /// The interface as named, or the one whose network contains the address; and what is wrong with it.

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs, io,
     net::{IpAddr, Ipv4Addr},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -15,7 +15,7 @@ use locum_sys::netlink::Netlink;
 use super::{Setup, View, socket};
 use crate::{
     bench::cluster::WITNESS,
-    clock::Moment,
+    clock::{Moment, await_some},
     daemon::LOG,
     description::Description,
     fault::{Doing, Fault},
@@ -32,6 +32,8 @@ const SOCKET: &str = "locum/control";
 /// With more nodes their links are broadcast. All namespaces of a machine share one table of neighbours, which has room for
 /// 1,024 by default, and over two links each of 32 nodes has 62.
 const UNICAST_MAX: usize = 16;
+/// How long the kernel is asked for a list of addresses that does not change meanwhile.
+const WHOLE_LIST: Duration = Duration::from_secs(10);
 /// Groups to a third byte of an address.
 const TO_A_BLOCK: usize = 200;
 
@@ -123,7 +125,13 @@ impl Cluster {
     /// The groups whose addresses a node has.
     fn held(&self, node: usize) -> Result<Vec<usize>, Fault> {
         let mut netlink = self.kernels[node].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let all = netlink.addresses().doing(|| format!("look at the addresses of {}", self.name(node)))?;
+        // While thousands of addresses come and go the kernel cannot tell them in one piece.
+        let all = await_some(WHOLE_LIST, || match netlink.addresses() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+            other => Some(other),
+        });
+        let all = all.unwrap_or_else(|| netlink.addresses());
+        let all = all.doing(|| format!("look at the addresses of {}", self.name(node)))?;
         Ok(all.iter().filter_map(|address| group_at(address.ip)).collect())
     }
 

@@ -187,15 +187,30 @@ impl NewAddress {
     }
 }
 
+fn all_addresses() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetAddress(AddressMessage::default())
+}
+
+fn any_address(kind: u16, payload: &[u8]) -> Option<InterfaceAddress> {
+    (kind == RTM_NEWADDR).then(|| InterfaceAddress::parse(payload)).flatten()
+}
+
 impl Netlink {
     /// All addresses of all interfaces, both families.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// What the kernel says; `Interrupted` where they changed each time that they were read.
     pub fn addresses(&mut self) -> io::Result<Vec<InterfaceAddress>> {
-        self.dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()), |kind, payload| {
-            (kind == RTM_NEWADDR).then(|| InterfaceAddress::parse(payload)).flatten()
-        })
+        self.dump(&all_addresses(), any_address)
+    }
+
+    /// The same for whoever looks again soon, or only wants to know the networks: where addresses change all the time, some
+    /// may be missing, and some be there twice.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn addresses_roughly(&mut self) -> io::Result<Vec<InterfaceAddress>> {
+        Ok(self.dump_roughly(&all_addresses(), any_address)?.0)
     }
 
     /// Puts an address on an interface. IPv6 addresses are usable at once: duplicate address detection is off, because

@@ -113,14 +113,24 @@ impl Netlink {
         message: &RouteNetlinkMessage,
         entry: impl Fn(u16, &[u8]) -> Option<T>,
     ) -> io::Result<Vec<T>> {
+        let (entries, is_whole) = self.dump_roughly(message, entry)?;
+        if is_whole { Ok(entries) } else { Err(torn()) }
+    }
+
+    /// As [`Self::dump`], but a table that changes all the time is given as it was read last; and whether it is whole.
+    pub(crate) fn dump_roughly<T>(
+        &mut self,
+        message: &RouteNetlinkMessage,
+        entry: impl Fn(u16, &[u8]) -> Option<T>,
+    ) -> io::Result<(Vec<T>, bool)> {
         let mut entries = Vec::new();
         for _ in 0..DUMP_TRIES {
             entries.clear();
             if self.dump_once(message.clone(), &entry, &mut entries)? {
-                return Ok(entries);
+                return Ok((entries, true));
             }
         }
-        Err(torn())
+        Ok((entries, false))
     }
 
     /// Returns whether the dump is of one piece.
