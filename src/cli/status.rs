@@ -105,6 +105,9 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     if let Some(transition) = &cluster.transition {
         writeln!(page, "now: {}", Safe(transition))?;
     }
+    if let Some(waiting) = &cluster.waiting {
+        writeln!(page, "the hand-over {}", Safe(&waiting.to_string()))?;
+    }
     section(page, "nodes", cluster.nodes.iter().map(|node| node_row(node, &cluster.node)))?;
     section(page, "links", cluster.links.iter().map(link_row))?;
     section(
@@ -357,7 +360,7 @@ impl fmt::Display for Outage {
 
 #[cfg(test)]
 mod tests {
-    use locum_core::status::{Frames, Status};
+    use locum_core::status::{Frames, Status, Waiting};
 
     use super::*;
     use crate::heart::HeartStats;
@@ -385,6 +388,7 @@ mod tests {
             node: "clustnode1".to_owned(),
             state: r1::State::Stable,
             transition: None,
+            waiting: None,
             holding: "local".into(),
             generation: 7,
             uptime: 7500.0,
@@ -498,6 +502,19 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
         assert!(facts.contains("prefers clustnode1"), "{facts}");
         group.phase = Phase::Stuck(9);
         assert!(phase(&group).unwrap().contains("CANNOT BE STOPPED"));
+    }
+
+    #[test]
+    fn a_handover_that_waits_is_told() {
+        let mut report = article();
+        report.cluster.waiting = Some(Waiting {
+            why: "clients would not reach it".to_owned(),
+            waited: Some(12.3),
+            at_most: Some(30.0),
+        });
+        let told =
+            "\nthe hand-over waits for a node that can take it: clients would not reach it (12 s of 30)\n";
+        assert!(text(&report).contains(told), "{}", text(&report));
     }
 
     #[test]

@@ -664,25 +664,10 @@ impl Director {
     // ---- the parts, put together ------------------------------------------------------------
 
     fn with_r1(&mut self, act: impl FnOnce(&mut R1, &View<'_>)) {
-        let view = View {
-            now: self.now.instant,
-            peer: self.peer.as_ref().map(|peer| peer.name.as_str()),
-            peer_up: self.peer.as_ref().is_some_and(|peer| peer.watch.state().is_up() && !peer.left),
-            peer_older: self.identity.peer_heard.is_some_and(|heard| {
-                self.peer.as_ref().and_then(|peer| peer.received.generation()) == Some(heard.generation)
-            }),
-            peer_keeps: self.peer.as_ref().and_then(|peer| peer.keeps),
-            peer_failed: self.peer.as_ref().map_or(&[], |peer| &peer.failed),
-            peer_cut: self.peer.as_ref().map_or(&[], |peer| &peer.cut),
-            cut: &self.cut,
-            peer_locum: self.peer.as_ref().is_some_and(|peer| peer.locum == Some(true)),
-            is_first: self.peer.as_ref().is_some_and(|peer| self.plan.me < peer.node),
-            fencing: self.plan.fencing.as_ref().map(|fencing| fencing.device.as_str()),
-            deadtime: self.plan.timing.deadtime,
-            groups: &self.groups,
-        };
-        self.r1.know_peer(&view);
-        act(&mut self.r1, &view);
+        let Self { now, plan, identity, peer, cut, groups, r1, .. } = self;
+        let view = view(now.instant, plan, identity, peer.as_ref(), cut, groups);
+        r1.know_peer(&view);
+        act(r1, &view);
     }
 
     /// Carries the dialect's steps and the groups' news to each other until both rest.
@@ -844,5 +829,33 @@ impl Director {
         for book in self.books.iter_mut().filter(|book| book.owner == Some(node)) {
             *book = Book { owner: None, since: None, ownerless: Some(heard), ..*book };
         }
+    }
+}
+
+/// What the dialect sees of the rest.
+fn view<'a>(
+    now: Instant,
+    plan: &'a Plan,
+    identity: &Identity,
+    peer: Option<&'a Peer>,
+    cut: &'a [GroupIndex],
+    groups: &'a Sets,
+) -> View<'a> {
+    View {
+        now,
+        peer: peer.map(|peer| peer.name.as_str()),
+        peer_up: peer.is_some_and(|peer| peer.watch.state().is_up() && !peer.left),
+        peer_older: identity
+            .peer_heard
+            .is_some_and(|heard| peer.and_then(|peer| peer.received.generation()) == Some(heard.generation)),
+        peer_keeps: peer.and_then(|peer| peer.keeps),
+        peer_failed: peer.map_or(&[], |peer| &peer.failed),
+        peer_cut: peer.map_or(&[], |peer| &peer.cut),
+        cut,
+        peer_locum: peer.is_some_and(|peer| peer.locum == Some(true)),
+        is_first: peer.is_some_and(|peer| plan.me < peer.node),
+        fencing: plan.fencing.as_ref().map(|fencing| fencing.device.as_str()),
+        deadtime: plan.timing.deadtime,
+        groups,
     }
 }

@@ -2,6 +2,7 @@
 //! status`, written as JSON by the control socket.
 
 use alloc::{borrow::Cow, collections::BTreeMap, string::String, vec::Vec};
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct Status {
     pub state: r1::State,
     /// What moves right now, in words.
     pub transition: Option<Cow<'static, str>>,
+    /// A planned hand-over that waits.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
     /// What this node holds: `none`, `local`, `foreign`, `all`.
     pub holding: Cow<'static, str>,
     /// This daemon's generation.
@@ -46,6 +50,28 @@ pub struct Status {
     pub frames: Frames,
     /// A digest of all that decisions depend on; two equal digests mean that nothing happened in between.
     pub digest: String,
+}
+
+/// A planned hand-over that waits for a node that can take, in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Why that node cannot yet.
+    pub why: String,
+    /// For how long it has waited, where somebody ordered it.
+    pub waited: Option<f64>,
+    /// Then it is refused; absent when it waits on.
+    pub at_most: Option<f64>,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "waits for a node that can take it: {}", self.why)?;
+        match (self.waited, self.at_most) {
+            (Some(waited), Some(at_most)) => write!(f, " ({waited:.0} s of {at_most:.0})"),
+            (Some(waited), None) => write!(f, " (for {waited:.0} s)"),
+            (None, _) => Ok(()),
+        }
+    }
 }
 
 /// A node.

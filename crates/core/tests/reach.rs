@@ -34,8 +34,12 @@ fn a_node_whose_interface_is_down_is_given_its_groups_when_it_is_up() {
     pair.run(SECOND * 8);
     pair.expect("", "three one two");
     assert_eq!(pair.outage("one", began), Duration::ZERO);
+    let told = pair.status(1).waiting.unwrap().to_string();
+    let why = "clients would not reach one on a: an interface there carries nothing";
+    assert_eq!(told, format!("waits for a node that can take it: {why}"), "of a failback");
     plug(&mut pair, 0, 0, true);
     pair.run(SECOND);
+    assert_eq!(pair.status(1).waiting, None);
     pair.expect("one two", "three");
     assert!(pair.outage("one", began) < SECOND / 10);
 }
@@ -53,9 +57,12 @@ fn an_order_waits_for_the_interface_and_is_refused_with_the_reason() {
         assert_eq!(pair.order(n, order), None);
         pair.run(SECOND * 29);
         assert_eq!(pair.nodes[n].answers.pop(), None);
+        let told = pair.status(n).waiting.unwrap().to_string();
+        assert!(told.ends_with("an interface there carries nothing (29 s of 30)"), "{told}");
         pair.run(SECOND * 2);
         let why = format!("clients would not reach one on {node}: an interface there carries nothing");
         assert_eq!(pair.nodes[n].answers.pop(), Some(Answer::Refused(why)));
+        assert_eq!(pair.status(n).waiting, None);
         pair.expect("one two", "three");
         assert_eq!(pair.outage("one", began), Duration::ZERO);
     }

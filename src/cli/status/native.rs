@@ -145,6 +145,7 @@ fn group_row(group: &Group) -> [String; 3] {
     let mut facts = Vec::new();
     facts.extend(group.epoch.as_ref().map(|epoch| format!("epoch {}", Safe(epoch))));
     facts.extend(phase(group));
+    facts.extend(group.waiting.as_ref().map(|waiting| Safe(&waiting.to_string()).to_string()));
     facts.push(format!("guard {}", Safe(&group.guard)));
     facts.extend(group.lease_left.map(|left| format!("lease {left:.1} s")));
     facts.extend(group.gate_left.map(|left| format!("gate open {left:.1} s")));

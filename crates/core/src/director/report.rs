@@ -14,6 +14,7 @@ impl Director {
             node: self.plan.nodes[self.plan.me.0].clone(),
             state: self.r1.state(),
             transition: self.r1.transition().map(Into::into),
+            waiting: self.waiting(now.instant),
             holding: self.r1.mine().word().into(),
             generation: self.identity.generation,
             uptime: ago(self.started),
@@ -33,6 +34,13 @@ impl Director {
             frames: self.frames.clone(),
             digest: self.digest(),
         }
+    }
+
+    fn waiting(&self, now: Instant) -> Option<status::Waiting> {
+        let view = view(now, &self.plan, &self.identity, self.peer.as_ref(), &self.cut, &self.groups);
+        let (why, until) = self.r1.waiting(&view)?;
+        let waited = until.map(|until| crate::r1::REACH_WAIT.saturating_sub(until.since(now)).as_secs_f64());
+        Some(status::Waiting { why, waited, at_most: until.map(|_| crate::r1::REACH_WAIT.as_secs_f64()) })
     }
 
     fn node_status(&self, ago: impl Fn(Instant) -> f64) -> Vec<status::Node> {

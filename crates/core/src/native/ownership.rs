@@ -192,6 +192,9 @@ struct Giving {
 struct Wish {
     to: Option<NodeIndex>,
     order: Option<OrderId>,
+    /// Why it waits, and since when.
+    why: String,
+    since: Instant,
     /// Then whoever asked is told why not; `None`: that was told, and it waits on as long as this node is on standby.
     until: Option<Instant>,
 }
@@ -445,7 +448,9 @@ impl Ownership {
         }
         match self.taker(view, group, to) {
             Ok(to) => self.hand_over(view, group, Giving { to: Some(to), order, failed: false }),
-            Err(why) => self.wait_for_taker(view, group, Wish { to, order, until: None }, &why),
+            Err(why) => {
+                self.wait_for_taker(view, group, Wish { to, order, why, since: view.now, until: None });
+            }
         }
     }
 
@@ -480,9 +485,9 @@ impl Ownership {
         is_worse.then(|| format!("clients would not reach it on {name}: an interface there carries nothing"))
     }
 
-    fn wait_for_taker(&mut self, view: &View<'_>, group: GroupIndex, wish: Wish, why: &str) {
+    fn wait_for_taker(&mut self, view: &View<'_>, group: GroupIndex, wish: Wish) {
         let wait = TAKER_WAIT.max(view.plan.timing.mute * 2);
-        let text = format!("is to be handed over and waits at most {} s: {why}", wait.as_secs());
+        let text = format!("is to be handed over and waits at most {} s: {}", wait.as_secs(), wish.why);
         self.note(Level::Info, Some(group), text);
         self.desks[group.0].wish = Some(Wish { until: Some(view.now + wait), ..wish });
         self.touch(group);
@@ -490,7 +495,7 @@ impl Ownership {
 
     /// A group of ours that is to go: is there somebody now who can take it? When to look again.
     fn look_at_wish(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
-        let Wish { to, order, until } = self.desks[group.0].wish.take()?;
+        let Wish { to, order, since, until, .. } = self.desks[group.0].wish.take()?;
         if order.is_none() && !self.is_standby() {
             return None;
         }
@@ -511,12 +516,18 @@ impl Ownership {
             self.note(Level::Warning, Some(group), format!("was to be handed over and stays here: {why}"));
             self.refuse(view, group, order, &why);
             if order.is_none() {
-                self.desks[group.0].wish = Some(Wish { to, order, until: None });
+                self.desks[group.0].wish = Some(Wish { to, order, why, since, until: None });
             }
             return None;
         }
-        self.desks[group.0].wish = Some(Wish { to, order, until });
+        self.desks[group.0].wish = Some(Wish { to, order, why, since, until });
         until
+    }
+
+    /// The hand-over that waits: why, since when, and until when.
+    pub(in crate::native) fn waiting(&self, group: GroupIndex) -> Option<(&str, Instant, Option<Instant>)> {
+        let Wish { why, since, until, .. } = self.desks[group.0].wish.as_ref()?;
+        Some((why, *since, *until))
     }
 
     fn refuse(&mut self, view: &View<'_>, group: GroupIndex, order: Option<OrderId>, why: &str) {

@@ -6,7 +6,11 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{group::Phase, liveness::Liveness, status::Frames};
+use crate::{
+    group::Phase,
+    liveness::Liveness,
+    status::{Frames, Waiting},
+};
 
 /// The cluster as one member sees it. Times are seconds: before the moment of the question, or after it where a field
 /// says `left`.
@@ -177,6 +181,9 @@ pub struct Group {
     pub ballot: Option<String>,
     /// The ballot under which it was gained, as agents see it; of our own groups only.
     pub epoch: Option<String>,
+    /// It is to be handed over, and waits.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
     /// What happens to it on this node.
     pub phase: Phase,
     /// Seconds left of our lease, or of the one that our vote has granted to another.

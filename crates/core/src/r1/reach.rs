@@ -27,6 +27,21 @@ impl WaitingOrder {
 }
 
 impl R1 {
+    /// The planned hand-over that waits: why, and for an order until when.
+    #[must_use]
+    pub fn waiting(&self, view: &View<'_>) -> Option<(String, Option<Instant>)> {
+        if let Some(WaitingOrder { set, gives, until, .. }) = self.wish {
+            let why =
+                if gives { self.unreachable_there(view, set) } else { self.unreachable_here(view, set) };
+            return Some((why?, Some(until)));
+        }
+        let is_due = self.failback_due && self.failback != AutoFailback::Off && !self.theirs().has_foreign();
+        let why = (is_due && self.in_flux(view).is_none())
+            .then(|| self.unreachable_there(view, Holding::Foreign))
+            .flatten()?;
+        Some((why, None))
+    }
+
     /// Why clients would not reach a set of ours on the peer, although they reach it here.
     pub(super) fn unreachable_there(&self, view: &View<'_>, set: Holding) -> Option<String> {
         let told =

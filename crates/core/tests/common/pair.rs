@@ -244,6 +244,10 @@ impl Pair {
         self.nodes[n].answers.pop()
     }
 
+    pub(crate) fn status(&self, n: usize) -> locum_core::status::Status {
+        self.nodes[n].director.status(now(self.now))
+    }
+
     pub(crate) fn give(&mut self, n: usize, event: Event<'_>) {
         self.nodes[n].director.handle(now(self.now), event);
         self.drain(n);

@@ -10,6 +10,7 @@ use crate::{
             Difference, Earlier, Group, Kind, Link, Member, OwnVote, Path, Pin, PinKind, Status, Voter, Votes,
         },
     },
+    status::Waiting,
 };
 
 impl Director {
@@ -182,6 +183,11 @@ impl Director {
             unowned: self.node.unowned(now, group),
             ballot: owner.map(|owner| self.ballot(owner.ballot)),
             epoch: held.map(|held| self.ballot(held.epoch)),
+            waiting: self.node.ownership().waiting(group).map(|(why, since, until)| Waiting {
+                why: why.into(),
+                waited: Some(now.since(since).as_secs_f64()),
+                at_most: until.map(|until| until.since(since).as_secs_f64()),
+            }),
             phase: groups.phase(group),
             lease_left: until.map(left),
             gate_left: self.node.gate(group).map(|gate| gate.until).filter(|until| *until > now).map(left),

@@ -974,6 +974,28 @@ fn status_says_why_a_group_has_no_owner() {
 }
 
 #[test]
+fn status_says_for_whom_a_handover_waits() {
+    let mut world = World::new(TOML);
+    world.pass(4000);
+    assert_eq!(world.owner(), Some(0));
+    let resource = ResourceId { group: GroupIndex(0), member: 0 };
+    world.handle(1, Event::Service { resource, state: Carrier::Down("eth0 has no carrier".into()) });
+    world.pass(2000);
+    let order = node::Order::Move(GroupIndex(0), Some(NodeIndex(1)));
+    world.handle(0, Event::Order { id: OrderId(1), order: Order::Native { order, user: 0 } });
+    world.pass(12_000);
+    let waiting = |world: &mut World| {
+        let now = world.now(0);
+        world.director(0).status(now).groups[0].waiting.as_ref().map(ToString::to_string)
+    };
+    let why = "clients would not reach it on b: an interface there carries nothing";
+    assert_eq!(waiting(&mut world), Some(format!("waits for a node that can take it: {why} (12 s of 30)")));
+    world.handle(1, Event::Service { resource, state: Carrier::Up });
+    world.pass(2000);
+    assert_eq!((world.owner(), waiting(&mut world)), (Some(1), None));
+}
+
+#[test]
 fn status_says_what_hinders_each_candidate() {
     let apart = "groups.db.resources = ['d']\ngroups.db.prefer = 'a'\n\
                  groups.log.resources = ['l']\ngroups.log.nodes = ['a']\ngroups.log.apart = 'db'\n";
