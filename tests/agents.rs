@@ -32,7 +32,7 @@ use locum_core::{
         NodeIndex, Plan, Resource, ResourceId, Timing,
     },
 };
-use locum_lab::clock::await_some;
+use locum_lab::clock::{await_some, pause};
 use locum_sys::netlink::{Interface, InterfaceAddress, Netlink, NewAddress};
 
 /// Longer than anything here takes on the slowest machine; nothing waits for it unless a test fails.
@@ -623,7 +623,7 @@ impl Machine {
 impl Addresses for Machine {
     fn look(&self) -> io::Result<Register> {
         self.looks.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(self.slow);
+        pause(self.slow);
         let eth0 = Interface {
             index: 2,
             name: "eth0".to_owned(),
@@ -713,7 +713,7 @@ fn many_leftover_addresses_hold_up_nobody() {
         let answering = tokio::spawn(async {
             let mut longest = Duration::ZERO;
             loop {
-                let before = std::time::Instant::now();
+                let before = tokio::time::Instant::now();
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 longest = longest.max(before.elapsed());
                 if longest >= SLOW {
