@@ -162,7 +162,7 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     let dialect = options.dialect.or_else(|| Dialect::of(&dir));
     let Some(dialect) = dialect else {
         let dir = dir.display();
-        eprintln!(
+        errln!(
             "locum: {dir} holds both ha.cf and locum.toml: take one of them away, or say --dialect r1 or --dialect native"
         );
         // No new start would find anything else.
@@ -266,7 +266,7 @@ fn read_native(dir: &Path, options: &Options) -> anyhow::Result<Result<Start, Ex
 
 /// What is wrong with this host alone may be well at the next try.
 fn refuse(dir: &Path, here_alone: bool) -> ExitCode {
-    eprintln!("locum: the configuration in {} is not good: nothing is started", dir.display());
+    errln!("locum: the configuration in {} is not good: nothing is started", dir.display());
     if here_alone { ExitCode::FAILURE } else { ExitCode::from(2) }
 }
 
@@ -278,7 +278,7 @@ pub(crate) fn complain(files: &Files, checked: &Checked) -> bool {
 fn complain_of<'a>(diags: &[Diag], dir: &Path, text: impl Fn(FileName) -> Option<&'a [u8]>) -> bool {
     let color = io::stderr().is_terminal();
     for diag in diags {
-        eprint!("{}", diagnostics::draw(diag, dir, text(diag.file), color));
+        err!("{}", diagnostics::draw(diag, dir, text(diag.file), color));
     }
     diags.iter().filter(|diag| diag.severity == Severity::Error).all(|diag| diag.host)
 }

@@ -52,15 +52,15 @@ pub(super) fn told(outcome: &Outcome) -> ExitCode {
     let Outcome { outcome, text } = outcome;
     match outcome {
         Word::Done | Word::Begun => {
-            println!("{text}");
+            outln!("{text}");
             ExitCode::SUCCESS
         }
         Word::TimedOut => {
-            eprintln!("locum: not done in time: {text}");
+            errln!("locum: not done in time: {text}");
             ExitCode::from(2)
         }
         Word::Refused | Word::Forbidden | Word::Unavailable => {
-            eprintln!("locum: refused: {text}");
+            errln!("locum: refused: {text}");
             ExitCode::FAILURE
         }
     }
