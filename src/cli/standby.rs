@@ -1,6 +1,6 @@
 //! `locum standby` and `locum takeover`: a person moves groups between the nodes.
 //!
-//! Exit code: 0 done (with `--no-wait`: begun), 1 refused, 2 not done in time, 3 no daemon runs here, 4 no permission.
+//! Exit code: 0 done (with `--no-wait`: begun), 1 refused, 2 not done in time or not all of it, 3 no daemon runs here, 4 no permission.
 
 use std::process::ExitCode;
 
@@ -56,7 +56,7 @@ pub(super) fn told(outcome: &Outcome) -> ExitCode {
             ExitCode::SUCCESS
         }
         Word::TimedOut => {
-            errln!("locum: not done in time: {text}");
+            errln!("locum: not done: {text}");
             ExitCode::from(2)
         }
         Word::Refused | Word::Forbidden | Word::Unavailable => {
