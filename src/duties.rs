@@ -2,6 +2,7 @@
 //! have to run, and its times.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -52,6 +53,9 @@ pub struct Duties {
     pub legacy: bool,
     /// No other node could run anything of it.
     pub alone: bool,
+    /// What nobody else of this network namespace may be at the same time. A native cluster's name is its own. That of
+    /// heartbeat's files says little: there may be two clusters on the same hosts, with ports or groups of their own.
+    pub places: Vec<Vec<String>>,
 }
 
 /// One path to other members.
@@ -207,6 +211,7 @@ impl From<&plan::Plan> for Duties {
             ipfail: plan.ipfail,
             legacy: plan.auto_failback == AutoFailback::Legacy,
             alone,
+            places: plan.groups.iter().map(|group| r1_place(plan, group)).collect(),
         }
     }
 }
@@ -237,8 +242,22 @@ impl From<&native::plan::Plan> for Duties {
             ipfail: false,
             legacy: false,
             alone: false,
+            places: vec![["native", &plan.cluster, plan.name(plan.me)].map(str::to_owned).into()],
         }
     }
+}
+
+/// A group on a node of a cluster that its links tell from others.
+fn r1_place(plan: &plan::Plan, group: &plan::Group) -> Vec<String> {
+    let ways = plan.links.iter().flat_map(|link| &link.media).map(|medium| match medium {
+        Medium::Broadcast { port, .. } | Medium::Multicast { port, .. } | Medium::Unicast { port, .. } => {
+            port.to_string()
+        }
+        Medium::Serial { device, .. } => device.clone(),
+    });
+    let ways: BTreeSet<String> = ways.collect();
+    let names = ["r1", &plan.cluster, &plan.nodes[plan.me.0]].map(str::to_owned);
+    names.into_iter().chain(ways).chain([group.key.clone()]).collect()
 }
 
 fn native_group(group: &native::plan::Group, timing: &native::timing::Timing) -> Group {

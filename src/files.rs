@@ -19,6 +19,8 @@ use locum_core::{
     note::Escaped,
 };
 
+use crate::control::ports;
+
 /// Where it lies, the directory speaks the native dialect.
 pub const NATIVE: &str = FileName::LocumToml.name();
 /// More than any of the files may have: the core says so of a file that reaches it.
@@ -189,7 +191,11 @@ impl NativeFiles {
     fn check_secrecy(&self, plan: Option<&Plan>) -> Option<Diag> {
         let has_key = plan?.witnesses.iter().any(|witness| witness.key.is_some());
         let path = self.dir.join(NATIVE);
-        let mode = fs::metadata(&path).ok()?.mode();
+        let metadata = fs::metadata(&path).ok()?;
+        let mode = metadata.mode();
+        if has_key && let Some((message, cure)) = check_owner(&path, metadata.uid()) {
+            return Some(Diag::new(Severity::Warning, FileName::LocumToml, message).cure(cure).about_host());
+        }
         (has_key && mode & 0o077 != 0).then(|| {
             let message =
                 format!("others than the owner can read a witness's key (mode {:04o})", mode & 0o7777);
@@ -210,7 +216,7 @@ impl NativeFiles {
 pub fn read_native_keys(dir: &Path, name: &str) -> (Option<Keys>, Vec<Diag>) {
     let path = dir.join(name);
     let error = |message: String| Diag::new(Severity::Error, FileName::LocumKey, message);
-    let (text, mode) = match read_text(&path) {
+    let (text, Rights { mode, owner }) = match read_text(&path) {
         Ok(read) => read,
         Err(fault) => {
             let diag = error(format!("the file {} cannot be read: {fault}", path.display()));
@@ -227,6 +233,9 @@ pub fn read_native_keys(dir: &Path, name: &str) -> (Option<Keys>, Vec<Diag>) {
     if mode & 0o077 != 0 {
         let message = format!("others than the owner can read the keys (mode {:04o})", mode & 0o7777);
         diags.push(error(message).cure(format!("chmod 600 {}", path.display())));
+    }
+    if let Some((message, cure)) = check_owner(&path, owner) {
+        diags.push(error(message).cure(cure).about_host());
     }
     (keys.filter(|_| !config::failed(&diags)), diags)
 }
@@ -263,8 +272,14 @@ pub fn read_for_testing(dir: &Path) -> Option<io::Result<String>> {
 fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u8>> {
     let path = dir.join(name.name());
     match read_text(&path) {
-        Ok((text, mode)) => {
+        Ok((text, Rights { mode, owner })) => {
             faults.extend(check_mode(name, &path, mode));
+            // heartbeat does not ask whose they are: a cluster that it ran goes on.
+            if name == FileName::Authkeys
+                && let Some((message, cure)) = check_owner(&path, owner)
+            {
+                faults.push(Diag::new(Severity::Warning, name, message).cure(cure).about_host());
+            }
             Some(text)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -308,8 +323,27 @@ fn check_mode(name: FileName, path: &Path, mode: u32) -> Option<Diag> {
     })
 }
 
-/// The text of a regular file and its permission bits. Never waits, as it would for a pipe.
-fn read_text(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+/// Keys are the secret of whoever owns their file, whatever its mode: what is wrong with the owner, and the cure.
+fn check_owner(path: &Path, owner: u32) -> Option<(String, String)> {
+    let me = rustix::process::geteuid().as_raw();
+    (owner != 0 && owner != me).then(|| {
+        let message = format!(
+            "user {} owns the file: who is neither root nor the daemon's user can read and change the keys",
+            ports::user(owner)
+        );
+        (message, format!("chown root {}", Escaped(path.as_os_str().as_bytes())))
+    })
+}
+
+/// Whose a file is, and what others may do with it.
+#[derive(Clone, Copy, Debug)]
+struct Rights {
+    mode: u32,
+    owner: u32,
+}
+
+/// The text of a regular file and its rights. Never waits, as it would for a pipe.
+fn read_text(path: &Path) -> io::Result<(Vec<u8>, Rights)> {
     let is_file = |metadata: &fs::Metadata| match metadata.is_file() {
         true => Ok(()),
         false => Err(io::Error::other("it is not a regular file")),
@@ -320,7 +354,7 @@ fn read_text(path: &Path) -> io::Result<(Vec<u8>, u32)> {
     is_file(&metadata)?;
     let mut text = Vec::new();
     file.take(BYTES_MAX).read_to_end(&mut text)?;
-    Ok((text, metadata.mode()))
+    Ok((text, Rights { mode: metadata.mode(), owner: metadata.uid() }))
 }
 
 /// This node's name.
@@ -400,6 +434,31 @@ mod tests {
         assert_eq!(said(dir.path()), [text.as_str()]);
         let (keys, diags) = read_keys(dir.path());
         assert_eq!((keys, diags[0].to_string()), (None, text));
+    }
+
+    /// Who owns a file can read it and write it, whatever its mode says.
+    #[test]
+    fn keys_that_somebody_else_owns_are_said() {
+        let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";
+        let dir = directory(&[HA_CF, HARESOURCES, AUTHKEYS, (KEY_FILE, key, 0o600)]);
+        let path = |name: &str| dir.path().join(name);
+        assert!(read_native_keys(dir.path(), KEY_FILE).1.is_empty() && said(dir.path()).is_empty());
+        for name in ["authkeys", KEY_FILE] {
+            if std::os::unix::fs::chown(path(name), Some(61_234), None).is_err() {
+                return; // only root can give a file away
+            }
+        }
+        let text = |severity: &str, name: &str| {
+            format!(
+                "{name}: {severity}: user 61234 owns the file: who is neither root nor the daemon's user can read and \
+                 change the keys (chown root {})",
+                path(name).display()
+            )
+        };
+        assert_eq!(said(dir.path()), [text("warning", "authkeys")]);
+        assert!(read_keys(dir.path()).0.is_some(), "heartbeat takes them");
+        let (keys, diags) = read_native_keys(dir.path(), KEY_FILE);
+        assert_eq!((keys, diags[0].to_string()), (None, text("error", KEY_FILE)));
     }
 
     #[test]

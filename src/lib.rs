@@ -7,6 +7,12 @@
 //! * [`rights`] is what the kernel does not let this process do;
 //! * [`cli`] is one file per command.
 
+// What panics where nobody reads any more: `print` has what does not.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod print;
+
 pub mod cli;
 pub mod control;
 pub mod duties;

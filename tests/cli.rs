@@ -5,10 +5,13 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     net::UdpSocket,
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        net::{UnixDatagram, UnixStream},
-        process::CommandExt,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::{SocketAddr, UnixDatagram, UnixListener, UnixStream},
+            process::CommandExt,
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -18,6 +21,8 @@ use std::{
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A user without rights.
+const NOBODY: u32 = 65_534;
 
 /// Waits until it is so. Tests outside of the simulator have no other clock.
 #[expect(clippy::disallowed_methods, reason = "the daemons under test run in real time")]
@@ -212,6 +217,77 @@ fn a_pair_is_led_through_its_life() {
     a2.signal("TERM");
     assert_eq!(a2.ended().code(), Some(0));
     assert_eq!(a1.status().unwrap()["groups"][0]["owner"], "a1");
+}
+
+/// Other directories make no other node. What runs there is nobody's leftover; and who is no administrator cannot keep
+/// a daemon from starting by the name that says so.
+#[test]
+fn a_second_daemon_of_the_same_node_starts_on_no_directories_at_all() {
+    let cluster = tempfile::tempdir().unwrap();
+    let (mut a1, a2) = pair(cluster.path(), 16_999);
+    let other = cluster.path().join("other");
+    let pid = a1.daemon.as_ref().unwrap().id();
+    let mut refused = locum();
+    refused.arg("--config").arg(a1.place.join("etc"));
+    for directory in ["state", "run"] {
+        refused.arg(format!("--{directory}")).arg(other.join(directory));
+    }
+    let output = refused.arg("run").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let place = a1.place.join("run");
+    assert!(text.contains(&format!("process {pid}")), "{text}");
+    assert!(text.contains(&format!("`locum --run {} status`", place.display())), "{text}");
+    assert!(!other.exists(), "it leaves nothing behind");
+    assert!(a1.is_well() && a2.is_well());
+    assert_eq!(journal(cluster.path()), ["a1 start"], "nothing was swept");
+    // A reload goes on with what it has.
+    a1.signal("HUP");
+    until("it is reread", || a1.log().contains("Configuration unchanged."));
+    let names = names_of(pid);
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(a1.said(&["stop"]).0, 0);
+    a1.ended();
+
+    // Its name is taken by somebody else, who is root or not.
+    let [name] = &names[..] else { unreachable!() };
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let root = UnixListener::bind_addr(&address).unwrap();
+    let (code, text) = a1.said(&["run"]);
+    assert!(code == 1 && text.contains(&format!("process {}", std::process::id())), "{code}: {text}");
+    drop(root);
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // Of this thread alone.
+    let nobodys = std::thread::scope(|scope| {
+        let bind = || {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
+            UnixListener::bind_addr(&address).unwrap()
+        };
+        scope.spawn(bind).join().unwrap()
+    });
+    a1.start();
+    until("it serves all the same", || a1.is_well());
+    assert!(
+        a1.log().contains("a second daemon of a1 here would not be noticed: user nobody"),
+        "{}",
+        a1.log()
+    );
+    drop(nobodys);
+}
+
+/// The names of the abstract sockets that a process of Locum listens at.
+fn names_of(pid: u32) -> Vec<String> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let open: Vec<PathBuf> = open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    let lines = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let ours = lines.filter_map(|words| {
+        let name = words.get(7)?.strip_prefix("@locum/")?;
+        open.contains(&PathBuf::from(format!("socket:[{}]", words[6]))).then(|| format!("locum/{name}"))
+    });
+    ours.collect()
 }
 
 #[test]
@@ -446,7 +522,6 @@ fn a_checksum_in_the_place_of_a_signature_is_the_first_word_of_the_log() {
 /// Root changes, the socket's group looks, everybody else is told why not.
 #[test]
 fn who_may_look_and_who_may_change() {
-    const NOBODY: u32 = 65_534;
     const GROUP: u32 = 65_533;
     let cluster = tempfile::tempdir().unwrap();
     if cluster.path().metadata().unwrap().uid() != 0 {
@@ -534,6 +609,24 @@ fn a_wrong_configuration_is_drawn_and_nothing_starts() {
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("ha.cf:2") && text.contains("keepalive soon") && text.contains('^'), "{text}");
     assert!(!a1.place.join("state").exists() && !a1.place.join("run").exists());
+}
+
+/// Whoever asked has gone, or the disk is full: what would have been said is lost, and the exit code is the same.
+#[test]
+fn what_cannot_be_said_changes_no_exit_code() {
+    let cluster = tempfile::tempdir().unwrap();
+    let a1 = Node::new(cluster.path(), "a1", 16_946);
+    fs::write(a1.place.join("etc/ha.cf"), "keepalive soon\n").unwrap();
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let closed = || std::io::pipe().unwrap().1;
+    for sink in [Stdio::from(full()), Stdio::from(closed())] {
+        assert_eq!(a1.command(&["run"]).stderr(sink).status().unwrap().code(), Some(2));
+    }
+    assert_eq!(a1.command(&["status"]).stderr(full()).status().unwrap().code(), Some(3));
+    let links = cluster.path().join("links");
+    fs::create_dir(&links).unwrap();
+    let links = links.to_str().unwrap();
+    assert_eq!(a1.command(&["links", links]).stdout(full()).status().unwrap().code(), Some(0));
 }
 
 /// Below ten, not even the files of the configuration can be read.

@@ -70,7 +70,7 @@ fn pid_of(text: &str) -> u32 {
 fn heartbeat_is_started_asked_reloaded_and_stopped() {
     let cluster = tempfile::tempdir().unwrap();
     let names = Names::new(cluster.path());
-    let a1 = Node::new(cluster.path(), "a1", 16_951);
+    let a1 = Node::new(cluster.path(), "a1", 16_998);
     let heartbeat = |words: &[&str]| names.ask(&a1, "heartbeat", words);
     let ok = |out: &str| (0, out.to_owned(), String::new());
 
@@ -85,7 +85,7 @@ fn heartbeat_is_started_asked_reloaded_and_stopped() {
     assert_eq!(heartbeat(&["-k"]), ok("INFO: Heartbeat already stopped.\n"));
     let (code, out, _) = heartbeat(&["-v"]);
     assert!(code == 0 && out.contains("\ndeadtime\t2\t#\t") && out.contains("\nnode a2\n"), "{out}");
-    assert!(out.contains("\nmcast lo 239.255.6.94 16951 1 1\n"), "{out}");
+    assert!(out.contains("\nmcast lo 239.255.6.94 16998 1 1\n"), "{out}");
 
     // Started: it returns at once, long before the node takes part (initdead is 20 s and the peer is not there).
     assert_eq!(heartbeat(&[]), ok(""));

@@ -73,7 +73,7 @@ impl Name {
         let (common, words) = match surroundings(words) {
             Ok(split) => split,
             Err(why) => {
-                eprintln!("{}: {why}", self.word());
+                errln!("{}: {why}", self.word());
                 return ExitCode::from(super::USAGE);
             }
         };
@@ -192,10 +192,10 @@ pub fn links(options: &Options) -> anyhow::Result<ExitCode> {
     for name in names {
         let path = options.dir.join(name);
         match link(&program, &path) {
-            Ok(()) => println!("{} -> {}", path.display(), program.display()),
+            Ok(()) => outln!("{} -> {}", path.display(), program.display()),
             Err(why) => {
                 bad = true;
-                eprintln!("locum: {}: {why}", path.display());
+                errln!("locum: {}: {why}", path.display());
             }
         }
     }

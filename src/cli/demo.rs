@@ -91,7 +91,7 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
         bail!("--hands-on needs a terminal of {columns} x {rows}");
     }
     if terminal && !fits() {
-        println!("(the picture needs a terminal of {columns} x {rows}; so here are plain lines)");
+        outln!("(the picture needs a terminal of {columns} x {rows}; so here are plain lines)");
     }
     let stage = Stage::build(pace)?;
     let screen = if terminal && fits() { Screen::Picture(ratatui::init()) } else { Screen::Lines };
@@ -114,12 +114,12 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
         Err(error) if error.is::<Quit>() => return Ok(ExitCode::from(INTERRUPTED)),
         Err(error) => {
             for node in NODES {
-                eprintln!("the last words of the daemon of {node}:\n{}", play.stage.last_words(node));
+                errln!("the last words of the daemon of {node}:\n{}", play.stage.last_words(node));
             }
             return Err(error);
         }
     }
-    print!("{}", table(&play.rows));
+    out!("{}", table(&play.rows));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -253,7 +253,7 @@ impl Play {
         let title = "the article's files, and what the demo changes (-, +)";
         let text = article::shown(self.pace);
         let Screen::Picture(terminal) = &mut self.screen else {
-            println!("{title}:\n\n{text}");
+            outln!("{title}:\n\n{text}");
             return Ok(());
         };
         terminal.draw(|frame| picture::draw_page(frame, title, &text)).context("draw")?;
@@ -378,7 +378,7 @@ impl Play {
             let now = Moment::now();
             let strip = |record: &locum_lab::Record| picture::strip(&record.pages, from, now, 70);
             let strip = self.stage.rack.look(strip).unwrap_or_default();
-            println!("           {}", picture::as_text(&strip));
+            outln!("           {}", picture::as_text(&strip));
         }
         self.rows.push(Row { event: event.into(), outages, remark: remark.into() });
         Ok(())
@@ -387,7 +387,7 @@ impl Play {
     fn say(&mut self, text: &str) {
         let line = format!("{:6.1} s  {text}", Moment::now().since(self.begin).as_secs_f64());
         if matches!(self.screen, Screen::Lines) {
-            println!("{line}");
+            outln!("{line}");
         }
         self.news.push(line);
     }

@@ -90,7 +90,7 @@ fn stop() -> anyhow::Result<ExitCode> {
 
 fn status() -> ExitCode {
     let running = running().is_some();
-    println!("{}", if running { "running" } else { "stopped" });
+    outln!("{}", if running { "running" } else { "stopped" });
     if running { ExitCode::SUCCESS } else { ExitCode::from(NOT_RUNNING) }
 }
 
@@ -103,8 +103,8 @@ fn running() -> Option<Process> {
 }
 
 fn serve() -> anyhow::Result<ExitCode> {
-    let listener = prepare().inspect_err(|error| print!("{error}")).context("serve")?;
-    print!("{READY}");
+    let listener = prepare().inspect_err(|error| out!("{error}")).context("serve")?;
+    out!("{READY}");
     io::stdout().flush().context("say that the server is ready")?;
     let page = format!("hello world from {}\n", crate::files::host_name());
     for client in listener.incoming().flatten() {

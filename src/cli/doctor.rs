@@ -95,8 +95,8 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
         Err(Fault::NotRunning(_)) => match Own::start() {
             Ok(own) => Subject::Own(Box::new(own)),
             Err(error) => {
-                eprintln!("locum: no daemon runs here, and a heart of our own cannot be started: {error:#}");
-                eprintln!("locum: it needs network namespaces: try as root, or outside of this container");
+                errln!("locum: no daemon runs here, and a heart of our own cannot be started: {error:#}");
+                errln!("locum: it needs network namespaces: try as root, or outside of this container");
                 return Ok(ExitCode::from(CANNOT));
             }
         },
@@ -107,7 +107,7 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
         Err(fault) => return Ok(failed(&fault)),
     };
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        outln!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
         print(&findings);
     }
@@ -146,21 +146,21 @@ fn measure(subject: &mut Subject, seconds: u32) -> Result<(Run, HeartStats), Fau
 
 fn print(findings: &Findings) {
     match &findings.realtime_refused {
-        None => println!("real-time rights: the heart has them"),
-        Some(why) => println!("real-time rights are MISSING: {why}"),
+        None => outln!("real-time rights: the heart has them"),
+        Some(why) => outln!("real-time rights are MISSING: {why}"),
     }
     match &findings.lock_refused {
-        None => println!("memory: locked"),
-        Some(why) => println!("memory: not locked, {why}"),
+        None => outln!("memory: locked"),
+        Some(why) => outln!("memory: not locked, {why}"),
     }
     match findings.heart {
-        "daemon" => println!("measured in the running daemon"),
-        _ => println!(
-            "measured in a heart of our own, with links, timers, an address and a peer in namespaces"
-        ),
+        "daemon" => outln!("measured in the running daemon"),
+        _ => {
+            outln!("measured in a heart of our own, with links, timers, an address and a peer in namespaces")
+        }
     }
-    println!();
-    println!("lateness of a 10 ms tick      ticks       p50       p99       max   stolen by a hypervisor");
+    outln!();
+    outln!("lateness of a 10 ms tick      ticks       p50       p99       max   stolen by a hypervisor");
     row("idle", &findings.idle);
     if let Some(load) = &findings.load {
         row("busy loop per core, forks", load);
@@ -172,7 +172,7 @@ fn row(name: &str, run: &Run) {
     let ms = |micros: u64| micros as f64 / 1000.0;
     let Lateness { count, p50_us, p99_us, max_us } = run.lateness;
     let stolen = run.stolen_ms.map_or("unknown".to_string(), |ms| format!("{ms} ms"));
-    println!(
+    outln!(
         "{name:<26} {count:>8} {:>6.3} ms {:>6.3} ms {:>6.3} ms   {stolen}",
         ms(p50_us),
         ms(p99_us),

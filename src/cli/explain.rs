@@ -63,7 +63,7 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
             match checked.file.draft.filter(|_| !wrong) {
                 Some(plan) => Some(plan),
                 None => {
-                    eprintln!("locum: the configuration is wrong: see `locum check`");
+                    errln!("locum: the configuration is wrong: see `locum check`");
                     return Ok(ExitCode::from(2));
                 }
             }

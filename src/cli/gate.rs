@@ -66,7 +66,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         if refused != Some(io::ErrorKind::PermissionDenied) {
             return Err(error);
         }
-        eprintln!("locum: {error:#}: only root sees and removes gates");
+        errln!("locum: {error:#}: only root sees and removes gates");
         Ok(ExitCode::from(NO_PERMISSION))
     })
 }
@@ -76,7 +76,7 @@ fn list(options: &Options) -> anyhow::Result<ExitCode> {
     let filters = filters(options)?;
     let probe = gate::probe();
     if options.json {
-        println!(
+        outln!(
             "{:#}",
             json!({
                 "gates": gates.iter().map(to_json).collect::<Vec<_>>(),
@@ -87,23 +87,23 @@ fn list(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for gate in &gates {
-        println!("{}", line(gate));
+        outln!("{}", line(gate));
     }
     if gates.is_empty() {
-        println!("no gate stands here");
+        outln!("no gate stands here");
     }
     for judge in idle(options)? {
-        println!(
+        outln!(
             "cluster {}: ready on {}, and no group has a gate: it stops nobody",
             Safe(&judge.name.cluster()),
             interfaces(&judge.interfaces).join(" ")
         );
     }
     for filter in &filters {
-        println!("{}", filter_line(filter));
+        outln!("{}", filter_line(filter));
     }
     for (name, missing) in [("bpf", probe.bpf.map(drop)), ("nft", probe.nft)] {
-        println!("engine {name}: {}", missing.err().unwrap_or_else(|| "works".into()));
+        outln!("engine {name}: {}", missing.err().unwrap_or_else(|| "works".into()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -131,14 +131,14 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
             let there = format!("{}/{} on {}", address.ip, address.prefix, interface(address.interface));
             if !address.marked {
                 if !options.json {
-                    println!("left: {there}: Locum did not put it there; it answers without the gate");
+                    outln!("left: {there}: Locum did not put it there; it answers without the gate");
                 }
                 left.push(there);
                 continue;
             }
             take(address, &mut netlink)?;
             if !options.json {
-                println!("removed: {there}");
+                outln!("removed: {there}");
             }
             taken.push(there);
         }
@@ -151,14 +151,14 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         for (gate, became) in gates.iter().zip(gate::remove_all(&gates[0].engine, &names)) {
             became?;
             if !options.json {
-                println!("removed: {}", line(gate));
+                outln!("removed: {}", line(gate));
             }
             removed.push(gate);
         }
     }
     for judge in idle {
         if gate::remove_judge(&judge)? && !options.json {
-            println!("removed: what was ready for the gates of cluster {}", Safe(&judge.name.cluster()));
+            outln!("removed: what was ready for the gates of cluster {}", Safe(&judge.name.cluster()));
         }
     }
     // Behind the gates: without one an address would answer, and on other interfaces as well.
@@ -166,7 +166,7 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         remove_filter(&filter, &removed, options)?;
     }
     if options.json {
-        println!(
+        outln!(
             "{:#}",
             json!({
                 "removed": removed.iter().map(|gate| to_json(gate)).collect::<Vec<_>>(),
@@ -175,7 +175,7 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
             })
         );
     } else if removed.is_empty() {
-        println!("no gate stands here");
+        outln!("no gate stands here");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -243,7 +243,7 @@ fn remove_filter(filter: &ListedFilter, removed: &[&Listed], options: &Options) 
     }
     elsewhere::remove(filter)?;
     if !options.json {
-        println!("removed: {}", filter_line(filter));
+        outln!("removed: {}", filter_line(filter));
     }
     Ok(())
 }

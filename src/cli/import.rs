@@ -44,26 +44,26 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let Some(plan) = &checked.plan else {
         let errors = checked.diags.iter().filter(|diag| diag.severity == Severity::Error);
         for diag in errors.filter(|diag| diag.file != FileName::Authkeys) {
-            eprintln!("{}", draw(diag, &options.from, files.text(diag.file), false));
+            errln!("{}", draw(diag, &options.from, files.text(diag.file), false));
         }
         return Ok(ExitCode::from(2));
     };
     let imported = import(plan, &own_addresses());
     let good = locum_toml::check(imported.text.as_bytes(), &files.node).plan.is_some();
     if options.print {
-        print!("{}", imported.text);
+        out!("{}", imported.text);
     } else {
         let path = common.native_dir().join(NATIVE);
         init::write(&path, &imported.text)?;
-        println!(
+        outln!(
             "{} is written; {} things mean something else: look for CHANGED.",
             path.display(),
             imported.changes.len()
         );
-        println!("Then: `locum keygen`, the same two files on all nodes, `locum check`.");
+        outln!("Then: `locum keygen`, the same two files on all nodes, `locum check`.");
     }
     for open in &imported.open {
-        eprintln!("locum: to be decided: {open}");
+        errln!("locum: to be decided: {open}");
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }

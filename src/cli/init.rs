@@ -77,13 +77,13 @@ fn make(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let checked = locum_toml::check(text.as_bytes(), &node);
     let dir = path.parent().unwrap_or(Path::new("/"));
     for diag in checked.diags.iter().filter(|diag| diag.severity > Severity::Info) {
-        eprintln!("{}", draw(diag, dir, Some(text.as_bytes()), false));
+        errln!("{}", draw(diag, dir, Some(text.as_bytes()), false));
     }
     if checked.plan.is_none() {
         bail!("nothing is written: with these answers the file would be wrong");
     }
     write(&path, &text)?;
-    println!(
+    outln!(
         "{} is written. Next: `locum keygen`, the same two files on all nodes, `locum check`.",
         path.display()
     );

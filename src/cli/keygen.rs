@@ -62,7 +62,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         }
         Some(step) => roll(&path, step)?,
     };
-    println!("{text}");
+    outln!("{text}");
     Ok(ExitCode::SUCCESS)
 }
 

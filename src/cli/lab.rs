@@ -78,7 +78,7 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
 pub fn without_rack(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     result.or_else(|error| match error.downcast_ref::<Fault>() {
         Some(missing @ Fault::Missing { .. }) => {
-            eprintln!("locum: {missing}");
+            errln!("locum: {missing}");
             Ok(ExitCode::from(NO_RACK))
         }
         // Said where it was found.

@@ -252,14 +252,14 @@ fn dispatch(cli: Cli) -> ExitCode {
         Command::DemoHttpd(options) => demo_httpd::run(&options),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("locum: {error:#}");
+        errln!("locum: {error:#}");
         ExitCode::FAILURE
     })
 }
 
 /// Prints why a running daemon could not be asked; the exit code of that.
 fn failed(fault: &Fault) -> ExitCode {
-    eprintln!("locum: {fault}");
+    errln!("locum: {fault}");
     ExitCode::from(fault.exit_code())
 }
 

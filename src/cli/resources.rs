@@ -103,12 +103,12 @@ pub(super) fn by_name(common: &Common, words: Vec<String>) -> ExitCode {
         ["statgroup", key, ..] => Verb::Statgroup { key: text(key) },
         ["verifyallidle", ..] => Verb::Verifyallidle,
         _ => {
-            eprintln!("{USAGE}\n");
+            errln!("{USAGE}\n");
             return ExitCode::FAILURE;
         }
     };
     run(common, &Options { verb }).unwrap_or_else(|error| {
-        eprintln!("ResourceManager: {error:#}");
+        errln!("ResourceManager: {error:#}");
         ExitCode::FAILURE
     })
 }
@@ -172,13 +172,13 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
 // ---- what the file says ----------------------------------------------------------------------------------------------
 
 fn print_keys(plan: &Plan, wanted: impl Fn(&Group) -> bool) {
-    plan.groups.iter().filter(|group| wanted(group)).for_each(|group| println!("{}", group.key));
+    plan.groups.iter().filter(|group| wanted(group)).for_each(|group| outln!("{}", group.key));
 }
 
 fn print_words(plan: &Plan, ours: bool) {
     for group in plan.groups.iter().filter(|group| (group.node == plan.me) == ours) {
         let words: Vec<&str> = group.resources.iter().map(|resource| resource.text.as_str()).collect();
-        println!("{}", words.join(" "));
+        outln!("{}", words.join(" "));
     }
 }
 
@@ -288,7 +288,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let tell = |note: locum_core::note::Note| {
         if note.level > Level::Debug {
-            eprintln!("locum: {}", note.text);
+            errln!("locum: {}", note.text);
         }
     };
     let mut options = agents::Options::new(&common.config_dir(), Arc::new(tell));
@@ -351,7 +351,7 @@ impl Hands {
             Outcome::Running => ExitCode::SUCCESS,
             Outcome::Stopped => ExitCode::from(3),
             other => {
-                eprintln!("locum: {}: {other}", self.text(id));
+                errln!("locum: {}: {other}", self.text(id));
                 ExitCode::from(4)
             }
         })
@@ -363,7 +363,7 @@ impl Hands {
             count += 1;
             running += usize::from(self.run(id, Operation::Status).await? == Outcome::Running);
         }
-        println!(
+        outln!(
             "{}",
             if running == 0 {
                 "NONE"
@@ -381,8 +381,8 @@ impl Hands {
         for id in all(&Arc::clone(&self.plan)) {
             if self.run(id, Operation::Status).await? == Outcome::Running {
                 running = running.saturating_add(1);
-                eprintln!("CRITICAL: Resource {} is active, and should not be!", self.text(id));
-                eprintln!("CRITICAL: Non-idle resources can affect data integrity!");
+                errln!("CRITICAL: Resource {} is active, and should not be!", self.text(id));
+                errln!("CRITICAL: Non-idle resources can affect data integrity!");
             }
         }
         Ok(ExitCode::from(running))
@@ -395,7 +395,7 @@ impl Hands {
             }
             let outcome = self.run(id, Operation::Start).await?;
             if outcome != Outcome::Ok {
-                eprintln!("locum: Giving up resources due to failure of {}: {outcome}", self.text(id));
+                errln!("locum: Giving up resources due to failure of {}: {outcome}", self.text(id));
                 self.give(group).await?;
                 return Ok(ExitCode::FAILURE);
             }

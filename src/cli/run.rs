@@ -36,6 +36,7 @@ use crate::{
         dialect::{Birth, Identity, Plan},
         errands, fifo,
         ledger::Ledger,
+        place::Place,
         state::{State, cure},
     },
     duties::Duties,
@@ -162,7 +163,7 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     let dialect = options.dialect.or_else(|| Dialect::of(&dir));
     let Some(dialect) = dialect else {
         let dir = dir.display();
-        eprintln!(
+        errln!(
             "locum: {dir} holds both ha.cf and locum.toml: take one of them away, or say --dialect r1 or --dialect native"
         );
         // No new start would find anything else.
@@ -183,7 +184,11 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     );
     let duties = Arc::new(config.plan.duties());
 
+    // Before anything is touched: what another daemon runs would look as if an earlier life had left it.
+    let place = Place::default();
+    let doubts = place.take(&duties)?;
     let mut state = State::open(&common.state_dir(), &common.run_dir())?;
+    state.keep(place);
     // The native dialect has a port of its own: a heartbeat may run beside it.
     if dialect == Dialect::R1 {
         state.take_the_place_of_heartbeat(&common.heartbeat_pid())?;
@@ -193,7 +198,7 @@ pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     if let Err(error) = locum_sys::child::raise_file_limit() {
         journal.say(Level::Warning, format!("the limit of open files stays low: {error}"));
     }
-    for warning in state.take_warnings() {
+    for warning in doubts.into_iter().chain(state.take_warnings()) {
         journal.say(Level::Warning, warning);
     }
     errands::prepare().context("the kernel gives this daemon no threads")?;
@@ -266,7 +271,7 @@ fn read_native(dir: &Path, options: &Options) -> anyhow::Result<Result<Start, Ex
 
 /// What is wrong with this host alone may be well at the next try.
 fn refuse(dir: &Path, here_alone: bool) -> ExitCode {
-    eprintln!("locum: the configuration in {} is not good: nothing is started", dir.display());
+    errln!("locum: the configuration in {} is not good: nothing is started", dir.display());
     if here_alone { ExitCode::FAILURE } else { ExitCode::from(2) }
 }
 
@@ -278,7 +283,7 @@ pub(crate) fn complain(files: &Files, checked: &Checked) -> bool {
 fn complain_of<'a>(diags: &[Diag], dir: &Path, text: impl Fn(FileName) -> Option<&'a [u8]>) -> bool {
     let color = io::stderr().is_terminal();
     for diag in diags {
-        eprint!("{}", diagnostics::draw(diag, dir, text(diag.file), color));
+        err!("{}", diagnostics::draw(diag, dir, text(diag.file), color));
     }
     diags.iter().filter(|diag| diag.severity == Severity::Error).all(|diag| diag.host)
 }
@@ -507,6 +512,9 @@ fn plant(config_dir: &Path) -> anyhow::Result<()> {
 
 /// Who this member is in the life that begins.
 fn begin_life(state: &State, plan: &Plan, journal: &Journal) -> anyhow::Result<Birth> {
+    for doubt in state.place().take(&plan.duties())? {
+        journal.say(Level::Warning, doubt);
+    }
     match plan {
         Plan::R1(plan) => {
             let identity = Identity::R1(begin_r1_life(state, plan)?);

@@ -1,6 +1,6 @@
 //! `locum standby` and `locum takeover`: a person moves groups between the nodes.
 //!
-//! Exit code: 0 done (with `--no-wait`: begun), 1 refused, 2 not done in time, 3 no daemon runs here, 4 no permission.
+//! Exit code: 0 done (with `--no-wait`: begun), 1 refused, 2 not done in time or not all of it, 3 no daemon runs here, 4 no permission.
 
 use std::process::ExitCode;
 
@@ -52,15 +52,15 @@ pub(super) fn told(outcome: &Outcome) -> ExitCode {
     let Outcome { outcome, text } = outcome;
     match outcome {
         Word::Done | Word::Begun => {
-            println!("{text}");
+            outln!("{text}");
             ExitCode::SUCCESS
         }
         Word::TimedOut => {
-            eprintln!("locum: not done in time: {text}");
+            errln!("locum: not done: {text}");
             ExitCode::from(2)
         }
         Word::Refused | Word::Forbidden | Word::Unavailable => {
-            eprintln!("locum: refused: {text}");
+            errln!("locum: refused: {text}");
             ExitCode::FAILURE
         }
     }

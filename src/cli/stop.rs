@@ -39,11 +39,11 @@ fn stop(client: &Client, options: Options) -> Result<ExitCode, Fault> {
     let code = match outcome.outcome {
         Word::Done | Word::Begun => ExitCode::SUCCESS,
         Word::TimedOut => {
-            eprintln!("locum: {}", outcome.text);
+            errln!("locum: {}", outcome.text);
             ExitCode::from(2)
         }
         Word::Refused | Word::Forbidden | Word::Unavailable => {
-            eprintln!("locum: refused: {}", outcome.text);
+            errln!("locum: refused: {}", outcome.text);
             return Ok(ExitCode::FAILURE);
         }
     };

@@ -183,8 +183,8 @@ fn add(places: &Places, options: &Add) -> anyhow::Result<ExitCode> {
 
 /// The line goes to standard output, all else beside it.
 fn explain(line: &str, directory: &Path) {
-    print!("{line}");
-    eprintln!(
+    out!("{line}");
+    errln!(
         "Paste this line into the cluster's {}, above its first table, on all nodes (mode 0600: it is a key); copy that file to \
          {} here; then `locum witness run`, or a HUP to the one that runs.",
         files::NATIVE,
@@ -222,7 +222,7 @@ async fn serve_all(places: &Places) -> anyhow::Result<ExitCode> {
             let directory = places.config.join(&cluster);
             if !directory.join(files::NATIVE).exists() {
                 if said.insert(cluster.clone()) {
-                    eprintln!(
+                    errln!(
                         "locum: cluster {cluster} is not served yet: copy its {} to {}, then send HUP",
                         files::NATIVE,
                         directory.display()
@@ -234,7 +234,7 @@ async fn serve_all(places: &Places) -> anyhow::Result<ExitCode> {
                 Ok(child) => child,
                 Err(error) => {
                     // The others are served all the same.
-                    eprintln!(
+                    errln!(
                         "locum: the witness of cluster {cluster} cannot be started ({error:#}): tried again"
                     );
                     served.insert(cluster.clone(), None);
@@ -249,7 +249,7 @@ async fn serve_all(places: &Places) -> anyhow::Result<ExitCode> {
             ends.spawn(async move {
                 let end = child.wait().await;
                 let how = end.map_or_else(|error| error.to_string(), |end| end.to_string());
-                eprintln!(
+                errln!(
                     "locum: the witness of cluster {cluster} has ended ({how}): started again in a moment"
                 );
                 sleep(AGAIN_AFTER).await;
@@ -309,13 +309,13 @@ fn show(places: &Places, options: status::Options) -> anyhow::Result<ExitCode> {
         places.run.display()
     );
     if clusters.is_empty() {
-        eprintln!("locum: no cluster is served here; `locum witness add` makes the key for one");
+        errln!("locum: no cluster is served here; `locum witness add` makes the key for one");
         return Ok(ExitCode::from(3));
     }
     let mut worst = ExitCode::SUCCESS;
     for (index, cluster) in clusters.iter().enumerate() {
         if index > 0 && !options.json {
-            println!();
+            outln!();
         }
         let common = Common { run: Some(places.run.join(cluster)), ..Common::default() };
         let code = status::run(&common, options)?;

@@ -8,5 +8,6 @@ pub mod errands;
 pub mod fifo;
 pub mod ledger;
 pub mod leftovers;
+pub mod place;
 pub mod ports;
 pub mod state;

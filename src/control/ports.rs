@@ -26,12 +26,16 @@ pub fn holder(port: u16) -> Option<String> {
         .filter(|(process, _)| *process != std::process::id())
         .collect();
     if let Some((process, holder)) = processes.first() {
-        let name = fs::read(format!("/proc/{process}/comm")).unwrap_or_default();
-        let name = Escaped(name.trim_ascii_end());
-        return Some(format!("{name} (process {process}, user {})", user(holder.user)));
+        return Some(named(*process, holder.user));
     }
     let unseen = all.iter().find(|holder| process(holder.inode).is_none())?;
     Some(format!("a process of user {} that cannot be seen from here", user(unseen.user)))
+}
+
+/// A process in words.
+pub(super) fn named(process: u32, of: u32) -> String {
+    let name = fs::read(format!("/proc/{process}/comm")).unwrap_or_default();
+    format!("{} (process {process}, user {})", Escaped(name.trim_ascii_end()), user(of))
 }
 
 /// The sockets of a table that are bound to a port.
@@ -59,7 +63,7 @@ fn process(inode: u64) -> Option<u32> {
 }
 
 /// A user by name. No name service: its libraries may block, and do not belong into a daemon like this.
-fn user(number: u32) -> String {
+pub(crate) fn user(number: u32) -> String {
     let file = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = file.lines().find_map(|line| {
         let mut fields = line.split(':');

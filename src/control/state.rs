@@ -28,6 +28,8 @@ use locum_core::{note::Escaped, plan::GenerationSource, sequence::Heard, wire::m
 use locum_sys::file::{lock_directory, write_atomically};
 use thiserror::Error;
 
+use super::place::Place;
+
 const UUID_FILE: &str = "hb_uuid";
 const GENERATION_FILE: &str = "hb_generation";
 const KNOWN_FILE: &str = "locum_generations";
@@ -47,6 +49,8 @@ pub struct State {
     warnings: Mutex<Vec<String>>,
     /// What heartbeat's scripts read.
     heartbeat_pid: Option<PathBuf>,
+    /// Whom this process stands for, as later lives may have to know.
+    place: Place,
     _locks: Vec<File>,
 }
 
@@ -154,6 +158,7 @@ impl State {
             known: Mutex::default(),
             warnings: Mutex::default(),
             heartbeat_pid: None,
+            place: Place::default(),
             _locks: locks,
         };
         let pid = state.run.join(PID_FILE);
@@ -182,6 +187,17 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what the daemon has taken for as long as the directories.
+    pub fn keep(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// What was kept.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.place
     }
 
     /// This node's UUID; made at the first start.

@@ -388,6 +388,39 @@ fn no_process_left(dialect: Dialect) {
     assert!(!house.service(alpha));
 }
 
+/// By hand, with directories of its own, where a daemon of the same node serves: that one is not touched.
+fn second_daemon(dialect: Dialect) {
+    let Some(mut house) = House::build(dialect) else { return };
+    let [alpha, _] = NODES;
+    house.serve_on_first();
+    let pid = house.daemon(alpha).id();
+    let place = ["--state", "/run/disk/other", "--run", "/run/other"];
+    let words = [&["--config", CONFIG][..], &place, &["run"]].concat();
+    let (code, said) = house.locum(alpha, &words);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("alpha of this configuration runs here already, in locum (process "), "{said}");
+    assert!(said.contains("`locum --run /run/locum status`"), "{said}");
+    assert!(house.serves(alpha), "{said}");
+    house.wait("it answers", |house| house.locum(alpha, &["status", "--json"]).1.contains("cluster"));
+    assert!(!house.log(alpha).contains("by an earlier life"), "{}", house.log(alpha));
+    assert!(house.daemon(alpha).ended().is_none() && house.daemon(alpha).id() == pid);
+    // A killed one is in nobody's way.
+    house.daemon(alpha).signal(Sign::Kill).unwrap();
+    house.end_of(alpha, PATIENCE);
+    house.start(alpha);
+    house.wait("it answers again", |house| house.locum(alpha, &["status", "--json"]).1.contains("cluster"));
+}
+
+#[test]
+fn a_second_daemon_by_hand_is_refused_r1() {
+    second_daemon(R1);
+}
+
+#[test]
+fn a_second_daemon_by_hand_is_refused_native() {
+    second_daemon(Native);
+}
+
 impl House {
     fn serve_on_first(&mut self) {
         if self.dialect == Native {

@@ -10,6 +10,7 @@
 //! * [`rights`]: what the kernel lets this process do;
 //! * [`watchdog`], [`machine`]: being reset, and resetting oneself;
 //! * [`mod@file`]: files that are never half there, directories that are used once;
+//! * [`place`]: a name that one process of a network namespace has at a time;
 //! * [`signal`]: what a broken pipe does;
 //! * [`namespace`], [`mount`]: surroundings of a thread's own;
 //! * [`tap`], [`stamp`]: frames of an interface, and when they arrived.
@@ -26,6 +27,7 @@ pub mod machine;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+pub mod place;
 pub mod poll;
 pub mod process;
 pub mod realtime;

@@ -81,22 +81,22 @@ enum Wrong {
 
 pub(super) fn run(common: &Common, words: Vec<String>) -> ExitCode {
     let Some((command, words)) = words.split_first() else {
-        println!("{USAGE}");
+        outln!("{USAGE}");
         return ExitCode::SUCCESS;
     };
     let ask = Ask { client: Client::new(&common.run_dir()) };
     match ask.answer(command, words) {
         Ok(said) => {
-            println!("{}", said.out);
+            outln!("{}", said.out);
             ExitCode::from(said.code)
         }
         Err(Wrong::Printed(text)) => {
-            println!("{text}");
+            outln!("{text}");
             ExitCode::from(code::BAD_PARAMETER)
         }
         Err(Wrong::Error(text, code)) => {
             for line in text.lines() {
-                eprintln!("cl_status: ERROR: {line}");
+                errln!("cl_status: ERROR: {line}");
             }
             ExitCode::from(code)
         }

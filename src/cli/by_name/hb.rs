@@ -41,7 +41,7 @@ impl Way {
 pub(super) fn move_groups(common: &Common, way: Way, words: &[String]) -> ExitCode {
     let name = way.name();
     let usage = || {
-        eprintln!("usage:\n{name} [all|foreign|local|failback]");
+        errln!("usage:\n{name} [all|foreign|local|failback]");
         ExitCode::FAILURE
     };
     let set = match words {
@@ -50,12 +50,12 @@ pub(super) fn move_groups(common: &Common, way: Way, words: &[String]) -> ExitCo
         [word] => match Set::from_str(word, false) {
             Ok(set) => set,
             Err(_) => {
-                eprintln!("{name}: wrong resources({word}).");
+                errln!("{name}: wrong resources({word}).");
                 return usage();
             }
         },
         _ => {
-            eprintln!("{name}: too many arguments");
+            errln!("{name}: too many arguments");
             return usage();
         }
     };
@@ -63,7 +63,7 @@ pub(super) fn move_groups(common: &Common, way: Way, words: &[String]) -> ExitCo
         // The original names the set that it asks for.
         let shown = set.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         let shown = if set == Set::Failback { "foreign".to_owned() } else { shown };
-        eprintln!("Going standby [{shown}].");
+        errln!("Going standby [{shown}].");
     }
     let order = Move { set, wait: false };
     told(name, Client::new(&common.run_dir()).order(way.path(), order))
@@ -85,20 +85,20 @@ pub(super) fn set(common: &Common, property: Property, words: &[String]) -> Exit
         Property::Site => ("hb_setsite", "site"),
     };
     let [node, value] = words else {
-        eprintln!("usage: {name} <node> <{field}>");
+        errln!("usage: {name} <node> <{field}>");
         return ExitCode::FAILURE;
     };
     if let Property::Weight = property
         && value.parse::<u32>().is_err()
     {
-        eprintln!("{name}: {value} is no weight: write a whole number from 0 to {}", u32::MAX);
+        errln!("{name}: {value} is no weight: write a whole number from 0 to {}", u32::MAX);
         return ExitCode::FAILURE;
     }
     let client = Client::new(&common.run_dir());
     // The message itself is answered by nobody.
     match client.status().map(|text| serde_json::from_str::<Report>(&text)) {
         Ok(Ok(report)) if !report.cluster.nodes.iter().any(|known| known.name.eq_ignore_ascii_case(node)) => {
-            eprintln!("{name}: refused: ha.cf names no node {node}");
+            errln!("{name}: refused: ha.cf names no node {node}");
             return ExitCode::FAILURE;
         }
         Err(fault) => return told(name, Err(fault)),
@@ -114,10 +114,10 @@ pub(super) fn set(common: &Common, property: Property, words: &[String]) -> Exit
 /// `hb_addnode`, `hb_delnode`.
 pub(super) fn refuse_nodes(name: &str, words: &[String]) -> ExitCode {
     if words.is_empty() || words == ["--help"] {
-        eprintln!("usage: {name} <node> <node> ...");
+        errln!("usage: {name} <node> <node> ...");
         return ExitCode::FAILURE;
     }
-    eprintln!(
+    errln!(
         "{name}: refused: only the files say which nodes there are, and with haresources there are two at most; change \
          the `node` lines of ha.cf on all nodes and restart them one after the other"
     );
@@ -129,11 +129,11 @@ fn told(name: &str, outcome: Result<Outcome, Fault>) -> ExitCode {
     match outcome {
         Ok(Outcome { outcome: Word::Done | Word::Begun, .. }) => ExitCode::SUCCESS,
         Ok(Outcome { text, .. }) => {
-            eprintln!("{name}: refused: {text}");
+            errln!("{name}: refused: {text}");
             ExitCode::FAILURE
         }
         Err(fault) => {
-            eprintln!("{name}: {fault}");
+            errln!("{name}: {fault}");
             ExitCode::FAILURE
         }
     }

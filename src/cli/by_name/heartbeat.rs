@@ -47,12 +47,12 @@ pub(super) fn run(common: &Common, mut words: Vec<String>) -> ExitCode {
     let given = match Given::read(&words, "dDfklrsvVWMRC") {
         Ok(given) => given,
         Err(letter) => {
-            eprintln!("heartbeat: invalid option -- '{letter}'\n{USAGE}");
+            errln!("heartbeat: invalid option -- '{letter}'\n{USAGE}");
             return ExitCode::from(code::USAGE);
         }
     };
     if given.has('V') {
-        println!("3.0.6 (locum {})", env!("CARGO_PKG_VERSION"));
+        outln!("3.0.6 (locum {})", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
     if given.has('D') {
@@ -60,7 +60,7 @@ pub(super) fn run(common: &Common, mut words: Vec<String>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if given.has('M') || given.has('R') || given.has('C') {
-        eprintln!(
+        errln!(
             "heartbeat: -M, -R and -C are refused: a node that manages nothing has an empty haresources, and a restart \
              that keeps resources is asked for by -r"
         );
@@ -89,11 +89,11 @@ fn status(common: &Common) -> ExitCode {
         Some(pid) => {
             let host = crate::files::host_name();
             let node = Files::read(&common.config_dir(), None).node;
-            println!("heartbeat OK [pid {pid} et al] is running on {host} [{node}]...");
+            outln!("heartbeat OK [pid {pid} et al] is running on {host} [{node}]...");
             ExitCode::SUCCESS
         }
         None => {
-            println!("heartbeat is stopped. No process");
+            outln!("heartbeat is stopped. No process");
             // LSB: 1 when a dead one left its pid file.
             let left = state::running(&run_dir).is_some();
             ExitCode::from(if left { code::GENERIC } else { code::STOPPED })
@@ -104,21 +104,21 @@ fn status(common: &Common) -> ExitCode {
 /// TERM, and waits until it has gone. There is no limit: stopping a group takes as long as its agents need.
 fn stop(common: &Common) -> ExitCode {
     let Some(pid) = state::living(&common.run_dir()) else {
-        println!("INFO: Heartbeat already stopped.");
+        outln!("INFO: Heartbeat already stopped.");
         return ExitCode::SUCCESS;
     };
     match Process::open(pid).and_then(|daemon| daemon.terminate().map(|()| daemon)) {
         Ok(daemon) => match daemon.wait() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("ERROR: Could not wait for pid {pid} : {error}");
+                errln!("ERROR: Could not wait for pid {pid} : {error}");
                 ExitCode::from(code::GENERIC)
             }
         },
         // Gone since we looked.
         Err(_) if state::living(&common.run_dir()).is_none() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ERROR: Could not kill pid {pid} : {error}");
+            errln!("ERROR: Could not kill pid {pid} : {error}");
             ExitCode::from(code::NO_PERMISSION)
         }
     }
@@ -130,18 +130,18 @@ fn reload(common: &Common, given: &Given, more: &[String]) -> ExitCode {
     if let Err(code) = configuration(common) {
         return match running {
             Some(pid) => {
-                eprintln!("heartbeat: info: Config errors: Heartbeat pid {pid} NOT restarted");
+                errln!("heartbeat: info: Config errors: Heartbeat pid {pid} NOT restarted");
                 ExitCode::from(code::GENERIC)
             }
             None => ExitCode::from(code),
         };
     }
     let Some(pid) = running else { return start(common, given, more) };
-    eprintln!("heartbeat: info: Signalling heartbeat pid {pid} to reread config files");
+    errln!("heartbeat: info: Signalling heartbeat pid {pid} to reread config files");
     match Process::open(pid).and_then(|daemon| daemon.hang_up()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ERROR: Could not signal pid {pid} : {error}");
+            errln!("ERROR: Could not signal pid {pid} : {error}");
             ExitCode::from(code::NO_PERMISSION)
         }
     }
@@ -154,7 +154,7 @@ fn start(common: &Common, given: &Given, more: &[String]) -> ExitCode {
         return ExitCode::from(code);
     }
     if let Some(pid) = state::living(&common.run_dir()) {
-        eprintln!("heartbeat: info: heartbeat: already running [pid {pid}].");
+        errln!("heartbeat: info: heartbeat: already running [pid {pid}].");
         return ExitCode::SUCCESS;
     }
     let words = command_line(common, given, more);
@@ -171,18 +171,18 @@ fn start(common: &Common, given: &Given, more: &[String]) -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(text)) => {
             let _ = std::io::stderr().write_all(&text);
-            eprintln!("ERROR: Heartbeat not started.");
+            errln!("ERROR: Heartbeat not started.");
             // It lost a race with another start: that is as good.
             match state::living(&common.run_dir()) {
                 Some(pid) => {
-                    eprintln!("heartbeat: info: heartbeat: already running [pid {pid}].");
+                    errln!("heartbeat: info: heartbeat: already running [pid {pid}].");
                     ExitCode::SUCCESS
                 }
                 None => ExitCode::from(code::GENERIC),
             }
         }
         Err(error) => {
-            eprintln!("ERROR: Heartbeat not started: {error}");
+            errln!("ERROR: Heartbeat not started: {error}");
             ExitCode::from(code::GENERIC)
         }
     }
@@ -242,7 +242,7 @@ fn configuration(common: &Common) -> Result<(Files, Checked), u8> {
         return Ok((files, checked));
     }
     let here_alone = cli::run::complain(&files, &checked);
-    eprintln!("heartbeat: ERROR: Configuration error, heartbeat not started.");
+    errln!("heartbeat: ERROR: Configuration error, heartbeat not started.");
     Err(if here_alone && !rustix::process::geteuid().is_root() {
         code::NO_PERMISSION
     } else {
@@ -251,28 +251,28 @@ fn configuration(common: &Common) -> Result<(Files, Checked), u8> {
 }
 
 fn print_defaults() {
-    println!("{:<24} {:<9} Description\n{}", "Directive", "Default", "-".repeat(80));
+    outln!("{:<24} {:<9} Description\n{}", "Directive", "Default", "-".repeat(80));
     for Directive { name, default, meaning, .. } in ROWS.iter().filter(|row| !row.default.is_empty()) {
-        println!("{name:<24} {default:<9} {meaning}");
+        outln!("{name:<24} {default:<9} {meaning}");
     }
 }
 
 /// The configuration as it is understood, in the form of an ha.cf.
 fn dump(files: &Files, checked: &Checked) -> ExitCode {
-    println!("#\n#\tLinux-HA heartbeat configuration (on {})\n#", crate::files::host_name());
+    outln!("#\n#\tLinux-HA heartbeat configuration (on {})\n#", crate::files::host_name());
     for (name, value) in &checked.parameters {
         // What `env` set is no directive.
         if let Some(row) = Directive::named(name) {
-            println!("{name}\t{value}\t#\t{}", row.meaning);
+            outln!("{name}\t{value}\t#\t{}", row.meaning);
         }
     }
     if let Some(plan) = &checked.plan {
-        println!("#\n#\tHA Cluster nodes (this is {}):\n#", files.node);
+        outln!("#\n#\tHA Cluster nodes (this is {}):\n#", files.node);
         for node in &plan.nodes {
-            println!("node {node}");
+            outln!("node {node}");
         }
-        println!("#\n#\tCommunications media:\n#");
-        media(plan).for_each(|line| println!("{line}"));
+        outln!("#\n#\tCommunications media:\n#");
+        media(plan).for_each(|line| outln!("{line}"));
     }
     ExitCode::SUCCESS
 }

@@ -4,8 +4,11 @@
 
 use std::{
     fs,
-    net::IpAddr,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -16,7 +19,7 @@ use locum_core::{
         plan::{End, Member},
     },
     note::Escaped,
-    plan::{Address, Agent, Fencing, Medium, NodeIndex, Plan, Resource},
+    plan::{Address, Agent, Fencing, Logging, Medium, NodeIndex, Plan, Resource},
 };
 use locum_sys::{
     netlink::{
@@ -52,6 +55,8 @@ struct Network {
     route: fn(IpAddr) -> Option<u32>,
     /// Whether the interface of that name takes no IPv6 address.
     ipv6_is_off: fn(&str) -> bool,
+    /// What this host's default routes lead to.
+    gateways: Vec<IpAddr>,
 }
 
 impl Host {
@@ -64,6 +69,7 @@ impl Host {
                 addresses: netlink.addresses()?,
                 route: interface_to,
                 ipv6_is_off,
+                gateways: gateways(),
             })
         };
         let network: std::io::Result<Network> = network();
@@ -106,6 +112,7 @@ impl Host {
             Self::rights(&Duties::from(&plan), &mut found);
         }
         self.companions(&plan, &mut found);
+        found.diags.extend(log_files(FileName::HaCf, &plan.logging));
         checked.draft = Some(plan);
         found.go_to(&mut checked.diags, &mut checked.explained);
     }
@@ -137,6 +144,7 @@ impl Host {
         {
             found.diags.push(diag);
         }
+        found.diags.extend(log_files(FileName::LocumToml, &plan.local.logging));
         found.go_to(&mut checked.diags, &mut checked.explained);
     }
 
@@ -260,6 +268,17 @@ impl Host {
                 if let Some(warning) = server.warning() {
                     at.say(Severity::Warning, warning, None);
                 }
+                if let Found::Unit { name, file } = &server
+                    && ends_at_once(&self.roots.units, name, file)
+                {
+                    let message = format!(
+                        "{name} has ended as soon as it is started (Type=oneshot): it counts as stopped then, which is a failure"
+                    );
+                    let cure = format!(
+                        "let it stay: `systemctl edit {name}`, with RemainAfterExit=yes below [Service]"
+                    );
+                    at.say(Severity::Warning, message, Some(cure));
+                }
                 if let Found::Ocf { parameters: Parameters::File(file), .. } = &server {
                     readable_parameters(file, &mut at);
                 }
@@ -270,6 +289,16 @@ impl Host {
             && network.stands_already(address, self.heartbeat_runs, &mut at)
         {
             return;
+        }
+        if let (Agent::Address(address), Some(network)) = (&resource.agent, &self.network)
+            && network.gateways.contains(&address.ip)
+        {
+            let message = format!(
+                "{} is the gateway of this host's default route: it would take its own gateway's place",
+                address.ip
+            );
+            let cure = "take a free address, or make sure that these nodes are to be that gateway".to_owned();
+            at.say(Severity::Warning, message, Some(cure));
         }
         // A script chooses the interface itself.
         let is_ours = !self.prefer_scripts;
@@ -289,6 +318,80 @@ impl Host {
             at.say(Severity::Warning, message, Some(cure));
         }
     }
+}
+
+/// Log files that cannot be written: the lines would go nowhere.
+fn log_files(file: FileName, logging: &Logging) -> Vec<Diag> {
+    let files = [&logging.logfile, &logging.debugfile].into_iter().flatten();
+    let fault = |path: &String| {
+        let path = Path::new(path);
+        let directory = path.parent()?;
+        let (what, cure) = match directory.metadata() {
+            Err(error) => (format!("its directory cannot be used: {error}"), "make it: mkdir -p"),
+            Ok(found) if !found.is_dir() => {
+                ("its directory is none".to_owned(), "take away what stands there:")
+            }
+            Ok(_) if path.is_dir() => ("it is a directory".to_owned(), "name a file below"),
+            Ok(_) => {
+                let place = if path.exists() { path } else { directory };
+                let error = rustix::fs::access(place, rustix::fs::Access::WRITE_OK).err()?;
+                (std::io::Error::from(error).to_string(), "let the daemon write")
+            }
+        };
+        let shown = Escaped(path.as_os_str().as_bytes());
+        let message = format!("the log file {shown} cannot be written: {what}");
+        let cure = format!("{cure} {}", Escaped(directory.as_os_str().as_bytes()));
+        Some(Diag::new(Severity::Warning, file, message).cure(cure).about_host())
+    };
+    files.filter_map(fault).collect()
+}
+
+/// Whether a unit is a program that runs once, and nothing stays of it.
+fn ends_at_once(places: &[PathBuf], name: &str, file: &Path) -> bool {
+    let mut texts = vec![file.to_path_buf()];
+    for place in places {
+        let more = fs::read_dir(place.join(format!("{name}.d"))).into_iter().flatten().flatten();
+        texts.extend(
+            more.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|it| it == "conf")),
+        );
+    }
+    let (mut oneshot, mut remains) = (false, false);
+    for text in texts.iter().filter_map(|path| fs::read_to_string(path).ok()) {
+        for (key, value) in text.lines().filter_map(|line| line.trim().split_once('=')) {
+            match key.trim_end() {
+                "Type" => oneshot = value.trim() == "oneshot",
+                "RemainAfterExit" => {
+                    remains = ["1", "yes", "true", "on"].contains(&value.trim().to_lowercase().as_str());
+                }
+                _ => {}
+            }
+        }
+    }
+    oneshot && !remains
+}
+
+/// What the default routes of this host lead to. Facts: proc_net(5), the kernel's `ipv6_route`.
+fn gateways() -> Vec<IpAddr> {
+    let [v4, v6] = ["route", "ipv6_route"]
+        .map(|table| fs::read_to_string(Path::new("/proc/self/net").join(table)).unwrap_or_default());
+    gateways_in(&v4, &v6)
+}
+
+fn gateways_in(v4: &str, v6: &str) -> Vec<IpAddr> {
+    let v4 = v4.lines().filter_map(|line| {
+        // Iface Destination Gateway Flags RefCnt Use Metric Mask …, in the byte order of this machine
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let number = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok();
+        let gateway = Ipv4Addr::from(number(2)?.to_ne_bytes());
+        (number(1)? == 0 && number(7)? == 0 && !gateway.is_unspecified()).then_some(IpAddr::V4(gateway))
+    });
+    let v6 = v6.lines().filter_map(|line| {
+        // destination, its bits, source, its bits, gateway …
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let gateway = Ipv6Addr::from(u128::from_str_radix(words.get(4)?, 16).ok()?);
+        (*words.get(1)? == "00" && !gateway.is_unspecified()).then_some(IpAddr::V6(gateway))
+    });
+    v4.chain(v6).collect()
 }
 
 /// Heartbeat's own event scripts, for what Locum does itself: their names, and the FNV-1a digest of each as heartbeat
@@ -597,7 +700,9 @@ mod tests {
             InterfaceAddress { marked: true, ..address(4, "10.3.0.1", 24) },
         ];
         let route = |ip: IpAddr| (ip.to_string().starts_with("198.51.100.")).then_some(2);
-        let network = Some(Network { interfaces, addresses, route, ipv6_is_off: |name| name == "eth2" });
+        let gateways = vec!["10.0.0.254".parse().unwrap()];
+        let network =
+            Some(Network { interfaces, addresses, route, ipv6_is_off: |name| name == "eth2", gateways });
         let etc = dir.path().to_path_buf();
         let host = Host { network, roots, etc, prefer_scripts, heartbeat_runs: false };
         let files = Files {
@@ -618,6 +723,65 @@ mod tests {
     }
 
     const NODES: &str = "node web1 web2\nbcast eth0\n";
+
+    #[test]
+    fn the_kernels_routes_are_read_as_it_writes_them() {
+        let v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                  eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                  eth0\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        let zero = "0".repeat(32);
+        let v6 = format!(
+            "{zero} 00 {zero} 00 fe800000000000000000000000000001 00000400 1 0 3 eth0\n{zero} 00 {zero} 00 {zero} x\n"
+        );
+        let expected: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fe80::1".parse().unwrap()];
+        if cfg!(target_endian = "little") {
+            assert_eq!(gateways_in(v4, &v6), expected);
+        }
+    }
+
+    #[test]
+    fn a_service_address_that_is_the_gateway_is_warned_of() {
+        let (diags, _) = said(NODES, "web1 10.0.0.254/24\n");
+        assert!(
+            diags.iter().any(|diag| diag.contains("10.0.0.254 is the gateway of this host's default route")),
+            "{diags:?}"
+        );
+        let (diags, _) = said(NODES, "web1 10.0.0.253/24\n");
+        assert!(diags.iter().all(|diag| !diag.contains("gateway")), "{diags:?}");
+    }
+
+    #[test]
+    fn a_log_file_that_cannot_be_written_is_warned_of() {
+        let (diags, _) =
+            said(&format!("{NODES}logfile /nowhere/at/all/log\ndebugfile /etc\n"), "web1 10.0.0.253/24\n");
+        let said = |text: &str| diags.iter().any(|diag| diag.contains(text));
+        assert!(
+            said("the log file /nowhere/at/all/log cannot be written: its directory cannot be used"),
+            "{diags:?}"
+        );
+        assert!(said("the log file /etc cannot be written: it is a directory"), "{diags:?}");
+    }
+
+    #[test]
+    fn a_unit_that_does_not_stay_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("once.service");
+        let more = dir.path().join("once.service.d");
+        fs::create_dir(&more).unwrap();
+        let ends = || ends_at_once(&[dir.path().to_owned()], "once.service", &file);
+        for (text, expected) in [
+            ("[Service]\nExecStart=/bin/true\n", false),
+            ("[Service]\nType=oneshot\nExecStart=/bin/true\n", true),
+            ("[Service]\nType = oneshot\nRemainAfterExit=yes\n", false),
+            ("[Service]\n#Type=oneshot\n", false),
+            ("[Service]\nType=oneshot\n", true),
+        ] {
+            fs::write(&file, text).unwrap();
+            assert_eq!(ends(), expected, "{text}");
+        }
+        fs::write(more.join("stay.conf"), "[Service]\nRemainAfterExit=true\n").unwrap();
+        assert!(!ends());
+    }
 
     #[test]
     fn links_that_do_not_work_are_warned_of() {

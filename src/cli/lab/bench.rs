@@ -125,16 +125,14 @@ pub fn bench(options: Bench) -> anyhow::Result<ExitCode> {
         runs: options.runs,
     };
     let load = load();
-    let Report { rows, relay } = bench::run(&options, &mut |line| eprintln!("{line}"))?;
+    let Report { rows, relay } = bench::run(&options, &mut |line| errln!("{line}"))?;
     if json {
-        println!("{:#}", json!({ "rows": rows.iter().map(row_json).collect::<Vec<_>>() }));
+        outln!("{:#}", json!({ "rows": rows.iter().map(row_json).collect::<Vec<_>>() }));
     } else {
         rows_table(&rows);
         let [median, p99] = relay.map(|delay| delay.as_nanos() / 1000);
-        println!(
-            "the control's way went through relays, whose own delay is {median} us (99 of 100: {p99} us)"
-        );
-        println!("load average of the machine: {load} before, {} after", self::load());
+        outln!("the control's way went through relays, whose own delay is {median} us (99 of 100: {p99} us)");
+        outln!("load average of the machine: {load} before, {} after", self::load());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -147,11 +145,11 @@ pub fn cost(options: &Expense) -> anyhow::Result<ExitCode> {
     let setup = setup(&options.common, Pace::of(options.interval), Duration::from_secs(5))?;
     let mut costs = Vec::new();
     for &Named(peer) in &options.common.peers {
-        eprintln!("{}: {:?}", peer.name(), options.time);
+        errln!("{}: {:?}", peer.name(), options.time);
         costs.extend(bench::cost(peer, &setup, options.time)?);
     }
     if options.common.json {
-        println!("{:#}", json!({ "rows": costs.iter().map(cost_json).collect::<Vec<_>>() }));
+        outln!("{:#}", json!({ "rows": costs.iter().map(cost_json).collect::<Vec<_>>() }));
     } else {
         costs_table(&costs);
     }
@@ -206,10 +204,10 @@ fn row_json(row: &Row) -> Value {
 }
 
 fn rows_table(rows: &[Row]) {
-    println!(
+    outln!(
         "all times in ms; outage: of echoes min, median, p95, max, of pages (http) median, max; both: median / max"
     );
-    println!(
+    outln!(
         "{:10} {:13} {:>8} {:>9} {:>4} | {:>8} {:>8} {:>8} {:>8} | {:>8} {:>8} | {:>17} | {:>17}",
         "peer",
         "scenario",
@@ -228,7 +226,7 @@ fn rows_table(rows: &[Row]) {
     for row in rows {
         let (outage, pages) = (row.outage, row.page_outage);
         let two = |of: Figures| format!("{:.1} / {:.1}", millis(of.median), millis(of.max));
-        println!(
+        outln!(
             "{:10} {:13} {:8} {:9} {:4} | {:8.1} {:8.1} {:8.1} {:8.1} | {:8.1} {:8.1} | {:>17} | {:>17}",
             row.peer,
             row.scenario,
@@ -260,13 +258,10 @@ fn cost_json(cost: &Cost) -> Value {
 
 #[expect(clippy::cast_precision_loss, reason = "memory is shown with one decimal")]
 fn costs_table(costs: &[Cost]) {
-    println!(
-        "{:10} {:10} {:>9} {:>7} {:>8} {:>8}",
-        "peer", "node", "processes", "CPU %", "RSS MiB", "PSS MiB"
-    );
+    outln!("{:10} {:10} {:>9} {:>7} {:>8} {:>8}", "peer", "node", "processes", "CPU %", "RSS MiB", "PSS MiB");
     for cost in costs {
         let mebibytes = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
-        println!(
+        outln!(
             "{:10} {:10} {:9} {:7.3} {:8.1} {:8.1}",
             cost.peer,
             cost.node,

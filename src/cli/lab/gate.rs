@@ -83,12 +83,12 @@ pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
         };
         match gate::play(kind, &plan, &tell) {
             Ok(report) => {
-                eprintln!();
+                errln!();
                 all.push((kind, report));
             }
             // What the kernel has is played.
             Err(fault @ Fault::NoGate { .. }) => {
-                eprintln!("locum: {fault}");
+                errln!("locum: {fault}");
                 missing = Some(fault);
             }
             Err(fault) => return Err(fault.into()),
@@ -98,7 +98,7 @@ pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
         return Err(fault.into());
     }
     if options.json {
-        println!("{:#}", json!({ "engines": all.iter().map(to_json).collect::<Vec<_>>() }));
+        outln!("{:#}", json!({ "engines": all.iter().map(to_json).collect::<Vec<_>>() }));
     } else {
         table(&all);
     }
@@ -107,12 +107,12 @@ pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
 }
 
 fn table(all: &[(Kind, Report)]) {
-    println!("last answer against the deadline, worst of all runs");
-    println!("engine  frozen     runs  after      before     too late  a renewal costs");
+    outln!("last answer against the deadline, worst of all runs");
+    outln!("engine  frozen     runs  after      before     too late  a renewal costs");
     for (kind, report) in all {
         for point in [FreezePoint::InFlight, FreezePoint::Anywhere] {
             let Some(figures) = Figures::of(report, point) else { continue };
-            println!(
+            outln!(
                 "{:6}  {:9}  {:4}  {:6} ms  {:6} ms  {:8}  {:.1} us",
                 kind.name(),
                 word(point),
@@ -124,7 +124,7 @@ fn table(all: &[(Kind, Report)]) {
             );
         }
     }
-    println!(
+    outln!(
         "too late: by more than {} ms, for which the client may have waited for a processor",
         TOLERANCE_MS
     );

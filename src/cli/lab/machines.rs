@@ -46,13 +46,13 @@ pub fn machines(options: &Machines) -> anyhow::Result<ExitCode> {
         restarts: options.restarts.into(),
         reload_stops: options.reload_stops.into(),
     };
-    let seen = machines::play(&trial, &mut |line| eprintln!("{line}"))?;
+    let seen = machines::play(&trial, &mut |line| errln!("{line}"))?;
     if !seen.wrong.is_empty() {
-        eprintln!("{}", seen.journals);
+        errln!("{}", seen.journals);
     }
     for wrong in &seen.wrong {
-        println!("WRONG: {wrong}");
+        outln!("WRONG: {wrong}");
     }
-    println!("{} steps, {} wrong", seen.steps.len(), seen.wrong.len());
+    outln!("{} steps, {} wrong", seen.steps.len(), seen.wrong.len());
     Ok(if seen.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -126,9 +126,9 @@ pub fn mixed(options: Mixed) -> anyhow::Result<ExitCode> {
     let setup = setup(&options.common, &pairs)?;
     let json = options.common.json;
     let options = Options { setup, pairs, scenarios, loss: options.loss, racks: usize::from(options.racks) };
-    let all = mixed::scenarios(&options, &mut |line| eprintln!("{line}"))?;
+    let all = mixed::scenarios(&options, &mut |line| errln!("{line}"))?;
     if json {
-        println!(
+        outln!(
             "{:#}",
             json!({ "lives": all.iter().map(|played| life_json(played, &all)).collect::<Vec<_>>() })
         );
@@ -152,8 +152,8 @@ pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
     let pairs = if options.oracle { vec![pair, Pair::ORACLE] } else { vec![pair] };
     let setup = setup(&options.common, &pairs)?;
     let seed = options.seed.unwrap_or_else(|| locum_sys::clock::unix_nanos() / 1_000_000);
-    eprintln!("{pair}: {} steps, seed {seed}", options.steps);
-    let mut tell = |line: &str| eprintln!("{line}");
+    errln!("{pair}: {} steps, seed {seed}", options.steps);
+    let mut tell = |line: &str| errln!("{line}");
     let mut play = |pair, steps| mixed::random(&setup, pair, steps, seed, options.hurry, &mut tell);
     let steps = options.steps as usize;
     let mut all = vec![play(pair, steps)?];
@@ -164,11 +164,11 @@ pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
         let mut value = life_json(&all[0], &all);
         value["seed"] = seed.into();
         value["oracle"] = all.get(1).map_or(Value::Null, |oracle| life_json(oracle, &all));
-        println!("{value:#}");
+        outln!("{value:#}");
     } else {
         for (played, asked) in all.iter().zip([steps, all[0].steps.len()]) {
             let passed = played.steps.len() - usize::from(played.failed().is_some());
-            println!("{}, seed {seed}: {passed} of {asked} audits passed", played.pair);
+            outln!("{}, seed {seed}: {passed} of {asked} audits passed", played.pair);
             failure(played, &all);
         }
     }
@@ -209,7 +209,7 @@ fn verdict(all: &[Played]) -> ExitCode {
 }
 
 fn table(options: &Options, all: &[Played]) {
-    println!("seconds until all was well after each step");
+    outln!("seconds until all was well after each step");
     for &scenario in &options.scenarios {
         for played in all.iter().filter(|played| played.name == scenario.name()) {
             let seconds = |audited: &Audited| {
@@ -217,7 +217,7 @@ fn table(options: &Options, all: &[Played]) {
                 if audited.faults.is_empty() { time } else { "FAILED".into() }
             };
             let times: Vec<_> = played.steps.iter().map(seconds).collect();
-            println!("{:21} {:19} {}", played.name, played.pair.name(), times.join(" "));
+            outln!("{:21} {:19} {}", played.name, played.pair.name(), times.join(" "));
         }
     }
     all.iter().for_each(|played| failure(played, all));
@@ -230,8 +230,8 @@ fn failure(played: &Played, all: &[Played]) {
         () if is_shared(played, all) => " (two real nodes fail here, too)",
         () => "",
     };
-    println!("\n{}, {}: step {}{shared}\n  {audited}", played.pair, played.name, played.steps.len());
-    print!("{}", played.evidence);
+    outln!("\n{}, {}: step {}{shared}\n  {audited}", played.pair, played.name, played.steps.len());
+    out!("{}", played.evidence);
 }
 
 fn life_json(played: &Played, all: &[Played]) -> Value {

@@ -90,7 +90,7 @@ pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
         chosen => chosen.iter().map(|&Named(scenario)| scenario).collect(),
     };
     let mut rows: Vec<Paced> = Vec::new();
-    let mut tell = |line: &str| eprintln!("{line}");
+    let mut tell = |line: &str| errln!("{line}");
     let control = native::control(&setup(Duration::from_secs(1)), &mut tell)?;
     tell(&line(None, &control));
     rows.push((None, control));
@@ -110,7 +110,7 @@ pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
         }
     }
     if options.json {
-        println!("{:#}", json!({ "rows": rows.iter().map(to_json).collect::<Vec<_>>() }));
+        outln!("{:#}", json!({ "rows": rows.iter().map(to_json).collect::<Vec<_>>() }));
     } else {
         table(&rows);
     }
@@ -133,10 +133,10 @@ fn line(pace: Option<Duration>, row: &Row) -> String {
 
 fn table(rows: &[Paced]) {
     let engine = rows.first().map_or("", |(_, row)| row.engine.as_str());
-    println!(
+    outln!(
         "all times in ms; gates by {engine}; a page is fetched from the service's web server, which is started too"
     );
-    println!(
+    outln!(
         "{:>5}  {:13} {:20} {:>9} {:>9} {:>9} | {:>9} {:>10} {:>8}  verdict",
         "pace",
         "scenario",
@@ -159,7 +159,7 @@ fn table(rows: &[Paced]) {
         };
         let bound = row.bound.map(|bound| millis(bound).to_string()).unwrap_or_default();
         let verdict = if row.wrong.is_empty() { "good".to_owned() } else { row.wrong.join("; ") };
-        println!(
+        outln!(
             "{pace:>5}  {:13} {:20} {bound:>9} {:>9} {:>9} | {:>9} {:>10} {:>8}  {verdict}",
             row.scenario,
             format!("{should}, {did}"),

@@ -37,10 +37,10 @@ pub fn replace(options: &Replace) -> anyhow::Result<ExitCode> {
     let by: &[Daemon] = if options.alone { &[Daemon::Locum] } else { &[Daemon::Locum, Daemon::Heartbeat] };
     let mut all = Vec::new();
     for &by in by {
-        all.push(mixed::replace(&setup, demo_httpd::COMMAND, by, &mut |line| eprintln!("{line}"))?);
+        all.push(mixed::replace(&setup, demo_httpd::COMMAND, by, &mut |line| errln!("{line}"))?);
     }
     if options.common.json {
-        println!("{:#}", json!({ "replacements": all.iter().map(to_json).collect::<Vec<_>>() }));
+        outln!("{:#}", json!({ "replacements": all.iter().map(to_json).collect::<Vec<_>>() }));
     } else {
         table(&all);
     }
@@ -48,23 +48,23 @@ pub fn replace(options: &Replace) -> anyhow::Result<ExitCode> {
 }
 
 fn table(all: &[Replaced]) {
-    println!(
+    outln!(
         "ms without a page of the first group | an echo of the first | the second address | one that does not move"
     );
-    println!(
+    outln!(
         "(of 50 ms and more, 20 where the groups move; the last is what the machine itself did not give the client)"
     );
     for replaced in all {
-        println!("\nheartbeat replaced by {}", replaced.by.name());
+        outln!("\nheartbeat replaced by {}", replaced.by.name());
         for stage in &replaced.stages {
             let planned = if stage.hands_over { "moves" } else { "" };
-            println!("{:20} {planned:6} {}", stage.name, cells(stage).join(" | "));
+            outln!("{:20} {planned:6} {}", stage.name, cells(stage).join(" | "));
         }
     }
     for replaced in all {
         if let Some(stage) = replaced.failed() {
-            println!("\n{}, {}\n  {}", replaced.by.name(), stage.name, stage.audited);
-            print!("{}", replaced.evidence);
+            outln!("\n{}, {}\n  {}", replaced.by.name(), stage.name, stage.audited);
+            out!("{}", replaced.evidence);
         }
     }
 }

@@ -63,10 +63,10 @@ pub fn scale(options: &Scale) -> anyhow::Result<ExitCode> {
         limit: options.limit,
         read: view,
     };
-    let report = scale::measure(&setup, &mut |line| eprintln!("{line}"))?;
+    let report = scale::measure(&setup, &mut |line| errln!("{line}"))?;
     let detection = Timing::of(options.pace).claim_bound(setup.nodes);
     if options.json {
-        println!("{:#}", to_json(&setup, detection, &report));
+        outln!("{:#}", to_json(&setup, detection, &report));
     } else {
         print(&setup, detection, &report);
     }
@@ -89,25 +89,20 @@ fn view(answer: &[u8]) -> Option<View> {
 
 fn print(setup: &Setup, detection: Duration, report: &Report) {
     let time = |time: Option<Duration>| time.map_or("never".into(), |time| format!("{} ms", millis(time)));
-    println!(
+    outln!(
         "{} groups, {} nodes and a witness, pace {:?}, gates by {}",
         setup.groups,
         setup.nodes,
         setup.pace,
         setup.gates.map_or("the best backend that works", locum_lab::gate::Kind::name),
     );
-    println!(
-        "up: addresses {}, open {}; {} at the end",
-        time(report.addresses),
-        time(report.open),
-        report.up
-    );
+    outln!("up: addresses {}, open {}; {} at the end", time(report.addresses), time(report.open), report.up);
     costs("at rest", &report.rest);
     if let Some(watched) = &report.watched {
         costs(&format!("beside {} watchers", setup.watchers), std::slice::from_ref(&watched.cost));
         let unanswered = watched.answers.iter().filter(|answer| answer.is_none()).count();
         let slowest = watched.answers.iter().flatten().max().copied();
-        println!(
+        outln!(
             "  each told {} states or more, {:.1} MiB in all; slowest answer {}, {unanswered} unanswered; move {}; {:.1} MiB \
              resident when they have gone",
             watched.states,
@@ -118,7 +113,7 @@ fn print(setup: &Setup, detection: Duration, report: &Report) {
         );
     }
     if let Some(taken) = report.taken {
-        println!(
+        outln!(
             "power loss of {} groups: addresses {}, open {} (claimed within {} ms)",
             taken.lost,
             time(taken.addresses),
@@ -128,7 +123,7 @@ fn print(setup: &Setup, detection: Duration, report: &Report) {
     }
     costs("at the end", &report.end);
     for died in &report.died {
-        println!("DIED: {died}");
+        outln!("DIED: {died}");
     }
 }
 
@@ -144,7 +139,7 @@ fn costs(when: &str, costs: &[Cost]) {
             ),
             None => "does not answer".to_owned(),
         };
-        println!(
+        outln!(
             "{when}: {node} with {addresses} groups: heart {:.1} %, daemon {:.1} % of a core, {:.1} MiB resident; {says}",
             heart * 100.0,
             processor * 100.0,

@@ -225,6 +225,11 @@ impl NotFound {
     #[must_use]
     pub fn cure(&self) -> Option<String> {
         match self {
+            Self::Nowhere { name, .. } if is_unit(name) => Some(
+                "correct the name, or install the package that has this unit: `systemctl list-unit-files` shows those of \
+                 this host"
+                    .into(),
+            ),
             Self::Nowhere { name, places } => Some(format!(
                 "correct the name, or put an executable script `{name}` that knows start, stop and status into {}",
                 places.first().map_or_else(String::new, |place| place.display().to_string())
@@ -324,17 +329,21 @@ fn script(roots: &Roots, name: &str) -> Result<Option<Found>, NotFound> {
 }
 
 /// The unit that systemd would load for this name, and its file.
+/// What ends a unit's name.
+const SUFFIXES: [&str; 7] = ["service", "socket", "target", "mount", "automount", "timer", "path"];
+
+/// Whether a name is meant as a unit's: nobody calls a script so.
+fn is_unit(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(stem, suffix)| !stem.is_empty() && SUFFIXES.contains(&suffix))
+}
+
 fn unit(roots: &Roots, name: &str) -> Result<Option<(String, PathBuf)>, NotFound> {
-    const SUFFIXES: [&str; 7] = ["service", "socket", "target", "mount", "automount", "timer", "path"];
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_.\\-@".contains(&byte))
         || name.starts_with('-')
     {
         return Ok(None);
     }
-    let full = match name.rsplit_once('.') {
-        Some((stem, suffix)) if !stem.is_empty() && SUFFIXES.contains(&suffix) => name.to_owned(),
-        _ => format!("{name}.service"),
-    };
+    let full = if is_unit(name) { name.to_owned() } else { format!("{name}.service") };
     let mut files = vec![full.clone()];
     if let (Some(at), Some(dot)) = (full.find('@'), full.rfind('.'))
         && at < dot
@@ -506,6 +515,16 @@ mod tests {
         // ha.cf lies in one of the old places and is no script that somebody forgot to make executable.
         house.put("ha.d/ha.cf", 0o644);
         assert!(matches!(house.find("ha.cf", &[]), Err(NotFound::Nowhere { .. })));
+    }
+
+    #[test]
+    fn the_cure_of_a_missing_unit_is_no_script() {
+        let house = House::new();
+        let cure = |name: &str| house.find(name, &[]).unwrap_err().cure().unwrap();
+        assert!(cure("missing").contains("put an executable script `missing`"), "{}", cure("missing"));
+        for unit in ["missing.service", "backup.timer"] {
+            assert!(cure(unit).contains("install the package that has this unit"), "{}", cure(unit));
+        }
     }
 
     #[test]

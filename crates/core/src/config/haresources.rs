@@ -16,6 +16,7 @@ use super::{
     address::{Family, Fault, address, has_mask_for_broadcast, interface, is_bare, names_the_network, plain},
     diag::{Diag, Place, Report, shown},
     lines::{Line, Word, is_blank, lines, word},
+    locum_toml::UNIT,
     value::{Shown, time},
 };
 use crate::plan::{Agent, Group, NodeIndex, Resource};
@@ -299,6 +300,15 @@ fn only<'a>(form: &str, args: &[&'a str]) -> Result<&'a str, Fault> {
 
 /// Names become parts of paths, so they must not lead elsewhere.
 fn file_name(name: &str, of: &str) -> Result<(), Fault> {
+    if let Some((host, bits)) = name.split_once('/')
+        && host.contains('.')
+        && !host.starts_with('.')
+        && bits.starts_with(|c: char| c.is_ascii_digit())
+    {
+        let message = format!("`{}` is no IP address", shown(host));
+        let cure = "write the address itself: a name server may be what has failed";
+        return Err((message, Some(cure.into())));
+    }
     if name.is_empty() || name == "." || name.contains('/') || name.contains("..") {
         let last = name.rsplit('/').next().filter(|last| !last.is_empty() && !last.contains(".."));
         let cure = last.map_or_else(
@@ -519,7 +529,9 @@ fn same_resource(resource: &Resource, earlier: &[(&Resource, &Place)], report: &
         let message = format!("the address {} is there already, in line {}", it.ip, place.line);
         return Some(report.error(message).cure("leave one: an address belongs to one group"));
     }
-    let is_same = |other: &Resource| other.script == resource.script && other.args == resource.args;
+    let name =
+        |resource: &Resource| resource.script.strip_suffix(UNIT).unwrap_or(&resource.script).to_string();
+    let is_same = |other: &Resource| name(other) == name(resource) && other.args == resource.args;
     let (_, place) = earlier.iter().find(|(other, _)| is_same(other))?;
     let message = format!("{} is there already, in line {}", shown(&resource.text), place.line);
     Some(report.warning(message).cure("on one node both are one thing: stopping the one stops the other"))

@@ -37,6 +37,8 @@ use crate::{
     time::{Duration, Instant},
 };
 
+/// Nobody reads more groups than this in an answer.
+const STAYING_SAID_MAX: usize = 8;
 /// How long an owner may take to hand over a group that a person asked it for, before the person is told to look.
 pub const MOVE_MAX: Duration = Duration::from_secs(600);
 
@@ -796,8 +798,18 @@ impl Node {
         match order {
             Order::Move(group, to) => self.order_move(id, group, to),
             Order::Standby => {
-                self.change_ownership(|ownership, _| ownership.standby());
-                self.answer(id, done("everything that another node may run is handed over"));
+                let mut staying = Vec::new();
+                self.change_ownership(|ownership, view| {
+                    ownership.standby();
+                    staying = ownership.staying(view);
+                });
+                let answer = match self.said_of(&staying) {
+                    None => done("everything that another node may run is handed over"),
+                    Some(said) => Answer::TimedOut(format!(
+                        "this node takes nothing any more, and gives these away as soon as another node can take them: {said}"
+                    )),
+                };
+                self.answer(id, answer);
             }
             Order::Online => {
                 self.change_ownership(|ownership, _| ownership.online());
@@ -819,6 +831,18 @@ impl Node {
                 self.freeze_groups();
             }
         }
+    }
+
+    /// Groups with the reason why they stay, in a line; `None` where all go.
+    fn said_of(&self, staying: &[(GroupIndex, String)]) -> Option<String> {
+        let said =
+            |(group, why): &(GroupIndex, String)| format!("{} ({why})", self.plan.groups[group.0].name);
+        let mut shown: Vec<String> = staying.iter().take(STAYING_SAID_MAX).map(said).collect();
+        let rest = staying.len() - shown.len();
+        if rest > 0 {
+            shown.push(format!("{rest} more"));
+        }
+        (!shown.is_empty()).then(|| shown.join(", "))
     }
 
     fn order_move(&mut self, id: OrderId, group: GroupIndex, to: Option<NodeIndex>) {

@@ -399,6 +399,22 @@ impl Ownership {
         self.touch_all();
     }
 
+    /// Which groups of ours stay here for now while others may run them, and why. They go when that changes.
+    pub fn staying(&mut self, view: &View<'_>) -> Vec<(GroupIndex, String)> {
+        self.rank(view);
+        let others =
+            |group: GroupIndex| view.plan.groups[group.0].candidates.iter().any(|node| *node != view.me);
+        let all = (0..self.desks.len()).map(GroupIndex);
+        let ours = all.filter(|group| view.holds(*group).is_some() && self.desks[group.0].giving.is_none());
+        ours.filter(|group| others(*group))
+            .filter_map(|group| {
+                let waits = self.desks[group.0].wish.is_some();
+                let may = if waits { Ok(()) } else { self.may_give(view, group, None) };
+                may.and_then(|()| self.taker(view, group, None)).err().map(|why| (group, why))
+            })
+            .collect()
+    }
+
     /// Takes part again; what could not be run or stopped here is tried again.
     pub fn online(&mut self) {
         self.standby = false;

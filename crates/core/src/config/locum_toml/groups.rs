@@ -92,7 +92,7 @@ pub(super) fn read<'t>(
             format!("have at most {GROUPS_MAX}"),
         );
     }
-    if found.is_empty() && reader.broken_from.is_none() && !reader.report.failed() {
+    if found.is_empty() && reader.is_whole() && !reader.report.failed() {
         let warning =
             reader.report.warning("there is no group: the nodes watch each other, and nothing is taken over");
         reader
@@ -272,7 +272,7 @@ fn guard(item: &Item<'_>, has_third_voter: bool, reader: &mut Reader<'_>) -> Opt
                            of two voters neither is one when the other falls silent";
             let cure =
                 "add a witness (`locum witness` on a third machine prints its line), or write `\"none\"`";
-            if reader.broken_from.is_none() {
+            if reader.is_whole() {
                 reader.error(&text, message, cure);
             }
         }
@@ -534,6 +534,9 @@ fn shared_data(group: &Group, places: &[Place], reader: &mut Reader<'_>) {
     }
 }
 
+/// What a unit's name may end in, or not: `web` is the unit `web.service` where no script has that name.
+pub(in crate::config) const UNIT: &str = ".service";
+
 /// What stands in the file more than once: addresses must not, other resources had better not.
 fn twice(found: &[Found<'_>], reader: &mut Reader<'_>) {
     let mut seen: alloc::collections::BTreeMap<String, (usize, &str)> = alloc::collections::BTreeMap::new();
@@ -545,8 +548,9 @@ fn twice(found: &[Found<'_>], reader: &mut Reader<'_>) {
                 _ => None,
             };
             let what = ip.map_or_else(|| resource.runs.text.clone(), |ip| ip.to_string());
-            let Some((line, group)) = seen.get(&what) else {
-                seen.insert(what, (place.line, it.name.text));
+            let same = what.strip_suffix(UNIT).unwrap_or(&what);
+            let Some((line, group)) = seen.get(same) else {
+                seen.insert(same.into(), (place.line, it.name.text));
                 continue;
             };
             let message = format!("{} is there already, in line {line} (group {group})", shown(&what));

@@ -82,6 +82,8 @@ fn nodes(
         reader.keys(table, &[Table::Node]);
         if reader.is_name(&name, NODE_NAME_BYTES_MAX) {
             named.push((name.text.to_lowercase(), name, item, table));
+        } else {
+            reader.lacks_node = true;
         }
     }
     // The names as they count decide the order, not as they are written.
@@ -90,6 +92,7 @@ fn nodes(
         if members.nodes.last().is_some_and(|node| node.name == lower) {
             let cure = "leave one: capital letters make no difference in the names of nodes";
             reader.error(&name, format!("the node `{lower}` is there twice"), cure);
+            reader.lacks_node = true;
             continue;
         }
         let index = members.nodes.len();
@@ -480,7 +483,7 @@ fn find_me(top: &DeTable<'_>, me: &str, members: &Members, reader: &mut Reader<'
     if let Some(witness) = members.witnesses.iter().position(|witness| witness.name == me) {
         return Some(Member::Witness(WitnessIndex(witness)));
     }
-    if members.nodes.is_empty() || reader.broken_from.is_some() {
+    if members.nodes.is_empty() || !reader.is_whole() {
         return None;
     }
     let shown_me = shown(me);

@@ -15,7 +15,7 @@ use alloc::{format, string::String, vec::Vec};
 
 use toml::de::{DeTable, Error as Broken};
 
-pub(super) use groups::holds_data;
+pub(super) use groups::{UNIT, holds_data};
 use keys::Table;
 use reader::{Lines, Reader, Text};
 
@@ -158,7 +158,7 @@ fn read(text: &str, me: &str, report: &mut Report) -> Option<(Plan, Places, Opti
         let (message, cure) = broken_form(error.message(), wrong);
         report.add(report.error(message).at(&place).cure(cure));
     }
-    let mut reader = Reader { lines, report, broken_from };
+    let mut reader = Reader { lines, report, broken_from, lacks_node: false };
     let top = document.get_ref();
     reader.keys(top, &[Table::Top]);
     let cluster = match top.get("cluster") {

@@ -65,11 +65,18 @@ pub(super) struct Reader<'r> {
     pub(super) report: &'r mut Report,
     /// Lines from here on may stand in another table than they were meant to, because the file's form is broken.
     pub(super) broken_from: Option<usize>,
+    /// A node is there and has been refused: what it leaves open is no fault of its own.
+    pub(super) lacks_node: bool,
 }
 
 impl Reader<'_> {
     pub(super) fn place(&self, span: &Range<usize>) -> Place {
         self.lines.place(span.clone())
+    }
+
+    /// Whether all is known that the file is meant to have: only then can anything be said to be missing.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.broken_from.is_none() && !self.lacks_node
     }
 
     fn add(&mut self, diag: Diag) {
@@ -108,14 +115,14 @@ impl Reader<'_> {
         message: impl Into<String>,
         cure: impl Into<String>,
     ) {
-        if self.broken_from.is_none() {
+        if self.is_whole() {
             self.error_at(span, message, cure);
         }
     }
 
     /// The same about the file as a whole.
     pub(super) fn absent_from_file(&mut self, message: impl Into<String>, cure: impl Into<String>) {
-        if self.broken_from.is_none() {
+        if self.is_whole() {
             let diag = self.report.error(message).cure(cure);
             self.report.add(diag);
         }
@@ -128,7 +135,7 @@ impl Reader<'_> {
         what: &str,
         known: impl Iterator<Item = &'a str> + Clone,
     ) {
-        if self.is_full() || self.broken_from.is_some() {
+        if self.is_full() || !self.is_whole() {
             return;
         }
         let message = format!("`{}` is no {what}", shown(at.text));

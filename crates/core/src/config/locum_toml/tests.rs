@@ -544,6 +544,38 @@ fn nodes_and_links_are_checked_against_each_other() {
     }
 }
 
+/// One fault, and not what follows from it.
+#[test]
+fn a_refused_node_is_all_that_is_said() {
+    let rest = "nodes.alpha.links.a = '10.0.0.1'\n[groups.g]\nresources = 'x'\nguard = 'lease'\n";
+    for (me, name, expected) in [
+        ("alpha", "be ta", "`be ta` cannot be a name"),
+        ("be ta", "be ta", "`be ta` cannot be a name"),
+        ("alpha", "ALPHA", "the node `alpha` is there twice"),
+    ] {
+        let text = format!("cluster = 'c'\nnodes.'{name}'.links.a = '10.0.0.2'\n{rest}prefer = 'beta'\n");
+        let diags = check(text.as_bytes(), me).diags;
+        let errors: Vec<String> = diags.iter().map(ToString::to_string).collect();
+        assert!(errors.len() == 1 && errors[0].contains(expected), "{errors:?}");
+    }
+}
+
+#[test]
+fn one_unit_in_two_forms_is_one() {
+    for (one, two) in [("'web'", "{ unit = 'web' }"), ("{ unit = 'web.service' }", "'web'")] {
+        let said = said(&with(&format!("groups.g.resources = [{one}]\ngroups.h.resources = [{two}]\n")));
+        assert!(said.iter().any(|line| line.contains("is there already, in line")), "{one} {two}: {said:?}");
+    }
+    let said = said(&with("groups.g.resources = ['web']\ngroups.h.resources = [{ unit = 'web.socket' }]\n"));
+    assert!(said.iter().all(|line| !line.contains("is there already")), "{said:?}");
+}
+
+#[test]
+fn a_host_name_is_no_address() {
+    let said = fault("groups.g.resources = ['web.example.com/24']\n");
+    assert!(said.contains("`web.example.com` is no IP address (write the address itself"), "{said}");
+}
+
 #[test]
 fn relations_that_cannot_be_are_refused() {
     for (a, b, c, expected) in [

@@ -1065,7 +1065,19 @@ fn a_refused_move_says_what_hinders_the_node() {
     assert_eq!(order(&mut world, 0, web(Some(1))), refused("web: b is on standby or leaves"));
     let nobody = "web: no other node may run it now: b is on standby or leaves";
     assert_eq!(order(&mut world, 0, web(None)), refused(nobody));
+    // On standby too it keeps what nobody can take, and says so.
+    let Some(Answer::TimedOut(text)) = order(&mut world, 0, node::Order::Standby) else { panic!() };
+    assert!(text.ends_with(": web (no other node may run it now: b is on standby or leaves)"), "{text}");
+    assert!(world.machines[0].runs);
+    order(&mut world, 0, node::Order::Online);
     order(&mut world, 1, node::Order::Online);
+    let done = Some(Answer::Done("everything that another node may run is handed over".into()));
+    assert_eq!(order(&mut world, 0, node::Order::Standby), done);
+    assert!(!world.machines[0].runs);
+    order(&mut world, 0, node::Order::Online);
+    order(&mut world, 1, web(Some(0)));
+    world.pass(5000);
+    assert!(world.machines[0].runs);
 
     world.machines[1].fails = true;
     order(&mut world, 0, web(Some(1)));

@@ -1,0 +1,126 @@
+//! Whom this process stands for: one daemon at a time in a network namespace, whatever directories it was given. Two of
+//! one node would take each other's addresses and services for something that an earlier life has left.
+//!
+//! What is taken is a name that the kernel takes back from a dead process. An ordinary user can take it too, and keeps no
+//! daemon from starting: only root's processes and those of our own user count.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use locum_sys::place;
+use thiserror::Error;
+
+use super::ports;
+use crate::{duties::Duties, voice::socket};
+
+/// What this process has taken. It is given back at its end.
+#[derive(Debug, Default)]
+pub struct Place(Mutex<BTreeMap<String, place::Place>>);
+
+/// Another daemon is there. Prints the cure.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("{me} of this configuration runs here already, in {}: nothing is touched{}", .who, cure(.run_dir.as_deref()))]
+pub struct Taken {
+    /// The node or witness.
+    me: String,
+    /// The other daemon, in words.
+    who: String,
+    /// Its run directory, where it can be known.
+    run_dir: Option<String>,
+}
+
+fn cure(run_dir: Option<&str>) -> String {
+    let Some(run_dir) = run_dir else { return "; end that one first".to_owned() };
+    format!(". `locum --run {run_dir} status` asks it, `locum --run {run_dir} stop` ends it")
+}
+
+impl Place {
+    /// Takes what nobody else of this network namespace may be. Returns what a person should know.
+    ///
+    /// # Errors
+    /// When another daemon has it.
+    pub fn take(&self, duties: &Duties) -> Result<Vec<String>, Taken> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doubts = Vec::new();
+        for name in duties.places.iter().map(|parts| name(parts)) {
+            if held.contains_key(&name) {
+                continue;
+            }
+            let refused = match place::Place::take(&name) {
+                Ok(place) => {
+                    held.insert(name, place);
+                    continue;
+                }
+                Err(error) if error.kind() != ErrorKind::AddrInUse => error.to_string(),
+                Err(error) => match place::holder(&name) {
+                    // It may have gone just now.
+                    Err(_) if place::Place::take(&name).map(|place| held.insert(name, place)).is_ok() => {
+                        continue;
+                    }
+                    Ok(place::Holder { pid, uid })
+                        if uid == 0 || uid == rustix::process::geteuid().as_raw() =>
+                    {
+                        let who = match pid {
+                            Some(pid) => ports::named(pid, uid),
+                            None => {
+                                format!("a process of {} that cannot be seen from here", ports::user(uid))
+                            }
+                        };
+                        let run_dir = pid.and_then(run_dir);
+                        return Err(Taken { me: duties.me.clone(), who, run_dir });
+                    }
+                    Ok(place::Holder { pid, uid }) => {
+                        let pid = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+                        format!("user {}{pid} has taken the name that says so", ports::user(uid))
+                    }
+                    Err(_) => error.to_string(),
+                },
+            };
+            doubts.push(refused);
+        }
+        doubts.sort();
+        doubts.dedup();
+        let doubts = doubts.into_iter();
+        Ok(doubts
+            .map(|why| format!("a second daemon of {} here would not be noticed: {why}", duties.me))
+            .collect())
+    }
+}
+
+/// The name of a place, short enough for the kernel. It must stay the same from version to version.
+fn name(parts: &[String]) -> String {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    let digest = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("locum/{digest:016x}")
+}
+
+/// Where people find this daemon: the directory that it holds, with its control socket.
+fn run_dir(pid: u32) -> Option<String> {
+    let process = Path::new("/proc").join(pid.to_string());
+    let open = fs::read_dir(process.join("fd")).ok()?.flatten();
+    let mut open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let holds = |path: &PathBuf| {
+        path.strip_prefix("/").is_ok_and(|path| process.join("root").join(path).join(socket::NAME).exists())
+    };
+    open.find(holds).map(|path| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_not_run_together() {
+        let name = |parts: &[&str]| name(&parts.iter().map(|&part| part.to_owned()).collect::<Vec<_>>());
+        assert_eq!(name(&["a", "b"]), name(&["a", "b"]));
+        assert_ne!(name(&["a", "b"]), name(&["ab", ""]));
+        assert!(name(&["a"]).len() < 108);
+    }
+}
