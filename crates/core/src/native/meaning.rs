@@ -3,11 +3,12 @@
 //! differ, the lines say in what.
 
 use alloc::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     format,
     string::{String, ToString},
     vec::Vec,
 };
+use core::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 
@@ -60,7 +61,7 @@ pub fn differences(ours: &[String], theirs: &[String]) -> Vec<Difference> {
         Some((name, value)) => (name.to_string(), value.to_string()),
         None => (line.clone(), String::new()),
     };
-    let table = |lines: &[String]| lines.iter().map(split).collect::<alloc::collections::BTreeMap<_, _>>();
+    let table = |lines: &[String]| lines.iter().map(split).collect::<BTreeMap<_, _>>();
     let (our_table, their_table) = (table(ours), table(theirs));
     let mut found = Vec::new();
     for (name, value) in ours.iter().map(split) {
@@ -103,6 +104,105 @@ pub fn summary(ours: &[String], theirs: &[String]) -> Vec<Difference> {
         }
     }
     found.into_iter().map(|(difference, _)| difference).collect()
+}
+
+/// A resource that two files give to different groups. Voters know a group by its name alone: both could be owned at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispute {
+    /// The resource.
+    pub resource: String,
+    /// To which group the other file gives it.
+    pub group: String,
+}
+
+/// By name the groups of ours of which the other file gives a resource to another group, each with the first such resource.
+/// What both files give to that other group is no difference.
+#[must_use]
+pub fn disputes(ours: &[String], theirs: &[String]) -> BTreeMap<String, Dispute> {
+    let (our_things, their_things) = (things(ours), things(theirs));
+    let known: BTreeSet<_> = our_things.iter().copied().collect();
+    let mut givers: BTreeMap<Thing<'_>, Vec<&str>> = BTreeMap::new();
+    for (thing, group) in their_things.into_iter().filter(|given| !known.contains(given)) {
+        givers.entry(thing).or_default().push(group);
+    }
+    let mut found = BTreeMap::new();
+    for (thing, group) in our_things {
+        if let Some(other) =
+            givers.get(&thing).and_then(|groups| groups.iter().find(|other| **other != group))
+        {
+            let dispute = Dispute { resource: thing.to_string(), group: (*other).into() };
+            found.entry(group.into()).or_insert(dispute);
+        }
+    }
+    found
+}
+
+/// What must not be in two places, however a file writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Thing<'a> {
+    Address(IpAddr),
+    Device(&'a str),
+    Directory(&'a str),
+    /// A unit, a script or an OCF agent, with all its arguments.
+    Agent(&'a str),
+}
+
+impl core::fmt::Display for Thing<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Address(ip) => ip.fmt(f),
+            Self::Device(text) | Self::Directory(text) | Self::Agent(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What lines give to groups, in their order. Any text may come in.
+fn things(lines: &[String]) -> Vec<(Thing<'_>, &str)> {
+    let mut found = Vec::new();
+    for line in lines {
+        let resource = || {
+            let (group, rest) = line.strip_prefix("group ")?.split_once(": resource ")?;
+            let (place, text) = rest.split_once(" = ")?;
+            // Else it is a limit of the resource.
+            place.parse::<u32>().ok()?;
+            Some((group, text))
+        };
+        if let Some((group, text)) = resource() {
+            found.extend(things_of(text).into_iter().map(|thing| (thing, group)));
+        }
+    }
+    found
+}
+
+fn things_of(text: &str) -> Vec<Thing<'_>> {
+    let mut words = text.split("::");
+    let script = words.next().unwrap_or_default();
+    let address = |word: &str| word.split('/').next()?.parse().ok().map(Thing::Address);
+    // `tmpfs` and the like are in as many places as one wants.
+    let device = |word| Some(Thing::Device(word)).filter(|_| word.contains(['/', '=']));
+    let mut found: Vec<Thing<'_>> = match script {
+        // They hold nothing.
+        "MailTo" | "Delay" => return Vec::new(),
+        "IPaddr" | "IPaddr2" | "IPv6addr" | "SendArp" => words.next().and_then(address).into_iter().collect(),
+        "Filesystem" => {
+            let directory = |word| Some(Thing::Directory(word)).filter(|_| !word.is_empty());
+            let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            device(first).into_iter().chain(directory(second)).collect()
+        }
+        _ if script.starts_with("ocf:") => words
+            .filter_map(|word| match word.split_once('=')? {
+                ("ip", value) => address(value),
+                ("device", value) => device(value),
+                ("directory", value) => Some(Thing::Directory(value)),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    if found.is_empty() {
+        found.push(Thing::Agent(text));
+    }
+    found
 }
 
 /// The lines of a plan. Secrets are in them as digests; what concerns one machine alone is not.
@@ -312,6 +412,58 @@ mod tests {
             ]
         );
         assert_eq!(said(&ours, &ours), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_two_files_give_to_different_groups_is_disputed_however_it_is_written() {
+        let said = |ours: &[&str], theirs: &[&str]| {
+            let lines = |groups: &[&str]| {
+                let line = |text: &&str| {
+                    let (group, resource) = text.split_once(' ').unwrap();
+                    [
+                        format!("group {group}: resource 1 = {resource}"),
+                        format!("group {group}: resource 1 start-limit = 60s"),
+                        format!("group {group}: guard = lease"),
+                    ]
+                };
+                groups.iter().flat_map(line).collect::<Vec<_>>()
+            };
+            let found = disputes(&lines(ours), &lines(theirs));
+            found
+                .into_iter()
+                .map(|(group, it)| format!("{group} {} {}", it.resource, it.group))
+                .collect::<Vec<_>>()
+        };
+        for (one, other, what) in [
+            ("IPaddr::10.0.0.7/24", "IPaddr2::10.0.0.7/16/eth1", "10.0.0.7"),
+            ("IPaddr::10.0.0.7", "ocf:heartbeat:IPaddr2::ip=10.0.0.7::nic=eth0", "10.0.0.7"),
+            ("IPv6addr::fd00::7/64", "IPv6addr::fd00:0::7", ""),
+            ("apache2", "apache2", "apache2"),
+            (
+                "ocf:heartbeat:pgsql::pgdata=/a",
+                "ocf:heartbeat:pgsql::pgdata=/a",
+                "ocf:heartbeat:pgsql::pgdata=/a",
+            ),
+            ("ocf:heartbeat:pgsql::pgdata=/a", "ocf:heartbeat:pgsql::pgdata=/b", ""),
+            ("Filesystem::/dev/sda1::/srv::ext4::", "Filesystem::/dev/sda1::/mnt::::", "/dev/sda1"),
+            ("Filesystem::/dev/sda1::/srv::ext4::", "Filesystem::LABEL=x::/srv::::", "/srv"),
+            ("Filesystem::tmpfs::/srv::tmpfs::", "Filesystem::tmpfs::/mnt::tmpfs::", ""),
+            ("MailTo::root", "MailTo::root", ""),
+            ("Delay::1", "Delay::1", ""),
+        ] {
+            let (old, new) = (format!("web {one}"), format!("www {other}"));
+            let expected = |text: String| if what.is_empty() { Vec::new() } else { [text].into() };
+            assert_eq!(said(&[&old], &[&new]), expected(format!("web {what} www")));
+            assert_eq!(said(&[&new], &[&old]), expected(format!("www {what} web")), "{one} {other}");
+            assert_eq!(said(&[&old], &[&old]), [""; 0]);
+        }
+        // What both files give to two groups is none, whatever else they differ in.
+        assert_eq!(said(&["a x", "b x"], &["a x", "b x", "c y"]), [""; 0]);
+        assert_eq!(said(&["a x", "b x"], &["a x", "c x"]), ["a x c", "b x c"]);
+        assert_eq!(
+            disputes(&owned(&["group a: resource 1 = x"]), &owned(&["group ", "odd", "group b: resource x"])),
+            BTreeMap::new()
+        );
     }
 
     #[test]

@@ -41,6 +41,9 @@ use crate::{
 const STAYING_SAID_MAX: usize = 8;
 /// How long an owner may take to hand over a group that a person asked it for, before the person is told to look.
 pub const MOVE_MAX: Duration = Duration::from_secs(600);
+/// So long nothing is claimed because a living node has not told in what its file differs. It is asked with each of its
+/// beats; what it never tells, because it is longer than a list may be, keeps no service down.
+pub const FILES_WAIT: Duration = Duration::from_secs(10);
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -187,6 +190,10 @@ struct Peer {
     refused: bool,
     /// In what its file differs from ours.
     differences: Vec<meaning::Difference>,
+    /// It has told them.
+    told: bool,
+    /// Since when it is asked.
+    asked_since: Instant,
 }
 
 /// The state. See the module's text.
@@ -270,6 +277,8 @@ impl Node {
             board: None,
             refused: false,
             differences: Vec::new(),
+            told: false,
+            asked_since: now,
         };
         let ids: Vec<GroupId> = plan.groups.iter().map(|group| GroupId::of(&group.name)).collect();
         let members = 0..plan.nodes.len() + plan.witnesses.len();
@@ -433,6 +442,7 @@ impl Node {
         if self.ownership.wait_for_board(waits) | was_otherwise {
             self.stir();
         }
+        self.watch_files();
         self.tell_alone();
         let overdue: Vec<OrderId> =
             self.passed.extract_if(.., |_, until| *until <= now).map(|(id, _)| id).collect();
@@ -509,6 +519,38 @@ impl Node {
         self.node().is_some() && others.any(|(_, (peer, _))| peer.board != Some(digest))
     }
 
+    /// Whose files count, and whether all of those are known.
+    fn watch_files(&mut self) {
+        let now = self.now;
+        let mut untold = false;
+        let me = usize::from(self.me.0);
+        for index in (0..self.plan.nodes.len()).filter(|index| *index != me) {
+            let peer = &self.peers[index];
+            // Silence ends no lease yet where its clock is the slower one.
+            let may_own = peer.generation > 0 && now.since(peer.watch.heard()) < self.plan.timing.mute;
+            let is_known = peer.told || peer.config == Some(self.config);
+            untold |= may_own && !is_known && now.since(peer.asked_since) < FILES_WAIT;
+            if core::mem::replace(&mut self.views[index].may_own, may_own) != may_own {
+                self.stir();
+            }
+        }
+        if self.ownership.wait_for_files(untold) {
+            self.stir();
+        }
+    }
+
+    /// In what a node's file differs from ours, and what follows.
+    fn heard_meaning(&mut self, from: MemberIndex, theirs: &[String]) {
+        let ours = self.plan.meaning();
+        let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
+        peer.differences = meaning::summary(&ours, theirs);
+        peer.told = true;
+        let disputes = meaning::disputes(&ours, theirs);
+        let disputes = disputes.into_iter().filter_map(|(name, it)| Some((self.plan.group(&name)?, it)));
+        self.views[usize::from(from.0)].disputes = disputes.collect();
+        self.stir();
+    }
+
     /// Not at once: one lost beat is soon made good.
     fn tell_alone(&mut self) {
         let since = self.member.counts_alone();
@@ -569,7 +611,8 @@ impl Node {
 
     /// Whether this node could claim now what it was given.
     fn could_claim(&self) -> bool {
-        let waits = self.ownership.waits_for_links() || self.ownership.waits_for_board();
+        let Self { ownership, .. } = self;
+        let waits = ownership.waits_for_links() || ownership.waits_for_board() || ownership.waits_for_files();
         self.member.may_claim(self.now) && !waits
     }
 
@@ -621,12 +664,7 @@ impl Node {
             Word::Board(_) => {}
             Word::Lists(lists) => self.heard_lists(from, &lists),
             Word::AskMeaning => self.send(To::One(from), Word::Meaning(self.plan.meaning())),
-            Word::Meaning(lines) => {
-                let differences = meaning::summary(&self.plan.meaning(), &lines);
-                if let Some(peer) = self.peers.get_mut(usize::from(from.0)) {
-                    peer.differences = differences;
-                }
-            }
+            Word::Meaning(lines) => self.heard_meaning(from, &lines),
         }
     }
 
@@ -644,6 +682,9 @@ impl Node {
         let is_new = peer.config.replace(beat.config) != Some(beat.config);
         if is_new {
             peer.differences.clear();
+            view.disputes.clear();
+            (peer.told, peer.asked_since) = (false, self.now);
+            is_otherwise = true;
         }
         peer.board = Some(beat.board);
         let theirs = beat.claims.lease;
@@ -656,7 +697,7 @@ impl Node {
         let is_node = usize::from(from.0) < self.plan.nodes.len();
         if is_node && beat.config != self.config {
             // Until it has answered: the question or the answer may be lost.
-            if self.differences(from).is_empty() {
+            if !self.peers[usize::from(from.0)].told {
                 self.send(To::One(from), Word::AskMeaning);
             }
             if is_new {

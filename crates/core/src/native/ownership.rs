@@ -26,9 +26,10 @@ use alloc::{
 
 use super::{
     board::{Board, HeldDown},
+    meaning::Dispute,
     placement::{self, Rank, Scene},
     plan::{Failback, Plan},
-    status::{Hindered, Hindrance},
+    status::{Disputed, Hindered, Hindrance},
 };
 use crate::{
     action::Answer,
@@ -87,6 +88,10 @@ pub struct NodeView {
     pub cut: BTreeSet<GroupIndex>,
     /// Those of them for which it is time to do something; known of ourselves alone.
     pub cut_for_long: BTreeSet<GroupIndex>,
+    /// Of which groups its file gives a resource to another group.
+    pub disputes: BTreeMap<GroupIndex, Dispute>,
+    /// It may still own what its file has: it was heard within a lease and its margin.
+    pub may_own: bool,
 }
 
 impl NodeView {
@@ -154,6 +159,19 @@ impl View<'_> {
             (until > self.now && claim.owner() != self.member.settings().me).then_some(granted)
         };
         says.map(Owner::Lives).or_else(granted)
+    }
+
+    /// Whose file gives a resource of one of these to another group, which that node may own as long as it lives: voters
+    /// know groups by name, and would grant both.
+    pub(super) fn disputed(&self, groups: &[GroupIndex]) -> Option<Disputed> {
+        let nodes =
+            self.nodes.iter().enumerate().filter(|(_, node)| node.may_own && !node.disputes.is_empty());
+        nodes.flat_map(|(index, node)| groups.iter().map(move |group| (index, node, group))).find_map(
+            |(index, node, group)| {
+                let Dispute { resource, group } = node.disputes.get(group)?.clone();
+                Some(Disputed { node: self.plan.nodes[index].name.clone(), resource, group })
+            },
+        )
     }
 
     fn holds(&self, group: GroupIndex) -> Option<Ballot> {
@@ -270,6 +288,8 @@ pub struct Ownership {
     waits_for_links: bool,
     /// Nothing is claimed before the others' boards are known.
     waits_for_board: bool,
+    /// Nothing is claimed before it is known what the others' files give to which group.
+    waits_for_files: bool,
     leaving: Option<Option<OrderId>>,
     random: u64,
     /// What the last [`Self::tick`] asked to be claimed.
@@ -305,6 +325,7 @@ impl Ownership {
             standby: false,
             waits_for_links: false,
             waits_for_board: false,
+            waits_for_files: false,
             leaving: None,
             random: seed | 1,
             claims: BTreeSet::new(),
@@ -347,6 +368,11 @@ impl Ownership {
         core::mem::replace(&mut self.waits_for_board, wait) != wait
     }
 
+    /// The same, because it is not known what others' files say. Whether that is new.
+    pub const fn wait_for_files(&mut self, wait: bool) -> bool {
+        core::mem::replace(&mut self.waits_for_files, wait) != wait
+    }
+
     /// Whether everything is to be given up, after [`Self::leave`].
     #[must_use]
     pub const fn is_leaving(&self) -> bool {
@@ -361,6 +387,11 @@ impl Ownership {
     /// Whether nothing is claimed before the others' boards are known.
     pub(super) const fn waits_for_board(&self) -> bool {
         self.waits_for_board
+    }
+
+    /// Whether nothing is claimed before the others' files are known.
+    pub(super) const fn waits_for_files(&self) -> bool {
+        self.waits_for_files
     }
 
     /// Those that stay together with this group, itself included, in order.
@@ -581,6 +612,9 @@ impl Ownership {
         }
         if self.is_frozen(group) && self.leaving.is_none() {
             return Err("it is frozen, or the cluster is in maintenance: end that first".into());
+        }
+        if let Some(disputed) = view.disputed(self.family(group)) {
+            return Err(format!("no node would start it: {disputed}"));
         }
         if self.desks[group.0].giving.is_some() || self.desks[group.0].wish.is_some() {
             return Err("it is being handed over already".into());
@@ -1035,7 +1069,8 @@ impl Ownership {
         }
         let leader = self.families[group.0][0];
         let follows = leader != group;
-        let waits = self.waits_for_links || self.waits_for_board || !view.member.may_claim(view.now);
+        let waits = self.waits_for_links || self.waits_for_board || self.waits_for_files;
+        let waits = waits || !view.member.may_claim(view.now) || view.disputed(self.family(group)).is_some();
         // What follows one that is on its way from here is claimed where that goes.
         let leads_here = || view.holds(leader).is_some() && self.desks[leader.0].giving.is_none();
         let waits = waits || (follows && !leads_here());

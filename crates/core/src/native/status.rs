@@ -177,6 +177,9 @@ pub struct Group {
     /// Why nobody does; absent where somebody does, and on a witness, which is not told.
     #[serde(default)]
     pub unowned: Option<Unowned>,
+    /// Another node's file gives something of it to another group: no node claims it. Absent where none does.
+    #[serde(default)]
+    pub disputed: Option<Disputed>,
     /// The owner's claim as it stands now, `ROUND.NODE`.
     pub ballot: Option<String>,
     /// The ballot under which it was gained, as agents see it; of our own groups only.
@@ -223,6 +226,10 @@ pub enum Unowned {
     Links,
     /// What other nodes' boards say is not known yet.
     Boards,
+    /// What other nodes' files say is not known yet.
+    Files,
+    /// Another node's file gives something of it, or of what stays together with it, to another group.
+    Disputed(Disputed),
     /// It belongs to whoever owns the first of those that stay together with it.
     Follows {
         /// That one.
@@ -263,6 +270,8 @@ impl fmt::Display for Unowned {
             Self::NoMemory => f.write_str("this node's ledger is not there yet, or cannot be written"),
             Self::Links => f.write_str("the links of this node are not tested yet"),
             Self::Boards => f.write_str("what other nodes know of pins and failures is not known here yet"),
+            Self::Files => f.write_str("in what the files of other nodes differ is not known here yet"),
+            Self::Disputed(disputed) => disputed.fmt(f),
             Self::Follows { group } => {
                 write!(f, "it is for whoever owns {group}, with which it stays together")
             }
@@ -280,6 +289,28 @@ impl fmt::Display for Unowned {
             Self::Claiming => f.write_str("this node asks the voters for it"),
             Self::Soon => f.write_str("this node claims it in a moment"),
         }
+    }
+}
+
+/// A living node may run something of a group under another group's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disputed {
+    /// That node.
+    pub node: String,
+    /// The resource.
+    pub resource: String,
+    /// The group that has it in that node's file.
+    pub group: String,
+}
+
+/// In words, with the cure.
+impl fmt::Display for Disputed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node, resource, group } = self;
+        write!(
+            f,
+            "{node}'s file has {resource} in group {group}; make the files equal, then restart locum where it was wrong"
+        )
     }
 }
 

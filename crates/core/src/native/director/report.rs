@@ -181,6 +181,7 @@ impl Director {
             candidates: plan.candidates.iter().map(node_name).collect(),
             owner: owner.map(|owner| self.name(owner.member).into()),
             unowned: self.node.unowned(now, group),
+            disputed: self.node.disputed(now, group),
             ballot: owner.map(|owner| self.ballot(owner.ballot)),
             epoch: held.map(|held| self.ballot(held.epoch)),
             waiting: self.node.ownership().waiting(group).map(|(why, since, until)| Waiting {
@@ -290,6 +291,11 @@ impl Director {
 /// What is wrong, and what is worth to be known, in words.
 fn complaints(status: &Status) -> (Vec<String>, Vec<String>) {
     let (mut troubles, mut hints) = (Vec::new(), Vec::new());
+    for (group, disputed) in status.groups.iter().filter_map(|group| Some((group, group.disputed.as_ref()?)))
+    {
+        let what = if group.owner.is_none() { "is not started here" } else { "is not taken over" };
+        troubles.push(format!("{} {what}: {disputed}", group.name));
+    }
     if !status.votes.heard {
         let silent = status.votes.voters.iter().filter(|voter| !voter.answers);
         let silent: Vec<&str> = silent.map(|voter| voter.name.as_str()).collect();

@@ -22,6 +22,8 @@ use crate::{
     },
 };
 
+mod renamed;
+
 const TOML: &str = r#"
 cluster = "test"
 pace = "1s"
@@ -59,12 +61,16 @@ struct Machine {
     director: Option<Director>,
     notes: Vec<String>,
     gate: Option<GateLease>,
+    /// The same by group.
+    gates: BTreeMap<GroupIndex, GateLease>,
     /// What was announced, and when.
     announced: Vec<(u64, Announcement)>,
     /// What ends an ownership of this machine, as its gate was told, and what it was told before.
     proofs: Vec<ClaimProof>,
     proofs_before: Vec<Vec<ClaimProof>>,
     runs: bool,
+    /// By group, as its file writes it.
+    running: BTreeSet<(GroupIndex, String)>,
     /// Whether its agents can start anything.
     fails: bool,
     answers: Vec<Answer>,
@@ -96,6 +102,8 @@ struct World {
     broadcasts: bool,
     /// Somebody sends on what is sent to the witness, and is faster.
     relay: bool,
+    /// The lines of files do not arrive.
+    swallows_meaning: bool,
     /// Answers of the witness that reached neither node.
     astray: usize,
     /// All that was ever sent, by sender.
@@ -114,10 +122,12 @@ impl World {
                 director: Some(director),
                 notes: vec![],
                 gate: None,
+                gates: BTreeMap::new(),
                 announced: vec![],
                 proofs: vec![],
                 proofs_before: vec![],
                 runs: false,
+                running: BTreeSet::new(),
                 fails: false,
                 answers: vec![],
                 remembered: BTreeMap::new(),
@@ -134,6 +144,7 @@ impl World {
             cuts: BTreeSet::new(),
             broadcasts: false,
             relay: false,
+            swallows_meaning: false,
             astray: 0,
             tape: vec![],
         };
@@ -180,14 +191,20 @@ impl World {
                         None => self.astray += 1,
                     }
                 }
-                Action::Run { ticket, operation, .. } => {
-                    let Machine { runs, fails, .. } = &mut self.machines[member];
+                Action::Run { ticket, operation, resource, .. } => {
+                    let text = self.director(member).plan.resource(resource).runs.text.clone();
+                    let Machine { runs, running, fails, .. } = &mut self.machines[member];
+                    let held = (resource.group, text);
                     let outcome = match operation {
-                        crate::action::Operation::Status if *runs => Outcome::Running,
+                        crate::action::Operation::Status if running.contains(&held) => Outcome::Running,
                         crate::action::Operation::Status => Outcome::Stopped,
                         crate::action::Operation::Start if *fails => Outcome::Failed("no disk".into()),
                         operation => {
-                            *runs = operation == crate::action::Operation::Start;
+                            match operation {
+                                crate::action::Operation::Start => running.insert(held),
+                                _ => running.remove(&held),
+                            };
+                            *runs = !running.is_empty();
                             Outcome::Ok
                         }
                     };
@@ -199,10 +216,15 @@ impl World {
                     let now = self.now(member);
                     self.director(member).handle(now, Event::Written { ok: true });
                 }
-                Action::Gate { lease, .. } => self.machines[member].gate = lease,
+                Action::Gate { group, lease } => {
+                    let Machine { gate, gates, .. } = &mut self.machines[member];
+                    *gate = lease;
+                    gates.remove(&group);
+                    gates.extend(lease.map(|lease| (group, lease)));
+                }
                 Action::AnnounceClaim { announcement, .. } => {
-                    let ballot = self.machines[member].gate.map(|gate| gate.ballot);
-                    assert_eq!(ballot.map(|ballot| ballot.round), Some(announcement.round));
+                    let mut gates = self.machines[member].gates.values();
+                    assert!(gates.any(|gate| gate.ballot.round == announcement.round));
                     let millis = self.millis;
                     self.machines[member].announced.push((millis, announcement));
                 }
@@ -227,7 +249,8 @@ impl World {
     }
 
     fn carry(&mut self, from: usize, to: usize, link: LinkIndex, bytes: &Arc<[u8]>) {
-        if !self.cuts.contains(&(from, to, link.0)) {
+        let is_swallowed = self.swallows_meaning && bytes.windows(9).any(|word| word == b"t=meaning");
+        if !self.cuts.contains(&(from, to, link.0)) && !is_swallowed {
             let source = Source::Udp(address(from));
             let bytes = Arc::clone(bytes);
             self.frames.push_back(Flying { at: self.millis + 1, to, link, from: source, bytes });
@@ -262,13 +285,20 @@ impl World {
         if torn {
             machine.ledgers.pop();
         }
+        self.begin(member, TOML, generation);
+    }
+
+    /// A new life with this file.
+    fn begin(&mut self, member: usize, toml: &str, generation: u64) {
+        let machine = &mut self.machines[member];
         // As the hands do, before the life begins.
         let ledger = machine.ledgers.last().cloned().unwrap();
         machine.ledgers.push(ledger.clone());
-        (machine.gate, machine.runs) = (None, false);
+        (machine.gate, machine.runs, machine.left) = (None, false, false);
+        (machine.gates, machine.running) = (BTreeMap::new(), BTreeSet::new());
         let born = Identity { ledger: Some(ledger), ..identity(generation) };
         let name = ["a", "b", "w"][member];
-        machine.director = Some(Director::new(plan(TOML, name), keys(), born, now(self.millis)));
+        machine.director = Some(Director::new(plan(toml, name), keys(), born, now(self.millis)));
         self.perform(member);
     }
 

@@ -1,9 +1,17 @@
 //! Why nobody owns a group. Nothing is decided here: it is told from what [`Ownership`](super::Ownership) goes by.
 
 use super::{GroupIndex, Instant, Node, NodeIndex, Phase};
-use crate::native::{placement, status::Unowned};
+use crate::native::{
+    placement,
+    status::{Disputed, Unowned},
+};
 
 impl Node {
+    /// Who gives something of this group to another one.
+    pub(in crate::native) fn disputed(&self, now: Instant, group: GroupIndex) -> Option<Disputed> {
+        self.view(now, self.node()?).disputed(self.ownership.family(group))
+    }
+
     /// Nothing where somebody owns it, and on a witness.
     pub(in crate::native) fn unowned(&self, now: Instant, group: GroupIndex) -> Option<Unowned> {
         let me = self.node()?;
@@ -30,6 +38,12 @@ impl Node {
         }
         if self.ownership.waits_for_board() {
             return Some(Unowned::Boards);
+        }
+        if self.ownership.waits_for_files() {
+            return Some(Unowned::Files);
+        }
+        if let Some(disputed) = self.view(now, me).disputed(family) {
+            return Some(Unowned::Disputed(disputed));
         }
         let leader = family[0];
         if leader != group {
