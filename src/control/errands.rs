@@ -5,11 +5,10 @@
 //!
 //! Three pools, so that what hangs holds up nothing else:
 //!
-//! | | |
-//! |---|---|
-//! | [`on_disk`] | one thread: the ledger and the state, one write after the other |
-//! | [`spawn_blocking`] | what asks the kernel, and comes back |
-//! | [`call`] | what reads somebody's files or starts somebody's program: on a file system that hangs it never comes back. As many threads as hang; whoever has one that hangs gets no other one |
+//! * [`on_disk`] has one thread: the ledger and the state, one write after the other.
+//! * [`spawn_blocking`] is for what asks the kernel, and comes back.
+//! * [`call`] is for what reads somebody's files or starts somebody's program: on a file system that hangs it never comes
+//!   back. It has as many threads as hang; whoever has one that hangs gets no other one.
 
 use std::{
     collections::{BTreeMap, VecDeque},
