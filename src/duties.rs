@@ -145,6 +145,15 @@ impl Duties {
         &self.groups[id.group.0].resources[id.member]
     }
 
+    /// How lines of the log call the resource behind an id.
+    ///
+    /// # Panics
+    /// When the id was not made from this configuration.
+    #[must_use]
+    pub fn name(&self, id: ResourceId) -> &str {
+        self.resource(id).name(&self.groups[id.group.0].resources)
+    }
+
     /// The limits of the resource behind an id.
     ///
     /// # Panics

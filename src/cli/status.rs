@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// Announcements that prove nothing are told for so long after the last one, in seconds.
+const REFUSED_IS_NEWS: u64 = 60;
+
 /// How it is shown.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Options {
@@ -154,11 +157,12 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
     for gate in gates.gates.iter().filter(|gate| gate.restored > 0) {
         writeln!(page, "note: the gate of {} was put back {} times", Safe(&gate.group), gate.restored)?;
     }
-    if gates.refused > 0 {
+    if gates.refused_ago.is_some_and(|ago| ago <= REFUSED_IS_NEWS) {
         writeln!(
             page,
-            "note: {} announcements of claims that prove nothing here were dropped: a few are usual after this node has lost \
-             a group; if they go on, somebody on a link tries to silence services",
+            "note: announcements of claims that prove nothing here come in and are dropped ({} so far): a few are usual after \
+             this node has lost a group; if they go on, a node with an older Locum sends them, or somebody on a link tries to \
+             silence services",
             gates.refused
         )?;
     }
@@ -502,6 +506,19 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
         assert!(facts.contains("prefers clustnode1"), "{facts}");
         group.phase = Phase::Stuck(9);
         assert!(phase(&group).unwrap().contains("CANNOT BE STOPPED"));
+    }
+
+    #[test]
+    fn announcements_that_prove_nothing_are_told_while_they_come() {
+        let mut report = article();
+        report.heart.gates.refused = 9;
+        let is_told =
+            |report: &Report| text(report).contains("(9 so far): a node with an older Locum sends them, or");
+        assert!(!is_told(&report));
+        report.heart.gates.refused_ago = Some(59);
+        assert!(is_told(&report));
+        report.heart.gates.refused_ago = Some(61);
+        assert!(!is_told(&report));
     }
 
     #[test]

@@ -924,7 +924,7 @@ fn say_what_is_left(agents: &Agents, journal: &Journal, left: &Found) {
     if left.is_empty() {
         return;
     }
-    let names: Vec<&str> = left.iter().map(|(id, _)| agents.duties().resource(*id).text.as_str()).collect();
+    let names: Vec<&str> = left.iter().map(|(id, _)| agents.duties().name(*id)).collect();
     let names = names.join(" ");
     let text =
         format!("left running and not to be stopped: {names}: may run on both nodes; a person is needed");
@@ -934,7 +934,7 @@ fn say_what_is_left(agents: &Agents, journal: &Journal, left: &Found) {
 /// Where no other node could own it, what runs may go on: the first start finds it running.
 fn adopt(agents: &Agents, found: Found) -> Swept {
     for (id, _) in found.iter().filter(|(_, status)| *status == Outcome::Running) {
-        let name = &agents.duties().resource(*id).text;
+        let name = agents.duties().name(*id);
         agents.note(
             *id,
             Level::Info,

@@ -5,10 +5,10 @@
 //!
 //! Three pools, so that what hangs holds up nothing else:
 //!
-//! * [`on_disk`]: one thread for the ledger and the state, one write after the other;
-//! * [`spawn_blocking`]: for what asks the kernel, and comes back;
-//! * [`call`]: for what reads somebody's files or starts somebody's program, which never comes back on a file system that
-//!   hangs. As many threads as hang, and whoever has one that hangs gets no other one.
+//! * [`on_disk`] has one thread: the ledger and the state, one write after the other.
+//! * [`spawn_blocking`] is for what asks the kernel, and comes back.
+//! * [`call`] is for what reads somebody's files or starts somebody's program: on a file system that hangs it never comes
+//!   back. It has as many threads as hang; whoever has one that hangs gets no other one.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -233,7 +233,7 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
         let progress = progress.clone();
         asked.spawn(async move {
             let _ticket = tickets.acquire().await;
-            progress.ask(id, agents.duties().resource(id).text.clone());
+            progress.ask(id, agents.duties().name(id).to_owned());
             let outcome = status(&agents, &register, id).await;
             progress.answer(id, &outcome);
             (id, outcome)
@@ -315,7 +315,7 @@ struct Machine {
 async fn sweep_group(agents: &Agents, machine: &Machine, members: Found) -> Found {
     let mut failed = Vec::new();
     for (id, status) in members.into_iter().rev() {
-        let name = &agents.duties().resource(id).text;
+        let name = agents.duties().name(id);
         if let Some(there) = foreign(agents, machine, id) {
             let text = format!(
                 "{name} stands here, and Locum did not put it there: left alone, and the group is not started here. If it \

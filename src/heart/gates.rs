@@ -12,6 +12,7 @@ use std::{
     io, mem,
     net::IpAddr,
     os::fd::AsFd,
+    time::Duration,
 };
 
 use clap::ValueEnum;
@@ -94,9 +95,13 @@ pub struct GateStats {
     pub without: Vec<String>,
     /// Those that stand, and those that should and cannot.
     pub gates: Vec<GateState>,
-    /// Announcements of claims that were dropped because they prove nothing: who sends them has not the cluster's key.
+    /// Announcements of claims that were dropped because they prove nothing: who sends them has not the cluster's key, or
+    /// is a Locum that makes no proofs yet.
     #[serde(default)]
     pub refused: u64,
+    /// Seconds since that number last grew; absent if it has not.
+    #[serde(default)]
+    pub refused_ago: Option<u64>,
     /// Where somebody else's program came before ours.
     #[serde(default)]
     pub overtaken: Vec<OvertakenState>,
@@ -190,6 +195,28 @@ impl Overtaking {
     }
 }
 
+/// When the number of announcements that prove nothing grew.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// As it was counted last; none before the first time.
+    count: Option<u64>,
+    grew: Option<u64>,
+}
+
+impl Refusals {
+    fn note(&mut self, now: u64, count: u64) {
+        // What an earlier life counted is no news.
+        if self.count.is_some_and(|before| count > before) {
+            self.grew = Some(now);
+        }
+        self.count = Some(count);
+    }
+
+    fn ago(&self, now: u64) -> Option<u64> {
+        self.grew.map(|at| Duration::from_nanos(now.saturating_sub(at)).as_secs())
+    }
+}
+
 /// All gates of this heart.
 pub(super) struct Gates {
     engine: Result<Engine, String>,
@@ -204,6 +231,7 @@ pub(super) struct Gates {
     judge: Option<Judge>,
     groups: Vec<Group>,
     renewals: u64,
+    refusals: Refusals,
     /// Which is looked after next.
     next_look: usize,
     /// By interface.
@@ -273,6 +301,7 @@ impl Gates {
             judge: None,
             groups,
             renewals: 0,
+            refusals: Refusals::default(),
             next_look: 0,
             overtaken: BTreeMap::new(),
             front_at: 0,
@@ -575,6 +604,9 @@ impl Gates {
         self.eras.look();
         self.stay_in_front(&mut told);
         let is_restored = self.look_after_judge(&mut told);
+        if let Some(Ok(count)) = self.judge.as_ref().map(Judge::refused) {
+            self.refusals.note(clock::monotonic_nanos(), count);
+        }
         let most = if is_restored { usize::MAX } else { most };
         let (begin, count) = (self.next_look, self.groups.len());
         let (mut looked, mut step, mut restored) = (0, 0, Vec::new());
@@ -733,6 +765,7 @@ impl Gates {
             without,
             gates: self.groups.iter().filter_map(state).collect(),
             refused: self.judge.as_ref().map_or(0, |judge| judge.refused().unwrap_or(0)),
+            refused_ago: self.refusals.ago(clock::monotonic_nanos()),
             overtaken: self.overtaken.iter().map(|(interface, known)| known.state(*interface)).collect(),
         }
     }
@@ -924,6 +957,17 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn announcements_that_prove_nothing_are_news_while_there_are_more() {
+        let second = |seconds: u64| seconds * 1_000_000_000;
+        let mut refusals = Refusals::default();
+        refusals.note(second(10), 7);
+        assert_eq!(refusals.ago(second(10)), None, "an earlier life counted them");
+        // Made anew, rules count from zero.
+        [(11, 0), (12, 3), (13, 3)].into_iter().for_each(|(at, count)| refusals.note(second(at), count));
+        assert_eq!(refusals.ago(second(40)), Some(28));
+    }
 
     #[test]
     fn what_comes_before_ours_again_and_again_is_trouble_until_it_has_ended() {

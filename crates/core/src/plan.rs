@@ -299,6 +299,16 @@ pub struct Resource {
     pub agent: Agent,
 }
 
+impl Resource {
+    /// How lines of the log call it among the resources of its group: an OCF agent without its parameters, which its start
+    /// has told, unless they alone tell two of them apart.
+    pub fn name<'a>(&'a self, group: impl IntoIterator<Item = &'a Self>) -> &'a str {
+        let is_ocf = matches!(self.agent, Agent::Ocf { .. });
+        let is_alone = || group.into_iter().filter(|other| other.script == self.script).count() <= 1;
+        if is_ocf && is_alone() { &self.script } else { &self.text }
+    }
+}
+
 /// What runs a resource. The native ones are stand-ins for heartbeat's scripts of the same names; the scripts
 /// themselves are used instead when the daemon is told to prefer them.
 #[derive(Clone, Debug, PartialEq, Eq)]

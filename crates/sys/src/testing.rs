@@ -77,10 +77,10 @@ pub(crate) fn set_up(name: &str, up: bool) -> io::Result<()> {
     netlink.change_links(&[if up { LinkChange::Up(index) } else { LinkChange::Down(index) }])
 }
 
-/// Returns a function that says for five seconds, waiting a little each time, that it is not too late yet.
+/// Returns a function that says for a minute, waiting a little each time, that it is not too late yet.
 #[expect(clippy::disallowed_methods, reason = "a test that waits for the kernel reads the clock")]
 pub(crate) fn patience() -> impl Fn() -> bool {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(60);
     move || {
         thread::sleep(Duration::from_millis(1));
         Instant::now() < end

@@ -211,12 +211,12 @@ impl Agents {
         };
         let mut whose = Vec::new();
         for orphan in orphans {
-            let name = &orphan.resource;
+            let id = self.resource(&orphan.resource);
+            let name = id.map_or(orphan.resource.as_str(), |id| self.0.duties.name(id));
             let (level, end) = match orphan.is_gone {
                 true => (Level::Warning, "killed, with everything it had started"),
                 false => (Level::Critical, "and does not die; a person is needed"),
             };
-            let id = self.resource(name);
             let group = id.map(|id| self.0.duties.groups[id.group.0].key.clone());
             tell(
                 group,
@@ -312,7 +312,7 @@ impl Errand<'_> {
             tell: Arc::clone(&self.shared.options.tell),
             group: Some(self.shared.duties.groups[self.id.group.0].key.clone()),
             epoch: self.epoch.cloned(),
-            label: format!("{} {}", self.resource.text, self.operation.verb()),
+            label: format!("{} {}", self.shared.duties.name(self.id), self.operation.verb()),
         }
     }
 

@@ -615,6 +615,12 @@ mod tests {
                     .into(),
             }
         );
+        let [web, mail, db] =
+            ["ocf:x:web::port=80", "ocf:x:mail::port=25", "Filesystem::/dev/a::/b"].map(good);
+        let all = [&web, &mail, &db].map(|resource| resource.name([&web, &mail, &db]));
+        assert_eq!(all, ["ocf:x:web", "ocf:x:mail", "Filesystem::/dev/a::/b"]);
+        let other = good("ocf:x:web::port=81");
+        assert_eq!(web.name([&web, &other]), "ocf:x:web::port=80", "two of a kind are told apart");
         assert_eq!(
             good("MailTo::root,ops@example.org::Cluster").agent,
             Agent::MailTo { recipients: "root ops@example.org".into(), subject: Some("Cluster".into()) }

@@ -105,7 +105,7 @@ fn spec(plan: &Plan, Group { node, key, resources }: &Group) -> Spec {
     Spec {
         key: key.clone(),
         line: format!("{} {}", plan.nodes[node.0], texts.join(" ")),
-        members: resources.iter().map(|resource| Member::new(resource, limits)).collect(),
+        members: resources.iter().map(|resource| Member::new(resource, resources, limits)).collect(),
         restarts: Restarts::NONE,
     }
 }

@@ -23,7 +23,7 @@ pub struct Spec {
 /// One resource of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// As written in the configuration, for people.
+    /// How people call it: [`Resource::name`].
     pub text: String,
     /// What the log says is run: the script and its arguments.
     pub command: String,
@@ -42,11 +42,15 @@ pub struct Member {
 impl Member {
     /// A resource that is never monitored, and whose stop is tried again.
     #[must_use]
-    pub fn new(resource: &Resource, limits: Limits) -> Self {
+    pub fn new<'a>(
+        resource: &'a Resource,
+        group: impl IntoIterator<Item = &'a Resource>,
+        limits: Limits,
+    ) -> Self {
         let words: Vec<&str> =
             [&resource.script].into_iter().chain(&resource.args).map(String::as_str).collect();
         Self {
-            text: resource.text.clone(),
+            text: resource.name(group).into(),
             command: words.join(" "),
             is_address: matches!(resource.agent, Agent::Address(_)),
             is_carried: matches!(resource.agent, Agent::Address(_) | Agent::SendArp(_)),

@@ -18,13 +18,15 @@ fn spec(Group { name, resources, restarts: Restarts { in_place, within }, .. }: 
     Spec {
         key: name.clone(),
         line: format!("{name} {}", texts.join(" ")),
-        members: resources.iter().map(member).collect(),
+        members: resources.iter().map(|resource| member(resource, resources)).collect(),
         restarts: group::Restarts { in_place: *in_place, within: *within },
     }
 }
 
-fn member(Resource { runs, limits, monitor_every }: &Resource) -> Member {
-    let member = Member::new(runs, Limits { start: limits.start, stop: limits.stop, status: limits.monitor });
+fn member(Resource { runs, limits, monitor_every }: &Resource, group: &[Resource]) -> Member {
+    let group = group.iter().map(|resource| &resource.runs);
+    let limits_of_group = Limits { start: limits.start, stop: limits.stop, status: limits.monitor };
+    let member = Member::new(runs, group, limits_of_group);
     // An address has no processes: its stop is a word to the kernel, and can only be said again.
     let failed_stop = match member.is_carried {
         true => FailedStop::TryAgain,

@@ -153,6 +153,10 @@ fn everything_is_read() {
     let Agent::Ocf { parameters, .. } = &ocf.runs.agent else { panic!() };
     assert_eq!(parameters[0], ("configfile".into(), "/etc/a=b.conf".into()));
     assert_eq!(parameters[1], ("port".into(), "80".into()));
+    let specs = plan.specs();
+    let names: Vec<&str> = specs[2].members.iter().map(|member| member.text.as_str()).collect();
+    assert_eq!(names[2], "ocf:heartbeat:apache", "lines of the log repeat no parameters");
+    assert!(specs[2].line.ends_with("ocf:heartbeat:apache::configfile=/etc/a=b.conf::port=80"));
     assert_eq!(database.resources[0].runs.text, "Filesystem::/dev/vg/db::/srv/db::ext4");
     assert_eq!(database.resources[1].runs.args, ["main"]);
     assert_eq!(
