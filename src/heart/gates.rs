@@ -1035,6 +1035,7 @@ mod tests {
                 renewals: 0,
                 next_look: 0,
                 overtaken: BTreeMap::new(),
+                refusals: Refusals::default(),
                 front_at: 0,
                 front_fault: None,
                 judge_fault: None,
