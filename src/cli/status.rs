@@ -512,8 +512,7 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
     fn announcements_that_prove_nothing_are_told_while_they_come() {
         let mut report = article();
         report.heart.gates.refused = 9;
-        let is_told =
-            |report: &Report| text(report).contains("(9 so far): a node with an older Locum sends them, or");
+        let is_told = |report: &Report| text(report).contains("(9 so far): a few are usual after");
         assert!(!is_told(&report));
         report.heart.gates.refused_ago = Some(59);
         assert!(is_told(&report));

@@ -162,7 +162,7 @@ pub fn measure(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Report, Faul
         end: Vec::new(),
         died: cluster.died(),
     };
-    tell(&format!("{} of {} groups are up, after {:?}", report.up, setup.groups, open));
+    tell(&format!("{} of {} groups are up{}", report.up, setup.groups, after(open)));
     if open.is_none() {
         report.end = cluster.costs(&all, &cluster.used(&all))?;
         return Ok(report);
@@ -182,10 +182,17 @@ pub fn measure(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Report, Faul
     let left: Vec<usize> = all.into_iter().filter(|node| *node != owner).collect();
     let (addresses, open) = cluster.await_all(&left, from, setup.limit)?;
     report.taken = Some(Taken { lost, addresses, open });
-    tell(&format!("{lost} groups were taken over, after {open:?}"));
+    match open {
+        Some(_) => tell(&format!("{lost} groups were taken over{}", after(open))),
+        None => tell(&format!("not all of {lost} groups were taken over")),
+    }
     report.end = cluster.costs(&left, &cluster.used(&left))?;
     report.died = cluster.died();
     Ok(report)
+}
+
+fn after(took: Option<Duration>) -> String {
+    took.map(|took| format!(", after {:.1} s", took.as_secs_f64())).unwrap_or_default()
 }
 
 fn watched(cluster: &Cluster, owner: usize, setup: &Setup) -> Result<Watched, Fault> {
