@@ -25,6 +25,12 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// What the machine writes, on the node's disk.
 const UPPER: &str = "machine/upper";
 
+/// How a machine's control group is called, and where it is, in whichever layout the host has them.
+const GROUP: &str = "locum-lab-";
+const PLACES: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+/// An empty group that is younger may belong to a machine that is about to boot.
+const YOUNG: Duration = Duration::from_secs(60);
+
 /// Boots the machine, in a mount namespace of its own: an overlay of the shared root and the node's disk; control groups of
 /// version 2 alone, as on a current Debian, whatever layout the host has; one control group for the machine.
 const BOOT: &str = r#"set -e
@@ -63,7 +69,7 @@ impl Machine {
     /// # Errors
     /// [`Fault::Missing`] where the host has no systemd-nspawn; else what went wrong.
     pub fn boot(rack: &Rack, node: &str) -> Result<Self, Fault> {
-        let group = format!("locum-lab-{}-{node}", std::process::id());
+        let group = format!("{GROUP}{}-{node}", std::process::id());
         sweep_group(&group);
         let words = ["unshare", "--mount", "sh", "-c", BOOT, "boot", MACHINE_ROOT, &group, node];
         let supervisor = rack.start(node, &Program::new(&words).output("/run/disk/machine.log"))?;
@@ -167,9 +173,27 @@ fn first_process(supervisor: u32) -> Option<Init> {
     })
 }
 
-/// Removes a machine's control groups, in whichever layout the host has them, as soon as no process is in them.
+/// Removes the control groups of machines of earlier runs that were killed. One in which somebody lives stays.
+pub(super) fn sweep_leftovers() {
+    PLACES.iter().for_each(|place| sweep_below(Path::new(place), YOUNG));
+}
+
+fn sweep_below(place: &Path, young: Duration) {
+    let Ok(entries) = fs::read_dir(place) else { return };
+    for entry in entries.flatten() {
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(GROUP));
+        // One that was just made is entered in a moment.
+        let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|made| made.elapsed().ok());
+        let events = || fs::read_to_string(entry.path().join("cgroup.events")).unwrap_or_default();
+        if is_ours && age.is_some_and(|age| age >= young) && events().contains("populated 0") {
+            remove_groups(&entry.path());
+        }
+    }
+}
+
+/// Removes a machine's control groups as soon as no process is in them.
 fn sweep_group(name: &str) {
-    let places = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(|base| Path::new(base).join(name));
+    let places = PLACES.map(|base| Path::new(base).join(name));
     await_some(Duration::from_secs(5), || {
         places.iter().for_each(|place| remove_groups(place));
         places.iter().all(|place| !place.exists()).then_some(())
@@ -184,4 +208,45 @@ fn remove_groups(place: &Path) {
         }
     }
     let _ = fs::remove_dir(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn empty_groups_of_killed_runs_are_removed_and_no_others() {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let tree =
+            mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
+        let Some(base) = tree.map(|tree| Path::new(tree).join(format!("sweep-test-{}", std::process::id())))
+        else {
+            return eprintln!("skipped: no control groups of version 2");
+        };
+        if fs::create_dir(&base).is_err() {
+            return eprintln!("skipped: no control group can be made here");
+        }
+        let at = |name: &str| base.join(name);
+        for name in
+            ["locum-lab-1-web1/init.scope", "locum-lab-2-web1/init.scope", "locum-lab-2-web1/empty", "other"]
+        {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        let mut living = Command::new("sleep").arg("60").spawn().unwrap();
+        let entered = fs::write(at("locum-lab-2-web1/init.scope/cgroup.procs"), living.id().to_string());
+        sweep_below(&base, Duration::from_secs(3600));
+        let young = at("locum-lab-1-web1").exists();
+        sweep_below(&base, Duration::ZERO);
+        let left = ["locum-lab-1-web1", "locum-lab-2-web1/empty", "other"].map(|name| at(name).exists());
+        living.kill().unwrap();
+        living.wait().unwrap();
+        await_some(Duration::from_secs(10), || {
+            remove_groups(&base);
+            (!base.exists()).then_some(())
+        });
+        entered.unwrap();
+        assert_eq!((young, left), (true, [false, true, true]));
+    }
 }

@@ -132,6 +132,7 @@ impl Stage {
         if !trial.root.is_dir() {
             return Err(machine::absent("a root for Debian machines", "scripts/machines"));
         }
+        machine::sweep_leftovers();
         let [one, two] = NODES;
         let mut description = Description::new(&trial.program)
             .node(one)
