@@ -1,6 +1,7 @@
 //! `locum standby` and `locum takeover`: a person moves groups between the nodes.
 //!
-//! Exit code: 0 done (with `--no-wait`: begun), 1 refused, 2 not done in time or not all of it, 3 no daemon runs here, 4 no permission.
+//! Exit code: 0 done (with `--no-wait`: begun), 1 refused, 2 not done in time or not all of it, 3 no daemon runs here,
+//! 4 no permission.
 
 use std::process::ExitCode;
 

@@ -38,7 +38,8 @@ const CASES: [Case; 4] = [
     // Of groups that stay together.
     Case {
         old: "groups.one.resources = ['10.0.0.101']\ngroups.two.resources = ['apache2', 'db.service']\ngroups.two.together = 'one'",
-        new: "groups.one.resources = ['10.0.0.102']\ngroups.two.resources = ['10.0.0.101', 'apache2', 'db.service']\ngroups.two.together = 'one'",
+        new: "groups.one.resources = ['10.0.0.102']\n\
+              groups.two.resources = ['10.0.0.101', 'apache2', 'db.service']\ngroups.two.together = 'one'",
     },
 ];
 
