@@ -848,8 +848,16 @@ fn a_start_that_hangs_is_begun_once_and_holds_up_nobody() {
     let healthy = house.script("healthy", "");
     assert_eq!(house.run_within(hung, Start, Duration::from_secs(3)), Outcome::TimedOut);
     let before = threads();
-    for _ in 0..200 {
-        let Outcome::Failed(why) = house.run(hung, Start) else { panic!("it hangs still") };
+    let agents = house.agents();
+    let outcomes = block_on(async {
+        let starts = (0..200).map(|_| {
+            let agents = agents.clone();
+            async move { agents.run(hung, Start, LONG, None).await }
+        });
+        starts.collect::<tokio::task::JoinSet<_>>().join_all().await
+    });
+    for outcome in outcomes {
+        let Outcome::Failed(why) = outcome else { panic!("it hangs still") };
         assert!(why.contains("hangs in the kernel"), "{why}");
     }
     // Other tests have threads, too.
