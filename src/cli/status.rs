@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Announcements that prove nothing are told for so long after the last one, in seconds.
+/// How long `status` shows announcements without proof after the last one, in seconds.
 const REFUSED_IS_NEWS: u64 = 60;
 
 /// How it is shown.

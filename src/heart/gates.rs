@@ -1003,6 +1003,7 @@ mod tests {
         }
         assert_eq!(eras.eras.len(), ERAS_MAX);
     }
+
     /// Somebody takes the file system away in which all is pinned, and it does not come back.
     #[test]
     fn what_cannot_be_put_back_is_said_once_and_no_reason_to_look_at_all_gates() {
