@@ -11,6 +11,9 @@ use locum_sys::netlink::{Change, Interface, InterfaceAddress, Monitor, Netlink, 
 
 use super::register::Register;
 
+/// Datagrams of the kernel taken in at a time; one tells of one change. All 4,096 groups of a file are told within it.
+const READS_A_TURN: usize = 8192;
+
 /// Interfaces, addresses, and the two connections to the kernel behind them.
 pub(super) struct Network {
     /// For changes of our own.
@@ -21,6 +24,8 @@ pub(super) struct Network {
     changed: Changed,
     /// Something was missed, and could not be asked for since: what stands here is what was known before.
     stale: bool,
+    /// It was told that it cannot be asked for.
+    told: bool,
     interfaces: Vec<Interface>,
     addresses: Register,
 }
@@ -49,6 +54,7 @@ impl Network {
             changes: Vec::new(),
             changed: Changed::default(),
             stale: false,
+            told: false,
             interfaces: Vec::new(),
             addresses: Register::default(),
         };
@@ -56,16 +62,18 @@ impl Network {
         Ok(network)
     }
 
-    /// Takes in all that the kernel has told.
+    /// Takes in what the kernel has told.
     ///
-    /// The kernel tells of our own changes before it answers their request: after one, a refresh shows it.
+    /// The kernel tells of our own changes before it answers their request: after one, a refresh shows it. What was missed
+    /// is asked for at once; if the kernel does not give a whole list now, [`catch_up`](Self::catch_up) does it later, and
+    /// until then stands what was known before.
+    ///
+    /// # Errors
+    /// The kernel cannot be heard. That it does not give a list is no error here: no operation fails of it.
     pub(super) fn refresh(&mut self) -> io::Result<()> {
         let mut changes = mem::take(&mut self.changes);
-        let read = (|| {
-            while self.monitor.read(&mut changes)? {}
-            Ok(())
-        })();
-        let lost = changes.contains(&Change::Lost);
+        let read = self.read_some(&mut changes);
+        let missed = read.is_err() || changes.contains(&Change::Lost);
         for change in changes.drain(..) {
             let (of_interfaces, ours) = match &change {
                 Change::Address(address) | Change::AddressGone(address) => (false, address.marked),
@@ -77,20 +85,35 @@ impl Network {
             self.changed.others |= is_news && !ours;
         }
         self.changes = changes;
-        self.stale |= lost || read.is_err();
-        if self.stale {
-            self.reload()?;
-            self.stale = false;
-            self.changed = Changed { anything: true, interfaces: true, others: true };
+        if missed && !mem::replace(&mut self.stale, true) {
+            let _ = self.ask_again();
         }
         read
     }
 
-    /// Asks again for what was missed, if anything was. What the kernel refuses is asked for once more with the next call.
-    pub(super) fn catch_up(&mut self) {
-        if self.stale {
-            let _ = self.refresh();
+    /// A bounded number: what somebody else changes without pause must not hold up the heart. The rest is told next time.
+    fn read_some(&mut self, changes: &mut Vec<Change>) -> io::Result<()> {
+        for _ in 0..READS_A_TURN {
+            if !self.monitor.read(changes)? {
+                break;
+            }
         }
+        Ok(())
+    }
+
+    /// Asks again for what was missed, if anything was: once a second. Returns why that cannot be known, once for as long as
+    /// it lasts; `Interrupted` where addresses change each time that they are read.
+    pub(super) fn catch_up(&mut self) -> Option<io::Error> {
+        let fault = if self.stale { self.ask_again().err() } else { None };
+        let was_told = mem::replace(&mut self.told, fault.is_some());
+        fault.filter(|_| !was_told)
+    }
+
+    fn ask_again(&mut self) -> io::Result<()> {
+        self.reload()?;
+        self.stale = false;
+        self.changed = Changed { anything: true, interfaces: true, others: true };
+        Ok(())
     }
 
     /// What the kernel told of since this was last asked.
@@ -190,5 +213,113 @@ impl Network {
 impl AsFd for Network {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.monitor.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        sync::atomic::{AtomicBool, Ordering::Relaxed},
+        thread,
+    };
+
+    use locum_sys::namespace::{self, Fresh};
+
+    use super::*;
+
+    /// Runs `body` with the loopback of a new network namespace, or says that it did not.
+    fn with_loopback(body: impl FnOnce(u32) + Send) {
+        let alone = || {
+            let fresh =
+                Fresh { network: true, mounts: false, host_name: false, processes: false, ipc: false };
+            match namespace::leave(fresh) {
+                Ok(()) => body(Netlink::open().unwrap().interface("lo").unwrap().index),
+                Err(error) => {
+                    let _ = writeln!(io::stderr(), "skipped: no network namespace of our own here: {error}");
+                }
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(alone).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+    }
+
+    fn number(n: u32) -> IpAddr {
+        IpAddr::from([10, 9, (n / 250) as u8, (n % 250 + 1) as u8])
+    }
+
+    fn there(network: &Network, ip: IpAddr) -> bool {
+        network.carrying(ip).next().is_some()
+    }
+
+    #[test]
+    fn what_was_missed_is_asked_for_at_once_and_then_once_a_second() {
+        with_loopback(|index| {
+            let mut network = Network::open().unwrap();
+            // More than the socket holds, while nobody reads.
+            let mut other = Netlink::open().unwrap();
+            for _ in 0..6 {
+                for n in 0..1000 {
+                    other.add_address(&NewAddress::new(index, number(n), 32)).unwrap();
+                }
+                for n in 1..1000 {
+                    other.delete_address(&InterfaceAddress::new(index, number(n), 32)).unwrap();
+                }
+                other.delete_address(&InterfaceAddress::new(index, number(0), 32)).unwrap();
+            }
+            other.add_address(&NewAddress::new(index, number(1500), 32)).unwrap();
+            network.refresh().unwrap();
+            assert!(there(&network, number(1500)) && !there(&network, number(1)));
+            assert!(!network.stale && network.take_changed().others);
+
+            // Not with every operation: where the kernel gives no whole list, each of them would ask in vain.
+            network.take_out(&InterfaceAddress::new(index, number(1500), 32));
+            network.stale = true;
+            network.refresh().unwrap();
+            assert!(network.stale && !there(&network, number(1500)));
+            assert!(network.catch_up().is_none());
+            assert!(!network.stale && there(&network, number(1500)));
+        });
+    }
+
+    #[test]
+    fn addresses_that_change_without_pause_fail_no_operation() {
+        with_loopback(|index| {
+            let mut network = Network::open().unwrap();
+            let mut other = Netlink::open().unwrap();
+            for n in 0..2000 {
+                other.add_address(&NewAddress::new(index, number(n), 32)).unwrap();
+            }
+            let is_over = AtomicBool::new(false);
+            thread::scope(|scope| {
+                // Its thread is in the same network namespace.
+                scope.spawn(|| {
+                    while !is_over.load(Relaxed) {
+                        for n in 2000..2100 {
+                            other.add_address(&NewAddress::new(index, number(n), 32)).unwrap();
+                            other.delete_address(&InterfaceAddress::new(index, number(n), 32)).unwrap();
+                        }
+                    }
+                });
+                for n in 0..200 {
+                    network.stale = n % 2 == 0;
+                    network.refresh().unwrap();
+                    let new = NewAddress::new(index, number(5000 + n), 32);
+                    network.netlink.add_address(&new).unwrap();
+                    network.take_in(&new);
+                    assert!(there(&network, number(5000 + n)));
+                    let fault = network.catch_up();
+                    assert!(fault.is_none_or(|why| why.kind() == io::ErrorKind::Interrupted));
+                }
+                is_over.store(true, Relaxed);
+            });
+            // As soon as there is a pause, all of it is known.
+            network.refresh().unwrap();
+            network.catch_up();
+            assert!(!network.stale && !network.told);
+            assert!((0..2000).chain(5000..5200).all(|n| there(&network, number(n))));
+            assert!((2000..2100).all(|n| !there(&network, number(n))));
+        });
     }
 }

@@ -457,7 +457,12 @@ impl Pulse {
         }
         if self.retry_at <= now {
             self.retry_at = now + RETRY_NANOS;
-            self.network.catch_up();
+            if let Some(error) = self.network.catch_up() {
+                let text = format!(
+                    "what the kernel did not tell cannot be asked for now, and is asked for each second: {error}"
+                );
+                self.note(Level::Warning, text);
+            }
             if self.services_due {
                 self.check_services();
             }
