@@ -989,6 +989,65 @@ fn with_a_control_group_the_ladder_finds_whoever_has_dropped_the_mark() {
     assert!(await_some(LONG, gone).is_some(), "the empty ones are removed");
 }
 
+/// A service that has lost its main process and has workers left, as nginx after a SIGKILL: its agent finds nothing to stop.
+fn half_of_it_dies(house: &mut House) {
+    house.keeps_kin = true;
+    let text = r#"case $1 in
+        start) sleep 1000 > /dev/null 2>&1 & echo $! > $D/main; sleep 1000 > /dev/null 2>&1 & echo $! > $D/worker; touch $D/up;;
+        stop) rm -f $D/up; kill $(cat $D/main) 2> /dev/null; exit 0;;
+        status) test -e $D/up || { echo stopped; exit 3; };;
+        esac"#;
+    let id = house.script("half", text);
+    let pid = |house: &House, name: &str| Killed(house.read(name).trim().to_owned());
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    assert_eq!(house.run(id, Status), Outcome::Running);
+    let (main, worker) = (pid(house, "main"), pid(house, "worker"));
+    let left = house.run(id, Stop);
+    let expected = format!("its agent calls it stopped, but it has left sleep (process {})", worker.0);
+    assert_eq!(left, Outcome::Failed(expected));
+    assert!(!alive(&main.0));
+    assert_eq!(house.run(id, Terminate), Outcome::Ok);
+    assert_eq!((house.run(id, Status), house.run(id, Stop)), (Outcome::Stopped, Outcome::Ok));
+
+    // Another life finds it at its start.
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    let (main, worker) = (pid(house, "main"), pid(house, "worker"));
+    fs::remove_file(house.path("up")).unwrap();
+    let number = main.0.parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(number, rustix::process::Signal::KILL).unwrap();
+    let agents = house.agents();
+    let none: Arc<dyn Addresses> = Arc::new(Machine::default());
+    let found = block_on(leftovers::survey(&agents, &none, &leftovers::Progress::default()));
+    assert!(found.is_empty() && !alive(&worker.0), "{found:?}");
+    assert!(house.has_told("half does not run, but an earlier life has left processes of it: killed"));
+}
+
+#[test]
+fn what_half_of_a_service_leaves_is_ended() {
+    half_of_it_dies(&mut House::new());
+}
+
+#[test]
+fn with_a_control_group_what_half_of_a_service_leaves_is_ended() {
+    let Some(group) = ControlGroup::new() else {
+        crate::skipped("no control group can be made here");
+        return;
+    };
+    let mut house = House::new();
+    house.cgroup = Some(group.0.clone());
+    half_of_it_dies(&mut house);
+}
+
+#[test]
+fn with_heartbeats_files_what_a_service_leaves_is_its_own() {
+    let mut house = House::new();
+    let id = house.script("any", "[ $1 = start ] || exit 0; sleep 1000 > /dev/null 2>&1 & echo $! > $D/left");
+    assert_eq!(house.run(id, Start), Outcome::Ok);
+    let left = Killed(house.read("left").trim().to_owned());
+    assert_eq!(house.run(id, Stop), Outcome::Ok);
+    assert!(alive(&left.0));
+}
+
 #[test]
 fn without_a_name_for_its_kin_nothing_is_terminated() {
     let mut house = House::new();

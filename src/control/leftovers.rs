@@ -225,16 +225,21 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
     progress.begin(agents.duties().resources().count());
     let interrupted = agents.end_orphans().await;
     let register = Arc::new(look(addresses).await);
+    let left = {
+        let agents = agents.clone();
+        Arc::new(spawn_blocking(move || agents.left_running()).await.unwrap_or_default())
+    };
     let tickets = Arc::new(Semaphore::new(ASKED_MAX));
     let mut asked = JoinSet::new();
     let all: Vec<ResourceId> = agents.duties().resources().map(|(id, _)| id).collect();
     for id in all {
         let (agents, register, tickets) = (agents.clone(), Arc::clone(&register), Arc::clone(&tickets));
+        let left = Arc::clone(&left);
         let progress = progress.clone();
         asked.spawn(async move {
             let _ticket = tickets.acquire().await;
             progress.ask(id, agents.duties().name(id).to_owned());
-            let outcome = status(&agents, &register, id).await;
+            let outcome = status(&agents, &register, id, left.contains(&id)).await;
             progress.answer(id, &outcome);
             (id, outcome)
         });
@@ -257,13 +262,27 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
     found
 }
 
-async fn status(agents: &Agents, register: &Result<Register, String>, id: ResourceId) -> Outcome {
+/// `is_left`: processes of it run.
+async fn status(
+    agents: &Agents,
+    register: &Result<Register, String>,
+    id: ResourceId,
+    is_left: bool,
+) -> Outcome {
     if !agents.is_hearts(id) {
         let outcome = agents.run(id, Operation::Status, agents.duties().limits(id).status, None).await;
-        if let Outcome::Missing(_) = &outcome {
-            // What an earlier life has started by an agent that is gone is known by its processes alone, where those are
-            // kept together at all.
-            let _ = agents.run(id, Operation::Kill, KILL_LIMIT, None).await;
+        // What an earlier life has started by an agent that is gone, or half of which has died, is known by its processes
+        // alone, where those are kept together at all.
+        if is_left && matches!(outcome, Outcome::Missing(_) | Outcome::Stopped) {
+            let text = format!(
+                "{} does not run, but an earlier life has left processes of it: killed",
+                agents.duties().name(id)
+            );
+            agents.note(id, Level::Warning, text);
+            let ended = agents.run(id, Operation::Kill, KILL_LIMIT, None).await;
+            if ended != Outcome::Ok {
+                return Outcome::Unknown(format!("processes of it are left: {ended}"));
+            }
         }
         return outcome;
     }

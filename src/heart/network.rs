@@ -246,7 +246,8 @@ mod tests {
     }
 
     fn number(n: u32) -> IpAddr {
-        IpAddr::from([10, 9, (n / 250) as u8, (n % 250 + 1) as u8])
+        let byte = |n: u32| u8::try_from(n).unwrap();
+        IpAddr::from([10, 9, byte(n / 250), byte(n % 250 + 1)])
     }
 
     fn there(network: &Network, ip: IpAddr) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use common::pair::{Pair, now, plan, uuid};
 use locum_core::{
+    action::Operation,
     auth::{Key, Keys, Method},
     event::{Carrier, Event},
     plan::{Agent, AutoFailback, Group, GroupIndex, NodeIndex, Plan, Resource, ResourceId},
@@ -443,4 +444,26 @@ fn recordings_of_the_last_minute_keep_a_dead_peer_alive_once_and_are_said() {
     }
     pair.expect("one two three", "");
     assert!(pair.now.since(began) > SECOND * 10);
+}
+
+/// What a status tells of groups stays one datagram, however many of them could not be started: a node that cannot send its
+/// status counts as dead.
+#[test]
+fn hundreds_that_do_not_start_still_leave_room_for_the_status() {
+    let keys: Vec<String> = (0..600).map(|n| format!("script::{n}::{}", "x".repeat(100))).collect();
+    let resources: Vec<[&str; 1]> = keys.iter().map(|key| [key.as_str()]).collect();
+    let lines: Vec<(usize, &[&str])> =
+        resources.iter().enumerate().map(|(n, one)| (n % 2, &one[..])).collect();
+    let failing =
+        keys.iter().flat_map(|key| [0, 1].map(|node| (node, Operation::Start, key.clone()))).collect();
+    let mut pair = Pair::of([with(0, AutoFailback::On, &lines), with(1, AutoFailback::On, &lines)]);
+    (pair.quiet, pair.recording, pair.failing) = (true, true, failing);
+    pair.run(Duration::from_secs(8));
+    let longest = pair.recorded.iter().map(|(.., bytes)| bytes.len()).max().unwrap();
+    assert!((12_000..50_000).contains(&longest), "a frame of {longest} bytes");
+    for n in [0, 1] {
+        let status = pair.status(n);
+        assert!(status.nodes.iter().all(|node| node.liveness.is_up()), "{:?}", status.nodes);
+        assert!(status.groups.iter().filter(|group| group.failure.is_some()).count() > 200);
+    }
 }

@@ -12,7 +12,7 @@ use super::{
     Errand,
     cgroup::Scope,
     job::Kin,
-    processes::{all, describe, is_kin},
+    processes::{all, describe, is_kin, kin},
 };
 use crate::control::errands::call;
 
@@ -20,24 +20,15 @@ use crate::control::errands::call;
 const PAUSE: Duration = Duration::from_millis(20);
 /// A look takes no longer, unless a process that is looked at hangs.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// What ends by itself after its agent has returned has so long.
+const LEAVING_MAX: Duration = Duration::from_secs(2);
 /// How many of those that are left are named.
 const NAMED_MAX: usize = 5;
 
+/// Tells them to terminate, or kills them, until none is left.
 pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
-    let Some(kin) = errand.kin() else {
+    let Some(mut family) = Family::of(errand) else {
         return errand.bad("what its starts have left running is not known".to_owned());
-    };
-    let mut family = Family {
-        scope: errand
-            .shared
-            .options
-            .cgroup
-            .as_deref()
-            .ok()
-            .map(|parent| Scope::of_resource(parent, &kin.group, &kin.resource)),
-        kin,
-        kill: errand.operation == Operation::Kill,
-        told: BTreeSet::new(),
     };
     loop {
         // The last look goes on to its end, which names those that are left.
@@ -54,13 +45,42 @@ pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
             return Outcome::Ok;
         }
         if Instant::now() >= errand.deadline {
-            let names: Vec<String> = left.iter().take(NAMED_MAX).map(|pid| describe(*pid)).collect();
-            let more = if left.len() > NAMED_MAX { " and others" } else { "" };
-            errand.speaker().say(Level::Warning, format!("still there: {}{more}", names.join(", ")));
+            errand.speaker().say(Level::Warning, format!("still there: {}", names(&left)));
             return Outcome::TimedOut;
         }
         sleep(PAUSE).await;
     }
+}
+
+/// What a stop has come to that the agent calls done, in a native cluster: where processes of the resource go on, it has
+/// failed, and the ladder goes on. Half of a service that died would else hold its port, or write to a disk that another
+/// node has mounted.
+pub(super) async fn after_stop(errand: &Errand<'_>) -> Outcome {
+    let Some(mut family) = Family::of(errand) else { return Outcome::Ok };
+    let patience = errand.deadline.min(Instant::now() + LEAVING_MAX);
+    loop {
+        let look = call(errand.whose(), move || {
+            let found = family.left();
+            (family, found)
+        });
+        // Nobody can tell: the agent is believed.
+        let Ok(Ok((looked, left))) = timeout_at(patience + PAUSE, look).await else { return Outcome::Ok };
+        family = looked;
+        if left.is_empty() {
+            return Outcome::Ok;
+        }
+        if Instant::now() >= patience {
+            return errand.bad(format!("its agent calls it stopped, but it has left {}", names(&left)));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// For people.
+fn names(processes: &BTreeSet<u32>) -> String {
+    let names: Vec<String> = processes.iter().take(NAMED_MAX).map(|pid| describe(*pid)).collect();
+    let more = if processes.len() > NAMED_MAX { " and others" } else { "" };
+    format!("{}{more}", names.join(", "))
 }
 
 /// Whom a resource's starts have left.
@@ -73,6 +93,18 @@ struct Family {
 }
 
 impl Family {
+    /// `None` with heartbeat's files, where that is not known.
+    fn of(errand: &Errand<'_>) -> Option<Self> {
+        let kin = errand.kin()?;
+        let parent = errand.shared.options.cgroup.as_deref().ok();
+        Some(Self {
+            scope: parent.map(|parent| Scope::of_resource(parent, &kin.group, &kin.resource)),
+            kin,
+            kill: errand.operation == Operation::Kill,
+            told: BTreeSet::new(),
+        })
+    }
+
     /// Signals everybody and says who is there.
     fn round(mut self) -> (Self, BTreeSet<u32>) {
         if self.kill
@@ -93,6 +125,16 @@ impl Family {
             }
         }
         (self, found)
+    }
+
+    /// As [`Self::find`], for whoever asks at every stop: in the control group alone where there is one, else by one look at all
+    /// processes for all who ask at once.
+    fn left(&self) -> BTreeSet<u32> {
+        match &self.scope {
+            Some(scope) => scope.processes(),
+            None if kin().contains(&self.kin.mark) => self.find(),
+            None => BTreeSet::new(),
+        }
     }
 
     fn find(&self) -> BTreeSet<u32> {

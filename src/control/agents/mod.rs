@@ -44,6 +44,7 @@ mod processes;
 mod script;
 mod unit;
 
+use cgroup::Scope;
 pub(crate) use fence::AGENTS;
 pub(crate) use find::is_program;
 pub use find::{Found, NotFound, Parameters, Place, Roots, find};
@@ -180,14 +181,39 @@ impl Agents {
             Ok(found) => found,
             Err(outcome) => return outcome,
         };
-        match found {
+        let outcome = match found {
             Found::Script { path, .. } => script::run(&errand, &path).await,
-            Found::Unit { name, .. } => unit::run(&errand, &name).await,
             Found::Ocf { path, kind, provider, parameters } => {
                 ocf::run(&errand, &path, &kind, &provider, &parameters).await
             }
-            Found::Native { .. } => native::run(&errand).await,
+            Found::Unit { name, .. } => return unit::run(&errand, &name).await,
+            Found::Native { .. } => return native::run(&errand).await,
+        };
+        match (operation, outcome) {
+            (Operation::Stop, Outcome::Ok) => ending::after_stop(&errand).await,
+            (_, outcome) => outcome,
         }
+    }
+
+    /// The scripts and OCF agents of which processes run that an earlier life has started, in a native cluster: one look at all
+    /// processes. Their agents may say that nothing runs, where half of a service has died. Blocks.
+    #[must_use]
+    pub fn left_running(&self) -> BTreeSet<ResourceId> {
+        let Some(name) = &self.0.options.keep_kin else { return BTreeSet::new() };
+        let marked = processes::kin();
+        let cgroup = self.0.options.cgroup.as_deref().ok();
+        let is_left = |kin: &Kin| {
+            let in_group =
+                |parent| !Scope::of_resource(parent, &kin.group, &kin.resource).processes().is_empty();
+            marked.contains(&kin.mark) || cgroup.is_some_and(in_group)
+        };
+        let all = self.0.duties.resources();
+        all.filter(|(_, resource)| {
+            matches!(resource.agent, Agent::Script | Agent::Ocf { .. } | Agent::OcfFile { .. })
+        })
+        .filter(|(id, resource)| is_left(&kin_of(name, &self.0.duties, *id, resource)))
+        .map(|(id, _)| id)
+        .collect()
     }
 
     /// Ends the operations that an earlier life began and that are still under way. Returns whose they were: nobody can
@@ -242,6 +268,13 @@ impl Agents {
         let group = Some(self.0.duties.groups[id.group.0].key.clone());
         (self.0.options.tell)(Note { level, group, epoch: None, text });
     }
+}
+
+/// `name`: of this daemon.
+fn kin_of(name: &str, duties: &Duties, id: ResourceId, resource: &Resource) -> Kin {
+    let group = duties.groups[id.group.0].key.clone();
+    let resource = resource.text.clone();
+    Kin { mark: format!("{name}/{group}/{resource}"), group, resource }
 }
 
 /// One operation under way.
@@ -341,9 +374,12 @@ impl Errand<'_> {
     /// What keeps together what this resource's starts leave running, in a native cluster.
     fn kin(&self) -> Option<Kin> {
         let name = self.shared.options.keep_kin.as_ref()?;
-        let group = self.shared.duties.groups[self.id.group.0].key.clone();
-        let resource = self.resource.text.clone();
-        Some(Kin { mark: format!("{name}/{group}/{resource}"), group, resource })
+        Some(kin_of(name, &self.shared.duties, self.id, self.resource))
+    }
+
+    /// Whether it works for a native cluster.
+    fn is_native(&self) -> bool {
+        self.shared.options.keep_kin.is_some()
     }
 
     /// A program of the system.

@@ -1,5 +1,8 @@
 //! Resource scripts: `SCRIPT ARGS… start|stop|status`, the calling convention of heartbeat and of the system's start
 //! scripts.
+//!
+//! With heartbeat's files the printed text of `status` decides, as in heartbeat. In a native cluster the exit code does, as the
+//! Linux Standard Base says it, unless text and code contradict each other: see [`by_both`].
 
 use std::path::Path;
 
@@ -15,18 +18,46 @@ pub(super) async fn run(errand: &Errand<'_>, path: &Path) -> Outcome {
         return errand.by_exit_code(&report);
     }
     match report.end {
+        End::Exited(code) if errand.is_native() => {
+            by_both(code, &report.out.head).unwrap_or_else(|| errand.failed(&report))
+        }
         End::Exited(_) if says_running(&report.out.head) => Outcome::Running,
         End::Exited(_) => Outcome::Stopped,
         End::Signalled(_) | End::NotStarted(_) | End::TimedOut | End::CannotRun(_) => errand.failed(&report),
     }
 }
 
-/// What the answer to `status` means. The text decides, not the exit code: "not" and later "running" means no,
+/// What the answer to `status` means in a native cluster: `None` if nobody can tell.
+///
+/// Exit codes (LSB 5.0, 22.2): 0 it runs, 1 and 2 it is dead and has left a file, 3 it does not run, else unknown. Scripts
+/// that were written for heartbeat may end with 0 whatever they say: their text is believed when it says no.
+fn by_both(code: i32, text: &[u8]) -> Option<Outcome> {
+    match code {
+        0 if says_stopped(text) => Some(Outcome::Stopped),
+        0 => Some(Outcome::Running),
+        1..=3 => Some(Outcome::Stopped),
+        _ => None,
+    }
+}
+
+/// Whether the text says that it does not run, in one of the usual words.
+fn says_stopped(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text).to_ascii_lowercase();
+    says_not_running(&text)
+        || ["stopped", "inactive", "dead"]
+            .iter()
+            .any(|word| text.split(|letter: char| !letter.is_alphanumeric()).any(|found| found == *word))
+}
+
+fn says_not_running(lower: &str) -> bool {
+    lower.find("not ").is_some_and(|at| lower[at..].contains("running"))
+}
+
+/// What the answer to `status` means with heartbeat's files. The text decides, not the exit code: "not" and later "running" means no,
 /// "running", "Running" or "OK" mean yes, everything else no (behaviour reference, section 4).
 fn says_running(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
-    let lower = text.to_ascii_lowercase();
-    if lower.find("not ").is_some_and(|at| lower[at..].contains("running")) {
+    if says_not_running(&text.to_ascii_lowercase()) {
         return false;
     }
     ["running", "Running", "OK"].iter().any(|word| text.contains(word))
@@ -62,5 +93,25 @@ mod tests {
             assert!(!says_running(no.as_bytes()), "{no}");
         }
         assert!(says_running(b"\xff\xfe running \xff"));
+    }
+
+    #[test]
+    fn in_a_native_cluster_the_exit_code_decides_unless_the_text_says_no() {
+        for (code, text, expected) in [
+            // Debian's script of postgresql says neither "running" nor "OK".
+            (0, "15/main (port 5432): online\n", Some(Outcome::Running)),
+            (0, "", Some(Outcome::Running)),
+            (0, "nginx is running.\n", Some(Outcome::Running)),
+            (0, "stopped", Some(Outcome::Stopped)),
+            (0, "httpd is not running\n", Some(Outcome::Stopped)),
+            (0, "Active: inactive (dead)", Some(Outcome::Stopped)),
+            (1, "httpd dead but pid file exists", Some(Outcome::Stopped)),
+            (3, "15/main (port 5432): down\n", Some(Outcome::Stopped)),
+            (3, "not running", Some(Outcome::Stopped)),
+            (4, "running", None),
+            (127, "", None),
+        ] {
+            assert_eq!(by_both(code, text.as_bytes()), expected, "{code} {text}");
+        }
     }
 }

@@ -199,8 +199,8 @@ impl Director {
         let refuses = files.refused.is_some_and(|at| now.since(at) < patience);
         // What waits for what is untold waits for nobody else.
         let withheld = files.withheld.iter().filter(|(_, why)| **why == Why::Given);
-        let withheld: Vec<&str> = withheld.map(|(group, _)| self.plan.groups[group.0].key.as_str()).collect();
-        let withheld = Some(withheld.join(" ")).filter(|keys| !keys.is_empty());
+        let withheld =
+            Some(self.keys_told(withheld.map(|(group, _)| *group))).filter(|keys| !keys.is_empty());
         let taken = withheld.as_ref().map_or(0, String::len);
         let lines =
             theirs.and_then(|theirs| telling::piece(&files.text, theirs.wants?, files.pace.beside(taken)));

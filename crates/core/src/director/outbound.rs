@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Longest list of groups in a status, in bytes. Three of them leave room in a datagram of 65,507.
+const KEYS_BYTES_MAX: usize = 12_000;
+
 impl Director {
     pub(super) fn say_status(&mut self) {
         let deadtime = self.plan.timing.deadtime.as_millis();
@@ -59,15 +62,30 @@ impl Director {
 
     /// The groups whose clients would not reach this node, for the peer, which would give them.
     fn cut_keys(&self) -> String {
-        let keys = self.cut.iter().map(|group| self.plan.groups[group.0].key.as_str());
-        keys.collect::<Vec<_>>().join(" ")
+        self.keys_told(self.cut.iter().copied())
     }
 
     /// The groups that did not start here, for the peer, which may have given them.
     fn failed_keys(&self) -> String {
-        let failed = |index: &usize| self.groups.failure(GroupIndex(*index)).is_some();
-        let keys = (0..self.plan.groups.len()).filter(failed).map(|i| self.plan.groups[i].key.as_str());
-        keys.collect::<Vec<_>>().join(" ")
+        let groups = (0..self.plan.groups.len()).map(GroupIndex);
+        self.keys_told(groups.filter(|group| self.groups.failure(*group).is_some()))
+    }
+
+    /// The keys of groups as a status tells them. A status must stay one datagram: of thousands only the first are told, and
+    /// the others are treated as if nothing were known of them until their turn comes.
+    pub(super) fn keys_told(&self, groups: impl Iterator<Item = GroupIndex>) -> String {
+        let mut told = String::new();
+        for group in groups {
+            let key = &self.plan.groups[group.0].key;
+            if told.len() + key.len() >= KEYS_BYTES_MAX {
+                break;
+            }
+            if !told.is_empty() {
+                told.push(' ');
+            }
+            told.push_str(key);
+        }
+        told
     }
 
     /// Writes a message to every link, in each link's framing.
