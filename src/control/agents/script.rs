@@ -29,8 +29,8 @@ pub(super) async fn run(errand: &Errand<'_>, path: &Path) -> Outcome {
 
 /// What the answer to `status` means in a native cluster: `None` if nobody can tell.
 ///
-/// Exit codes (LSB 5.0, 22.2): 0 it runs, 1 and 2 it is dead and has left a file, 3 it does not run, else unknown. Scripts
-/// that were written for heartbeat may end with 0 whatever they say: their text is believed when it says no.
+/// Exit codes (LSB 5.0, 22.2): 0 it runs, 1 and 2 it is dead and has left a file, 3 it does not run, else unknown. Scripts that
+/// were written for heartbeat may end with 0 whatever they say: their text is believed when it says no.
 fn by_both(code: i32, text: &[u8]) -> Option<Outcome> {
     match code {
         0 if says_stopped(text) => Some(Outcome::Stopped),
@@ -53,8 +53,8 @@ fn says_not_running(lower: &str) -> bool {
     lower.find("not ").is_some_and(|at| lower[at..].contains("running"))
 }
 
-/// What the answer to `status` means with heartbeat's files. The text decides, not the exit code: "not" and later "running" means no,
-/// "running", "Running" or "OK" mean yes, everything else no (behaviour reference, section 4).
+/// What the answer to `status` means with heartbeat's files. The text decides, not the exit code: "not" and later "running" means
+/// no, "running", "Running" or "OK" mean yes, everything else no (behaviour reference, section 4).
 fn says_running(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     if says_not_running(&text.to_ascii_lowercase()) {
