@@ -8,7 +8,7 @@ use locum_core::{
     config::Changes,
     director::{self, Director},
     event::Order,
-    native::{self, meaning, node::Order as NativeOrder, plan::Member},
+    native::{self, meaning, node::NativeOrder, plan::Member},
     note::Escaped,
     plan::{self, GroupIndex, NodeIndex, ResourceId},
     sequence::Heard,

@@ -24,7 +24,7 @@ use core::{fmt::Display, net::SocketAddr};
 
 use self::links::Links;
 use super::{
-    node::{self, Node},
+    node::{self, NativeOrder, Node},
     plan::{self, Plan, Secret, WitnessIndex},
     wire::{PROTOCOL, Reach, Versions, Wire, members::Members},
     word::Word,
@@ -296,7 +296,7 @@ impl Director {
     fn order(&mut self, id: OrderId, order: Order) {
         let refused = |text: &str| Answer::Refused(text.into());
         let answer = match order {
-            Order::Native { order: node::Order::Leave, .. } | Order::Leave => return self.leave(id),
+            Order::Native { order: NativeOrder::Leave, .. } | Order::Leave => return self.leave(id),
             Order::Native { order, user } => match self.check(order) {
                 Ok(()) => {
                     self.pin(order, user);
@@ -315,36 +315,36 @@ impl Director {
     }
 
     /// What cannot be asked of this member.
-    fn check(&self, order: node::Order) -> Result<(), Answer> {
+    fn check(&self, order: NativeOrder) -> Result<(), Answer> {
         let unknown = |what: &str| Err(Answer::Refused(format!("this member's file has no such {what}")));
         let of = match order {
-            node::Order::Move(group, _) | node::Order::Freeze(group, _) => Some(group),
+            NativeOrder::Move(group, _) | NativeOrder::Freeze(group, _) => Some(group),
             _ => None,
         };
         if of.is_some_and(|group| group.0 >= self.plan.groups.len()) {
             return unknown("group");
         }
-        if let node::Order::Move(_, Some(to)) = order
+        if let NativeOrder::Move(_, Some(to)) = order
             && to.0 >= self.plan.nodes.len()
         {
             return unknown("node");
         }
-        if self.leaving.is_some() && matches!(order, node::Order::Standby | node::Order::Online) {
+        if self.leaving.is_some() && matches!(order, NativeOrder::Standby | NativeOrder::Online) {
             return Err(Answer::Refused("this member is leaving".into()));
         }
-        if matches!(self.plan.me, plan::Member::Witness(_)) && !matches!(order, node::Order::Move(..)) {
+        if matches!(self.plan.me, plan::Member::Witness(_)) && !matches!(order, NativeOrder::Move(..)) {
             return Err(Answer::Refused("a witness runs nothing; ask a node".into()));
         }
         Ok(())
     }
 
     /// Remembers who asked for what concerns this node alone; the rest is on the board.
-    fn pin(&mut self, order: node::Order, user: u32) {
+    fn pin(&mut self, order: NativeOrder, user: u32) {
         match order {
-            node::Order::Standby => {
+            NativeOrder::Standby => {
                 self.standby.get_or_insert(Pinned { since: self.now.instant, user });
             }
-            node::Order::Online => self.standby = None,
+            NativeOrder::Online => self.standby = None,
             _ => {}
         }
     }
@@ -362,7 +362,7 @@ impl Director {
             return self.out.push_back(Action::Exit { clean: true, restart: None, keeps: None });
         }
         self.leaving = Some(id);
-        self.tell_node(node::Event::Order { id, order: node::Order::Leave, user: 0 });
+        self.tell_node(node::Event::Order { id, order: NativeOrder::Leave, user: 0 });
     }
 
     // ---- links -----------------------------------------------------------

@@ -87,7 +87,7 @@ pub enum Event {
         /// Returned with the answer.
         id: OrderId,
         /// What.
-        order: Order,
+        order: NativeOrder,
         /// Which user of this machine asks, by number.
         user: u32,
     },
@@ -95,7 +95,7 @@ pub enum Event {
 
 /// What a person may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum NativeOrder {
     /// Hand over this group, wherever it is: to this node, or to the best.
     Move(GroupIndex, Option<NodeIndex>),
     /// Hand over everything, and take nothing.
@@ -111,7 +111,7 @@ pub enum Order {
 }
 
 /// For the log; groups and nodes by number.
-impl fmt::Display for Order {
+impl fmt::Display for NativeOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Move(group, Some(to)) => write!(f, "move of group {} to node {}", group.0, to.0),
@@ -830,15 +830,15 @@ impl Node {
 
     // ---- what people ask for ---------------------------------------------
 
-    fn order(&mut self, id: OrderId, order: Order, user: u32) {
+    fn order(&mut self, id: OrderId, order: NativeOrder, user: u32) {
         let done = |text: &str| Answer::Done(text.into());
-        if matches!(order, Order::Standby | Order::Online | Order::Leave) {
+        if matches!(order, NativeOrder::Standby | NativeOrder::Online | NativeOrder::Leave) {
             // Before anything is released: who takes it could give it back to us.
             self.next_beat = self.now;
         }
         match order {
-            Order::Move(group, to) => self.order_move(id, group, to),
-            Order::Standby => {
+            NativeOrder::Move(group, to) => self.order_move(id, group, to),
+            NativeOrder::Standby => {
                 let mut staying = Vec::new();
                 self.change_ownership(|ownership, view| {
                     ownership.standby();
@@ -852,22 +852,22 @@ impl Node {
                 };
                 self.answer(id, answer);
             }
-            Order::Online => {
+            NativeOrder::Online => {
                 self.change_ownership(|ownership, _| ownership.online());
                 self.groups.forgive(&mut self.hands);
                 self.answer(id, done("this node takes part again"));
             }
-            Order::Maintenance(on) => {
+            NativeOrder::Maintenance(on) => {
                 self.pin(None, on, user);
                 let text =
                     if on { "nothing is started, stopped or moved any more" } else { "maintenance is over" };
                 self.answer(id, done(text));
             }
-            Order::Freeze(group, on) => {
+            NativeOrder::Freeze(group, on) => {
                 self.pin(Some(group), on, user);
                 self.answer(id, done(if on { "the group is frozen" } else { "the group is free again" }));
             }
-            Order::Leave => {
+            NativeOrder::Leave => {
                 self.change_ownership(|ownership, _| ownership.leave(Some(id)));
                 self.freeze_groups();
             }

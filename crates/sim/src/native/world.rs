@@ -15,7 +15,7 @@ use locum_core::{
     event::{Carrier, OrderId, Outcome, Ticket},
     group::Phase,
     native::{
-        node::{Event, Node, Order},
+        node::{Event, Node, NativeOrder},
         plan::{Plan, Relation},
         word::Word,
     },
@@ -346,18 +346,18 @@ impl World {
                 self.machines[member].agents.insert(group, agents);
             }
             Step::Move(asked, group, to) => {
-                self.order(asked, Order::Move(GroupIndex(group), to.map(NodeIndex)));
+                self.order(asked, NativeOrder::Move(GroupIndex(group), to.map(NodeIndex)));
             }
-            Step::Standby(member, true) => self.order(member, Order::Standby),
-            Step::Standby(member, false) => self.order(member, Order::Online),
-            Step::Leave(member) => self.order(member, Order::Leave),
+            Step::Standby(member, true) => self.order(member, NativeOrder::Standby),
+            Step::Standby(member, false) => self.order(member, NativeOrder::Online),
+            Step::Leave(member) => self.order(member, NativeOrder::Leave),
             Step::Cable(member, group, carries) => {
                 let resource = ResourceId { group: GroupIndex(group), member: 0 };
                 let state = if carries { Carrier::Up } else { Carrier::Down("eth0 has no carrier".into()) };
                 self.handle(member, Event::Service { resource, state });
             }
-            Step::Pin(asked, Some(group), on) => self.order(asked, Order::Freeze(GroupIndex(group), on)),
-            Step::Pin(asked, None, on) => self.order(asked, Order::Maintenance(on)),
+            Step::Pin(asked, Some(group), on) => self.order(asked, NativeOrder::Freeze(GroupIndex(group), on)),
+            Step::Pin(asked, None, on) => self.order(asked, NativeOrder::Maintenance(on)),
         }
         self.look_at_calm();
         self.fault.take().map_or(Ok(()), Err)
@@ -539,7 +539,7 @@ impl World {
         self.machines[member].wake = self.now + 2000;
     }
 
-    fn order(&mut self, member: usize, order: Order) {
+    fn order(&mut self, member: usize, order: NativeOrder) {
         self.orders += 1;
         let id = OrderId(self.orders);
         if !self.machines[member].is_frozen && !self.machines[member].is_paused {

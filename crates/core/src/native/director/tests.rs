@@ -419,7 +419,7 @@ fn a_cluster_comes_up_moves_and_fails_over_through_bytes() {
         |world: &mut World, member| world.director(member).epoch(web).map(|epoch| epoch.as_str().to_string());
     let first = epoch(&mut world, 0).unwrap();
     assert_eq!((&first[first.len() - 2..], epoch(&mut world, 1)), (".0", None));
-    let order = Order::Native { order: node::Order::Move(web, None), user: 0 };
+    let order = Order::Native { order: NativeOrder::Move(web, None), user: 0 };
     world.handle(1, Event::Order { id: OrderId(1), order });
     world.pass(200);
     assert_eq!(world.owner(), Some(1));
@@ -436,7 +436,7 @@ fn a_claim_is_announced_with_each_beat_to_an_earlier_owner_that_is_in_doubt() {
     let mut world = World::new(TOML);
     world.pass(4000);
     // Nobody owned before; then a move, whose giver has stopped.
-    let order = Order::Native { order: node::Order::Move(GroupIndex(0), None), user: 0 };
+    let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), None), user: 0 };
     world.handle(0, Event::Order { id: OrderId(1), order });
     world.pass(4000);
     assert_eq!(world.owner(), Some(1));
@@ -491,7 +491,7 @@ fn a_ballot_is_expected_before_it_is_proposed() {
 fn a_gate_expects_proofs_by_every_key_that_is_accepted() {
     let mut world = World::new(TOML);
     world.pass(4000);
-    let order = Order::Native { order: node::Order::Move(GroupIndex(0), None), user: 0 };
+    let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), None), user: 0 };
     world.handle(0, Event::Order { id: OrderId(1), order });
     world.pass(4000);
     assert_eq!(world.owner(), Some(1));
@@ -572,7 +572,7 @@ fn a_wall_clock_that_jumps_years_changes_not_a_byte() {
         world.wall = wall;
         world.pass(4000);
         assert_eq!(world.owner(), Some(0));
-        let order = node::Order::Move(GroupIndex(0), Some(NodeIndex(1)));
+        let order = NativeOrder::Move(GroupIndex(0), Some(NodeIndex(1)));
         world.handle(0, Event::Order { id: OrderId(1), order: Order::Native { order, user: 0 } });
         world.pass(4000);
         assert_eq!(world.owner(), Some(1));
@@ -884,18 +884,18 @@ fn orders_are_pinned_with_who_asked_and_those_of_another_dialect_are_refused() {
     world.pass(3000);
     let native = |order, user| Order::Native { order, user };
     let web = GroupIndex(0);
-    world.handle(0, Event::Order { id: OrderId(1), order: native(node::Order::Freeze(web, true), 1000) });
-    world.handle(0, Event::Order { id: OrderId(2), order: native(node::Order::Maintenance(true), 0) });
+    world.handle(0, Event::Order { id: OrderId(1), order: native(NativeOrder::Freeze(web, true), 1000) });
+    world.handle(0, Event::Order { id: OrderId(2), order: native(NativeOrder::Maintenance(true), 0) });
     world.pass(2000);
-    world.handle(0, Event::Order { id: OrderId(3), order: native(node::Order::Maintenance(true), 7) });
+    world.handle(0, Event::Order { id: OrderId(3), order: native(NativeOrder::Maintenance(true), 7) });
     let status = world.director(0).status(now(6000));
     let seen = |pins: &[crate::native::status::Pin]| {
         pins.iter().map(|pin| (pin.kind, pin.user, pin.age)).collect::<Vec<_>>()
     };
     assert_eq!(seen(&status.groups[0].pins), [(PinKind::Frozen, Some(1000), Some(2.0))]);
     assert_eq!(seen(&status.pins), [(PinKind::Maintenance, Some(0), Some(2.0))]);
-    world.handle(0, Event::Order { id: OrderId(4), order: native(node::Order::Freeze(web, false), 0) });
-    world.handle(0, Event::Order { id: OrderId(5), order: native(node::Order::Maintenance(false), 0) });
+    world.handle(0, Event::Order { id: OrderId(4), order: native(NativeOrder::Freeze(web, false), 0) });
+    world.handle(0, Event::Order { id: OrderId(5), order: native(NativeOrder::Maintenance(false), 0) });
     let status = world.director(0).status(now(6000));
     assert!(status.pins.is_empty() && status.groups[0].pins.is_empty());
 
@@ -904,9 +904,9 @@ fn orders_are_pinned_with_who_asked_and_those_of_another_dialect_are_refused() {
     let refused = [
         Order::Renew,
         Order::Standby(crate::wire::message::Holding::All),
-        native(node::Order::Move(GroupIndex(1), None), 0),
-        native(node::Order::Freeze(GroupIndex(1), true), 0),
-        native(node::Order::Move(web, Some(nobody)), 0),
+        native(NativeOrder::Move(GroupIndex(1), None), 0),
+        native(NativeOrder::Freeze(GroupIndex(1), true), 0),
+        native(NativeOrder::Move(web, Some(nobody)), 0),
     ];
     for (id, order) in (10..).map(OrderId).zip(refused) {
         world.handle(0, Event::Order { id, order });
@@ -916,10 +916,10 @@ fn orders_are_pinned_with_who_asked_and_those_of_another_dialect_are_refused() {
         answers.len() == 5 && answers.iter().all(|answer| matches!(answer, Answer::Refused(_))),
         "{answers:?}"
     );
-    world.handle(2, Event::Order { id: OrderId(1), order: native(node::Order::Standby, 0) });
+    world.handle(2, Event::Order { id: OrderId(1), order: native(NativeOrder::Standby, 0) });
     assert!(matches!(&world.machines[2].answers[..], [Answer::Refused(_)]));
     // A witness's person may move what others run.
-    world.handle(2, Event::Order { id: OrderId(2), order: native(node::Order::Move(web, None), 0) });
+    world.handle(2, Event::Order { id: OrderId(2), order: native(NativeOrder::Move(web, None), 0) });
     world.pass(200);
     assert_eq!(world.owner(), Some(1));
     world.handle(2, Event::Order { id: OrderId(3), order: Order::Leave });
@@ -940,18 +940,18 @@ fn a_new_life_says_of_pins_what_holds_and_not_what_is_over() {
     };
     let web = GroupIndex(0);
     for on in [true, false] {
-        order(&mut world, node::Order::Freeze(web, on));
+        order(&mut world, NativeOrder::Freeze(web, on));
         world.pass(100);
     }
     let by = "asked for at a by user 7";
     assert_eq!(said(&mut world, 1), [format!("is frozen: {by}"), format!("is free again: {by}")]);
-    order(&mut world, node::Order::Maintenance(true));
+    order(&mut world, NativeOrder::Maintenance(true));
     world.pass(3500);
     assert_eq!(said(&mut world, 1), [format!("maintenance begins: {by}")]);
     world.restart(1, 20, false);
     world.pass(3000);
     assert_eq!(said(&mut world, 1), [format!("maintenance begins: {by}, 3 s ago")]);
-    order(&mut world, node::Order::Maintenance(false));
+    order(&mut world, NativeOrder::Maintenance(false));
     world.pass(100);
     assert_eq!(said(&mut world, 1), [format!("maintenance is over: {by}")]);
     // All is over: the next life hears of nothing that it has seen.
@@ -987,15 +987,15 @@ fn status_says_why_a_group_has_no_owner() {
     world.pass(1000);
     assert_eq!((world.unowned(0), world.unowned(1)), (vec![], vec![]));
     // Its owner dies while a person keeps it where it is.
-    order(&mut world, 0, node::Order::Freeze(GroupIndex(0), true));
+    order(&mut world, 0, NativeOrder::Freeze(GroupIndex(0), true));
     world.pass(100);
     world.machines[0].director = None;
     world.pass(3000);
     assert_eq!(world.unowned(1), ["web: web is frozen"]);
-    order(&mut world, 1, node::Order::Maintenance(true));
+    order(&mut world, 1, NativeOrder::Maintenance(true));
     assert_eq!(world.unowned(1), ["web: maintenance: nothing is claimed"]);
-    order(&mut world, 1, node::Order::Maintenance(false));
-    order(&mut world, 1, node::Order::Freeze(GroupIndex(0), false));
+    order(&mut world, 1, NativeOrder::Maintenance(false));
+    order(&mut world, 1, NativeOrder::Freeze(GroupIndex(0), false));
     world.pass(1000);
     assert_eq!((world.owner(), world.unowned(1)), (Some(1), vec![]));
     world.machines[2].director = None;
@@ -1011,7 +1011,7 @@ fn status_says_for_whom_a_handover_waits() {
     let resource = ResourceId { group: GroupIndex(0), member: 0 };
     world.handle(1, Event::Service { resource, state: Carrier::Down("eth0 has no carrier".into()) });
     world.pass(2000);
-    let order = node::Order::Move(GroupIndex(0), Some(NodeIndex(1)));
+    let order = NativeOrder::Move(GroupIndex(0), Some(NodeIndex(1)));
     world.handle(0, Event::Order { id: OrderId(1), order: Order::Native { order, user: 0 } });
     world.pass(12_000);
     let waiting = |world: &mut World| {
@@ -1063,7 +1063,7 @@ fn status_says_what_hinders_each_candidate() {
     );
 
     let mut world = World::new(&toml);
-    let order = Order::Native { order: node::Order::Standby, user: 0 };
+    let order = Order::Native { order: NativeOrder::Standby, user: 0 };
     world.handle(0, Event::Order { id: OrderId(1), order });
     world.pass(5000);
     let standby = "db: no node may have it now: a is on standby or leaves".to_string();
@@ -1077,13 +1077,13 @@ fn status_says_what_hinders_each_candidate() {
 #[test]
 fn a_refused_move_says_what_hinders_the_node() {
     let mut world = World::new(TOML);
-    let order = |world: &mut World, member: usize, order: node::Order| {
+    let order = |world: &mut World, member: usize, order: NativeOrder| {
         world.handle(member, Event::Order { id: OrderId(1), order: Order::Native { order, user: 0 } });
         world.pass(2000);
         world.machines[member].answers.pop()
     };
     let refused = |text: &str| Some(Answer::Refused(text.into()));
-    let web = |to: Option<usize>| node::Order::Move(GroupIndex(0), to.map(NodeIndex));
+    let web = |to: Option<usize>| NativeOrder::Move(GroupIndex(0), to.map(NodeIndex));
     // Just started, it knows of no owner; which does not mean that there is none.
     let unknown = order(&mut world, 1, web(None));
     let Some(Answer::Refused(text)) = unknown else { panic!("{unknown:?}") };
@@ -1091,20 +1091,20 @@ fn a_refused_move_says_what_hinders_the_node() {
     world.pass(5000);
     assert!(world.machines[0].runs);
 
-    order(&mut world, 1, node::Order::Standby);
+    order(&mut world, 1, NativeOrder::Standby);
     assert_eq!(order(&mut world, 0, web(Some(1))), refused("web: b is on standby or leaves"));
     let nobody = "web: no other node may run it now: b is on standby or leaves";
     assert_eq!(order(&mut world, 0, web(None)), refused(nobody));
     // On standby too it keeps what nobody can take, and says so.
-    let Some(Answer::TimedOut(text)) = order(&mut world, 0, node::Order::Standby) else { panic!() };
+    let Some(Answer::TimedOut(text)) = order(&mut world, 0, NativeOrder::Standby) else { panic!() };
     assert!(text.ends_with(": web (no other node may run it now: b is on standby or leaves)"), "{text}");
     assert!(world.machines[0].runs);
-    order(&mut world, 0, node::Order::Online);
-    order(&mut world, 1, node::Order::Online);
+    order(&mut world, 0, NativeOrder::Online);
+    order(&mut world, 1, NativeOrder::Online);
     let done = Some(Answer::Done("everything that another node may run is handed over".into()));
-    assert_eq!(order(&mut world, 0, node::Order::Standby), done);
+    assert_eq!(order(&mut world, 0, NativeOrder::Standby), done);
     assert!(!world.machines[0].runs);
-    order(&mut world, 0, node::Order::Online);
+    order(&mut world, 0, NativeOrder::Online);
     order(&mut world, 1, web(Some(0)));
     world.pass(5000);
     assert!(world.machines[0].runs);
@@ -1116,7 +1116,7 @@ fn a_refused_move_says_what_hinders_the_node() {
     world.machines[1].fails = false;
     let unable = "b could not run web (`locum online` there lets it try again)";
     assert_eq!(order(&mut world, 0, web(Some(1))), refused(&format!("web: {unable}")));
-    order(&mut world, 1, node::Order::Online);
+    order(&mut world, 1, NativeOrder::Online);
     assert!(matches!(order(&mut world, 0, web(Some(1))), Some(Answer::Done(_))));
 }
 

@@ -89,7 +89,7 @@ impl World {
     /// As `systemctl restart` does it, with another file.
     fn restart_with(&mut self, member: usize, toml: &str, generation: u64, away: u64) -> Result<(), String> {
         if member < 2 {
-            let order = Order::Native { order: node::Order::Leave, user: 0 };
+            let order = Order::Native { order: NativeOrder::Leave, user: 0 };
             self.handle(member, Event::Order { id: OrderId(7), order });
             self.audit(50)?;
             assert!(self.machines[member].left);
@@ -123,7 +123,7 @@ fn a_renamed_group_is_not_started_while_a_node_lives_that_may_run_it_under_its_o
     assert_eq!(world.troubles(1)[0], text("www", "is not started here", "a", "web"));
     assert_eq!(world.unowned(1), [format!("www: a's file has 10.0.0.101 in group web; {cure}")]);
     // It would be started nowhere.
-    let order = Order::Native { order: node::Order::Move(GroupIndex(0), Some(NodeIndex(1))), user: 0 };
+    let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), Some(NodeIndex(1))), user: 0 };
     world.handle(0, Event::Order { id: OrderId(1), order });
     world.audit(3000).unwrap();
     let Some(Answer::Refused(text)) = world.machines[0].answers.pop() else { panic!("not refused") };
@@ -201,7 +201,7 @@ proptest! {
         let mut world = World::with(&old);
         world.audit(4000).map_err(TestCaseError::fail)?;
         if moved {
-            let order = Order::Native { order: node::Order::Move(GroupIndex(0), Some(NodeIndex(1))), user: 0 };
+            let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), Some(NodeIndex(1))), user: 0 };
             world.handle(0, Event::Order { id: OrderId(1), order });
             world.audit(2000).map_err(TestCaseError::fail)?;
         }
