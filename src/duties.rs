@@ -8,14 +8,16 @@ use std::{
 };
 
 use locum_core::{
+    model::{
+        identity::{GroupIndex, NodeIndex, ResourceId},
+        logging::Logging,
+        resource::{Agent, Resource},
+    },
     native::{
         self,
         plan::{End, Guard, Member, WitnessIndex},
     },
-    plan::{
-        self, Agent, AutoFailback, Client, Fencing, GroupIndex, Limits, Logging, Medium, NodeIndex, Ping,
-        Resource, ResourceId,
-    },
+    r1::plan::{self, AutoFailback, Client, Fencing, Limits, Medium, Ping},
 };
 
 /// One configuration, as the hands see it. Indices mean the same as in its plan.

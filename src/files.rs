@@ -10,13 +10,12 @@ use std::{
 };
 
 use locum_core::{
-    auth::Keys,
     config::{self, Checked, Diag, FileName, Options, Severity, authkeys, locum_key, locum_toml},
+    model::{keys::Keys, note::Escaped},
     native::{
         director::keys_of,
         plan::{KEY_FILE, Member, Plan},
     },
-    note::Escaped,
 };
 
 use crate::control::ports;

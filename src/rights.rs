@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use locum_core::plan::{Agent, Medium};
+use locum_core::{model::resource::Agent, r1::plan::Medium};
 use locum_sys::rights::{self, Right};
 
 use crate::duties::{Duties, Gate, Way};

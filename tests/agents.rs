@@ -23,14 +23,16 @@ use locum::{
     duties::Duties,
 };
 use locum_core::{
-    action::{Epoch, Operation},
-    claims::{Ballot, MemberIndex},
-    event::Outcome,
-    note::Note,
-    plan::{
-        Address, Agent, AutoFailback, FramingPlan, GenerationSource, Group, GroupIndex, Limits, Logging,
-        NodeIndex, Plan, Resource, ResourceId, Timing,
+    model::{
+        action::Operation,
+        claim::{Ballot, Epoch, MemberIndex},
+        event::Outcome,
+        identity::{GroupIndex, NodeIndex, ResourceId},
+        logging::Logging,
+        note::Note,
+        resource::{Address, Agent, Resource},
     },
+    r1::plan::{AutoFailback, FramingPlan, GenerationSource, Group, Limits, Plan, Timing},
 };
 use locum_lab::clock::{await_some, pause};
 use locum_sys::netlink::{Interface, InterfaceAddress, Netlink, NewAddress};

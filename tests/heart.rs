@@ -20,14 +20,21 @@ use locum::{
     heart::{self, Down, GateChoice, Handle, HeartStats, Options, Up},
 };
 use locum_core::{
-    action::Answer,
-    auth::{Key, Keys, Method},
-    director::{Director, Identity},
-    event::{Order, OrderId},
     liveness::Liveness,
-    plan::*,
-    status::Status,
-    wire::message::{Holding, Uuid},
+    model::{
+        holding::Holding,
+        identity::*,
+        keys::{Key, Keys, Method},
+        logging::*,
+        order::{Answer, Order, OrderId},
+        resource::*,
+    },
+    r1::{
+        director::{Director, Identity},
+        message::Uuid,
+        plan::*,
+        status::Status,
+    },
 };
 use locum_sys::{
     namespace::{self, Fresh},

@@ -141,6 +141,115 @@ fn unsafe_stays_in_its_room_and_the_arrows_point_one_way() {
     complain(&faults);
 }
 
+/// The rooms of the core, and what each may import: what stands above it. Of the dialects the configuration knows the plans,
+/// and nothing that moves.
+const ROOMS: [(&str, &[&str]); 8] = [
+    ("model", &[]),
+    ("framing", &["model"]),
+    ("liveness", &["model"]),
+    ("claims", &["model"]),
+    ("group", &["model"]),
+    ("r1", &["model", "framing", "liveness", "group"]),
+    ("native", &["model", "framing", "liveness", "claims", "group"]),
+    ("config", &["model", "r1::plan", "native::plan", "native::timing", "native::wire::members"]),
+];
+
+#[test]
+fn the_rooms_of_the_core_import_only_what_stands_above_them() {
+    let mut faults = Vec::new();
+    let mut arrows = 0;
+    for (path, text) in files() {
+        let Ok(inside) = path.strip_prefix("crates/core/src") else { continue };
+        let room = inside.with_extension("");
+        let room = room.iter().next().unwrap().to_string_lossy().into_owned();
+        if room == "lib" || inside.iter().any(|part| part == "tests" || part == "tests.rs") {
+            continue;
+        }
+        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            faults.push(format!("{}: {room} is no room of the core", path.display()));
+            continue;
+        };
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        // How deep a module lies is how many times `super` leads to the root.
+        let depth = inside.iter().count() - usize::from(inside.ends_with("mod.rs"));
+        let to_root = "super::".repeat(depth);
+        for import in imports(code) {
+            let import =
+                match import.strip_prefix("crate::").or_else(|| import.strip_prefix(to_root.as_str())) {
+                    Some(import) if !import.starts_with("super::") => import,
+                    _ => continue,
+                };
+            let is_in = |place: &&str| *import == **place || import.starts_with(&format!("{place}::"));
+            arrows += 1;
+            if !is_in(&room.as_str()) && !allowed.iter().any(|place| is_in(place)) {
+                faults.push(format!("{}: {room} imports {import}; see ARCHITECTURE.md", path.display()));
+            }
+        }
+    }
+    complain(&faults);
+    assert!(arrows > 300, "only {arrows} imports were found");
+}
+
+/// All paths of all `use` declarations and all paths from the root that stand in the code, without comments.
+fn imports(code: &str) -> Vec<String> {
+    let lines = code.lines().map(|line| line.split("//").next().unwrap());
+    let code: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let mut found = Vec::new();
+    for part in code.split(';') {
+        let part = part.trim_start();
+        let tree = part
+            .lines()
+            .rev()
+            .find_map(|line| line.split_once("use ").filter(|(before, _)| is_visibility(before)));
+        if tree.is_some() {
+            let at = part.rfind("use ").unwrap();
+            expand("", &part[at + "use ".len()..], &mut found);
+        }
+    }
+    let mut rest = code.as_str();
+    while let Some(at) = rest.find("crate::") {
+        rest = &rest[at..];
+        let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_' && letter != ':');
+        let (path, after) = rest.split_at(end.unwrap_or(rest.len()));
+        // The head of a tree was expanded above.
+        if !path.ends_with(':') {
+            found.push(path.to_owned());
+        }
+        rest = after;
+    }
+    found
+}
+
+fn is_visibility(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || text == "pub" || (text.starts_with("pub(") && text.ends_with(')'))
+}
+
+/// Writes a tree such as `a::{b, c::{d, e}}` as its paths.
+fn expand(before: &str, tree: &str, found: &mut Vec<String>) {
+    let tree = tree.trim();
+    let Some((head, inside)) = tree.split_once('{') else {
+        if !tree.is_empty() {
+            found.push(format!("{before}{}", tree.split(" as ").next().unwrap()));
+        }
+        return;
+    };
+    let inside = inside.strip_suffix('}').unwrap_or(inside);
+    let (mut depth, mut begin) = (0, 0);
+    for (at, letter) in inside.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                expand(&format!("{before}{head}"), &inside[begin..at], found);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    expand(&format!("{before}{head}"), &inside[begin..], found);
+}
+
 #[test]
 fn every_page_of_the_documentation_can_be_found() {
     let files = files();

@@ -2,11 +2,9 @@
 //! at the door), or the body of a frame that is signed here, so that the parser behind the door is reached.
 
 use locum_core::{
-    auth::{Key, Keys, Method},
-    wire::{
-        frame::{Framing, authenticate},
-        message::Message,
-    },
+    framing::frame::{Framing, authenticate},
+    model::keys::{Key, Keys, Method},
+    r1::message::Message,
 };
 
 pub fn check(input: &[u8]) {

@@ -2,10 +2,13 @@
 //! frame (refused at the door), or the kind, the fields and the list of a frame that is signed here, lines apart.
 
 use locum_core::{
-    auth::{Key, Keys, Method},
-    claims::{MemberIndex, To},
+    claims::To,
+    model::{
+        claim::MemberIndex,
+        keys::{Key, Keys, Method},
+        time::{Duration, Instant},
+    },
     native::wire::{Content, FRAME_BYTES, Wire, members::Members},
-    time::{Duration, Instant},
 };
 
 pub fn check(input: &[u8]) {

@@ -1,7 +1,7 @@
 //! The cutter of serial streams: the same frames come out however the stream is cut into pieces, each in bounds, and
 //! every byte is accounted for. The first byte chooses the size of the pieces.
 
-use locum_core::wire::classic::Cutter;
+use locum_core::framing::classic::Cutter;
 
 pub fn check(input: &[u8]) {
     let Some((&size, stream)) = input.split_first() else { return };

@@ -244,7 +244,7 @@ fn summary(subject: &Subject<'_>, verdict: Verdict) -> String {
     };
     let counts = [count(Severity::Error, "error"), count(Severity::Warning, "warning")];
     let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let node = locum_core::note::Escaped(subject.node.as_bytes());
+    let node = locum_core::model::note::Escaped(subject.node.as_bytes());
     let verdict = match verdict {
         Verdict::Good => format!("good: {} {node}", subject.good),
         Verdict::NotAllHere => {

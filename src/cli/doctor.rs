@@ -18,10 +18,12 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use locum_core::{
     config::{self, Files},
-    director::{Director, Identity},
-    event::{FenceOutcome, Outcome},
-    plan::Plan,
-    wire::message::Uuid,
+    model::event::{FenceOutcome, Outcome},
+    r1::{
+        director::{Director, Identity},
+        message::Uuid,
+        plan::Plan,
+    },
 };
 use locum_sys::{
     clock,

@@ -13,11 +13,11 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use locum_core::{
     config::locum_toml,
+    model::identity::GroupIndex,
     native::{
         plan::Plan,
         timing::{PACE, Row, Timing},
     },
-    plan::GroupIndex,
 };
 use serde::Serialize;
 

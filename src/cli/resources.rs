@@ -12,10 +12,13 @@ use std::{fs::File, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use locum_core::{
-    action::Operation,
-    event::Outcome,
-    note::Level,
-    plan::{Group, GroupIndex, Plan, ResourceId},
+    model::{
+        action::Operation,
+        event::Outcome,
+        identity::{GroupIndex, ResourceId},
+        note::Level,
+    },
+    r1::plan::{Group, Plan},
 };
 use tokio::time::sleep;
 
@@ -286,7 +289,7 @@ where
     F: Future<Output = anyhow::Result<ExitCode>>,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let tell = |note: locum_core::note::Note| {
+    let tell = |note: locum_core::model::note::Note| {
         if note.level > Level::Debug {
             errln!("locum: {}", note.text);
         }

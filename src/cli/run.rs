@@ -17,14 +17,19 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use locum_core::{
-    auth::{Keys, Method},
-    breakage::{self, Breakage},
-    claims::MemberIndex,
     config::{self, Checked, Diag, FileName, Severity},
-    director,
+    model::{
+        breakage::{self, Breakage},
+        claim::MemberIndex,
+        identity::NodeIndex,
+        keys::{Keys, Method},
+        note::Level,
+    },
     native::{self, plan::Member, wire::members::Members},
-    note::Level,
-    plan::{self, GenerationSource, Limits, NodeIndex},
+    r1::{
+        director,
+        plan::{self, GenerationSource, Limits},
+    },
 };
 use tokio::sync::{mpsc, watch};
 
@@ -643,7 +648,7 @@ fn losses(config_dir: &Path, journal: &Journal) -> Option<Losses> {
 mod tests {
     use std::cell::RefCell;
 
-    use locum_core::{claims::Durable, config::locum_toml};
+    use locum_core::{config::locum_toml, model::claim::Durable};
 
     use super::*;
 

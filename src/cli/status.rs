@@ -15,8 +15,10 @@ use clap::Args;
 use locum_core::{
     group::Phase,
     liveness::Liveness,
-    r1,
-    status::{Forecast, Group, Link, Node},
+    r1::{
+        ownership,
+        status::{Forecast, Group, Link, Node},
+    },
 };
 
 use crate::{
@@ -289,13 +291,15 @@ fn forecast_line(forecast: &Forecast) -> String {
     }
 }
 
-fn state_word(state: r1::State) -> &'static str {
+fn state_word(state: ownership::State) -> &'static str {
     match state {
-        r1::State::Init => "waiting to hear the other node",
-        r1::State::Starting | r1::State::BothStarting | r1::State::Received => "starting",
-        r1::State::Stable => "stable",
-        r1::State::Leaving => "leaving",
-        r1::State::Left => "left",
+        ownership::State::Init => "waiting to hear the other node",
+        ownership::State::Starting | ownership::State::BothStarting | ownership::State::Received => {
+            "starting"
+        }
+        ownership::State::Stable => "stable",
+        ownership::State::Leaving => "leaving",
+        ownership::State::Left => "left",
     }
 }
 
@@ -364,7 +368,10 @@ impl fmt::Display for Outage {
 
 #[cfg(test)]
 mod tests {
-    use locum_core::status::{Frames, Status, Waiting};
+    use locum_core::{
+        model::status::{Frames, Waiting},
+        r1::status::Status,
+    };
 
     use super::*;
     use crate::heart::HeartStats;
@@ -390,7 +397,7 @@ mod tests {
             dialect: "r1".into(),
             guard: "none".into(),
             node: "clustnode1".to_owned(),
-            state: r1::State::Stable,
+            state: ownership::State::Stable,
             transition: None,
             waiting: None,
             holding: "local".into(),
@@ -550,7 +557,7 @@ NOT WELL: service address 172.23.2.14: eth0 has no carrier
         report.cluster.troubles.clear();
         report.service_interfaces.clear();
         assert!(report.troubles().is_empty());
-        report.cluster.state = r1::State::Starting;
+        report.cluster.state = ownership::State::Starting;
         assert_eq!(report.troubles(), ["clustnode1 is not settled yet"]);
     }
 

@@ -14,15 +14,17 @@ use std::{
 };
 
 use locum_core::{
-    action::{Answer, Epoch, Operation},
-    auth::Keys,
-    claims::Durable,
     config::{Changes, Diag},
-    event::{Order, OrderId, Outcome, Ticket},
-    note::Level,
-    plan::{NodeIndex, ResourceId},
-    sequence::Heard,
-    wire::message::Holding,
+    model::{
+        action::Operation,
+        claim::{Durable, Epoch},
+        event::{Outcome, Ticket},
+        holding::Holding,
+        identity::{Heard, NodeIndex, ResourceId},
+        keys::Keys,
+        note::Level,
+        order::{Answer, Order, OrderId},
+    },
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},

@@ -4,15 +4,20 @@
 use std::sync::Arc;
 
 use locum_core::{
-    auth::Keys,
     config::Changes,
-    director::{self, Director},
-    event::Order,
-    native::{self, meaning, node::NativeOrder, plan::Member},
-    note::Escaped,
-    plan::{self, GroupIndex, NodeIndex, ResourceId},
-    sequence::Heard,
-    wire::message::Holding,
+    model::{
+        holding::Holding,
+        identity::{GroupIndex, Heard, NodeIndex, ResourceId},
+        keys::Keys,
+        note::Escaped,
+        order::{NativeOrder, Order},
+        settings,
+    },
+    native::{self, plan::Member},
+    r1::{
+        director::{self, Director},
+        plan,
+    },
 };
 
 use super::ledger::Ledger;
@@ -143,9 +148,9 @@ impl Plan {
 
 fn native_changes(old: &native::plan::Plan, new: &native::plan::Plan) -> Changes {
     let says = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".to_owned());
-    let differences = meaning::summary(&old.meaning(), &new.meaning());
-    let line = |difference: &meaning::Difference| {
-        let meaning::Difference { name, ours, theirs } = difference;
+    let differences = settings::summary(&old.meaning(), &new.meaning());
+    let line = |difference: &settings::Difference| {
+        let settings::Difference { name, ours, theirs } = difference;
         format!("{name}: {} runs, the file says {}", says(ours), says(theirs))
     };
     let mut restart: Vec<String> = differences.iter().map(line).collect();

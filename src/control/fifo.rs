@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use locum_core::note::Level;
+use locum_core::model::note::Level;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::{
     io::AsyncReadExt,

@@ -16,12 +16,11 @@ use std::{
 };
 
 use locum_core::{
-    claims::Durable,
+    model::{claim::Durable, note::Level},
     native::{
         ledger::{Content, Memory, judge},
         wire::members::Members,
     },
-    note::Level,
 };
 
 use super::state::cure;
@@ -140,7 +139,7 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use std::fs;
 
-    use locum_core::time::Duration;
+    use locum_core::model::time::Duration;
 
     use super::*;
 

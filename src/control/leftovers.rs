@@ -13,11 +13,14 @@ use std::{
 };
 
 use locum_core::{
-    action::Operation,
-    event::Outcome,
     group::KILL_LIMIT,
-    note::Level,
-    plan::{Address, Agent, ResourceId},
+    model::{
+        action::Operation,
+        event::Outcome,
+        identity::ResourceId,
+        note::Level,
+        resource::{Address, Agent},
+    },
 };
 use locum_sys::{
     clock, gate,

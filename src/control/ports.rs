@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use locum_core::note::Escaped;
+use locum_core::model::note::Escaped;
 
 /// The two tables of UDP sockets, in the network namespace of the calling thread.
 const TABLES: [&str; 2] = ["/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"];

@@ -24,7 +24,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use locum_core::{note::Escaped, plan::GenerationSource, sequence::Heard, wire::message::Uuid};
+use locum_core::{
+    model::{identity::Heard, note::Escaped},
+    r1::{message::Uuid, plan::GenerationSource},
+};
 use locum_sys::file::{lock_directory, write_atomically};
 use thiserror::Error;
 

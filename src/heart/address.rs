@@ -9,11 +9,12 @@ use std::{
     ops::RangeInclusive,
 };
 
-use locum_core::{
-    agenda::Agenda,
+use locum_core::model::{
     breakage::{self, Breakage},
     event::{Carrier, Outcome},
-    plan::{Address, Agent, GroupIndex, ResourceId},
+    identity::{GroupIndex, ResourceId},
+    resource::{Address, Agent},
+    timer_queue::Agenda,
 };
 use locum_sys::{
     announce::{Announcer, Form},

@@ -2,11 +2,7 @@
 
 use std::io;
 
-use locum_core::{
-    action::Operation,
-    event::Outcome,
-    plan::{Agent, ResourceId},
-};
+use locum_core::model::{action::Operation, event::Outcome, identity::ResourceId, resource::Agent};
 use locum_sys::clock;
 
 use super::{

@@ -13,7 +13,7 @@ use std::{
 };
 
 use crossbeam_queue::ArrayQueue;
-use locum_core::note::Level;
+use locum_core::model::note::Level;
 use locum_sys::{
     clock,
     gate::{

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use locum_core::{note::Level, time::Instant};
+use locum_core::model::{note::Level, time::Instant};
 use locum_sys::watchdog::Watchdog;
 
 /// As heartbeat: a beat that comes at the last moment still counts.

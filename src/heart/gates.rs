@@ -17,12 +17,14 @@ use std::{
 
 use clap::ValueEnum;
 use locum_core::{
-    action::Announcement,
-    claims::GroupId,
-    native::wire::members::MemberId,
-    note::Level,
-    plan::{GroupIndex, Medium},
-    time::Instant,
+    model::{
+        action::Announcement,
+        claim::GroupId,
+        identity::{GroupIndex, MemberId},
+        note::Level,
+        time::Instant,
+    },
+    r1::plan::Medium,
 };
 use locum_sys::{
     clock,

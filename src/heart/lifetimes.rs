@@ -14,7 +14,7 @@ use std::{
 };
 
 use crossbeam_queue::ArrayQueue;
-use locum_core::plan::ResourceId;
+use locum_core::model::identity::ResourceId;
 use locum_sys::{
     clock,
     netlink::{Lifetime, Netlink, NewAddress},

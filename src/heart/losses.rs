@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use locum_core::note::Escaped;
+use locum_core::model::note::Escaped;
 
 /// Whether each frame passes.
 #[derive(Clone, Debug)]

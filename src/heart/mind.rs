@@ -2,13 +2,15 @@
 //! performed, so the loop is one.
 
 use locum_core::{
-    action::{Action, Epoch},
-    director,
-    event::Event,
+    model::{
+        action::Action,
+        claim::Epoch,
+        event::Event,
+        identity::GroupIndex,
+        time::{Instant, Now},
+    },
     native,
-    plan::GroupIndex,
-    status,
-    time::{Instant, Now},
+    r1::{director, status},
 };
 
 /// A director.

@@ -41,16 +41,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use locum_core::{
-    action::{Answer, Epoch, Operation},
-    auth::Keys,
-    claims::Durable,
-    event::{FenceOutcome, Order, OrderId, Outcome, Ticket},
+use locum_core::model::{
+    action::Operation,
+    claim::{Durable, Epoch},
+    event::{FenceOutcome, Outcome, Ticket},
+    holding::Holding,
+    identity::{Heard, NodeIndex, ResourceId},
+    keys::Keys,
     note::Note,
-    plan::{NodeIndex, ResourceId},
-    sequence::Heard,
+    order::{Answer, Order, OrderId},
     time::{Instant, Now},
-    wire::message::Holding,
 };
 use locum_sys::clock;
 

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, net::IpAddr, os::fd::BorrowedFd};
 
-use locum_core::plan::{Ping, PingIndex};
+use locum_core::{model::identity::PingIndex, r1::plan::Ping};
 use locum_sys::icmp::Pinger;
 
 /// Questions that may be open; an answer to an older one comes too late to be news.

@@ -13,11 +13,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use locum_core::{
-    action::{Action, Announcement, Epoch, GateLease, Operation},
+use locum_core::model::{
+    action::{Action, Announcement, GateLease, Operation},
+    claim::Epoch,
     event::{Carrier, Event, Outcome, Source, Ticket},
+    identity::{GroupIndex, LinkIndex, ResourceId},
     note::{Level, Note},
-    plan::{Agent, GroupIndex, LinkIndex, ResourceId},
+    resource::Agent,
 };
 use locum_sys::{
     clock,

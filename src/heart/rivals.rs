@@ -8,7 +8,7 @@ use std::{
     net::IpAddr,
 };
 
-use locum_core::plan::ResourceId;
+use locum_core::model::identity::ResourceId;
 use locum_sys::{
     announce::Announcer,
     claimants::{Claimants, Claimed},
@@ -277,7 +277,7 @@ pub(super) fn ask(announcer: &Announcer, interface: &Interface, ip: IpAddr) {
 
 #[cfg(test)]
 mod tests {
-    use locum_core::plan::GroupIndex;
+    use locum_core::model::identity::GroupIndex;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 
 use std::{io, net::SocketAddr};
 
-use locum_core::event::Carrier;
+use locum_core::model::event::Carrier;
 use locum_sys::{
     poll::{Interest, Poller},
     udp::Receiver,

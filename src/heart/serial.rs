@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
-use locum_core::{event::Carrier, wire::classic::Cutter};
+use locum_core::{framing::classic::Cutter, model::event::Carrier};
 use locum_sys::{
     poll::{Interest, Poller},
     serial::Line,

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use locum_core::{event::Carrier, plan::Medium};
+use locum_core::{model::event::Carrier, r1::plan::Medium};
 use locum_sys::{
     netlink::{Interface, InterfaceAddress},
     poll::{Interest, Poller},

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use locum_core::{
-    auth::Method,
     config::{Diag, FileName, Severity},
+    model::keys::Method,
 };
 
 /// Draws one diagnostic. `dir` is the configuration directory, `text` that of the file as it was read.

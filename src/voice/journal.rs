@@ -30,9 +30,9 @@ use std::{
 };
 
 use jiff::{Timestamp, tz::TimeZone};
-use locum_core::{
+use locum_core::model::{
+    logging::Logging,
     note::{Escaped, Level, Note},
-    plan::Logging,
 };
 use rustix::{fs::OFlags, io::Errno};
 use tracing::field::{Field, Visit};

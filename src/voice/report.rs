@@ -7,10 +7,9 @@ use crate::{
     heart::{HeartStats, OvertakenState, Register},
 };
 use locum_core::{
+    model::resource::{Address, Agent},
     native,
-    plan::{Address, Agent},
-    r1,
-    status::{self, Status},
+    r1::{ownership, status::Status},
 };
 use locum_sys::netlink::{self, Netlink};
 use serde::{Deserialize, Serialize};
@@ -130,7 +129,7 @@ impl AnyReport {
             Self::R1(report) => {
                 report.heart = HeartStats::default();
                 let cluster = &mut report.cluster;
-                (cluster.uptime, cluster.frames) = (0.0, status::Frames::default());
+                (cluster.uptime, cluster.frames) = (0.0, locum_core::model::status::Frames::default());
                 cluster.nodes.iter_mut().for_each(|node| node.heard = None);
                 cluster.links.iter_mut().for_each(|link| link.heard = None);
                 cluster.groups.iter_mut().for_each(|group| group.since = None);
@@ -138,7 +137,7 @@ impl AnyReport {
             Self::Native(report) => {
                 report.heart = HeartStats::default();
                 let cluster = &mut report.cluster;
-                (cluster.uptime, cluster.frames) = (0.0, status::Frames::default());
+                (cluster.uptime, cluster.frames) = (0.0, locum_core::model::status::Frames::default());
                 cluster.votes.ceiling = 0;
                 cluster.votes.alone = cluster.votes.alone.map(|_| 0.0);
                 if let native::status::OwnVote::Mute { left } = &mut cluster.votes.own {
@@ -239,9 +238,9 @@ impl Report {
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         let mut troubles = self.cluster.troubles.clone();
-        if !matches!(self.cluster.state, r1::State::Stable) {
+        if !matches!(self.cluster.state, ownership::State::Stable) {
             let state = match self.cluster.state {
-                r1::State::Leaving | r1::State::Left => "leaving the cluster",
+                ownership::State::Leaving | ownership::State::Left => "leaving the cluster",
                 _ => "not settled yet",
             };
             troubles.push(format!("{} is {state}", self.cluster.node));

@@ -45,7 +45,7 @@ use axum::{
     routing::{get, post},
 };
 use futures_core::Stream;
-use locum_core::{action::Answer, note::Escaped};
+use locum_core::model::{note::Escaped, order::Answer};
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::UnixListener,

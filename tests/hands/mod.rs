@@ -3,7 +3,7 @@
 use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use locum::voice::report::Report;
-use locum_core::{liveness::Liveness, r1::State};
+use locum_core::{liveness::Liveness, r1::ownership::State};
 use locum_lab::{Description, Process, Program, Rack, Sign, clock::await_some};
 
 use crate::lab::{LOCUM, build};

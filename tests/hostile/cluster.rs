@@ -3,7 +3,7 @@
 use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use locum::voice::report::Report;
-use locum_core::{r1::State, status::Frames};
+use locum_core::{model::status::Frames, r1::ownership::State};
 use locum_lab::{Description, Process, Program, Rack, Sight, clock::await_some};
 
 use crate::lab::{LOCUM, build};

@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 
 use locum_core::{
-    auth::{Key, Keys, Method},
-    wire::{
-        frame::{self, Framing},
-        message::{Body, Message, NodeState, Status, Uuid},
-    },
+    framing::frame::{self, Framing},
+    model::keys::{Key, Keys, Method},
+    r1::message::{Body, Message, NodeState, Status, Uuid},
 };
 use locum_sim::rng::Rng;
 

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, env, net::Ipv4Addr, thread, time::Duration};
 
 use locum::{heart::LinkStats, voice::report::Report};
-use locum_core::auth::{Key, Keys, Method};
+use locum_core::model::keys::{Key, Keys, Method};
 use locum_lab::{
     clock::{Moment, pause},
     timeline::Span,
@@ -256,7 +256,7 @@ fn no_deadtime_without_bounds(
 }
 
 fn newest(frames: &[Sniffed], keys: &Keys) -> Option<u64> {
-    use locum_core::wire::{frame::authenticate, message::Message};
+    use locum_core::{framing::frame::authenticate, r1::message::Message};
     frames.iter().filter_map(|frame| Message::parse(&authenticate(&frame.bytes, keys).ok()?).ok()?.seq).max()
 }
 

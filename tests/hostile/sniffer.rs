@@ -11,11 +11,9 @@ use std::{
 };
 
 use locum_core::{
-    auth::Keys,
-    wire::{
-        frame,
-        message::{Body, Message},
-    },
+    framing::frame,
+    model::keys::Keys,
+    r1::message::{Body, Message},
 };
 use locum_sys::tap::Tap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

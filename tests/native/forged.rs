@@ -13,10 +13,9 @@ use std::{
 };
 
 use locum_core::{
-    auth::Keys,
-    claims::GroupId,
     config::locum_key,
-    native::wire::{ended::ended, members::MemberId},
+    model::{claim::GroupId, identity::MemberId, keys::Keys},
+    native::wire::ended::ended,
 };
 use locum_lab::clock::pause;
 use locum_sys::{

@@ -35,24 +35,23 @@ use alloc::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    action::{Action, Epoch, Operation},
-    agenda::Agenda,
+use crate::model::{
+    action::{Action, Operation},
     breakage::{self, Breakage},
+    claim::Epoch,
     event::{Outcome, Ticket},
+    identity::{GroupIndex, ResourceId},
     note::{Level, Note},
-    plan::{GroupIndex, ResourceId},
     time::{Duration, Instant},
+    timer_queue::Agenda,
 };
 
 mod monitor;
 mod pause;
-mod sets;
 mod spec;
 mod stopping;
 
 pub use pause::{CALM, LONG_START, PAUSE_MAX};
-pub use sets::Sets;
 pub use spec::{FailedStop, Limits, Member, Restarts, Spec};
 pub use stopping::{KILL_LIMIT, STOP_PAUSE, STOP_TRIES};
 

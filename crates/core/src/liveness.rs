@@ -13,9 +13,11 @@
 //!
 //! Silence is not death: what silence is worth is the dialect's decision (guard `none` accepts it as proof).
 
+pub mod services;
+
 use serde::{Deserialize, Serialize};
 
-use crate::time::{Duration, Instant};
+use crate::model::time::{Duration, Instant};
 
 /// What is known of a node or link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

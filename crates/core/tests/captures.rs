@@ -5,12 +5,13 @@ mod common;
 
 use common::CAPTURES;
 use locum_core::{
-    auth::{Claimed, Key, Keys, Method, StampFault},
-    wire::{
+    framing::{
+        auth::{Claimed, StampFault},
         classic::Cutter,
         frame::{Framing, Refusal, authenticate},
-        message::{Body, Message},
     },
+    model::keys::{Key, Keys, Method},
+    r1::message::{Body, Message},
 };
 
 /// Parses a frame; its bytes are not needed any more.

@@ -4,8 +4,11 @@ mod common;
 
 use common::beside::Beside;
 use locum_core::{
-    plan::AutoFailback,
-    wire::message::{AskStep, Body, Holding},
+    model::holding::Holding,
+    r1::{
+        message::{AskStep, Body},
+        plan::AutoFailback,
+    },
 };
 
 #[test]

@@ -9,15 +9,20 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use common::pair::{keys, now, plan, uuid};
 use locum_core::{
-    action::{Action, Answer, Operation},
-    director::{Director, Identity},
-    event::{Event, FenceOutcome, Order, OrderId, Outcome, Source, Ticket},
-    note::Level,
-    plan::{AutoFailback, Fencing, FencingParameters, LinkIndex, Plan, ResourceId},
-    time::Instant,
-    wire::{
-        frame::{Framing, authenticate},
-        message::{AskStep, Body, Holding, Message, NodeState, Resource, Status},
+    framing::frame::{Framing, authenticate},
+    model::{
+        action::{Action, Operation},
+        event::{Event, FenceOutcome, Outcome, Source, Ticket},
+        holding::Holding,
+        identity::{LinkIndex, ResourceId},
+        note::Level,
+        order::{Answer, Order, OrderId},
+        time::Instant,
+    },
+    r1::{
+        director::{Director, Identity},
+        message::{AskStep, Body, Message, NodeState, Resource, Status},
+        plan::{AutoFailback, Fencing, FencingParameters, Plan},
     },
 };
 

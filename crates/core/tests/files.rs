@@ -7,12 +7,18 @@ use std::sync::Arc;
 
 use common::pair::{Pair, now, plan, uuid};
 use locum_core::{
-    action::Operation,
-    auth::{Key, Keys, Method},
-    event::{Carrier, Event},
-    plan::{Agent, AutoFailback, Group, GroupIndex, NodeIndex, Plan, Resource, ResourceId},
-    time::{Duration, Instant},
-    wire::message::Uuid,
+    model::{
+        action::Operation,
+        event::{Carrier, Event},
+        identity::{GroupIndex, NodeIndex, ResourceId},
+        keys::{Key, Keys, Method},
+        resource::{Agent, Resource},
+        time::{Duration, Instant},
+    },
+    r1::{
+        message::Uuid,
+        plan::{AutoFailback, Group, Plan},
+    },
 };
 use proptest::prelude::*;
 

@@ -6,12 +6,18 @@ use std::{net::IpAddr, sync::Arc};
 
 use common::pair;
 use locum_core::{
-    action::{Action, GateLease},
-    claims::Ballot,
-    director::{Director, Identity},
-    event::{Event, Source},
-    plan::{Address, Agent, AutoFailback, GroupIndex, LinkIndex},
-    time::{Duration, Instant},
+    model::{
+        action::{Action, GateLease},
+        claim::Ballot,
+        event::{Event, Source},
+        identity::{GroupIndex, LinkIndex},
+        resource::{Address, Agent},
+        time::{Duration, Instant},
+    },
+    r1::{
+        director::{Director, Identity},
+        plan::AutoFailback,
+    },
 };
 
 const MS: Duration = Duration::from_millis(1);

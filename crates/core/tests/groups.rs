@@ -5,12 +5,19 @@ mod common;
 use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
 use locum_core::{
-    action::{Action, Operation},
-    event::{Outcome, Ticket},
-    group::{Phase, REPAIR_PAUSE, STOP_PAUSE, STOP_TRIES, Sets},
-    plan::{Address, Agent, AutoFailback, GroupIndex, Plan, ResourceId},
-    time::{Duration, Instant},
-    wire::message::Holding,
+    group::{Phase, REPAIR_PAUSE, STOP_PAUSE, STOP_TRIES},
+    model::{
+        action::{Action, Operation},
+        event::{Outcome, Ticket},
+        holding::Holding,
+        identity::{GroupIndex, ResourceId},
+        resource::{Address, Agent},
+        time::{Duration, Instant},
+    },
+    r1::{
+        plan::{AutoFailback, Plan},
+        sets::Sets,
+    },
 };
 
 const T: Instant = Instant::from_millis(1000);

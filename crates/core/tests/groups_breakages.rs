@@ -8,7 +8,7 @@ mod older;
 #[path = "common/world.rs"]
 mod world;
 
-use locum_core::breakage::{Breakage, plant};
+use locum_core::model::breakage::{Breakage, plant};
 
 #[test]
 fn every_breakage_turns_its_scenario_red() {

@@ -7,10 +7,8 @@ mod world;
 use std::collections::BTreeSet;
 
 use locum_core::{
-    action::Operation,
-    event::Outcome,
     group::{CALM, News, Phase},
-    time::Duration,
+    model::{action::Operation, event::Outcome, time::Duration},
 };
 use proptest::prelude::*;
 

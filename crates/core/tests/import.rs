@@ -8,8 +8,9 @@ use locum_core::{
         import::{Imported, OwnAddress, import},
         locum_toml,
     },
+    model::identity::NodeIndex,
     native::plan as native,
-    plan::{NodeIndex, Plan},
+    r1::plan::Plan,
 };
 
 fn plan(ha_cf: &str, haresources: &str) -> Plan {

@@ -6,17 +6,23 @@ use std::sync::Arc;
 
 use common::pair::{Pair, keys, now, plan, uuid};
 use locum_core::{
-    action::Action,
-    auth::{Key, Keys, Method},
-    director::{Director, Identity},
-    event::{Event, Order, Source},
+    framing::frame::{self, Framing},
     liveness::Liveness,
-    plan::{AutoFailback, LinkIndex, Logging, Plan},
-    status::Status,
-    time::{Duration, Instant},
-    wire::{
-        frame::{self, Framing},
-        message::{AskStep, Body, Holding, Message, NodeState, Resource, Status as Beat},
+    model::{
+        action::Action,
+        event::{Event, Source},
+        holding::Holding,
+        identity::LinkIndex,
+        keys::{Key, Keys, Method},
+        logging::Logging,
+        order::Order,
+        time::{Duration, Instant},
+    },
+    r1::{
+        director::{Director, Identity},
+        message::{AskStep, Body, Message, NodeState, Resource, Status as Beat},
+        plan::{AutoFailback, Plan},
+        status::Status,
     },
 };
 

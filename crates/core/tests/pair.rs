@@ -5,12 +5,14 @@ mod common;
 
 use common::pair::{Pair, SHORT, now};
 use locum_core::{
-    action::{Answer, Operation},
-    event::Order,
     liveness::Liveness,
-    plan::AutoFailback,
-    time::Duration,
-    wire::message::Holding,
+    model::{
+        action::Operation,
+        holding::Holding,
+        order::{Answer, Order},
+        time::Duration,
+    },
+    r1::plan::AutoFailback,
 };
 
 #[test]

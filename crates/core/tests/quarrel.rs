@@ -7,12 +7,13 @@ mod older;
 
 use common::pair::{Pair, SHORT, now};
 use locum_core::{
-    action::{Answer, Operation},
-    event::Order,
-    plan::AutoFailback,
-    status::Status,
-    time::{Duration, Instant},
-    wire::message::Holding,
+    model::{
+        action::Operation,
+        holding::Holding,
+        order::{Answer, Order},
+        time::{Duration, Instant},
+    },
+    r1::{plan::AutoFailback, status::Status},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -5,11 +5,15 @@ mod common;
 
 use common::pair::{Pair, SHORT};
 use locum_core::{
-    action::{Answer, Operation},
-    event::{Carrier, Event, Order},
-    plan::{AutoFailback, GroupIndex, ResourceId},
-    time::Duration,
-    wire::message::Holding,
+    model::{
+        action::Operation,
+        event::{Carrier, Event},
+        holding::Holding,
+        identity::{GroupIndex, ResourceId},
+        order::{Answer, Order},
+        time::Duration,
+    },
+    r1::plan::AutoFailback,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

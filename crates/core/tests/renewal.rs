@@ -8,11 +8,15 @@ use common::{
     pair::{Pair, SHORT},
 };
 use locum_core::{
-    action::Answer,
-    event::Order,
-    plan::AutoFailback,
-    time::Duration,
-    wire::message::{AskStep, Body, Holding},
+    model::{
+        holding::Holding,
+        order::{Answer, Order},
+        time::Duration,
+    },
+    r1::{
+        message::{AskStep, Body},
+        plan::AutoFailback,
+    },
 };
 
 const OFFERED: (Holding, AskStep) = (Holding::Foreign, AskStep::Me);

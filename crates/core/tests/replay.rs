@@ -22,16 +22,23 @@ use std::{
 };
 
 use locum_core::{
-    action::{Action, Operation},
-    auth::Keys,
-    director::{Director, Identity},
-    event::{Event, FenceOutcome, Order, OrderId, Outcome, Source},
-    plan::{LinkIndex, Plan, ResourceId},
-    time::{Instant, Now},
-    wire::{
+    framing::{
         classic::Cutter,
         frame::{Framing, authenticate},
-        message::{Body, Holding, Message, NodeState, Resource, Status},
+    },
+    model::{
+        action::{Action, Operation},
+        event::{Event, FenceOutcome, Outcome, Source},
+        holding::Holding,
+        identity::{LinkIndex, ResourceId},
+        keys::Keys,
+        order::{Order, OrderId},
+        time::{Instant, Now},
+    },
+    r1::{
+        director::{Director, Identity},
+        message::{Body, Message, NodeState, Resource, Status},
+        plan::Plan,
     },
 };
 

@@ -1,6 +1,9 @@
 //! Where searches begin, and how much may happen in them. Each is one question; together they cover the rules.
 
-use locum_core::claims::{CEILING_STEP, MemberIndex, Message, Voters};
+use locum_core::{
+    claims::{CEILING_STEP, Message, Voters},
+    model::claim::MemberIndex,
+};
 
 use crate::{
     search::Sight,

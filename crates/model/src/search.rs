@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use locum_core::claims::Ballot;
+use locum_core::model::claim::Ballot;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use crate::{

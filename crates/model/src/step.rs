@@ -12,8 +12,11 @@ use std::{
 };
 
 use locum_core::{
-    claims::{Beat, Durable, Envelope, Member, MemberIndex, Notice, Proof},
-    time::Instant,
+    claims::{Beat, Envelope, Member, Notice, Proof},
+    model::{
+        claim::{Durable, MemberIndex},
+        time::Instant,
+    },
 };
 
 use crate::world::{GROUP, Packet};

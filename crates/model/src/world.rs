@@ -5,12 +5,12 @@
 use std::{fmt, sync::Arc};
 
 use locum_core::{
-    breakage::{self, Breakage},
-    claims::{
-        Ballot, Durable, Earlier, Envelope, GroupId, Lease, Member, MemberIndex, Message, News, Notice,
-        Proof, Settings, To, Voters,
+    claims::{Envelope, Lease, Member, Message, News, Notice, Proof, Settings, To, Voters},
+    model::{
+        breakage::{self, Breakage},
+        claim::{Ballot, Durable, Earlier, GroupId, MemberIndex},
+        time::{Duration, Instant},
     },
-    time::{Duration, Instant},
 };
 
 use crate::step::{Event, Hashed, step};

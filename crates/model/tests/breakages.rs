@@ -1,6 +1,6 @@
 //! Planted breakages: every rule of the claims, left out, is found. `cargo breakages-model` prints the table.
 
-use locum_core::breakage::{
+use locum_core::model::breakage::{
     Breakage::{self, *},
     plant,
 };

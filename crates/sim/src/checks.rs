@@ -13,11 +13,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use locum_core::{
-    action::{GateLease, Operation},
-    event::Ticket,
     group::Phase,
-    plan::{GroupIndex, LinkIndex, ResourceId},
-    status::Group,
+    model::{
+        action::{GateLease, Operation},
+        event::Ticket,
+        identity::{GroupIndex, LinkIndex, ResourceId},
+    },
+    r1::status::Group,
 };
 
 use crate::world::{Life, World, nanos};

@@ -4,12 +4,15 @@
 use std::{net::SocketAddr, path::Path};
 
 use locum_core::{
-    auth::{Key, Keys, Method},
-    event::Source,
-    status::Status as Seen,
-    wire::{
-        frame::Framing,
-        message::{Body, Holding, Message, NodeState, Resource, Status},
+    framing::frame::Framing,
+    model::{
+        event::Source,
+        holding::Holding,
+        keys::{Key, Keys, Method},
+    },
+    r1::{
+        message::{Body, Message, NodeState, Resource, Status},
+        status::Status as Seen,
     },
 };
 

@@ -22,10 +22,10 @@ pub mod world;
 
 /// The sweep of leftovers is the daemon's work, so here is where it is broken on purpose.
 fn planted_no_sweep() -> bool {
-    locum_core::breakage::is(locum_core::breakage::Breakage::NoSweep)
+    locum_core::model::breakage::is(locum_core::model::breakage::Breakage::NoSweep)
 }
 
 /// So is the announcement of an address that was just taken.
 fn planted_no_announcement() -> bool {
-    locum_core::breakage::is(locum_core::breakage::Breakage::NoAnnouncement)
+    locum_core::model::breakage::is(locum_core::model::breakage::Breakage::NoAnnouncement)
 }

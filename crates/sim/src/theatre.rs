@@ -3,13 +3,15 @@
 use std::{collections::BTreeSet, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
 use locum_core::{
-    action::Answer,
-    auth::Keys,
     config::{self, Files, Options},
-    event::{Order, OrderId},
-    note::Level,
-    plan::{Plan, ResourceId},
-    wire::message::Holding,
+    model::{
+        holding::Holding,
+        identity::ResourceId,
+        keys::Keys,
+        note::Level,
+        order::{Answer, Order, OrderId},
+    },
+    r1::plan::Plan,
 };
 
 use crate::{
@@ -292,7 +294,7 @@ impl Stage for Theatre<'_> {
     fn holders(&mut self, cluster: usize, group: usize) -> Vec<Holder> {
         let members = self.story.clusters[cluster].resources(group).len();
         let wanted: BTreeSet<ResourceId> = (0..members)
-            .map(|member| ResourceId { group: locum_core::plan::GroupIndex(group), member })
+            .map(|member| ResourceId { group: locum_core::model::identity::GroupIndex(group), member })
             .collect();
         let of_cluster = self.world.daemons.iter().filter(|d| d.setup.node.cluster == cluster);
         of_cluster

@@ -14,16 +14,23 @@ use std::{
 };
 
 use locum_core::{
-    action::{Action, Answer, Operation},
-    auth::{Key, Keys},
-    director::{Director, Identity},
-    event::{Carrier, Event, FenceOutcome, Order, OrderId, Outcome, Source, Ticket},
-    note::Note,
-    plan::{Agent, LinkIndex, Medium, NodeIndex, PingIndex, Plan, ResourceId},
-    sequence::Heard,
-    status::Status,
-    time::{Instant, Now},
-    wire::message::{Holding, Uuid},
+    model::{
+        action::{Action, Operation},
+        event::{Carrier, Event, FenceOutcome, Outcome, Source, Ticket},
+        holding::Holding,
+        identity::{Heard, LinkIndex, NodeIndex, PingIndex, ResourceId},
+        keys::{Key, Keys},
+        note::Note,
+        order::{Answer, Order, OrderId},
+        resource::Agent,
+        time::{Instant, Now},
+    },
+    r1::{
+        director::{Director, Identity},
+        message::Uuid,
+        plan::{Medium, Plan},
+        status::Status,
+    },
 };
 
 use crate::{
@@ -274,7 +281,7 @@ impl World {
         let groups = d.setup.plan.groups.iter().enumerate();
         let all = groups.flat_map(|(g, group)| {
             (0..group.resources.len())
-                .map(move |member| ResourceId { group: locum_core::plan::GroupIndex(g), member })
+                .map(move |member| ResourceId { group: locum_core::model::identity::GroupIndex(g), member })
         });
         // The last of this list is looked at first: right to left.
         d.life = Life::Sweeping(all.collect());

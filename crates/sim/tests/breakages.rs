@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use locum_core::breakage::{
+use locum_core::model::breakage::{
     Breakage::{self, *},
     plant,
 };

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use locum_core::breakage::{
+use locum_core::model::breakage::{
     Breakage::{self, *},
     plant,
 };

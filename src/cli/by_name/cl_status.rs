@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
 use locum_core::{
     liveness::Liveness,
-    r1,
-    status::{Node, Status},
+    r1::{
+        ownership,
+        status::{Node, Status},
+    },
 };
 
 use super::Given;
@@ -158,7 +160,7 @@ impl Ask {
     fn hbstatus(&self, given: &Given) -> Said {
         let stopped = || said("Heartbeat is stopped on this machine.", code::NO);
         match self.report() {
-            Ok(report) if report.cluster.state == r1::State::Init => stopped(),
+            Ok(report) if report.cluster.state == ownership::State::Init => stopped(),
             Ok(report) if given.has('v') => {
                 let version = &report.daemon.version;
                 let nodes = verbose_nodes(&report.cluster);
@@ -184,7 +186,7 @@ fn not_signed_on(fault: Fault) -> Wrong {
 /// A node of `ha.cf`, or a ping node.
 enum Member<'a> {
     Normal(&'a Node),
-    Ping(&'a locum_core::status::Ping),
+    Ping(&'a locum_core::r1::status::Ping),
 }
 
 impl Member<'_> {
@@ -216,8 +218,9 @@ impl Member<'_> {
             Self::Ping(ping) => vec![(ping.name.clone(), ping.liveness.is_up())],
             Self::Normal(node) => {
                 let own = node.name == cluster.node;
-                let up =
-                    |link: &locum_core::status::Link| link.down.is_none() && (own || link.liveness.is_up());
+                let up = |link: &locum_core::r1::status::Link| {
+                    link.down.is_none() && (own || link.liveness.is_up())
+                };
                 cluster.links.iter().map(|link| (link.name.clone(), up(link))).collect()
             }
         }
@@ -227,7 +230,7 @@ impl Member<'_> {
 fn node_word(node: &Node, cluster: &Status) -> &'static str {
     let own = node.name == cluster.node;
     match node.liveness {
-        _ if own && cluster.state == r1::State::Init => "up",
+        _ if own && cluster.state == ownership::State::Init => "up",
         _ if own => "active",
         Liveness::Unheard => "init",
         _ if node.left => "dead",
@@ -359,7 +362,7 @@ fn clientstatus(given: &Given, cluster: &Status, ipfail: bool) -> Result<Said, W
 }
 
 fn rscstatus(given: &Given, cluster: &Status) -> Said {
-    let settled = cluster.state == r1::State::Stable && cluster.transition.is_none();
+    let settled = cluster.state == ownership::State::Stable && cluster.transition.is_none();
     let word = if settled { &*cluster.holding } else { "transition" };
     said(one(given, word, || format!("This node is holding {word} resources.")), code::OK)
 }

@@ -12,7 +12,7 @@ use locum_core::{
         Checked,
         directives::{Directive, ROWS},
     },
-    plan::{Medium, Plan},
+    r1::plan::{Medium, Plan},
 };
 use locum_sys::process::Process;
 

@@ -14,12 +14,17 @@ use std::{
 
 use locum_core::{
     config::{Checked, Diag, Explained, FileName, Place, Severity, locum_toml},
+    model::{
+        identity::NodeIndex,
+        logging::Logging,
+        note::Escaped,
+        resource::{Address, Agent, Resource},
+    },
     native::{
         self,
         plan::{End, Member},
     },
-    note::Escaped,
-    plan::{Address, Agent, Fencing, Logging, Medium, NodeIndex, Plan, Resource},
+    r1::plan::{Fencing, Medium, Plan},
 };
 use locum_sys::{
     netlink::{

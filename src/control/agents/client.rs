@@ -8,8 +8,8 @@
 use std::{io, sync::Arc, time::Duration};
 
 use locum_core::{
-    note::{Level, Note},
-    plan::Client,
+    model::note::{Level, Note},
+    r1::plan::Client,
 };
 use locum_sys::user::User;
 use tokio::{

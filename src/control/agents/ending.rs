@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use locum_core::{action::Operation, event::Outcome, note::Level};
+use locum_core::model::{action::Operation, event::Outcome, note::Level};
 use locum_sys::process::Process;
 use tokio::time::{Instant, sleep, timeout_at};
 

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use locum_core::{
-    action::Epoch,
+use locum_core::model::{
+    claim::Epoch,
     note::{Escaped, Level, Note},
 };
 use tokio::{sync::mpsc, time::Instant};

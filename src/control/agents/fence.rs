@@ -7,9 +7,11 @@
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 use locum_core::{
-    event::FenceOutcome,
-    note::{Level, Note},
-    plan::{Fencing, FencingParameters},
+    model::{
+        event::FenceOutcome,
+        note::{Level, Note},
+    },
+    r1::plan::{Fencing, FencingParameters},
 };
 use tokio::time::Instant;
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use locum_core::{action::Operation, event::Outcome, note::Level};
+use locum_core::model::{action::Operation, event::Outcome, note::Level};
 use locum_sys::process::Process;
 use tokio::time::{Instant, sleep};
 

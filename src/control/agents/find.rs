@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locum_core::plan::{Agent, Resource};
+use locum_core::model::resource::{Agent, Resource};
 use thiserror::Error;
 
 /// Where programs are looked for. Tests point it into a directory of their own.
@@ -450,7 +450,7 @@ pub(crate) fn is_program(path: &Path) -> bool {
 mod tests {
     use std::fs;
 
-    use locum_core::plan::Address;
+    use locum_core::model::resource::Address;
 
     use super::*;
 

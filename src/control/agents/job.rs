@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use locum_core::note::Level;
+use locum_core::model::note::Level;
 use locum_sys::{process::Process as Handle, user::User};
 use rustix::io::Errno;
 use tokio::{

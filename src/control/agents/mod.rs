@@ -14,11 +14,13 @@ use std::{
     time::Duration,
 };
 
-use locum_core::{
-    action::{Epoch, Operation},
+use locum_core::model::{
+    action::Operation,
+    claim::Epoch,
     event::Outcome,
+    identity::{GroupIndex, ResourceId},
     note::{Level, Note},
-    plan::{Agent, GroupIndex, Resource, ResourceId},
+    resource::{Agent, Resource},
 };
 use tokio::time::{Instant, timeout_at};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use locum_core::{action::Operation, event::Outcome, note::Level, plan::Agent};
+use locum_core::model::{action::Operation, event::Outcome, note::Level, resource::Agent};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Errand, filesystem, job::End};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use locum_core::{action::Operation, event::Outcome};
+use locum_core::model::{action::Operation, event::Outcome};
 use tokio::time::Instant;
 
 use super::{

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use locum_core::note::Escaped;
+use locum_core::model::note::Escaped;
 use locum_sys::{
     clock::monotonic_nanos,
     process::{Process, kill_family},

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use locum_core::{action::Operation, event::Outcome, note::Level};
+use locum_core::model::{action::Operation, event::Outcome, note::Level};
 
 use super::{Errand, job::End};
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use locum_core::{action::Operation, event::Outcome};
+use locum_core::model::{action::Operation, event::Outcome};
 use tokio::time::{Instant, sleep};
 
 use super::{Errand, job::End};

@@ -8,8 +8,11 @@
 
 use alloc::vec;
 
-use super::{MemberIndex, Voters};
-use crate::time::{Duration, Instant};
+use super::Voters;
+use crate::model::{
+    claim::MemberIndex,
+    time::{Duration, Instant},
+};
 
 /// When a voter of two counts alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,14 +6,12 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{
-    Ballot, ByGroup, Claim, Digest, Echo, GroupId, Lease, Ledger, MemberIndex, Proof, Refusal, Report,
-    Touched, Voters, union,
-};
-use crate::{
-    agenda::Agenda,
+use super::{ByGroup, Digest, Echo, Lease, Ledger, Proof, Refusal, Touched, Voters, union};
+use crate::model::{
     breakage::{self, Breakage},
+    claim::{Ballot, Claim, GroupId, MemberIndex, Report},
     time::{Duration, Instant},
+    timer_queue::Agenda,
 };
 
 /// How many beats an echo may be late: older ones extend nothing.
@@ -720,7 +718,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::claims::Durable;
+    use crate::model::claim::Durable;
 
     const GROUP: GroupId = GroupId(7);
     const OLD: Ballot = Ballot { round: 3, node: MemberIndex(4) };

@@ -1,26 +1,14 @@
 //! What a member must remember over a restart.
 
-use super::{ByGroup, Claim, GroupId, Report};
-use crate::{
+use super::ByGroup;
+use crate::model::{
     breakage::{self, Breakage},
+    claim::{Claim, Durable, GroupId, Report},
     time::Duration,
 };
 
 /// By how many rounds the ceiling is moved ahead at once: so seldom is it written.
 pub const CEILING_STEP: u64 = 1024;
-
-/// The content of the file, as the hands write and read it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Durable {
-    /// Above every round that this member promised or proposed.
-    pub ceiling: u64,
-    /// No lease that it granted was longer.
-    pub longest_lease: Duration,
-    /// The voter set it belongs to.
-    pub set: u32,
-    /// The claims that must be remembered, those of guards `watchdog` and `fence`.
-    pub claims: ByGroup<Report>,
-}
 
 /// The file and what is on its way to it. One write at a time; what changes meanwhile goes with the next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

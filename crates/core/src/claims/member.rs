@@ -9,14 +9,14 @@ use alloc::{
 };
 
 use super::{
-    Ballot, ByGroup, Claim, Claimant, Digest, Durable, GroupId, Lease, Ledger, MemberIndex, News, Proof,
-    Report, Standing, Touched, Verdict, Voter, Voters,
+    ByGroup, Claimant, Digest, Lease, Ledger, News, Proof, Standing, Touched, Verdict, Voter, Voters,
     alone::{self, Alone, Patience},
     claimant::Call,
     message::{Beat, Copied, Echo, Envelope, Message, Refusal, To, Word},
 };
-use crate::{
+use crate::model::{
     breakage::{self, Breakage},
+    claim::{Ballot, Claim, Durable, GroupId, MemberIndex, Report},
     time::{Duration, Instant},
 };
 

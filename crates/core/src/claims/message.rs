@@ -2,8 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::{Ballot, Claim, Digest, GroupId, MemberIndex, Report};
-use crate::time::Duration;
+use super::Digest;
+use crate::model::{
+    claim::{Ballot, Claim, GroupId, MemberIndex, Report},
+    time::Duration,
+};
 
 /// What members say to each other. Lists, because one frame carries many groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

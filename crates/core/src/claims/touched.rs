@@ -4,7 +4,7 @@
 use alloc::collections::BTreeSet;
 use core::hash::{Hash, Hasher};
 
-use super::GroupId;
+use crate::model::claim::GroupId;
 
 /// See the module's text.
 #[derive(Clone, Debug, Default)]

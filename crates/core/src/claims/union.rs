@@ -2,8 +2,10 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{Ballot, Claim, Earlier, MemberIndex, Report};
-use crate::breakage::{self, Breakage};
+use crate::model::{
+    breakage::{self, Breakage},
+    claim::{Ballot, Claim, Earlier, MemberIndex, Report},
+};
 
 /// The `unproved` of a claim of `proposer`, from what a majority of voters reported.
 ///

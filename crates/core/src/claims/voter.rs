@@ -4,11 +4,10 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{
-    Ballot, Beat, ByGroup, Claim, Digest, Durable, Echo, GroupId, Ledger, MemberIndex, Report, Touched,
-};
-use crate::{
+use super::{Beat, ByGroup, Digest, Echo, Ledger, Touched};
+use crate::model::{
     breakage::{self, Breakage},
+    claim::{Ballot, Claim, Durable, GroupId, MemberIndex, Report},
     time::{Duration, Instant},
 };
 

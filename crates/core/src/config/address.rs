@@ -5,7 +5,7 @@ use alloc::{format, string::String, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::diag::shown;
-use crate::plan::Address;
+use crate::model::resource::Address;
 
 /// Longest name of an interface, and of an address label: the kernel's limit.
 pub(super) const INTERFACE_BYTES_MAX: usize = 15;

@@ -13,7 +13,7 @@ use super::{
     diag::{Diag, FileName, Place, Report, Severity},
     lines::{Line, is_blank, is_pasted_blank, lines},
 };
-use crate::auth::{KEY_NUMBERS, Key, Keys, Method};
+use crate::model::keys::{KEY_NUMBERS, Key, Keys, Method};
 
 const FORM: &str = "a key is written `NUMBER METHOD SECRET`, such as `1 sha1 SECRET`";
 

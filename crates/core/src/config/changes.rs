@@ -6,14 +6,13 @@ use alloc::{
     vec::Vec,
 };
 
-use super::diag::shown;
-use super::value::Shown;
-use crate::plan::{Group, Plan};
+use super::{diag::shown, value::Shown};
+use crate::r1::plan::{Group, Plan};
 
 /// What differs between the plan that runs and the one that the files say now, one line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// A new life of the daemon takes these over while everything runs on ([`crate::event::Order::Renew`]).
+    /// A new life of the daemon takes these over while everything runs on ([`crate::model::order::Order::Renew`]).
     pub renewal: Vec<String>,
     /// These change what runs where: the daemon has to leave the cluster and come back.
     pub restart: Vec<String>,

@@ -7,7 +7,7 @@ use core::{fmt, ops::Range};
 use serde::Serialize;
 
 use super::lines::Word;
-use crate::note::Escaped;
+use crate::model::note::Escaped;
 
 /// One thing to tell about a file. Texts are printable: what comes from the file is escaped in them, and of
 /// `authkeys` there is never more than a key's number and method.

@@ -20,11 +20,11 @@ use super::{
     value::{Shown, boolean, time},
 };
 use crate::{
-    plan::{
-        AutoFailback, Client, Fencing, FencingParameters, FramingPlan, GenerationSource, LINKS_MAX, Link,
-        Logging, Medium, PINGS_MAX, Ping, Timing,
+    model::{identity::LINKS_MAX, logging::Logging, time::Duration},
+    r1::plan::{
+        AutoFailback, Client, Fencing, FencingParameters, FramingPlan, GenerationSource, Link, Medium,
+        PINGS_MAX, Ping, Timing,
     },
-    time::Duration,
 };
 
 /// Most media, as in heartbeat.

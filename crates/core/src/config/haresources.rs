@@ -19,7 +19,13 @@ use super::{
     locum_toml::UNIT,
     value::{Shown, time},
 };
-use crate::plan::{Agent, Group, NodeIndex, Resource};
+use crate::{
+    model::{
+        identity::NodeIndex,
+        resource::{Agent, Resource},
+    },
+    r1::plan::Group,
+};
 
 /// The groups, and where their resources stand.
 #[derive(Default)]
@@ -625,7 +631,7 @@ mod tests {
             good("MailTo::root,ops@example.org::Cluster").agent,
             Agent::MailTo { recipients: "root ops@example.org".into(), subject: Some("Cluster".into()) }
         );
-        let seconds = crate::time::Duration::from_secs;
+        let seconds = crate::model::time::Duration::from_secs;
         assert_eq!(good("Delay::5").agent, Agent::Delay { start: seconds(5), stop: seconds(5) });
         assert_eq!(good("Delay::5::0").agent, Agent::Delay { start: seconds(5), stop: seconds(0) });
         assert_eq!(

@@ -10,14 +10,15 @@ use core::{fmt::Write as _, net::IpAddr};
 
 use super::{
     locum_toml::{holds_data, quoted},
-    value::{Shown, Written},
+    value::Shown,
 };
 use crate::{
+    model::{identity::NodeIndex, logging::Logging, time::Written},
     native::{
         plan::NAME_BYTES_MAX,
         timing::{PACE_MAX, PACE_MIN, Timing},
     },
-    plan::{AutoFailback, Group, Link, Logging, Medium, NodeIndex, Plan},
+    r1::plan::{AutoFailback, Group, Link, Medium, Plan},
 };
 
 /// An address of this host: `ha.cf` names the other node's alone.

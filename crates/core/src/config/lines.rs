@@ -4,7 +4,7 @@ use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
 
 use super::diag::{Diag, Place, Report};
-use crate::note::Escaped;
+use crate::model::note::Escaped;
 
 /// Longest line, without its line end (`docs/heartbeat.md`, section 2).
 pub(super) const LINE_BYTES_MAX: usize = 5119;

@@ -8,7 +8,7 @@ use super::{
     diag::{Diag, FileName, Report},
     lines::{is_blank, lines},
 };
-use crate::auth::{Key, Keys, Method};
+use crate::model::keys::{Key, Keys, Method};
 
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
@@ -98,10 +98,10 @@ mod tests {
         assert_eq!(new.signing().secret[..2], [0xff, 0xee]);
         let parts = [&b"frame"[..]];
         let stamp = old.sign(parts);
-        let claimed = crate::auth::Claimed { number: stamp.number, token: stamp.token.as_bytes() };
+        let claimed = crate::framing::auth::Claimed { number: stamp.number, token: stamp.token.as_bytes() };
         assert!(new.verify(claimed, parts).is_ok());
         let stamp = new.sign(parts);
-        let claimed = crate::auth::Claimed { number: stamp.number, token: stamp.token.as_bytes() };
+        let claimed = crate::framing::auth::Claimed { number: stamp.number, token: stamp.token.as_bytes() };
         assert!(old.verify(claimed, parts).is_err());
     }
 

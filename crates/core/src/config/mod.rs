@@ -23,11 +23,10 @@ use core::net::IpAddr;
 
 pub use changes::Changes;
 pub use diag::{Diag, Explained, FileName, Place, Severity};
-pub(crate) use value::Written;
 
 use crate::{
-    auth::Keys,
-    plan::{Limits, NodeIndex, Plan},
+    model::{identity::NodeIndex, keys::Keys},
+    r1::plan::{Limits, Plan},
 };
 use diag::Report;
 

@@ -4,7 +4,7 @@
 use alloc::{format, string::String};
 use core::fmt;
 
-use crate::time::Duration;
+use crate::model::time::{Duration, UNITS, Written};
 
 /// Longest time a file may name: longer ones are slips of the pen.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -115,32 +115,6 @@ impl fmt::Display for Shown {
                 write!(f, "{seconds}.{} s", decimals.trim_end_matches('0'))
             }
         }
-    }
-}
-
-/// The units of `locum.toml`, the longest first, in nanoseconds.
-const UNITS: [(&str, u128); 6] = [
-    ("h", 3_600_000_000_000),
-    ("min", 60_000_000_000),
-    ("s", 1_000_000_000),
-    ("ms", 1_000_000),
-    ("us", 1_000),
-    ("ns", 1),
-];
-
-/// A time as `locum.toml` writes it: `300ms`, `1s`, `5min`; exact, and the only way to write this time.
-pub(crate) struct Written(pub(crate) Duration);
-
-impl fmt::Display for Written {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = self.0.as_nanos();
-        if nanos == 0 {
-            return f.write_str("0s");
-        }
-        // The last unit, 1 ns, divides everything.
-        let (unit, size) =
-            UNITS.into_iter().find(|(_, size)| nanos.is_multiple_of(*size)).unwrap_or(("ns", 1));
-        write!(f, "{}{unit}", nanos / size)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use alloc::{string::String, vec::Vec};
 
-use crate::{
-    plan::{Agent, Resource},
+use crate::model::{
+    resource::{Agent, Resource},
     time::Duration,
 };
 

@@ -9,9 +9,12 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::plan::{HoldDown, Plan};
 use crate::{
-    claims::{Ballot, Digest, GroupId, MemberIndex},
-    plan::GroupIndex,
-    time::{Duration, Instant},
+    claims::Digest,
+    model::{
+        claim::{Ballot, GroupId, MemberIndex},
+        identity::GroupIndex,
+        time::{Duration, Instant},
+    },
 };
 
 /// One thing on the board, as it is told.

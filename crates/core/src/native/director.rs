@@ -1,4 +1,4 @@
-//! The front room of a native member: bytes go in, bytes come out. It is driven as [`crate::director::Director`] is: feed
+//! The front room of a native member: bytes go in, bytes come out. It is driven as [`crate::r1::director::Director`] is: feed
 //! one event with [`Director::handle`], then perform everything that [`Director::poll`] gives, oldest first, before the
 //! next event; wake it with [`Event::Tick`] no later than [`Director::deadline`].
 //!
@@ -24,23 +24,28 @@ use core::{fmt::Display, net::SocketAddr};
 
 use self::links::Links;
 use super::{
-    node::{self, NativeOrder, Node},
+    node::{self, Node},
     plan::{self, Plan, Secret, WitnessIndex},
     wire::{PROTOCOL, Reach, Versions, Wire, members::Members},
     word::Word,
 };
 use crate::{
-    action::{Action, Answer, Epoch},
-    auth::{Key, Keys, Method},
-    claims::{Ballot, Durable, MemberIndex, To},
-    event::{Carrier, Event, Order, OrderId, Source},
-    note::{Level, Note},
-    plan::{GroupIndex, LinkIndex, NodeIndex, ResourceId},
-    refusals::{Alarm, Refusals},
-    sequence::Heard,
-    status::Frames,
-    time::{Duration, Instant, Now},
-    wire::frame::Framing,
+    claims::To,
+    framing::{
+        frame::Framing,
+        refusals::{Alarm, Refusals},
+    },
+    model::{
+        action::Action,
+        claim::{Ballot, Durable, Epoch, MemberIndex},
+        event::{Carrier, Event, Source},
+        identity::{GroupIndex, Heard, LinkIndex, NodeIndex, ResourceId},
+        keys::{Key, Keys, Method},
+        note::{Level, Note},
+        order::{Answer, NativeOrder, Order, OrderId},
+        status::Frames,
+        time::{Duration, Instant, Now},
+    },
 };
 
 mod announcing;

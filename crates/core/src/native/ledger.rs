@@ -31,8 +31,8 @@ use core::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use super::wire::members::Members;
-use crate::{
-    claims::{Ballot, Claim, Durable, Earlier, GroupId, MemberIndex, Report},
+use crate::model::{
+    claim::{Ballot, Claim, Durable, Earlier, GroupId, MemberIndex, Report},
     note::{Escaped, Level},
     time::Duration,
 };

@@ -17,7 +17,6 @@ pub mod node;
 pub mod ownership;
 pub mod placement;
 pub mod plan;
-pub(crate) mod services;
 mod specs;
 pub mod status;
 pub mod timing;

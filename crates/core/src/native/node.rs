@@ -1,5 +1,5 @@
 //! The mind of one member of a native cluster, a node or a witness: an event goes in, actions come out, as with
-//! [`crate::director`]. It composes [`crate::claims`] (what is true), [`super::ownership`] (what should be) and
+//! [`crate::r1::director`]. It composes [`crate::claims`] (what is true), [`super::ownership`] (what should be) and
 //! [`crate::group`] (start and stop), and speaks [`Word`]s: whoever drives it turns them into authentic frames and back.
 //!
 //! The driver's contract: feed one event with [`Node::handle`], then perform everything that [`Node::poll`] gives, oldest
@@ -12,29 +12,30 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::fmt;
 
 use super::{
     board::{Board, Entry},
     meaning,
     ownership::{NodeView, Ownership, Step, View},
     plan::{self, Plan},
-    services::Services,
     word::{Beat, Lists, Word},
 };
 use crate::{
-    action::{self, Answer, GateLease},
-    breakage::{self, Breakage},
-    claims::{
-        Ballot, Digest, Durable, Envelope, GroupId, Lease, Member, MemberIndex, Message, Patience, Settings,
-        To, Voters,
-    },
-    event::{Carrier, OrderId, Outcome, Ticket},
+    claims::{Digest, Envelope, Lease, Member, Message, Patience, Settings, To, Voters},
     group::{Groups, News, Phase},
-    liveness::{Sign, Watch},
-    note::{Level, Note},
-    plan::{Agent, GroupIndex, NodeIndex, ResourceId},
-    time::{Duration, Instant},
+    liveness::{Sign, Watch, services::Services},
+    model::{
+        action::{self, GateLease},
+        breakage::{self, Breakage},
+        claim::{self, Ballot, Durable, GroupId, MemberIndex},
+        event::{Carrier, Outcome, Ticket},
+        identity::{GroupIndex, NodeIndex, ResourceId},
+        note::{Level, Note},
+        order::{Answer, NativeOrder, OrderId},
+        resource::Agent,
+        settings,
+        time::{Duration, Instant},
+    },
 };
 
 /// Nobody reads more groups than this in an answer.
@@ -68,14 +69,14 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
-    /// What [`crate::action::Action::Write`] asked for is on disk, or nobody knows.
+    /// What [`crate::model::action::Action::Write`] asked for is on disk, or nobody knows.
     Written {
         /// It is on disk.
         ok: bool,
     },
     /// Somebody else took a service address of ours from its interface.
     AddressGone(ResourceId),
-    /// See [`crate::event::Event::Service`].
+    /// See [`crate::model::event::Event::Service`].
     Service {
         /// The address.
         resource: ResourceId,
@@ -91,40 +92,6 @@ pub enum Event {
         /// Which user of this machine asks, by number.
         user: u32,
     },
-}
-
-/// What a person may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NativeOrder {
-    /// Hand over this group, wherever it is: to this node, or to the best.
-    Move(GroupIndex, Option<NodeIndex>),
-    /// Hand over everything, and take nothing.
-    Standby,
-    /// Take part again.
-    Online,
-    /// Watch everything, and start, stop and move nothing in the whole cluster; or no longer so.
-    Maintenance(bool),
-    /// The same for one group.
-    Freeze(GroupIndex, bool),
-    /// Leave the cluster.
-    Leave,
-}
-
-/// For the log; groups and nodes by number.
-impl fmt::Display for NativeOrder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Move(group, Some(to)) => write!(f, "move of group {} to node {}", group.0, to.0),
-            Self::Move(group, None) => write!(f, "move of group {}", group.0),
-            Self::Standby => f.write_str("standby"),
-            Self::Online => f.write_str("online"),
-            Self::Maintenance(on) => write!(f, "maintenance {}", if *on { "on" } else { "off" }),
-            Self::Freeze(group, on) => {
-                write!(f, "{} of group {}", if *on { "freeze" } else { "thaw" }, group.0)
-            }
-            Self::Leave => f.write_str("stop"),
-        }
-    }
 }
 
 /// One thing to do.
@@ -189,7 +156,7 @@ struct Peer {
     /// Its lease is not ours: nothing that it says of claims counts.
     refused: bool,
     /// In what its file differs from ours.
-    differences: Vec<meaning::Difference>,
+    differences: Vec<settings::Difference>,
     /// It has told them.
     told: bool,
     /// Since when it is asked.
@@ -404,7 +371,7 @@ impl Node {
 
     /// In what another member's file differs from ours, as far as it is known.
     #[must_use]
-    pub fn differences(&self, member: MemberIndex) -> &[meaning::Difference] {
+    pub fn differences(&self, member: MemberIndex) -> &[settings::Difference] {
         self.peers.get(usize::from(member.0)).map_or(&[], |peer| &peer.differences)
     }
 
@@ -543,7 +510,7 @@ impl Node {
     fn heard_meaning(&mut self, from: MemberIndex, theirs: &[String]) {
         let ours = self.plan.meaning();
         let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
-        peer.differences = meaning::summary(&ours, theirs);
+        peer.differences = settings::summary(&ours, theirs);
         peer.told = true;
         let disputes = meaning::disputes(&ours, theirs);
         let disputes = disputes.into_iter().filter_map(|(name, it)| Some((self.plan.group(&name)?, it)));
@@ -1174,7 +1141,7 @@ impl Node {
     }
 
     /// Under which it is ours; if it is not, under which it ran here last.
-    pub(in crate::native) fn epoch(&self, group: GroupIndex) -> Option<action::Epoch> {
+    pub(in crate::native) fn epoch(&self, group: GroupIndex) -> Option<claim::Epoch> {
         let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
         held.map(|held| held.epoch.into()).or_else(|| self.groups.epoch(group).cloned())
     }

@@ -1,5 +1,5 @@
 //! The native dialect: which group this node should claim, keep, hand over or leave alone. Pure bookkeeping, as
-//! [`crate::r1`] is for heartbeat's: it is told what was granted and what came to rest, and answers with [`Step`]s.
+//! [`crate::r1::ownership`] is for heartbeat's: it is told what was granted and what came to rest, and answers with [`Step`]s.
 //! Who *may* own is the voters' affair ([`crate::claims`]); who *should* is decided here, by the same function on every
 //! node ([`placement`]).
 //!
@@ -32,15 +32,17 @@ use super::{
     status::{Disputed, Hindered, Hindrance},
 };
 use crate::{
-    action::Answer,
-    agenda::Agenda,
-    breakage::{self, Breakage},
-    claims::{Ballot, Claimant, GroupId, Member, MemberIndex, News, Notice},
-    event::OrderId,
+    claims::{Claimant, Member, News, Notice},
     group::{Groups, Phase},
-    note::Level,
-    plan::{GroupIndex, NodeIndex},
-    time::{Duration, Instant},
+    model::{
+        breakage::{self, Breakage},
+        claim::{Ballot, GroupId, MemberIndex},
+        identity::{GroupIndex, NodeIndex},
+        note::Level,
+        order::{Answer, OrderId},
+        time::{Duration, Instant},
+        timer_queue::Agenda,
+    },
 };
 
 mod giving;

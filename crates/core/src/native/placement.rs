@@ -5,7 +5,7 @@
 use alloc::{collections::BTreeSet, sync::Arc, vec, vec::Vec};
 
 use super::plan::{Plan, Relation};
-use crate::plan::{GroupIndex, NodeIndex};
+use crate::model::identity::{GroupIndex, NodeIndex};
 
 /// What a node sees.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,13 +9,11 @@ use core::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{
-    meaning::{self, Digest},
-    timing::Timing,
-    wire::members::MemberId,
-};
-use crate::{
-    plan::{self, GroupIndex, LinkIndex, Logging, NodeIndex, ResourceId},
+use super::timing::Timing;
+use crate::model::{
+    identity::{self, GroupIndex, LinkIndex, MemberId, NodeIndex, ResourceId},
+    logging::Logging,
+    resource,
     time::Duration,
 };
 
@@ -28,7 +26,7 @@ pub const VOTERS_MAX: usize = 7;
 /// Most witnesses: as many as could vote.
 pub const WITNESSES_MAX: usize = VOTERS_MAX;
 /// Most links.
-pub const LINKS_MAX: usize = plan::LINKS_MAX;
+pub const LINKS_MAX: usize = identity::LINKS_MAX;
 /// Most groups.
 pub const GROUPS_MAX: usize = 4096;
 /// Most resources of one group.
@@ -120,18 +118,6 @@ impl Plan {
     #[must_use]
     pub fn resource(&self, id: ResourceId) -> &Resource {
         &self.groups[id.group.0].resources[id.member]
-    }
-
-    /// What it means, one line a setting.
-    #[must_use]
-    pub fn meaning(&self) -> Vec<String> {
-        meaning::lines(self)
-    }
-
-    /// The digest of that.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.meaning())
     }
 
     /// How many voters are more than half of them.
@@ -295,7 +281,7 @@ impl Group {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
     /// What runs it: the same agents as in `haresources`.
-    pub runs: plan::Resource,
+    pub runs: resource::Resource,
     /// How long its operations may take.
     pub limits: Limits,
     /// Between two monitors; `None` is never.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     group::Phase,
     liveness::Liveness,
-    status::{Frames, Waiting},
+    model::status::{Frames, Waiting},
 };
 
 /// The cluster as one member sees it. Times are seconds: before the moment of the question, or after it where a field

@@ -3,7 +3,7 @@
 use alloc::{format, string::String};
 use core::fmt;
 
-use crate::time::Duration;
+use crate::model::time::Duration;
 
 /// The shortest pace: below it a busy machine's own delays are of the lease's size.
 pub const PACE_MIN: Duration = Duration::from_millis(100);

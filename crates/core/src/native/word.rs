@@ -4,7 +4,10 @@
 use alloc::{string::String, vec::Vec};
 
 use super::board::Entry;
-use crate::claims::{self, Digest, GroupId, MemberIndex};
+use crate::{
+    claims::{self, Digest},
+    model::claim::{GroupId, MemberIndex},
+};
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]

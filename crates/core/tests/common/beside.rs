@@ -1,11 +1,11 @@
 //! A Director beside a real heartbeat that a test plays, message by message.
 
 use locum_core::{
-    plan::AutoFailback,
-    time::Duration,
-    wire::{
-        frame::{self, Framing},
-        message::{AskStep, Body, Holding, Message, NodeState, Resource, Status as Beat},
+    framing::frame::{self, Framing},
+    model::{holding::Holding, time::Duration},
+    r1::{
+        message::{AskStep, Body, Message, NodeState, Resource, Status as Beat},
+        plan::AutoFailback,
     },
 };
 

@@ -6,8 +6,8 @@
 use std::{fs, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use locum_core::{
-    auth::Keys,
     config::{self, Checked, Files},
+    model::keys::Keys,
 };
 
 pub(crate) mod beside;

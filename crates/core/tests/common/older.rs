@@ -2,7 +2,10 @@
 //! on all along. Neither has taken anything from somebody whom it heard: who stops is decided by whose life is older, and
 //! not by waiting.
 
-use locum_core::{event::Order, plan::AutoFailback, time::Duration, wire::message::Holding};
+use locum_core::{
+    model::{holding::Holding, order::Order, time::Duration},
+    r1::plan::AutoFailback,
+};
 
 use crate::common::pair::Pair;
 

@@ -7,14 +7,21 @@ use std::{
 };
 
 use locum_core::{
-    action::{Action, Answer, Operation},
-    auth::{Key, Keys, Method},
-    director::{Director, Identity},
-    event::{Event, Order, OrderId, Outcome, Source, Ticket},
-    plan::*,
-    sequence::Heard,
-    time::{Duration, Instant, Now},
-    wire::message::Uuid,
+    model::{
+        action::{Action, Operation},
+        event::{Event, Outcome, Source, Ticket},
+        identity::{Heard, *},
+        keys::{Key, Keys, Method},
+        logging::*,
+        order::{Answer, Order, OrderId},
+        resource::*,
+        time::{Duration, Instant, Now},
+    },
+    r1::{
+        director::{Director, Identity},
+        message::Uuid,
+        plan::*,
+    },
 };
 
 const NEVER: Instant = Instant::from_nanos(u64::MAX);
@@ -244,7 +251,7 @@ impl Pair {
         self.nodes[n].answers.pop()
     }
 
-    pub(crate) fn status(&self, n: usize) -> locum_core::status::Status {
+    pub(crate) fn status(&self, n: usize) -> locum_core::r1::status::Status {
         self.nodes[n].director.status(now(self.now))
     }
 

@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use locum_core::{
-    action::{Action, Epoch, Operation},
-    claims::{Ballot, MemberIndex},
-    event::{Outcome, Ticket},
     group::{FailedStop, Groups, KILL_LIMIT, Limits, Member, News, Phase, Restarts, Spec},
-    plan::{GroupIndex, ResourceId},
-    time::{Duration, Instant},
+    model::{
+        action::{Action, Operation},
+        claim::{Ballot, Epoch, MemberIndex},
+        event::{Outcome, Ticket},
+        identity::{GroupIndex, ResourceId},
+        time::{Duration, Instant},
+    },
 };
 
 use Operation::{Kill, Start, Status, Stop, Terminate};

@@ -1,6 +1,6 @@
 //! A machine's clock: it starts anywhere, runs a little fast or slow, and stands still while the machine does.
 
-use locum_core::time::Instant;
+use locum_core::model::time::Instant;
 
 const BILLION: u64 = 1_000_000_000;
 

@@ -4,10 +4,16 @@
 use std::{collections::BTreeMap, net::SocketAddr, ops::Deref, sync::Arc};
 
 use locum_core::{
-    action,
-    auth::{Key, Keys, Method},
-    claims::{Ballot, Durable, MemberIndex, To},
-    event::{self, Source},
+    claims::To,
+    model::{
+        action,
+        claim::{Ballot, Durable, MemberIndex},
+        event::{self, Source},
+        identity::{GroupIndex, Heard, LinkIndex, NodeIndex},
+        keys::{Key, Keys, Method},
+        order,
+        time::{Instant, Now},
+    },
     native::{
         director::{self, Director},
         node::{self, Node},
@@ -15,9 +21,6 @@ use locum_core::{
         wire::{Content, Wire, members::Members},
         word::Word,
     },
-    plan::{GroupIndex, LinkIndex, NodeIndex},
-    sequence::Heard,
-    time::{Instant, Now},
 };
 
 /// A mind.
@@ -103,7 +106,7 @@ impl Mind {
                 node::Event::AddressGone(resource) => event::Event::AddressGone(resource),
                 node::Event::Service { resource, state } => event::Event::Service { resource, state },
                 node::Event::Order { id, order, user } => {
-                    event::Event::Order { id, order: event::Order::Native { order, user } }
+                    event::Event::Order { id, order: order::Order::Native { order, user } }
                 }
             },
         );

@@ -9,19 +9,22 @@ use std::{
 };
 
 use locum_core::{
-    action::{self, Operation},
-    claims::{Ballot, Claim, Durable, GroupId, Message},
+    claims::Message,
     config::locum_toml,
-    event::{Carrier, OrderId, Outcome, Ticket},
     group::Phase,
+    model::{
+        action::{self, Operation},
+        claim::{Ballot, Claim, Durable, GroupId},
+        event::{Carrier, Outcome, Ticket},
+        identity::{GroupIndex, Heard, NodeIndex, ResourceId},
+        order::{NativeOrder, OrderId},
+        time::{Duration, Instant},
+    },
     native::{
-        node::{Event, Node, NativeOrder},
+        node::{Event, Node},
         plan::{Plan, Relation},
         word::Word,
     },
-    plan::{GroupIndex, NodeIndex, ResourceId},
-    sequence::Heard,
-    time::{Duration, Instant},
 };
 
 use super::{
@@ -356,7 +359,9 @@ impl World {
                 let state = if carries { Carrier::Up } else { Carrier::Down("eth0 has no carrier".into()) };
                 self.handle(member, Event::Service { resource, state });
             }
-            Step::Pin(asked, Some(group), on) => self.order(asked, NativeOrder::Freeze(GroupIndex(group), on)),
+            Step::Pin(asked, Some(group), on) => {
+                self.order(asked, NativeOrder::Freeze(GroupIndex(group), on))
+            }
             Step::Pin(asked, None, on) => self.order(asked, NativeOrder::Maintenance(on)),
         }
         self.look_at_calm();

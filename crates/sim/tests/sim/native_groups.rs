@@ -62,7 +62,7 @@ impl Played {
     fn held_down(&self, group: usize) -> Vec<usize> {
         let says = |node: &usize| {
             let (mind, now) = self.0.mind(*node)?;
-            mind.held_down(now, locum_core::plan::GroupIndex(group))
+            mind.held_down(now, locum_core::model::identity::GroupIndex(group))
         };
         (0..3).filter(|node| says(node).is_some()).collect()
     }

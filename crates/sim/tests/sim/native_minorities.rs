@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, ops::Range};
 
-use locum_core::{native::timing::Timing, time::Duration};
+use locum_core::{model::time::Duration, native::timing::Timing};
 use locum_sim::native::{faults::Step, world::World};
 
 /// How often the world is looked at.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use locum_core::note::Level;
+use locum_core::model::note::Level;
 use locum_sim::{stage, story::Story, theatre::Theatre};
 
 /// Stories of what goes wrong: lines above a warning belong to them. All others are ordinary life.

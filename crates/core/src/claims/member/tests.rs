@@ -4,7 +4,10 @@
 use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 
 use super::*;
-use crate::claims::{Earlier, Held, VOTERS_MAX};
+use crate::{
+    claims::{Held, VOTERS_MAX},
+    model::claim::Earlier,
+};
 
 mod alone;
 

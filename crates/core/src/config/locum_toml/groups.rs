@@ -21,6 +21,11 @@ use crate::{
         haresources::{agent, describe, resource},
         value::{Shown, TIME_MAX},
     },
+    model::{
+        identity::{GroupIndex, NodeIndex},
+        resource::{self, Agent},
+        time::Duration,
+    },
     native::{
         plan::{
             Failback, GROUPS_MAX, Group, Guard, HoldDown, Limits, NAME_BYTES_MAX, RESOURCES_MAX, Relation,
@@ -28,8 +33,6 @@ use crate::{
         },
         timing::Timing,
     },
-    plan::{self, Agent, GroupIndex, NodeIndex},
-    time::Duration,
 };
 
 /// A group, what it is to others as written, and where it stands.
@@ -353,7 +356,7 @@ fn resources<'t>(
 /// The keys that say what a resource is.
 const KINDS: [&str; 5] = ["address", "unit", "script", "ocf", "mount"];
 
-fn one_resource(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<plan::Resource> {
+fn one_resource(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<resource::Resource> {
     let DeValue::Table(table) = item.get_ref() else {
         let text = reader
             .text(item, r#"a text such as `"192.0.2.10/24"`, or a table such as `{ unit = "nginx" }`"#)?;
@@ -396,7 +399,7 @@ fn one_resource(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<plan::Resour
     let agent_text = core::iter::once(script.as_str()).chain(borrowed).collect::<Vec<_>>().join("::");
     let text = agent_text.trim_end_matches(':').to_string();
     let args = args.into_iter().filter(|arg| !arg.is_empty()).collect();
-    Some(plan::Resource { text, script, args, agent })
+    Some(resource::Resource { text, script, args, agent })
 }
 
 /// The script and its arguments, as `haresources` would have them.
@@ -472,7 +475,7 @@ const DATA: [&str; 12] = [
 ];
 
 /// Whether two nodes must not run a resource at once for the sake of its data.
-pub(in crate::config) fn holds_data(resource: &plan::Resource) -> bool {
+pub(in crate::config) fn holds_data(resource: &resource::Resource) -> bool {
     match &resource.agent {
         Agent::Filesystem { .. } => true,
         Agent::Ocf { kind, parameters, .. } => {

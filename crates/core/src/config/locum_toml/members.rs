@@ -22,11 +22,11 @@ use crate::{
         diag::{Place, shown},
         haresources::is_same_host,
     },
+    model::identity::NodeIndex,
     native::plan::{
         End, LINKS_MAX, Link, Medium, Member, NAME_BYTES_MAX, NODE_NAME_BYTES_MAX, NODES_MAX, NODES_MIN,
         Node, PORT, Secret, VOTERS_MAX, WITNESSES_MAX, Witness, WitnessIndex,
     },
-    plan::NodeIndex,
 };
 
 /// Who and what there is.

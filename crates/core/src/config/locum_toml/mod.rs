@@ -22,16 +22,19 @@ use reader::{Lines, Reader, Text};
 use super::{
     diag::{Diag, Explained, FileName, Place, Report, shown},
     lines::FILE_BYTES_MAX,
-    value::{Shown, Written, united_time},
+    value::{Shown, united_time},
 };
 use crate::{
+    model::{
+        identity::NodeIndex,
+        logging::Logging,
+        time::{Duration, Written},
+    },
     native::{
         plan::{KEY_FILE, Local, Member, Plan},
         timing::{GROUPS_A_SECOND, PACE, PACE_MAX, PACE_MIN, Timing},
         wire::members::{Twins, check_groups, check_members},
     },
-    plan::{Logging, NodeIndex},
-    time::Duration,
 };
 
 /// Everything that can be said about the file.

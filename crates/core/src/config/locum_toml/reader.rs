@@ -19,10 +19,10 @@ use crate::{
         address::Fault,
         diag::{Diag, Place, Report, shown},
         slips::meant,
-        value::{Written, united_time},
+        value::united_time,
     },
+    model::time::{Duration, Written},
     native::plan::NAME_BYTES_MAX,
-    time::Duration,
 };
 
 /// A value with its place.

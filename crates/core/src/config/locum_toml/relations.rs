@@ -12,7 +12,7 @@ use super::{
     groups::Found,
     reader::{Reader, Text},
 };
-use crate::{native::plan::Relation, plan::GroupIndex};
+use crate::{model::identity::GroupIndex, native::plan::Relation};
 
 /// Named groups: who names whom, and where.
 struct Said<'t> {

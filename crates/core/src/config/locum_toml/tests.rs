@@ -10,12 +10,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    native::{
-        meaning::differences,
-        plan::{End, Failback, Guard, Medium, Member, Relation, WitnessIndex},
+    model::{
+        identity::{GroupIndex, NodeIndex},
+        resource::Agent,
+        settings::differences,
+        time::Duration,
     },
-    plan::{Agent, GroupIndex, NodeIndex},
-    time::Duration,
+    native::plan::{End, Failback, Guard, Medium, Member, Relation, WitnessIndex},
 };
 
 const FULL: &str = r#"

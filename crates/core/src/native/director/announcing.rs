@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    action::{Announcement, CLAIM_PROOFS_MAX},
+    model::action::{Announcement, CLAIM_PROOFS_MAX},
     native::wire::ended,
 };
 

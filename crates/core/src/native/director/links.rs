@@ -18,15 +18,16 @@ use alloc::{
 use core::net::SocketAddr;
 
 use crate::{
-    claims::MemberIndex,
+    model::{
+        claim::MemberIndex,
+        identity::{Heard, LinkIndex, NodeIndex},
+        time::{Duration, Instant},
+    },
     native::{
         plan::{self, Plan, WitnessIndex},
         status::Way,
         timing::Timing,
     },
-    plan::{LinkIndex, NodeIndex},
-    sequence::Heard,
-    time::{Duration, Instant},
 };
 
 mod home;

@@ -2,15 +2,15 @@
 
 use super::*;
 use crate::{
-    claims::{Ballot, Standing},
+    claims::Standing,
+    model::{claim::Ballot, settings, status::Waiting},
     native::{
-        board, meaning,
+        board,
         plan::Failback,
         status::{
             Difference, Earlier, Group, Kind, Link, Member, OwnVote, Path, Pin, PinKind, Status, Voter, Votes,
         },
     },
-    status::Waiting,
 };
 
 impl Director {
@@ -113,7 +113,7 @@ impl Director {
             way: path.way(),
             heard: path.heard().map(|at| now.since(at).as_secs_f64()),
         };
-        let difference = |difference: &meaning::Difference| Difference {
+        let difference = |difference: &settings::Difference| Difference {
             name: difference.name.clone(),
             ours: difference.ours.clone(),
             theirs: difference.theirs.clone(),
@@ -169,7 +169,7 @@ impl Director {
         let until = held.map(|held| held.until).or_else(|| self.node.granted_until(now, group));
         let left = |until: Instant| until.since(now).as_secs_f64();
         let node_name = |node: &NodeIndex| self.plan.nodes[node.0].name.clone();
-        let earlier = |entry: &crate::claims::Earlier| Earlier {
+        let earlier = |entry: &crate::model::claim::Earlier| Earlier {
             node: self.name(entry.node).into(),
             generation: entry.generation,
             ballot: self.ballot(entry.ballot),

@@ -13,13 +13,13 @@ use proptest::{collection::vec as many, prelude::*};
 
 use super::*;
 use crate::{
-    action::{Announcement, ClaimProof, GateLease},
     config::locum_toml,
-    event::Outcome,
-    native::{
-        status::{Group, PinKind, Way},
-        wire::members::MemberId,
+    model::{
+        action::{Announcement, ClaimProof, GateLease},
+        event::Outcome,
+        identity::MemberId,
     },
+    native::status::{Group, PinKind, Way},
 };
 
 mod renamed;
@@ -196,12 +196,14 @@ impl World {
                     let Machine { runs, running, fails, .. } = &mut self.machines[member];
                     let held = (resource.group, text);
                     let outcome = match operation {
-                        crate::action::Operation::Status if running.contains(&held) => Outcome::Running,
-                        crate::action::Operation::Status => Outcome::Stopped,
-                        crate::action::Operation::Start if *fails => Outcome::Failed("no disk".into()),
+                        crate::model::action::Operation::Status if running.contains(&held) => {
+                            Outcome::Running
+                        }
+                        crate::model::action::Operation::Status => Outcome::Stopped,
+                        crate::model::action::Operation::Start if *fails => Outcome::Failed("no disk".into()),
                         operation => {
                             match operation {
-                                crate::action::Operation::Start => running.insert(held),
+                                crate::model::action::Operation::Start => running.insert(held),
                                 _ => running.remove(&held),
                             };
                             *runs = !running.is_empty();
@@ -903,7 +905,7 @@ fn orders_are_pinned_with_who_asked_and_those_of_another_dialect_are_refused() {
     let nobody = NodeIndex(2);
     let refused = [
         Order::Renew,
-        Order::Standby(crate::wire::message::Holding::All),
+        Order::Standby(crate::model::holding::Holding::All),
         native(NativeOrder::Move(GroupIndex(1), None), 0),
         native(NativeOrder::Freeze(GroupIndex(1), true), 0),
         native(NativeOrder::Move(web, Some(nobody)), 0),
@@ -1176,7 +1178,7 @@ proptest! {
         let now = now(world.millis);
         let director = world.director(0);
         let before = seen(director);
-        for bytes in damaged.iter().filter(|bytes| crate::wire::frame::authenticate(bytes, &keys()).is_err()) {
+        for bytes in damaged.iter().filter(|bytes| crate::framing::frame::authenticate(bytes, &keys()).is_err()) {
             director.handle(now, Event::Frame { link: LinkIndex(link), from: Source::Serial, bytes });
             while let Some(action) = director.poll() {
                 prop_assert!(matches!(action, Action::Note(_)), "{action:?}");

@@ -5,9 +5,12 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{Action, GateLease, GroupIndex, Instant, Node};
 use crate::{
-    breakage::{self, Breakage},
-    claims::{Ballot, Envelope, Held, Message},
-    time::Duration,
+    claims::{Envelope, Held, Message},
+    model::{
+        breakage::{self, Breakage},
+        claim::Ballot,
+        time::Duration,
+    },
 };
 
 /// For so long a claim is announced again with each beat, as long as an earlier owner is not proved to have stopped.

@@ -4,10 +4,11 @@ use super::{Board, GateLease, GroupIndex, Instant, MemberIndex, Node, NodeView, 
 use alloc::{collections::BTreeSet, vec::Vec};
 
 use crate::{
-    claims::{Ballot, Held},
+    claims::Held,
     group::Groups,
     liveness::{Liveness, Watch},
-    native::{board::HeldDown, meaning, ownership::Ownership},
+    model::{claim::Ballot, settings},
+    native::{board::HeldDown, ownership::Ownership},
 };
 
 /// What is known of another member.
@@ -21,7 +22,7 @@ pub(in crate::native) struct PeerView<'a> {
     pub cut: &'a BTreeSet<GroupIndex>,
     /// Its file means something else than ours.
     pub differs: bool,
-    pub differences: &'a [meaning::Difference],
+    pub differences: &'a [settings::Difference],
     /// Its lease is not ours.
     pub refused: bool,
 }

@@ -3,7 +3,7 @@
 use alloc::{collections::VecDeque, format, vec};
 
 use super::*;
-use crate::{action::Operation, config::locum_toml};
+use crate::{config::locum_toml, model::action::Operation};
 
 /// How many groups were looked at for each operation that ended, while so many groups were started on a node that counts alone;
 /// and how often what its nodes cannot run was gathered in all that time, although nothing of that changed.

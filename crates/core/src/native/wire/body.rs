@@ -4,13 +4,16 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use super::item::{Fault, MEMBER_DIGITS, Reader, Sender, Writer, digits, hex, nanos};
 use crate::{
-    claims::{self, Copied, Digest, Echo, GroupId, MemberIndex, Message, Refusal, Word as Memory},
+    claims::{self, Copied, Digest, Echo, Message, Refusal, Word as Memory},
+    framing::values,
+    model::{
+        claim::{GroupId, MemberIndex},
+        time::Duration,
+    },
     native::{
         board::Entry,
         word::{BEAT_LIST_MAX, Beat, Lists, Word},
     },
-    time::Duration,
-    wire::body as form,
 };
 
 /// The protocol that this program speaks.
@@ -109,13 +112,13 @@ pub(super) fn write(word: &Word, reach: &Reach, sender: Sender<'_>) -> Option<Pa
         Word::Beat(beat) => write_beat(beat, reach, sender, &mut parcel),
         Word::Claims(message) => write_claims(message, sender, &mut parcel),
         Word::AskMove { order, group, to } => {
-            parcel.fields.extend([("id", form::hex(*order)), ("group", digest(group.0))]);
+            parcel.fields.extend([("id", values::hex(*order)), ("group", digest(group.0))]);
             let to = to.and_then(|to| sender.members.name(to));
             parcel.fields.extend(to.map(|name| ("to", name.into())));
         }
         Word::MoveAnswer { order, done, text } => {
             let done = if *done { "yes" } else { "no" };
-            parcel.fields.extend([("id", form::hex(*order)), ("done", done.into())]);
+            parcel.fields.extend([("id", values::hex(*order)), ("done", done.into())]);
             let text: String = shown(text).take(ANSWER_MAX).collect();
             parcel.fields.extend(Some(("text", text)).filter(|(_, text)| !text.is_empty()));
         }
@@ -233,9 +236,9 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
     let mut field = |name, value| parcel.fields.push((name, value));
     field("v", alloc::format!("{:x}-{:x}", versions.lowest, versions.highest));
     field("cfg", digest(*config));
-    field("beat", form::hex(claims.sequence));
+    field("beat", values::hex(claims.sequence));
     field("claims", digest(claims.digest.0));
-    field("lease", form::hex(nanos(claims.lease)));
+    field("lease", values::hex(nanos(claims.lease)));
     field("word", memory_text(claims.word).into());
     if *board != Digest::default() {
         field("board", digest(board.0));
@@ -248,7 +251,7 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
     for (of, echo) in &claims.echoes {
         let Echo { generation, sequence, granted, disputed } = echo;
         let granted = if *granted { '+' } else { '-' };
-        let links = hears.get(of).map(|links| form::hex((*links).into())).unwrap_or_default();
+        let links = hears.get(of).map(|links| values::hex((*links).into())).unwrap_or_default();
         let heard = alloc::format!("{sequence:x}{granted}{links}");
         parcel.items.push(Writer::new(sender).member(Some(*of)).hex(*generation).word(&heard).end());
         for (group, ballot) in disputed {
@@ -454,7 +457,7 @@ fn read_entry(mut item: Reader<'_>) -> Result<Option<Entry>, Fault> {
 
 fn write_claims(message: &Message, sender: Sender<'_>, parcel: &mut Parcel) {
     let new = || Writer::new(sender);
-    let mut time = |name, time| parcel.fields.push((name, form::hex(nanos(time))));
+    let mut time = |name, time| parcel.fields.push((name, values::hex(nanos(time))));
     parcel.items = match message {
         Message::Prepare(list) | Message::Ask(list) | Message::Clear(list) => {
             list.iter().map(|(group, ballot)| new().group(*group).ballot(*ballot).end()).collect()
@@ -486,7 +489,7 @@ fn write_claims(message: &Message, sender: Sender<'_>, parcel: &mut Parcel) {
         }
         Message::Copy(Copied { ceiling, longest_lease, groups }) => {
             time("lease", *longest_lease);
-            parcel.fields.push(("ceiling", form::hex(*ceiling)));
+            parcel.fields.push(("ceiling", values::hex(*ceiling)));
             groups
                 .iter()
                 .map(|(group, promised, report)| new().group(*group).ballot(*promised).report(report).end())

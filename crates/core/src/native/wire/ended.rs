@@ -1,7 +1,6 @@
 //! What a member proves when it announces that its claim ends another's ownership (`docs/wire.md`, 12.9).
 
-use super::members::MemberId;
-use crate::claims::GroupId;
+use crate::model::{claim::GroupId, identity::MemberId};
 
 /// No frame begins so: no stamp of a frame is a proof, and no proof a stamp.
 const BEGINS: [u8; 24] = *b"locum: ownership ended\0\0";

@@ -1,4 +1,4 @@
-//! Frames: a message with its head, cut into as many frames as it needs. The framing is that of [`crate::wire::frame`].
+//! Frames: a message with its head, cut into as many frames as it needs. The framing is that of [`crate::framing::frame`].
 
 use alloc::{
     borrow::Cow,
@@ -14,12 +14,10 @@ use super::{
     item::{Fault, hex},
 };
 use crate::{
-    auth::{Keys, Method},
+    framing::frame::{self, AuthenticFrame, Field, Framing, Kind},
+    framing::values,
+    model::keys::{Keys, Method},
     native::plan::{NAME_BYTES_MAX, NODE_NAME_BYTES_MAX},
-    wire::{
-        body as form,
-        frame::{self, AuthenticFrame, Field, Framing, Kind},
-    },
 };
 
 /// Most bytes of a frame that has more than one item: what an Ethernet frame carries, less room for tunnels.
@@ -27,7 +25,8 @@ pub const FRAME_BYTES: usize = 1400;
 /// Most parts of one list.
 pub const PARTS_MAX: usize = 1024;
 /// Opening and closing line, a trailer with the longest key number and token, and on a witness's link the longest `at`.
-const AROUND: usize = "###\n%%%\n".len() + "67:15 ,".len() + crate::auth::TOKEN_DIGITS_MAX + AT_BYTES_MAX;
+const AROUND: usize =
+    "###\n%%%\n".len() + "67:15 ,".len() + crate::framing::auth::TOKEN_DIGITS_MAX + AT_BYTES_MAX;
 /// The field `at` of the longest address.
 const AT_BYTES_MAX: usize = "53:(0)at=[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535,".len();
 
@@ -81,8 +80,8 @@ pub(super) fn cut(head: &Head<'_>, parcel: &Parcel, next: &mut u64) -> Vec<Frame
         fields.extend([("cluster", head.cluster.into()), ("t", parcel.kind.into())]);
         fields.extend([("src", head.src.into())]);
         fields.extend(head.dest.map(|dest| ("dest", dest.into())));
-        fields.extend([("gen", form::hex(head.generation)), ("num", form::hex(number))]);
-        fields.push(("set", form::hex(head.set.into())));
+        fields.extend([("gen", values::hex(head.generation)), ("num", values::hex(number))]);
+        fields.push(("set", values::hex(head.set.into())));
         fields.extend(parcel.fields.iter().cloned());
         fields
     };

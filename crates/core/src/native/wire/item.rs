@@ -4,11 +4,14 @@
 use alloc::string::{String, ToString as _};
 use core::fmt::Write as _;
 
-use super::members::{MemberId, Members};
+use super::members::Members;
 use crate::{
-    claims::{Ballot, Claim, Earlier, GroupId, MemberIndex, Report},
-    time::Duration,
-    wire::body::number_hex,
+    framing::values::number_hex,
+    model::{
+        claim::{Ballot, Claim, Earlier, GroupId, MemberIndex, Report},
+        identity::MemberId,
+        time::Duration,
+    },
 };
 
 /// Most earlier owners of one claim that are read.
@@ -105,7 +108,7 @@ impl<'a> Writer<'a> {
     pub(super) fn claim(self, claim: &Claim) -> Self {
         let generation = match claim.generation == self.sender.generation {
             true => SAME.to_string(),
-            false => crate::wire::body::hex(claim.generation),
+            false => crate::framing::values::hex(claim.generation),
         };
         let mut this = self.ballot(claim.ballot).word(&generation).hex(claim.version.into());
         if claim.durable {

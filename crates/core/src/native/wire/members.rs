@@ -2,33 +2,14 @@
 //! configurations differ for a while.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
-use core::fmt;
-
-use sha2::{Digest as _, Sha256};
 
 use crate::{
-    claims::{GroupId, MemberIndex},
+    model::{
+        claim::{GroupId, MemberIndex},
+        identity::MemberId,
+    },
     native::plan::Plan,
 };
-
-/// A member, in frames: the first four bytes of the SHA-256 of its name, the most significant first; written as eight
-/// hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemberId(pub u32);
-
-impl MemberId {
-    /// Of the member of that name.
-    #[must_use]
-    pub fn of(name: &str) -> Self {
-        Self(Sha256::digest(name.as_bytes())[..4].iter().fold(0, |id, &byte| id << 8 | u32::from(byte)))
-    }
-}
-
-impl fmt::Display for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
-    }
-}
 
 /// Two names that would be one in frames, or one name that is there twice.
 #[derive(Clone, Debug, PartialEq, Eq)]

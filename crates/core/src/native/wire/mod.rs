@@ -5,7 +5,7 @@
 //! bytes ── authenticate ── our cluster? ── head ── heard before? ── parts ──► Received
 //! ```
 //!
-//! The framing is heartbeat's ([`crate::wire::frame`]), the stamp HMAC-SHA-256. Members and groups are named by digests
+//! The framing is heartbeat's ([`crate::framing::frame`]), the stamp HMAC-SHA-256. Members and groups are named by digests
 //! of their names ([`members`]), so that frames mean the same to nodes whose configurations differ for a while; the
 //! indices of the core are made from them here. Each frame of a member has a number that is taken once ([`window`]).
 
@@ -33,12 +33,14 @@ use self::{
     window::{Verdict, Window},
 };
 use crate::{
-    auth::Keys,
-    claims::{MemberIndex, To},
+    claims::To,
+    model::{
+        claim::MemberIndex,
+        identity::Heard,
+        keys::Keys,
+        time::{Duration, Instant},
+    },
     native::word::Word,
-    sequence::Heard,
-    time::{Duration, Instant},
-    wire,
 };
 
 /// Why bytes were not taken as a message of our cluster.
@@ -46,7 +48,7 @@ use crate::{
 pub enum Refusal {
     /// It is no frame, or its stamp is not ours.
     #[error(transparent)]
-    Frame(#[from] wire::frame::Refusal),
+    Frame(#[from] crate::framing::frame::Refusal),
     /// A frame of the cluster of that name, which is letters, digits, `-`, `_` and `.`: nothing is wrong.
     #[error("a frame of another cluster, `{0}`")]
     ForeignCluster(String),

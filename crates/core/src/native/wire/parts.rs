@@ -6,7 +6,7 @@ use super::{
     body::WHOLE,
     frame::{Opened, PARTS_MAX},
 };
-use crate::time::{Duration, Instant};
+use crate::model::time::{Duration, Instant};
 
 /// Most bytes of incomplete lists that are kept of one member.
 pub const PARTS_BYTES_MAX: usize = 1 << 20;

@@ -13,13 +13,19 @@ use proptest::{collection::vec as many, option, prelude::*};
 
 use super::*;
 use crate::{
-    auth::{Key, Method, StampFault},
-    claims::{Ballot, Claim, Copied, Digest, Earlier, Echo, GroupId, Message, Report, Word as Memory},
+    claims::{Copied, Digest, Echo, Message, Word as Memory},
+    framing::{
+        auth::StampFault,
+        frame::{Field, Framing, Kind, Refusal as FrameRefusal, seal},
+    },
+    model::{
+        claim::{Ballot, Claim, Earlier, GroupId, Report},
+        keys::{Key, Method},
+    },
     native::{
         board::Entry,
         word::{BEAT_LIST_MAX, Beat, Lists},
     },
-    wire::frame::{Field, Framing, Kind, Refusal as FrameRefusal, seal},
 };
 
 const NOW: Instant = Instant::from_millis(1_000_000);
@@ -347,7 +353,7 @@ fn nodes_are_heard_by_their_places_and_witnesses_by_name() {
     let (word, _) = beat(1, 0, 1, 1);
     let frames = wire(1).write(1, To::All, &word, &Reach { hears, ..Reach::default() });
     let text = String::from_utf8(frames[0].bytes(&keys())).unwrap();
-    let list = format!("list={} 2\nhears 1 1,", members::MemberId::of("witness"));
+    let list = format!("list={} 2\nhears 1 1,", crate::model::identity::MemberId::of("witness"));
     assert!(text.contains(&list), "{text}");
     // Of another configuration: a place that is none of ours, and one that is a witness's here.
     let head = ["cluster=test", "src=node2", "gen=1", "num=1", "set=1"];

@@ -1,6 +1,6 @@
 //! Which frames of a member were heard before: over another link, or as a replay.
 
-use crate::sequence::Heard;
+use crate::model::identity::Heard;
 
 /// Within so many numbers below the newest, each is taken once; older ones are not taken.
 pub const WINDOW: u64 = 64;

@@ -11,8 +11,8 @@
 
 use core::net::SocketAddr;
 
-use crate::{
-    sequence::Heard,
+use crate::model::{
+    identity::Heard,
     time::{Duration, Instant},
 };
 

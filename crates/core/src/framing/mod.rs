@@ -1,0 +1,13 @@
+//! Bytes: what holds a frame together, who signed it, and what is refused. A frame is authenticated before it is parsed. Facts:
+//! `docs/wire.md`, sections 1 and 2.
+//!
+//! ```text
+//! bytes ── frame::authenticate ──► AuthenticFrame ── fields ──► a message of either dialect
+//! ```
+
+pub mod auth;
+pub mod classic;
+pub mod frame;
+pub mod netstring;
+pub(crate) mod refusals;
+pub(crate) mod values;

@@ -1,0 +1,142 @@
+//! Whether clients could reach a service address from here, as far as this machine's interfaces tell. A plug that is pulled for
+//! a moment, or does not sit well, moves nothing: what changes counts when it has been so for a while. Others are told the worse
+//! of both at once: so nobody hands a group to a node that has lost its own carrier at the same moment, as when a switch dies,
+//! or to the first of them that has it back.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+
+use crate::model::{
+    event::Carrier,
+    identity::{GroupIndex, ResourceId},
+    time::{Duration, Instant},
+};
+
+/// What is known of the interface of one address.
+#[derive(Debug)]
+struct Service {
+    /// Why it carries nothing, as it was told last.
+    told: Option<String>,
+    /// Since then it has been told so.
+    since: Instant,
+    /// What counts.
+    is_cut: bool,
+}
+
+/// The service addresses of the plan, as far as anything was told of them. Those that are not known carry.
+#[derive(Debug)]
+pub(crate) struct Services {
+    services: BTreeMap<ResourceId, Service>,
+    pause: Duration,
+    begins: Instant,
+}
+
+impl Services {
+    /// `pause`: so long a change must last. Before `begins` it counts at once: nothing is owned yet.
+    pub(crate) const fn new(pause: Duration, begins: Instant) -> Self {
+        Self { services: BTreeMap::new(), pause, begins }
+    }
+
+    pub(crate) fn told(&mut self, now: Instant, resource: ResourceId, state: Carrier) {
+        let told = match state {
+            Carrier::Up => None,
+            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
+        };
+        let new = || Service { told: None, since: now, is_cut: false };
+        let service = self.services.entry(resource).or_insert_with(new);
+        if service.told.is_some() != told.is_some() {
+            service.since = if now < self.begins { Instant::ZERO } else { now };
+        }
+        service.told = told;
+    }
+
+    /// What counts from now on and did not before: the addresses that reach nobody, and why; and those that do again.
+    pub(crate) fn elapse(&mut self, now: Instant) -> Vec<(ResourceId, Option<String>)> {
+        let pause = self.pause;
+        let due =
+            self.services.iter_mut().filter(|(_, service)| service.due(pause).is_some_and(|at| at <= now));
+        let news = due.map(|(resource, service)| {
+            service.is_cut = service.told.is_some();
+            (*resource, service.told.clone())
+        });
+        news.collect()
+    }
+
+    /// When [`Self::elapse`] has news.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.services.values().filter_map(|service| service.due(self.pause)).min()
+    }
+
+    /// The groups with an address that reaches nobody, be it but for a moment, or has not reached anybody for long enough, in
+    /// order.
+    pub(crate) fn cut(&self) -> Vec<GroupIndex> {
+        self.groups(|service| service.is_cut || service.told.is_some())
+    }
+
+    /// The groups for which something is to be done about it, in order.
+    pub(crate) fn cut_for_long(&self) -> Vec<GroupIndex> {
+        self.groups(|service| service.is_cut && service.told.is_some())
+    }
+
+    fn groups(&self, are: impl Fn(&Service) -> bool) -> Vec<GroupIndex> {
+        let of = self.services.iter().filter(|(_, service)| are(service));
+        let mut groups: Vec<GroupIndex> = of.map(|(resource, _)| resource.group).collect();
+        groups.dedup();
+        groups
+    }
+}
+
+impl Service {
+    /// When what was told counts, if it does not yet.
+    fn due(&self, pause: Duration) -> Option<Instant> {
+        (self.told.is_some() != self.is_cut).then(|| self.since + pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    const fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    #[test]
+    fn what_does_not_last_changes_nothing() {
+        let mut services = Services::new(Duration::from_secs(1), at(2000));
+        let resource = |group, member| ResourceId { group: GroupIndex(group), member };
+        let down = || Carrier::Down("eth0 has no carrier".into());
+        services.told(at(2000), resource(3, 0), down());
+        services.told(at(2500), resource(3, 0), Carrier::Up);
+        assert_eq!((services.deadline(), services.elapse(at(9000))), (None, vec![]));
+        assert_eq!(services.cut(), []);
+        services.told(at(9000), resource(3, 0), down());
+        // Another reason is no new beginning.
+        services.told(at(9500), resource(3, 0), Carrier::Down("there is no interface eth0".into()));
+        services.told(at(9500), resource(3, 1), down());
+        assert_eq!(services.deadline(), Some(at(10_000)));
+        assert_eq!(services.elapse(at(9999)), vec![]);
+        assert_eq!((services.cut(), services.cut_for_long()), (vec![GroupIndex(3)], vec![]));
+        assert_eq!(
+            services.elapse(at(10_000)),
+            [(resource(3, 0), Some("there is no interface eth0".into()))]
+        );
+        assert_eq!(services.elapse(at(10_500)).len(), 1);
+        assert_eq!((services.cut(), services.deadline()), (vec![GroupIndex(3)], None));
+        assert_eq!(services.cut_for_long(), [GroupIndex(3)]);
+        services.told(at(11_000), resource(3, 0), Carrier::Up);
+        services.told(at(11_000), resource(3, 1), Carrier::Up);
+        assert_eq!((services.cut(), services.cut_for_long()), (vec![GroupIndex(3)], vec![]));
+        assert_eq!(services.elapse(at(12_000)).len(), 2);
+        assert_eq!(services.cut(), []);
+    }
+
+    #[test]
+    fn at_the_beginning_it_counts_at_once() {
+        let mut services = Services::new(Duration::from_secs(1), at(2000));
+        let resource = ResourceId { group: GroupIndex(0), member: 0 };
+        services.told(at(1900), resource, Carrier::Down("eth0 is down".into()));
+        assert_eq!(services.elapse(at(1900)).len(), 1);
+    }
+}

@@ -1,0 +1,175 @@
+//! What the director is told. Everything that happens outside the core arrives as one of these.
+
+use crate::model::order::{Order, OrderId};
+use alloc::string::String;
+use core::{fmt, net::SocketAddr};
+
+use super::{
+    identity::{LinkIndex, PingIndex, ResourceId},
+    keys::Keys,
+};
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Nothing but that the time has come: [`crate::r1::director::Director::deadline`] is reached.
+    Tick,
+    /// Bytes came in on a link. Not yet authenticated, of any length and content.
+    Frame {
+        /// The link on which they came.
+        link: LinkIndex,
+        /// Who says to have sent them.
+        from: Source,
+        /// One datagram, or one frame cut out of a serial stream.
+        bytes: &'a [u8],
+    },
+    /// The payload of an ICMP echo reply that a ping node sent back to us.
+    Echo {
+        /// The ping node asked.
+        ping: PingIndex,
+        /// The payload.
+        bytes: &'a [u8],
+    },
+    /// A link can or cannot carry frames now, as far as this machine can tell (interface gone, carrier, tty error).
+    Link {
+        /// The link.
+        link: LinkIndex,
+        /// Usable, or why not.
+        state: Carrier,
+    },
+    /// An operation asked for by [`crate::model::action::Action::Run`] has ended.
+    Done {
+        /// As given with the action.
+        ticket: Ticket,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// What came of [`crate::model::action::Action::Fence`].
+    Fenced {
+        /// As given with the action.
+        ticket: Ticket,
+        /// Whether the node is reset.
+        outcome: FenceOutcome,
+    },
+    /// What [`crate::model::action::Action::Write`] asked for is on disk, or nobody knows.
+    Written {
+        /// It is on disk.
+        ok: bool,
+    },
+    /// From which address this machine sends on the link to a witness now; `None` when it has none. Only a native cluster is told.
+    OwnAddress {
+        /// The link to that witness.
+        link: LinkIndex,
+        /// The socket's port, and the source address that the routes give.
+        address: Option<SocketAddr>,
+    },
+    /// A local script wrote a message to the FIFO: its fields, `t` first. Not trusted beyond being local: what is wrong
+    /// with it ends in a line of the log.
+    Script(&'a [(String, String)]),
+    /// Somebody else took a service address of ours from its interface.
+    AddressGone(ResourceId),
+    /// The interface on which a service address stands, or would be put, can or cannot carry frames now: told
+    /// of all that cannot before the first beat, then of every change.
+    Service {
+        /// The address.
+        resource: ResourceId,
+        /// Usable, or why not.
+        state: Carrier,
+    },
+    /// A person asks for something.
+    Order {
+        /// Returned with the answer.
+        id: OrderId,
+        /// What is asked.
+        order: Order,
+    },
+    /// `authkeys` was read again and is good.
+    Keys(Keys),
+    /// The first line of the load average file, for the `ld` field.
+    Load(&'a str),
+}
+
+/// Who sent bytes, as far as the medium tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// A UDP sender. Can be forged.
+    Udp(SocketAddr),
+    /// The other end of a serial line.
+    Serial,
+    /// Our own process (a ping reply or a replayed frame).
+    Local,
+}
+
+/// Whether a link can carry frames, judged without the peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Usable.
+    Up,
+    /// Not usable, and why, in words for the administrator.
+    Down(String),
+    /// Not usable whatever the interface does, because this process lacks the right to; and why. Of service addresses alone.
+    Barred(String),
+}
+
+/// Connects a question with its answer. Never used twice by one director.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// How an operation of an agent ended. Unknown is an answer, and never read as yes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A start or stop worked.
+    Ok,
+    /// A start or stop failed; the reason in words.
+    Failed(String),
+    /// It took longer than its limit, and all its processes were killed.
+    TimedOut,
+    /// Status: it runs.
+    Running,
+    /// Status: it does not run.
+    Stopped,
+    /// Status: nobody can tell; the reason in words.
+    Unknown(String),
+    /// Whatever was asked: this machine has no agent for it, or one that cannot be executed, or what the agent serves is not
+    /// installed. Nothing was done. The reason in words.
+    Missing(String),
+}
+
+/// As the end of a sentence that began with the resource.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "ok",
+            Self::Failed(reason) | Self::Unknown(reason) | Self::Missing(reason) => reason,
+            Self::TimedOut => "it took longer than its limit and was killed",
+            Self::Running => "it runs",
+            Self::Stopped => "it does not run",
+        })
+    }
+}
+
+/// How fencing a node ended. Everything but [`Self::Ok`] means that the node may still run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FenceOutcome {
+    /// The device says that the node is reset.
+    Ok,
+    /// The device does not know the node, or cannot reset it; the reason in words.
+    BadHost(String),
+    /// It failed, or took too long; the reason in words.
+    Bad(String),
+    /// There is no device.
+    NotConfigured,
+}
+
+impl FenceOutcome {
+    /// As the message `stonith` says it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::BadHost(_) => "badhost",
+            Self::Bad(_) => "bad",
+            Self::NotConfigured => "n_stnth",
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Who and what: nodes, links, groups and resources by their places in a plan, members by the digest of their names.
+
+use core::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+/// Most links (distinct link names) one cluster may have.
+pub const LINKS_MAX: usize = 16;
+
+/// Which of the configured nodes: an index into [`Plan::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIndex(pub usize);
+
+/// Which link: an index into [`Plan::links`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkIndex(pub usize);
+
+/// Which ping node: an index into [`Plan::pings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PingIndex(pub usize);
+
+/// Which group: an index into [`Plan::groups`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupIndex(pub usize);
+
+/// Which resource: its group and its place in that group's line, both counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceId {
+    /// The group.
+    pub group: GroupIndex,
+    /// The place in [`Group::resources`].
+    pub member: usize,
+}
+
+/// A member, in frames: the first four bytes of the SHA-256 of its name, the most significant first; written as eight
+/// hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(pub u32);
+
+impl MemberId {
+    /// Of the member of that name.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self(Sha256::digest(name.as_bytes())[..4].iter().fold(0, |id, &byte| id << 8 | u32::from(byte)))
+    }
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// The newest that was heard of a node: of its highest generation the highest number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Heard {
+    /// Counts its starts.
+    pub generation: u64,
+    /// Counts its frames since; 0 is none that is known.
+    pub number: u64,
+}

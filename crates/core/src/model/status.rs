@@ -1,0 +1,55 @@
+//! What both dialects show a person in the same form.
+
+use alloc::{borrow::Cow, collections::BTreeMap, string::String};
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A planned hand-over that waits for a node that can take, in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Why that node cannot yet.
+    pub why: String,
+    /// For how long it has waited, where somebody ordered it.
+    pub waited: Option<f64>,
+    /// Then it is refused; absent when it waits on.
+    pub at_most: Option<f64>,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "waits for a node that can take it: {}", self.why)?;
+        match (self.waited, self.at_most) {
+            (Some(waited), Some(at_most)) => write!(f, " ({waited:.0} s of {at_most:.0})"),
+            (Some(waited), None) => write!(f, " (for {waited:.0} s)"),
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+/// Frames by what became of them. Every one received is counted once among accepted, own, echoes, repeated, elsewhere
+/// and refused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Frames {
+    /// Handed to the director: from all links, and answers to pings.
+    pub received: u64,
+    /// Accepted as the peer's.
+    pub accepted: u64,
+    /// Our own, heard back.
+    pub own: u64,
+    /// Answers of ping nodes.
+    pub echoes: u64,
+    /// Refused, by reason: the names of [`crate::framing::frame::Refusal::name`], and `unknown-node`, `our-name`, `number`,
+    /// `generation`, `replayed`, `before-status` for authentic ones.
+    pub refused: BTreeMap<Cow<'static, str>, u64>,
+    /// Known already: over another link, or again.
+    pub repeated: u64,
+    /// Addressed to somebody else.
+    pub elsewhere: u64,
+    /// Numbers noticed missing.
+    pub lost: u64,
+    /// Sent, counted once however many links carry it.
+    pub sent: u64,
+    /// Sent again on request.
+    pub sent_again: u64,
+}

@@ -1,0 +1,117 @@
+//! When what is due: so that time passing costs what has become due, and not a walk over everything that ever may.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::hash::{Hash, Hasher};
+
+use super::time::Instant;
+
+/// By key, at most one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agenda<Key, Moment = Instant> {
+    moments: BTreeMap<Key, Moment>,
+    order: BTreeSet<(Moment, Key)>,
+}
+
+impl<Key: Copy + Ord, Moment: Copy + Ord> Agenda<Key, Moment> {
+    /// Nothing is ever due.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { moments: BTreeMap::new(), order: BTreeSet::new() }
+    }
+
+    /// The key is due at that moment and at no other, or never.
+    pub fn set(&mut self, key: Key, at: Option<Moment>) {
+        let old = match at {
+            Some(at) => self.moments.insert(key, at),
+            None => self.moments.remove(&key),
+        };
+        if old == at {
+            return;
+        }
+        if let Some(old) = old {
+            self.order.remove(&(old, key));
+        }
+        if let Some(at) = at {
+            self.order.insert((at, key));
+        }
+    }
+
+    /// When the first of them is due.
+    #[must_use]
+    pub fn first(&self) -> Option<Moment> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// What is due by now, in the order of the moments. It stays due until it is set anew.
+    pub fn due(&self, now: Moment) -> impl Iterator<Item = Key> {
+        self.order.iter().take_while(move |(at, _)| *at <= now).map(|(_, key)| *key)
+    }
+
+    /// The first of what is due by now; it is not due any more.
+    pub fn take_due(&mut self, now: Moment) -> Option<Key> {
+        let key = self.due(now).next()?;
+        self.set(key, None);
+        Some(key)
+    }
+}
+
+impl<Key: Copy + Ord, Moment: Copy + Ord> Default for Agenda<Key, Moment> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// An agenda follows from what it stands beside, which is hashed, too: nothing is added to that.
+impl<Key, Moment> Hash for Agenda<Key, Moment> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    #[test]
+    fn each_key_is_due_at_its_last_moment_only() {
+        let at = Instant::from_millis;
+        let due = |agenda: &Agenda<_>, millis| agenda.due(at(millis)).collect::<Vec<_>>();
+        let mut agenda = Agenda::new();
+        agenda.set('a', Some(at(5)));
+        agenda.set('b', Some(at(3)));
+        agenda.set('a', Some(at(1)));
+        assert_eq!((agenda.first(), due(&agenda, 2)), (Some(at(1)), alloc::vec!['a']));
+        assert_eq!(due(&agenda, 3), ['a', 'b']);
+        agenda.set('a', None);
+        assert_eq!((agenda.first(), due(&agenda, 2)), (Some(at(3)), alloc::vec![]));
+    }
+
+    proptest! {
+        /// Whatever was set and unset before, what is due is what a list without an index would give.
+        #[test]
+        fn what_is_due_comes_once_and_in_order(
+            changes in vec((0_usize..8, prop::option::of(0_u64..20)), 0..60),
+            now in 0_u64..20,
+        ) {
+            let mut agenda = Agenda::new();
+            let mut list = [None; 8];
+            for (key, at) in changes {
+                list[key] = at;
+                agenda.set(key, at);
+            }
+            prop_assert_eq!(agenda.first(), list.iter().flatten().min().copied());
+            let mut wanted: Vec<_> = (0..8).filter_map(|key| Some((list[key]?, key))).collect();
+            wanted.retain(|(at, _)| *at <= now);
+            wanted.sort_unstable();
+            let wanted: Vec<_> = wanted.into_iter().map(|(_, key)| key).collect();
+            prop_assert_eq!(agenda.due(now).collect::<Vec<_>>(), wanted.clone());
+            for key in wanted {
+                prop_assert_eq!(agenda.take_due(now), Some(key));
+            }
+            prop_assert_eq!(agenda.take_due(now), None);
+            prop_assert!(agenda.first().is_none_or(|at| at > now));
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What each type of message says, as fields: reading and writing side by side. Facts: `docs/wire.md`, sections 3 and 6.
+
+use alloc::{borrow::Cow, string::String, vec::Vec};
+
+use super::message::{AskStep, Body, Fields, NodeState, Resource, Status, Uuid};
+use crate::{
+    framing::{
+        frame::{Field, Kind},
+        values::{dec, hex, name},
+    },
+    model::{
+        breakage::{self, Breakage},
+        holding::Holding,
+    },
+};
+
+impl Body {
+    /// What a message of this type says. A known type that lacks what it must say, or says it in a form that it
+    /// does not have, is `Other`: it is carried and numbered, and nothing follows from it.
+    pub(super) fn read(kind: &str, fields: &Fields<'_>) -> Self {
+        Self::read_known(kind, fields).unwrap_or_else(|| Self::Other { kind: kind.into() })
+    }
+
+    fn read_known(kind: &str, fields: &Fields<'_>) -> Option<Self> {
+        let text = |name| fields.text(name).map(String::from);
+        let hold = || Holding::from_word(fields.text("rsc_hold")?);
+        Some(match kind {
+            "status" => Self::Status(Status {
+                state: NodeState::from_word(fields.text("st")?)?,
+                dead_ms: fields.hex("dt"),
+                protocol: fields.dec("protocol"),
+            }),
+            "NS_st" => {
+                Self::PingStatus { state: NodeState::from_word(fields.text("st")?)?, info: text("info")? }
+            }
+            "NS_rexmit" => Self::Rexmit { first: fields.dec("firstseq")?, last: fields.dec("lastseq")? },
+            "NS_nak_rexmit" => Self::NakRexmit { seq: fields.hex("firstseq")?, reason: text("info")? },
+            "NS_ackmsg" => Self::Ack { seq: fields.hex("ackseq")? },
+            "reqnodes" => Self::ReqNodes,
+            "repnodes" => Self::RepNodes {
+                nodes: names(fields.text("nodelist")?)?,
+                deleted: names(fields.text("delnodelist")?)?,
+            },
+            "starting" => Self::Starting,
+            "resource" => Self::Resource(Resource {
+                hold: hold()?,
+                full: fields.text("rtype") == Some("full"),
+                stable: fields.text("isstable").and_then(flag),
+                info: text("info"),
+            }),
+            "ask_resources" => {
+                Self::AskResources { hold: hold()?, step: AskStep::from_word(fields.text("info")?)? }
+            }
+            "hb_takeover" => Self::Takeover { hold: hold()? },
+            "ip-request" => Self::IpRequest { key: text("ipaddr")? },
+            "ip-request-resp" => Self::IpRequestResponse {
+                key: text("ipaddr")?,
+                we_own: fields.text("weown") == Some("yes"),
+                ok: fields.text("ok") == Some("OK"),
+            },
+            "shutdone" => Self::ShutDone,
+            "stonith" => Self::Stonith { node: text("node")?, result: text("result")? },
+            "num_ping_nodes" => Self::PingCount { count: fields.dec("num_ping")? },
+            "you_are_dead" => Self::YouAreDead,
+            "abort_giveup" => Self::AbortGiveUp,
+            "hbapi-clstat" => Self::ClientStatus {
+                client: text("from_id")?,
+                joins: match fields.text("st")? {
+                    "join" => true,
+                    "leave" => false,
+                    _ => return None,
+                },
+            },
+            "query-cstatus" => Self::QueryClient { client: text("cn")?, from: text("from_id")? },
+            "respond-cstatus" => {
+                Self::RespondClient { client: text("cn")?, state: text("cs")?, to: text("to_id")? }
+            }
+            "addnode" => Self::AddNode { nodes: text("nodelist")? },
+            "delnode" => Self::DelNode { nodes: text("nodelist")? },
+            "setweight" => Self::SetWeight { node: text("node")?, weight: fields.dec("weight")? },
+            "setsite" => Self::SetSite { node: text("node")?, site: text("site")? },
+            _ => return None,
+        })
+    }
+
+    /// `t`
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Status(_) => "status",
+            Self::PingStatus { .. } => "NS_st",
+            Self::Rexmit { .. } => "NS_rexmit",
+            Self::NakRexmit { .. } => "NS_nak_rexmit",
+            Self::Ack { .. } => "NS_ackmsg",
+            Self::ReqNodes => "reqnodes",
+            Self::RepNodes { .. } => "repnodes",
+            Self::Starting => "starting",
+            Self::Resource(_) => "resource",
+            Self::AskResources { .. } => "ask_resources",
+            Self::Takeover { .. } => "hb_takeover",
+            Self::IpRequest { .. } => "ip-request",
+            Self::IpRequestResponse { .. } => "ip-request-resp",
+            Self::ShutDone => "shutdone",
+            Self::Stonith { .. } => "stonith",
+            Self::PingCount { .. } => "num_ping_nodes",
+            Self::YouAreDead => "you_are_dead",
+            Self::AbortGiveUp => "abort_giveup",
+            Self::ClientStatus { .. } => "hbapi-clstat",
+            Self::QueryClient { .. } => "query-cstatus",
+            Self::RespondClient { .. } => "respond-cstatus",
+            Self::AddNode { .. } => "addnode",
+            Self::DelNode { .. } => "delnode",
+            Self::SetWeight { .. } => "setweight",
+            Self::SetSite { .. } => "setsite",
+            Self::Other { kind } => kind,
+        }
+    }
+
+    /// The fields that say this, in the real daemon's order, with `dest` where that order has it.
+    pub(super) fn write<'a>(&'a self, dest: Option<Known<'a>>, known: &mut Vec<Known<'a>>) {
+        let kind = Known::text("t", self.kind());
+        if let Self::RepNodes { .. } = self {
+            known.extend(dest.into_iter().chain([kind]));
+        } else {
+            known.extend([kind].into_iter().chain(dest));
+        }
+        match self {
+            Self::Status(status) => {
+                known.push(Known::text("st", status.state.word()));
+                known.extend(status.dead_ms.map(|ms| Known::text("dt", hex(ms))));
+                known.extend(status.protocol.map(|protocol| Known::text("protocol", dec(protocol.into()))));
+            }
+            Self::PingStatus { state, info } => {
+                known.extend([Known::text("st", state.word()), Known::text("info", info.as_str())]);
+            }
+            Self::Rexmit { first, last } => {
+                let number = if breakage::is(Breakage::NumbersConfused) { hex } else { dec };
+                known
+                    .extend([Known::text("firstseq", number(*first)), Known::text("lastseq", number(*last))]);
+            }
+            Self::NakRexmit { seq, reason } => {
+                known.extend([Known::text("firstseq", hex(*seq)), Known::text("info", reason.as_str())]);
+            }
+            Self::Ack { seq } => known.push(Known::text("ackseq", hex(*seq))),
+            Self::RepNodes { nodes, deleted } => {
+                known.push(Known::text("nodelist", list(nodes)));
+                known.push(Known::text("delnodelist", list(deleted)));
+            }
+            Self::Resource(Resource { hold, full, stable, info }) => {
+                known.push(Known::text("rsc_hold", hold.word()));
+                known.extend(full.then(|| Known::text("rtype", "full")));
+                known.extend(stable.map(|stable| Known::text("isstable", if stable { "1" } else { "0" })));
+                known.extend(info.as_deref().map(|info| Known::text("info", info)));
+            }
+            Self::AskResources { hold, step } => {
+                known.extend([Known::text("rsc_hold", hold.word()), Known::text("info", step.word())]);
+            }
+            Self::Takeover { hold } => known.push(Known::text("rsc_hold", hold.word())),
+            Self::IpRequest { key } => known.push(Known::text("ipaddr", key.as_str())),
+            Self::IpRequestResponse { key, we_own, ok } => {
+                known.push(Known::text("ipaddr", key.as_str()));
+                known.push(Known::text("weown", if *we_own { "yes" } else { "no" }));
+                known.extend(ok.then(|| Known::text("ok", "OK")));
+            }
+            Self::ShutDone => known.push(Known::text("st", NodeState::Dead.word())),
+            Self::Stonith { node, result } => {
+                known.extend([Known::text("node", node.as_str()), Known::text("result", result.as_str())]);
+            }
+            Self::PingCount { count } => {
+                known.push(Known::text("num_ping", dec((*count).into())));
+                known.extend(client_ids("ipfail"));
+            }
+            Self::YouAreDead | Self::AbortGiveUp => known.extend(client_ids("ipfail")),
+            Self::ClientStatus { client, joins } => {
+                known.push(Known::text("st", if *joins { "join" } else { "leave" }));
+                let [from, to, generation] = client_ids(client);
+                known.extend([from, to]);
+                known.extend(joins.then(|| Known::text("info", "signon")));
+                known.push(generation);
+            }
+            Self::QueryClient { client, from } => {
+                known.extend([Known::text("cn", client.as_str()), Known::text("from_id", from.as_str())]);
+            }
+            Self::RespondClient { client, state, to } => {
+                known.extend([Known::text("result", "OK"), Known::text("cn", client.as_str())]);
+                known.extend([Known::text("to_id", to.as_str()), Known::text("cs", state.as_str())]);
+            }
+            Self::AddNode { nodes } | Self::DelNode { nodes } => {
+                known.push(Known::text("nodelist", nodes.as_str()));
+            }
+            Self::SetWeight { node, weight } => {
+                known.push(Known::text("node", node.as_str()));
+                known.push(Known::text("weight", dec((*weight).into())));
+            }
+            Self::SetSite { node, site } => {
+                known.extend([Known::text("node", node.as_str()), Known::text("site", site.as_str())]);
+            }
+            Self::ReqNodes | Self::Starting | Self::Other { .. } => {}
+        }
+    }
+}
+
+/// A field made from the typed message.
+pub(super) struct Known<'a> {
+    pub name: &'static str,
+    kind: Kind,
+    value: Cow<'a, [u8]>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn text(name: &'static str, value: impl Into<Cow<'a, str>>) -> Self {
+        let value = match value.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Self { name, kind: Kind::Text, value }
+    }
+
+    pub(super) fn uuid(name: &'static str, uuid: &'a Uuid) -> Self {
+        Self { name, kind: Kind::Binary, value: Cow::Borrowed(&uuid.0) }
+    }
+
+    pub(super) fn is(&self, field: &Field<'_>) -> bool {
+        self.name == field.name && self.kind == field.kind && self.value == field.value
+    }
+
+    pub(super) fn into_field(self) -> Field<'a> {
+        Field { kind: self.kind, name: self.name, value: self.value }
+    }
+}
+
+/// Between which clients a message goes: two of one name, in their first lives.
+fn client_ids(client: &str) -> [Known<'_>; 3] {
+    [Known::text("from_id", client), Known::text("to_id", client), Known::text("client_gen", "0")]
+}
+
+/// Words of the wire for an enum, each with its meaning: one table for both directions.
+macro_rules! words {
+    ($type:ident: $($word:literal = $variant:ident),+) => {
+        impl $type {
+            /// As on the wire.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            /// What a word of the wire means.
+            #[must_use]
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+words!(NodeState: "init" = Init, "up" = Up, "active" = Active, "dead" = Dead, "ping" = Ping);
+words!(Holding: "none" = None, "local" = Local, "foreign" = Foreign, "all" = All);
+words!(AskStep: "me" = Me, "other" = Other, "done" = Done);
+
+fn flag(word: &str) -> Option<bool> {
+    match word {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+/// A list of names: each ends with a blank, and an empty list is one blank.
+fn list(names: &[String]) -> String {
+    if names.is_empty() { " ".into() } else { names.iter().flat_map(|name| [name.as_str(), " "]).collect() }
+}
+
+fn names(list: &str) -> Option<Vec<String>> {
+    if list == " " {
+        return Some(Vec::new());
+    }
+    list.strip_suffix(' ')?.split(' ').map(|one| name(one.as_bytes())).collect()
+}
+
+pub(super) fn uuid(value: &[u8]) -> Option<Uuid> {
+    value.try_into().ok().map(Uuid)
+}

@@ -1,0 +1,870 @@
+//! The front room of the core: an event goes in, actions come out.
+//!
+//! The driver's contract: feed one event with [`Director::handle`], then perform everything that [`Director::poll`]
+//! gives, oldest first, before the next event; wake it with [`Event::Tick`] no later than [`Director::deadline`].
+//!
+//! The director composes the parts and holds what belongs to none of them: it sends beats, authenticates frames and
+//! leads them past numbering and liveness to the dialect, carries the dialect's steps to the groups and the wire,
+//! and keeps the books for [`Status`].
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format,
+    string::{String, ToString},
+    sync::Arc,
+    vec::Vec,
+};
+use core::{cmp::Ordering, fmt::Display};
+
+use super::{
+    message::{Body, Message, NodeState, Uuid},
+    ownership::{R1, State, Step, View},
+    plan::{AutoFailback, Plan},
+    sequence::{Again, Life, Received, Sent, Verdict},
+    sets::Sets,
+    status::{self, Status},
+};
+use crate::{
+    framing::{
+        frame::{self, Framing, Refusal},
+        refusals::{Alarm, Refusals},
+    },
+    group::{News, Phase},
+    liveness::{Liveness, Sign, Watch, services::Services},
+    model::{
+        action::{Action, GateLease},
+        breakage::{self, Breakage},
+        claim::Ballot,
+        event::{Carrier, Event, FenceOutcome, Source, Ticket},
+        holding::Holding,
+        identity::{GroupIndex, Heard, LinkIndex, NodeIndex, PingIndex, ResourceId},
+        keys::Keys,
+        note::{Escaped, Level, Note},
+        order::{Answer, Order, OrderId},
+        resource::Agent,
+        status::Frames,
+        time::{Duration, Instant, Now},
+    },
+};
+
+mod files;
+mod gates;
+mod inbound;
+mod ipfail;
+mod outbound;
+mod report;
+mod scripts;
+mod telling;
+
+use files::Agreement;
+use ipfail::Ipfail;
+
+/// The version of Locum's extension to R1 that our status carries.
+pub const LOCUM_VERSION: u32 = 1;
+/// A peer's `dt` is not believed beyond this.
+pub const DEADTIME_MAX: Duration = Duration::from_secs(3600);
+/// The peer's node list is asked for again after this.
+pub const REQNODES_PAUSE: Duration = Duration::from_secs(1);
+/// After `shutdone` a node goes on answering for so long, unless the peer has said that it took over.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// Most messages of the peer that wait for a missing one; more, and the missing ones are given up.
+pub const WAITING_MAX: usize = 64;
+/// How often the newest that was heard of a living peer is kept.
+pub const REMEMBER_EVERY: Duration = Duration::from_secs(60);
+/// The shortest interval of beats to which an impatient peer moves this node.
+pub const BEAT_MIN: Duration = Duration::from_millis(100);
+/// A node's weight when nobody has set it, as in heartbeat.
+pub const WEIGHT: u32 = 100;
+/// A lasting two-owner state is said again after this.
+pub const CONTEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Who we are, and what we are born with: from the state directory and the sweep.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Names this node for ever.
+    pub uuid: Uuid,
+    /// This start's generation; larger than any before.
+    pub generation: u64,
+    /// The newest that was heard of the peer before this start.
+    pub peer_heard: Option<Heard>,
+    /// What an earlier life left running and could not be stopped, in the order of the plan.
+    pub stuck: Vec<ResourceId>,
+    /// What the life before this one held and left running, for this one to go on with; `None` for a fresh start.
+    pub keeps: Option<Holding>,
+    /// Any number; spreads acknowledgements and requests.
+    pub seed: u64,
+}
+
+/// The mind of one node.
+#[derive(Debug)]
+pub struct Director {
+    plan: Arc<Plan>,
+    keys: Keys,
+    identity: Identity,
+    now: Now,
+    started: Instant,
+    random: u64,
+    load: String,
+    state: NodeState,
+    next_beat: Instant,
+    sent: Sent,
+    links: Vec<LinkView>,
+    pings: Vec<Watch>,
+    peer: Option<Peer>,
+    groups: Sets,
+    /// The interfaces of the service addresses.
+    services: Services,
+    /// The groups whose clients would not reach this node.
+    cut: Vec<GroupIndex>,
+    books: Vec<Book>,
+    labels: Vec<Label>,
+    r1: R1,
+    ipfail: Option<Ipfail>,
+    /// The question to the fencing device that waits for its answer.
+    fencing: Option<Ticket>,
+    left: Option<Leaving>,
+    contest_said: Option<Instant>,
+    refusals: Refusals,
+    files: Agreement,
+    frames: Frames,
+    out: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+struct LinkView {
+    down: Option<String>,
+    /// The peer, as heard over this link.
+    watch: Watch,
+}
+
+#[derive(Debug)]
+struct Peer {
+    node: NodeIndex,
+    name: String,
+    watch: Watch,
+    received: Received,
+    uuid: Option<Uuid>,
+    locum: Option<bool>,
+    /// It began this life with what it held before, and this is what it was.
+    keeps: Option<Holding>,
+    /// The groups that it says it could not start.
+    failed: Vec<GroupIndex>,
+    /// Those whose clients would not reach it, as it says.
+    cut: Vec<GroupIndex>,
+    /// What it last called itself in the life we know.
+    state: Option<NodeState>,
+    /// It said goodbye in the generation we know.
+    left: bool,
+    /// The newest status number of its life; a status that is not newer cannot bring it back from the dead.
+    last_status: u64,
+    /// What it said after something that is still missing, by number.
+    waiting: BTreeMap<u64, Message>,
+    comm: Comm,
+    /// How long it waits for our beats before it takes us for dead: its `dt`.
+    waits: Option<Duration>,
+    /// When it was last kept what was heard of it.
+    remembered: Instant,
+}
+
+/// Whether we may take part: everybody is heard of or known dead, and a living peer has sent its node list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comm {
+    Waiting,
+    Asking(Instant),
+    Up,
+}
+
+/// Who runs a group, for the books: since when, and how long nobody did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Book {
+    owner: Option<NodeIndex>,
+    since: Option<Instant>,
+    ownerless: Option<Instant>,
+    last_outage: Option<Duration>,
+}
+
+/// What administrators wrote on a node with `hb_setweight` and `hb_setsite`: kept and shown, without effect.
+#[derive(Clone, Debug)]
+struct Label {
+    weight: u32,
+    site: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    until: Instant,
+    restart: bool,
+    clean: bool,
+}
+
+impl Director {
+    /// A node that has just started: links closed, nothing held, everybody unheard.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, keys: Keys, identity: Identity, now: Now) -> Self {
+        let timing = plan.timing;
+        let unheard = || Watch::new(now.instant, timing.initdead);
+        let links = plan.links.iter().map(|_| LinkView { down: None, watch: unheard() }).collect();
+        let pings = plan.pings.iter().map(|_| unheard()).collect();
+        let peer = plan.peer().map(|node| Peer {
+            node,
+            name: plan.nodes[node.0].clone(),
+            watch: unheard(),
+            received: Received::new(identity.peer_heard, identity.seed),
+            uuid: None,
+            locum: None,
+            keeps: None,
+            failed: Vec::new(),
+            cut: Vec::new(),
+            state: None,
+            left: false,
+            last_status: 0,
+            waiting: BTreeMap::new(),
+            comm: Comm::Waiting,
+            waits: None,
+            remembered: now.instant,
+        });
+        let mut director = Self {
+            keys,
+            now,
+            started: now.instant,
+            random: identity.seed | 1,
+            load: String::from("n/a"),
+            state: NodeState::Init,
+            next_beat: now.instant,
+            sent: Sent::default(),
+            links,
+            pings,
+            peer,
+            groups: Sets::new(&plan, &identity.stuck),
+            services: Services::new(timing.keepalive, now.instant),
+            cut: Vec::new(),
+            books: plan.groups.iter().map(|_| Book::default()).collect(),
+            labels: plan.nodes.iter().map(|_| Label { weight: WEIGHT, site: String::new() }).collect(),
+            r1: R1::new(plan.auto_failback, identity.keeps),
+            ipfail: Ipfail::new(&plan),
+            fencing: None,
+            left: None,
+            contest_said: None,
+            refusals: Refusals::default(),
+            files: Agreement::new(&plan),
+            frames: Frames::default(),
+            out: VecDeque::new(),
+            identity,
+            plan,
+        };
+        director.note(Level::Info, format!("Heartbeat generation: {}", director.identity.generation));
+        director.say_status();
+        director.state = NodeState::Up;
+        director.note(Level::Info, "Local status now set to: 'up'".to_string());
+        director.beat();
+        director.come_up();
+        director.settle();
+        director
+    }
+
+    /// Something happened. Call [`Self::poll`] until it is empty before the next event.
+    pub fn handle(&mut self, now: Now, event: Event<'_>) {
+        // Late since then: since the deadline, or since we were last called, if that came after it.
+        let due = self.deadline().max(self.now.instant);
+        self.now = Now { instant: now.instant.max(self.now.instant), unix_seconds: now.unix_seconds };
+        self.forgive_own_pause(due);
+        match event {
+            Event::Tick => self.tick(),
+            Event::Frame { link, from, bytes } => self.frame(link, from, bytes),
+            Event::Echo { ping, bytes } => self.echo(ping, bytes),
+            Event::Link { link, state } => self.carrier(link, state),
+            Event::Done { ticket, outcome } => {
+                self.groups.done(self.now.instant, ticket, &outcome, &mut self.out);
+            }
+            Event::Fenced { ticket, outcome } => {
+                // An answer to an older question is none.
+                let awaited = self.fencing.take_if(|asked| *asked == ticket).is_some();
+                if awaited && self.r1.is_fencing() {
+                    self.with_r1(|r1, view| r1.fenced(view, &outcome));
+                    if let Some(peer) = self.peer.as_mut().filter(|_| outcome == FenceOutcome::Ok) {
+                        peer.watch.note(Sign::Proved);
+                    }
+                }
+            }
+            // Nothing of R1 waits for the disk, and it has no witnesses.
+            Event::Written { .. } | Event::OwnAddress { .. } => {}
+            Event::Script(fields) => self.script(fields),
+            Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
+            Event::Service { resource, state: Carrier::Barred(why) } => self.bar(resource, why),
+            Event::Service { resource, state } => {
+                let group = self.plan.groups.get(resource.group.0);
+                if group.is_some_and(|group| resource.member < group.resources.len()) {
+                    self.services.told(self.now.instant, resource, state);
+                    self.services_go_on();
+                }
+            }
+            Event::Order { id, order } => self.order(id, order),
+            Event::Keys(keys) => {
+                self.note(
+                    Level::Info,
+                    format!("authkeys reread; signing with key {}", keys.signing().number),
+                );
+                self.keys = keys;
+            }
+            Event::Load(load) => {
+                self.load.clear();
+                self.load.push_str(load);
+            }
+        }
+        self.settle();
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.out.pop_front()
+    }
+
+    /// When to wake it with [`Event::Tick`] at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let links = self.links.iter().filter(|link| link.watch.heard() > self.started);
+        let watches = links.map(|link| &link.watch).chain(&self.pings).filter_map(Watch::deadline);
+        let peer = self.peer.as_ref().into_iter().flat_map(|peer| {
+            let asking = match peer.comm {
+                Comm::Asking(again) => Some(again),
+                Comm::Waiting | Comm::Up => None,
+            };
+            [peer.watch.deadline(), peer.received.deadline(), asking].into_iter().flatten()
+        });
+        let others = [
+            self.groups.deadline(),
+            self.services.deadline(),
+            self.r1.deadline(),
+            self.left.map(|leaving| leaving.until),
+            self.contest_said.map(|at| at + CONTEST_PAUSE),
+            self.refusals.deadline(),
+            self.ipfail.as_ref().and_then(Ipfail::deadline),
+        ];
+        watches.chain(peer).chain(others.into_iter().flatten()).fold(self.next_beat, Instant::min)
+    }
+
+    /// Whether this node takes part: everybody was heard of, or is known to be dead.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.state == NodeState::Active
+    }
+
+    /// When the next beat is due: it moves with every beat.
+    #[must_use]
+    pub const fn next_beat(&self) -> Instant {
+        self.next_beat
+    }
+
+    /// The addresses that this node should carry right now; for the driver's own comparison with the kernel.
+    pub fn addresses(&self) -> impl Iterator<Item = ResourceId> + use<'_> {
+        self.groups.addresses_of(Holding::All)
+    }
+
+    // ---- time ------------------------------------------------------------
+
+    /// When we ourselves did not run for long, the silence in that time was ours.
+    fn forgive_own_pause(&mut self, due: Instant) {
+        let late = self.now.instant.since(due);
+        if late < self.plan.timing.deadtime / 2 {
+            return;
+        }
+        let text = format!(
+            "this node did not run for {:.1} s; silence of others in that time is not held against them",
+            late.as_secs_f64()
+        );
+        self.note(Level::Warning, text);
+        let now = self.now.instant;
+        if let Some(peer) = &mut self.peer {
+            peer.watch.forgive(now, late);
+        }
+        self.links.iter_mut().for_each(|link| link.watch.forgive(now, late));
+        self.pings.iter_mut().for_each(|watch| watch.forgive(now, late));
+    }
+
+    fn tick(&mut self) {
+        let now = self.now.instant;
+        if now >= self.next_beat {
+            self.beat();
+        }
+        self.watch_links();
+        self.watch_pings();
+        self.watch_peer();
+        self.ipfail_goes_on();
+        self.ask_for_missing();
+        self.groups.tick(now, &mut self.out);
+        self.services_go_on();
+        self.with_r1(R1::tick);
+        self.repeat_contest();
+        while let Some(text) = self.refusals.tell(now) {
+            self.note(Level::Warning, text);
+        }
+        if self.left.is_some_and(|leaving| now >= leaving.until) {
+            self.exit();
+        }
+    }
+
+    /// The beat: a status over every link, an echo to every ping node, and the gates stay open for it.
+    fn beat(&mut self) {
+        let now = self.now.instant;
+        let every = self.beat_interval();
+        self.next_beat = self.next_beat + every;
+        if self.next_beat <= now {
+            self.next_beat = now + every;
+        }
+        self.files.mark(now, self.sent.last());
+        self.say_status();
+        self.ping_all();
+        self.open_gates();
+    }
+
+    /// keepalive; less beside a peer that would take us for dead between two such beats (a real heartbeat does: it goes by its
+    /// own deadtime as well as by ours), and as long as files are being told.
+    fn beat_interval(&self) -> Duration {
+        let keepalive = self.plan.timing.keepalive;
+        let every = match self.peer.as_ref().and_then(|peer| peer.waits) {
+            Some(waits) if waits <= keepalive * 2 => (waits / 4).max(BEAT_MIN).min(keepalive),
+            _ => keepalive,
+        };
+        self.pace_of_telling().map_or(every, |pace| pace.min(every))
+    }
+
+    /// An interface of a service address carries something again, or nothing any more. Heartbeat's nodes know no such thing, and
+    /// nothing that runs is moved for it (`ipfail` may do that): the peer is told, so that it gives nothing here that clients
+    /// would not reach, and what could not be started for want of it is tried again.
+    fn services_go_on(&mut self) {
+        for (resource, trouble) in self.services.elapse(self.now.instant) {
+            let group = &self.plan.groups[resource.group.0];
+            let text = &group.resources[resource.member].text;
+            let (level, text) = match trouble {
+                Some(why) => (Level::Warning, format!("{text} would reach nobody from here: {why}")),
+                None => (Level::Info, format!("{text} can be reached here again")),
+            };
+            let group = Some(group.key.clone());
+            self.out.push_back(Action::Note(Note { level, group, epoch: None, text }));
+        }
+        let cut = self.services.cut();
+        if cut == self.cut {
+            return;
+        }
+        let before = core::mem::replace(&mut self.cut, cut);
+        self.say_status();
+        let back: Vec<GroupIndex> = before.into_iter().filter(|group| !self.cut.contains(group)).collect();
+        self.with_r1(|r1, view| r1.interfaces_back(view, &back));
+    }
+
+    fn watch_links(&mut self) {
+        let now = self.now.instant;
+        for index in 0..self.links.len() {
+            match self.links[index].watch.elapse(now) {
+                Some(Sign::DeadElapsed) if self.links[index].watch.heard() > self.started => {
+                    let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
+                    let text = format!("Link {peer}:{} dead.", self.plan.links[index].name);
+                    self.note(Level::Warning, text);
+                    self.ipfail.iter_mut().for_each(Ipfail::note_change);
+                    if breakage::is(Breakage::LinkLossIsDeath)
+                        && let Some(peer) = &mut self.peer
+                    {
+                        peer.watch.note(Sign::DeadElapsed);
+                        self.peer_fell_silent();
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn watch_pings(&mut self) {
+        let now = self.now.instant;
+        for index in 0..self.pings.len() {
+            if self.pings[index].elapse(now) == Some(Sign::DeadElapsed) {
+                self.note(
+                    Level::Warning,
+                    format!("ping node {} does not answer", self.plan.pings[index].name),
+                );
+                self.ipfail.iter_mut().for_each(Ipfail::note_change);
+            }
+        }
+    }
+
+    fn watch_peer(&mut self) {
+        let now = self.now.instant;
+        let Some(peer) = &mut self.peer else { return };
+        let silence = now.since(peer.watch.heard());
+        match peer.watch.elapse(now) {
+            Some(Sign::WarnElapsed) if !peer.left => {
+                let text = format!("Late heartbeat: Node {}: interval {} ms", peer.name, silence.as_millis());
+                self.note(Level::Warning, text);
+            }
+            Some(Sign::DeadElapsed) => self.peer_fell_silent(),
+            _ => {}
+        }
+        if let Some(Peer { comm: Comm::Asking(again), .. }) = &self.peer
+            && now >= *again
+        {
+            self.ask_for_nodes();
+        }
+    }
+
+    /// The peer was not heard for its deadtime. Guard `none` takes that as proof.
+    fn peer_fell_silent(&mut self) {
+        let Some(peer) = &mut self.peer else { return };
+        let silence = self.now.instant.since(peer.watch.heard());
+        peer.received.stop_asking();
+        peer.waiting.clear();
+        self.remember();
+        let Some(peer) = &self.peer else { return };
+        self.ipfail.iter_mut().for_each(Ipfail::forget_peer);
+        let text = if peer.left {
+            format!("node {} is gone", peer.name)
+        } else {
+            format!("node {}: is dead (not heard for {} ms)", peer.name, silence.as_millis())
+        };
+        let level = if peer.left { Level::Info } else { Level::Warning };
+        self.note(level, text);
+        self.keep_books_of_loss();
+        if !self.come_up() {
+            self.with_r1(R1::peer_dead);
+        }
+        // Silence is all the proof there is, unless a device is to bring a better one.
+        if let Some(peer) = self.peer.as_mut().filter(|_| !self.r1.is_fencing()) {
+            peer.watch.note(Sign::Proved);
+        }
+    }
+
+    /// Has kept what was heard of the peer: whatever was recorded so far is no news after our own restart.
+    fn remember(&mut self) {
+        if let Some(peer) = &mut self.peer
+            && let Some(heard) = peer.received.heard()
+        {
+            peer.remembered = self.now.instant;
+            self.out.push_back(Action::Remember { node: peer.node, heard });
+        }
+    }
+
+    fn ask_for_missing(&mut self) {
+        if breakage::is(Breakage::NoRetransmission) {
+            if let Some(peer) = &mut self.peer {
+                peer.received.stop_asking();
+            }
+            return;
+        }
+        let delay = self.plan.framing.rexmit_delay_max;
+        let now = self.now.instant;
+        let patience = self.plan.timing.deadtime;
+        let lost = self.peer.as_mut().map_or(0, |peer| peer.received.give_up_old(now, patience));
+        if lost > 0 {
+            let text =
+                format!("{lost} packet(s) were not sent again in {} ms; going on", patience.as_millis());
+            self.note(Level::Warning, text);
+            self.deliver();
+        }
+        while let Some(ask) = self.peer.as_mut().and_then(|peer| peer.received.ask(now, delay)) {
+            self.say_to_peer(Body::Rexmit { first: ask.0, last: ask.0 });
+        }
+    }
+
+    fn repeat_contest(&mut self) {
+        let contested = self.r1.contested();
+        if contested.is_none() {
+            self.contest_said = None;
+            return;
+        }
+        let now = self.now.instant;
+        match self.contest_said {
+            Some(at) if now < at + CONTEST_PAUSE => {}
+            said => {
+                self.contest_said = Some(now);
+                if said.is_some() {
+                    self.note(Level::Critical, "both nodes still run the same groups".to_string());
+                }
+            }
+        }
+    }
+
+    // ---- coming up ------------------------------------------------------------
+
+    /// Takes part as soon as everybody is heard of or known dead. Tells whether that is now.
+    fn come_up(&mut self) -> bool {
+        match &self.peer {
+            None => self.join(),
+            Some(peer) if peer.comm == Comm::Up => false,
+            Some(peer) if peer.watch.state().is_down() || peer.left => self.join(),
+            Some(Peer { comm: Comm::Waiting, watch, .. }) if watch.state().is_up() => {
+                self.ask_for_nodes();
+                false
+            }
+            Some(_) => false,
+        }
+    }
+
+    fn ask_for_nodes(&mut self) {
+        let again = self.now.instant + REQNODES_PAUSE;
+        if let Some(peer) = &mut self.peer {
+            peer.comm = Comm::Asking(again);
+        }
+        self.say_to_peer(Body::ReqNodes);
+    }
+
+    fn join(&mut self) -> bool {
+        if self.state == NodeState::Active {
+            return false;
+        }
+        if let Some(peer) = &mut self.peer {
+            peer.comm = Comm::Up;
+        }
+        self.note(Level::Info, "Comm_now_up(): updating status to active".to_string());
+        self.state = NodeState::Active;
+        self.note(Level::Info, "Local status now set to: 'active'".to_string());
+        self.say_status();
+        self.ipfail_joins();
+        self.with_r1(R1::links_up);
+        true
+    }
+
+    /// A service address cannot be carried here, whatever its interface does: this process lacks the right, and will not get it.
+    fn bar(&mut self, resource: ResourceId, why: String) {
+        if resource.group.0 < self.plan.groups.len() {
+            self.groups.bar(resource.group, why);
+            self.say_status();
+        }
+    }
+
+    fn carrier(&mut self, link: LinkIndex, state: Carrier) {
+        let Some(view) = self.links.get_mut(link.0) else { return };
+        let down = match state {
+            Carrier::Up => None,
+            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
+        };
+        if view.down == down {
+            return;
+        }
+        let came = view.down.is_some() && down.is_none();
+        view.down.clone_from(&down);
+        let name = self.plan.links[link.0].name.clone();
+        match down {
+            Some(why) => self.note(Level::Warning, format!("link {name} is down: {why}")),
+            None => self.note(Level::Info, format!("link {name} is open")),
+        }
+        if came {
+            self.say_status();
+        }
+    }
+
+    fn order(&mut self, id: OrderId, order: Order) {
+        match order {
+            Order::Standby(set) => self.with_r1(|r1, view| r1.order_standby(view, id, set)),
+            Order::Takeover(set) => self.with_r1(|r1, view| r1.order_takeover(view, id, set)),
+            Order::Leave => {
+                self.note(Level::Info, "Heartbeat shutdown in progress.".to_string());
+                if let Some(leaving) = &mut self.left {
+                    // A person's word counts more than the new life that was to follow.
+                    leaving.restart = false;
+                }
+                self.with_r1(|r1, view| r1.order_leave(view, Some(id)));
+            }
+            Order::Renew => self.with_r1(|r1, view| r1.order_renew(view, id)),
+            Order::Native { .. } => {
+                let text = "this cluster speaks heartbeat's dialect (ha.cf): use `locum standby` and `locum takeover`";
+                self.out.push_back(Action::Reply { order: id, answer: Answer::Refused(text.into()) });
+            }
+        }
+    }
+
+    // ---- the parts, put together ------------------------------------------------------------
+
+    fn with_r1(&mut self, act: impl FnOnce(&mut R1, &View<'_>)) {
+        let Self { now, plan, identity, peer, cut, groups, r1, .. } = self;
+        let view = view(now.instant, plan, identity, peer.as_ref(), cut, groups);
+        r1.know_peer(&view);
+        act(r1, &view);
+    }
+
+    /// Carries the dialect's steps and the groups' news to each other until both rest.
+    fn settle(&mut self) {
+        self.judge_files();
+        loop {
+            let mut moved = false;
+            while let Some(step) = self.r1.poll() {
+                moved |= matches!(step, Step::Want(..) | Step::WantGroup(..));
+                self.step(step);
+            }
+            while let Some(news) = self.groups.news() {
+                moved = true;
+                self.group_news(&news);
+            }
+            if moved {
+                self.with_r1(|r1, view| r1.groups_changed(view));
+                continue;
+            }
+            // What a leave or a renewal waits for may also end by a word of the peer.
+            self.with_r1(|r1, view| r1.leaving_goes_on(view));
+            self.with_r1(|r1, view| r1.renewal_goes_on(view));
+            if self.r1.rests() {
+                break;
+            }
+        }
+        self.keep_books();
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Say(body) => self.say(body, None),
+            Step::Fence => {
+                let Some(node) = self.peer.as_ref().map(|peer| peer.node) else { return };
+                let ticket = self.groups.new_ticket();
+                self.fencing = Some(ticket);
+                self.out.push_back(Action::Fence { ticket, node });
+            }
+            Step::SayToPeer(body) => self.say_to_peer(body),
+            Step::WantGroup(group, run) => self.want_group(group, run),
+            Step::EndStarts => self.groups.end_starts(&mut self.out),
+            Step::Want(set, run) => {
+                let groups: Vec<GroupIndex> = self.groups.of(set).collect();
+                groups.into_iter().for_each(|group| self.want_group(group, run));
+            }
+            Step::Keep(set) => {
+                self.groups.of(set).for_each(|group| self.files.keep(group));
+                self.groups.keep_set(set, &mut self.out);
+            }
+            Step::Announce(set) => {
+                let addresses: Vec<ResourceId> = self.groups.addresses_of(set).collect();
+                self.out.extend(addresses.into_iter().map(Action::Announce));
+            }
+            Step::Answer(order, answer) => self.reply(order, answer),
+            Step::Note(level, text) => self.note(level, text),
+            Step::Renewed(kept) => {
+                self.remember();
+                self.note(Level::Info, "Restarting heartbeat.".to_string());
+                let restart = Some(Duration::ZERO);
+                self.out.push_back(Action::Exit { clean: true, restart, keeps: Some(kept) });
+            }
+            Step::Left { restart, clean } => {
+                let peer_up = self.peer.as_ref().is_some_and(|p| p.watch.state().is_up() && !p.left);
+                let linger = if peer_up { LINGER } else { Duration::ZERO };
+                self.left = Some(Leaving { until: self.now.instant + linger, restart, clean });
+            }
+        }
+    }
+
+    fn group_news(&mut self, news: &News) {
+        let (group, verb) = match *news {
+            News::Started(group) => (group, "runs"),
+            News::Stopped(group) => (group, "is stopped"),
+            News::Stuck(group) => (group, "cannot be stopped"),
+            News::Restarting(group) => (group, "is started again"),
+            News::Failed(group) => {
+                // Before the hand-over is told to be done: whoever gave the group has to know.
+                self.say_status();
+                let set = self.set_of(group);
+                let failures = self.groups.failures(group);
+                self.with_r1(|r1, view| r1.start_failed(view, set, failures));
+                (group, "could not be started")
+            }
+        };
+        let key = self.plan.groups[group.0].key.clone();
+        let text = format!("group {key} {verb} on {}", self.plan.nodes[self.plan.me.0]);
+        self.out.push_back(Action::Note(Note { level: Level::Info, group: Some(key), epoch: None, text }));
+    }
+
+    fn exit(&mut self) {
+        if let Some(leaving) = self.left.take() {
+            self.remember();
+            let me = &self.plan.nodes[self.plan.me.0];
+            self.note(Level::Info, format!("{me} Heartbeat shutdown complete."));
+            let restart = leaving.restart.then(|| self.plan.timing.deadtime + Duration::from_secs(1));
+            self.out.push_back(Action::Exit { clean: leaving.clean, restart, keeps: None });
+        }
+    }
+
+    fn set_of(&self, group: GroupIndex) -> Holding {
+        if self.plan.groups[group.0].node == self.plan.me { Holding::Local } else { Holding::Foreign }
+    }
+
+    fn reply(&mut self, order: OrderId, answer: Answer) {
+        // Whoever asked may be a script that looks at nothing. (A leave is never refused.)
+        match &answer {
+            Answer::Done(_) => {}
+            Answer::Refused(why) => self.note(Level::Warning, format!("refused: {why}")),
+            Answer::TimedOut(why) => self.note(Level::Warning, format!("switchover not finished: {why}")),
+        }
+        self.out.push_back(Action::Reply { order, answer });
+    }
+
+    fn note(&mut self, level: Level, text: String) {
+        self.out.push_back(Action::Note(Note { level, group: None, epoch: None, text }));
+    }
+
+    // ---- the books ------------------------------------------------------------
+
+    /// Who runs the group, as far as we know.
+    fn owner(&self, group: GroupIndex) -> Option<NodeIndex> {
+        let set = self.set_of(group);
+        if !self.r1.mine().and(set).is_none() {
+            return (self.groups.phase(group) == Phase::Running).then_some(self.plan.me);
+        }
+        // What a silent peer that was not reset runs, nobody knows.
+        let peer = self.peer.as_ref().filter(|_| !self.r1.is_fencing())?;
+        let runs = !self.r1.theirs().and(set).is_none() && !peer.failed.contains(&group);
+        runs.then_some(peer.node)
+    }
+
+    fn keep_books(&mut self) {
+        let now = self.now.instant;
+        for index in 0..self.books.len() {
+            let owner = self.owner(GroupIndex(index));
+            let book = &mut self.books[index];
+            if owner == book.owner {
+                continue;
+            }
+            match owner {
+                Some(_) => {
+                    book.last_outage =
+                        book.ownerless.take().map(|began| now.since(began)).or(book.last_outage);
+                    book.since = Some(now);
+                }
+                None => {
+                    book.ownerless = book.ownerless.or(Some(now));
+                    book.since = None;
+                }
+            }
+            book.owner = owner;
+        }
+    }
+
+    /// The peer is gone: what it ran has had no owner since it was last heard.
+    fn keep_books_of_loss(&mut self) {
+        let Some(peer) = &self.peer else { return };
+        let (node, heard) = (peer.node, peer.watch.heard());
+        for book in self.books.iter_mut().filter(|book| book.owner == Some(node)) {
+            *book = Book { owner: None, since: None, ownerless: Some(heard), ..*book };
+        }
+    }
+}
+
+/// What the dialect sees of the rest.
+fn view<'a>(
+    now: Instant,
+    plan: &'a Plan,
+    identity: &Identity,
+    peer: Option<&'a Peer>,
+    cut: &'a [GroupIndex],
+    groups: &'a Sets,
+) -> View<'a> {
+    View {
+        now,
+        peer: peer.map(|peer| peer.name.as_str()),
+        peer_up: peer.is_some_and(|peer| peer.watch.state().is_up() && !peer.left),
+        peer_older: identity
+            .peer_heard
+            .is_some_and(|heard| peer.and_then(|peer| peer.received.generation()) == Some(heard.generation)),
+        peer_keeps: peer.and_then(|peer| peer.keeps),
+        peer_failed: peer.map_or(&[], |peer| &peer.failed),
+        peer_cut: peer.map_or(&[], |peer| &peer.cut),
+        cut,
+        peer_locum: peer.is_some_and(|peer| peer.locum == Some(true)),
+        is_first: peer.is_some_and(|peer| plan.me < peer.node),
+        fencing: plan.fencing.as_ref().map(|fencing| fencing.device.as_str()),
+        deadtime: plan.timing.deadtime,
+        groups,
+    }
+}

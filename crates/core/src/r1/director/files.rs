@@ -1,0 +1,501 @@
+//! What the files of both nodes must say alike, and what follows where they do not.
+//!
+//! Each node of Locum tells the digest of those lines in its status. While the digests differ, it tells the lines
+//! themselves, piece by piece ([`telling`]). Two nodes whose `haresources` give one resource to different nodes would both
+//! run it, and neither would know: each holds what the other does not know by that name. So as long as both hear each other
+//! a resource that the other node's file gives to that node, and that it holds, is not started here. The group is
+//! *withheld*:
+//!
+//! * Who runs it keeps it.
+//! * If neither runs it, or both do, the node whose name comes first has it.
+//! * Withheld groups are told to the other node, so that they do not wait for each other.
+//! * What has not been told yet is not known: what does not run here waits for it, as long as more is told.
+//! * When the other node is gone, its file counts no more.
+
+use alloc::collections::BTreeSet;
+use core::net::IpAddr;
+
+use super::{
+    inbound::ECHOES,
+    telling::{self, Pace, Told},
+    *,
+};
+use crate::{
+    model::settings::{self, Difference},
+    r1::message::Files,
+};
+
+/// For so long a life of the peer counts as refused.
+const REFUSED: Duration = Duration::from_secs(3);
+/// Most settings that are named one by one.
+const NAMED_MAX: usize = 3;
+/// What a line of haresources is called.
+const HARESOURCES: &str = "haresources ";
+
+/// The books of one node.
+#[derive(Debug)]
+pub(super) struct Agreement {
+    lines: Vec<String>,
+    digest: u64,
+    /// The lines as they are told, while the files differ.
+    text: String,
+    pace: Pace,
+    theirs: Theirs,
+    /// The groups that have these resources.
+    users: BTreeMap<What, Vec<GroupIndex>>,
+    /// By group: the dialect wants it to run.
+    wanted: Vec<bool>,
+    /// The groups that are not run here, although it does, and why.
+    withheld: BTreeMap<GroupIndex, Why>,
+    /// The groups that both nodes run, as it seems, since then.
+    double: BTreeMap<GroupIndex, Instant>,
+    /// Our newest number at two moments, which are at least [`ECHOES`] apart; and when the later was.
+    sent: [u64; 2],
+    marked: Instant,
+    /// The newest life of the peer that was refused in favour of the one we know, and when.
+    refused: Option<Instant>,
+    /// The peer says that our generation is not above this one, of which it has heard.
+    outlived: Option<(u64, Instant)>,
+}
+
+/// Why a group is withheld.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The other node's file gives it to that node.
+    Given,
+    /// It may: the other node has not told all of its file yet.
+    Untold,
+}
+
+/// A line of the peer's file that has a resource of one of our groups.
+#[derive(Debug)]
+struct Rival {
+    /// It gives it to us; else to the peer.
+    is_ours: bool,
+    key: String,
+}
+
+/// What the peer told in its present life.
+#[derive(Debug, Default)]
+struct Theirs {
+    digest: Option<u64>,
+    /// What was told of its lines, as long as there is more to come.
+    told: Told,
+    /// When anything of it was told.
+    learned: Instant,
+    /// Those lines, by our groups that they concern.
+    rivals: BTreeMap<GroupIndex, Vec<Rival>>,
+    /// When all is told: in what the files differ.
+    differences: Option<Vec<Difference>>,
+    /// So much it knows of our lines, as long as it lacks some; and since when.
+    wants: Option<u64>,
+    asked: Instant,
+    withheld: BTreeSet<String>,
+    failed: BTreeSet<String>,
+    /// Since when its digest is not ours.
+    differs: Option<Instant>,
+    /// Since when its statuses say that it does not hear this life of ours.
+    deaf: Option<Instant>,
+}
+
+impl Agreement {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let lines = lines(plan);
+        let mut users: BTreeMap<What, Vec<GroupIndex>> = BTreeMap::new();
+        for (index, group) in plan.groups.iter().enumerate() {
+            for resource in &group.resources {
+                users.entry(what(&resource.text)).or_default().push(GroupIndex(index));
+            }
+        }
+        Self {
+            digest: settings::Digest::of(&lines).short(),
+            lines,
+            text: String::new(),
+            pace: Pace::of(plan),
+            theirs: Theirs::default(),
+            users,
+            wanted: alloc::vec![false; plan.groups.len()],
+            withheld: BTreeMap::new(),
+            double: BTreeMap::new(),
+            sent: [0; 2],
+            marked: Instant::ZERO,
+            refused: None,
+            outlived: None,
+        }
+    }
+
+    pub(super) fn is_withheld(&self, group: GroupIndex) -> bool {
+        self.withheld.contains_key(&group)
+    }
+
+    /// It runs, from the life before this one.
+    pub(super) fn keep(&mut self, group: GroupIndex) {
+        self.wanted[group.0] = true;
+    }
+
+    pub(super) fn forget_peer(&mut self) {
+        self.theirs = Theirs::default();
+    }
+
+    /// A frame of an older life of the peer was refused.
+    pub(super) fn refuse_old_life(&mut self, now: Instant) {
+        self.refused = Some(now);
+    }
+
+    /// With each beat: our newest number.
+    pub(super) fn mark(&mut self, now: Instant, sent: u64) {
+        if now.since(self.marked) >= ECHOES {
+            self.marked = now;
+            self.sent = [self.sent[1], sent];
+        }
+    }
+
+    /// What has a lower number was sent longer ago than [`ECHOES`].
+    pub(super) const fn sent_before(&self) -> u64 {
+        self.sent[0]
+    }
+
+    /// Whether that was a moment ago.
+    pub(super) fn has_refused(&self, now: Instant) -> bool {
+        self.refused.is_some_and(|at| now.since(at) < REFUSED)
+    }
+
+    /// Looks at the lines that have been told since the last time.
+    fn learn(&mut self, known: usize, me: &str, peer: &str) {
+        let Theirs { told, rivals, differences, .. } = &mut self.theirs;
+        for line in &told.lines[known..] {
+            let Some((_, line)) = line.strip_prefix(HARESOURCES).and_then(|line| line.split_once(" = "))
+            else {
+                continue;
+            };
+            let mut words = line.split(' ');
+            let node = words.next().unwrap_or_default();
+            let is_ours = node == me;
+            if !is_ours && node != peer {
+                continue;
+            }
+            let key = words.clone().next().unwrap_or_default();
+            let groups = words.filter_map(|word| self.users.get(&what(word))).flatten();
+            for group in groups.copied().collect::<BTreeSet<_>>() {
+                rivals.entry(group).or_default().push(Rival { is_ours, key: key.into() });
+            }
+        }
+        if told.wants().is_none() {
+            *differences = Some(settings::differences(&self.lines, &told.lines));
+            told.lines = Vec::new();
+        }
+    }
+}
+
+impl Director {
+    /// What a status says of our file.
+    pub(super) fn files_to_say(&self) -> Files {
+        let now = self.now.instant;
+        let patience = self.alarm_beat() * 3;
+        let Some(peer) = &self.peer else { return Files::default() };
+        let files = &self.files;
+        let theirs =
+            Some(&files.theirs).filter(|theirs| theirs.differs.is_some() && peer.watch.state().is_up());
+        let refuses = files.refused.is_some_and(|at| now.since(at) < patience);
+        // What waits for what is untold waits for nobody else.
+        let withheld = files.withheld.iter().filter(|(_, why)| **why == Why::Given);
+        let withheld =
+            Some(self.keys_told(withheld.map(|(group, _)| *group))).filter(|keys| !keys.is_empty());
+        let taken = withheld.as_ref().map_or(0, String::len);
+        let lines =
+            theirs.and_then(|theirs| telling::piece(&files.text, theirs.wants?, files.pace.beside(taken)));
+        Files {
+            digest: Some(files.digest),
+            lines,
+            wants: theirs.and_then(|theirs| theirs.told.wants()),
+            withheld,
+            hears: peer.received.generation().filter(|_| peer.watch.state().is_up()),
+            known: peer.received.generation().filter(|_| refuses),
+        }
+    }
+
+    /// What a status of the peer says of its file. `failed`: the keys of groups that it could not start.
+    pub(super) fn heard_files(&mut self, told: &Files, failed: &str) {
+        let now = self.now.instant;
+        let hears = told.digest.is_none() || told.hears == Some(self.identity.generation);
+        self.files.theirs.deaf = if hears { None } else { self.files.theirs.deaf.or(Some(now)) };
+        let keys = |text: &str| text.split_whitespace().map(String::from).collect::<BTreeSet<_>>();
+        let files = &mut self.files;
+        files.theirs.withheld = keys(told.withheld.as_deref().unwrap_or_default());
+        files.theirs.failed = keys(failed);
+        let before = files.theirs.digest.or(Some(files.digest));
+        files.theirs.digest = told.digest;
+        let differs = told.digest.is_some_and(|digest| digest != files.digest);
+        let is_new = told.digest != before;
+        if is_new {
+            let Theirs { withheld, failed, deaf, .. } = core::mem::take(&mut files.theirs);
+            files.theirs = Theirs { digest: told.digest, withheld, failed, deaf, ..Theirs::default() };
+            files.text = if differs { telling::text_of(&files.lines) } else { String::new() };
+        }
+        let is_back = self.peer.as_ref().is_some_and(|peer| !peer.watch.state().is_up());
+        if differs && (is_back || files.theirs.differs.is_none()) {
+            // From now on it can tell more.
+            files.theirs.learned = now;
+        }
+        if differs {
+            files.theirs.differs = files.theirs.differs.or(Some(now));
+        }
+        let begins_to_ask = files.theirs.wants.is_none() && told.wants.is_some();
+        if core::mem::replace(&mut files.theirs.wants, told.wants) != told.wants {
+            files.theirs.asked = now;
+        }
+        let lacked = files.theirs.told.wants().is_some();
+        let known = files.theirs.told.lines.len();
+        let piece = told.lines.as_ref().filter(|_| differs);
+        if piece.is_some_and(|piece| files.theirs.told.hear(piece)) {
+            files.theirs.learned = now;
+            let peer = self.peer.as_ref().map_or("", |peer| peer.name.as_str());
+            files.learn(known, &self.plan.nodes[self.plan.me.0], peer);
+        }
+        let is_told = lacked && files.theirs.told.wants().is_none();
+        if is_new || is_told {
+            match self.disagreement() {
+                Some(text) => self.note(Level::Error, text),
+                None => self.note(Level::Info, "the files of both nodes say the same again".to_string()),
+            }
+        }
+        if differs && (is_new || begins_to_ask) {
+            // What is short is told at once.
+            self.say_status();
+        }
+        if let Some(pace) = self.pace_of_telling() {
+            self.next_beat = self.next_beat.min(now + pace);
+        }
+    }
+
+    /// How often beats bring a piece, as long as pieces come or are asked for.
+    pub(super) fn pace_of_telling(&self) -> Option<Duration> {
+        let Theirs { told, learned, wants, asked, differs, .. } = &self.files.theirs;
+        let is_recent = |at: &Instant| self.now.instant.since(*at) < self.plan.timing.deadtime;
+        let goes_on = (told.wants().is_some() && is_recent(learned)) || (wants.is_some() && is_recent(asked));
+        (differs.is_some() && goes_on).then_some(self.files.pace.every)
+    }
+
+    /// The peer refuses our frames, because it has heard of a later life of this node.
+    pub(super) fn heard_known(&mut self, told: &Files) {
+        const GENERATION_MAX: u64 = 999_999_999_999_999;
+        let now = self.now.instant;
+        let ours = self.identity.generation;
+        let refuses = |known: &u64| *known > ours || (*known == ours && told.hears != Some(ours));
+        let known = told.known.filter(|known| refuses(known) && *known < GENERATION_MAX);
+        self.files.outlived = known.map(|known| (known, now));
+        let Some(known) = known else { return };
+        if self.state == NodeState::Active {
+            return;
+        }
+        // Nothing runs here yet: this life can go on under a later number.
+        let text = format!(
+            "the other node has heard of generation {known} of this node, and this is generation {}: the state directory is an \
+             older copy; going on as generation {}",
+            self.identity.generation,
+            known + 1
+        );
+        self.note(Level::Warning, text);
+        self.identity.generation = known + 1;
+        self.files.outlived = None;
+        self.sent = Sent::default();
+        self.files.sent = [0; 2];
+        let heard = Heard { generation: known + 1, number: 0 };
+        self.out.push_back(Action::Remember { node: self.plan.me, heard });
+        self.say_status();
+    }
+
+    /// What the dialect wants of one group, unless it is withheld.
+    pub(super) fn want_group(&mut self, group: GroupIndex, run: bool) {
+        self.files.wanted[group.0] = run;
+        let why = run.then(|| self.dispute(group)).flatten();
+        self.withhold(group, why);
+        if why == Some(Why::Given) {
+            // Before the dialect says that it holds it.
+            self.say_status();
+        }
+        self.groups.want(group, run && why.is_none(), &mut self.out);
+    }
+
+    /// Looks at every group again: the peer may have come, gone, or said something.
+    pub(super) fn judge_files(&mut self) {
+        if self.files.theirs.differs.is_none() && self.files.withheld.is_empty() {
+            self.files.double.clear();
+            return;
+        }
+        let mut changed = false;
+        for group in (0..self.plan.groups.len()).map(GroupIndex) {
+            let why = self.lasting_dispute(group);
+            let was = self.withhold(group, why);
+            if why.is_some() == was.is_some() {
+                continue;
+            }
+            changed = true;
+            let run = self.files.wanted[group.0] && why.is_none();
+            self.groups.want(group, run, &mut self.out);
+        }
+        if changed {
+            self.say_status();
+        }
+    }
+
+    /// What runs here is stopped only when both have run it for a while without a break: the peer may be about to say that it does
+    /// not.
+    fn lasting_dispute(&mut self, group: GroupIndex) -> Option<Why> {
+        let now = self.now.instant;
+        let why = self.files.wanted[group.0].then(|| self.dispute(group)).flatten();
+        let is_double = why.is_some() && self.runs(group) && !self.files.is_withheld(group);
+        if !is_double {
+            self.files.double.remove(&group);
+            return why;
+        }
+        let since = *self.files.double.entry(group).or_insert(now);
+        why.filter(|_| now.since(since) >= self.plan.timing.deadtime / 2)
+    }
+
+    /// From now on it is withheld for this reason, or not. Gives the reason before.
+    fn withhold(&mut self, group: GroupIndex, why: Option<Why>) -> Option<Why> {
+        let was = match why {
+            Some(why) => self.files.withheld.insert(group, why),
+            None => self.files.withheld.remove(&group),
+        };
+        // That more is to be told is said once for all groups.
+        if why == Some(Why::Given) && why != was {
+            let text = self.withheld_text(group);
+            self.note(Level::Error, text);
+        }
+        was
+    }
+
+    fn runs(&self, group: GroupIndex) -> bool {
+        matches!(self.groups.phase(group), Phase::Running | Phase::Starting(_))
+    }
+
+    /// Whether the other node holds something of the group, by its own file, or may.
+    fn dispute(&self, group: GroupIndex) -> Option<Why> {
+        let peer = self.peer.as_ref()?;
+        let theirs = &self.files.theirs;
+        theirs.differs?;
+        if peer.left || peer.locum != Some(true) || !peer.watch.state().is_up() {
+            return None;
+        }
+        let runs = self.runs(group);
+        let me = &self.plan.nodes[self.plan.me.0];
+        let goes_first = *me < peer.name;
+        let held = self.r1.theirs();
+        let is_given = |Rival { is_ours, key }: &Rival| {
+            let holds = match is_ours {
+                false => held.has_foreign() || (!goes_first && !runs && !self.r1.has_heard_holdings()),
+                true => held.has_local(),
+            };
+            if theirs.failed.contains(key) {
+                return false;
+            }
+            // What it withholds it holds, even if it has not said so yet.
+            if theirs.withheld.contains(key) { !goes_first && !runs } else { holds && !(goes_first && runs) }
+        };
+        if theirs.rivals.get(&group).is_some_and(|rivals| rivals.iter().any(is_given)) {
+            return Some(Why::Given);
+        }
+        let is_told = theirs.told.wants().is_none();
+        let waits = !is_told && self.now.instant.since(theirs.learned) < self.plan.timing.deadtime;
+        (waits && !runs).then_some(Why::Untold)
+    }
+
+    pub(super) fn withheld_text(&self, group: GroupIndex) -> String {
+        let peer = self.peer.as_ref().map_or("the other node", |peer| peer.name.as_str());
+        let why = match self.files.withheld.get(&group) {
+            Some(Why::Untold) => format!("{peer} has not told all of its own yet"),
+            Some(Why::Given) | None => format!("by its own {peer} has it"),
+        };
+        format!("group {} is not run here: the files differ, and {why}", self.plan.groups[group.0].key)
+    }
+
+    /// In what the files differ, if they do, with the cure.
+    pub(super) fn disagreement(&self) -> Option<String> {
+        let peer = self.peer.as_ref().map_or("the other node", |peer| peer.name.as_str());
+        self.files.theirs.differs?;
+        let cure =
+            "make ha.cf and haresources the same on both nodes, then restart locum where they were wrong";
+        let Some(differences) = &self.files.theirs.differences else {
+            let told = self.files.theirs.told.percent();
+            return Some(format!(
+                "ha.cf or haresources differ from those of {peer}, which has told {told} % of them so far: {cure}"
+            ));
+        };
+        let shown = |value: &Option<String>| match value {
+            Some(value) => format!("`{}`", Escaped(value.as_bytes())),
+            None => "missing".to_string(),
+        };
+        let named = differences.iter().take(NAMED_MAX).map(|Difference { name, ours, theirs }| {
+            format!("{} is {} here and {} there", Escaped(name.as_bytes()), shown(ours), shown(theirs))
+        });
+        let mut named = named.collect::<Vec<_>>().join("; ");
+        if differences.len() > NAMED_MAX {
+            named += &format!("; and {} more", differences.len() - NAMED_MAX);
+        }
+        Some(format!("the files differ from those of {peer}: {named}: {cure}"))
+    }
+
+    /// The peer is heard and does not hear us, for long enough to be no matter of one frame.
+    pub(super) fn one_way(&self) -> Option<String> {
+        let peer = self.peer.as_ref().filter(|peer| peer.watch.state().is_up() && !peer.left)?;
+        let lasts = self.now.instant.since(self.files.theirs.deaf?) >= self.plan.timing.deadtime / 2;
+        lasts.then(|| {
+            format!(
+                "{} does not hear this node, which hears it: frames are lost one way (a filter, a bad cable), or recordings of \
+                 {}'s frames are played here",
+                peer.name, peer.name
+            )
+        })
+    }
+
+    /// The peer refuses what we say as that of an earlier life, and nothing can be done about it while groups run.
+    pub(super) fn outlived(&self) -> Option<String> {
+        let (known, at) = self.files.outlived?;
+        let lasts = self.now.instant.since(at) < self.alarm_beat() * 3;
+        let peer = self.peer.as_ref().map_or("the other node", |peer| peer.name.as_str());
+        lasts.then(|| {
+            format!(
+                "{peer} refuses this node's frames: it has heard of generation {known}, and this is {}; the state directory \
+                 is an older copy: restart locum here",
+                self.identity.generation
+            )
+        })
+    }
+}
+
+/// What must be the same on both nodes.
+fn lines(plan: &Plan) -> Vec<String> {
+    let failback = match plan.auto_failback {
+        AutoFailback::On => "on",
+        AutoFailback::Off => "off",
+        AutoFailback::Legacy => "legacy",
+    };
+    let stonith = plan.fencing.as_ref().map_or("none", |fencing| fencing.device.as_str());
+    let mut lines = alloc::vec![
+        format!("node = {}", plan.nodes.join(" ")),
+        format!("auto_failback = {failback}"),
+        format!("stonith = {stonith}"),
+        format!("ipfail = {}", if plan.ipfail { "yes" } else { "no" }),
+    ];
+    for (index, group) in plan.groups.iter().enumerate() {
+        let texts: Vec<&str> = group.resources.iter().map(|resource| resource.text.as_str()).collect();
+        lines.push(format!("{HARESOURCES}{} = {} {}", index + 1, plan.nodes[group.node.0], texts.join(" ")));
+    }
+    lines
+}
+
+/// An address, however it is written, or the text of another resource.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Address(IpAddr),
+    Other(String),
+}
+
+fn what(text: &str) -> What {
+    let agents = ["IPaddr::", "IPaddr2::", "IPv6addr::"];
+    let address = agents.iter().find_map(|agent| text.strip_prefix(agent)).unwrap_or(text);
+    let address = address.split('/').next().unwrap_or_default();
+    address.parse().map_or_else(|_| What::Other(text.into()), What::Address)
+}

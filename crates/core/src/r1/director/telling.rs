@@ -1,0 +1,203 @@
+//! How nodes tell each other what their files say: all lines as one text, in pieces that fit into a status, each as soon as the
+//! other has said that it knows all before it. What is not told yet is not known, and is never taken for missing.
+
+use super::*;
+use crate::r1::{message::Piece, plan::Medium};
+
+/// Most bytes of a piece: with the rest of the status it fits into a datagram of an Ethernet.
+const PIECE_BYTES_MAX: usize = 1000;
+/// Fewest: a line that is slower than that carries no beats either.
+const PIECE_BYTES_MIN: usize = 64;
+/// Most bytes of a text: more than any `haresources` comes to.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
+/// Ends each line of a text.
+const END: char = '&';
+/// Bits that a serial line spends on a byte.
+const BITS_A_BYTE: u128 = 10;
+
+/// Lines in printable ASCII, as a form in a browser is written. Nothing of them is lost.
+pub(super) fn text_of(lines: &[String]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        for byte in line.bytes() {
+            match byte {
+                b' ' => text.push('+'),
+                b'%' | b'+' | b'&' => text += &format!("%{byte:02x}"),
+                b'!'..=b'~' => text.push(char::from(byte)),
+                _ => text += &format!("%{byte:02x}"),
+            }
+        }
+        text.push(END);
+    }
+    text
+}
+
+/// The line that was written so. Any text may come in.
+fn line_of(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let escaped = || u8::from_str_radix(rest.get(1..3)?, 16).ok();
+        let (byte, length) = match letter {
+            '+' => (Some(b' '), 1),
+            '%' => (escaped(), 3),
+            _ => (None, 1),
+        };
+        let length = if byte.is_some() { length } else { letter.len_utf8() };
+        match byte {
+            Some(byte) => bytes.push(byte),
+            None => bytes.extend_from_slice(&rest.as_bytes()[..length]),
+        }
+        rest = &rest[length..];
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The piece that begins there, unless that is the end. `text` is ASCII.
+pub(super) fn piece(text: &str, at: u64, bytes_max: usize) -> Option<Piece> {
+    let of = u64::try_from(text.len()).ok().filter(|of| *of <= TEXT_BYTES_MAX)?;
+    let begin = usize::try_from(at).ok()?;
+    let rest = text.get(begin..).filter(|rest| !rest.is_empty())?;
+    Some(Piece { at, of, text: rest[..rest.len().min(bytes_max)].into() })
+}
+
+/// What the other node has told of its text.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// So many bytes.
+    known: u64,
+    /// Of so many.
+    of: Option<u64>,
+    /// The line that is not whole yet.
+    begun: String,
+    /// Those that are.
+    pub(super) lines: Vec<String>,
+}
+
+impl Told {
+    /// Whether the piece was the next one.
+    pub(super) fn hear(&mut self, piece: &Piece) -> bool {
+        let end = u64::try_from(piece.text.len()).ok().and_then(|length| piece.at.checked_add(length));
+        let Some(end) = end else { return false };
+        let is_next = piece.at == self.known && piece.at < end && end <= piece.of;
+        if !is_next || piece.of > TEXT_BYTES_MAX || self.of.is_some_and(|of| of != piece.of) {
+            return false;
+        }
+        (self.known, self.of) = (end, Some(piece.of));
+        let mut parts = piece.text.split(END);
+        self.begun += parts.next().unwrap_or_default();
+        for part in parts {
+            self.lines.push(line_of(&core::mem::take(&mut self.begun)));
+            self.begun += part;
+        }
+        true
+    }
+
+    /// What is to be told next; `None` when all is known.
+    pub(super) fn wants(&self) -> Option<u64> {
+        (self.of != Some(self.known)).then_some(self.known)
+    }
+
+    /// So much of it is known, for people.
+    pub(super) fn percent(&self) -> u64 {
+        self.of.map_or(0, |of| self.known.saturating_mul(100) / of.max(1))
+    }
+}
+
+/// How much is told in one status, and how often, as long as anything is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pace {
+    bytes_max: usize,
+    pub(super) every: Duration,
+}
+
+impl Pace {
+    /// Most bytes of a piece beside so many bytes of other lists in the same status.
+    pub(super) fn beside(self, taken: usize) -> usize {
+        self.bytes_max.saturating_sub(taken).max(PIECE_BYTES_MIN)
+    }
+
+    /// A serial line has to carry all of it, and the beats besides: half of what it carries between two of them is theirs. Other
+    /// links carry more than that.
+    pub(super) fn of(plan: &Plan) -> Self {
+        let keepalive = plan.timing.keepalive;
+        let bauds = plan.links.iter().flat_map(|link| &link.media).filter_map(|medium| match medium {
+            Medium::Serial { baud, .. } => Some(*baud),
+            _ => None,
+        });
+        match bauds.min() {
+            None => Self { bytes_max: PIECE_BYTES_MAX, every: keepalive.min(BEAT_MIN) },
+            Some(baud) => {
+                let bits = u128::from(baud) * keepalive.as_nanos() / 1_000_000_000;
+                let bytes = usize::try_from(bits / BITS_A_BYTE / 2).unwrap_or(PIECE_BYTES_MAX);
+                Self { bytes_max: bytes.clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX), every: keepalive }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec as many, prelude::*};
+
+    use super::*;
+
+    /// Tells all lines in pieces of these sizes, again and again.
+    fn told(lines: &[String], sizes: &[usize]) -> Vec<String> {
+        let text = text_of(lines);
+        let mut told = Told::default();
+        let mut sizes = sizes.iter().cycle();
+        while let Some(at) = told.wants() {
+            let piece = piece(&text, at, *sizes.next().unwrap()).unwrap();
+            assert!(piece.text.bytes().all(|byte| matches!(byte, b'!'..=b'~')));
+            let known = told.lines.len();
+            assert!(told.hear(&piece));
+            assert!(!told.hear(&piece), "the same one again");
+            assert_eq!(told.lines[known..], lines[known..told.lines.len()], "what is told is so");
+        }
+        assert_eq!(piece(&text, told.known, 1), None);
+        told.lines
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_lines_and_the_pieces_all_of_it_comes(
+            lines in many(".{0,40}|[ -~]{0,3000}|[%+&a]{0,9}", 1..60),
+            sizes in many(1_usize..1500, 1..5),
+        ) {
+            prop_assert_eq!(told(&lines, &sizes), lines);
+        }
+
+        #[test]
+        fn any_text_is_a_line(text in "([%+]|.){0,20}") {
+            let _ = line_of(&text);
+        }
+
+        /// A peer that tells nonsense ends nothing, and makes nothing known that it has not told.
+        #[test]
+        fn pieces_out_of_place_are_none(
+            pieces in many((0_u64..40, 0_u64..60, "[ -~]{0,20}"), 0..40),
+        ) {
+            let mut told = Told::default();
+            for (at, of, text) in pieces {
+                let length = u64::try_from(text.len()).unwrap();
+                let before = told.known;
+                let is_news = told.hear(&Piece { at, of, text });
+                prop_assert_eq!(told.known, if is_news { at + length } else { before });
+                prop_assert!(told.of.is_none_or(|of| told.known <= of));
+            }
+        }
+    }
+
+    /// As many lines as a file of the largest size has, and as long a line, of letters that take the most room.
+    #[test]
+    fn the_largest_file_is_told() {
+        const FILE: usize = 1 << 20;
+        let many: Vec<String> = (0..FILE / 4).map(|n| format!("haresources {} = n x", n + 1)).collect();
+        assert!(told(&many, &[PIECE_BYTES_MAX]) == many);
+        let long = [format!("haresources 1 = n {}", "\u{fc}".repeat(FILE / 2))];
+        assert!(told(&long, &[PIECE_BYTES_MAX]) == long);
+        let most = u64::try_from(text_of(&many).len().max(text_of(&long).len())).unwrap();
+        assert!(most < TEXT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,951 @@
+//! The R1 dialect: who of two nodes holds which of the two sets of groups (behaviour reference, section 5; messages
+//! and sequences: wire reference, section 6). Pure bookkeeping: it is told what was heard and what came to rest, and
+//! answers with [`Step`]s; frames, timers of liveness and the starting of resources are others' work.
+//!
+//! ```text
+//!  Init ──links up──► Starting ──peer starts too──► BothStarting
+//!                        │  any `resource`               │ any `resource`
+//!                        ▼                               ▼
+//!                     Received ◄─────────────────────────┘
+//!                        │ peer is stable, or is a Locum, or 10 s: take the local set if it is free
+//!                        ▼
+//!                     Stable ──leave──► Leaving ──all stopped──► Left
+//! ```
+//!
+//! What silence of the peer is worth, and how it is proved, is in `fencing`; the older language of heartbeat's legacy
+//! mode in `legacy`.
+//!
+//! Beside it runs the three-step handshake by which a set is handed over (`handover`). Between two nodes of Locum
+//! the same messages are spoken, but nobody waits for timers, and a healed partition ends with the owner from before
+//! the split still owning (invariant 5).
+
+use alloc::{collections::VecDeque, format, string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    message::{AskStep, Body, Resource},
+    plan::AutoFailback,
+    sets::Sets,
+};
+use crate::model::{
+    breakage::{self, Breakage},
+    event::FenceOutcome,
+    holding::Holding,
+    identity::GroupIndex,
+    note::Level,
+    order::{Answer, OrderId},
+    time::{Duration, Instant},
+};
+
+/// How long a real heartbeat's holdings are waited for, and a standby request's answer.
+pub const WAIT: Duration = Duration::from_secs(10);
+/// How long the other side may take to stop or start a set.
+pub const HANDOVER_MAX: Duration = Duration::from_secs(3600);
+/// After a failed start the set is offered to the peer; each failure in a row doubles the wait, up to the maximum.
+pub const HAND_BACK: Duration = Duration::from_secs(30);
+/// See [`HAND_BACK`].
+pub const HAND_BACK_MAX: Duration = Duration::from_secs(3600);
+/// A set of which something cannot run here whatever is tried is offered to the peer after this.
+pub const BARRED_PAUSE: Duration = Duration::from_secs(1);
+/// So often in a row; then as after other failures.
+const BARRED_TRIES: u32 = 3;
+/// A set goes back to a real heartbeat so long after it could: twice heartbeat's own `max_rexmit_delay`. What we told it
+/// just before may have been lost; heard again after our offer, it would be taken for news.
+pub const CATCH_UP: Duration = Duration::from_millis(500);
+/// A real heartbeat that meets a healed partition restarts after this long.
+pub const HEAL_RESTART: Duration = Duration::from_secs(2);
+
+mod contest;
+mod doubt;
+mod fencing;
+mod handover;
+mod legacy;
+mod reach;
+mod renewal;
+
+pub use fencing::FENCE_PAUSE;
+use fencing::Fence;
+use handover::Handover;
+use legacy::Legacy;
+pub use reach::REACH_WAIT;
+use reach::WaitingOrder;
+
+/// Where the dialect is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not every node is heard of or known dead.
+    Init,
+    /// Asked who holds what.
+    Starting,
+    /// So did the peer.
+    BothStarting,
+    /// Heard holdings; about to settle.
+    Received,
+    /// Settled.
+    Stable,
+    /// Giving everything up.
+    Leaving,
+    /// Holds nothing and has said so.
+    Left,
+}
+
+/// Something to be said once groups have come to rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// The set of a dead peer, taken: `resource foreign info=mach_down`.
+    MachDown,
+    /// The own set: `resource … info=req_our_resources()`.
+    Own,
+    /// The set of a peer that left, in our view.
+    Left(Holding),
+    /// What we yield after a healed partition.
+    Yield(Holding),
+}
+
+/// What the dialect wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send this to all.
+    Say(Body),
+    /// Send this to the peer alone.
+    SayToPeer(Body),
+    /// Start (`true`) or stop one group.
+    WantGroup(GroupIndex, bool),
+    /// Reset the peer with the device; answered by [`R1::fenced`].
+    Fence,
+    /// Groups that are being started are not wanted any more.
+    EndStarts,
+    /// Start (`true`) or stop the groups of a set.
+    Want(Holding, bool),
+    /// The groups of a set run, from the life before this one.
+    Keep(Holding),
+    /// Announce the addresses of the running groups of a set again.
+    Announce(Holding),
+    /// Answer a person.
+    Answer(OrderId, Answer),
+    /// A line for the log.
+    Note(Level, String),
+    /// This life ends and nothing is stopped: the next one goes on with this.
+    Renewed(Holding),
+    /// Everything is released and said; `restart`: begin a new life (a real peer after a healed partition).
+    Left {
+        /// Come back with a new generation.
+        restart: bool,
+        /// Nothing that could not be stopped is left running.
+        clean: bool,
+    },
+}
+
+/// What the rest of the director knows and the dialect needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The peer's name; absent in a cluster of one node.
+    pub peer: Option<&'a str>,
+    /// Whether the peer is heard.
+    pub peer_up: bool,
+    /// Whether the peer's life began before ours: it goes on with what it had then.
+    pub peer_older: bool,
+    /// What the peer has kept through a restart, if its life began so.
+    pub peer_keeps: Option<Holding>,
+    /// The groups that the peer says it could not start.
+    pub peer_failed: &'a [GroupIndex],
+    /// The groups whose clients would not reach the peer, because an interface carries nothing there.
+    pub peer_cut: &'a [GroupIndex],
+    /// Those whose clients do not reach us.
+    pub cut: &'a [GroupIndex],
+    /// Whether the peer is a node of Locum (it said so in its status).
+    pub peer_locum: bool,
+    /// Whether this node stands before the peer in ha.cf: it goes first where both want to.
+    pub is_first: bool,
+    /// The type of the device that fences the peer, if one is configured.
+    pub fencing: Option<&'a str>,
+    /// How long a contested set may stay so before the tie is broken.
+    pub deadtime: Duration,
+    /// Where the groups are.
+    pub groups: &'a Sets,
+}
+
+impl View<'_> {
+    fn name(&self) -> &str {
+        self.peer.unwrap_or("the peer")
+    }
+}
+
+/// The dialect's state.
+#[derive(Debug)]
+pub struct R1 {
+    failback: AutoFailback,
+    state: State,
+    /// What we hold.
+    mine: Holding,
+    /// What the peer said that it holds, in its view; `None` before it has said anything.
+    theirs: Option<Holding>,
+    /// It has said so and called it stable, in its present life.
+    theirs_settled: bool,
+    other_stable: bool,
+    /// When `Received` ends without a word, or `Starting` asks again.
+    settle_at: Option<Instant>,
+    handover: Handover,
+    tasks: Vec<Task>,
+    /// What we took because the peer fell silent while holding it: given back if it was alive all along.
+    seized: Holding,
+    /// What both claim, and since when: we stay.
+    contested: Option<(Holding, Instant)>,
+    /// After a heal: announced once more when the peer has settled, that is, has no copy of it any more.
+    announce_due: Holding,
+    /// What the peer must know was told again at this moment, because of a conflict or because it was time.
+    told: Option<Instant>,
+    /// The peer has just come (back): its set is returned once it is stable.
+    failback_due: bool,
+    /// Not before this moment.
+    failback_at: Option<Instant>,
+    /// The peer was silent for its deadtime, or said goodbye, and has not begun a life since.
+    peer_was_gone: bool,
+    /// The peer has asked who holds what: its life began while ours did.
+    peer_has_asked: bool,
+    /// What we claim and do not start: something may be under way of which our last life knew.
+    doubt: Holding,
+    /// A person waits for this hand-over.
+    order: Option<OrderId>,
+    /// A person waits for the peer to offer what we asked for.
+    takeover: Option<(OrderId, Holding, Instant)>,
+    /// A set that is to move as soon as clients would reach it there.
+    wish: Option<WaitingOrder>,
+    /// A set that could not be started here is offered to the peer then.
+    hand_back: Option<(Holding, Instant)>,
+    leave: Option<Leave>,
+    restart_at: Option<Instant>,
+    /// A person waits for the next life, and until then.
+    renewal: Option<(OrderId, Instant)>,
+    /// This life began with what the one before it held.
+    is_renewed: bool,
+    /// The peer has spoken in this life of ours.
+    has_met: bool,
+    /// A real peer has restarted: whether it still holds our local set is known when it speaks.
+    home_due: bool,
+    legacy: Legacy,
+    /// The proof of the peer's death.
+    fence: Fence,
+    /// The peer may run something: it has not said that it holds nothing.
+    peer_may_hold: bool,
+    steps: VecDeque<Step>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leave {
+    order: Option<OrderId>,
+    restart: bool,
+}
+
+impl R1 {
+    /// Before the links came up, holding what the life before this one left running: usually nothing.
+    #[must_use]
+    pub fn new(failback: AutoFailback, keeps: Option<Holding>) -> Self {
+        let mut new = Self {
+            failback,
+            state: State::Init,
+            mine: Holding::None,
+            theirs: None,
+            theirs_settled: false,
+            other_stable: false,
+            settle_at: None,
+            handover: Handover::Idle,
+            tasks: Vec::new(),
+            seized: Holding::None,
+            contested: None,
+            announce_due: Holding::None,
+            told: None,
+            failback_due: false,
+            failback_at: None,
+            peer_was_gone: false,
+            peer_has_asked: false,
+            doubt: Holding::None,
+            order: None,
+            takeover: None,
+            wish: None,
+            hand_back: None,
+            leave: None,
+            restart_at: None,
+            renewal: None,
+            is_renewed: false,
+            has_met: false,
+            home_due: false,
+            legacy: Legacy::new(),
+            fence: Fence::Idle,
+            peer_may_hold: true,
+            steps: VecDeque::new(),
+        };
+        if let Some(kept) = keeps {
+            new.go_on_with(kept);
+        }
+        new
+    }
+
+    /// What is to be done next, oldest first.
+    pub fn poll(&mut self) -> Option<Step> {
+        self.steps.pop_front()
+    }
+
+    /// Whether nothing is to be done next.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// What we hold.
+    #[must_use]
+    pub const fn mine(&self) -> Holding {
+        self.mine
+    }
+
+    /// What the peer holds, in our view; nothing if it has not said.
+    #[must_use]
+    pub fn theirs(&self) -> Holding {
+        let theirs = self.theirs.unwrap_or(Holding::None);
+        if breakage::is(Breakage::HoldingNotMirrored) { theirs } else { theirs.mirrored() }
+    }
+
+    /// Whether the peer has said what it holds since it began its life, and that this is all. On its way there it says that it
+    /// holds nothing.
+    #[must_use]
+    pub const fn has_heard_holdings(&self) -> bool {
+        self.theirs.is_some() && self.theirs_settled
+    }
+
+    /// What both claim.
+    #[must_use]
+    pub fn contested(&self) -> Holding {
+        self.contested.map_or(Holding::None, |(set, _)| set)
+    }
+
+    /// What is being handed over or about to be, in words; `None` when nothing moves.
+    #[must_use]
+    pub fn transition(&self) -> Option<&'static str> {
+        match self.handover {
+            Handover::Idle if self.is_fencing() => Some("fencing the peer"),
+            Handover::Idle if self.legacy.is_moving() => Some("asking the peer for groups"),
+            Handover::Idle if self.tasks.is_empty() => None,
+            Handover::Idle => Some("acquiring"),
+            Handover::Offered { .. } => Some("offering"),
+            Handover::Giving { .. } => Some("giving"),
+            Handover::Given { .. } => Some("waiting for the peer to start"),
+            Handover::Awaiting { .. } => Some("waiting for the peer to stop"),
+            Handover::Taking { .. } => Some("taking"),
+        }
+    }
+
+    /// Settled, with nothing moving.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.state == State::Stable && self.handover == Handover::Idle && self.tasks.is_empty()
+    }
+
+    /// When [`Self::tick`] has something to do. What lasts a deadtime needs no deadline of its own: beats are more
+    /// frequent.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let handover = match self.handover {
+            Handover::Offered { until, .. }
+            | Handover::Given { until, .. }
+            | Handover::Awaiting { until, .. } => Some(until),
+            Handover::Idle | Handover::Giving { .. } | Handover::Taking { .. } => None,
+        };
+        [
+            self.settle_at,
+            handover,
+            self.takeover.map(|(_, _, until)| until),
+            self.hand_back.map(|(_, at)| at),
+            self.wish.map(|wish| wish.until),
+            self.failback_at,
+            self.restart_at,
+            self.renewal.map(|(_, until)| until),
+            match self.fence {
+                Fence::Failed { again, .. } => Some(again),
+                Fence::Idle | Fence::Asked { .. } => None,
+            },
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    // ---- what happens -------------------------------------------------------------------------------------------
+
+    /// Every configured node is heard of or known dead: take part.
+    pub fn links_up(&mut self, view: &View<'_>) {
+        if self.state != State::Init {
+            return;
+        }
+        self.state = State::Starting;
+        self.say_starting();
+        if view.peer_up && self.legacy.speaks {
+            self.ask_for_groups(view);
+        } else if view.peer_up {
+            self.settle_at = Some(view.now + WAIT);
+        } else {
+            self.peer_dead(view);
+        }
+    }
+
+    /// The peer says that it has released everything and goes.
+    pub fn peer_left(&mut self, view: &View<'_>) {
+        self.note(Level::Info, format!("Received shutdown notice from '{}'.", view.name()));
+        self.peer_was_gone = true;
+        self.peer_may_hold = false;
+        self.end_fencing(view);
+        let missing = Holding::All.minus(self.mine);
+        self.seized = Holding::None;
+        self.contested = None;
+        if !matches!(self.state, State::Init | State::Leaving | State::Left) {
+            self.take_everything(&[Task::Left(missing), Task::Own, Task::MachDown]);
+        }
+        self.theirs = Some(Holding::None);
+        self.abandon_orders(view, "has left");
+    }
+
+    /// The peer has begun a new life: whatever it held it has swept, or it says what it has kept.
+    pub fn peer_restarted(&mut self, view: &View<'_>) {
+        self.peer_may_hold = true;
+        self.theirs_settled = false;
+        self.end_fencing(view);
+        self.other_stable = false;
+        self.seized = Holding::None;
+        self.contested = None;
+        // What was on its way to the peer's node did not get there.
+        self.failback_due |= self.is_giving_foreign();
+        self.begin_anew(view);
+        self.end_doubt();
+        if self.state != State::Stable {
+            return self.ask_again(view);
+        }
+        if matches!(self.handover, Handover::Giving { .. } | Handover::Given { .. }) {
+            self.mine = self.mine.plus(self.given().minus(self.theirs()));
+            self.steps.push_back(Step::Want(self.mine, true));
+        }
+        self.handover = Handover::Idle;
+        self.abandon_orders(view, "has restarted");
+        if !view.peer_locum {
+            self.home_due = true;
+        } else if !self.mine.has_local() && !self.theirs().has_local() && self.leave.is_none() {
+            self.acquire_local();
+        }
+    }
+
+    /// Two living nodes hear each other again: `peer_locum` tells how it ends.
+    pub fn peer_healed(&mut self, view: &View<'_>) {
+        if matches!(self.state, State::Init | State::Leaving | State::Left) {
+            return;
+        }
+        let text = format!("Cluster node {} returning after partition.", view.name());
+        self.note(Level::Critical, text);
+        self.meet(view);
+        self.peer_was_gone = false;
+        self.theirs = None;
+        self.theirs_settled = false;
+        self.peer_may_hold = true;
+        self.other_stable = false;
+        self.end_fencing(view);
+        if view.peer_locum {
+            self.announce_due = Holding::All;
+            self.exchange_holdings();
+        } else {
+            // A real heartbeat restarts itself 2 s after a heal and expects the same of us.
+            self.restart_at = Some(view.now + HEAL_RESTART);
+        }
+    }
+
+    /// The peer speaks for the first time in this life of ours. If its own life is older, what we took for want of a word from
+    /// it is what it has had all along: we have seized it. Where groups return to the node that they prefer, our own are
+    /// left to us ([`Self::compare`], there).
+    fn meet(&mut self, view: &View<'_>) {
+        let is_first = !core::mem::replace(&mut self.has_met, true);
+        let goes_home = self.failback != AutoFailback::Off;
+        if is_first && view.peer_older && !self.is_renewed && !breakage::is(Breakage::OlderLifeIgnored) {
+            self.seized =
+                self.seized.plus(if goes_home { self.mine.and(Holding::Foreign) } else { self.mine });
+        }
+    }
+
+    /// The peer has begun a life that we did not follow from its start, and we have settled already (our links were
+    /// dead for longer than initdead, say): it may hold what we took.
+    pub fn peer_met(&mut self, view: &View<'_>) {
+        self.end_fencing(view);
+        self.meet(view);
+        if self.state == State::Stable && view.peer_locum {
+            self.failback_due = true;
+            self.announce_due = Holding::All;
+            self.exchange_holdings();
+        }
+    }
+
+    /// A message of the dialect came from the peer.
+    pub fn heard(&mut self, view: &View<'_>, body: &Body) {
+        if matches!(body, Body::Starting | Body::Resource(_)) {
+            self.hear_nice(view);
+        }
+        match body {
+            Body::Starting => self.heard_starting(view),
+            Body::Resource(resource) => self.heard_resource(view, resource),
+            Body::AskResources { hold, step } => self.heard_ask(view, *hold, *step),
+            Body::Takeover { hold } => {
+                let set = hold.mirrored();
+                self.note(Level::Info, format!("{} asks for our {} resources.", view.name(), set.word()));
+                if let Err(why) = self.offer(view, set, None) {
+                    self.note(Level::Warning, format!("not handed over: {why}"));
+                }
+            }
+            Body::ShutDone => self.peer_left(view),
+            Body::IpRequest { key } => self.heard_ip_request(view, key),
+            Body::IpRequestResponse { key, ok, .. } => self.heard_ip_answer(key, *ok, view),
+            Body::Stonith { .. }
+            | Body::Status(_)
+            | Body::PingStatus { .. }
+            | Body::Rexmit { .. }
+            | Body::NakRexmit { .. }
+            | Body::Ack { .. }
+            | Body::ReqNodes
+            | Body::RepNodes { .. }
+            | Body::PingCount { .. }
+            | Body::YouAreDead
+            | Body::AbortGiveUp
+            | Body::ClientStatus { .. }
+            | Body::QueryClient { .. }
+            | Body::RespondClient { .. }
+            | Body::AddNode { .. }
+            | Body::DelNode { .. }
+            | Body::SetWeight { .. }
+            | Body::SetSite { .. }
+            | Body::Other { .. } => {}
+        }
+    }
+
+    /// Leave gracefully: at once, or when what moves has come to rest.
+    pub fn order_leave(&mut self, view: &View<'_>, order: Option<OrderId>) {
+        self.restart_at = None;
+        if self.leave.is_some() || self.state == State::Left {
+            // A person's word counts more than a restart that we meant to do.
+            self.leave = self.leave.map(|leave| Leave { restart: false, ..leave });
+            if let Some(order) = order {
+                self.answer(order, Answer::Done("already leaving".into()));
+            }
+            return;
+        }
+        self.leave = Some(Leave { order, restart: false });
+        if !self.begin_leaving(view) {
+            self.note(Level::Warning, "Shutdown delayed until current resource activity finishes.".into());
+            self.steps.push_back(Step::EndStarts);
+        }
+    }
+
+    /// Groups have been told what is wanted of them, or have come to rest.
+    pub fn groups_changed(&mut self, view: &View<'_>) {
+        self.giving_goes_on(view);
+        self.tasks_go_on(view);
+        self.handover_goes_on(view);
+        self.leaving_goes_on(view);
+        self.adopt_orphans(view);
+        // A real peer that settled while something moved here tells its holdings no second time.
+        if !view.peer_locum && self.failback_due && self.settled() && view.groups.at_rest(Holding::All) {
+            self.fail_back(view);
+        }
+    }
+
+    /// A group of this set could not be started here, for the `failures`th time in a row.
+    pub fn start_failed(&mut self, view: &View<'_>, set: Holding, failures: u32) {
+        let is_barred = view.groups.of(set).any(|group| view.groups.is_barred(group));
+        let wait = HAND_BACK.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(HAND_BACK_MAX);
+        // There is nothing to wait for, but that the peer can answer.
+        let wait = if is_barred && failures < BARRED_TRIES { BARRED_PAUSE } else { wait };
+        let waiting = self.hand_back.map_or(Holding::None, |(set, _)| set);
+        self.hand_back = Some((set.plus(waiting), view.now + wait));
+        let text = format!("the {} set is offered to {} in {} s", set.word(), view.name(), wait.as_secs());
+        self.note(Level::Warning, text);
+    }
+
+    /// Time has come.
+    pub fn tick(&mut self, view: &View<'_>) {
+        let now = view.now;
+        if self.settle_at.is_some_and(|at| now >= at) {
+            self.settle_at = None;
+            if self.state == State::Received {
+                self.settle();
+            } else if matches!(self.state, State::Starting | State::BothStarting) {
+                self.say_starting();
+                self.settle_at = Some(now + WAIT);
+            }
+        }
+        if let Some((order, _, _)) = self.takeover.take_if(|(_, _, until)| now >= *until) {
+            let text = format!("{} did not answer", view.name());
+            self.answer(order, Answer::TimedOut(text));
+        }
+        match self.handover {
+            Handover::Offered { set, until } if now >= until => {
+                self.note(Level::Warning, "No reply to standby request.  Standby request cancelled.".into());
+                // Asked for by nobody, it was the way back to the preferred node: once more when the peer speaks.
+                self.failback_due |= view.peer_locum && self.order.is_none() && set == Holding::Foreign;
+                self.end_handover(Answer::TimedOut(format!("{} did not answer", view.name())));
+                self.release_peer();
+                self.say_holdings(true, None);
+            }
+            Handover::Given { until, .. } | Handover::Awaiting { until, .. } if now >= until => {
+                self.end_handover(Answer::TimedOut(format!("{} has not finished", view.name())));
+            }
+            _ => {}
+        }
+        if let Some((set, _)) = self.hand_back.take_if(|(_, at)| now >= *at) {
+            self.hand_back_now(view, set);
+        }
+        if self.failback_at.take_if(|at| now >= *at).is_some() {
+            self.failback_at = Some(now);
+            self.fail_back(view);
+        }
+        self.wish_goes_on(view);
+        self.fencing_goes_on(view);
+        self.break_tie(view);
+        self.tell_again(view);
+        self.say_done_again(view);
+        if self.restart_at.take_if(|at| now >= *at).is_some() && self.leave.is_none() {
+            self.leave = Some(Leave { order: None, restart: true });
+            self.begin_leaving(view);
+        }
+    }
+
+    // ---- settling -----------------------------------------------------------------------------------------------
+
+    fn heard_starting(&mut self, view: &View<'_>) {
+        self.peer_may_hold = true;
+        self.other_stable = false;
+        self.peer_has_asked = true;
+        self.begin_anew(view);
+        match self.state {
+            State::Init | State::Leaving | State::Left => {}
+            _ if breakage::is(Breakage::NoAnswerToStarting) => {}
+            State::Starting | State::BothStarting => {
+                self.state = State::BothStarting;
+                self.say_holdings(false, None);
+                self.received(view);
+            }
+            State::Received | State::Stable => self.say_holdings(self.state == State::Stable, None),
+        }
+    }
+
+    fn heard_resource(&mut self, view: &View<'_>, resource: &Resource) {
+        let known = if resource.full { Holding::None } else { self.theirs.unwrap_or(Holding::None) };
+        self.theirs = Some(known.plus(resource.hold));
+        self.peer_may_hold = self.theirs != Some(Holding::None);
+        let was_stable = self.other_stable;
+        if let Some(stable) = resource.stable {
+            self.other_stable = stable;
+            self.theirs_settled |= stable;
+        }
+        if self.other_stable && !was_stable {
+            self.note(Level::Info, "remote resource transition completed.".into());
+        }
+        if resource.stable == Some(true) {
+            self.peer_rests(view, resource.hold);
+        }
+        match self.state {
+            State::Starting | State::BothStarting | State::Received if self.other_stable => {
+                self.say_holdings(false, None);
+                if self.doubts(view) {
+                    return self.begin_doubt(view);
+                }
+                self.settle();
+                self.compare(view);
+            }
+            State::Starting | State::BothStarting => self.received(view),
+            State::Stable => {
+                self.go_home(view);
+                let became_stable = self.other_stable && !was_stable;
+                self.withdraw_claim();
+                self.compare(view);
+                if self.other_stable && self.contested.is_none() {
+                    let due = core::mem::replace(&mut self.announce_due, Holding::None);
+                    self.announce_again(due.and(self.mine));
+                }
+                if self.other_stable && self.handover == Handover::Idle {
+                    if became_stable {
+                        // A real peer hears `stable` as soon as it is decided what we hold.
+                        self.say_holdings(self.settled() || !view.peer_locum, None);
+                    }
+                    self.fail_back(view);
+                }
+            }
+            State::Init | State::Received | State::Leaving | State::Left => {}
+        }
+    }
+
+    /// Holdings were told, ours or the peer's.
+    fn received(&mut self, view: &View<'_>) {
+        self.state = State::Received;
+        if view.peer_locum {
+            // Both nodes handle frames as they arrive and hold nothing unless they say so: nothing to wait for.
+            self.settle();
+        } else {
+            self.settle_at = Some(view.now + WAIT);
+        }
+    }
+
+    fn settle(&mut self) {
+        self.settle_at = None;
+        self.state = State::Stable;
+        self.note(Level::Info, "Initial resource acquisition complete (we settled)".into());
+        if !self.mine.has_local() && !self.theirs().has_local() {
+            self.acquire_local();
+        } else {
+            self.note(Level::Info, "Local Resource acquisition completed. (none)".into());
+        }
+        self.say_holdings(true, None);
+    }
+
+    fn acquire_local(&mut self) {
+        self.mine = self.mine.plus(Holding::Local);
+        self.steps.push_back(Step::Want(Holding::Local, true));
+        self.add_task(Task::Own);
+    }
+
+    fn fail_back(&mut self, view: &View<'_>) {
+        let allowed = (self.failback != AutoFailback::Off || breakage::is(Breakage::FailbackAlways))
+            && !breakage::is(Breakage::NoFailback);
+        if self.legacy.speaks
+            || !self.failback_due
+            || !self.other_stable
+            || !view.peer_up
+            || self.contested.is_some()
+        {
+            return;
+        }
+        let homeless = self.mine.has_foreign() && !self.theirs().has_foreign();
+        if !homeless || !allowed {
+            self.failback_due = false;
+            self.failback_at = None;
+            return;
+        }
+        let at = *self.failback_at.get_or_insert(view.now + CATCH_UP);
+        if view.now < at && !view.peer_locum {
+            return;
+        }
+        self.failback_at = None;
+        if view.groups.of(Holding::Foreign).any(|group| view.peer_failed.contains(&group)) {
+            // It says that it cannot run them: until it says otherwise.
+            return;
+        }
+        match self.offer(view, Holding::Foreign, None) {
+            Ok(()) => self.failback_due = false,
+            Err(why) => self.note(Level::Debug, format!("no failback yet: {why}")),
+        }
+    }
+
+    // ---- death, heal, leave -------------------------------------------------------------------------------------
+
+    fn take_everything(&mut self, tasks: &[Task]) {
+        self.forget_requests();
+        self.theirs = Some(Holding::None);
+        self.other_stable = true;
+        self.contested = None;
+        // The tasks lead to `Stable`; until then nothing is asked any more.
+        self.settle_at = None;
+        self.doubt = Holding::None;
+        self.handover = Handover::Idle;
+        self.mine = Holding::All;
+        self.steps.push_back(Step::Want(Holding::All, true));
+        for &task in tasks {
+            self.add_task(task);
+        }
+    }
+
+    /// Returns false when something still moves and the leave must wait.
+    fn begin_leaving(&mut self, view: &View<'_>) -> bool {
+        if matches!(self.state, State::Leaving | State::Left) {
+            return true;
+        }
+        let moving = self.handover != Handover::Idle || !self.tasks.is_empty();
+        if self.state != State::Init && (moving || !view.groups.at_rest(Holding::All)) {
+            return false;
+        }
+        let spoke = self.state != State::Init || self.is_renewed;
+        self.state = State::Leaving;
+        self.mine = Holding::None;
+        self.fence = Fence::Idle;
+        self.forget_requests();
+        self.hand_back = None;
+        self.settle_at = None;
+        if let Some((order, _, _)) = self.takeover.take() {
+            self.answer(order, Answer::Refused("this node is leaving".into()));
+        }
+        self.end_wish("this node is leaving");
+        if spoke {
+            self.note(Level::Info, "Giving up all HA resources.".into());
+            self.say_holdings(false, Some("shutdown"));
+        }
+        let stopped = if breakage::is(Breakage::NoStopOnLeave) { Holding::None } else { Holding::All };
+        self.steps.push_back(Step::Want(stopped, false));
+        true
+    }
+
+    /// A leave that was asked for begins when nothing moves any more, and ends when everything is stopped.
+    pub fn leaving_goes_on(&mut self, view: &View<'_>) {
+        if self.leave.is_some() && self.state != State::Leaving {
+            self.begin_leaving(view);
+            return;
+        }
+        if self.state != State::Leaving {
+            return;
+        }
+        let planted = breakage::is(Breakage::NoStopOnLeave);
+        let released = view.groups.released(Holding::All) || planted;
+        let stuck = view.groups.at_rest(Holding::All) && view.groups.stuck(Holding::All);
+        if !released && !stuck {
+            return;
+        }
+        self.state = State::Left;
+        if released {
+            self.note(Level::Info, "All HA resources relinquished.".into());
+            if !breakage::is(Breakage::NoShutdownNotice) {
+                self.say(Body::ShutDone);
+            }
+        } else {
+            let text =
+                "leaving although a resource cannot be stopped; the peer is not told that all is released";
+            self.note(Level::Critical, text.into());
+        }
+        let leave = self.leave.take();
+        if let Some(order) = leave.and_then(|leave| leave.order) {
+            self.answer(
+                order,
+                match released {
+                    true => Answer::Done("left the cluster".into()),
+                    false => Answer::TimedOut("left the cluster; something here cannot be stopped".into()),
+                },
+            );
+        }
+        self.steps.push_back(Step::Left { restart: leave.is_some_and(|l| l.restart), clean: released });
+    }
+
+    // ---- small things -------------------------------------------------------------------------------------------
+
+    fn add_task(&mut self, task: Task) {
+        if !self.tasks.contains(&task) {
+            self.tasks.push(task);
+        }
+    }
+
+    fn tasks_go_on(&mut self, view: &View<'_>) {
+        let done = |task: &mut Task| match *task {
+            Task::MachDown => view.groups.acquired(Holding::Foreign),
+            Task::Own => view.groups.acquired(Holding::Local),
+            Task::Left(set) => view.groups.acquired(set),
+            Task::Yield(set) => view.groups.at_rest(set),
+        };
+        let ready: Vec<Task> = self.tasks.extract_if(.., done).collect();
+        for task in &ready {
+            match *task {
+                Task::MachDown => {
+                    self.note(Level::Info, "mach_down takeover complete.".into());
+                    let body = Resource {
+                        hold: Holding::Foreign,
+                        full: false,
+                        stable: None,
+                        info: Some("mach_down".into()),
+                    };
+                    self.say(Body::Resource(body));
+                }
+                Task::Own => {
+                    self.note(Level::Info, "Local Resource acquisition completed.".into());
+                    self.say_holdings(true, Some("req_our_resources()"));
+                }
+                Task::Left(set) => {
+                    self.say(Body::AskResources { hold: set, step: AskStep::Done });
+                    self.say_holdings(true, None);
+                }
+                Task::Yield(_) => self.say_holdings(true, None),
+            }
+        }
+        if ready.is_empty() || !self.tasks.is_empty() {
+            return;
+        }
+        if matches!(self.state, State::Starting | State::BothStarting | State::Received) {
+            self.settle_at = None;
+            self.state = State::Stable;
+            self.say_holdings(true, None);
+        }
+        self.fail_back(view);
+    }
+
+    fn abandon_orders(&mut self, view: &View<'_>, why: &str) {
+        let text = format!("{} {why} meanwhile", view.name());
+        self.end_wish(&text);
+        if let Some((order, set, _)) = self.takeover.take() {
+            let answer = if set.minus(self.mine).is_none() {
+                Answer::Done(format!("{text}; {} is taken over", words(set)))
+            } else {
+                Answer::Refused(text.clone())
+            };
+            self.answer(order, answer);
+        }
+        self.end_order(Answer::Refused(text));
+    }
+
+    fn end_order(&mut self, answer: Answer) {
+        if let Some(order) = self.order.take() {
+            self.answer(order, answer);
+        }
+    }
+
+    /// Nothing is handed over any more, and whoever waited for it is told.
+    fn end_handover(&mut self, answer: Answer) {
+        self.handover = Handover::Idle;
+        self.end_order(answer);
+    }
+
+    fn answer(&mut self, order: OrderId, answer: Answer) {
+        self.steps.push_back(Step::Answer(order, answer));
+    }
+
+    fn say(&mut self, body: Body) {
+        if !self.is_spoken(&body) {
+            return;
+        }
+        self.steps.push_back(Step::Say(body));
+    }
+
+    /// Tells what we hold so that the peer answers with what it holds: it does when we become stable.
+    fn exchange_holdings(&mut self) {
+        self.say_holdings(false, None);
+        if self.settled() {
+            self.say_holdings(true, None);
+        }
+    }
+
+    fn say_holdings(&mut self, stable: bool, info: Option<&str>) {
+        // Stable is a promise that nothing is being handed over: the peer ends its own half by it.
+        let stable = stable && self.handover == Handover::Idle;
+        let resource =
+            Resource { hold: self.mine, full: true, stable: Some(stable), info: info.map(String::from) };
+        self.say(Body::Resource(resource));
+    }
+
+    fn note(&mut self, level: Level, text: String) {
+        self.steps.push_back(Step::Note(level, text));
+    }
+}
+
+/// A set in words for people.
+const fn words(set: Holding) -> &'static str {
+    match set {
+        Holding::None => "nothing",
+        Holding::Local => "the local set",
+        Holding::Foreign => "the foreign set",
+        Holding::All => "everything",
+    }
+}
