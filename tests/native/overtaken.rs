@@ -52,6 +52,10 @@ fn a_foreign_program_in_front_opens_no_gate_and_a_stubborn_one_moves_the_group()
     shop.wait("it is in the cluster again", |shop| shop.owner(alpha).as_deref() == Some(beta));
     for node in [beta, alpha] {
         shop.wait("it is said that it goes on", |shop| {
+            // An interface has room for 64. Those that ours overtook long ago make no difference.
+            if strangers.len() > 20 {
+                strangers.remove(0);
+            }
             strangers.push(put(shop, node, true));
             shop.locum(node, &["status"]).1.contains("comes before the gates' again and again")
         });

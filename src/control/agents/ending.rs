@@ -58,13 +58,14 @@ pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
 pub(super) async fn after_stop(errand: &Errand<'_>) -> Outcome {
     let Some(mut family) = Family::of(errand) else { return Outcome::Ok };
     let patience = errand.deadline.min(Instant::now() + LEAVING_MAX);
+    let last = patience + LOOK_LIMIT;
     loop {
         let look = call(errand.whose(), move || {
             let found = family.left();
             (family, found)
         });
         // Nobody can tell: the agent is believed.
-        let Ok(Ok((looked, left))) = timeout_at(patience + PAUSE, look).await else { return Outcome::Ok };
+        let Ok(Ok((looked, left))) = timeout_at(last, look).await else { return Outcome::Ok };
         family = looked;
         if left.is_empty() {
             return Outcome::Ok;
@@ -132,7 +133,7 @@ impl Family {
     fn left(&self) -> BTreeSet<u32> {
         match &self.scope {
             Some(scope) => scope.processes(),
-            None if kin().contains(&self.kin.mark) => self.find(),
+            None if kin().is_some_and(|kin| kin.contains(&self.kin.mark)) => self.find(),
             None => BTreeSet::new(),
         }
     }

@@ -202,7 +202,7 @@ impl Agents {
     #[must_use]
     pub fn left_running(&self) -> BTreeSet<ResourceId> {
         let Some(name) = &self.0.options.keep_kin else { return BTreeSet::new() };
-        let marked = processes::kin();
+        let marked = processes::kin().unwrap_or_default();
         let cgroup = self.0.options.cgroup.as_deref().ok();
         let is_left = |kin: &Kin| {
             let in_group =

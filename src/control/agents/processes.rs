@@ -5,7 +5,10 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use locum_core::model::note::Escaped;
@@ -16,6 +19,9 @@ use locum_sys::{
 
 /// The variable that marks every process an operation has started, however far it has gone from its parents.
 pub(super) const MARK: &str = "LOCUM_OPERATION";
+
+/// A look at all processes that takes longer waits for one that hangs.
+const LOOK_MAX_NANOS: u64 = 5_000_000_000;
 
 /// The variable that marks every process that a resource's start has left running.
 pub(super) const KIN: &str = "LOCUM_RESOURCE";
@@ -76,21 +82,29 @@ pub(super) fn is_kin(pid: u32, mark: &str) -> bool {
     is_set(&directory_of(pid), KIN, mark)
 }
 
-/// The marks of all starts of which a process runs now. Thousands who ask at once share a look at all processes that has begun
-/// after they asked.
-pub(super) fn kin() -> Arc<BTreeSet<String>> {
+/// The marks of all starts of which a process runs now, or `None` if nobody can tell because a process that is looked at hangs.
+/// Thousands who ask at once share a look at all processes that has begun after they asked.
+pub(super) fn kin() -> Option<Arc<BTreeSet<String>>> {
     static LAST: Mutex<Option<(u64, Arc<BTreeSet<String>>)>> = Mutex::new(None);
+    /// Since when somebody looks; 0 if nobody does.
+    static SINCE: AtomicU64 = AtomicU64::new(0);
     let asked = monotonic_nanos();
+    let since = SINCE.load(Ordering::Relaxed);
+    if since != 0 && asked.saturating_sub(since) > LOOK_MAX_NANOS {
+        return None;
+    }
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((at, found)) = &*last
         && *at >= asked
     {
-        return Arc::clone(found);
+        return Some(Arc::clone(found));
     }
     let begin = monotonic_nanos();
+    SINCE.store(begin, Ordering::Relaxed);
     let found = Arc::new(all().into_iter().filter_map(kin_of).collect());
+    SINCE.store(0, Ordering::Relaxed);
     *last = Some((begin, Arc::clone(&found)));
-    found
+    Some(found)
 }
 
 fn kin_of(pid: u32) -> Option<String> {
