@@ -154,40 +154,76 @@ const ROOMS: [(&str, &[&str]); 8] = [
     ("config", &["model", "r1::plan", "native::plan", "native::timing", "native::wire::members"]),
 ];
 
+/// What the lab plays: each of these on the rack and on its pair of nodes alone, and not on another one.
+const PLAYS: [&str; 6] = ["bench", "native", "scale", "mixed", "machines", "gate"];
+
 #[test]
 fn the_rooms_of_the_core_import_only_what_stands_above_them() {
     let mut faults = Vec::new();
     let mut arrows = 0;
-    for (path, text) in files() {
-        let Ok(inside) = path.strip_prefix("crates/core/src") else { continue };
-        let room = inside.with_extension("");
-        let room = room.iter().next().unwrap().to_string_lossy().into_owned();
-        if room == "lib" || inside.iter().any(|part| part == "tests" || part == "tests.rs") {
-            continue;
-        }
+    for (path, room, import) in rooms("crates/core/src") {
         let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
             faults.push(format!("{}: {room} is no room of the core", path.display()));
             continue;
         };
+        arrows += 1;
+        if !is_in(&import, &room) && !allowed.iter().any(|place| is_in(&import, place)) {
+            faults.push(format!("{}: {room} imports {import}; see ARCHITECTURE.md", path.display()));
+        }
+    }
+    complain(&faults);
+    assert!(arrows > 300, "only {arrows} imports were found");
+}
+
+#[test]
+fn what_the_lab_plays_does_not_know_what_else_it_plays() {
+    let mut faults = Vec::new();
+    for (path, room, import) in rooms("crates/lab/src") {
+        let is_play = PLAYS.contains(&room.as_str()) || room == "pair";
+        let other = PLAYS.iter().find(|play| **play != room && is_in(&import, play));
+        // The process that renews a gate, and the kinds of gates, are everybody's.
+        if let Some(other) = other.filter(|other| is_play && **other != "gate") {
+            faults.push(format!(
+                "{}: {room} imports {other}: what both need belongs into a room of its own",
+                path.display()
+            ));
+        }
+    }
+    complain(&faults);
+}
+
+fn is_in(import: &str, place: &str) -> bool {
+    import == place || import.starts_with(&format!("{place}::"))
+}
+
+/// Each import from the root of a crate: the file, its room, which is the first part of its place, and what it imports. Without
+/// tests.
+fn rooms(root: &str) -> Vec<(PathBuf, String, String)> {
+    let mut found = Vec::new();
+    for (path, text) in files() {
+        let Ok(inside) = path.strip_prefix(root) else { continue };
+        let room = inside.with_extension("");
+        let room = room.iter().next().unwrap().to_string_lossy().into_owned();
+        if !is(&path, "rs")
+            || room == "lib"
+            || inside.iter().any(|part| part == "tests" || part == "tests.rs")
+        {
+            continue;
+        }
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         // How deep a module lies is how many times `super` leads to the root.
         let depth = inside.iter().count() - usize::from(inside.ends_with("mod.rs"));
         let to_root = "super::".repeat(depth);
         for import in imports(code) {
-            let import =
-                match import.strip_prefix("crate::").or_else(|| import.strip_prefix(to_root.as_str())) {
-                    Some(import) if !import.starts_with("super::") => import,
-                    _ => continue,
-                };
-            let is_in = |place: &&str| *import == **place || import.starts_with(&format!("{place}::"));
-            arrows += 1;
-            if !is_in(&room.as_str()) && !allowed.iter().any(|place| is_in(place)) {
-                faults.push(format!("{}: {room} imports {import}; see ARCHITECTURE.md", path.display()));
+            match import.strip_prefix("crate::").or_else(|| import.strip_prefix(to_root.as_str())) {
+                Some(import) if !import.starts_with("super::") => {
+                    found.push((path.clone(), room.clone(), import.to_owned()));
+                }
+                _ => {}
             }
         }
     }
-    complain(&faults);
-    assert!(arrows > 300, "only {arrows} imports were found");
+    found
 }
 
 /// All paths of all `use` declarations and all paths from the root that stand in the code, without comments.

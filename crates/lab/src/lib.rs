@@ -7,6 +7,7 @@
 //! * [`Program`] and [`Process`] are what runs in the nodes;
 //! * [`Sight`] and [`Record`] watch a service: its answers to the client, who holds its address, who answers for it;
 //! * [`timeline`] reckons outages and overlaps from that;
+//! * [`pair`] is a pair of nodes for any of the peers;
 //! * [`mod@bench`] does the same to Locum and to its peers, and compares;
 //! * [`gate`] freezes the process that renews a gate, and looks whether the address falls silent in time;
 //! * [`native`] does what ends ownership to a native cluster with a witness, and looks for two owners;
@@ -30,6 +31,7 @@ pub mod machines;
 pub mod mixed;
 pub mod native;
 mod node;
+pub mod pair;
 mod process;
 mod rack;
 mod relay;

@@ -4,7 +4,10 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum, builder::PossibleValue};
-use locum_lab::bench::{self, Cost, Figures, Pace, Peer, Report, Row, Scenario, Setup};
+use locum_lab::{
+    bench::{self, Cost, Figures, Report, Row, Scenario},
+    pair::{Pace, Peer, Setup},
+};
 use serde_json::{Value, json};
 
 use super::{absent, allow_heartbeat, peers_root};

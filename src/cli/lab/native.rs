@@ -8,8 +8,8 @@ use std::{process::ExitCode, time::Duration};
 use clap::{Args, ValueEnum, builder::PossibleValue};
 use locum_core::{config::locum_toml, native::timing::Timing};
 use locum_lab::{
-    bench::{Pace, Setup},
     native::{self, Outcome, Promise, Row, Scenario},
+    pair::{Pace, Setup},
 };
 use serde_json::{Value, json};
 

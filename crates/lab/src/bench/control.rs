@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::{
+use crate::pair::{
     Setup,
     cluster::{self, CLIENT_SIDE, FIRST, LAN, SECOND, SERVICE},
-    figures::Sample,
+    sample::Sample,
 };
 use crate::{
     clock::{Moment, await_some, pause},

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use super::{
+use crate::pair::{
     Peer, Setup,
     cluster::{CLIENT, Cluster, FIRST, LAN, SECOND},
 };

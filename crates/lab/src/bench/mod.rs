@@ -4,66 +4,24 @@
 //! gives each a rack of its own, so that none inherits anything. What is measured, and what a figure does not say, is
 //! in `docs/bench.md`. [`cost()`] measures what a daemon costs while nothing happens.
 
-pub(crate) mod cluster;
 mod control;
 mod cost;
 pub(crate) mod figures;
-mod peer;
 mod scenario;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 pub use control::CONTROL;
 pub use cost::{Cost, cost};
 pub use figures::Figures;
-pub use peer::Peer;
 pub use scenario::Scenario;
 
-use crate::{clock::pause, fault::Fault, gate::Kind};
-use cluster::Cluster;
+use crate::{
+    clock::pause,
+    fault::Fault,
+    pair::{Peer, Setup, cluster::Cluster},
+};
 use figures::Samples;
-
-/// How fast a cluster beats, and how long it waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Keepalive, or the time between adverts.
-    pub interval: Duration,
-    /// Deadtime; keepalived derives its own from the interval.
-    pub deadtime: Duration,
-}
-
-impl Pace {
-    /// The usual one for an interval: five beats until death.
-    #[must_use]
-    pub fn of(interval: Duration) -> Self {
-        Self { interval, deadtime: interval * 5 }
-    }
-
-    /// The pace of a native cluster that beats at this interval: a beat is 3/10 of it (`docs/timing.md`).
-    #[must_use]
-    pub fn native(self) -> Duration {
-        self.interval * 10 / 3
-    }
-}
-
-/// What clusters are made of.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// The program: every node's holder, Locum itself, and the web server.
-    pub program: PathBuf,
-    /// The program's command that takes `start`, `stop` and `status` for a web server on port 80.
-    pub web_server: String,
-    /// Where the peers are unpacked, with `usr` and `etc` in it; else they are the host's.
-    pub peers_root: Option<PathBuf>,
-    /// How fast.
-    pub pace: Pace,
-    /// How long a cluster must have been well before the next fault.
-    pub calm: Duration,
-    /// By which engine a native cluster's gates are made; `None`: by the best one that works.
-    pub gates: Option<Kind>,
-    /// Whether a native cluster gives the service back to the first node when that returns.
-    pub failback: bool,
-}
 
 /// What is to be measured.
 #[derive(Clone, Debug)]
@@ -129,7 +87,13 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Report, Faul
         for (place, &peer) in peers.iter().enumerate() {
             let mut cluster = None;
             for scenario in Scenario::in_order(scenarios) {
-                let ready = Cluster::prepared(cluster.take(), peer, &options.setup, scenario, tell)?;
+                let ready = Cluster::prepared(
+                    cluster.take(),
+                    peer,
+                    &options.setup,
+                    scenario == Scenario::Return,
+                    tell,
+                )?;
                 let ready = cluster.insert(ready);
                 // Faults fall on all parts of the time between two beats.
                 pause(options.setup.pace.interval.mul_f64(f64::from(run) * 0.618 % 1.0));

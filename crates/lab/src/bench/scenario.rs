@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{
+use crate::pair::{
     cluster::{Cluster, FIRST, SECOND},
-    figures::Sample,
+    sample::Sample,
 };
 use crate::{
     clock::{Moment, pause},

@@ -7,14 +7,14 @@ use locum_sys::gate::{self, Engine};
 
 use super::{Row, description, row, sight};
 use crate::{
-    bench::{
-        Setup,
-        cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, answers},
-    },
     clock::{Moment, await_some, pause},
     fault::Fault,
     gate::{Kind, Order},
     node::bpffs,
+    pair::{
+        Setup,
+        cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, answers},
+    },
     process::{Process, Program, Sign},
     rack::Rack,
 };

@@ -5,26 +5,25 @@
 //! answer on purpose, which the instruments must see.
 
 mod control;
-pub(crate) mod files;
-mod scenario;
+pub(crate) mod scenario;
 
 use std::time::Duration;
 
 pub use control::{CONTROL, control};
-pub(crate) use files::GROUP;
 use locum_sys::gate;
 pub use scenario::{Outcome, Scenario};
 
 use crate::{
-    bench::{
-        Peer, Setup,
-        cluster::{self, Cluster, FIRST, SECOND, SERVICE, await_steadily},
-        figures::Sample,
-    },
     clock::Moment,
     description::Description,
     fault::Fault,
     node::bpffs,
+    pair::{
+        Peer, Setup,
+        cluster::{self, Cluster, FIRST, SECOND, SERVICE, await_steadily},
+        files,
+        sample::Sample,
+    },
     process::Program,
     rack::Rack,
     timeline::Span,

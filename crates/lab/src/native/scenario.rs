@@ -5,12 +5,12 @@ use std::{io, time::Duration};
 use locum_sys::gate;
 use rustix::process::{Pid, kill_process};
 
-use super::GROUP;
+use crate::pair::files::GROUP;
 use crate::{
-    bench::cluster::{CROSSOVER, Cluster, FIRST, LAN, SECOND, THIRD, WITNESS},
     clock::{Moment, pause},
     fault::{Doing, Fault},
     node::bpffs,
+    pair::cluster::{CROSSOVER, Cluster, FIRST, LAN, SECOND, THIRD, WITNESS},
     process::Sign,
     relay::{Impairment, Way},
 };

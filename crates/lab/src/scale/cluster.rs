@@ -14,11 +14,11 @@ use locum_sys::netlink::Netlink;
 
 use super::{Setup, View, socket};
 use crate::{
-    bench::cluster::WITNESS,
     clock::{Moment, await_some},
     daemon::LOG,
     description::Description,
     fault::{Doing, Fault},
+    pair::cluster::WITNESS,
     process::{Process, Program},
     rack::Rack,
 };

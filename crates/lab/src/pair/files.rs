@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use crate::bench::{
+use super::{
     Setup,
     cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, WITNESS},
 };
@@ -51,8 +51,8 @@ fn locum_toml(setup: &Setup) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Pace;
     use super::*;
-    use crate::bench::Pace;
 
     #[test]
     fn a_pace_is_written_as_it_was_asked_for() {

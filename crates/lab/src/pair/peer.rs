@@ -5,11 +5,11 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 use super::{
     Pace, Setup,
     cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, WITNESS},
+    files,
 };
 use crate::{
     daemon::{Daemon, LOG, complete, is_program, runs},
     fault::{Doing, Fault},
-    native,
     process::{Process, Program},
     rack::Rack,
 };
@@ -95,14 +95,14 @@ impl Peer {
     }
 
     /// Puts its files on a node's disk.
-    pub(super) fn configure(self, rack: &Rack, node: &str, setup: &Setup) -> Result<(), Fault> {
+    pub(crate) fn configure(self, rack: &Rack, node: &str, setup: &Setup) -> Result<(), Fault> {
         let disk = rack.disk(node);
         let root = setup.peers_root.as_deref();
         let written = match self.daemon(node) {
             Some(daemon) => {
                 daemon.unpack(&disk.join("ha.d"), root).and_then(|()| write_ha_d(&disk.join("ha.d"), setup))
             }
-            None if self == Self::Native => native::files::write(&disk, setup),
+            None if self == Self::Native => files::write(&disk, setup),
             None => fs::write(disk.join("demotion"), "0\n")
                 .and_then(|()| fs::write(disk.join("keepalived.conf"), keepalived_conf(node, setup.pace))),
         };
@@ -110,12 +110,12 @@ impl Peer {
     }
 
     /// Starts its daemon on a node that has just got its power.
-    pub(super) fn start(self, rack: &Rack, node: &str, setup: &Setup) -> Result<Option<Process>, Fault> {
+    pub(crate) fn start(self, rack: &Rack, node: &str, setup: &Setup) -> Result<Option<Process>, Fault> {
         if let Some(daemon) = self.daemon(node) {
             return daemon.await_start(node, daemon.start(rack, node)?);
         }
         if self == Self::Native {
-            let mut words = vec!["locum", "--config", native::files::CONFIG, "run"];
+            let mut words = vec!["locum", "--config", files::CONFIG, "run"];
             words.extend(setup.gates.iter().flat_map(|engine| ["--gates", engine.name()]));
             return rack.start(node, &Program::new(&words).output(LOG)).map(Some);
         }
@@ -125,13 +125,13 @@ impl Peer {
     }
 
     /// Asks for the service to be moved away from the first node, or back to it, and does not wait for the outcome.
-    pub(super) fn ask_to_move(self, rack: &Rack, away: bool) -> Result<Option<Process>, Fault> {
+    pub(crate) fn ask_to_move(self, rack: &Rack, away: bool) -> Result<Option<Process>, Fault> {
         if let Some(daemon) = self.daemon(FIRST) {
             return daemon.ask_to_move(rack, FIRST, away, "all").map(Some);
         }
         if self == Self::Native {
             let to = if away { SECOND } else { FIRST };
-            let words = ["locum", "move", native::files::GROUP, to];
+            let words = ["locum", "move", files::GROUP, to];
             return rack.start(FIRST, &Program::new(&words).output(LOG)).map(Some);
         }
         let demotion = if away { DEMOTION } else { 0 };
@@ -142,13 +142,13 @@ impl Peer {
 
     /// Asks the first node's daemon to leave gracefully, with its own command where it has one, and does not wait.
     /// `None`: TERM is the way.
-    pub(super) fn ask_to_stop(self, rack: &Rack) -> Result<Option<Process>, Fault> {
+    pub(crate) fn ask_to_stop(self, rack: &Rack) -> Result<Option<Process>, Fault> {
         let native = (self == Self::Native).then_some(Daemon::Locum);
         self.daemon(FIRST).or(native).map(|daemon| daemon.stop(rack, FIRST)).transpose()
     }
 
     /// Whether this process is (a part of) a node's daemon, and not of what it started.
-    pub(super) fn is_daemon(self, node: &str, process: u32) -> bool {
+    pub(crate) fn is_daemon(self, node: &str, process: u32) -> bool {
         match (self, self.daemon(node)) {
             (_, Some(daemon)) => daemon.is_process(process),
             (Self::Native, None) => Daemon::Locum.is_process(process),

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::{Pid, kill_process};
 
-use super::{Scenario, Setup, figures::Sample, peer::Peer};
+use super::{Peer, Setup, sample::Sample};
 use crate::{
     clock::{Moment, await_some},
     daemon::LOG_NAME,
@@ -142,7 +142,7 @@ pub(crate) struct Cluster {
     peer: Peer,
     setup: Setup,
     /// Not to be used for another run.
-    pub(super) spoiled: bool,
+    pub(crate) spoiled: bool,
     /// The first node has power, and its daemon was asked to leave.
     left: bool,
     /// Dropped before the rack: whoever started a process has to bury it.
@@ -153,26 +153,26 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// A cluster in the state in which a scenario begins, made of what the scenario before has left if that is good
-    /// for it.
-    pub(super) fn prepared(
+    /// for it. `without_first`: the first node has no power then, and the service is on the second.
+    pub(crate) fn prepared(
         used: Option<Self>,
         peer: Peer,
         setup: &Setup,
-        scenario: Scenario,
+        without_first: bool,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Self, Fault> {
         if let Some(mut used) = used.filter(|used| !used.spoiled) {
-            if used.restore(scenario)? {
+            if used.restore(without_first)? {
                 return Ok(used);
             }
             tell(&format!("{} did not come back to its first state: a new rack is built", peer.name()));
         }
         let mut fresh = Self::started(peer, setup)?;
-        if fresh.restore(scenario)? { Ok(fresh) } else { Err(fresh.fault("does not stay as it began")) }
+        if fresh.restore(without_first)? { Ok(fresh) } else { Err(fresh.fault("does not stay as it began")) }
     }
 
     /// Both nodes running, the service on the first.
-    pub(super) fn started(peer: Peer, setup: &Setup) -> Result<Self, Fault> {
+    pub(crate) fn started(peer: Peer, setup: &Setup) -> Result<Self, Fault> {
         let cluster = Self::built(peer, setup, description(setup, Some(peer)), sight())?;
         let calm = setup.calm;
         if cluster.await_calm(&[FIRST], calm) { Ok(cluster) } else { Err(cluster.fault("does not come up")) }
@@ -212,15 +212,15 @@ impl Cluster {
     }
 
     /// Brings it into the state in which a scenario begins. False when it does not get there.
-    fn restore(&mut self, scenario: Scenario) -> Result<bool, Fault> {
+    fn restore(&mut self, without_first: bool) -> Result<bool, Fault> {
         self.requests.clear();
         if std::mem::take(&mut self.left) {
             self.daemons.retain(|&(node, _)| node != FIRST);
             self.start(FIRST)?;
-            return Ok(self.await_calm(&[FIRST], self.setup.calm) && self.restore(scenario)?);
+            return Ok(self.await_calm(&[FIRST], self.setup.calm) && self.restore(without_first)?);
         }
         let calm = self.setup.calm;
-        if scenario == Scenario::Return {
+        if without_first {
             if self.rack.is_on(FIRST) {
                 self.power_off()?;
             }
@@ -235,7 +235,7 @@ impl Cluster {
     }
 
     /// A planned move away from the first node.
-    pub(super) fn moved(&mut self) -> Result<Sample, Fault> {
+    pub(crate) fn moved(&mut self) -> Result<Sample, Fault> {
         let from = self.ask_to_move(true)?;
         self.spoiled |= !self.await_calm(&[SECOND], Duration::from_secs(1));
         Ok(self.sample(from))
@@ -255,7 +255,7 @@ impl Cluster {
         Ok(from)
     }
 
-    pub(super) fn power_off(&mut self) -> Result<Moment, Fault> {
+    pub(crate) fn power_off(&mut self) -> Result<Moment, Fault> {
         self.lose_power(FIRST)
     }
 
@@ -266,7 +266,7 @@ impl Cluster {
     }
 
     /// The first node's daemon leaves gracefully, until none of its processes is left.
-    pub(super) fn leave(&mut self) -> Result<Moment, Fault> {
+    pub(crate) fn leave(&mut self) -> Result<Moment, Fault> {
         let from = Moment::now();
         match self.peer.ask_to_stop(&self.rack)? {
             Some(asked) => self.requests.push(asked),
@@ -278,7 +278,7 @@ impl Cluster {
         Ok(from)
     }
 
-    pub(super) fn power_on(&mut self) -> Result<Moment, Fault> {
+    pub(crate) fn power_on(&mut self) -> Result<Moment, Fault> {
         let from = Moment::now();
         self.rack.power_on(FIRST)?;
         self.start(FIRST)?;
@@ -286,7 +286,7 @@ impl Cluster {
     }
 
     /// Sends a signal to all processes of the first node's daemon.
-    pub(super) fn sign_daemon(&mut self, sign: Sign) -> Result<(), Fault> {
+    pub(crate) fn sign_daemon(&mut self, sign: Sign) -> Result<(), Fault> {
         let daemon = self.daemon(FIRST)?;
         if daemon.is_empty() {
             return Err(self.fault("has no daemon any more"));
@@ -306,18 +306,18 @@ impl Cluster {
     }
 
     /// Waits until a node holds the address.
-    pub(super) fn await_holder(&self, node: &str) {
+    pub(crate) fn await_holder(&self, node: &str) {
         let holds = || self.rack.look(|record| record.holders(SERVICE.into()).contains(&node));
         let _ = await_some(PATIENCE, || (holds() == Some(true)).then_some(()));
     }
 
     /// Waits until these nodes, and no other, have held the address for a time in which the service answered.
-    pub(super) fn await_calm(&self, holders: &[&str], calm: Duration) -> bool {
+    pub(crate) fn await_calm(&self, holders: &[&str], calm: Duration) -> bool {
         await_steadily(&self.rack, calm, || self.is_held_by(holders))
     }
 
     /// Waits until the service has answered for a time in which one node held the address.
-    pub(super) fn await_one_owner(&self, calm: Duration) -> bool {
+    pub(crate) fn await_one_owner(&self, calm: Duration) -> bool {
         await_steadily(&self.rack, calm, || {
             self.rack.look(|record| record.holders(SERVICE.into()).len() == 1).unwrap_or_default()
         })
@@ -327,7 +327,7 @@ impl Cluster {
         self.rack.look(|record| record.holders(SERVICE.into()) == nodes).unwrap_or_default()
     }
 
-    pub(super) fn sample(&self, from: Moment) -> Sample {
+    pub(crate) fn sample(&self, from: Moment) -> Sample {
         sample(&self.rack, from)
     }
 
