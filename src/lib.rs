@@ -18,5 +18,6 @@ pub mod control;
 pub mod duties;
 pub mod files;
 pub mod heart;
+mod host;
 pub mod rights;
 pub mod voice;

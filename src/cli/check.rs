@@ -4,9 +4,6 @@
 //! Exit code: 0 a daemon would start here with these files, 1 the files are good, but something of them cannot be on this host
 //! (the daemon does not start, or it starts and what is named cannot run here), 2 the files are wrong.
 
-mod boot;
-mod host;
-
 use std::{
     io::{self, IsTerminal, Write},
     path::Path,
@@ -21,6 +18,7 @@ use crate::{
     cli::Common,
     control::state,
     files::{Dialect, Files, NativeFiles},
+    host,
     voice::diagnostics::{draw, one_line},
 };
 
@@ -79,23 +77,6 @@ fn print(options: &Options, subject: &Subject<'_>) -> anyhow::Result<ExitCode> {
         out.write_all(page(subject, verdict, color).as_bytes())?;
     }
     Ok(ExitCode::from(verdict.exit_code()))
-}
-
-/// What does not fit this host, for the log of a daemon that starts: it starts all the same, because what is missing may
-/// come.
-#[must_use]
-pub fn misfits(dir: &Path, prefer_scripts: bool, mut checked: Checked) -> Vec<Diag> {
-    host::Host::here(dir, prefer_scripts).check(&mut checked);
-    checked.diags.retain(|diag| diag.severity != Severity::Info);
-    checked.diags
-}
-
-/// The same of a native configuration.
-#[must_use]
-pub fn native_misfits(dir: &Path, mut checked: locum_toml::Checked) -> Vec<Diag> {
-    host::Host::here(dir, false).check_native(&mut checked);
-    checked.diags.retain(|diag| diag.severity != Severity::Info);
-    checked.diags
 }
 
 /// What `--json` prints.

@@ -22,7 +22,7 @@ use locum_core::{
 };
 use tokio::time::sleep;
 
-use super::{Common, run};
+use super::Common;
 use crate::{
     control::{
         agents::{self, Agents},
@@ -31,6 +31,7 @@ use crate::{
     duties::Duties,
     files::Files,
     heart::Alone,
+    voice::diagnostics,
 };
 
 /// As often, and with the same pause, as the daemon tries it.
@@ -133,7 +134,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         checked = files.check();
     }
     let (Some(plan), false) = (checked.plan.take(), checked.failed()) else {
-        run::complain(&files, &checked);
+        diagnostics::complain(&files, &checked);
         return Ok(ExitCode::from(2));
     };
     let plan = Arc::new(plan);

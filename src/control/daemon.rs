@@ -115,8 +115,6 @@ pub struct Parts {
     pub equip: Box<dyn Fn(&Config) -> Equipment>,
     /// What is done when a client of `failfast` dies.
     pub reboot: Reboot,
-    /// Who this member is in a new life.
-    pub begin_life: fn(&State, &Plan, &Journal) -> anyhow::Result<Birth>,
 }
 
 /// What came of reading the configuration again.
@@ -329,7 +327,7 @@ impl Daemon {
 
     fn begin_life(&mut self) -> anyhow::Result<Identity> {
         let Birth { identity, ledger } =
-            (self.parts.begin_life)(&self.parts.state, &self.parts.plan, &self.parts.journal)?;
+            self.parts.plan.begin_life(&self.parts.state, &self.parts.journal)?;
         self.ledger = ledger.map(|ledger| Arc::new(Mutex::new(ledger)));
         Ok(identity)
     }
@@ -786,7 +784,7 @@ impl Daemon {
         for change in &changes.renewal {
             self.say(Level::Info, format!("new in the files: {change}"));
         }
-        let born = (self.parts.begin_life)(&self.parts.state, &config.plan, &self.parts.journal);
+        let born = config.plan.begin_life(&self.parts.state, &self.parts.journal);
         let identity = match born {
             Ok(Birth { identity, .. }) => identity,
             Err(error) => {

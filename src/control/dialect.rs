@@ -7,11 +7,10 @@ use locum_core::{
     config::Changes,
     model::{
         holding::Holding,
-        identity::{GroupIndex, Heard, NodeIndex, ResourceId},
+        identity::{Heard, ResourceId},
         keys::Keys,
-        note::Escaped,
-        order::{NativeOrder, Order},
-        settings,
+        note::Level,
+        order::Order,
     },
     native::{self, plan::Member},
     r1::{
@@ -20,11 +19,11 @@ use locum_core::{
     },
 };
 
-use super::ledger::Ledger;
+use super::{ledger::Ledger, state::State};
 use crate::{
     duties::Duties,
     heart::{self, Mind},
-    voice::socket::{Request, Set, Wish},
+    voice::{journal::Journal, socket::Request},
 };
 
 /// A checked configuration.
@@ -111,7 +110,7 @@ impl Plan {
     pub fn changes(&self, new: &Self) -> Changes {
         match (self, new) {
             (Self::R1(old), Self::R1(new)) => Changes::between(old, new),
-            (Self::Native(old), Self::Native(new)) => native_changes(old, new),
+            (Self::Native(old), Self::Native(new)) => super::native::changes(old, new),
             _ => Changes { restart: vec!["the dialect".to_owned()], ..Changes::default() },
         }
     }
@@ -134,81 +133,44 @@ impl Plan {
         }
     }
 
+    /// Who this member is in the life that begins now.
+    ///
+    /// # Errors
+    /// Another daemon has this member's place, or what must be remembered cannot be read or written.
+    pub fn begin_life(&self, state: &State, journal: &Journal) -> anyhow::Result<Birth> {
+        for doubt in state.place().take(&self.duties())? {
+            journal.say(Level::Warning, doubt);
+        }
+        match self {
+            Self::R1(plan) => {
+                let identity = Identity::R1(super::r1::begin(state, plan)?);
+                Ok(Birth { identity, ledger: None })
+            }
+            Self::Native(plan) => {
+                let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
+                super::native::begin(state, plan, now, |level, text| journal.say(level, text))
+            }
+        }
+    }
+
+    /// How the log begins: a greeting without its end, the configuration in one line, and what a person should know.
+    pub(super) fn introduction(&self) -> (String, String, Option<&'static str>) {
+        match self {
+            Self::R1(plan) => (super::r1::greeting(plan), super::r1::summary(plan), None),
+            Self::Native(plan) => {
+                (super::native::greeting(plan), super::native::summary(plan), super::native::warning(plan))
+            }
+        }
+    }
+
     /// What a person's words mean here.
     ///
     /// # Errors
     /// Why they mean nothing, with what would.
     pub fn order(&self, request: &Request) -> Result<Order, String> {
         match self {
-            Self::R1(_) => r1_order(&request.wish),
-            Self::Native(plan) => native_order(plan, request),
+            Self::R1(_) => super::r1::order(&request.wish),
+            Self::Native(plan) => super::native::order(plan, request),
         }
     }
-}
-
-fn native_changes(old: &native::plan::Plan, new: &native::plan::Plan) -> Changes {
-    let says = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".to_owned());
-    let differences = settings::summary(&old.meaning(), &new.meaning());
-    let line = |difference: &settings::Difference| {
-        let settings::Difference { name, ours, theirs } = difference;
-        format!("{name}: {} runs, the file says {}", says(ours), says(theirs))
-    };
-    let mut restart: Vec<String> = differences.iter().map(line).collect();
-    if old.local != new.local {
-        restart.push("[local]".to_owned());
-    }
-    Changes { restart, ..Changes::default() }
-}
-
-fn r1_order(wish: &Wish) -> Result<Order, String> {
-    Ok(match wish {
-        Wish::Standby(set) => Order::Standby(match set {
-            Set::All => Holding::All,
-            Set::Foreign | Set::Failback => Holding::Foreign,
-            Set::Local => Holding::Local,
-        }),
-        Wish::Takeover(set) => Order::Takeover(match set {
-            Set::All => Holding::All,
-            Set::Foreign => Holding::Foreign,
-            Set::Local | Set::Failback => Holding::Local,
-        }),
-        Wish::Leave => Order::Leave,
-        Wish::Move { .. } => {
-            return Err("a cluster with ha.cf moves sets of groups: `locum standby`, `locum takeover`".into());
-        }
-        Wish::Online | Wish::Maintenance { .. } | Wish::Freeze { .. } => {
-            return Err("a cluster with ha.cf does not know this; one with locum.toml does".into());
-        }
-    })
-}
-
-fn native_order(plan: &native::plan::Plan, Request { wish, user }: &Request) -> Result<Order, String> {
-    let group = |name: &str| -> Result<GroupIndex, String> {
-        let names = || plan.groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>().join(" ");
-        plan.group(name).ok_or_else(|| {
-            format!("there is no group {}; the groups are: {}", Escaped(name.as_bytes()), names())
-        })
-    };
-    let node = |name: &str| -> Result<NodeIndex, String> {
-        let names = || plan.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(" ");
-        match plan.member(&name.to_lowercase()) {
-            Some(Member::Node(node)) => Ok(node),
-            Some(Member::Witness(_)) => Err(format!("{name} is a witness, and runs nothing")),
-            None => Err(format!("there is no node {}; the nodes are: {}", Escaped(name.as_bytes()), names())),
-        }
-    };
-    let order = match wish {
-        Wish::Standby(Set::All) => NativeOrder::Standby,
-        Wish::Standby(_) | Wish::Takeover(_) => {
-            return Err("a cluster with locum.toml has no sets: `locum move GROUP NODE`".into());
-        }
-        Wish::Online => NativeOrder::Online,
-        Wish::Maintenance { on } => NativeOrder::Maintenance(*on),
-        Wish::Freeze { group: name, on } => NativeOrder::Freeze(group(name)?, *on),
-        Wish::Move { group: name, to } => {
-            NativeOrder::Move(group(name)?, to.as_deref().map(node).transpose()?)
-        }
-        Wish::Leave => return Ok(Order::Leave),
-    };
-    Ok(Order::Native { order, user: *user })
 }

@@ -1,13 +1,36 @@
 //! Diagnostics about the configuration, drawn for people: file, line and column, the line itself with the offending
 //! text underlined, and the cure. Of `authkeys` only numbers and methods are drawn.
 
-use std::path::Path;
+use std::{
+    io::{self, IsTerminal as _},
+    path::Path,
+};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use locum_core::{
-    config::{Diag, FileName, Severity},
+    config::{Checked, Diag, FileName, Severity},
     model::keys::Method,
 };
+
+use crate::files::Files;
+
+/// Prints what is wrong with heartbeat's files on standard error. Returns whether all of it is wrong on this host alone.
+pub(crate) fn complain(files: &Files, checked: &Checked) -> bool {
+    complain_of(&checked.diags, &files.dir, |name| files.text(name))
+}
+
+/// The same of any files.
+pub(crate) fn complain_of<'a>(
+    diags: &[Diag],
+    dir: &Path,
+    text: impl Fn(FileName) -> Option<&'a [u8]>,
+) -> bool {
+    let color = io::stderr().is_terminal();
+    for diag in diags {
+        err!("{}", draw(diag, dir, text(diag.file), color));
+    }
+    diags.iter().filter(|diag| diag.severity == Severity::Error).all(|diag| diag.host)
+}
 
 /// Draws one diagnostic. `dir` is the configuration directory, `text` that of the file as it was read.
 #[must_use]

@@ -18,9 +18,10 @@ use locum_sys::process::Process;
 
 use super::Given;
 use crate::{
-    cli::{self, Cli, Common, run::READY},
-    control::state,
+    cli::{self, Cli, Common},
+    control::{lifecycle::READY, state},
     files::Files,
+    voice::diagnostics,
 };
 
 /// The original's exit codes.
@@ -241,7 +242,7 @@ fn configuration(common: &Common) -> Result<(Files, Checked), u8> {
     if !checked.failed() {
         return Ok((files, checked));
     }
-    let here_alone = cli::run::complain(&files, &checked);
+    let here_alone = diagnostics::complain(&files, &checked);
     errln!("heartbeat: ERROR: Configuration error, heartbeat not started.");
     Err(if here_alone && !rustix::process::geteuid().is_root() {
         code::NO_PERMISSION

@@ -34,15 +34,18 @@ use locum_sys::{
     user::User,
 };
 
-use super::boot::{self, Boot};
 use crate::{
     control::agents::{AGENTS, Found, Parameters, Roots, find, is_program},
     duties::Duties,
     rights,
 };
 
+mod boot;
+
+use boot::Boot;
+
 /// What the checks look at.
-pub(super) struct Host {
+pub(crate) struct Host {
     /// `None` when the kernel does not tell.
     network: Option<Network>,
     roots: Roots,
@@ -50,6 +53,23 @@ pub(super) struct Host {
     prefer_scripts: bool,
     /// A heartbeat runs here, and has put what it serves.
     heartbeat_runs: bool,
+}
+
+/// What does not fit this host, for the log of a daemon that starts: it starts all the same, because what is missing may
+/// come.
+#[must_use]
+pub(crate) fn misfits(dir: &Path, prefer_scripts: bool, mut checked: Checked) -> Vec<Diag> {
+    Host::here(dir, prefer_scripts).check(&mut checked);
+    checked.diags.retain(|diag| diag.severity != Severity::Info);
+    checked.diags
+}
+
+/// The same of a native configuration.
+#[must_use]
+pub(crate) fn native_misfits(dir: &Path, mut checked: locum_toml::Checked) -> Vec<Diag> {
+    Host::here(dir, false).check_native(&mut checked);
+    checked.diags.retain(|diag| diag.severity != Severity::Info);
+    checked.diags
 }
 
 /// Interfaces and their addresses.
@@ -66,7 +86,7 @@ struct Network {
 
 impl Host {
     /// This host, with that configuration directory. `prefer_scripts` as the daemon would be told.
-    pub(super) fn here(config: &Path, prefer_scripts: bool) -> Self {
+    pub(crate) fn here(config: &Path, prefer_scripts: bool) -> Self {
         let network = || {
             let mut netlink = Netlink::open()?;
             Ok(Network {
@@ -88,7 +108,7 @@ impl Host {
     }
 
     /// The same where a heartbeat runs, or not.
-    pub(super) fn beside_heartbeat(self, heartbeat_runs: bool) -> Self {
+    pub(crate) fn beside_heartbeat(self, heartbeat_runs: bool) -> Self {
         Self { heartbeat_runs, ..self }
     }
 
@@ -102,7 +122,7 @@ impl Host {
     }
 
     /// Adds to what was said of the files what there is to say of this host.
-    pub(super) fn check(&self, checked: &mut Checked) {
+    pub(crate) fn check(&self, checked: &mut Checked) {
         let Some(plan) = checked.draft.take() else { return };
         let mut found = Findings::of(FileName::Haresources);
         self.links(&plan, &checked.places.media, &mut found);
@@ -123,7 +143,7 @@ impl Host {
     }
 
     /// The same for a native configuration.
-    pub(super) fn check_native(&self, checked: &mut locum_toml::Checked) {
+    pub(crate) fn check_native(&self, checked: &mut locum_toml::Checked) {
         let Some(plan) = &checked.draft else { return };
         let mut found = Findings::of(FileName::LocumToml);
         if let Some(Member::Node(NodeIndex(node))) = checked.me {
@@ -885,7 +905,7 @@ mod tests {
     #[test]
     fn an_address_outside_every_network_goes_where_the_route_leads() {
         let resources =
-            include_str!("../../../crates/core/tests/cases/15-ipaddr-outside-every-network/haresources");
+            include_str!("../crates/core/tests/cases/15-ipaddr-outside-every-network/haresources");
         let (diags, explained) =
             said(NODES, &format!("{resources}web2 IPaddr2::198.51.100.9/28 198.51.100.10\n"));
         assert_eq!(

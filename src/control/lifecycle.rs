@@ -1,0 +1,384 @@
+//! The life of a daemon from its files to its end: what is read, in which order the machine's parts are taken, and what a
+//! configuration needs. What differs between the dialects is in [`super::r1`] and [`super::native`].
+
+use std::{
+    fs, io,
+    io::Write as _,
+    mem,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+#[cfg(feature = "breakage")]
+use locum_core::model::breakage::{self, Breakage};
+use locum_core::{
+    config::{Diag, Severity},
+    model::{
+        keys::{Keys, Method},
+        logging::Logging,
+        note::Level,
+    },
+};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    agents::{self, Agents, client::Reboot, event::EventScripts},
+    daemon::{Config, Daemon, End, Equipment, Parts, Signals},
+    dialect::Plan,
+    errands, fifo, native,
+    place::Place,
+    r1,
+    state::State,
+};
+use crate::{
+    duties::Duties,
+    files::{self, Dialect},
+    heart::{self, GateChoice, Losses},
+    voice::{
+        journal::{Journal, Targets},
+        notify::Notify,
+        socket,
+    },
+};
+
+/// People's questions that may wait for the daemon.
+const QUESTIONS_MAX: usize = 64;
+/// What takes the log of a daemon without standard error if its files name nothing: heartbeat's own habit.
+const FACILITY: &str = "daemon";
+/// The end of what a daemon in the background says before it lets go of its standard error.
+pub const READY: &[u8] = b"\0";
+
+/// What a daemon is started with, beside its files.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the files lie.
+    pub config_dir: PathBuf,
+    /// Where its identity lies.
+    pub state_dir: PathBuf,
+    /// Where it is found.
+    pub run_dir: PathBuf,
+    /// Where scripts of heartbeat's kind write messages for the cluster.
+    pub fifo: PathBuf,
+    /// Where heartbeat's scripts look for the number of its process.
+    pub heartbeat_pid: PathBuf,
+    /// How much is logged, if that was said.
+    pub log: Option<Level>,
+    /// Which files count where both dialects' lie in one directory.
+    pub dialect: Option<Dialect>,
+    /// Of a start, with `ha.cf`.
+    pub start_limit: Duration,
+    /// Of a stop, with `ha.cf`.
+    pub stop_limit: Duration,
+    /// Of a status, with `ha.cf`.
+    pub status_limit: Duration,
+    /// Scripts take the place of the stand-ins.
+    pub prefer_scripts: bool,
+    /// What makes the gates.
+    pub gates: GateChoice,
+    /// Whatever the files say.
+    pub no_realtime: bool,
+    /// Nothing is run here.
+    pub only_as_witness: bool,
+    /// [`READY`] is said on standard error, which is then let go.
+    pub background: bool,
+    /// Instead of a reboot.
+    pub reboot_program: Option<PathBuf>,
+}
+
+impl Settings {
+    pub(super) fn complete_log(&self, log: &mut Logging) {
+        if self.background && log.logfile.is_none() && log.debugfile.is_none() {
+            log.facility.get_or_insert_with(|| FACILITY.to_owned());
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It has left, and everything is stopped.
+    Clean,
+    /// It has left, and something could not be stopped.
+    Unclean,
+    /// It was not started; what is wrong has been said on standard error.
+    NotStarted(Refused),
+}
+
+/// Why it was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The files are wrong: no new start finds anything else.
+    Wrong,
+    /// What is wrong with this host alone may be well at the next try.
+    HereAlone,
+}
+
+impl Refused {
+    pub(super) fn by_files(dir: &Path, here_alone: bool) -> Self {
+        errln!("locum: the configuration in {} is not good: nothing is started", dir.display());
+        if here_alone { Self::HereAlone } else { Self::Wrong }
+    }
+}
+
+/// What a daemon starts with.
+pub(super) struct Start {
+    pub(super) config: Config,
+    pub(super) keys: Keys,
+    /// What does not fit this host.
+    pub(super) misfits: Vec<Diag>,
+}
+
+/// Runs the daemon until it has left the cluster.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(settings: Settings) -> anyhow::Result<Ended> {
+    locum_sys::signal::ignore_broken_pipe();
+    locum_sys::signal::ignore_hangup();
+    #[cfg(feature = "breakage")]
+    plant(&settings.config_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before the files are read: a HUP from now on is not lost, and TERM is a graceful end.
+    let signals = {
+        let _context = runtime.enter();
+        Signals::new()?
+    };
+    let dir = settings.config_dir.as_path();
+    let Some(dialect) = settings.dialect.or_else(|| Dialect::of(dir)) else {
+        let dir = dir.display();
+        errln!(
+            "locum: {dir} holds both ha.cf and locum.toml: take one of them away, or say --dialect r1 or --dialect native"
+        );
+        return Ok(Ended::NotStarted(Refused::Wrong));
+    };
+    let read = match dialect {
+        Dialect::R1 => r1::load(dir, &settings),
+        Dialect::Native => native::load(dir, &settings)?,
+    };
+    let start = match read {
+        Ok(start) => start,
+        Err(refused) => return Ok(Ended::NotStarted(refused)),
+    };
+    let Start { config, keys, misfits } = &start;
+    anyhow::ensure!(
+        !settings.only_as_witness || config.plan.is_witness(),
+        "by {} this host is no witness: nothing is run here",
+        dir.join(files::NATIVE).display()
+    );
+    let duties = Arc::new(config.plan.duties());
+
+    // Before anything is touched: what another daemon runs would look as if an earlier life had left it.
+    let place = Place::default();
+    let doubts = place.take(&duties)?;
+    let mut state = State::open(&settings.state_dir, &settings.run_dir)?;
+    state.keep(place);
+    // The native dialect has a port of its own: a heartbeat may run beside it.
+    if dialect == Dialect::R1 {
+        state.take_the_place_of_heartbeat(&settings.heartbeat_pid)?;
+    }
+    let journal = open_log(settings.log, &duties)?;
+    introduce(&journal, dir, &config.plan, keys, misfits);
+    if let Err(error) = locum_sys::child::raise_file_limit() {
+        journal.say(Level::Warning, format!("the limit of open files stays low: {error}"));
+    }
+    for warning in doubts.into_iter().chain(state.take_warnings()) {
+        journal.say(Level::Warning, warning);
+    }
+    errands::prepare().context("the kernel gives this daemon no threads")?;
+    let end = runtime.block_on(live(settings, start, signals, Arc::new(state), &journal));
+    // The connections of those who wait for our end close with the process and not before; and children and files that
+    // still hang must not hold it up.
+    mem::forget(runtime);
+    if let Err(error) = &end {
+        journal.say(Level::Critical, format!("{error:#}"));
+    }
+    let _ = journal.flush(Duration::from_secs(2));
+    Ok(match end? {
+        End::Clean => Ended::Clean,
+        End::Unclean => Ended::Unclean,
+    })
+}
+
+/// Gives standard error back to whoever started the daemon, with the word that it answers now.
+fn let_go() -> io::Result<()> {
+    let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let starter = io::stderr().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stderr(&null)?;
+    fs::File::from(starter).write_all(READY)
+}
+
+fn open_log(asked: Option<Level>, duties: &Duties) -> anyhow::Result<Journal> {
+    let journal = Journal::start(log_targets(asked, duties)).context("the log cannot be started")?;
+    journal.install();
+    journal.catch_panics();
+    Ok(journal)
+}
+
+fn log_targets(asked: Option<Level>, duties: &Duties) -> Targets {
+    let level = asked.unwrap_or(if duties.logging.debug > 0 { Level::Debug } else { Level::Info });
+    Targets::new(&duties.me, level, &duties.logging)
+}
+
+/// The first lines of the log: who, with what, and what is weak about it.
+fn introduce(journal: &Journal, dir: &Path, plan: &Plan, keys: &Keys, misfits: &[Diag]) {
+    let weak = match keys.signing().method {
+        Method::Crc => "; SIGNED WITH CRC ONLY: anyone who can send on a link can take the service",
+        _ => "",
+    };
+    let (greeting, summary, warning) = plan.introduction();
+    let level = if weak.is_empty() { Level::Info } else { Level::Warning };
+    journal.say(level, format!("{greeting}, configuration {}{weak}", dir.display()));
+    journal.say(Level::Info, summary);
+    if let Some(warning) = warning {
+        journal.say(Level::Warning, warning.to_owned());
+    }
+    for diag in misfits {
+        journal.say(Level::Warning, diag.to_string());
+    }
+}
+
+async fn live(
+    settings: Settings,
+    Start { config, keys, .. }: Start,
+    signals: Signals,
+    state: Arc<State>,
+    journal: &Journal,
+) -> anyhow::Result<End> {
+    let settings = Arc::new(settings);
+    let run_dir = &settings.run_dir;
+    let notify = Notify::from_env();
+    let listener =
+        socket::open(run_dir).with_context(|| format!("no control socket in {}", run_dir.display()))?;
+    let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
+    // Scripts of heartbeat's kind say something to a cluster of its dialect alone.
+    if matches!(config.plan, Plan::R1(_)) {
+        match fifo::open(&settings.fifo) {
+            Ok(pipe) => drop(tokio::spawn(fifo::read(pipe, asking.clone(), journal.clone()))),
+            Err(fault) => journal.say(
+                Level::Warning,
+                format!("{}: scripts cannot say anything to the cluster: {fault}", settings.fifo.display()),
+            ),
+        }
+    }
+    let (parameters, shown) = watch::channel(config.parameters.clone());
+    tokio::spawn(socket::serve(listener, asking, shown));
+
+    let equip = {
+        let (settings, journal) = (Arc::clone(&settings), journal.clone());
+        move |config: &Config| equip(&settings, &journal, config)
+    };
+    let Equipment { agents, events, mut heart, .. } = equip(&config);
+    heart.losses = losses(&settings.config_dir, journal);
+    let reread = {
+        let (settings, journal) = (Arc::clone(&settings), journal.clone());
+        let reread = if matches!(config.plan, Plan::Native(_)) { native::reread } else { r1::reread };
+        Box::new(move |known: &[Diag]| reread(&settings.config_dir, &settings, known, &journal))
+    };
+    let parts = Parts {
+        plan: config.plan,
+        config_dir: settings.config_dir.clone(),
+        journal: journal.clone(),
+        notify,
+        events,
+        agents,
+        state,
+        questions,
+        heart,
+        parameters,
+        known: config.diags,
+        reread,
+        equip: Box::new(equip),
+        reboot: reboot(settings.reboot_program.clone(), journal.clone()),
+    };
+    let mut daemon = Daemon::new(parts, keys, signals);
+    if settings.background {
+        let_go().context("standard error cannot be given back")?;
+    }
+    let end = daemon.run().await;
+    // Who connects from now on finds nobody.
+    let _ = fs::remove_file(run_dir.join(socket::NAME));
+    end
+}
+
+/// What a configuration needs. A heart that it is made for drops nothing on purpose.
+fn equip(settings: &Settings, journal: &Journal, config: &Config) -> Equipment {
+    let teller = journal.clone();
+    let Settings { prefer_scripts, gates, .. } = *settings;
+    let mut hands = agents::Options::new(&settings.config_dir, Arc::new(move |note| teller.tell(&note)));
+    hands.prefer_scripts = prefer_scripts;
+    hands.parameters.clone_from(&config.parameters);
+    match config.plan {
+        Plan::R1(_) => hands.fifo = Some(settings.fifo.clone()),
+        Plan::Native(_) => hands.keep_kin = Some(settings.run_dir.display().to_string()),
+    }
+    hands.notes = Some(settings.run_dir.join(agents::orphans::DIRECTORY));
+    let duties = Arc::new(config.plan.duties());
+    let (watchdog, log) = (duties.watchdog.as_ref().map(PathBuf::from), log_targets(settings.log, &duties));
+    let agents = Agents::new(duties, hands);
+    Equipment {
+        events: EventScripts::start(agents.clone()),
+        agents,
+        heart: heart::Options { prefer_scripts, gates, losses: None, watchdog },
+        log,
+    }
+}
+
+/// The machine's reboot, or what was asked for instead.
+fn reboot(program: Option<PathBuf>, journal: Journal) -> Reboot {
+    Arc::new(move |reason| {
+        let _ = journal.flush(Duration::from_secs(1));
+        let done = match &program {
+            None => locum_sys::machine::reboot_now(),
+            Some(program) => Command::new(program).arg(reason).stdin(Stdio::null()).spawn().map(drop),
+        };
+        if let Err(error) = done {
+            journal.say(Level::Critical, format!("this machine could not be rebooted: {error}"));
+        }
+    })
+}
+
+/// Breaks the rule that the file `breakage` of the configuration directory names. Only in builds that show that the
+/// mixed suite can fail.
+#[cfg(feature = "breakage")]
+fn plant(config_dir: &Path) -> anyhow::Result<()> {
+    let Ok(name) = fs::read_to_string(config_dir.join("breakage")) else { return Ok(()) };
+    let known = Breakage::BESIDE_A_REAL_PEER.into_iter().find(|known| format!("{known:?}") == name.trim());
+    anyhow::ensure!(known.is_some(), "there is no breakage `{}`", name.trim().escape_debug());
+    breakage::plant(known);
+    Ok(())
+}
+
+/// Without randomness the clock is spread enough: it only keeps members from answering in step.
+pub(super) fn seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| locum_sys::clock::unix_nanos())
+}
+
+/// What is wrong with files that were read again, and was not known.
+pub(super) fn say_news<'a>(diags: impl IntoIterator<Item = &'a Diag>, known: &[Diag], journal: &Journal) {
+    let is_news = |diag: &&Diag| diag.severity != Severity::Info && !known.contains(diag);
+    for diag in diags.into_iter().filter(is_news) {
+        let level = if diag.severity == Severity::Error { Level::Error } else { Level::Warning };
+        journal.say(level, diag.to_string());
+    }
+}
+
+/// Frames that are to be dropped on purpose: loud, because nobody wants that on a machine that serves.
+pub(super) fn losses(config_dir: &Path, journal: &Journal) -> Option<Losses> {
+    let name = files::FOR_TESTING;
+    let text = files::read_for_testing(config_dir)?;
+    let chance = getrandom::u32().map_or(1, u64::from);
+    match text.map_err(|error| error.to_string()).and_then(|text| Losses::parse(&text, chance)) {
+        Ok(losses) => {
+            journal.say(Level::Warning, format!("{name} is there: FRAMES ARE DROPPED ON PURPOSE: {losses}"));
+            Some(losses)
+        }
+        Err(why) => {
+            journal.say(Level::Error, format!("{name} is there, and {why}: nothing is dropped"));
+            None
+        }
+    }
+}
