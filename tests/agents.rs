@@ -25,9 +25,9 @@ use locum::{
 use locum_core::{
     model::{
         action::Operation,
-        claim::{Ballot, Epoch, MemberIndex},
+        claim::{Ballot, Epoch},
         event::Outcome,
-        identity::{GroupIndex, NodeIndex, ResourceId},
+        identity::{GroupIndex, MemberIndex, NodeIndex, ResourceId},
         logging::Logging,
         note::Note,
         resource::{Address, Agent, Resource},

@@ -4,7 +4,7 @@
 use locum_core::{
     claims::To,
     model::{
-        claim::MemberIndex,
+        identity::MemberIndex,
         keys::{Key, Keys, Method},
         time::{Duration, Instant},
     },

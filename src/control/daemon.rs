@@ -20,7 +20,7 @@ use locum_core::{
         claim::{Durable, Epoch},
         event::{Outcome, Ticket},
         holding::Holding,
-        identity::{Heard, NodeIndex, ResourceId},
+        identity::{Heard, MemberIndex, NodeIndex, ResourceId},
         keys::Keys,
         note::Level,
         order::{Answer, Order, OrderId},
@@ -503,7 +503,7 @@ impl Daemon {
             Up::EventScript { kind, fields, epoch } => self.run_event_script(kind, fields, epoch),
             Up::Reply { order, answer } => self.reply(life, order, answer),
             Up::Write(durable) => self.write(durable),
-            Up::Remember { node, heard } => self.remember(node, heard),
+            Up::Remember { member, heard } => self.remember(member, heard),
             Up::Note { note, unix } => self.parts.journal.note(&note, unix),
             Up::Status { status, heart, .. } => self.status(life, status, *heart),
             Up::PortTaken(port) => self.find_holder(port),
@@ -606,9 +606,9 @@ impl Daemon {
         self.events_dropped = !waits;
     }
 
-    fn remember(&mut self, node: NodeIndex, heard: Heard) {
+    fn remember(&mut self, member: MemberIndex, heard: Heard) {
         let duties = self.parts.agents.duties();
-        let Some(name) = duties.members.get(node.0).cloned() else { return };
+        let Some(name) = duties.members.get(member.place()).cloned() else { return };
         // Our own is a generation that was raised above what the other node has heard.
         if name != duties.me {
             self.heard = Some(heard);

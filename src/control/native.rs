@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use locum_core::{
     config::{self, Changes, Diag, FileName},
     model::{
-        claim::MemberIndex,
-        identity::{GroupIndex, NodeIndex},
+        identity::{GroupIndex, MemberIndex, NodeIndex},
         note::{Escaped, Level},
         order::{NativeOrder, Order},
         settings::{self, Difference},
@@ -111,8 +110,9 @@ pub(super) fn begin(
     })?;
     let generation = state.next_generation(me, GenerationSource::Time, generation)?;
     let heard = (0..plan.nodes.len() + plan.witnesses.len()).filter_map(|index| {
-        let name = members.name(MemberIndex(u8::try_from(index).ok()?))?;
-        Some((NodeIndex(index), state.heard_of(name).filter(|_| name != me)?))
+        let member = MemberIndex::at(index);
+        let name = members.name(member)?;
+        Some((member, state.heard_of(name).filter(|_| name != me)?))
     });
     let identity = director::Identity {
         generation,

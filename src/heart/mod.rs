@@ -46,7 +46,7 @@ use locum_core::model::{
     claim::{Durable, Epoch},
     event::{FenceOutcome, Outcome, Ticket},
     holding::Holding,
-    identity::{Heard, NodeIndex, ResourceId},
+    identity::{Heard, MemberIndex, NodeIndex, ResourceId},
     keys::Keys,
     note::Note,
     order::{Answer, Order, OrderId},
@@ -130,10 +130,10 @@ pub enum Up {
     },
     /// Write this to the ledger's file and sync it; to be answered by [`Down::Written`].
     Write(Durable),
-    /// Keep on disk the newest that was heard of a node.
+    /// Keep on disk the newest that was heard of a member.
     Remember {
         /// Of whom.
-        node: NodeIndex,
+        member: MemberIndex,
         /// What.
         heard: Heard,
     },

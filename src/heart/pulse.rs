@@ -611,7 +611,7 @@ impl Pulse {
                 Action::Fence { ticket, node } => self.send_up(Up::Fence { ticket, node }),
                 Action::EventScript { kind, fields, epoch } => self.send_script(kind, fields, epoch),
                 Action::Reply { order, answer } => self.send_up(Up::Reply { order, answer }),
-                Action::Remember { node, heard } => self.send_up(Up::Remember { node, heard }),
+                Action::Remember { member, heard } => self.send_up(Up::Remember { member, heard }),
                 Action::Note(note) => self.send_note(note),
                 Action::Exit { clean, restart, keeps } => {
                     if let Some((level, text)) = self.dog.take().map(|dog| dog.leave(clean)) {
@@ -1043,8 +1043,8 @@ impl Pulse {
 
     fn send_up(&mut self, up: Up) {
         self.called = true;
-        if let Up::Remember { node, .. } = up {
-            self.waiting.retain(|old| !matches!(old, Up::Remember { node: other, .. } if *other == node));
+        if let Up::Remember { member, .. } = up {
+            self.waiting.retain(|old| !matches!(old, Up::Remember { member: other, .. } if *other == member));
         }
         if !self.waiting.is_empty() {
             self.waiting.push_back(up);

@@ -2,7 +2,7 @@
 
 use locum_core::{
     claims::{CEILING_STEP, Message, Voters},
-    model::claim::MemberIndex,
+    model::identity::MemberIndex,
 };
 
 use crate::{

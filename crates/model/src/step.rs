@@ -13,10 +13,7 @@ use std::{
 
 use locum_core::{
     claims::{Beat, Envelope, Member, Notice, Proof},
-    model::{
-        claim::{Durable, MemberIndex},
-        time::Instant,
-    },
+    model::{claim::Durable, identity::MemberIndex, time::Instant},
 };
 
 use crate::world::{GROUP, Packet};

@@ -8,7 +8,8 @@ use locum_core::{
     claims::{Envelope, Lease, Member, Message, News, Notice, Proof, Settings, To, Voters},
     model::{
         breakage::{self, Breakage},
-        claim::{Ballot, Durable, Earlier, GroupId, MemberIndex},
+        claim::{Ballot, Durable, Earlier, GroupId},
+        identity::MemberIndex,
         time::{Duration, Instant},
     },
 };

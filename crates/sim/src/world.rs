@@ -18,7 +18,7 @@ use locum_core::{
         action::{Action, Operation},
         event::{Carrier, Event, FenceOutcome, Outcome, Source, Ticket},
         holding::Holding,
-        identity::{Heard, LinkIndex, NodeIndex, PingIndex, ResourceId},
+        identity::{Heard, LinkIndex, MemberIndex, NodeIndex, PingIndex, ResourceId},
         keys::{Key, Keys},
         note::Note,
         order::{Answer, Order, OrderId},
@@ -103,7 +103,7 @@ pub struct Daemon {
     /// Counts lives, so that what was meant for an earlier one is known.
     pub lives: u64,
     generation: u64,
-    remembered: BTreeMap<NodeIndex, Heard>,
+    remembered: BTreeMap<MemberIndex, Heard>,
     /// What it sent, life by life.
     tapes: Vec<Vec<Said>>,
 }
@@ -621,8 +621,8 @@ impl World {
                 }
                 _ => self.checks.fault(format!("daemon {daemon} answers {order:?} that nobody waits for")),
             },
-            Action::Remember { node, heard } => {
-                let before = self.daemons[daemon].remembered.insert(node, heard);
+            Action::Remember { member, heard } => {
+                let before = self.daemons[daemon].remembered.insert(member, heard);
                 if before.is_some_and(|before| before > heard) {
                     self.checks.fault(format!("daemon {daemon} remembers something older"));
                 }
@@ -948,7 +948,7 @@ impl World {
             seed,
             stuck,
             keeps,
-            peer_heard: peer.and_then(|peer| d.remembered.get(&peer).copied()),
+            peer_heard: peer.and_then(|peer| d.remembered.get(&peer.into()).copied()),
         };
         let director =
             Director::new(d.setup.plan.clone(), d.setup.keys.clone(), identity, moment(now, clock_zero));

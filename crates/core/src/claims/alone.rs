@@ -10,7 +10,7 @@ use alloc::vec;
 
 use super::Voters;
 use crate::model::{
-    claim::MemberIndex,
+    identity::MemberIndex,
     time::{Duration, Instant},
 };
 

@@ -9,7 +9,8 @@ use alloc::{
 use super::{ByGroup, Digest, Echo, Lease, Ledger, Proof, Refusal, Touched, Voters, union};
 use crate::model::{
     breakage::{self, Breakage},
-    claim::{Ballot, Claim, GroupId, MemberIndex, Report},
+    claim::{Ballot, Claim, GroupId, Report},
+    identity::MemberIndex,
     time::{Duration, Instant},
     timer_queue::Agenda,
 };

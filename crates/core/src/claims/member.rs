@@ -16,7 +16,8 @@ use super::{
 };
 use crate::model::{
     breakage::{self, Breakage},
-    claim::{Ballot, Claim, Durable, GroupId, MemberIndex, Report},
+    claim::{Ballot, Claim, Durable, GroupId, Report},
+    identity::MemberIndex,
     time::{Duration, Instant},
 };
 

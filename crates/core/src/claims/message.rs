@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use super::Digest;
 use crate::model::{
-    claim::{Ballot, Claim, GroupId, MemberIndex, Report},
+    claim::{Ballot, Claim, GroupId, Report},
+    identity::MemberIndex,
     time::Duration,
 };
 

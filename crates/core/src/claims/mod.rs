@@ -22,7 +22,8 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::model::{
     breakage::{self, Breakage},
-    claim::{Ballot, Earlier, GroupId, MemberIndex},
+    claim::{Ballot, Earlier, GroupId},
+    identity::MemberIndex,
     time::{Duration, Instant},
 };
 

@@ -4,7 +4,8 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::model::{
     breakage::{self, Breakage},
-    claim::{Ballot, Claim, Earlier, MemberIndex, Report},
+    claim::{Ballot, Claim, Earlier, Report},
+    identity::MemberIndex,
 };
 
 /// The `unproved` of a claim of `proposer`, from what a majority of voters reported.

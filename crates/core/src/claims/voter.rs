@@ -7,7 +7,8 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use super::{Beat, ByGroup, Digest, Echo, Ledger, Touched};
 use crate::model::{
     breakage::{self, Breakage},
-    claim::{Ballot, Claim, Durable, GroupId, MemberIndex, Report},
+    claim::{Ballot, Claim, Durable, GroupId, Report},
+    identity::MemberIndex,
     time::{Duration, Instant},
 };
 

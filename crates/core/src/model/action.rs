@@ -1,6 +1,6 @@
 //! What the director wants done. The driver performs these in order and returns what came of them as events.
 
-use crate::model::{claim::Epoch, order::Answer};
+use crate::model::{claim::Epoch, identity::MemberIndex, order::Answer};
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{fmt, net::SocketAddr};
 
@@ -68,8 +68,8 @@ pub enum Action {
     /// Keep on disk the newest that was heard of a node, so that recordings replayed after our own restart cannot keep
     /// a dead peer alive. Need not be waited for, but should be done before the daemon ends.
     Remember {
-        /// Of whom; in a native cluster a witness is counted after all nodes.
-        node: NodeIndex,
+        /// Of whom.
+        member: MemberIndex,
         /// What.
         heard: Heard,
     },

@@ -4,16 +4,7 @@ use alloc::{collections::BTreeMap, format, sync::Arc, vec::Vec};
 
 use sha2::{Digest as _, Sha256};
 
-use super::time::Duration;
-
-/// Which member of the cluster: nodes in the order of the configuration, then witnesses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemberIndex(pub u8);
-
-impl MemberIndex {
-    /// Above every member: a promise to it is a promise to nobody.
-    pub const NOBODY: Self = Self(u8::MAX);
-}
+use super::{identity::MemberIndex, time::Duration};
 
 /// Which group, for all members alike, whatever their configuration says: a hash of its name. A voter needs to know no
 /// more of it.

@@ -23,6 +23,40 @@ pub struct PingIndex(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupIndex(pub usize);
 
+/// Which member of a native cluster: nodes in the order of the configuration, then witnesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberIndex(pub u8);
+
+impl MemberIndex {
+    /// Above every member: a promise to it is a promise to nobody.
+    pub const NOBODY: Self = Self(u8::MAX);
+
+    /// The member at this place of a list of all members. [`Self::NOBODY`] beyond the last that there may be.
+    #[must_use]
+    pub fn at(place: usize) -> Self {
+        u8::try_from(place).map_or(Self::NOBODY, Self)
+    }
+
+    /// Its place in a list of all members.
+    #[must_use]
+    pub const fn place(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The node that it is in a cluster of so many nodes; `None` of a witness, and of nobody.
+    #[must_use]
+    pub fn node(self, nodes: usize) -> Option<NodeIndex> {
+        (self.place() < nodes).then(|| NodeIndex(self.place()))
+    }
+}
+
+/// Nodes are the first members.
+impl From<NodeIndex> for MemberIndex {
+    fn from(node: NodeIndex) -> Self {
+        Self::at(node.0)
+    }
+}
+
 /// Which resource: its group and its place in that group's line, both counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceId {

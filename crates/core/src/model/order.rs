@@ -5,12 +5,21 @@ use core::fmt;
 
 use super::{
     holding::Holding,
-    identity::{GroupIndex, NodeIndex},
+    identity::{GroupIndex, MemberIndex, NodeIndex},
 };
 
-/// Connects an order with its answer.
+/// Connects an order with its answer. Its member never uses it twice in a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderId(pub u64);
+
+/// Who waits for the answer to an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Asker {
+    /// A person at this member.
+    Here(OrderId),
+    /// A person at another member, which has passed the order on and knows it by this number of its own.
+    At(MemberIndex, OrderId),
+}
 
 /// What a person may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use super::plan::{HoldDown, Plan};
 use crate::{
     claims::Digest,
     model::{
-        claim::{Ballot, GroupId, MemberIndex},
-        identity::GroupIndex,
+        claim::{Ballot, GroupId},
+        identity::{GroupIndex, MemberIndex},
         time::{Duration, Instant},
     },
 };

@@ -37,9 +37,9 @@ use crate::{
     },
     model::{
         action::Action,
-        claim::{Ballot, Durable, Epoch, MemberIndex},
+        claim::{Ballot, Durable, Epoch},
         event::{Carrier, Event, Source},
-        identity::{GroupIndex, Heard, LinkIndex, NodeIndex, ResourceId},
+        identity::{GroupIndex, Heard, LinkIndex, MemberIndex, NodeIndex, ResourceId},
         keys::{Key, Keys, Method},
         note::{Level, Note},
         order::{Answer, NativeOrder, Order, OrderId},
@@ -69,7 +69,7 @@ pub struct Identity {
     /// The ledger's content; `None` if there is no file of this cluster and member.
     pub ledger: Option<Durable>,
     /// The newest that was heard of other members before this start, as [`Action::Remember`] told it.
-    pub heard: Vec<(NodeIndex, Heard)>,
+    pub heard: Vec<(MemberIndex, Heard)>,
     /// What an earlier life left running and could not be stopped.
     pub stuck: Vec<ResourceId>,
     /// Any number.
@@ -140,9 +140,7 @@ impl Director {
         let members = Members::of(&plan);
         let mut wire = Wire::new(plan.cluster.clone(), members, node.me(), generation, plan.timing.lease);
         for (member, heard) in heard {
-            if let Ok(member) = u8::try_from(member.0) {
-                wire.remember(MemberIndex(member), heard);
-            }
+            wire.remember(member, heard);
         }
         let links = Links::new(&plan, instant);
         let peer = Peer { versions: None, refused: false, key: None, remembered: (None, instant) };
@@ -418,11 +416,12 @@ impl Director {
     }
 
     fn remember(&mut self, index: usize) {
-        let heard = u8::try_from(index).ok().and_then(|member| self.wire.heard(MemberIndex(member)));
+        let member = MemberIndex::at(index);
+        let heard = self.wire.heard(member);
         let (kept, at) = &mut self.peers[index].remembered;
         if let Some(heard) = heard.filter(|heard| Some(*heard) != *kept) {
             (*kept, *at) = (Some(heard), self.now.instant);
-            self.out.push_back(Action::Remember { node: NodeIndex(index), heard });
+            self.out.push_back(Action::Remember { member, heard });
         }
     }
 

@@ -32,7 +32,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::wire::members::Members;
 use crate::model::{
-    claim::{Ballot, Claim, Durable, Earlier, GroupId, MemberIndex, Report},
+    claim::{Ballot, Claim, Durable, Earlier, GroupId, Report},
+    identity::MemberIndex,
     note::{Escaped, Level},
     time::Duration,
 };

@@ -27,11 +27,11 @@ use crate::{
     model::{
         action::{self, GateLease},
         breakage::{self, Breakage},
-        claim::{self, Ballot, Durable, GroupId, MemberIndex},
+        claim::{self, Ballot, Durable, GroupId},
         event::{Carrier, Outcome, Ticket},
-        identity::{GroupIndex, NodeIndex, ResourceId},
+        identity::{GroupIndex, MemberIndex, NodeIndex, ResourceId},
         note::{Level, Note},
-        order::{Answer, NativeOrder, OrderId},
+        order::{Answer, Asker, NativeOrder, OrderId},
         resource::Agent,
         settings,
         time::{Duration, Instant},
@@ -205,10 +205,6 @@ pub struct Node {
     may_claim: bool,
     /// The log was told that we count alone.
     told_alone: bool,
-    /// Orders that another node's person gave, by the id that we gave them.
-    asked: BTreeMap<OrderId, (MemberIndex, u64)>,
-    /// The id that the last of those got.
-    last_asked: u64,
     /// Orders that we passed on, and until when they are waited for.
     passed: BTreeMap<OrderId, Instant>,
     left: bool,
@@ -220,7 +216,7 @@ impl Node {
     /// A member that has just started, has swept what an earlier life left, and has heard nobody.
     #[must_use]
     pub fn new(plan: Arc<Plan>, identity: Identity, now: Instant) -> Self {
-        let index = |member: plan::Member| index_of(&plan, member);
+        let index = |member: plan::Member| plan.index(member);
         let me = index(plan.me);
         let timing = plan.timing;
         let settings = Settings {
@@ -249,8 +245,7 @@ impl Node {
         };
         let ids: Vec<GroupId> = plan.groups.iter().map(|group| GroupId::of(&group.name)).collect();
         let members = 0..plan.nodes.len() + plan.witnesses.len();
-        let view =
-            |member: usize| NodeView { up: member == usize::from(me.0), since: now, ..NodeView::default() };
+        let view = |member: usize| NodeView { up: member == me.place(), since: now, ..NodeView::default() };
         let mut node = Self {
             me,
             config: plan.digest().short(),
@@ -276,8 +271,6 @@ impl Node {
             gates_due: BTreeSet::new(),
             may_claim: false,
             told_alone: false,
-            asked: BTreeMap::new(),
-            last_asked: u64::MAX,
             passed: BTreeMap::new(),
             left: false,
             out: VecDeque::new(),
@@ -333,7 +326,7 @@ impl Node {
     /// When to wake it with [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let peers = self.peers.iter().enumerate().filter(|(index, _)| *index != usize::from(self.me.0));
+        let peers = self.peers.iter().enumerate().filter(|(index, _)| *index != self.me.place());
         let watches = peers.filter_map(|(_, peer)| peer.watch.deadline());
         let others = [
             self.member.deadline(),
@@ -366,13 +359,13 @@ impl Node {
     /// Whether another member is heard.
     #[must_use]
     pub fn hears(&self, member: MemberIndex) -> bool {
-        self.peers.get(usize::from(member.0)).is_some_and(|peer| peer.watch.state().is_up())
+        self.peers.get(member.place()).is_some_and(|peer| peer.watch.state().is_up())
     }
 
     /// In what another member's file differs from ours, as far as it is known.
     #[must_use]
     pub fn differences(&self, member: MemberIndex) -> &[settings::Difference] {
-        self.peers.get(usize::from(member.0)).map_or(&[], |peer| &peer.differences)
+        self.peers.get(member.place()).map_or(&[], |peer| &peer.differences)
     }
 
     // ---- time ------------------------------------------------------------
@@ -430,7 +423,7 @@ impl Node {
     }
 
     fn services_changed(&mut self) {
-        let view = &mut self.views[usize::from(self.me.0)];
+        let view = &mut self.views[self.me.place()];
         view.cut = self.services.cut().into_iter().collect();
         view.cut_for_long = self.services.cut_for_long().into_iter().collect();
         self.stir();
@@ -455,7 +448,7 @@ impl Node {
     fn watch_peers(&mut self) {
         let now = self.now;
         for index in 0..self.peers.len() {
-            if index == usize::from(self.me.0) {
+            if index == self.me.place() {
                 continue;
             }
             let silence = now.since(self.peers[index].watch.heard());
@@ -480,9 +473,8 @@ impl Node {
     fn knows_not_all(&self) -> bool {
         let digest = self.board.digest();
         let nodes = self.peers.iter().zip(&self.views).take(self.plan.nodes.len()).enumerate();
-        let mut others = nodes.filter(|(index, (peer, view))| {
-            *index != usize::from(self.me.0) && view.up && peer.generation > 0
-        });
+        let mut others =
+            nodes.filter(|(index, (peer, view))| *index != self.me.place() && view.up && peer.generation > 0);
         self.node().is_some() && others.any(|(_, (peer, _))| peer.board != Some(digest))
     }
 
@@ -490,7 +482,7 @@ impl Node {
     fn watch_files(&mut self) {
         let now = self.now;
         let mut untold = false;
-        let me = usize::from(self.me.0);
+        let me = self.me.place();
         for index in (0..self.plan.nodes.len()).filter(|index| *index != me) {
             let peer = &self.peers[index];
             // Silence ends no lease yet where its clock is the slower one.
@@ -509,12 +501,12 @@ impl Node {
     /// In what a node's file differs from ours, and what follows.
     fn heard_meaning(&mut self, from: MemberIndex, theirs: &[String]) {
         let ours = self.plan.meaning();
-        let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
+        let Some(peer) = self.peers.get_mut(from.place()) else { return };
         peer.differences = settings::summary(&ours, theirs);
         peer.told = true;
         let disputes = meaning::disputes(&ours, theirs);
         let disputes = disputes.into_iter().filter_map(|(name, it)| Some((self.plan.group(&name)?, it)));
-        self.views[usize::from(from.0)].disputes = disputes.collect();
+        self.views[from.place()].disputes = disputes.collect();
         self.stir();
     }
 
@@ -527,7 +519,7 @@ impl Node {
         }
         let voters = &self.member.settings().voters.members;
         let other = voters.iter().find(|voter| **voter != self.me).copied().unwrap_or(self.me);
-        let name = self.name(usize::from(other.0));
+        let name = self.name(other.place());
         let (level, text) = match (tell, self.hears(other)) {
             (false, _) => (Level::Info, format!("{name} votes again: this node counts alone no longer")),
             (true, true) => (Level::Warning, format!("{name} does not vote: this node counts alone")),
@@ -594,7 +586,7 @@ impl Node {
     fn heard(&mut self, from: MemberIndex, generation: u64, set: u32, word: Word) {
         let now = self.now;
         let timing = self.plan.timing;
-        let Some(peer) = self.peers.get_mut(usize::from(from.0)).filter(|_| from != self.me) else { return };
+        let Some(peer) = self.peers.get_mut(from.place()).filter(|_| from != self.me) else { return };
         if generation < peer.generation {
             return;
         }
@@ -603,7 +595,7 @@ impl Node {
         peer.watch.hear(now, timing.late, timing.silent);
         peer.watch.note(Sign::Settled);
         let refused = peer.refused;
-        let view = &mut self.views[usize::from(from.0)];
+        let view = &mut self.views[from.place()];
         view.up = peer.watch.state().is_up();
         if is_back {
             view.since = now;
@@ -619,9 +611,9 @@ impl Node {
             }
             Word::AskMove { order, group, to } => self.asked_to_move(from, order, group, to),
             Word::MoveAnswer { order, done, text } => {
-                if self.passed.remove(&OrderId(order)).is_some() {
+                if self.passed.remove(&order).is_some() {
                     let answer = if done { Answer::Done(text) } else { Answer::Refused(text) };
-                    self.hands.push_back(action::Action::Reply { order: OrderId(order), answer });
+                    self.hands.push_back(action::Action::Reply { order, answer });
                 }
             }
             // A witness runs nothing, and nobody asks it; one that has a key of its own has no business here at all.
@@ -640,8 +632,8 @@ impl Node {
             self.heard_lists(from, lists);
         }
         let ours = self.plan.timing.lease;
-        let Some(peer) = self.peers.get_mut(usize::from(from.0)) else { return };
-        let view = &mut self.views[usize::from(from.0)];
+        let Some(peer) = self.peers.get_mut(from.place()) else { return };
+        let view = &mut self.views[from.place()];
         let mut is_otherwise = core::mem::replace(&mut view.standby, beat.standby) != beat.standby;
         let ready_since = (!beat.waits).then(|| view.ready_since.unwrap_or(self.now));
         is_otherwise |= view.ready_since.is_some() != ready_since.is_some();
@@ -661,20 +653,20 @@ impl Node {
             self.stir();
         }
         // A witness has no configuration of the cluster, and no pace of its own.
-        let is_node = usize::from(from.0) < self.plan.nodes.len();
+        let is_node = self.is_node(from);
         if is_node && beat.config != self.config {
             // Until it has answered: the question or the answer may be lost.
-            if !self.peers[usize::from(from.0)].told {
+            if !self.peers[from.place()].told {
                 self.send(To::One(from), Word::AskMeaning);
             }
             if is_new {
-                let name = self.name(usize::from(from.0));
+                let name = self.name(from.place());
                 let text = format!("{name} has another configuration; `locum status` shows in what");
                 self.note(Level::Warning, None, text);
             }
         }
         if refused && !was_refused {
-            let name = self.name(usize::from(from.0));
+            let name = self.name(from.place());
             let text = format!(
                 "{name} is refused: its pace is {theirs:?}, ours is {ours:?} (`locum explain timing`); give both one pace"
             );
@@ -694,7 +686,7 @@ impl Node {
     fn heard_lists(&mut self, from: MemberIndex, lists: &Lists) {
         let known = |ids: &[GroupId]| ids.iter().filter_map(|id| self.index(*id)).collect::<BTreeSet<_>>();
         let (unable, cut) = (known(&lists.unable), known(&lists.cut));
-        let Some(view) = self.views.get_mut(usize::from(from.0)) else { return };
+        let Some(view) = self.views.get_mut(from.place()) else { return };
         let is_otherwise = view.unable != unable || view.cut != cut;
         (view.unable, view.cut) = (unable, cut);
         if is_otherwise {
@@ -702,17 +694,14 @@ impl Node {
         }
     }
 
-    fn asked_to_move(&mut self, from: MemberIndex, order: u64, group: GroupId, to: Option<MemberIndex>) {
-        // Ids of our own people are counted from below, so these are counted from above; none is used twice.
-        self.last_asked -= 1;
-        let id = OrderId(self.last_asked);
-        self.asked.insert(id, (from, order));
+    fn asked_to_move(&mut self, from: MemberIndex, order: OrderId, group: GroupId, to: Option<MemberIndex>) {
+        let asker = Asker::At(from, order);
         match self.index(group) {
             Some(group) => {
-                let to = to.map(|to| NodeIndex(usize::from(to.0))).filter(|to| to.0 < self.plan.nodes.len());
-                self.change_ownership(|ownership, view| ownership.give(view, group, to, Some(id)));
+                let to = to.and_then(|to| self.plan.node(to));
+                self.change_ownership(|ownership, view| ownership.give(view, group, to, Some(asker)));
             }
-            None => self.answer(id, Answer::Refused("this node does not know the group".into())),
+            None => self.answer(asker, Answer::Refused("this node does not know the group".into())),
         }
     }
 
@@ -756,7 +745,7 @@ impl Node {
     fn note_entry(&mut self, entry: &Entry) {
         match *entry {
             Entry::Pin { group, number, on, user, age } => {
-                let by = self.name(usize::from(number.node.0));
+                let by = self.name(number.node.place());
                 let what = match (group, on) {
                     (Some(_), true) => "is frozen",
                     (Some(_), false) => "is free again",
@@ -798,6 +787,7 @@ impl Node {
     // ---- what people ask for ---------------------------------------------
 
     fn order(&mut self, id: OrderId, order: NativeOrder, user: u32) {
+        let asker = Asker::Here(id);
         let done = |text: &str| Answer::Done(text.into());
         if matches!(order, NativeOrder::Standby | NativeOrder::Online | NativeOrder::Leave) {
             // Before anything is released: who takes it could give it back to us.
@@ -817,25 +807,25 @@ impl Node {
                         "this node takes nothing any more, and gives these away as soon as another node can take them: {said}"
                     )),
                 };
-                self.answer(id, answer);
+                self.answer(asker, answer);
             }
             NativeOrder::Online => {
                 self.change_ownership(|ownership, _| ownership.online());
                 self.groups.forgive(&mut self.hands);
-                self.answer(id, done("this node takes part again"));
+                self.answer(asker, done("this node takes part again"));
             }
             NativeOrder::Maintenance(on) => {
                 self.pin(None, on, user);
                 let text =
                     if on { "nothing is started, stopped or moved any more" } else { "maintenance is over" };
-                self.answer(id, done(text));
+                self.answer(asker, done(text));
             }
             NativeOrder::Freeze(group, on) => {
                 self.pin(Some(group), on, user);
-                self.answer(id, done(if on { "the group is frozen" } else { "the group is free again" }));
+                self.answer(asker, done(if on { "the group is frozen" } else { "the group is free again" }));
             }
             NativeOrder::Leave => {
-                self.change_ownership(|ownership, _| ownership.leave(Some(id)));
+                self.change_ownership(|ownership, _| ownership.leave(Some(asker)));
                 self.freeze_groups();
             }
         }
@@ -857,26 +847,30 @@ impl Node {
         let group_id = self.ids[group.0];
         let owns = self.member.claimant().is_some_and(|claimant| claimant.held(self.now, group_id).is_some());
         if owns {
-            return self.change_ownership(|ownership, view| ownership.give(view, group, to, Some(id)));
+            return self
+                .change_ownership(|ownership, view| ownership.give(view, group, to, Some(Asker::Here(id))));
         }
         let owner = self.member.owner_elsewhere(group_id).map(|claim| claim.owner());
         match owner.filter(|owner| self.hears(*owner)) {
             Some(owner) => {
-                let to = to.map(member_of);
+                let to = to.map(MemberIndex::from);
                 self.passed.insert(id, self.now + MOVE_MAX);
-                self.send(To::One(owner), Word::AskMove { order: id.0, group: group_id, to });
+                self.send(To::One(owner), Word::AskMove { order: id, group: group_id, to });
             }
             None => {
                 let why = self.unowned(self.now, group).map(|why| format!(": {why}")).unwrap_or_default();
-                self.answer(id, Answer::Refused(format!("this member knows no owner of it now{why}")));
+                self.answer(
+                    Asker::Here(id),
+                    Answer::Refused(format!("this member knows no owner of it now{why}")),
+                );
             }
         }
     }
 
-    fn answer(&mut self, id: OrderId, answer: Answer) {
-        let Some((to, order)) = self.asked.remove(&id) else {
-            self.hands.push_back(action::Action::Reply { order: id, answer });
-            return;
+    fn answer(&mut self, asker: Asker, answer: Answer) {
+        let (to, order) = match asker {
+            Asker::Here(order) => return self.hands.push_back(action::Action::Reply { order, answer }),
+            Asker::At(member, order) => (member, order),
         };
         let (done, text) = match answer {
             Answer::Done(text) => (true, text),
@@ -999,7 +993,7 @@ impl Node {
             Step::Release(group, successor) => {
                 // What failed was stopped without being told to.
                 self.shut_gate(group);
-                self.member.release(now, self.ids[group.0], successor.map(member_of));
+                self.member.release(now, self.ids[group.0], successor.map(MemberIndex::from));
                 self.due_to_look = true;
             }
             Step::Start(group, epoch) => {
@@ -1126,7 +1120,7 @@ impl Node {
     }
 
     fn is_node(&self, member: MemberIndex) -> bool {
-        usize::from(member.0) < self.plan.nodes.len()
+        self.plan.node(member).is_some()
     }
 
     fn name(&self, member: usize) -> alloc::borrow::Cow<'_, str> {
@@ -1151,16 +1145,4 @@ impl Node {
         let group = group.map(|group| self.plan.groups[group.0].name.clone());
         self.hands.push_back(action::Action::Note(Note { level, group, epoch, text }));
     }
-}
-
-/// Nodes come first, then witnesses.
-fn index_of(plan: &Plan, member: plan::Member) -> MemberIndex {
-    match member {
-        plan::Member::Node(node) => member_of(node),
-        plan::Member::Witness(witness) => member_of(NodeIndex(plan.nodes.len() + witness.0)),
-    }
-}
-
-fn member_of(node: NodeIndex) -> MemberIndex {
-    MemberIndex(u8::try_from(node.0).expect("at most 39 members"))
 }

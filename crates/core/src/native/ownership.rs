@@ -36,10 +36,10 @@ use crate::{
     group::{Groups, Phase},
     model::{
         breakage::{self, Breakage},
-        claim::{Ballot, GroupId, MemberIndex},
-        identity::{GroupIndex, NodeIndex},
+        claim::{Ballot, GroupId},
+        identity::{GroupIndex, MemberIndex, NodeIndex},
         note::Level,
-        order::{Answer, OrderId},
+        order::{Answer, Asker},
         time::{Duration, Instant},
         timer_queue::Agenda,
     },
@@ -70,7 +70,7 @@ pub enum Step {
     /// A failure ends our ownership of this epoch.
     Moved(GroupIndex, Ballot),
     /// Answer a person.
-    Answer(OrderId, Answer),
+    Answer(Asker, Answer),
     /// A line for the log, about a group.
     Note(Level, Option<GroupIndex>, String),
 }
@@ -156,10 +156,11 @@ impl View<'_> {
             return Some(Owner::Us);
         }
         let lives = |node: &NodeIndex| self.nodes.get(node.0).is_some_and(|node| node.up);
-        let says = self.member.owner_elsewhere(id).map(|claim| node(claim.owner())).filter(lives);
+        let says =
+            self.member.owner_elsewhere(id).and_then(|claim| self.plan.node(claim.owner())).filter(lives);
         let granted = || {
             let (claim, until) = self.member.voter()?.holder(id)?;
-            let granted = Owner::Granted(node(claim.owner()), until);
+            let granted = Owner::Granted(self.plan.node(claim.owner())?, until);
             (until > self.now && claim.owner() != self.member.settings().me).then_some(granted)
         };
         says.map(Owner::Lives).or_else(granted)
@@ -196,15 +197,11 @@ impl View<'_> {
     }
 }
 
-const fn node(member: MemberIndex) -> NodeIndex {
-    NodeIndex(member.0 as usize)
-}
-
 /// A group on its way from us.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Giving {
     to: Option<NodeIndex>,
-    order: Option<OrderId>,
+    order: Option<Asker>,
     /// Something of it failed here too often.
     failed: bool,
 }
@@ -213,7 +210,7 @@ struct Giving {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wish {
     to: Option<NodeIndex>,
-    order: Option<OrderId>,
+    order: Option<Asker>,
     /// Why it waits, and since when.
     why: String,
     since: Instant,
@@ -294,7 +291,7 @@ pub struct Ownership {
     waits_for_board: bool,
     /// Nothing is claimed before it is known what the others' files give to which group.
     waits_for_files: bool,
-    leaving: Option<Option<OrderId>>,
+    leaving: Option<Option<Asker>>,
     random: u64,
     /// What the last [`Self::tick`] asked to be claimed.
     claims: BTreeSet<GroupIndex>,
@@ -476,7 +473,7 @@ impl Ownership {
     }
 
     /// Hands everything over for good.
-    pub const fn leave(&mut self, order: Option<OrderId>) {
+    pub const fn leave(&mut self, order: Option<Asker>) {
         self.leaving = Some(order);
         self.touch_all();
     }
@@ -524,13 +521,13 @@ impl Ownership {
             Notice::Released(id, _, successor) => {
                 let Some(group) = index(id) else { return };
                 let desk = &mut self.desks[group.0];
-                let named = successor.map(node);
+                let me = MemberIndex::from(view.me);
                 desk.free_since = Some(view.now);
-                desk.named = named == Some(view.me);
+                desk.named = *successor == Some(me);
                 desk.refusals = 0;
                 // Of a family it is the first one's turn that counts.
                 let follows = self.families[group.0][0] != group;
-                let others_turn = named.is_some_and(|named| named != view.me) && !follows;
+                let others_turn = successor.is_some_and(|named| named != me) && !follows;
                 desk.not_before = if others_turn { view.now + view.plan.timing.rank_step } else { view.now };
             }
         }
@@ -1053,7 +1050,7 @@ impl Ownership {
         has_changed
     }
 
-    fn answer(&mut self, order: OrderId, answer: Answer) {
+    fn answer(&mut self, order: Asker, answer: Answer) {
         self.steps.push_back(Step::Answer(order, answer));
     }
 

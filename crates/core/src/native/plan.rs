@@ -11,7 +11,7 @@ use core::{
 
 use super::timing::Timing;
 use crate::model::{
-    identity::{self, GroupIndex, LinkIndex, MemberId, NodeIndex, ResourceId},
+    identity::{self, GroupIndex, LinkIndex, MemberId, MemberIndex, NodeIndex, ResourceId},
     logging::Logging,
     resource,
     time::Duration,
@@ -88,6 +88,24 @@ impl Plan {
             Member::Node(NodeIndex(node)) => &self.nodes[node].name,
             Member::Witness(WitnessIndex(witness)) => &self.witnesses[witness].name,
         }
+    }
+
+    /// Its place among all members.
+    ///
+    /// # Panics
+    /// When the index was not made from this plan.
+    #[must_use]
+    pub fn index(&self, member: Member) -> MemberIndex {
+        match member {
+            Member::Node(node) => node.into(),
+            Member::Witness(WitnessIndex(witness)) => MemberIndex::at(self.nodes.len() + witness),
+        }
+    }
+
+    /// The node that a member is; `None` of a witness and of one that the plan does not have.
+    #[must_use]
+    pub fn node(&self, member: MemberIndex) -> Option<NodeIndex> {
+        member.node(self.nodes.len())
     }
 
     /// The member of that name.

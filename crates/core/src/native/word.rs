@@ -6,7 +6,7 @@ use alloc::{string::String, vec::Vec};
 use super::board::Entry;
 use crate::{
     claims::{self, Digest},
-    model::claim::{GroupId, MemberIndex},
+    model::{claim::GroupId, identity::MemberIndex, order::OrderId},
 };
 
 /// One message.
@@ -19,7 +19,7 @@ pub enum Word {
     /// A person wants this group, which you own, to move: to this node, or to the best.
     AskMove {
         /// Returned with the answer.
-        order: u64,
+        order: OrderId,
         /// Which.
         group: GroupId,
         /// Where to.
@@ -28,7 +28,7 @@ pub enum Word {
     /// What came of [`Self::AskMove`].
     MoveAnswer {
         /// As asked.
-        order: u64,
+        order: OrderId,
         /// Whether it is done.
         done: bool,
         /// In words.

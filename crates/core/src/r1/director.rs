@@ -537,7 +537,7 @@ impl Director {
             && let Some(heard) = peer.received.heard()
         {
             peer.remembered = self.now.instant;
-            self.out.push_back(Action::Remember { node: peer.node, heard });
+            self.out.push_back(Action::Remember { member: peer.node.into(), heard });
         }
     }
 

@@ -410,7 +410,7 @@ impl Pair {
                     self.nodes[n].notes.push(note.text);
                 }
                 // Its own, raised above what the other node has heard.
-                Action::Remember { node, .. } if node == NodeIndex(n) => {}
+                Action::Remember { member, .. } if member.place() == n => {}
                 Action::Remember { heard, .. } => {
                     assert!(self.nodes[n].remembered.is_none_or(|before| before <= heard));
                     self.nodes[n].remembered = Some(heard);

@@ -7,9 +7,9 @@ use locum_core::{
     group::{FailedStop, Groups, KILL_LIMIT, Limits, Member, News, Phase, Restarts, Spec},
     model::{
         action::{Action, Operation},
-        claim::{Ballot, Epoch, MemberIndex},
+        claim::{Ballot, Epoch},
         event::{Outcome, Ticket},
-        identity::{GroupIndex, ResourceId},
+        identity::{GroupIndex, MemberIndex, ResourceId},
         time::{Duration, Instant},
     },
 };

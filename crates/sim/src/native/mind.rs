@@ -7,9 +7,9 @@ use locum_core::{
     claims::To,
     model::{
         action,
-        claim::{Ballot, Durable, MemberIndex},
+        claim::{Ballot, Durable},
         event::{self, Source},
-        identity::{GroupIndex, Heard, LinkIndex, NodeIndex},
+        identity::{GroupIndex, Heard, LinkIndex, MemberIndex},
         keys::{Key, Keys, Method},
         order,
         time::{Instant, Now},
@@ -72,7 +72,7 @@ pub struct Birth {
     /// The ledger's file.
     pub ledger: Option<Durable>,
     /// What was kept of the others' frames.
-    pub heard: BTreeMap<NodeIndex, Heard>,
+    pub heard: BTreeMap<MemberIndex, Heard>,
     /// Any number.
     pub seed: u64,
 }
@@ -133,7 +133,7 @@ impl Mind {
         let members = plan.nodes.len() + plan.witnesses.len();
         let others = |to: To| match to {
             To::All => (0..members).filter(|other| *other != me).collect(),
-            To::One(member) => vec![usize::from(member.0)],
+            To::One(member) => vec![member.place()],
         };
         let director = match self {
             Self::Words(node) => loop {

@@ -16,7 +16,7 @@ use locum_core::{
         action::{self, Operation},
         claim::{Ballot, Claim, Durable, GroupId},
         event::{Carrier, Outcome, Ticket},
-        identity::{GroupIndex, Heard, NodeIndex, ResourceId},
+        identity::{GroupIndex, Heard, MemberIndex, NodeIndex, ResourceId},
         order::{NativeOrder, OrderId},
         time::{Duration, Instant},
     },
@@ -112,7 +112,7 @@ struct Machine {
     wake: u64,
     file: Option<Durable>,
     /// What was kept on disk of the others' frames.
-    heard: BTreeMap<NodeIndex, Heard>,
+    heard: BTreeMap<MemberIndex, Heard>,
     disk_works: bool,
     /// The write that is under way.
     writing: Option<Durable>,
@@ -685,8 +685,8 @@ impl World {
                 let takes = 200_000 + self.rng.below(20_000_000);
                 self.schedule(member, takes, What::Written(Box::new(durable), ok));
             }
-            action::Action::Remember { node, heard } => {
-                self.machines[member].heard.insert(node, heard);
+            action::Action::Remember { member: of, heard } => {
+                self.machines[member].heard.insert(of, heard);
             }
             action::Action::Gate { group, lease } => self.gate(member, group, lease.map(|lease| lease.until)),
             action::Action::Note(note) => {
@@ -950,7 +950,7 @@ impl World {
         for (group, ballot) in list {
             let last = self.ballots.entry((*group, from)).or_insert((*ballot, life));
             let is_again = *last == (*ballot, life);
-            if usize::from(ballot.node.0) != from || (!is_again && *ballot <= last.0) {
+            if ballot.node.place() != from || (!is_again && *ballot <= last.0) {
                 let text = format!("{} uses {ballot:?} after {:?}", self.machines[from].name, last.0);
                 return self.fail(text);
             }

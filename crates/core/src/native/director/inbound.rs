@@ -43,7 +43,7 @@ impl Director {
         }
         if begins {
             // At once: what was recorded of its earlier lives is worth nothing from now on, whenever we start again.
-            self.remember(usize::from(member.0));
+            self.remember(member.place());
         }
         match content {
             Content::Message(word, reach) => self.word(member, generation, set, word, reach),
@@ -61,7 +61,7 @@ impl Director {
             self.links.told(self.now.instant, member, hears_us, has_our_file);
             self.heard_versions(member, generation, reach.versions);
         }
-        let peer = &self.peers[usize::from(member.0)];
+        let peer = &self.peers[member.place()];
         let versions = peer.versions.filter(|(of, _)| *of == generation).map(|(_, versions)| versions);
         match versions.map(|versions| versions.common(OURS)) {
             // Its first beat was lost; what it says will be said again.
@@ -76,7 +76,7 @@ impl Director {
     }
 
     fn heard_versions(&mut self, member: MemberIndex, generation: u64, versions: Versions) {
-        let peer = &mut self.peers[usize::from(member.0)];
+        let peer = &mut self.peers[member.place()];
         peer.versions = Some((generation, versions));
         let refused = versions.common(OURS).is_none();
         if core::mem::replace(&mut peer.refused, refused) == refused {
@@ -100,7 +100,7 @@ impl Director {
     /// Says when a member begins to sign with another key, as it does in a roll-over.
     fn note_key(&mut self, link: LinkIndex, member: MemberIndex, key: u8) {
         let ours = self.keys(link).signing().number;
-        let known = self.peers[usize::from(member.0)].key.replace(key);
+        let known = self.peers[member.place()].key.replace(key);
         if known == Some(key) || (known.is_none() && key == ours) {
             return;
         }

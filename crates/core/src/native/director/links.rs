@@ -19,8 +19,7 @@ use core::net::SocketAddr;
 
 use crate::{
     model::{
-        claim::MemberIndex,
-        identity::{Heard, LinkIndex, NodeIndex},
+        identity::{Heard, LinkIndex, MemberIndex, NodeIndex},
         time::{Duration, Instant},
     },
     native::{
@@ -131,7 +130,7 @@ impl Links {
     /// Whether this member may speak on this link: between nodes every node, on a witness's link that witness, and where
     /// we are the witness, everybody.
     pub(super) fn may_speak(&self, member: MemberIndex, link: LinkIndex) -> bool {
-        let index = usize::from(member.0);
+        let index = member.place();
         match self.witness(link) {
             None => index < self.nodes,
             Some(witness) if plan::Member::Witness(witness) == self.me => true,
@@ -141,12 +140,12 @@ impl Links {
 
     /// The links between a member and us.
     pub(super) fn paths(&self, member: MemberIndex) -> &[Path] {
-        self.peers.get(usize::from(member.0)).map_or(&[], |peer| &peer.paths)
+        self.peers.get(member.place()).map_or(&[], |peer| &peer.paths)
     }
 
     /// Where to send to a member on our own witness's link.
     pub(super) fn home(&self, member: MemberIndex) -> Option<SocketAddr> {
-        self.peers.get(usize::from(member.0))?.home.address()
+        self.peers.get(member.place())?.home.address()
     }
 
     /// An authentic frame of a member came to a witness's link from this address; `at`: the address that it says itself.
@@ -159,14 +158,14 @@ impl Links {
         at: Option<SocketAddr>,
     ) {
         let patience = self.timing.silent;
-        let Some(peer) = self.peers.get_mut(usize::from(member.0)) else { return };
+        let Some(peer) = self.peers.get_mut(member.place()) else { return };
         let is_deaf = peer.hears_us.is_some_and(|(links, _)| links == 0);
         peer.home.came(now, patience, is_deaf, frame, from, at);
     }
 
     /// An authentic frame of a member came on a link.
     pub(super) fn heard(&mut self, now: Instant, link: LinkIndex, member: MemberIndex, frame: Heard) {
-        let Some(peer) = self.peers.get_mut(usize::from(member.0)) else { return };
+        let Some(peer) = self.peers.get_mut(member.place()) else { return };
         peer.first.get_or_insert(now);
         let Some(path) = peer.paths.iter_mut().find(|path| path.link == link && path.newest < frame) else {
             return;
@@ -179,7 +178,7 @@ impl Links {
     /// follows then, but for a witness, to which there is one way only.
     pub(super) fn told(&mut self, now: Instant, member: MemberIndex, hears_us: u32, has_our_file: bool) {
         let only_way = self.is_only_way(member);
-        let Some(peer) = self.peers.get_mut(usize::from(member.0)) else { return };
+        let Some(peer) = self.peers.get_mut(member.place()) else { return };
         let hears_us = match only_way {
             true if hears_us != 0 => u32::MAX,
             _ => hears_us,
@@ -191,13 +190,13 @@ impl Links {
 
     /// Whether a member hears us on any link, as its newest beat says; none if its file is not ours.
     pub(super) fn is_heard_by(&self, now: Instant, member: MemberIndex) -> Option<bool> {
-        let peer = self.peers.get(usize::from(member.0)).filter(|peer| !peer.is_strange)?;
+        let peer = self.peers.get(member.place()).filter(|peer| !peer.is_strange)?;
         let is_fresh = |at: Instant| now.since(at) < self.timing.silent;
         Some(peer.hears_us.is_some_and(|(links, at)| links != 0 && is_fresh(at)))
     }
 
     fn is_only_way(&self, member: MemberIndex) -> bool {
-        usize::from(member.0) >= self.nodes || matches!(self.me, plan::Member::Witness(_))
+        member.place() >= self.nodes || matches!(self.me, plan::Member::Witness(_))
     }
 
     /// This machine says that a link can or cannot carry frames. Tells whether that is news.

@@ -72,7 +72,7 @@ impl Director {
 
     /// The links that lead to a member, or to all, each once; on our own witness's link the addresses.
     fn ways(&self, to: To) -> Vec<(LinkIndex, Option<SocketAddr>)> {
-        let all = (0..self.peers.len()).filter_map(|member| u8::try_from(member).ok()).map(MemberIndex);
+        let all = (0..self.peers.len()).map(MemberIndex::at);
         let members: Vec<MemberIndex> = match to {
             To::All => all.collect(),
             To::One(member) => alloc::vec![member],

@@ -18,7 +18,7 @@ impl Director {
     #[must_use]
     pub fn status(&self, now: Now) -> Status {
         let at = now.instant.max(self.now.instant);
-        let members = (0..self.peers.len()).filter_map(|index| u8::try_from(index).ok());
+        let members = (0..self.peers.len()).map(MemberIndex::at);
         let links = (0..self.links.count()).map(LinkIndex);
         let mut status = Status {
             cluster: self.plan.cluster.clone(),
@@ -29,7 +29,7 @@ impl Director {
             uptime: at.since(self.started).as_secs_f64(),
             pace: self.plan.timing.lease.as_secs_f64(),
             config: format!("{:016x}", self.node.config()),
-            members: members.map(|index| self.member_status(MemberIndex(index), at)).collect(),
+            members: members.map(|member| self.member_status(member, at)).collect(),
             links: links
                 .filter(|link| self.links.is_ours(*link))
                 .map(|link| Link { name: self.short_name(link), down: self.down[link.0].clone() })
@@ -88,7 +88,7 @@ impl Director {
     }
 
     fn kind(&self, member: MemberIndex) -> Kind {
-        if usize::from(member.0) < self.plan.nodes.len() { Kind::Node } else { Kind::Witness }
+        if self.plan.node(member).is_some() { Kind::Node } else { Kind::Witness }
     }
 
     fn short_name(&self, link: LinkIndex) -> String {
@@ -103,7 +103,7 @@ impl Director {
     }
 
     fn member_status(&self, member: MemberIndex, now: Instant) -> Member {
-        let known = &self.peers[usize::from(member.0)];
+        let known = &self.peers[member.place()];
         let view = self.node.peer(member);
         let versions = known.versions.map(|(_, versions)| (versions.lowest, versions.highest));
         let refused = view.filter(|view| view.refused).map(|_| "another pace than ours");
@@ -247,10 +247,8 @@ impl Director {
     /// It is on another node than the living one that it prefers, and stays there.
     fn preference(&self, group: GroupIndex, owner: Option<MemberIndex>) -> Option<Pin> {
         let plan = &self.plan.groups[group.0];
-        let owner = NodeIndex(usize::from(owner?.0));
-        let lives = |node: &NodeIndex| {
-            u8::try_from(node.0).is_ok_and(|node| self.node.liveness(MemberIndex(node)).is_up())
-        };
+        let owner = self.plan.node(owner?)?;
+        let lives = |node: &NodeIndex| self.node.liveness((*node).into()).is_up();
         let better = plan.prefer.iter().take_while(|node| **node != owner).find(|node| lives(node))?;
         let name = &self.plan.nodes[better.0].name;
         let text = match plan.failback {

@@ -74,7 +74,7 @@ struct Machine {
     /// Whether its agents can start anything.
     fails: bool,
     answers: Vec<Answer>,
-    remembered: BTreeMap<NodeIndex, Heard>,
+    remembered: BTreeMap<MemberIndex, Heard>,
     /// All that was written, oldest first.
     ledgers: Vec<Durable>,
     left: bool,
@@ -236,8 +236,8 @@ impl World {
                 }
                 Action::Note(note) => self.machines[member].notes.push(note.text),
                 Action::Reply { answer, .. } => self.machines[member].answers.push(answer),
-                Action::Remember { node, heard } => {
-                    let before = self.machines[member].remembered.insert(node, heard);
+                Action::Remember { member: of, heard } => {
+                    let before = self.machines[member].remembered.insert(of, heard);
                     assert!(before.is_none_or(|before| before < heard));
                 }
                 Action::Announce(_) => {}
@@ -835,7 +835,7 @@ fn recordings_of_a_dead_member_are_nothing_after_our_restart() {
     world.handle(1, Event::Order { id: OrderId(7), order: Order::Leave });
     assert!(world.machines[1].left);
     assert!(matches!(&world.machines[1].answers[..], [Answer::Done(_)]), "{:?}", world.machines[1].answers);
-    let heard: Vec<(NodeIndex, Heard)> = world.machines[1].remembered.clone().into_iter().collect();
+    let heard: Vec<(MemberIndex, Heard)> = world.machines[1].remembered.clone().into_iter().collect();
     assert_eq!(heard.len(), 2);
     let tape: Vec<(LinkIndex, Arc<[u8]>)> = world
         .tape
@@ -844,7 +844,7 @@ fn recordings_of_a_dead_member_are_nothing_after_our_restart() {
         .map(|(_, link, bytes)| (*link, Arc::clone(bytes)))
         .collect();
     assert!(tape.len() > 30);
-    let replay = |heard: Vec<(NodeIndex, Heard)>| {
+    let replay = |heard: Vec<(MemberIndex, Heard)>| {
         let identity = Identity { heard, ..identity(50) };
         let mut director = Director::new(plan(TOML, "b"), keys(), identity, now(world.millis));
         let from = Source::Udp(address(0));

@@ -37,7 +37,7 @@ pub(in crate::native) struct Owner {
 
 impl Node {
     pub(in crate::native) fn peer(&self, member: MemberIndex) -> Option<PeerView<'_>> {
-        let index = usize::from(member.0);
+        let index = member.place();
         let Peer { watch, generation, config, refused, differences, .. } =
             self.peers.get(index).filter(|_| member != self.me)?;
         let NodeView { standby, unable, cut, .. } = self.views.get(index)?;

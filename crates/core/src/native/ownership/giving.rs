@@ -6,13 +6,7 @@ use super::*;
 
 impl Ownership {
     /// Hands a group of ours to a node, or to the best.
-    pub fn give(
-        &mut self,
-        view: &View<'_>,
-        group: GroupIndex,
-        to: Option<NodeIndex>,
-        order: Option<OrderId>,
-    ) {
+    pub fn give(&mut self, view: &View<'_>, group: GroupIndex, to: Option<NodeIndex>, order: Option<Asker>) {
         self.rank(view);
         let name = &view.plan.groups[group.0].name;
         if let Err(reason) = self.may_give(view, group, to) {
@@ -110,7 +104,7 @@ impl Ownership {
         Some((why, *since, *until))
     }
 
-    pub(super) fn refuse(&mut self, view: &View<'_>, group: GroupIndex, order: Option<OrderId>, why: &str) {
+    pub(super) fn refuse(&mut self, view: &View<'_>, group: GroupIndex, order: Option<Asker>, why: &str) {
         if let Some(order) = order {
             let name = &view.plan.groups[group.0].name;
             self.answer(order, Answer::Refused(format!("{name}: {why}")));

@@ -6,10 +6,7 @@ use super::item::{Fault, MEMBER_DIGITS, Reader, Sender, Writer, digits, hex, nan
 use crate::{
     claims::{self, Copied, Digest, Echo, Message, Refusal, Word as Memory},
     framing::values,
-    model::{
-        claim::{GroupId, MemberIndex},
-        time::Duration,
-    },
+    model::{claim::GroupId, identity::MemberIndex, order::OrderId, time::Duration},
     native::{
         board::Entry,
         word::{BEAT_LIST_MAX, Beat, Lists, Word},
@@ -112,13 +109,13 @@ pub(super) fn write(word: &Word, reach: &Reach, sender: Sender<'_>) -> Option<Pa
         Word::Beat(beat) => write_beat(beat, reach, sender, &mut parcel),
         Word::Claims(message) => write_claims(message, sender, &mut parcel),
         Word::AskMove { order, group, to } => {
-            parcel.fields.extend([("id", values::hex(*order)), ("group", digest(group.0))]);
+            parcel.fields.extend([("id", values::hex(order.0)), ("group", digest(group.0))]);
             let to = to.and_then(|to| sender.members.name(to));
             parcel.fields.extend(to.map(|name| ("to", name.into())));
         }
         Word::MoveAnswer { order, done, text } => {
             let done = if *done { "yes" } else { "no" };
-            parcel.fields.extend([("id", values::hex(*order)), ("done", done.into())]);
+            parcel.fields.extend([("id", values::hex(order.0)), ("done", done.into())]);
             let text: String = shown(text).take(ANSWER_MAX).collect();
             parcel.fields.extend(Some(("text", text)).filter(|(_, text)| !text.is_empty()));
         }
@@ -160,7 +157,7 @@ pub(super) fn read<'a>(
         "ask-move" => {
             let named = |name| sender.members.named(name).ok_or(Fault::Member);
             Word::AskMove {
-                order: fields.hex("id")?,
+                order: OrderId(fields.hex("id")?),
                 group: GroupId(digits(fields.must("group")?, 16)?),
                 to: fields.get("to").map(named).transpose()?,
             }
@@ -175,7 +172,7 @@ pub(super) fn read<'a>(
             if text.chars().any(char::is_control) || text.chars().count() > ANSWER_MAX {
                 return Err(Fault::Form);
             }
-            Word::MoveAnswer { order: fields.hex("id")?, done, text: text.into() }
+            Word::MoveAnswer { order: OrderId(fields.hex("id")?), done, text: text.into() }
         }
         "ask-meaning" => Word::AskMeaning,
         "meaning" => {

@@ -8,8 +8,8 @@ use super::members::Members;
 use crate::{
     framing::values::number_hex,
     model::{
-        claim::{Ballot, Claim, Earlier, GroupId, MemberIndex, Report},
-        identity::MemberId,
+        claim::{Ballot, Claim, Earlier, GroupId, Report},
+        identity::{MemberId, MemberIndex},
         time::Duration,
     },
 };

@@ -5,8 +5,8 @@ use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 use crate::{
     model::{
-        claim::{GroupId, MemberIndex},
-        identity::MemberId,
+        claim::GroupId,
+        identity::{MemberId, MemberIndex},
     },
     native::plan::Plan,
 };
@@ -75,13 +75,13 @@ impl Members {
     /// Whether a member is a node.
     #[must_use]
     pub fn is_node(&self, member: MemberIndex) -> bool {
-        usize::from(member.0) < self.nodes
+        member.place() < self.nodes
     }
 
     /// A member's name; none of a member that is not among them.
     #[must_use]
     pub fn name(&self, member: MemberIndex) -> Option<&str> {
-        self.names.get(usize::from(member.0)).map(String::as_str)
+        self.names.get(member.place()).map(String::as_str)
     }
 
     /// A member's id.

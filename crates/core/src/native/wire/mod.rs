@@ -35,8 +35,7 @@ use self::{
 use crate::{
     claims::To,
     model::{
-        claim::MemberIndex,
-        identity::Heard,
+        identity::{Heard, MemberIndex},
         keys::Keys,
         time::{Duration, Instant},
     },

@@ -21,6 +21,7 @@ use crate::{
     model::{
         claim::{Ballot, Claim, Earlier, GroupId, Report},
         keys::{Key, Method},
+        order::OrderId,
     },
     native::{
         board::Entry,
@@ -451,7 +452,7 @@ fn a_ballot_of_nobody_is_carried() {
 #[test]
 fn texts_fit_a_line() {
     let text = |text: &str| {
-        let word = Word::MoveAnswer { order: 1, done: false, text: text.into() };
+        let word = Word::MoveAnswer { order: OrderId(1), done: false, text: text.into() };
         match message(wire(1).read(NOW, &said(word)[0], &keys())) {
             Word::MoveAnswer { text, .. } => text,
             other => panic!("{other:?}"),
@@ -672,8 +673,8 @@ fn any_word() -> impl Strategy<Value = Word> {
     prop_oneof![
         4 => any_beat().prop_map(Word::Beat),
         13 => any_claims_message().prop_map(Word::Claims),
-        1 => ask.prop_map(|(order, group, to)| Word::AskMove { order, group, to }),
-        1 => answer.prop_map(|(order, done, text)| Word::MoveAnswer { order, done, text }),
+        1 => ask.prop_map(|(order, group, to)| Word::AskMove { order: OrderId(order), group, to }),
+        1 => answer.prop_map(|(order, done, text)| Word::MoveAnswer { order: OrderId(order), done, text }),
         1 => Just(Word::AskMeaning),
         1 => many("\\PC{1,80}", 0..80).prop_map(Word::Meaning),
         1 => many(any_entry(), 0..60).prop_map(Word::Board),

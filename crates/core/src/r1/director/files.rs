@@ -301,7 +301,7 @@ impl Director {
         self.sent = Sent::default();
         self.files.sent = [0; 2];
         let heard = Heard { generation: known + 1, number: 0 };
-        self.out.push_back(Action::Remember { node: self.plan.me, heard });
+        self.out.push_back(Action::Remember { member: self.plan.me.into(), heard });
         self.say_status();
     }
 

@@ -405,7 +405,8 @@ impl Director {
         }
         let (node, name) = (peer.node, peer.name.clone());
         if known.is_none_or(|known| known < generation) {
-            self.out.push_back(Action::Remember { node, heard: Heard { generation, number: 0 } });
+            self.out
+                .push_back(Action::Remember { member: node.into(), heard: Heard { generation, number: 0 } });
         }
         // The newcomer knows nothing of us before our next status, and refuses all else.
         self.say_status();
