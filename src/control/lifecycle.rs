@@ -1,5 +1,5 @@
 //! The life of a daemon from its files to its end: what is read, in which order the machine's parts are taken, and what a
-//! configuration needs. What differs between the dialects is in [`super::r1`] and [`super::native`].
+//! configuration needs. What differs between the dialects is in `control::r1` and `control::native`.
 
 use std::{
     fs, io,

@@ -9,5 +9,6 @@ pub mod auth;
 pub mod classic;
 pub mod frame;
 pub mod netstring;
+pub(crate) mod reception;
 pub(crate) mod refusals;
 pub(crate) mod values;

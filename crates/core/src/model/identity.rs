@@ -7,19 +7,19 @@ use sha2::{Digest as _, Sha256};
 /// Most links (distinct link names) one cluster may have.
 pub const LINKS_MAX: usize = 16;
 
-/// Which of the configured nodes: an index into [`Plan::nodes`].
+/// Which of the configured nodes: an index into the nodes of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeIndex(pub usize);
 
-/// Which link: an index into [`Plan::links`].
+/// Which link: an index into the links of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkIndex(pub usize);
 
-/// Which ping node: an index into [`Plan::pings`].
+/// Which ping node: an index into the ping nodes of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PingIndex(pub usize);
 
-/// Which group: an index into [`Plan::groups`].
+/// Which group: an index into the groups of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupIndex(pub usize);
 
@@ -62,7 +62,7 @@ impl From<NodeIndex> for MemberIndex {
 pub struct ResourceId {
     /// The group.
     pub group: GroupIndex,
-    /// The place in [`Group::resources`].
+    /// The place among the resources of its group.
     pub member: usize,
 }
 

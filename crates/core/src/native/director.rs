@@ -31,10 +31,7 @@ use super::{
 };
 use crate::{
     claims::To,
-    framing::{
-        frame::Framing,
-        refusals::{Alarm, Refusals},
-    },
+    framing::{frame::Framing, reception::Reception, refusals::Alarm},
     model::{
         action::Action,
         claim::{Ballot, Durable, Epoch},
@@ -43,7 +40,6 @@ use crate::{
         keys::{Key, Keys, Method},
         note::{Level, Note},
         order::{Answer, NativeOrder, Order, OrderId},
-        status::Frames,
         time::{Duration, Instant, Now},
     },
 };
@@ -80,7 +76,7 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct Director {
     plan: Arc<Plan>,
-    keys: Keys,
+    reception: Reception,
     /// By witness: the keys of the way to it, where they are not the cluster's.
     witness_keys: Vec<Option<Keys>>,
     generation: u64,
@@ -89,15 +85,11 @@ pub struct Director {
     node: Node,
     wire: Wire,
     links: Links,
-    /// By link: why this machine itself says that it carries nothing.
-    down: Vec<Option<String>>,
     /// By link: from which address we send to a witness, as this machine says.
     own_addresses: Vec<Option<SocketAddr>>,
     /// By member.
     peers: Vec<Peer>,
-    refusals: Refusals,
     foreign: BTreeMap<String, u64>,
-    frames: Frames,
     /// A person wants nothing to run on this node.
     standby: Option<Pinned>,
     /// The order to leave that waits for its answer.
@@ -146,20 +138,17 @@ impl Director {
         let peer = Peer { versions: None, refused: false, key: None, remembered: (None, instant) };
         node.wait_for_links(true);
         let mut director = Self {
-            keys,
+            reception: Reception::new(keys, links.count(), plan.timing.beat),
             witness_keys: plan.witnesses.iter().map(|witness| witness.key.map(keys_of)).collect(),
             generation,
             now,
             started: instant,
             node,
             wire,
-            down: alloc::vec![None; links.count()],
             own_addresses: alloc::vec![None; links.count()],
             links,
             peers: alloc::vec![peer; plan.nodes.len() + plan.witnesses.len()],
-            refusals: Refusals::default(),
             foreign: BTreeMap::new(),
-            frames: Frames::default(),
             standby: None,
             leaving: None,
             waits_for_links: true,
@@ -210,8 +199,8 @@ impl Director {
             Event::Service { resource, state } => self.tell_node(node::Event::Service { resource, state }),
             Event::Order { id, order } => self.order(id, order),
             Event::Keys(keys) => {
-                self.note(Level::Info, format!("keys reread; signing with key {}", keys.signing().number));
-                self.keys = keys;
+                let text = self.reception.reread("keys", keys);
+                self.note(Level::Info, text);
                 let groups: Vec<GroupIndex> = self.expected.keys().copied().collect();
                 groups.into_iter().for_each(|group| self.tell_proofs(group));
                 // The numbers of keys may have changed with the file.
@@ -231,7 +220,7 @@ impl Director {
     /// When to wake it with [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        self.refusals.deadline().map_or(self.node.deadline(), |at| at.min(self.node.deadline()))
+        self.reception.deadline().map_or(self.node.deadline(), |at| at.min(self.node.deadline()))
     }
 
     /// Whether this member takes part: what it claims or grants counts. Groups may be started from then on.
@@ -289,7 +278,7 @@ impl Director {
                 node::Action::Hands(action) => self.out.push_back(action),
             }
         }
-        while let Some(line) = self.refusals.tell(now) {
+        while let Some(line) = self.reception.tell(now) {
             self.note(Level::Warning, line);
         }
     }
@@ -377,16 +366,11 @@ impl Director {
         }
         let name = self.link_name(link);
         let is_news = self.links.carries(link, state == Carrier::Up);
-        let down = match state {
-            Carrier::Up => None,
-            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
-        };
-        let changed = self.down[link.0] != down;
-        self.down[link.0].clone_from(&down);
-        match down {
-            Some(why) if changed => self.note(Level::Warning, format!("{name} is down: {why}")),
+        match self.reception.carrier(link, state, &name) {
+            Some(change) => self.note(change.level, change.text),
+            // The first that is heard of it.
             None if is_news => self.note(Level::Info, format!("{name} is open")),
-            _ => {}
+            None => {}
         }
     }
 
@@ -401,7 +385,7 @@ impl Director {
     /// The keys of a link.
     fn keys(&self, link: LinkIndex) -> &Keys {
         let own = self.links.witness(link).and_then(|witness| self.witness_keys[witness.0].as_ref());
-        own.unwrap_or(&self.keys)
+        own.unwrap_or(self.reception.keys())
     }
 
     // ---- small things ----------------------------------------------------

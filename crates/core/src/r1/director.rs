@@ -27,7 +27,8 @@ use super::{
 use crate::{
     framing::{
         frame::{self, Framing, Refusal},
-        refusals::{Alarm, Refusals},
+        reception::Reception,
+        refusals::Alarm,
     },
     group::{News, Phase},
     liveness::{Liveness, Sign, Watch, services::Services},
@@ -42,7 +43,6 @@ use crate::{
         note::{Escaped, Level, Note},
         order::{Answer, Order, OrderId},
         resource::Agent,
-        status::Frames,
         time::{Duration, Instant, Now},
     },
 };
@@ -99,7 +99,7 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct Director {
     plan: Arc<Plan>,
-    keys: Keys,
+    reception: Reception,
     identity: Identity,
     now: Now,
     started: Instant,
@@ -124,15 +124,12 @@ pub struct Director {
     fencing: Option<Ticket>,
     left: Option<Leaving>,
     contest_said: Option<Instant>,
-    refusals: Refusals,
     files: Agreement,
-    frames: Frames,
     out: VecDeque<Action>,
 }
 
 #[derive(Debug)]
 struct LinkView {
-    down: Option<String>,
     /// The peer, as heard over this link.
     watch: Watch,
 }
@@ -203,7 +200,7 @@ impl Director {
     pub fn new(plan: Arc<Plan>, keys: Keys, identity: Identity, now: Now) -> Self {
         let timing = plan.timing;
         let unheard = || Watch::new(now.instant, timing.initdead);
-        let links = plan.links.iter().map(|_| LinkView { down: None, watch: unheard() }).collect();
+        let links = plan.links.iter().map(|_| LinkView { watch: unheard() }).collect();
         let pings = plan.pings.iter().map(|_| unheard()).collect();
         let peer = plan.peer().map(|node| Peer {
             node,
@@ -224,7 +221,7 @@ impl Director {
             remembered: now.instant,
         });
         let mut director = Self {
-            keys,
+            reception: Reception::new(keys, plan.links.len(), timing.keepalive),
             now,
             started: now.instant,
             random: identity.seed | 1,
@@ -245,9 +242,7 @@ impl Director {
             fencing: None,
             left: None,
             contest_said: None,
-            refusals: Refusals::default(),
             files: Agreement::new(&plan),
-            frames: Frames::default(),
             out: VecDeque::new(),
             identity,
             plan,
@@ -300,11 +295,8 @@ impl Director {
             }
             Event::Order { id, order } => self.order(id, order),
             Event::Keys(keys) => {
-                self.note(
-                    Level::Info,
-                    format!("authkeys reread; signing with key {}", keys.signing().number),
-                );
-                self.keys = keys;
+                let text = self.reception.reread("authkeys", keys);
+                self.note(Level::Info, text);
             }
             Event::Load(load) => {
                 self.load.clear();
@@ -337,7 +329,7 @@ impl Director {
             self.r1.deadline(),
             self.left.map(|leaving| leaving.until),
             self.contest_said.map(|at| at + CONTEST_PAUSE),
-            self.refusals.deadline(),
+            self.reception.deadline(),
             self.ipfail.as_ref().and_then(Ipfail::deadline),
         ];
         watches.chain(peer).chain(others.into_iter().flatten()).fold(self.next_beat, Instant::min)
@@ -395,7 +387,7 @@ impl Director {
         self.services_go_on();
         self.with_r1(R1::tick);
         self.repeat_contest();
-        while let Some(text) = self.refusals.tell(now) {
+        while let Some(text) = self.reception.tell(now) {
             self.note(Level::Warning, text);
         }
         if self.left.is_some_and(|leaving| now >= leaving.until) {
@@ -630,22 +622,11 @@ impl Director {
     }
 
     fn carrier(&mut self, link: LinkIndex, state: Carrier) {
-        let Some(view) = self.links.get_mut(link.0) else { return };
-        let down = match state {
-            Carrier::Up => None,
-            Carrier::Down(why) | Carrier::Barred(why) => Some(why),
-        };
-        if view.down == down {
-            return;
-        }
-        let came = view.down.is_some() && down.is_none();
-        view.down.clone_from(&down);
-        let name = self.plan.links[link.0].name.clone();
-        match down {
-            Some(why) => self.note(Level::Warning, format!("link {name} is down: {why}")),
-            None => self.note(Level::Info, format!("link {name} is open")),
-        }
-        if came {
+        let Some(plan) = self.plan.links.get(link.0) else { return };
+        let name = format!("link {}", plan.name);
+        let Some(change) = self.reception.carrier(link, state, &name) else { return };
+        self.note(change.level, change.text);
+        if change.is_up {
             self.say_status();
         }
     }

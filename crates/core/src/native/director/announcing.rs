@@ -12,7 +12,7 @@ impl Director {
         let mut proofs = Vec::new();
         for ballot in self.expected.get(&group).into_iter().flatten() {
             if let Some(subject) = self.ended(group, *ballot) {
-                proofs.extend(self.keys.claim_proofs([&subject[..]]));
+                proofs.extend(self.reception.keys().claim_proofs([&subject[..]]));
             }
         }
         proofs.truncate(CLAIM_PROOFS_MAX);
@@ -23,7 +23,7 @@ impl Director {
         let members = self.wire.members();
         let (owner, who) = (members.id(ballot.node), members.id(ended.node));
         if let (Some(owner), Some(who), Some(subject)) = (owner, who, self.ended(group, ended)) {
-            let proof = self.keys.claim_proof([&subject[..]]);
+            let proof = self.reception.keys().claim_proof([&subject[..]]);
             let announcement = Announcement { ended: who, owner, round: ballot.round, proof };
             self.out.push_back(Action::AnnounceClaim { group, announcement });
         }

@@ -11,18 +11,18 @@ impl Director {
         if link.0 >= self.links.count() {
             return;
         }
-        self.frames.received += 1;
+        self.reception.frames.received += 1;
         let own = self.links.witness(link).and_then(|witness| self.witness_keys[witness.0].as_ref());
-        let keys = own.unwrap_or(&self.keys);
+        let keys = own.unwrap_or(self.reception.keys());
         let links = &self.links;
         let may_speak = |member| links.may_speak(member, link);
         match self.wire.read_of(self.now.instant, bytes, keys, may_speak) {
             Ok(received) => self.received(link, from, received),
-            Err(Refusal::Own) => self.frames.own += 1,
+            Err(Refusal::Own) => self.reception.frames.own += 1,
             Err(refusal @ Refusal::OwnEarlier) => {
-                self.frames.own += 1;
+                self.reception.frames.own += 1;
                 if self.now.instant.since(self.started) > ECHOES {
-                    self.refusals.alarm(self.now.instant, self.plan.timing.beat, from, "same-name", &refusal);
+                    self.reception.alarm(self.now.instant, from, "same-name", &refusal);
                 }
             }
             Err(Refusal::ForeignCluster(name)) => self.foreign(name),
@@ -48,9 +48,9 @@ impl Director {
         match content {
             Content::Message(word, reach) => self.word(member, generation, set, word, reach),
             Content::Unknown(_) => self.count_refusal("unknown-kind"),
-            Content::Part => self.frames.accepted += 1,
-            Content::ForAnother => self.frames.elsewhere += 1,
-            Content::Again => self.frames.repeated += 1,
+            Content::Part => self.reception.frames.accepted += 1,
+            Content::ForAnother => self.reception.frames.elsewhere += 1,
+            Content::Again => self.reception.frames.repeated += 1,
         }
     }
 
@@ -68,7 +68,7 @@ impl Director {
             None => self.count_refusal("before-beat"),
             Some(None) => self.count_refusal("version"),
             Some(Some(_)) => {
-                self.frames.accepted += 1;
+                self.reception.frames.accepted += 1;
                 let event = node::Event::Heard { from: member, generation, set, word };
                 self.node.handle(self.now.instant, event);
             }
@@ -131,14 +131,12 @@ impl Director {
     }
 
     pub(super) fn count_refusal(&mut self, reason: &'static str) {
-        *self.frames.refused.entry(reason.into()).or_default() += 1;
+        self.reception.count_refusal(reason);
     }
 
     /// Also worth a line for the log, now or with others later.
     fn refuse(&mut self, from: Source, reason: &'static str, text: &dyn Display) {
-        self.count_refusal(reason);
-        self.refusals.alarm(self.now.instant, self.plan.timing.beat, from, reason, text);
-        if let Some(line) = self.refusals.add(self.now.instant, from, reason, text) {
+        if let Some(line) = self.reception.refuse(self.now.instant, from, reason, text) {
             self.note(Level::Warning, line);
         }
     }

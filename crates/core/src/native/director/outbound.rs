@@ -53,7 +53,7 @@ impl Director {
     }
 
     fn transmit(&mut self, to: To, frame: &Frame) {
-        self.frames.sent += 1;
+        self.reception.frames.sent += 1;
         let mut made: BTreeMap<Form, Arc<[u8]>> = BTreeMap::new();
         for (link, address) in self.ways(to) {
             let form = self.form(link);

@@ -32,7 +32,10 @@ impl Director {
             members: members.map(|member| self.member_status(member, at)).collect(),
             links: links
                 .filter(|link| self.links.is_ours(*link))
-                .map(|link| Link { name: self.short_name(link), down: self.down[link.0].clone() })
+                .map(|link| Link {
+                    name: self.short_name(link),
+                    down: self.reception.down(link).map(Into::into),
+                })
                 .collect(),
             groups: (0..self.plan.groups.len())
                 .map(|group| self.group_status(GroupIndex(group), at))
@@ -41,7 +44,7 @@ impl Director {
             pins: self.pins(at),
             troubles: Vec::new(),
             hints: Vec::new(),
-            frames: self.frames.clone(),
+            frames: self.reception.frames.clone(),
             foreign: self.foreign.iter().map(|(name, frames)| (name.clone(), *frames)).collect(),
         };
         let (parts, known) = self.alarms(at, &status);
@@ -57,7 +60,7 @@ impl Director {
         let misses_somebody = status.members.iter().any(misses);
         let me = self.my_name();
         let (mut parts, mut known) = (Vec::new(), Vec::new());
-        for (alarm, from, text) in self.refusals.lasting(now, self.plan.timing.beat) {
+        for (alarm, from, text) in self.reception.lasting(now) {
             let (does, text) = match alarm {
                 Alarm::OurName => (
                     true,

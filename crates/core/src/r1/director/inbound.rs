@@ -14,7 +14,7 @@ impl Director {
         if link.0 >= self.links.len() {
             return;
         }
-        self.frames.received += 1;
+        self.reception.frames.received += 1;
         match self.read(bytes) {
             Ok(message) => self.message(link, from, message),
             Err(refusal) => self.refuse(from, refusal.name(), &refusal),
@@ -22,7 +22,7 @@ impl Director {
     }
 
     fn read(&self, bytes: &[u8]) -> Result<Message, Refusal> {
-        let authentic = frame::authenticate(bytes, &self.keys)?;
+        let authentic = frame::authenticate(bytes, self.reception.keys())?;
         Message::parse(&authentic)
     }
 
@@ -36,7 +36,7 @@ impl Director {
             if self.is_of_a_clone(&message) {
                 self.alarm(from, "our-name", &"another machine uses our node name");
             }
-            self.frames.own += 1;
+            self.reception.frames.own += 1;
             return;
         }
         let Some(peer) = &self.peer else { return self.stranger(from, &message.src) };
@@ -70,10 +70,10 @@ impl Director {
             return self.count_refusal("before-status");
         }
         if !self.is_for_us(message) {
-            self.frames.elsewhere += 1;
+            self.reception.frames.elsewhere += 1;
             return;
         }
-        self.frames.accepted += 1;
+        self.reception.frames.accepted += 1;
         match message.body {
             Body::Rexmit { first, last } => self.send_again(first, last),
             Body::NakRexmit { seq, ref reason } => {
@@ -146,7 +146,7 @@ impl Director {
         match verdict {
             Verdict::New { lost: 0 } => {}
             Verdict::New { lost } => {
-                self.frames.lost += lost;
+                self.reception.frames.lost += lost;
                 let text = format!("{lost} lost packet(s) for [{}] [{}:{seq}]", message.src, seq - lost - 1);
                 self.note(Level::Debug, text);
             }
@@ -158,11 +158,11 @@ impl Director {
             }
             Verdict::Late { closed: false } => {}
             Verdict::Duplicate => {
-                self.frames.repeated += 1;
+                self.reception.frames.repeated += 1;
                 return self.heard_on(link, now);
             }
             Verdict::Old => {
-                self.frames.repeated += 1;
+                self.reception.frames.repeated += 1;
                 return;
             }
         }
@@ -172,9 +172,9 @@ impl Director {
             self.say_to_peer(Body::Rexmit { first: seq, last: seq });
         }
         if !self.is_for_us(&message) {
-            self.frames.elsewhere += 1;
+            self.reception.frames.elsewhere += 1;
         } else {
-            self.frames.accepted += 1;
+            self.reception.frames.accepted += 1;
             match message.body {
                 Body::Starting
                 | Body::Resource(_)
@@ -462,16 +462,16 @@ impl Director {
     pub(super) fn echo(&mut self, ping: PingIndex, bytes: &[u8]) {
         let (Some(watch), Some(node)) = (self.pings.get(ping.0), self.plan.pings.get(ping.0)) else { return };
         let was_up = watch.state().is_up();
-        self.frames.received += 1;
+        self.reception.frames.received += 1;
         let ours = match self.read(bytes) {
             Ok(message) => matches!(message.body, Body::PingStatus { .. }) && message.src == node.name,
             Err(refusal) => return self.refuse(Source::Local, refusal.name(), &refusal),
         };
         if !ours {
-            self.frames.elsewhere += 1;
+            self.reception.frames.elsewhere += 1;
             return;
         }
-        self.frames.echoes += 1;
+        self.reception.frames.echoes += 1;
         let dead = self.plan.timing.deadping;
         let (now, name) = (self.now.instant, node.name.clone());
         self.pings[ping.0].hear(now, dead, dead);
@@ -484,22 +484,21 @@ impl Director {
 
     /// Refused, and no news: it happens in normal life, when the first frames of two nodes cross.
     fn count_refusal(&mut self, reason: &'static str) {
-        *self.frames.refused.entry(reason.into()).or_default() += 1;
+        self.reception.count_refusal(reason);
     }
 
     /// For the status, if it parts the cluster.
     fn alarm(&mut self, from: Source, reason: &str, text: &dyn Display) {
-        self.refusals.alarm(self.now.instant, self.alarm_beat(), from, reason, text);
+        self.reception.alarm(self.now.instant, from, reason, text);
     }
 
     /// Also worth a line for the log, now or with others later.
     fn refuse(&mut self, from: Source, reason: &'static str, text: &dyn Display) {
-        self.count_refusal(reason);
-        self.alarm(from, reason, text);
         if reason.starts_with(WRONG_KEY) && !self.plan.logging.bad_packets {
-            return;
+            self.count_refusal(reason);
+            return self.alarm(from, reason, text);
         }
-        if let Some(line) = self.refusals.add(self.now.instant, from, reason, text) {
+        if let Some(line) = self.reception.refuse(self.now.instant, from, reason, text) {
             self.note(Level::Warning, line);
         }
     }

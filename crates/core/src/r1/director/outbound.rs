@@ -90,14 +90,14 @@ impl Director {
 
     /// Writes a message to every link, in each link's framing.
     fn transmit(&mut self, message: &Message) {
-        self.frames.sent += 1;
+        self.reception.frames.sent += 1;
         let mut made: [Option<Arc<[u8]>>; 2] = [None, None];
         for index in 0..self.links.len() {
             let serial = self.plan.links[index].is_serial() && !breakage::is(Breakage::NetstringOnSerial);
             let framing = if serial { Framing::Classic } else { Framing::Netstring };
             let bytes = made[usize::from(serial)].get_or_insert_with(|| {
                 let mut bytes = Vec::with_capacity(400);
-                message.emit(framing, &self.keys, self.plan.framing.inner_auth, &mut bytes);
+                message.emit(framing, self.reception.keys(), self.plan.framing.inner_auth, &mut bytes);
                 Arc::from(bytes)
             });
             self.out.push_back(Action::Send { link: LinkIndex(index), bytes: Arc::clone(bytes) });
@@ -111,7 +111,7 @@ impl Director {
             let mut message = Message::new(body, ping.name.clone());
             message.unix_seconds = self.now.unix_seconds.max(1);
             let mut bytes = Vec::with_capacity(200);
-            message.emit(Framing::Netstring, &self.keys, self.plan.framing.inner_auth, &mut bytes);
+            message.emit(Framing::Netstring, self.reception.keys(), self.plan.framing.inner_auth, &mut bytes);
             self.out.push_back(Action::Ping { ping: PingIndex(index), bytes: Arc::from(bytes) });
         }
     }
@@ -129,7 +129,7 @@ impl Director {
         for again in self.sent.again(self.now.instant, first, last, pause) {
             match again {
                 Again::Send(message) => {
-                    self.frames.sent_again += 1;
+                    self.reception.frames.sent_again += 1;
                     self.transmit(&message);
                 }
                 Again::Refuse(seq, reason) => {

@@ -32,7 +32,7 @@ impl Director {
             forecasts: self.forecasts(),
             troubles: self.troubles(now.instant),
             hints: self.hints(now.instant),
-            frames: self.frames.clone(),
+            frames: self.reception.frames.clone(),
             digest: self.digest(),
         }
     }
@@ -77,11 +77,11 @@ impl Director {
     }
 
     fn link_status(&self, ago: impl Fn(Instant) -> f64) -> Vec<status::Link> {
-        let links = self.plan.links.iter().zip(&self.links);
+        let links = (0..).map(LinkIndex).zip(&self.plan.links).zip(&self.links);
         links
-            .map(|(link, view)| status::Link {
+            .map(|((index, link), view)| status::Link {
                 name: link.name.clone(),
-                down: view.down.clone(),
+                down: self.reception.down(index).map(Into::into),
                 liveness: view.watch.state(),
                 heard: (view.watch.heard() > self.started).then(|| ago(view.watch.heard())),
             })
@@ -158,7 +158,7 @@ impl Director {
         let name = self.peer.as_ref().map_or("the peer", |peer| peer.name.as_str());
         let me = &self.plan.nodes[self.plan.me.0];
         let is_alone = self.peer.as_ref().is_some_and(|peer| !peer.watch.state().is_up());
-        self.refusals.lasting(now, self.alarm_beat()).map(move |(alarm, from, text)| match alarm {
+        self.reception.lasting(now).map(move |(alarm, from, text)| match alarm {
             Alarm::OurName => (
                 true,
                 format!(
@@ -212,8 +212,8 @@ impl Director {
                 None => format!("{name} is being reset; nothing of it is taken over before it is"),
             });
         }
-        for (link, view) in self.plan.links.iter().zip(&self.links) {
-            match &view.down {
+        for ((index, link), view) in (0..).map(LinkIndex).zip(&self.plan.links).zip(&self.links) {
+            match self.reception.down(index) {
                 Some(why) => troubles.push(format!("link {} is down: {why}", link.name)),
                 None if self.peer.is_some() && !view.watch.state().is_up() => {
                     troubles.push(format!("the peer is not heard over link {}", link.name));
@@ -255,7 +255,7 @@ impl Director {
     fn hints(&self, now: Instant) -> Vec<String> {
         let mut hints: Vec<String> =
             self.alarms(now).filter(|(parts, _)| !parts).map(|(_, text)| text).collect();
-        if self.keys.signing().method == crate::model::keys::Method::Crc {
+        if self.reception.keys().signing().method == crate::model::keys::Method::Crc {
             hints.push(
                 "authkeys signs with crc: anyone on the link can take the service; use sha1".to_string(),
             );
@@ -268,7 +268,9 @@ impl Director {
 
     /// FNV-1a over what decisions depend on: states, not times or counters.
     fn digest(&self) -> String {
-        let links: Vec<_> = self.links.iter().map(|link| (&link.down, link.watch.state())).collect();
+        let links = (0..).map(LinkIndex).zip(&self.links);
+        let links: Vec<_> =
+            links.map(|(index, link)| (self.reception.down(index), link.watch.state())).collect();
         let peer = self
             .peer
             .as_ref()
