@@ -18,18 +18,18 @@ use std::{
 use clap::ValueEnum;
 use locum_core::{
     model::{
-        action::Announcement,
         claim::GroupId,
         identity::{GroupIndex, MemberId},
         note::Level,
         time::Instant,
     },
+    native::wire::announcement,
     r1::plan::Medium,
 };
 use locum_sys::{
     clock,
     gate::{
-        self, Ballot, Claim, Engine, Gate, Judge, Name, Proof, Renewal, Renewed, Rivals, Settings, Watch,
+        self, Engine, Gate, Judge, Name, Pattern, Proof, Renewal, Renewed, Rivals, Settings, Subject, Watch,
     },
     netlink::interface_name,
 };
@@ -227,8 +227,8 @@ pub(super) struct Gates {
     missing: (Option<String>, Option<String>),
     watch: Option<Watch>,
     eras: Eras,
-    /// The cluster's name, and the number that stands for it in announcements.
-    cluster: (String, u64),
+    /// The cluster's name.
+    cluster: String,
     /// What judges for all groups, once it was made ready.
     judge: Option<Judge>,
     groups: Vec<Group>,
@@ -245,6 +245,10 @@ pub(super) struct Gates {
     /// Why what judges could not be put back last time.
     judge_fault: Option<String>,
 }
+
+/// Where announcements of claims have their parts.
+const PATTERN: Pattern =
+    Pattern { head: announcement::HEAD, subject: announcement::SUBJECT, proof: announcement::PROOF };
 
 struct Group {
     key: String,
@@ -299,7 +303,7 @@ impl Gates {
             missing,
             watch,
             eras: Eras::new(),
-            cluster: (duties.cluster.clone(), GroupId::of(&duties.cluster).0),
+            cluster: duties.cluster.clone(),
             judge: None,
             groups,
             renewals: 0,
@@ -314,7 +318,7 @@ impl Gates {
 
     /// Lets what judges for all groups stand where their addresses would be put, and hear where rivals announce their claims.
     /// Calls that block for long: before the heart runs. What cannot be done is returned, and tried again when it is wanted.
-    pub(super) fn make_ready(&mut self, places: &[(GroupIndex, u32)], ears: &Ears) -> Vec<String> {
+    pub(super) fn make_ready(&mut self, places: &[(GroupIndex, u32)], ears: Option<&Ears>) -> Vec<String> {
         let wants = |group: &GroupIndex| self.groups.get(group.0).is_some_and(Group::wants_gate);
         let places: BTreeSet<u32> =
             places.iter().filter(|(group, _)| wants(group)).map(|(_, interface)| *interface).collect();
@@ -327,7 +331,8 @@ impl Gates {
         };
         let is_owned = judge.is_owned();
         let covered = places.iter().map(|interface| judge.cover(*interface));
-        let heard = ears.interfaces.iter().map(|interface| judge.listen(*interface, ears.port));
+        let heard = ears.into_iter().flat_map(|ears| ears.interfaces.iter().map(|index| (*index, ears.port)));
+        let heard = heard.map(|(interface, port)| judge.listen(interface, port));
         let faults = covered.chain(heard).filter_map(Result::err);
         let faults = faults.map(|error| format!("gates are not ready: {error}")).collect();
         if is_owned {
@@ -340,7 +345,7 @@ impl Gates {
     fn judge(&mut self) -> io::Result<&Judge> {
         let judge = match (self.judge.take(), &self.engine) {
             (Some(judge), _) => judge,
-            (None, Ok(engine)) => Judge::open(engine, &self.cluster.0)?,
+            (None, Ok(engine)) => Judge::open(engine, &self.cluster, PATTERN)?,
             (None, Err(why)) => return Err(io::Error::other(why.clone())),
         };
         Ok(self.judge.insert(judge))
@@ -368,7 +373,7 @@ impl Gates {
 
     /// The cluster's name.
     pub(super) fn cluster(&self) -> &str {
-        &self.cluster.0
+        &self.cluster
     }
 
     /// Whether the group's addresses stand behind a gate where one is possible.
@@ -485,17 +490,9 @@ impl Gates {
         entry.lease.map_or(!entry.wants_gate(), |lease| lease.until.as_nanos() > now)
     }
 
-    /// What tells the gate of another that a claim of ours is accepted; nothing where no gate can be meant.
-    pub(super) fn announcement(
-        &self,
-        group: GroupIndex,
-        announcement: &Announcement,
-    ) -> Option<[u8; Claim::BYTES]> {
-        let entry = self.groups.get(group.0).filter(|entry| entry.wants_gate())?;
-        let Announcement { ended, owner, round, proof } = announcement;
-        let (cluster, group) = (self.cluster.1, GroupId::of(&entry.key).0);
-        let ballot = Ballot { round: *round, node: owner.0 };
-        Some(Claim { cluster, group, ended: ended.0, ballot, proof: Proof(proof.0) }.encode())
+    /// Whether the group has a gate, on this node and so on others. Without one nobody listens to announcements of its claims.
+    pub(super) fn has_gate(&self, group: GroupIndex) -> bool {
+        self.groups.get(group.0).is_some_and(Group::wants_gate)
     }
 
     /// Which announced claims shut the gates of these groups from now on.
@@ -537,7 +534,7 @@ impl Gates {
         &mut self,
         group: GroupIndex,
         interface: u32,
-        ears: &Ears,
+        ears: Option<&Ears>,
         answers: bool,
     ) -> Result<Told, String> {
         let mut told = Told::default();
@@ -546,7 +543,6 @@ impl Gates {
         else {
             return Ok(told);
         };
-        let number = self.cluster.1;
         let stands = match &self.engine {
             Ok(_) => self.judge().map(drop).map_err(|error| format!("no gate is possible now: {error}")),
             Err(why) if need == duties::Gate::Required => {
@@ -554,11 +550,11 @@ impl Gates {
             }
             Err(_) => return Ok(told),
         };
-        let Self { judge, groups, .. } = self;
+        let Self { judge, groups, cluster, .. } = self;
         let entry = &mut groups[group.0];
         let stands = stands.and_then(|()| match judge {
             Some(judge) => entry
-                .stand(judge, number, interface, ears, answers)
+                .stand(judge, cluster, interface, ears, answers)
                 .map_err(|error| format!("no gate on its interface: {error}")),
             None => Ok(()),
         });
@@ -782,9 +778,9 @@ impl Group {
     fn stand(
         &mut self,
         judge: &Judge,
-        cluster: u64,
+        cluster: &str,
         interface: u32,
-        ears: &Ears,
+        ears: Option<&Ears>,
         answers: bool,
     ) -> io::Result<()> {
         match &mut self.gate {
@@ -796,7 +792,7 @@ impl Group {
             name: self.name.clone(),
             addresses: self.addresses.clone(),
             interfaces: vec![interface],
-            rivals: ears.rivals(cluster, &self.key),
+            rivals: ears.and_then(|ears| ears.rivals(cluster, &self.key)),
             proofs: self.proofs.clone(),
         };
         // The gate of an earlier life goes on without a packet lost.
@@ -853,19 +849,20 @@ impl Group {
 
 /// Where announcements of other nodes' claims come in: over the unicast links, whose senders the file names. On other links
 /// nobody is named who could be believed.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ears {
     interfaces: Vec<u32>,
     peers: Vec<IpAddr>,
     port: u16,
     /// This node.
-    member: u32,
+    member: MemberId,
 }
 
 impl Ears {
     /// As the interfaces are now. An ear hears one port: that of the first link.
     pub(super) fn of(duties: &Duties, network: &Network) -> Self {
-        let mut ears = Self { member: MemberId::of(&duties.me).0, ..Self::default() };
+        let (interfaces, peers, port) = (Vec::new(), Vec::new(), 0);
+        let mut ears = Self { interfaces, peers, port, member: MemberId::of(&duties.me) };
         for link in &duties.links {
             let Way::Interface(place, media, _) = &link.way else { continue };
             let interface = match place {
@@ -894,11 +891,11 @@ impl Ears {
         ears
     }
 
-    fn rivals(&self, cluster: u64, group: &str) -> Option<Rivals> {
+    fn rivals(&self, cluster: &str, group: &str) -> Option<Rivals> {
         let Self { interfaces, peers, port, member } = self;
         let (interfaces, peers) = (interfaces.clone(), peers.clone());
-        let group = GroupId::of(group).0;
-        let rivals = Rivals { interfaces, peers, port: *port, cluster, group, member: *member };
+        let subject = Subject(announcement::subject(cluster, GroupId::of(group), *member));
+        let rivals = Rivals { interfaces, peers, port: *port, subject };
         (!rivals.peers.is_empty()).then_some(rivals)
     }
 }
@@ -1024,7 +1021,7 @@ mod tests {
                 }
             };
             let engine = Engine::Bpf { bpffs: bpffs.clone() };
-            let judge = Judge::open(&engine, "test").unwrap();
+            let judge = Judge::open(&engine, "test", PATTERN).unwrap();
             judge.cover(1).unwrap();
             let mut gates = Gates {
                 engine: Ok(engine.clone()),
@@ -1032,7 +1029,7 @@ mod tests {
                 missing: (None, None),
                 watch: None,
                 eras: Eras::new(),
-                cluster: ("test".into(), 1),
+                cluster: "test".into(),
                 judge: Some(judge),
                 groups: Vec::new(),
                 renewals: 0,

@@ -13,17 +13,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use locum_core::model::{
-    action::{Action, Announcement, GateLease, Operation},
-    claim::Epoch,
-    event::{Carrier, Event, Outcome, Source, Ticket},
-    identity::{GroupIndex, LinkIndex, ResourceId},
-    note::{Level, Note},
-    resource::Agent,
+use locum_core::{
+    model::{
+        action::{Action, ClaimAnnouncement, GateLease, Operation},
+        claim::Epoch,
+        event::{Carrier, Event, Outcome, Source, Ticket},
+        identity::{GroupIndex, LinkIndex, ResourceId},
+        note::{Level, Note},
+        resource::Agent,
+    },
+    native::wire::announcement,
 };
 use locum_sys::{
     clock,
-    gate::{self, Proof},
+    gate::Proof,
     poll::{Interest, Poller, Ready, Timer},
     realtime,
 };
@@ -203,7 +206,7 @@ impl Pulse {
         }
         let mut gates = Gates::new(&duties, &options);
         let ears = ears_of(&mind, &duties, &network);
-        let unready = gates.make_ready(&addresses.places(&network), &ears);
+        let unready = gates.make_ready(&addresses.places(&network), ears.as_ref());
         let homes = addresses.homes(&network, |group| gates.wants(group));
         let arp_filter =
             ArpFilterThread::start(gates.filter(), gates.cluster(), !duties.groups.is_empty(), homes)?;
@@ -397,7 +400,7 @@ impl Pulse {
                 }
                 Action::AnnounceClaim { group, announcement } => {
                     self.claims_to_announce -= 1;
-                    self.announce_claim(group, &announcement);
+                    self.announce_claim(group, announcement);
                 }
                 _ => {}
             }
@@ -699,11 +702,13 @@ impl Pulse {
     }
 
     /// Over every UDP link between nodes: it is a hint, and nothing waits for it.
-    fn announce_claim(&mut self, group: GroupIndex, announcement: &Announcement) {
-        let Some(claim) = self.gates.announcement(group, announcement) else { return };
+    fn announce_claim(&mut self, group: GroupIndex, announcement: ClaimAnnouncement) {
+        if !self.gates.has_gate(group) {
+            return;
+        }
         for (index, link) in self.links.iter_mut().enumerate() {
             if let Media::Udp(udp) = &mut link.media
-                && let Some(carrier) = udp.send(&claim, &mut link.stats)
+                && let Some(carrier) = udp.send(&announcement.0, &mut link.stats)
             {
                 tell(&mut self.found, index, link, carrier);
             }
@@ -737,10 +742,8 @@ impl Pulse {
             }
         }
         // Only a gate that is not made yet has to know where rivals are heard, as the interfaces are at that moment.
-        let ears = match self.gates.is_to_be_made(id.group) {
-            true => ears_of(&self.mind, &self.duties, &self.network),
-            false => Ears::default(),
-        };
+        let is_made = !self.gates.is_to_be_made(id.group);
+        let ears = if is_made { None } else { ears_of(&self.mind, &self.duties, &self.network) };
         let (addresses, network, gates) = (&mut self.addresses, &mut self.network, &mut self.gates);
         let mut told = Told::default();
         let mut home = None;
@@ -751,14 +754,14 @@ impl Pulse {
             (_, Operation::Terminate | Operation::Kill) => Outcome::Failed(NO_PROCESSES.to_owned()),
             (_, Operation::Start) => addresses.start(id, network, now, |interface| {
                 home = Some(interface);
-                told = gates.prepare(id.group, interface, &ears, false)?;
+                told = gates.prepare(id.group, interface, ears.as_ref(), false)?;
                 Ok(())
             }),
             (_, Operation::Stop) => addresses.stop(id, network),
             (_, Operation::Status) => addresses.status(id, network, now, |interface| {
                 home = Some(interface);
                 // It answers already; without a gate that is possible it goes on as it is.
-                if let Ok(said) = gates.prepare(id.group, interface, &ears, true) {
+                if let Ok(said) = gates.prepare(id.group, interface, ears.as_ref(), true) {
                     told = said;
                 }
             }),
@@ -837,7 +840,7 @@ impl Pulse {
                     link.stats.bytes_in += length as u64;
                     let bytes = &buffer[..length];
                     // For the gate's ear in the packets' path, not for the mind.
-                    let is_claim = matches!(self.mind, Mind::Native(_)) && gate::Claim::has_shape(bytes);
+                    let is_claim = matches!(self.mind, Mind::Native(_)) && announcement::has_shape(bytes);
                     if is_claim {
                         link.stats.claims_in += 1;
                         continue;
@@ -1072,10 +1075,10 @@ impl Pulse {
 }
 
 /// R1 has no claims that could be announced.
-fn ears_of(mind: &Mind, duties: &Duties, network: &Network) -> Ears {
+fn ears_of(mind: &Mind, duties: &Duties, network: &Network) -> Option<Ears> {
     match mind {
-        Mind::R1(_) => Ears::default(),
-        Mind::Native(_) => Ears::of(duties, network),
+        Mind::R1(_) => None,
+        Mind::Native(_) => Some(Ears::of(duties, network)),
     }
 }
 

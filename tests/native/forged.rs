@@ -14,16 +14,16 @@ use std::{
 
 use locum_core::{
     config::locum_key,
-    model::{claim::GroupId, identity::MemberId, keys::Keys},
-    native::wire::ended::ended,
+    model::{
+        action::{ClaimAnnouncement, ClaimProof},
+        claim::GroupId,
+        identity::MemberId,
+        keys::Keys,
+    },
+    native::wire::announcement,
 };
 use locum_lab::clock::pause;
-use locum_sys::{
-    checksum,
-    gate::{Ballot, Claim, Proof},
-    netlink::Netlink,
-    tap::Tap,
-};
+use locum_sys::{checksum, netlink::Netlink, tap::Tap};
 
 use super::*;
 
@@ -76,22 +76,17 @@ impl Forger {
     }
 }
 
-fn claim(proof: [u8; 16]) -> Claim {
-    Claim {
-        cluster: GroupId::of("shop").0,
-        group: GroupId::of("web").0,
-        ended: MemberId::of(NODES[0]).0,
-        ballot: Ballot { round: u64::MAX - 1, node: MemberId::of(NODES[1]).0 },
-        proof: Proof(proof),
-    }
+/// What the second node would announce if it had the group.
+fn claim(group: &str, proof: ClaimProof) -> [u8; ClaimAnnouncement::BYTES] {
+    let subject = announcement::subject("shop", GroupId::of(group), MemberId::of(NODES[0]));
+    announcement::encode(subject, MemberId::of(NODES[1]), u64::MAX - 1, proof).0
 }
 
 /// What ends the ownership that the first node has under this epoch.
-fn proof(keys: &Keys, epoch: &str) -> [u8; 16] {
+fn proof(keys: &Keys, epoch: &str) -> ClaimProof {
     let round = epoch.split('.').next().and_then(|round| round.parse().ok());
-    let subject =
-        ended("shop", GroupId::of("web"), MemberId::of(NODES[0]), round.expect("an epoch has a round"));
-    keys.claim_proof([&subject[..]]).0
+    let subject = announcement::subject("shop", GroupId::of("web"), MemberId::of(NODES[0]));
+    keys.claim_proof([&announcement::proved(subject, round.expect("an epoch has a round"))[..]])
 }
 
 fn keys_of_file(text: &str) -> Keys {
@@ -103,18 +98,19 @@ fn keys_of_file(text: &str) -> Keys {
 fn nothing_proved(forger: &Forger) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for proof in [[0; 16], [0xff; 16], *b"0123456789abcdef"] {
-        let bytes = claim(proof).encode();
+        let proof = ClaimProof(proof);
+        let bytes = claim("web", proof);
         all.push(forger.packet(BETA, &bytes));
         all.push(forger.packet(STRANGER, &bytes));
         all.push(forger.packet(BETA, &bytes[..40]));
         let mut older = bytes;
         older[4] = 1;
         all.push(forger.packet(BETA, &older));
-        let other = Claim { group: 7, ..claim(proof) };
-        all.push(forger.packet(BETA, &other.encode()));
+        all.push(forger.packet(BETA, &claim("another group", proof)));
     }
     // As a development version took it: any ballot above ours, and no more.
-    let before = [&b"LOCL\x01\x01\0\0"[..], &claim([0; 16]).encode()[8..24], &[0xff; 12], &[0; 4]].concat();
+    let before =
+        [&b"LOCL\x01\x01\0\0"[..], &claim("web", ClaimProof([0; 16]))[8..24], &[0xff; 12], &[0; 4]].concat();
     all.push(forger.packet(BETA, &before));
     all
 }
@@ -157,8 +153,8 @@ fn only_the_key_silences_an_owner() {
         assert_ne!(epoch(&shop), old);
 
         let mut packets = nothing_proved(&forger);
-        packets.push(forger.packet(BETA, &claim(proof(&witness, &epoch(&shop))).encode()));
-        packets.push(forger.packet(BETA, &claim(proof(&cluster, &old)).encode()));
+        packets.push(forger.packet(BETA, &claim("web", proof(&witness, &epoch(&shop)))));
+        packets.push(forger.packet(BETA, &claim("web", proof(&cluster, &old))));
         let before = told(&shop);
         // By a gate's own clock nothing is shut for longer than a beat, so each is sent again and again.
         for _ in 0..50 {
@@ -185,8 +181,8 @@ fn only_the_key_silences_an_owner() {
         let round: u64 = round.parse().unwrap();
         shop.wait("the key shuts the gate", |shop| {
             for round in round..round + 20 {
-                let right = claim(proof(&cluster, &format!("{round}.{node}")));
-                forger.send(&forger.packet(BETA, &right.encode()));
+                let right = claim("web", proof(&cluster, &format!("{round}.{node}")));
+                forger.send(&forger.packet(BETA, &right));
             }
             pause(Duration::from_millis(500));
             told(shop) > before

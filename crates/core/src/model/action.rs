@@ -8,7 +8,7 @@ use super::{
     claim::{Ballot, Durable},
     event::Ticket,
     holding::Holding,
-    identity::{GroupIndex, Heard, LinkIndex, MemberId, NodeIndex, PingIndex, ResourceId},
+    identity::{GroupIndex, Heard, LinkIndex, NodeIndex, PingIndex, ResourceId},
     note::Note,
     order::OrderId,
     time::{Duration, Instant},
@@ -94,7 +94,7 @@ pub enum Action {
         /// Of what.
         group: GroupIndex,
         /// What is announced.
-        announcement: Announcement,
+        announcement: ClaimAnnouncement,
     },
     /// Write this to the ledger's file and sync it; answered by [`crate::model::event::Event::Written`], always, once, in order.
     /// One at a time.
@@ -146,17 +146,21 @@ impl fmt::Debug for ClaimProof {
     }
 }
 
-/// That our claim ends another's ownership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Announcement {
-    /// Whose ownership.
-    pub ended: MemberId,
-    /// We.
-    pub owner: MemberId,
-    /// Our ballot's.
-    pub round: u64,
-    /// What the gate of `ended` was told to expect.
-    pub proof: ClaimProof,
+/// The payload of a datagram that announces that our claim ends another node's ownership
+/// ([`crate::native::wire::announcement`]).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ClaimAnnouncement(pub [u8; Self::BYTES]);
+
+impl ClaimAnnouncement {
+    /// Its length.
+    pub const BYTES: usize = 56;
+}
+
+impl fmt::Debug for ClaimAnnouncement {
+    /// It carries a proof, which is a secret until it is sent.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClaimAnnouncement")
+    }
 }
 
 /// What a gate is told of the lease under which it stands open.

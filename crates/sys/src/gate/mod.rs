@@ -14,19 +14,19 @@
 use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
 
 mod bpf;
-mod claim;
 pub mod elsewhere;
 mod hook;
 mod name;
 mod nft;
+mod pattern;
 #[cfg(test)]
 mod tests;
 
 pub use bpf::{CUSTOMARY as BPFFS, ensure_bpffs, find_bpffs, pass_everything};
-pub use claim::{Ballot, Claim, Proof};
 use hook::Hook;
 pub use name::Name;
 pub use nft::Watch;
+pub use pattern::{Pattern, Proof, Subject};
 
 /// What every name of ours in the kernel begins with.
 const ROOT: &str = "locum";
@@ -67,12 +67,8 @@ pub struct Rivals {
     pub peers: Vec<IpAddr>,
     /// The UDP port to which claims are announced.
     pub port: u16,
-    /// The number that stands for the cluster in a [`Claim`].
-    pub cluster: u64,
-    /// The number that stands for the group.
-    pub group: u64,
-    /// The number that stands for this node.
-    pub member: u32,
+    /// What is announced when this node's ownership of the group ends.
+    pub subject: Subject,
 }
 
 /// What a gate is to be.
@@ -133,8 +129,6 @@ pub enum Renewed {
     Shut {
         /// The boot time before which beats are of no use.
         since: u64,
-        /// The rival's ballot, where the engine keeps it.
-        rival: Option<Ballot>,
     },
 }
 
@@ -156,16 +150,17 @@ enum Courts {
 }
 
 impl Judge {
-    /// Finds or makes the judge of a cluster. Where an earlier life left it standing it goes on without a packet in between,
-    /// with the programs of this version, and leases run on.
+    /// Finds or makes the judge of a cluster, whose rivals announce their claims by datagrams of this pattern. Where an earlier
+    /// life left it standing it goes on without a packet in between, with the programs of this version, and leases run on.
     ///
     /// # Errors
-    /// What the kernel says, and to what.
-    pub fn open(engine: &Engine, cluster: &str) -> io::Result<Self> {
+    /// What the kernel says, and to what; `InvalidInput` for a pattern that cannot be compared.
+    pub fn open(engine: &Engine, cluster: &str, pattern: Pattern) -> io::Result<Self> {
+        pattern.check()?;
         let name = Name::new(cluster, "").judges();
         let hold = match engine {
-            Engine::Bpf { bpffs } => Courts::Bpf(Arc::new(bpf::Judge::open(bpffs, &name, true)?)),
-            Engine::Nft => Courts::Nft(Arc::new(nft::Judge::open(&name, true)?)),
+            Engine::Bpf { bpffs } => Courts::Bpf(Arc::new(bpf::Judge::open(bpffs, &name, pattern, true)?)),
+            Engine::Nft => Courts::Nft(Arc::new(nft::Judge::open(&name, pattern, true)?)),
         };
         Ok(Self { engine: engine.clone(), name, hold })
     }
@@ -386,10 +381,12 @@ enum Hold {
 
 impl Gate {
     /// Makes the gate stand, shut, in the calling thread's network namespace. What an earlier life left of it is used
-    /// and shut at once. `nft`: it has its cluster's table for itself; who has more gates makes them by a [`Judge`].
+    /// and shut at once. It hears no rivals. `nft`: it has its cluster's table for itself; who has more gates, or rivals, makes
+    /// them by a [`Judge`].
     ///
     /// # Errors
-    /// What the kernel says, and to what. `nft`: `ResourceBusy` while somebody else has the cluster's table.
+    /// What the kernel says, and to what. `nft`: `ResourceBusy` while somebody else has the cluster's table. `InvalidInput` with
+    /// rivals.
     pub fn install(engine: &Engine, settings: Settings) -> io::Result<Self> {
         Self::stand(engine, settings, true)
     }
@@ -412,13 +409,19 @@ impl Gate {
 
     fn stand(engine: &Engine, settings: Settings, closed: bool) -> io::Result<Self> {
         settings.check()?;
+        if settings.rivals.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a gate without a judge hears no rivals",
+            ));
+        }
         let hold = match engine {
             Engine::Bpf { bpffs } => {
-                let judge = bpf::Judge::open(bpffs, &settings.name, false)?;
+                let judge = bpf::Judge::open(bpffs, &settings.name, Pattern::UNUSED, false)?;
                 Hold::Bpf(bpf::Gate::install(Arc::new(judge), &settings, closed)?)
             }
             Engine::Nft => {
-                let judge = nft::Judge::open(&settings.name, false)?;
+                let judge = nft::Judge::open(&settings.name, Pattern::UNUSED, false)?;
                 Hold::Nft(Box::new(nft::Gate::install(Arc::new(judge), &settings, closed)?))
             }
         };

@@ -55,6 +55,31 @@ mod elsewhere;
 mod judge;
 mod tags;
 
+/// As a cluster announces its claims.
+const PATTERN: Pattern = Pattern { head: *b"LOCL\x02\x01\0\0", subject: 8, proof: 40 };
+/// Bytes of an announcement.
+const ANNOUNCED: usize = 56;
+/// What the node's gate listens for.
+const SUBJECT: Subject = Subject([0x97; 20]);
+
+/// What a rival sends.
+fn announcement(subject: Subject, proof: Proof) -> [u8; ANNOUNCED] {
+    let mut bytes = [0x0b; ANNOUNCED];
+    bytes[..8].copy_from_slice(&PATTERN.head);
+    bytes[PATTERN.subject..][..Subject::BYTES].copy_from_slice(&subject.0);
+    bytes[PATTERN.proof..].copy_from_slice(&proof.0);
+    bytes
+}
+
+/// Another in one byte, the first or the last.
+fn others(subject: Subject) -> [Subject; 2] {
+    [0, Subject::BYTES - 1].map(|place| {
+        let mut other = subject;
+        other.0[place] ^= 1;
+        other
+    })
+}
+
 both! {
     shut_it_is_silent_and_open_it_answers
     other_addresses_are_untouched
@@ -726,41 +751,34 @@ fn every_interface_has_it(engine: &Engine) {
 
 fn a_rivals_claim_shuts_it(engine: &Engine) {
     let world = World::new();
-    let judge = Judge::open(engine, "test.cluster").unwrap();
-    let (cluster, group, member) = (0xc1, 0x97, 0x11);
+    let judge = Judge::open(engine, "test.cluster", PATTERN).unwrap();
     let peers = vec![CLIENT4.into(), CLIENT6.into()];
-    let rivals =
-        Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, cluster, group, member };
+    let rivals = Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, subject: SUBJECT };
     let own = Proof([0x5a; 16]);
     let settings = Settings { rivals: Some(rivals), proofs: vec![own], ..world.settings() };
     let mut gate = judge.install(settings).unwrap();
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
     gate.renew(for_millis(60_000)).unwrap();
-    let with = |proof| Claim { cluster, group, ended: member, ballot: Ballot { round: 5, node: 2 }, proof };
+    let with = |proof| announcement(SUBJECT, proof);
     let right = with(own);
     let send = |payload: &[u8]| world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, payload);
-    // Without the proof, or with half of it; of another group, cluster or node, to another port, not from a peer, no claim.
+    // Without the proof, or with half of it; about something else, to another port, not from a peer, no claim.
     let [mut first, mut last] = [own.0; 2];
     (first[0], last[15]) = (0, 0);
-    for harmless in [
-        with(Proof([0; 16])),
-        with(Proof([0xff; 16])),
-        with(Proof(first)),
-        with(Proof(last)),
-        Claim { group: 0x98, ..right },
-        Claim { cluster: 0xc2, ..right },
-        Claim { ended: 0x12, ..right },
-    ] {
-        send(&harmless.encode());
+    for wrong in [Proof([0; 16]), Proof([0xff; 16]), Proof(first), Proof(last)] {
+        send(&with(wrong));
+    }
+    for other in others(SUBJECT) {
+        send(&announcement(other, own));
     }
     let stranger = Ipv4Addr::new(10, 9, 0, 3);
-    world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT + 1, &right.encode());
-    world.datagram(stranger.into(), OWN4.into(), CLAIMS_PORT, &right.encode());
-    for length in 0..Claim::BYTES {
-        send(&right.encode()[..length]);
+    world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT + 1, &right);
+    world.datagram(stranger.into(), OWN4.into(), CLAIMS_PORT, &right);
+    for length in 0..ANNOUNCED {
+        send(&right[..length]);
     }
     for place in 0..8 {
-        let mut other = right.encode();
+        let mut other = right;
         other[place] ^= 1;
         send(&other);
     }
@@ -769,14 +787,11 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
 
     // One that does: no process of ours has to run for it.
     let queued = for_millis(60_000);
-    send(&right.encode());
+    send(&right);
     assert!(!world.answers(SERVICE4) && !world.answers(SERVICE6));
     let renewed = gate.renew(queued).unwrap();
-    let Renewed::Shut { since, rival } = renewed else { panic!("opened by a beat sent before") };
+    let Renewed::Shut { since } = renewed else { panic!("opened by a beat sent before") };
     assert!(since > queued.sent && since <= clock::boot_nanos());
-    if matches!(engine, Engine::Bpf { .. }) {
-        assert_eq!(rival, Some(right.ballot));
-    }
     assert!(!world.answers(SERVICE4), "a renewal by a beat sent before");
     assert!(matches!(gate.renew(queued), Ok(Renewed::Shut { .. })));
     assert!(!world.answers(SERVICE4), "however often");
@@ -785,7 +800,7 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
     assert!(world.answers(SERVICE4), "a renewal by a beat sent later");
 
     // The same by IPv6, and with what other versions may append.
-    let more = [&right.encode()[..], b"more"].concat();
+    let more = [&right[..], b"more"].concat();
     world.datagram(CLIENT6.into(), OWN6.into(), CLAIMS_PORT, &more);
     assert!(!world.answers(SERVICE4));
     reopen(&mut gate);
@@ -801,21 +816,21 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
     let all: Vec<Proof> = (1..=PROOFS_MAX as u8).map(|number| Proof([number; 16])).collect();
     gate.set_proofs(&all).unwrap();
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
-    send(&right.encode());
+    send(&right);
     assert!(world.answers(SERVICE4), "what it was told before");
     for proof in [all[0], all[PROOFS_MAX - 1]] {
-        send(&with(proof).encode());
+        send(&with(proof));
         assert!(!world.answers(SERVICE4), "one of them");
         reopen(&mut gate);
     }
     gate.set_proofs(&[]).unwrap();
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
     for proof in [own, all[0], Proof([0; 16])] {
-        send(&with(proof).encode());
+        send(&with(proof));
     }
     assert!(world.answers(SERVICE4), "it expects none");
     gate.set_proofs(&[all[0], own]).unwrap();
-    send(&right.encode());
+    send(&right);
     assert!(!world.answers(SERVICE4));
 }
 
@@ -823,16 +838,13 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
 /// counted; what is about others is not.
 fn no_socket_gets_an_announcement(engine: &Engine) {
     let world = World::new();
-    let judge = Judge::open(engine, "test.cluster").unwrap();
+    let judge = Judge::open(engine, "test.cluster", PATTERN).unwrap();
     judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
     let ear = UdpSocket::bind((OWN4, CLAIMS_PORT)).unwrap();
     let ear6 = UdpSocket::bind((OWN6, CLAIMS_PORT)).unwrap();
     let elsewhere = UdpSocket::bind((OWN4, CLAIMS_PORT + 1)).unwrap();
     [&ear, &ear6, &elsewhere].into_iter().for_each(|ear| ear.set_read_timeout(Some(SILENCE)).unwrap());
-    let (cluster, group, member) = (0xc1, 0x97, 0x11);
-    let ballot = Ballot { round: 9, node: 9 };
-    let claim = Claim { cluster, group, ended: member, ballot, proof: Proof([1; 16]) };
-    let bytes = claim.encode();
+    let bytes = announcement(SUBJECT, Proof([1; 16]));
     let of = |from: IpAddr, payload: &[u8]| {
         let to = if from.is_ipv4() { OWN4.into() } else { IpAddr::from(OWN6) };
         world.datagram(from, to, CLAIMS_PORT, payload);
@@ -844,8 +856,7 @@ fn no_socket_gets_an_announcement(engine: &Engine) {
     assert!(silent(), "no gate stands");
     let before = judge.refused().unwrap();
     let peers = vec![CLIENT4.into(), CLIENT6.into()];
-    let rivals =
-        Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, cluster, group, member };
+    let rivals = Rivals { interfaces: vec![world.eth.index], peers, port: CLAIMS_PORT, subject: SUBJECT };
     let settings = Settings { rivals: Some(rivals), proofs: vec![Proof([2; 16])], ..world.settings() };
     let mut gate = judge.install(settings).unwrap();
     gate.renew(for_millis(60_000)).unwrap();
@@ -860,8 +871,8 @@ fn no_socket_gets_an_announcement(engine: &Engine) {
     );
     assert!(silent());
     assert_eq!(judge.refused().unwrap() - before, 5);
-    for other in [Claim { cluster: 2, ..claim }, Claim { group: 2, ..claim }, Claim { ended: 2, ..claim }] {
-        of(CLIENT4.into(), &other.encode());
+    for other in others(SUBJECT) {
+        of(CLIENT4.into(), &announcement(other, Proof([1; 16])));
     }
     assert!(silent());
     assert_eq!(judge.refused().unwrap() - before, 5, "about others");
@@ -982,7 +993,7 @@ fn two_gates_do_not_meet(engine: &Engine) {
     let first = Settings { addresses: vec![SERVICE4.into()], ..world.settings() };
     let name = Name::new("test.cluster", "another group");
     let second = Settings { name, addresses: vec![SERVICE6.into()], ..world.settings() };
-    let judge = Judge::open(engine, "test.cluster").unwrap();
+    let judge = Judge::open(engine, "test.cluster", PATTERN).unwrap();
     let mut first = judge.install(first).unwrap();
     let mut second = judge.install(second).unwrap();
     assert!(!world.answers(SERVICE4) && !world.answers(SERVICE6));

@@ -1,18 +1,16 @@
 //! Proofs: what the announcements of claims carry (`docs/wire.md`, 12.9), and what the gates of this node expect of others'.
 
 use super::*;
-use crate::{
-    model::action::{Announcement, CLAIM_PROOFS_MAX},
-    native::wire::ended,
-};
+use crate::{model::action::CLAIM_PROOFS_MAX, native::wire::announcement};
 
 impl Director {
     /// With every key that is accepted: in a roll-over nobody knows with which the rival signs.
     pub(super) fn tell_proofs(&mut self, group: GroupIndex) {
         let mut proofs = Vec::new();
         for ballot in self.expected.get(&group).into_iter().flatten() {
-            if let Some(subject) = self.ended(group, *ballot) {
-                proofs.extend(self.reception.keys().claim_proofs([&subject[..]]));
+            if let Some(subject) = self.subject(group, *ballot) {
+                let proved = announcement::proved(subject, ballot.round);
+                proofs.extend(self.reception.keys().claim_proofs([&proved[..]]));
             }
         }
         proofs.truncate(CLAIM_PROOFS_MAX);
@@ -20,18 +18,22 @@ impl Director {
     }
 
     pub(super) fn announce(&mut self, group: GroupIndex, ballot: Ballot, ended: Ballot) {
-        let members = self.wire.members();
-        let (owner, who) = (members.id(ballot.node), members.id(ended.node));
-        if let (Some(owner), Some(who), Some(subject)) = (owner, who, self.ended(group, ended)) {
-            let proof = self.reception.keys().claim_proof([&subject[..]]);
-            let announcement = Announcement { ended: who, owner, round: ballot.round, proof };
+        let owner = self.wire.members().id(ballot.node);
+        if let (Some(owner), Some(subject)) = (owner, self.subject(group, ended)) {
+            let proved = announcement::proved(subject, ended.round);
+            let proof = self.reception.keys().claim_proof([&proved[..]]);
+            let announcement = announcement::encode(subject, owner, ballot.round, proof);
             self.out.push_back(Action::AnnounceClaim { group, announcement });
         }
     }
 
-    /// What is proved when the owner of that ballot owns the group no more; nothing of who is no member.
-    pub(super) fn ended(&self, group: GroupIndex, ballot: Ballot) -> Option<[u8; ended::BYTES]> {
+    /// What is announced when the ownership under that ballot ends; `None` if its owner is not a member any more.
+    pub(super) fn subject(
+        &self,
+        group: GroupIndex,
+        ballot: Ballot,
+    ) -> Option<[u8; announcement::SUBJECT_BYTES]> {
         let owner = self.wire.members().id(ballot.node)?;
-        Some(ended::ended(&self.plan.cluster, self.node.id(group), owner, ballot.round))
+        Some(announcement::subject(&self.plan.cluster, self.node.id(group), owner))
     }
 }

@@ -15,11 +15,15 @@ use super::*;
 use crate::{
     config::locum_toml,
     model::{
-        action::{Announcement, ClaimProof, GateLease},
+        action::{ClaimAnnouncement, ClaimProof, GateLease},
+        claim::GroupId,
         event::Outcome,
         identity::MemberId,
     },
-    native::status::{Group, PinKind, Way},
+    native::{
+        status::{Group, PinKind, Way},
+        wire::announcement,
+    },
 };
 
 mod renamed;
@@ -57,6 +61,34 @@ const fn now(millis: u64) -> Now {
     Now { instant: Instant::from_millis(millis), unix_seconds: 0 }
 }
 
+/// The parts of an announcement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Announced {
+    subject: [u8; announcement::SUBJECT_BYTES],
+    owner: MemberId,
+    round: u64,
+    proof: ClaimProof,
+}
+
+impl Announced {
+    fn of(ClaimAnnouncement(bytes): ClaimAnnouncement) -> Self {
+        fn part<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
+            bytes[offset..][..N].try_into().unwrap()
+        }
+        Self {
+            subject: part(&bytes, announcement::SUBJECT),
+            owner: MemberId(u32::from_be_bytes(part(&bytes, 28))),
+            round: u64::from_be_bytes(part(&bytes, 32)),
+            proof: ClaimProof(part(&bytes, announcement::PROOF)),
+        }
+    }
+}
+
+/// That this node owns the group.
+fn subject_of(node: &str) -> [u8; announcement::SUBJECT_BYTES] {
+    announcement::subject("test", GroupId::of("web"), MemberId::of(node))
+}
+
 struct Machine {
     director: Option<Director>,
     notes: Vec<String>,
@@ -64,7 +96,7 @@ struct Machine {
     /// The same by group.
     gates: BTreeMap<GroupIndex, GateLease>,
     /// What was announced, and when.
-    announced: Vec<(u64, Announcement)>,
+    announced: Vec<(u64, Announced)>,
     /// What ends an ownership of this machine, as its gate was told, and what it was told before.
     proofs: Vec<ClaimProof>,
     proofs_before: Vec<Vec<ClaimProof>>,
@@ -225,6 +257,7 @@ impl World {
                     gates.extend(lease.map(|lease| (group, lease)));
                 }
                 Action::AnnounceClaim { announcement, .. } => {
+                    let announcement = Announced::of(announcement);
                     let mut gates = self.machines[member].gates.values();
                     assert!(gates.any(|gate| gate.ballot.round == announcement.round));
                     let millis = self.millis;
@@ -455,7 +488,7 @@ fn a_claim_is_announced_with_each_beat_to_an_earlier_owner_that_is_in_doubt() {
     let beat = plan(TOML, "a").timing.beat.as_millis();
     let ([(first, one), ..], Some((last, _))) = (announced, announced.last()) else { panic!() };
     assert!(announced.iter().all(|(_, other)| other == one), "{announced:?}");
-    assert_eq!((one.ended, one.owner), (MemberId::of("b"), MemberId::of("a")));
+    assert_eq!((one.subject, one.owner), (subject_of("b"), MemberId::of("a")));
     assert_eq!(world.machines[1].proofs, [one.proof], "what the silent one's gate was told");
     let own = &world.machines[0].proofs;
     assert!(own.len() == 1 && !own.contains(&one.proof));
@@ -523,7 +556,7 @@ fn a_witness_s_key_proves_nothing_to_a_gate() {
     let subject = {
         let director = world.director(0);
         let ballot = director.expected[&GroupIndex(0)][0];
-        director.ended(GroupIndex(0), ballot).unwrap()
+        announcement::proved(director.subject(GroupIndex(0), ballot).unwrap(), ballot.round)
     };
     assert_eq!(keys().claim_proof([&subject[..]]), expected);
     assert_ne!(keys_of(Secret([0x11; 32])).claim_proof([&subject[..]]), expected);

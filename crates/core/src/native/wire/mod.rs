@@ -12,8 +12,8 @@
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::SocketAddr;
 
+pub mod announcement;
 mod body;
-pub mod ended;
 mod frame;
 mod item;
 pub mod members;

@@ -7,7 +7,6 @@ const LD: u8 = 0x00;
 const LDX: u8 = 0x01;
 const ST: u8 = 0x02;
 const STX: u8 = 0x03;
-const ALU: u8 = 0x04;
 const JMP: u8 = 0x05;
 const ALU64: u8 = 0x07;
 const FROM_REGISTER: u8 = 0x08;
@@ -15,7 +14,6 @@ const MEMORY: u8 = 0x60;
 const ATOMIC: u8 = 0xc0;
 const MOVE: u8 = 0xb0;
 const ADD: u8 = 0x00;
-const TO_BIG_ENDIAN: u8 = 0xd8;
 const JUMP: u8 = 0x00;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
@@ -112,12 +110,6 @@ impl Assembler {
     /// `to = map`
     pub(super) fn map(&mut self, to: Reg, map: BorrowedFd<'_>) {
         self.wide(to, MAP, map.as_raw_fd(), 0);
-    }
-
-    /// `to = big endian (to)`, of 8 or 4 bytes
-    pub(super) fn big_endian(&mut self, to: Reg, size: Size) {
-        let bits = if matches!(size, Size::Double) { 64 } else { 32 };
-        self.push(ALU | TO_BIG_ENDIAN, to as u8, 0, 0, bits);
     }
 
     /// `to = *(from + offset)`

@@ -15,11 +15,11 @@ use std::{
 use super::{
     CLOCK, compare_clock,
     place::Place,
-    program::{self, ADDRESS_BYTES, GROUP_BYTES, PEER_BYTES},
+    program::{self, ADDRESS_BYTES, PEER_BYTES},
     state::{self, Slot, State, States},
     syscall::{self, MapShape, Way},
 };
-use crate::gate::{Name, Rivals, Settings, hook::Hook, said, with_interface};
+use crate::gate::{Name, Pattern, Settings, Subject, hook::Hook, said, with_interface};
 
 /// What the pin of a link begins with that is about to take another's place.
 const NEXT_PIN: &str = "next-";
@@ -30,7 +30,7 @@ const PEERS_MAX: u32 = 1024;
 
 pub(super) type AddressKey = [u8; ADDRESS_BYTES];
 type PeerKey = [u8; PEER_BYTES];
-type GroupKey = [u8; GROUP_BYTES];
+type GroupKey = [u8; Subject::BYTES];
 
 /// The maps, by the names of their pins. Hash maps have the room for all their entries from the beginning: an entry that is
 /// added when a group is taken over must not fail for want of memory.
@@ -54,7 +54,7 @@ const GATES: (&str, MapShape) = (
 );
 const ADDRESSES: (&str, MapShape) = ("addresses", hash(ADDRESS_BYTES, 4, ADDRESSES_MAX));
 const PEERS: (&str, MapShape) = ("peers", hash(PEER_BYTES, 1, PEERS_MAX));
-const GROUPS: (&str, MapShape) = ("groups", hash(GROUP_BYTES, 4, state::SLOTS));
+const GROUPS: (&str, MapShape) = ("groups", hash(Subject::BYTES, 4, state::SLOTS));
 
 const fn hash(key: usize, value: u32, entries: u32) -> MapShape {
     MapShape { kind: MapShape::HASH, key: key as u32, value, entries, flags: 0 }
@@ -179,14 +179,6 @@ fn port_key(port: u16) -> PeerKey {
     peer_key(Ipv6Addr::UNSPECIFIED.into(), port)
 }
 
-fn group_key(rivals: &Rivals) -> GroupKey {
-    let mut key = [0; GROUP_BYTES];
-    key[..8].copy_from_slice(&rivals.cluster.to_be_bytes());
-    key[8..16].copy_from_slice(&rivals.group.to_be_bytes());
-    key[16..].copy_from_slice(&rivals.member.to_be_bytes());
-    key
-}
-
 /// A cluster's judge. What it is told to cover stays covered until it is removed, or the interface goes.
 #[derive(Debug)]
 pub(in crate::gate) struct Judge {
@@ -238,7 +230,12 @@ struct Named {
 impl Judge {
     /// Finds the judge of the cluster of that name, or makes it; its programs are ours from now on, on all interfaces where it
     /// stands. `stays`: it goes only when it is [removed](Self::remove), not with the last gate.
-    pub(in crate::gate) fn open(bpffs: &Path, name: &Name, stays: bool) -> io::Result<Self> {
+    pub(in crate::gate) fn open(
+        bpffs: &Path,
+        name: &Name,
+        pattern: Pattern,
+        stays: bool,
+    ) -> io::Result<Self> {
         // A deadline on another clock than the kernel's would be none.
         let clock =
             syscall::load(&program::clock(), CLOCK).map_err(|error| said(&error, "load a program"))?;
@@ -248,7 +245,7 @@ impl Judge {
         let states = maps.states()?;
         let judge = twice(&program::judge(maps.programs()), "locum_judge")
             .map_err(|error| said(&error, "load the gate's program"))?;
-        let ear = twice(&program::ear(maps.programs()), "locum_ear")
+        let ear = twice(&program::ear(maps.programs(), pattern), "locum_ear")
             .map_err(|error| said(&error, "load the program that hears rivals"))?;
         let book = Mutex::default();
         let opened = Self { bpffs: bpffs.into(), place, maps, states, judge, ear, stays, book };
@@ -544,7 +541,7 @@ impl Judge {
             }
         }
         let named = book.slots.entry(slot).or_default();
-        let group = settings.rivals.as_ref().map(group_key);
+        let group = settings.rivals.as_ref().map(|rivals| rivals.subject.0);
         if let Some(old) = named.group.take_if(|old| Some(*old) != group) {
             drop_entry(&self.maps.groups, &old, slot)?;
         }
@@ -617,7 +614,7 @@ impl Judge {
             }
         }
         if let Some(rivals) = &settings.rivals
-            && entry(&self.maps.groups, &group_key(rivals))? != Some(slot)
+            && entry(&self.maps.groups, &rivals.subject.0)? != Some(slot)
         {
             missing.push("the group's number".into());
         }

@@ -89,11 +89,7 @@ impl Gate {
     pub(super) fn renew(&self, renewal: Renewal) -> Renewed {
         let state = self.state();
         state.renew(renewal);
-        if state.is_undisputed() {
-            Renewed::Open
-        } else {
-            Renewed::Shut { since: state.shut_at(), rival: Some(state.rival()) }
-        }
+        if state.is_undisputed() { Renewed::Open } else { Renewed::Shut { since: state.shut_at() } }
     }
 
     pub(super) fn close(&self) {

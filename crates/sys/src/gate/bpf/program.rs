@@ -15,7 +15,7 @@ use super::{
 };
 use crate::gate::{
     PROOFS_MAX,
-    claim::{Ballot, Claim, Proof},
+    pattern::{Pattern, Proof},
 };
 
 // linux/bpf.h: helpers …
@@ -50,15 +50,14 @@ const UDP: i32 = 17;
 pub(super) const ICMPV6: i32 = 58;
 pub(super) const SOLICITATION: i32 = 135;
 const ADVERTISEMENT: i32 = 136;
-/// Further into a packet nobody looks: link header (Ethernet with its tags), IPv6, UDP and a claim, or less.
-const LOOKED_AT_BYTES: i32 = 14 + (1 + TAGS_MAX) * TAG_BYTES + 40 + 8 + Claim::BYTES as i32;
+/// Further into a packet nobody looks: link header (Ethernet with its tags), IPv6, UDP and what a claim's announcement is compared with, or
+/// less.
+const LOOKED_AT_BYTES: i32 = 14 + (1 + TAGS_MAX) * TAG_BYTES + 40 + 8 + Pattern::BYTES_MAX as i32;
 
 /// Bytes of a key of `addresses`: an IPv6 address, or an IPv4 address mapped into one.
 pub(super) const ADDRESS_BYTES: usize = 16;
 /// Bytes of a key of `peers`: an address as above, and the port that it announces to, in the network's order; two zeros.
 pub(super) const PEER_BYTES: usize = 20;
-/// Bytes of a key of `groups`: the numbers of the cluster, the group and this node, as an announcement has them.
-pub(super) const GROUP_BYTES: usize = 20;
 
 /// The stack of the judge: the header of IPv6, whose two addresses are keys where they are, and a neighbour's target.
 const HEADER: i16 = -56;
@@ -67,18 +66,13 @@ const DESTINATION: i16 = HEADER + 24;
 const TARGET: i16 = -16;
 /// What is read of others, and the number of a slot.
 const SCRATCH: i16 = HEADER;
-/// The ear's stack: a peer's key, an IP header, a UDP header with a claim, the key of a port.
+/// The ear's stack: a peer's key, an IP header, a UDP header with an announcement, the key of a port.
 const PEER: i16 = -24;
 const PEER_PORT: i16 = PEER + ADDRESS_BYTES as i16;
 const EAR_HEADER: i16 = PEER - 40;
-const DATAGRAM: i16 = EAR_HEADER - 8 - Claim::BYTES as i16;
-const CLAIM: i16 = DATAGRAM + 8;
+const DATAGRAM: i16 = EAR_HEADER - 8 - Pattern::BYTES_MAX as i16;
+const PAYLOAD: i16 = DATAGRAM + 8;
 const PORT: i16 = DATAGRAM - 24;
-/// Where a claim has its parts.
-const CLAIM_GROUP: i16 = CLAIM + 8;
-const CLAIM_NODE: i16 = CLAIM + 28;
-const CLAIM_ROUND: i16 = CLAIM + 32;
-const CLAIM_PROOF: i16 = CLAIM + 40;
 
 /// The maps that the programs read.
 #[derive(Clone, Copy)]
@@ -247,7 +241,10 @@ pub(super) fn map_into_ipv6(a: &mut Assembler, key: i16) {
 /// Shuts a group's gate when a peer announces, to the port agreed with it, that a claim to the group is owned, and proves that
 /// it has the key. Drops all that has the shape of an announcement and comes to that port: it is for nobody else, and a flood
 /// of it is not to fill a socket. What proves nothing is counted.
-pub(super) fn ear(maps: Maps<'_>) -> Vec<[u8; 8]> {
+pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
+    let part = |offset: usize| PAYLOAD + i16::try_from(offset).expect("a pattern was checked");
+    let (subject, proof) = (part(pattern.subject), part(pattern.proof));
+    let all = i32::try_from(pattern.bytes()).expect("a pattern was checked");
     let mut a = Assembler::default();
     let [look, ipv4, ipv6, from, short, cut, is_some, proved, refused, pass, drop] =
         std::array::from_fn(|_| a.label());
@@ -300,27 +297,25 @@ pub(super) fn ear(maps: Maps<'_>) -> Vec<[u8; 8]> {
     look_up(&mut a, maps.peers, PORT);
     a.jump_if(R0, If::Equal, 0, pass);
     // The first bytes of an announcement; from here on nobody else gets it.
-    let nobody = Ballot::default();
-    let own = Claim { cluster: 0, group: 0, ended: 0, ballot: nobody, proof: Proof::NONE }.encode();
     a.copy(R2, R8);
     read_at_r2(&mut a, 8 + 4, DATAGRAM, short);
-    a.load(Size::Word, R1, R10, CLAIM);
-    a.set_wide(R2, u32::from_ne_bytes(std::array::from_fn(|byte| own[byte])).into());
+    a.load(Size::Word, R1, R10, PAYLOAD);
+    a.set_wide(R2, u32::from_ne_bytes(pattern.shape()).into());
     a.jump_if_register(R1, If::NotEqual, R2, pass);
     look_up(&mut a, maps.peers, PEER);
     a.jump_if(R0, If::Equal, 0, refused);
     a.copy(R2, R8);
-    read_at_r2(&mut a, 8 + Claim::BYTES as i32, DATAGRAM, cut);
-    // Version and kind as a claim of ours has them; then its group and this node, if that has a gate for it.
-    a.set_wide(R2, u64::from_ne_bytes(std::array::from_fn(|byte| own[byte])));
-    a.load(Size::Double, R1, R10, CLAIM);
+    read_at_r2(&mut a, 8 + all, DATAGRAM, cut);
+    // All of the head; then what it is about, if this node has a gate for that.
+    a.set_wide(R2, u64::from_ne_bytes(pattern.head));
+    a.load(Size::Double, R1, R10, PAYLOAD);
     a.jump_if_register(R1, If::NotEqual, R2, refused);
-    look_up(&mut a, maps.groups, CLAIM_GROUP);
+    look_up(&mut a, maps.groups, subject);
     a.jump_if(R0, If::Equal, 0, drop);
     find_state(&mut a, maps, drop);
     // One of the gate's proofs. An empty place has none that could be sent.
-    a.load(Size::Double, R1, R10, CLAIM_PROOF);
-    a.load(Size::Double, R2, R10, CLAIM_PROOF + 8);
+    a.load(Size::Double, R1, R10, proof);
+    a.load(Size::Double, R2, R10, proof + 8);
     a.jump_if(R1, If::NotEqual, 0, is_some);
     a.jump_if(R2, If::Equal, 0, refused);
     a.here(is_some);
@@ -343,13 +338,7 @@ pub(super) fn ear(maps: Maps<'_>) -> Vec<[u8; 8]> {
     a.jump(drop);
 
     a.here(proved);
-    a.load(Size::Double, R8, R10, CLAIM_ROUND);
-    a.big_endian(R8, Size::Double);
-    a.load(Size::Word, R9, R10, CLAIM_NODE);
-    a.big_endian(R9, Size::Word);
     a.call(BOOT_NANOS);
-    a.store(Size::Double, R7, field(offset_of!(State, rival_round)), R8);
-    a.store(Size::Double, R7, field(offset_of!(State, rival_node)), R9);
     a.store(Size::Double, R7, field(offset_of!(State, shut_at)), R0);
     a.here(drop);
     a.set(R0, DROP);
@@ -450,7 +439,7 @@ mod tests {
         let any = std::fs::File::open("/dev/null").unwrap();
         let any = any.as_fd();
         let maps = Maps { gates: any, addresses: any, peers: any, groups: any };
-        let lengths = [judge(maps).len(), ear(maps).len(), clock().len()];
-        assert_eq!(lengths, [195, 193, 12]);
+        let lengths = [judge(maps).len(), ear(maps, Pattern::UNUSED).len(), clock().len()];
+        assert_eq!(lengths, [195, 187, 12]);
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::mm::{MapFlags, ProtFlags};
 
-use crate::gate::{Ballot, PROOFS_MAX, Proof, Renewal};
+use crate::gate::{PROOFS_MAX, Proof, Renewal};
 
 /// One value. Every field has one writer, so no lock is needed; whoever reads two fields while one of them changes
 /// sees the gate open only if it was open before or is open after.
@@ -22,12 +22,10 @@ pub(super) struct State {
     pub(super) deadline: AtomicU64,
     /// When the beat was sent that the last renewal rests on.
     pub(super) sent: AtomicU64,
-    /// When a rival was heard last; shut until a renewal by a beat sent later. Written by the ear, like the next three.
+    /// When a rival was heard last; shut until a renewal by a beat sent later. Written by the ear, like `refused`.
     pub(super) shut_at: AtomicU64,
-    /// The ballot it announced.
-    pub(super) rival_round: AtomicU64,
-    /// Its node.
-    pub(super) rival_node: AtomicU64,
+    /// Where development versions had the rival's ballot.
+    pub(super) unused: [AtomicU64; 2],
     /// In [`Slot::JUDGE`] alone: how many announcements proved nothing.
     pub(super) refused: AtomicU64,
     /// For what may come.
@@ -94,7 +92,7 @@ impl State {
 
     /// Shut, and nothing known of anybody: as a new gate has it.
     pub(super) fn clear(&self) {
-        for field in [&self.deadline, &self.sent, &self.shut_at, &self.rival_round, &self.rival_node] {
+        for field in [&self.deadline, &self.sent, &self.shut_at] {
             field.store(0, SeqCst);
         }
         self.set_proofs(&[]);
@@ -111,11 +109,6 @@ impl State {
 
     pub(super) fn shut_at(&self) -> u64 {
         self.shut_at.load(SeqCst)
-    }
-
-    pub(super) fn rival(&self) -> Ballot {
-        let node = self.rival_node.load(SeqCst);
-        Ballot { round: self.rival_round.load(SeqCst), node: u32::try_from(node).unwrap_or(u32::MAX) }
     }
 
     /// How many announcements proved nothing.

@@ -12,12 +12,12 @@ use super::{
     Connection, TRIES, change,
     message::{Batch, Kind},
     old,
-    rules::{self, Key, Ours, Table, open_chain},
+    rules::{self, Key, Table, open_chain},
 };
 use crate::{
     clock,
     gate::{
-        GATES_MAX, Name, PROOFS_MAX, Proof, Renewal, Renewed, Rivals, Settings, hook::Hook, said,
+        GATES_MAX, Name, PROOFS_MAX, Pattern, Proof, Renewal, Renewed, Settings, Subject, hook::Hook, said,
         with_interface,
     },
     netlink::interface_name,
@@ -50,6 +50,7 @@ pub(in crate::gate) struct Judge {
 struct Book {
     name: Name,
     table: String,
+    pattern: Pattern,
     connection: Connection,
     batch: Batch,
     /// Nobody else can change the table.
@@ -76,7 +77,7 @@ struct Book {
 struct Entry {
     group: String,
     addresses: BTreeSet<IpAddr>,
-    ours: Option<Ours>,
+    subject: Option<Subject>,
     proofs: BTreeSet<Proof>,
     cohort: Option<Cohort>,
     /// Renewals by beats sent until then open nothing: a rival may have been heard.
@@ -119,8 +120,8 @@ pub(in crate::gate) struct Gate {
 impl Judge {
     /// Finds the table of the cluster of that name, or makes it; it is this process's from now on, where the kernel knows that.
     /// Leases run on. `stays`: it goes only when it is [removed](Self::remove), not with the last gate.
-    pub(in crate::gate) fn open(name: &Name, stays: bool) -> io::Result<Self> {
-        let mut book = Book::find(name)?;
+    pub(in crate::gate) fn open(name: &Name, pattern: Pattern, stays: bool) -> io::Result<Self> {
+        let mut book = Book::find(name, pattern)?;
         if stays {
             // Those who are still believed come with the gates.
             (book.ports, book.peers) = Default::default();
@@ -337,7 +338,7 @@ pub(in crate::gate) fn make_unowned(name: &Name) {
     change(&mut connection, &mut Batch::default(), &name.judges().path(), |table| {
         table.make(0);
         table.begin();
-        table.furnish();
+        table.furnish(&Pattern::UNUSED);
         table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(rules::QUIET)]);
         Ok(())
     })
@@ -347,7 +348,7 @@ pub(in crate::gate) fn make_unowned(name: &Name) {
 /// Removes gates of one cluster that no daemon has. Returns what became of each; the last one takes the table along.
 pub(super) fn remove(groups: &[Name]) -> Vec<io::Result<bool>> {
     let Some(first) = groups.first() else { return Vec::new() };
-    let mut book = match Book::find(first) {
+    let mut book = match Book::find(first, Pattern::UNUSED) {
         Ok(book) => book,
         Err(error) => return groups.iter().map(|_| Err(said(&error, "read the gates"))).collect(),
     };
@@ -372,7 +373,7 @@ pub(super) fn remove(groups: &[Name]) -> Vec<io::Result<bool>> {
 
 /// Removes a table in which no gate is left. Returns whether there was one.
 pub(super) fn remove_idle(name: &Name) -> io::Result<bool> {
-    let mut book = Book::find(name)?;
+    let mut book = Book::find(name, Pattern::UNUSED)?;
     if !book.gates.is_empty() || !book.connection_has_table()? {
         return Ok(false);
     }
@@ -390,7 +391,7 @@ pub(super) fn busy(error: &io::Error, table: &str) -> io::Error {
 
 impl Book {
     /// What stands of a cluster, read from the kernel; nothing is changed.
-    fn find(name: &Name) -> io::Result<Self> {
+    fn find(name: &Name, pattern: Pattern) -> io::Result<Self> {
         let mut connection =
             Connection::open().map_err(|error| said(&error, "open a connection to nf_tables"))?;
         let name = name.judges();
@@ -401,6 +402,7 @@ impl Book {
         let mut book = Self {
             old: old.collect(),
             name,
+            pattern,
             connection,
             batch: Batch::default(),
             owned: false,
@@ -443,9 +445,9 @@ impl Book {
                 self.addresses.insert(ip, number);
             }
         }
-        for (ours, number) in hearing.ours {
+        for (subject, number) in hearing.subjects {
             if let Some(entry) = self.gates.get_mut(&number) {
-                entry.ours = Some(ours);
+                entry.subject = Some(subject);
             }
         }
         for (proof, number) in hearing.proofs {
@@ -490,13 +492,13 @@ impl Book {
     fn write(&mut self, flags: u32, forget: bool) -> io::Result<()> {
         let fresh = !self.connection_has_table()?;
         let standing = if fresh { BTreeMap::new() } else { self.connection.hooks(&self.table)? };
-        let Self { connection, batch, table, hooks, ports, peers, .. } = self;
+        let Self { connection, batch, table, pattern, hooks, ports, peers, .. } = self;
         change(connection, batch, table, |table| {
             table.make(flags);
             if fresh {
                 table.begin();
             }
-            table.furnish();
+            table.furnish(pattern);
             if fresh {
                 table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(rules::QUIET)]);
             }
@@ -588,7 +590,7 @@ impl Book {
             Some(number) => number,
             None => self.free_number()?,
         };
-        let ours = settings.rivals.as_ref().map(ours_of);
+        let subject = settings.rivals.as_ref().map(|rivals| rivals.subject);
         let proofs: BTreeSet<Proof> = settings.proofs.iter().take(PROOFS_MAX).copied().collect();
         // What an earlier version made for this group alone, and until when it is open.
         let old = self.old.contains(&group).then(|| settings.name.clone());
@@ -605,7 +607,7 @@ impl Book {
             }
             put_addresses(table, Kind::DeleteElement, before.addresses.difference(&wanted), number);
             put_addresses(table, Kind::NewElement, wanted.difference(&before.addresses), number);
-            rewrite_proofs(table, number, (before.ours.as_ref(), &before.proofs), (ours.as_ref(), &proofs));
+            rewrite_proofs(table, number, (before.subject, &before.proofs), (subject, &proofs));
             Ok(())
         });
         if let Err(error) = written {
@@ -627,7 +629,7 @@ impl Book {
             _ => clock::boot_nanos(),
         };
         self.numbers.insert(group.clone(), number);
-        let entry = Entry { group: group.clone(), addresses: wanted, ours, proofs, cohort, contested };
+        let entry = Entry { group: group.clone(), addresses: wanted, subject, proofs, cohort, contested };
         self.gates.insert(number, entry);
         self.last = number;
         if let Some(name) = old {
@@ -669,7 +671,7 @@ impl Book {
             changed.insert(*number, proofs.iter().take(PROOFS_MAX).copied().collect());
         }
         changed.retain(|number, proofs| {
-            self.gates.get(number).is_some_and(|entry| entry.ours.is_some() && entry.proofs != *proofs)
+            self.gates.get(number).is_some_and(|entry| entry.subject.is_some() && entry.proofs != *proofs)
         });
         if changed.is_empty() {
             return Ok(());
@@ -677,8 +679,8 @@ impl Book {
         let Self { connection, batch, table, gates, .. } = self;
         change(connection, batch, table, |table| {
             for (number, proofs) in &changed {
-                let Entry { ours, proofs: before, .. } = &gates[number];
-                rewrite_proofs(table, *number, (ours.as_ref(), before), (ours.as_ref(), proofs));
+                let Entry { subject, proofs: before, .. } = &gates[number];
+                rewrite_proofs(table, *number, (*subject, before), (*subject, proofs));
             }
             Ok(())
         })?;
@@ -697,12 +699,7 @@ impl Book {
             change(connection, batch, table, |table| {
                 for (number, entry) in entries() {
                     put_addresses(table, Kind::DeleteElement, entry.addresses.iter(), number);
-                    rewrite_proofs(
-                        table,
-                        number,
-                        (entry.ours.as_ref(), &entry.proofs),
-                        (None, &BTreeSet::new()),
-                    );
+                    rewrite_proofs(table, number, (entry.subject, &entry.proofs), (None, &BTreeSet::new()));
                 }
                 let leased = entries().filter(|(_, entry)| entry.cohort.is_some());
                 table.elements(Kind::DeleteElement, rules::LEASED, leased.map(|(n, _)| Key::number(n)));
@@ -736,7 +733,7 @@ impl Book {
             let Some(entry) = self.gates.get(&number) else { continue };
             match renewal {
                 Some(renewal) if renewal.sent <= entry.contested => {
-                    *outcome = Some(Renewed::Shut { since: entry.contested, rival: None });
+                    *outcome = Some(Renewed::Shut { since: entry.contested });
                 }
                 Some(renewal) if renewal.deadline > boot => {
                     *outcome = Some(Renewed::Open);
@@ -848,7 +845,7 @@ impl Book {
             result?;
             self.note(step);
         }
-        let listens = |number: &Number| self.gates.get(number).is_some_and(|entry| entry.ours.is_some());
+        let listens = |number: &Number| self.gates.get(number).is_some_and(|entry| entry.subject.is_some());
         let is_open = |outcome: &Option<Renewed>| *outcome == Some(Renewed::Open);
         let asks = plan.outcomes.iter().zip(orders).any(|(o, (number, _))| is_open(o) && listens(number));
         if asks {
@@ -858,7 +855,7 @@ impl Book {
                 for (outcome, (number, _)) in plan.outcomes.iter_mut().zip(orders) {
                     if is_open(outcome) && shut.contains(number) {
                         let since = self.gates[number].contested;
-                        *outcome = Some(Renewed::Shut { since, rival: None });
+                        *outcome = Some(Renewed::Shut { since });
                     }
                 }
             }
@@ -987,8 +984,8 @@ impl Book {
         let mut wanted: Vec<_> = entry.addresses.iter().map(|ip| rules::service(*ip)).collect();
         wanted.push((rules::GATES, Key::number(number)));
         wanted.extend(entry.cohort.map(|_| (rules::LEASED, Key::number(number))));
-        if let Some(ours) = &entry.ours {
-            wanted.extend(entry.proofs.iter().map(|proof| (rules::PROOFS, Key::proof(ours, *proof))));
+        if let Some(subject) = entry.subject {
+            wanted.extend(entry.proofs.iter().map(|proof| (rules::PROOFS, Key::proof(subject, *proof))));
         }
         for (set, key) in wanted {
             if !self.has(set, &key)? {
@@ -1027,7 +1024,7 @@ impl Book {
                     let leased = entry.cohort.map(|cohort| (Key::number(*number), cohort));
                     table.pairs(Kind::NewElement, rules::LEASED, leased);
                     put_addresses(table, Kind::NewElement, entry.addresses.iter(), *number);
-                    let after = (entry.ours.as_ref(), &entry.proofs);
+                    let after = (entry.subject, &entry.proofs);
                     rewrite_proofs(table, *number, (None, &BTreeSet::new()), after);
                 }
                 Ok(())
@@ -1063,27 +1060,19 @@ fn put_addresses<'a>(
 fn rewrite_proofs(
     table: &mut Table<'_>,
     number: Number,
-    before: (Option<&Ours>, &BTreeSet<Proof>),
-    after: (Option<&Ours>, &BTreeSet<Proof>),
+    before: (Option<Subject>, &BTreeSet<Proof>),
+    after: (Option<Subject>, &BTreeSet<Proof>),
 ) {
-    let keys = |(ours, proofs): (Option<&Ours>, &BTreeSet<Proof>)| -> BTreeSet<(Ours, Proof)> {
-        ours.into_iter().flat_map(|ours| proofs.iter().map(|proof| (*ours, *proof))).collect()
+    let keys = |(subject, proofs): (Option<Subject>, &BTreeSet<Proof>)| -> BTreeSet<(Subject, Proof)> {
+        subject.into_iter().flat_map(|subject| proofs.iter().map(move |proof| (subject, *proof))).collect()
     };
     let (had, has) = (keys(before), keys(after));
-    let pair = |(ours, proof): &(Ours, Proof)| (Key::proof(ours, *proof), number);
+    let pair = |(subject, proof): &(Subject, Proof)| (Key::proof(*subject, *proof), number);
     table.pairs(Kind::NewElement, rules::PROOFS, has.difference(&had).map(pair));
     table.pairs(Kind::DeleteElement, rules::PROOFS, had.difference(&has).map(pair));
     if before.0 != after.0 {
-        let pair = |ours: &Ours| (Key::ours(ours), number);
+        let pair = |subject: Subject| (Key::subject(subject), number);
         table.pairs(Kind::NewElement, rules::OURS, after.0.map(pair));
         table.pairs(Kind::DeleteElement, rules::OURS, before.0.map(pair));
     }
-}
-
-fn ours_of(rivals: &Rivals) -> Ours {
-    let mut ours = Ours::default();
-    ours[..8].copy_from_slice(&rivals.cluster.to_be_bytes());
-    ours[8..16].copy_from_slice(&rivals.group.to_be_bytes());
-    ours[16..].copy_from_slice(&rivals.member.to_be_bytes());
-    ours
 }

@@ -15,7 +15,11 @@ use std::{
 use netlink_packet_core::{NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLMSG_DONE, NLMSG_ERROR};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink, netlink::SocketAddrNetlink};
 
-use super::{Engine, Listed, Name, StandingJudge, claim::Proof, hook::Hook};
+use super::{
+    Engine, Listed, Name, StandingJudge,
+    hook::Hook,
+    pattern::{Pattern, Proof, Subject},
+};
 use crate::{
     clock,
     netlink::{error_code, for_each_message, receive_from_kernel, torn},
@@ -33,7 +37,7 @@ pub(super) use judge::{Gate, Judge};
 use message::{Attributes, Batch, FAMILY_BYTES, Kind, find, text};
 #[cfg(test)]
 pub(super) use old::tests::make as make_old;
-use rules::{Ours, Table};
+use rules::Table;
 
 /// The kernel's answers to a dump come in pieces of at most this size.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -185,7 +189,7 @@ pub(super) fn probe() -> Result<(), String> {
             table.make(0);
             if rules {
                 table.begin();
-                table.furnish();
+                table.furnish(&Pattern::UNUSED);
                 table.make_cohort(0);
                 table.lease(0, 1, 1);
             }
@@ -407,11 +411,11 @@ impl Connection {
     fn hearing(&mut self, table: &str) -> io::Result<Hearing> {
         let mut all = Hearing { cohorts: self.numbers(table, rules::OPEN)?, ..Hearing::default() };
         self.elements(table, rules::OURS, |element| {
-            let ours = element_key(element).and_then(|key| Ours::try_from(key).ok());
-            all.ours.extend(ours.zip(element_number(element)));
+            let subject = element_key(element).and_then(|key| key.try_into().ok()).map(Subject);
+            all.subjects.extend(subject.zip(element_number(element)));
         })?;
         self.elements(table, rules::PROOFS, |element| {
-            let proof = element_key(element).and_then(|key| key.get(rules::OURS_BYTES..)?.try_into().ok());
+            let proof = element_key(element).and_then(|key| key.get(Subject::BYTES..)?.try_into().ok());
             all.proofs.extend(proof.map(Proof).zip(element_number(element)));
         })?;
         self.elements(table, rules::PORTS, |element| {
@@ -554,7 +558,7 @@ struct Standing {
 struct Hearing {
     /// The numbers of all cohorts.
     cohorts: BTreeSet<u32>,
-    ours: Vec<(Ours, u32)>,
+    subjects: Vec<(Subject, u32)>,
     proofs: Vec<(Proof, u32)>,
     ports: BTreeSet<u16>,
     peers: BTreeSet<(IpAddr, u16)>,
@@ -657,7 +661,7 @@ mod tests {
         change(connection, &mut Batch::default(), name, |table| {
             table.make(0);
             table.begin();
-            table.furnish();
+            table.furnish(&Pattern::UNUSED);
             table.elements(Kind::NewElement, rules::UNCONTESTED, numbers.clone().map(rules::Key::number));
             Ok(())
         })

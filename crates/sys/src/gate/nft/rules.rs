@@ -31,8 +31,8 @@ use std::net::IpAddr;
 
 use super::message::{Attributes, Batch, Kind};
 use crate::gate::{
-    claim::{Ballot, Claim, Proof},
     hook::Hook,
+    pattern::{Pattern, Proof, Subject},
 };
 
 // linux/netfilter/nf_tables.h. Tables, chains, rules, sets, elements …
@@ -154,8 +154,8 @@ const SETS: [Set; 12] = [
     set(PORTS, (PORT, 2), None, 0),
     set(PEERS4, (V4 << 6 | PORT, 8), None, 0),
     set(PEERS6, (V6 << 6 | PORT, 20), None, 0),
-    set(OURS, (BYTES, OURS_BYTES as u32), Some(Values::Numbers), 0),
-    set(PROOFS, (BYTES, (OURS_BYTES + Proof::BYTES) as u32), Some(Values::Numbers), 0),
+    set(OURS, (BYTES, Subject::BYTES as u32), Some(Values::Numbers), 0),
+    set(PROOFS, (BYTES, (Subject::BYTES + Proof::BYTES) as u32), Some(Values::Numbers), 0),
 ];
 
 const fn set(name: &'static str, keys: (u32, u32), data: Option<Values>, flags: u32) -> Set {
@@ -225,14 +225,10 @@ pub(super) fn open_chain(cohort: u32) -> String {
     format!("open-{cohort}")
 }
 
-/// Bytes of a key of `ours`: the numbers of the cluster, the group and this node, as an announcement has them.
-pub(super) const OURS_BYTES: usize = 20;
-pub(super) type Ours = [u8; OURS_BYTES];
-
 /// What names an element.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
-    bytes: [u8; OURS_BYTES + Proof::BYTES],
+    bytes: [u8; Subject::BYTES + Proof::BYTES],
     length: usize,
 }
 
@@ -254,12 +250,12 @@ impl Key {
         Self::of(&[&port.to_be_bytes()])
     }
 
-    pub(super) fn ours(ours: &Ours) -> Self {
-        Self::of(&[ours])
+    pub(super) fn subject(subject: Subject) -> Self {
+        Self::of(&[&subject.0])
     }
 
-    pub(super) fn proof(ours: &Ours, proof: Proof) -> Self {
-        Self::of(&[ours, &proof.0])
+    pub(super) fn proof(subject: Subject, proof: Proof) -> Self {
+        Self::of(&[&subject.0, &proof.0])
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -306,7 +302,7 @@ impl Table<'_> {
 
     /// Everything but what stands on interfaces, what cohorts have, and elements. What stands already stays; its rules are made
     /// anew. An open gate stays open.
-    pub(super) fn furnish(&mut self) {
+    pub(super) fn furnish(&mut self, pattern: &Pattern) {
         for (number, set) in (1..).zip(&SETS) {
             self.make_set(number, set);
         }
@@ -314,7 +310,7 @@ impl Table<'_> {
             self.make_chain(chain);
         }
         self.judge();
-        self.listen();
+        self.listen(pattern);
     }
 
     /// A table that was not there has nothing counted, and no rival was heard.
@@ -516,19 +512,18 @@ impl Table<'_> {
     }
 
     /// What rivals do. Whatever looks like an announcement is for nobody else: a flood of it is not to fill a socket.
-    fn listen(&mut self) {
+    fn listen(&mut self, pattern: &Pattern) {
+        let offset = |part: usize| UDP_BYTES + u32::try_from(part).expect("a pattern was checked");
         for chain in [CLAIMS, HEARD, PROOF] {
             self.clear(chain);
         }
-        let proof = Proof([0; Proof::BYTES]);
-        let any = Claim { cluster: 0, group: 0, ended: 0, ballot: Ballot::default(), proof }.encode();
         self.rule(CLAIMS, |e| {
             e.meta(META_TRANSPORT);
             e.compare(Is::Equal, &[UDP]);
             e.load(TRANSPORT, 2, 2, REGISTER);
             e.lookup(PORTS, REGISTER);
-            e.load(TRANSPORT, UDP_BYTES, 4, REGISTER);
-            e.compare(Is::Equal, &any[..4]);
+            e.load(TRANSPORT, UDP_BYTES, Pattern::SHAPE_BYTES as u32, REGISTER);
+            e.compare(Is::Equal, &pattern.shape());
             e.verdict(GOTO, Some(HEARD));
         });
         // The source of IPv4 is at 12, that of IPv6 at 8.
@@ -545,9 +540,9 @@ impl Table<'_> {
         self.refuse(HEARD);
         self.rule(PROOF, |e| {
             e.load(TRANSPORT, UDP_BYTES, 8, REGISTER);
-            e.compare(Is::Equal, &any[..8]);
-            e.load(TRANSPORT, UDP_BYTES + 8, OURS_BYTES as u32, PARTS);
-            e.load(TRANSPORT, UDP_BYTES + 40, Proof::BYTES as u32, PARTS + OURS_BYTES as u32 / 4);
+            e.compare(Is::Equal, &pattern.head);
+            e.load(TRANSPORT, offset(pattern.subject), Subject::BYTES as u32, PARTS);
+            e.load(TRANSPORT, offset(pattern.proof), Proof::BYTES as u32, PARTS + Subject::BYTES as u32 / 4);
             e.translate(PROOFS, PARTS, BEHIND_PARTS);
             // First what it shuts, then that something was: who finds the second finds the first.
             e.delete(UNCONTESTED, BEHIND_PARTS);
@@ -556,16 +551,16 @@ impl Table<'_> {
             e.verdict(DROP, None);
         });
         self.rule(PROOF, |e| {
-            e.load(TRANSPORT, UDP_BYTES + 8, OURS_BYTES as u32, PARTS);
+            e.load(TRANSPORT, offset(pattern.subject), Subject::BYTES as u32, PARTS);
             e.translate(OURS, PARTS, BEHIND_PARTS);
             e.count(REFUSED);
             e.verdict(DROP, None);
         });
         self.rule(PROOF, |e| {
             e.load(TRANSPORT, UDP_BYTES, 8, REGISTER);
-            e.compare(Is::Equal, &any[..8]);
+            e.compare(Is::Equal, &pattern.head);
             // That no byte is missing.
-            e.load(TRANSPORT, UDP_BYTES + 40, Proof::BYTES as u32, REGISTER);
+            e.load(TRANSPORT, offset(pattern.bytes() - 1), 1, REGISTER);
             e.verdict(DROP, None);
         });
         self.refuse(PROOF);

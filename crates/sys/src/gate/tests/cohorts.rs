@@ -52,7 +52,7 @@ fn random(state: &mut u64) -> u64 {
 fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
     const COUNT: u32 = 12;
     let world = World::new();
-    let judge = Judge::open(engine, CLUSTER).unwrap();
+    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
     judge.cover(world.eth.index).unwrap();
     let mut gates = many(&judge, &world, COUNT);
     let mut wanted: Vec<Option<u64>> = vec![None; gates.len()];
@@ -114,21 +114,20 @@ fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
 fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
     const COUNT: u32 = 20;
     let world = World::new();
-    let judge = Judge::open(engine, CLUSTER).unwrap();
+    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
     judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
-    let (cluster, member) = (0xc1, 0x11);
+    let subject = |number: u32| Subject([number as u8 + 1; 20]);
     let proof = |number: u32| Proof([number as u8 + 1; 16]);
     let with_rivals = |number: u32| {
         let peers = vec![CLIENT4.into()];
-        let (interfaces, group) = (vec![world.eth.index], u64::from(number));
-        let rivals = Rivals { interfaces, peers, port: CLAIMS_PORT, cluster, group, member };
+        let (interfaces, subject) = (vec![world.eth.index], subject(number));
+        let rivals = Rivals { interfaces, peers, port: CLAIMS_PORT, subject };
         Settings { rivals: Some(rivals), proofs: vec![proof(number)], ..one_of(&world, number) }
     };
     let mut gates: Vec<_> = (0..COUNT).map(|number| judge.install(with_rivals(number)).unwrap()).collect();
     let claim = |number: u32, proof| {
-        let ballot = Ballot { round: 9, node: 9 };
-        let claim = Claim { cluster, group: number.into(), ended: member, ballot, proof };
-        world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, &claim.encode());
+        let bytes = announcement(subject(number), proof);
+        world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, &bytes);
     };
     let open = vec![Some(Renewed::Open); COUNT as usize];
     assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
@@ -200,15 +199,13 @@ fn run_unowned(test: fn(&World, &Judge, Vec<Gate>)) {
         Ok(engine) => {
             let world = World::new();
             nft::make_unowned(&Name::new(CLUSTER, ""));
-            let judge = Judge::open(&engine, CLUSTER).unwrap();
+            let judge = Judge::open(&engine, CLUSTER, PATTERN).unwrap();
             assert!(!judge.is_owned());
             let rivals = Rivals {
                 interfaces: vec![world.eth.index],
                 peers: vec![CLIENT4.into()],
                 port: CLAIMS_PORT,
-                cluster: 0xc1,
-                group: 0,
-                member: 0x11,
+                subject: SUBJECT,
             };
             let first = Settings { rivals: Some(rivals), proofs: vec![Proof([1; 16])], ..one_of(&world, 0) };
             let gates = vec![judge.install(first).unwrap(), judge.install(one_of(&world, 1)).unwrap()];
@@ -228,9 +225,8 @@ fn a_rival_that_could_not_be_heeded_is_heeded_by_the_next_renewal() {
         assert_eq!(renew_all(judge, &gates, for_millis(60_000)), open);
         assert!(world.answers(SERVICE4));
         let before = for_millis(60_000);
-        let ballot = Ballot { round: 9, node: 9 };
-        let claim = Claim { cluster: 0xc1, group: 0, ended: 0x11, ballot, proof: Proof([1; 16]) };
-        world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, &claim.encode());
+        let bytes = announcement(SUBJECT, Proof([1; 16]));
+        world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, &bytes);
         assert!(!world.answers(SERVICE4));
         // The batch that shuts the gate deletes an element that somebody has deleted already.
         gates[0].nft().flush_leased();
@@ -284,7 +280,7 @@ fn leases_that_somebody_takes_away_are_missed_and_put_back() {
 fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
     const COUNT: u32 = 1000;
     let world = World::new();
-    let judge = Judge::open(engine, CLUSTER).unwrap();
+    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
     judge.cover(world.eth.index).unwrap();
     let begun = clock::monotonic_nanos();
     let mut gates = many(&judge, &world, COUNT);
@@ -345,7 +341,7 @@ fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
 fn many_gates_go_on_where_an_earlier_life_ended(engine: &Engine) {
     const COUNT: u32 = 50;
     let world = World::new();
-    let judge = Judge::open(engine, CLUSTER).unwrap();
+    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
     judge.cover(world.eth.index).unwrap();
     let gates = many(&judge, &world, COUNT);
     renew_all(&judge, &gates, for_millis(60_000));
@@ -354,7 +350,7 @@ fn many_gates_go_on_where_an_earlier_life_ended(engine: &Engine) {
     judge.renew([(&gates[1], Some(apart)), (&gates[2], None)].into_iter()).unwrap();
     let before = deadlines(engine);
     drop((gates, judge));
-    let judge = Judge::open(engine, CLUSTER).unwrap();
+    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
     assert!(world.answers(SERVICE4), "the leases run on");
     let mut gates: Vec<_> =
         (0..COUNT).map(|number| judge.adopt(one_of(&world, number)).unwrap().expect("it stands")).collect();
@@ -375,7 +371,7 @@ fn many_gates_go_on_where_an_earlier_life_ended(engine: &Engine) {
     assert!(!world.answers(SERVICE4), "the second life was killed, too");
     assert_eq!(deadlines(engine), vec![None; COUNT as usize]);
     // What is made anew begins shut.
-    let judge = Judge::open(engine, CLUSTER).unwrap();
+    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
     let gates = many(&judge, &world, COUNT);
     assert_eq!(deadlines(engine), vec![None; COUNT as usize]);
     renew_all(&judge, &gates, for_millis(60_000));
@@ -385,7 +381,7 @@ fn many_gates_go_on_where_an_earlier_life_ended(engine: &Engine) {
 fn gates_of_a_killed_process_are_removed_together(engine: &Engine) {
     const COUNT: u32 = 300;
     let world = World::new();
-    let judge = Judge::open(engine, CLUSTER).unwrap();
+    let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
     judge.cover(world.eth.index).unwrap();
     let gates = many(&judge, &world, COUNT);
     let names: Vec<Name> = gates.iter().map(|gate| gate.settings().name.clone()).collect();
@@ -412,7 +408,7 @@ fn gates_of_a_killed_process_are_removed_together(engine: &Engine) {
 fn a_flushed_table_comes_back_with_all_its_gates() {
     run(false, |engine| {
         let world = World::new();
-        let judge = Judge::open(engine, CLUSTER).unwrap();
+        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
         let mut gates = many(&judge, &world, 300);
@@ -454,7 +450,7 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
 
         // It goes on in the table of its cluster, its lease as it was …
         nft::make_old(&name, SERVICE4);
-        let judge = Judge::open(engine, CLUSTER).unwrap();
+        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         let gate = judge.adopt(one_of(&world, 0)).unwrap().expect("it stands");
         let listed = list(None).unwrap();
@@ -466,7 +462,7 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
         // … or shut.
         drop(judge);
         nft::make_old(&name, SERVICE4);
-        let judge = Judge::open(engine, CLUSTER).unwrap();
+        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
         let _gate = judge.install(one_of(&world, 0)).unwrap();
         let listed = list(None).unwrap();
         assert_eq!((listed.len(), listed[0].deadline), (1, None));
@@ -479,7 +475,7 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
 fn leases_that_were_apart_leave_little_when_they_are_one() {
     run(false, |engine| {
         let world = World::new();
-        let judge = Judge::open(engine, CLUSTER).unwrap();
+        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         let gates = many(&judge, &world, 100);
         let name = &gates[0].settings().name;
@@ -504,7 +500,7 @@ fn leases_that_were_apart_leave_little_when_they_are_one() {
 fn there_is_room_for_all_groups_in_one_table() {
     run(false, |engine| {
         let world = World::new();
-        let judge = Judge::open(engine, CLUSTER).unwrap();
+        let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         let begun = clock::monotonic_nanos();
         let mut gates = many(&judge, &world, GATES_MAX);

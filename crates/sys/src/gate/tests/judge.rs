@@ -30,7 +30,7 @@ fn a_hundred_groups_have_a_gate_on_one_interface() {
         let world = World::new();
         let engine = Engine::Bpf { bpffs: bpffs.into() };
         let before = clock::monotonic_nanos();
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         let stood = clock::monotonic_nanos();
         let mut gates: Vec<_> =
@@ -79,7 +79,7 @@ fn a_judge_without_gates_stops_nobody() {
     run_bpf(|bpffs| {
         let world = World::new();
         let engine = Engine::Bpf { bpffs: bpffs.into() };
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         judge.listen(world.eth.index, CLAIMS_PORT).unwrap();
         for (name, works) in world.ways() {
@@ -110,7 +110,7 @@ fn a_slot_is_given_again_shut_and_clean() {
     run_bpf(|bpffs| {
         let world = World::new();
         let engine = Engine::Bpf { bpffs: bpffs.into() };
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
         let slots = bpf::SLOTS;
         for number in 0..slots {
@@ -142,7 +142,7 @@ fn an_address_is_in_one_gate() {
     run_bpf(|bpffs| {
         let world = World::new();
         let engine = Engine::Bpf { bpffs: bpffs.into() };
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         let mut first = judge.install(one_of_many(&world, 0)).unwrap();
         let addresses = vec![Ipv4Addr::new(10, 9, 0, 99).into(), SERVICE4.into()];
         let both = Settings { addresses, ..one_of_many(&world, 1) };
@@ -163,12 +163,12 @@ fn a_judge_goes_on_where_an_earlier_life_ended() {
     run_bpf(|bpffs| {
         let world = World::new();
         let engine = Engine::Bpf { bpffs: bpffs.into() };
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         let mut gate = judge.install(world.settings()).unwrap();
         gate.renew(for_millis(60_000)).unwrap();
         // As if it had been killed.
         drop((gate, judge));
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         assert!(world.answers(SERVICE4), "the lease runs on");
         let mut gate = judge.adopt(world.settings()).unwrap().unwrap();
         assert!(world.answers(SERVICE4));
@@ -181,7 +181,7 @@ fn a_judge_goes_on_where_an_earlier_life_ended() {
         assert_eq!(list(Some(bpffs.into())).unwrap()[0].deadline, None);
 
         // Somebody takes all of it away; it is missed and comes back, the lease running on.
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         let mut gate = judge.install(world.settings()).unwrap();
         gate.renew(for_millis(60_000)).unwrap();
         assert!(judge.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
@@ -219,15 +219,15 @@ fn a_judge_of_another_network_namespace_is_no_judge_here() {
     run_bpf(|bpffs| {
         let world = World::new();
         let engine = Engine::Bpf { bpffs: bpffs.into() };
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         judge.cover(1).unwrap();
         inside(&world.client, || {
-            let refused = Judge::open(&engine, "test.cluster").unwrap_err();
+            let refused = Judge::open(&engine, "test.cluster", PATTERN).unwrap_err();
             assert!(refused.to_string().contains("1 is of another network namespace"), "{refused}");
         });
         assert_eq!(judge.missing().unwrap(), Vec::<String>::new());
         drop(judge);
-        Judge::open(&engine, "test.cluster").unwrap().remove().unwrap();
+        Judge::open(&engine, "test.cluster", PATTERN).unwrap().remove().unwrap();
     });
 }
 
@@ -273,15 +273,13 @@ fn a_foreign_program_in_front_opens_no_gate() {
         let engine = Engine::Bpf { bpffs: bpffs.into() };
         // It was there before.
         let mut others = vec![bpf::pass_everything(world.eth.index, false).unwrap()];
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         let settings = Settings {
             rivals: Some(Rivals {
                 interfaces: vec![world.eth.index],
                 peers: vec![CLIENT4.into()],
                 port: CLAIMS_PORT,
-                cluster: 1,
-                group: 2,
-                member: 3,
+                subject: SUBJECT,
             }),
             ..world.settings()
         };
@@ -309,7 +307,7 @@ fn a_foreign_program_in_front_opens_no_gate() {
         }
         // A killed daemon's next life finds its links, and nothing is left in the end.
         drop((gate, judge));
-        let judge = Judge::open(&engine, "test.cluster").unwrap();
+        let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
         assert!(!world.answers(SERVICE4));
         remove(&engine, &world.settings().name).unwrap();
@@ -325,7 +323,7 @@ fn of_many_places_each_look_sees_others() {
         let world = World::new();
         let other = other_network();
         let [second, _] = veth_across("eth1", "peer1", &other).unwrap();
-        let judge = Judge::open(&Engine::Bpf { bpffs: bpffs.into() }, "test.cluster").unwrap();
+        let judge = Judge::open(&Engine::Bpf { bpffs: bpffs.into() }, "test.cluster", PATTERN).unwrap();
         for interface in [world.eth.index, second.index] {
             judge.cover(interface).unwrap();
         }
@@ -353,7 +351,7 @@ fn two_clusters_programs_let_each_other_stand() {
     run_bpf(|bpffs| {
         let world = World::new();
         let engine = Engine::Bpf { bpffs: bpffs.into() };
-        let judges = ["one", "two"].map(|cluster| Judge::open(&engine, cluster).unwrap());
+        let judges = ["one", "two"].map(|cluster| Judge::open(&engine, cluster, PATTERN).unwrap());
         for judge in &judges {
             judge.cover(world.eth.index).unwrap();
         }
