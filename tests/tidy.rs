@@ -358,6 +358,23 @@ fn the_service_unit_does_its_part() {
     assert_eq!(keys.len(), count, "a setting stands there twice");
 }
 
+/// A rule of the claims that a test leaves out is left out in one place: else two of them could be half of a rule each.
+#[test]
+fn the_rules_of_the_claims_are_left_out_where_they_stand() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/core/src/claims");
+    let mut rules = 0;
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        if path.ends_with("rules.rs") {
+            rules = text.matches("is_left_out(Breakage::").count();
+        } else {
+            assert!(!text.contains("breakage::"), "{}: say it in rules.rs", path.display());
+        }
+    }
+    assert!(rules >= 24, "{rules}");
+}
+
 /// The service manager's own limit gives up for good what has ended five times in ten seconds.
 #[test]
 fn no_unit_is_given_up_by_the_service_manager() {

@@ -31,6 +31,8 @@ mod routed;
 mod serial;
 mod shape;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 use std::{

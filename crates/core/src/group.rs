@@ -46,6 +46,7 @@ use crate::model::{
     timer_queue::Agenda,
 };
 
+mod invariants;
 mod monitor;
 mod pause;
 mod spec;
@@ -323,6 +324,7 @@ impl Groups {
 
     /// To be called at the end of whatever was done with a group.
     fn touch(&mut self, group: GroupIndex) {
+        self.assert_sound(group);
         self.agenda.set(group, self.states[group.0].deadline());
         self.changed.insert(group);
     }
@@ -546,6 +548,7 @@ impl Groups {
             self.ask(now, group, out);
             self.touch(group);
         }
+        assert!(self.agenda.first().is_none_or(|at| at > now), "something of a group is due for ever");
         let due: Vec<ResourceId> =
             self.repairs.extract_if(.., |(_, at)| now >= *at).map(|(r, _)| r).collect();
         for resource in due {

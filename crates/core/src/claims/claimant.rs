@@ -6,9 +6,11 @@ use alloc::{
     vec::Vec,
 };
 
-use super::{ByGroup, Digest, Echo, Lease, Ledger, Proof, Refusal, Touched, Voters, union};
+use super::{
+    ByGroup, Digest, Echo, Lease, Ledger, Proof, Refusal, Touched, Voters, invariants::SeatFacts, rules,
+    union,
+};
 use crate::model::{
-    breakage::{self, Breakage},
     claim::{Ballot, Claim, GroupId, Report},
     identity::MemberIndex,
     time::{Duration, Instant},
@@ -126,6 +128,24 @@ struct Seat {
 }
 
 impl Seat {
+    /// `base`: rounds up to it were perhaps used by an earlier run.
+    fn facts(&self, me: MemberIndex, generation: u64, base: u64) -> SeatFacts<'_> {
+        let attempt = self.attempt.as_ref().map(|attempt| match &attempt.stage {
+            Stage::Prepare { ballot, .. } => *ballot,
+            Stage::Propose(write) => write.claim.ballot,
+        });
+        SeatFacts {
+            me,
+            generation,
+            round: self.round.max(base),
+            held: self.held.as_ref(),
+            write: self.held.as_ref().and_then(|held| Some(&held.write.as_ref()?.claim)),
+            attempt,
+            is_wanted: self.wanted.is_some(),
+            lapsed: self.lapsed.as_ref(),
+        }
+    }
+
     /// When something of it must be said again, or ends.
     fn deadline(&self) -> Option<Instant> {
         let attempt = self.attempt.as_ref().map(|attempt| match attempt.stage {
@@ -185,7 +205,7 @@ impl Claimant {
     /// A new life: it holds nothing.
     #[must_use]
     pub fn new(me: MemberIndex, generation: u64, lease: Lease, retry: Duration, ledger: &Ledger) -> Self {
-        let base = if breakage::is(Breakage::NoCeiling) { 0 } else { ledger.synced().ceiling };
+        let base = rules::rounds_begin_above(ledger.synced().ceiling);
         Self {
             me,
             generation,
@@ -254,6 +274,7 @@ impl Claimant {
     /// To be called after whatever changed a seat: the lists of groups follow it.
     fn reindex(&mut self, group: GroupId) {
         let Some(seat) = self.seats.get(&group) else { return };
+        seat.facts(self.me, self.generation, self.base).assert(group);
         self.touched.add(group);
         self.agenda.set(group, seat.deadline());
         let put = |list: &mut BTreeSet<GroupId>, is_in: bool| {
@@ -287,6 +308,7 @@ impl Claimant {
         if seat.wanted.is_none() || seat.attempt.is_some() || !ledger.admits_round(round) {
             return;
         }
+        assert!(round > seat.round && round > self.base, "{group:?}: a round is used twice");
         seat.round = round;
         let ballot = Ballot { round, node: self.me };
         let stage = Stage::Prepare {
@@ -415,7 +437,7 @@ impl Claimant {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let counts = |write: &mut Write| {
             if write.claim.ballot == ballot
-                && (write.claim.version == version || breakage::is(Breakage::AnyVersionCounts))
+                && rules::accept_is_of(version, write.claim.version)
                 && voters.contains(from)
                 && !write.accepted.contains(&from)
             {
@@ -449,8 +471,7 @@ impl Claimant {
     fn gain(&mut self, now: Instant, group: GroupId) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let Some(Attempt { stage: Stage::Propose(write), .. }) = seat.attempt.take() else { return };
-        let since = if breakage::is(Breakage::LeaseFromAnswer) { now } else { write.sent };
-        let until = since + self.lease.owner();
+        let until = rules::lease_begins(write.sent, now) + self.lease.owner();
         let held_before = seat.held.take().filter(|held| held.until > now);
         let barred = seat.barred.is_some_and(|barred| write.claim.ballot < barred);
         if held_before.is_none() && (until <= now || barred) {
@@ -495,6 +516,8 @@ impl Claimant {
                 held.listed_since.get_or_insert(sequence);
             }
         }
+        let last = self.beats.back().map(|beat| beat.sequence);
+        assert!(last.is_none_or(|last| last < sequence), "a beat's number is used twice");
         self.beats.push_back(Sent { sequence, at: now });
         if self.beats.len() > BEATS_KEPT {
             self.beats.pop_front();
@@ -546,16 +569,16 @@ impl Claimant {
             || self.echoed.iter().filter(|(voter, _)| voters.contains(**voter)).map(|(_, beat)| beat);
         let granted_so_far = |beat: &&u64| echoed().filter(|n| n >= beat).count();
         let newest = echoed().filter(|beat| granted_so_far(beat) >= voters.majority()).max();
-        let later = breakage::is(Breakage::EchoExtendsLaterClaims);
-        let Some(&granted) = newest.filter(|n| **n > self.granted || later) else { return };
+        let Some(&granted) = newest.filter(|n| rules::echo_is_newer(**n, self.granted)) else { return };
         let Some(sent) = self.beats.iter().find(|beat| beat.sequence == granted) else { return };
         let until = sent.at + self.lease.owner();
+        assert!(granted >= self.granted, "an older beat extends leases");
         self.granted = granted;
         self.touched.extended = true;
         for group in &self.holding {
             let Some(seat) = self.seats.get_mut(group) else { continue };
             let Some(held) = &mut seat.held else { continue };
-            if held.listed_since.is_some_and(|since| since <= granted) || later {
+            if rules::echo_extends(held.listed_since, granted) {
                 held.until = held.until.max(until);
                 self.agenda.set(*group, seat.deadline());
             }
@@ -581,8 +604,8 @@ impl Claimant {
     /// come to mean two things.
     fn strike(&mut self, now: Instant, group: GroupId) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
-        let is_outbid = seat.wanted.is_some() && !breakage::is(Breakage::StrikeWhileOutbid);
-        let Some(held) = seat.held.as_mut().filter(|held| held.write.is_none() && !is_outbid) else { return };
+        let may_strike = rules::may_strike(seat.wanted.is_some());
+        let Some(held) = seat.held.as_mut().filter(|held| held.write.is_none() && may_strike) else { return };
         let proofs = core::mem::take(&mut held.proofs);
         let mut claim = held.claim.clone();
         claim.unproved.retain(|entry| !proofs.iter().any(|proof| proof.covers(entry)));
@@ -605,6 +628,7 @@ impl Claimant {
         if running || holds || ballot.node == self.me {
             return false;
         }
+        assert!(!holds && !running, "{group:?}: this node may be forgotten, and it runs or holds it");
         seat.barred = seat.barred.max(Some(ballot));
         seat.round = seat.round.max(ballot.round);
         true
@@ -624,6 +648,8 @@ impl Claimant {
             self.say_release(now, group, claim, successor);
         }
         self.reindex(group);
+        assert!(!self.holding.contains(&group), "{group:?}: released, and held");
+        assert!(!self.waiting.contains(&group), "{group:?}: released, and asked for");
     }
 
     fn say_release(&mut self, now: Instant, group: GroupId, claim: Claim, successor: Option<MemberIndex>) {
@@ -643,6 +669,7 @@ impl Claimant {
             self.repeat(now, group, self.calls.len() < most);
             self.reindex(group);
         }
+        assert!(self.agenda.first().is_none_or(|at| at > now), "something of a claim is due for ever");
     }
 
     fn expire(&mut self, now: Instant, group: GroupId) {
@@ -656,9 +683,7 @@ impl Claimant {
     /// stood still, or each of us counted alone.
     pub(super) fn learn(&mut self, group: GroupId, claim: &Claim) {
         let held = self.seats.get(&group).and_then(|seat| seat.held.as_ref());
-        let is_overtaken = held.is_some_and(|held| held.claim.ballot < claim.ballot)
-            && !breakage::is(Breakage::HigherClaimIgnored);
-        if is_overtaken && claim.is_confirmed() && claim.owner() != self.me {
+        if held.is_some_and(|held| rules::is_overtaken(held.claim.ballot, claim, self.me)) {
             self.lose(group);
             self.reindex(group);
         }
@@ -669,6 +694,7 @@ impl Claimant {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let Some(held) = seat.held.take() else { return };
         seat.wanted = None;
+        assert!(seat.lapsed.is_none(), "{group:?}: lost twice, and never released");
         let proposed = seat.attempt.take().and_then(Attempt::into_claim);
         seat.lapsed = Some(proposed.unwrap_or_else(|| held.write.map_or(held.claim, |write| write.claim)));
         self.news.push_back(News::Lost(group));

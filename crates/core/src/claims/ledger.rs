@@ -1,8 +1,7 @@
 //! What a member must remember over a restart.
 
-use super::ByGroup;
+use super::{ByGroup, invariants, rules};
 use crate::model::{
-    breakage::{self, Breakage},
     claim::{Claim, Durable, GroupId, Report},
     time::Duration,
 };
@@ -68,7 +67,8 @@ impl Ledger {
             self.wanted.ceiling = round.saturating_add(CEILING_STEP);
             self.touched = true;
         }
-        round <= self.synced.ceiling || breakage::is(Breakage::NoCeiling)
+        assert!(self.wanted.ceiling >= self.synced.ceiling, "the ceiling is to fall");
+        rules::round_is_covered(round, self.synced.ceiling)
     }
 
     /// Whether a lease of this length may be granted. If not, it will be written, and whoever asked asks again.
@@ -99,6 +99,7 @@ impl Ledger {
         self.touched = true;
         self.wanted.ceiling = self.wanted.ceiling.max(copied.ceiling.saturating_add(CEILING_STEP));
         self.wanted.longest_lease = self.wanted.longest_lease.max(copied.longest_lease);
+        assert!(self.wanted.ceiling >= self.synced.ceiling, "a copy lowers the ceiling");
         self.wanted.set = copied.set;
         self.wanted.claims = copied.claims;
     }
@@ -112,6 +113,7 @@ impl Ledger {
         if self.is_synced() {
             return None;
         }
+        assert!(!self.blank, "a file is made before it is known what was promised");
         self.writing = Some(self.wanted.clone());
         self.writing.clone()
     }
@@ -120,6 +122,7 @@ impl Ledger {
     pub fn written(&mut self, ok: bool) {
         let Some(written) = self.writing.take() else { return };
         if ok {
+            invariants::assert_disk_follows(&written, &self.synced);
             self.synced = written;
         } else {
             self.failed = true;

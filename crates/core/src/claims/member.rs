@@ -12,17 +12,16 @@ use super::{
     ByGroup, Claimant, Digest, Lease, Ledger, News, Proof, Standing, Touched, Verdict, Voter, Voters,
     alone::{self, Alone, Patience},
     claimant::Call,
+    invariants,
     message::{Beat, Copied, Echo, Envelope, Message, Refusal, To, Word},
+    rules,
 };
 use crate::model::{
-    breakage::{self, Breakage},
     claim::{Ballot, Claim, Durable, GroupId, Report},
     identity::MemberIndex,
     time::{Duration, Instant},
 };
 
-/// More rounds than a member uses without being heard: only the file that it lost knew of them.
-const UNHEARD_ROUNDS: u64 = 1 << 32;
 /// With so many beats a new life says that it has swept. Who misses all of them waits for the leases of the old one.
 const SWEPT_BEATS: u64 = 3;
 
@@ -112,8 +111,7 @@ impl Member {
     /// or copied from.
     #[must_use]
     pub fn new(now: Instant, settings: Settings, read: Option<Durable>) -> Self {
-        let is_of_set = |read: &Durable| read.set == settings.voters.number;
-        let blank = !read.as_ref().is_some_and(is_of_set) && !breakage::is(Breakage::BlankVotes);
+        let blank = !rules::remembers(read.as_ref().map(|read| read.set), settings.voters.number);
         let ledger = if blank { Ledger::blank(read) } else { Ledger::new(read.unwrap_or_default()) };
         let votes = settings.voters.contains(settings.me);
         let voter = votes.then(|| Voter::new(now, &ledger, settings.lease.margin, blank));
@@ -295,6 +293,8 @@ impl Member {
         self.tick(now);
         self.sequence += 1;
         let sequence = self.sequence;
+        let last = self.sent.back().map(|(last, _)| *last);
+        assert!(last.is_none_or(|last| last < sequence), "a beat's number is used twice");
         self.sent.push_back((sequence, now));
         self.sent.retain(|(_, at)| now.since(*at) < self.settings.lease.length);
         let digest = self.claimant.as_mut().map(|claimant| claimant.beat(now, sequence));
@@ -350,6 +350,7 @@ impl Member {
             _ => None,
         };
         if let Some(round) = adopted {
+            assert!(!self.ledger.has_failed(), "a copy counts, and is not on disk");
             self.memory = Memory::Good;
             if let Some(claimant) = &mut self.claimant {
                 claimant.start_above(round);
@@ -383,12 +384,13 @@ impl Member {
             self.touched.groups.extend(peer.list.keys());
             *peer = Peer { generation, ..Peer::default() };
         }
+        assert!(peer.generation == generation, "an earlier run of a member is heard");
         self.take(now, from, generation, set, message);
         self.settle(now);
     }
 
     fn take(&mut self, now: Instant, from: MemberIndex, generation: u64, set: u32, message: Message) {
-        let counts = set == self.settings.voters.number || breakage::is(Breakage::VotesAcrossSets);
+        let counts = rules::votes_count(set, self.settings.voters.number);
         match message {
             Message::Beat(beat) => self.heard_beat(now, from, generation, counts, beat),
             Message::Prepare(list) if counts => self.heard_prepare(now, from, &list),
@@ -475,7 +477,7 @@ impl Member {
     }
 
     fn heard_echo(&mut self, now: Instant, from: MemberIndex, counts: bool, echo: &Echo) {
-        if echo.generation != self.settings.generation && !breakage::is(Breakage::EchoOfAnyLife) {
+        if !rules::echo_is_of(echo.generation, self.settings.generation) {
             return;
         }
         if let Some(peer) = self.peers.get_mut(&from) {
@@ -633,6 +635,7 @@ impl Member {
             return;
         }
         self.counted = if counts { alone::only(me, voters) } else { voters.clone() };
+        invariants::assert_counted(&self.counted, voters, me);
         if let Some(claimant) = &mut self.claimant {
             // What we have granted ourselves is enough now, before any lease ends.
             claimant.extend(&self.counted);
@@ -715,6 +718,7 @@ impl Member {
         let copied = copies.len() >= voters.majority().min(there_are);
         if !copied && !founded {
             if all_blank {
+                assert!(votes, "a cluster is founded by a member that does not vote");
                 self.memory = Memory::Founding;
             }
             return;
@@ -732,8 +736,8 @@ impl Member {
                 merge(durable.claims.entry(*group).or_default(), report);
             }
         }
-        if copied && !breakage::is(Breakage::HeardRoundsOnly) {
-            durable.ceiling = durable.ceiling.saturating_add(UNHEARD_ROUNDS);
+        if copied {
+            durable.ceiling = durable.ceiling.saturating_add(rules::rounds_above_a_copy());
         }
         self.memory = Memory::Adopting(durable.ceiling);
         self.ledger.adopt(durable);

@@ -21,7 +21,6 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use crate::model::{
-    breakage::{self, Breakage},
     claim::{Ballot, Earlier, GroupId},
     identity::MemberIndex,
     time::{Duration, Instant},
@@ -29,9 +28,11 @@ use crate::model::{
 
 mod alone;
 mod claimant;
+mod invariants;
 mod ledger;
 mod member;
 mod message;
+mod rules;
 mod touched;
 mod union;
 mod voter;
@@ -80,14 +81,8 @@ impl Proof {
     #[must_use]
     pub fn covers(&self, entry: &Earlier) -> bool {
         match *self {
-            Self::Released(ballot) => {
-                ballot.node == entry.node
-                    && (ballot >= entry.ballot || breakage::is(Breakage::ReleaseProvesAnyBallot))
-            }
-            Self::Fenced { node, generation } => {
-                node == entry.node
-                    && (generation >= entry.generation || breakage::is(Breakage::FenceProvesAnyGeneration))
-            }
+            Self::Released(ballot) => rules::release_proves(ballot, entry),
+            Self::Fenced { node, generation } => rules::fence_proves(node, generation, entry),
             Self::Answered { node, ballot } => node == entry.node && ballot > entry.ballot,
             Self::Waited(ballot) => ballot >= entry.ballot,
             Self::Swept { node, generation } => node == entry.node && generation > entry.generation,
@@ -108,8 +103,7 @@ impl Lease {
     /// As the owner counts it.
     #[must_use]
     pub fn owner(&self) -> Duration {
-        let margin = if breakage::is(Breakage::NoMargin) { Duration::ZERO } else { self.margin };
-        self.length.saturating_sub(margin)
+        rules::owner_lease(self.length, self.margin)
     }
 
     /// When that was sent on which a lease rests that its owner counts until then.

@@ -2,8 +2,8 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
+use super::rules;
 use crate::model::{
-    breakage::{self, Breakage},
     claim::{Ballot, Claim, Earlier, Report},
     identity::MemberIndex,
 };
@@ -34,11 +34,8 @@ pub fn union<'a>(reports: impl Iterator<Item = &'a Report> + Clone, proposer: Me
             *newest = claim;
         }
     }
-    let newest_only = breakage::is(Breakage::NewestClaimOnly);
-    if newest_only {
-        let newest = claims.keys().next_back().copied();
-        claims.retain(|ballot, _| Some(*ballot) == newest);
-    }
+    let newest = claims.keys().next_back().copied().unwrap_or(Ballot::ZERO);
+    claims.retain(|ballot, _| rules::accounts_for(*ballot, newest));
     let mut entries: BTreeMap<(MemberIndex, u64), Ballot> = BTreeMap::new();
     let mut add = |entry: Earlier| {
         if entry.node != proposer {
@@ -47,7 +44,8 @@ pub fn union<'a>(reports: impl Iterator<Item = &'a Report> + Clone, proposer: Me
         }
     };
     for (ballot, (claim, released)) in claims {
-        claim.unproved.iter().filter(|_| !newest_only).copied().for_each(&mut add);
+        let earlier = claim.unproved.iter().filter(|entry| rules::accounts_for(entry.ballot, newest));
+        earlier.copied().for_each(&mut add);
         if !released {
             add(Earlier { node: claim.owner(), generation: claim.generation, ballot });
         }

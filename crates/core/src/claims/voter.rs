@@ -4,9 +4,8 @@
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::{Beat, ByGroup, Digest, Echo, Ledger, Touched};
+use super::{Beat, ByGroup, Digest, Echo, Ledger, Touched, invariants::RecordFacts, rules};
 use crate::model::{
-    breakage::{self, Breakage},
     claim::{Ballot, Claim, Durable, GroupId, Report},
     identity::MemberIndex,
     time::{Duration, Instant},
@@ -108,8 +107,7 @@ impl Voter {
         let durable = ledger.synced();
         let standing = match blank {
             true => Standing::Blank,
-            false if breakage::is(Breakage::NoMuteness) => Standing::Voting,
-            false => Standing::Mute(now + durable.longest_lease + margin),
+            false => Standing::Mute(rules::votes_from(now, durable.longest_lease, margin)),
         };
         let mut voter = Self {
             standing,
@@ -127,9 +125,7 @@ impl Voter {
 
     /// Takes over what the file says; up to this round anything may have been promised.
     fn restore(&mut self, durable: &Durable, round: u64) {
-        if round > 0 && !breakage::is(Breakage::NoCeiling) {
-            self.floor = Ballot { round, node: MemberIndex::NOBODY };
-        }
+        self.floor = self.floor.max(rules::promised_to_all(round));
         for (group, report) in &durable.claims {
             self.change(*group, |record| {
                 *record = Record {
@@ -162,8 +158,9 @@ impl Voter {
     /// A majority of the others has told what it remembers, and it is on disk now: from here on as after a restart.
     /// Up to this round anything may have been promised.
     pub fn copied(&mut self, now: Instant, durable: &Durable, round: u64, margin: Duration) {
+        assert!(self.standing == Standing::Blank, "a voter that remembers takes over what others remember");
         self.restore(durable, round);
-        self.standing = Standing::Mute(now + durable.longest_lease + margin);
+        self.standing = Standing::Mute(rules::votes_from(now, durable.longest_lease, margin));
     }
 
     fn votes(&mut self, now: Instant) -> bool {
@@ -173,6 +170,11 @@ impl Voter {
 
     fn promised(&self, record: &Record) -> Ballot {
         record.promised.map_or(self.floor, |promised| promised.max(self.floor))
+    }
+
+    fn facts(&self, record: &Record) -> RecordFacts {
+        let accepted = record.accepted.as_ref().map(|claim| (claim.ballot, claim.version));
+        RecordFacts { promised: self.promised(record), accepted, released: record.released }
     }
 
     /// The record of a group, unless there are too many.
@@ -189,14 +191,18 @@ impl Voter {
         if let Some((owner, ballot)) = self.is_listed(&record)
             && let Some(list) = self.lists.get_mut(&owner)
         {
+            assert!(list.groups > 0, "{group:?}: taken from a list that is empty");
             list.digest.remove(group, ballot);
             list.groups -= 1;
+            assert!(list.groups > 0 || list.digest == Digest::default(), "an empty list has a digest");
             record.until = list.until;
             if list.groups == 0 {
                 self.lists.remove(&owner);
             }
         }
+        let before = self.facts(&record);
         change(&mut record);
+        self.facts(&record).assert_follows(before, group);
         if let Some((owner, ballot)) = self.is_listed(&record) {
             let list = self.lists.entry(owner).or_default();
             list.digest.add(group, ballot);
@@ -205,6 +211,7 @@ impl Voter {
             list.until = list.until.max(core::mem::take(&mut record.until));
         }
         self.records.insert(group, record);
+        assert!(self.records.len() <= GROUPS_MAX, "more groups are kept than there may be");
         self.touched.add(group);
     }
 
@@ -249,17 +256,19 @@ impl Voter {
         if ballot <= promised {
             return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
         }
-        let others = record.accepted.as_ref().is_some_and(|claim| claim.owner() != ballot.node);
-        let runs = until > now && !record.released;
-        if others && runs && !breakage::is(Breakage::RunningGrantIgnored) {
+        let accepted = record.accepted.as_ref();
+        if rules::grant_blocks(accepted, record.released, until, now, ballot.node) {
             return Some(Verdict::Refuse { promised, wait: until.since(now) });
         }
+        let keeps_grant = rules::promise_keeps_grant(accepted, ballot.node);
         self.change(group, |record| {
             record.promised = Some(ballot);
-            if breakage::is(Breakage::PromiseEndsOwnGrant) && !others {
+            if !keeps_grant {
                 record.until = Instant::ZERO;
             }
         });
+        let promised = self.records.get(&group).map(|record| self.promised(record));
+        assert!(promised == Some(ballot), "{group:?}: something else was promised than is said");
         Some(Verdict::Promise(report))
     }
 
@@ -278,15 +287,15 @@ impl Voter {
         }
         let record = self.record(group)?;
         let promised = self.promised(&record);
-        if claim.ballot < promised && !breakage::is(Breakage::AcceptBelowPromise) {
+        if !rules::may_accept(claim.ballot, promised) {
             return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
         }
         let same = record.accepted.as_ref().filter(|accepted| accepted.ballot == claim.ballot);
         if same.is_some() && record.released {
             return Some(Verdict::Refuse { promised, wait: Duration::ZERO });
         }
-        let must_sync = claim.durable && !breakage::is(Breakage::DurableInMemory);
-        if must_sync && breakage::is(Breakage::AcceptedAtSync) {
+        let must_sync = rules::must_be_on_disk(claim);
+        if must_sync && !rules::accept_counts_before_disk() {
             ledger.keep(group, Report { accepted: Some(claim.clone()), released: false });
             self.late.push((group, claim.clone(), lease));
             return None;
@@ -309,11 +318,13 @@ impl Voter {
         self.change(group, |record| {
             record.promised = record.promised.max(Some(claim.ballot));
             record.accepted = Some(claim.clone());
-            record.released &= breakage::is(Breakage::ReleaseStays);
+            record.released &= !rules::accept_ends_release();
             record.unlisted = false;
             record.unsynced = claim.durable;
             record.until = record.until.max(now + lease);
         });
+        let kept = self.records.get(&group).and_then(|record| record.accepted.as_ref());
+        assert!(kept == Some(claim), "{group:?}: something else was accepted than is kept");
     }
 
     /// A write of the ledger has ended: the accepts that it made durable, to be answered now. Only those whose ballot is
@@ -324,6 +335,7 @@ impl Voter {
             self.unanswered.clear();
             return Vec::new();
         }
+        assert!(self.standing != Standing::Broken, "a voter whose write failed votes again");
         for (group, claim, lease) in core::mem::take(&mut self.late) {
             self.accept(now, group, &claim, lease);
             self.unanswered.push((group, claim.ballot, claim.version));
@@ -342,7 +354,7 @@ impl Voter {
                 })
             });
         self.unanswered = waiting;
-        let late = breakage::is(Breakage::AcceptedAtSync);
+        let late = !rules::accept_counts_before_disk();
         ready
             .into_iter()
             .filter(|(group, ballot, _)| {
@@ -358,17 +370,12 @@ impl Voter {
             return;
         }
         let Some(record) = self.record(group) else { return };
-        let unbound = breakage::is(Breakage::ReleaseEndsAnyBallot);
         let accepted = match record.accepted {
             Some(accepted) if accepted.ballot == claim.ballot && claim.version <= accepted.version => {
                 accepted
             }
-            Some(accepted) if accepted.ballot > claim.ballot => {
-                if !(unbound && accepted.owner() == claim.owner()) {
-                    return;
-                }
-                accepted
-            }
+            Some(accepted) if !rules::release_ends(&accepted, claim) => return,
+            Some(accepted) if accepted.ballot > claim.ballot => accepted,
             _ => claim.clone(),
         };
         if claim.durable {
@@ -432,6 +439,7 @@ impl Voter {
         if let Some(list) = list {
             list.until = list.until.max(now + heard.lease);
         }
+        assert!(!heard.granted, "a beat is granted twice");
         heard.granted = true;
         heard.disputed.clear();
         true

@@ -991,12 +991,22 @@ impl Node {
         match step {
             Step::Claim(group) => self.member.claim(now, self.ids[group.0], false),
             Step::Release(group, successor) => {
+                let phase = self.groups.phase(group);
+                assert!(phase == Phase::Stopped, "{}: released, and it is {phase:?}", self.groups.key(group));
                 // What failed was stopped without being told to.
                 self.shut_gate(group);
+                assert!(
+                    !self.gates.contains_key(&group),
+                    "{}: released with its gate open",
+                    self.groups.key(group)
+                );
                 self.member.release(now, self.ids[group.0], successor.map(MemberIndex::from));
                 self.due_to_look = true;
             }
             Step::Start(group, epoch) => {
+                let held = self.member.claimant().and_then(|claimant| claimant.held(now, self.ids[group.0]));
+                let owned = held.map(|held| held.epoch);
+                assert!(owned == Some(epoch), "{}: started and not owned", self.groups.key(group));
                 self.closing.remove(&group);
                 self.gates.entry(group).or_default();
                 self.tell_gate(group);
@@ -1089,6 +1099,12 @@ impl Node {
             sent: self.member.settings().lease.sent(held.until),
             ballot: held.claim.ballot,
         });
+        if let Some(lease) = lease {
+            assert!(lease.until > self.now, "a gate is to be open under a lease that has ended");
+            assert!(lease.sent < lease.until, "a lease ends before it begins");
+            let before = told.filter(|told| told.ballot == lease.ballot);
+            assert!(before.is_none_or(|before| before.until <= lease.until), "a gate's lease was shortened");
+        }
         if lease != *told {
             let ballot = lease.map(|lease| lease.ballot);
             let owned = ballot.filter(|ballot| Some(*ballot) != told.map(|told| told.ballot));

@@ -490,6 +490,7 @@ impl Ownership {
             Notice::Own(News::Gained(id, epoch)) => {
                 let Some(group) = index(id) else { return };
                 let desk = &mut self.desks[group.0];
+                assert!(!desk.lapsed, "{id:?}: gained before what was lost is stopped");
                 *desk = Desk { frozen: desk.frozen, gained: view.now, had_owner: true, ..Desk::default() };
                 let text = format!("is ours under epoch {}.{}", epoch.round, epoch.node.0);
                 self.note(Level::Info, Some(group), text);
@@ -544,6 +545,7 @@ impl Ownership {
         let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).max(1);
         // Who was refused for a grant that runs has met no rival: its turn comes when the grant ends.
         let random = if wait.is_zero() { Duration::from_nanos(self.random % most) } else { Duration::ZERO };
+        assert!(random <= timing.collision_max, "a node waits longer for a rival than it may");
         desk.refusals += u32::from(wait.is_zero());
         desk.not_before = view.now + wait + random;
         desk.named = false;
@@ -643,6 +645,8 @@ impl Ownership {
     fn release(&mut self, view: &View<'_>, group: GroupIndex, giving: Option<Giving>) {
         let best = self.ranking(group).iter().copied().find(|node| *node != view.me);
         let successor = giving.as_ref().and_then(|giving| giving.to).or(best).filter(|_| giving.is_some());
+        assert!(view.at_rest(group), "{}: released before all of it was stopped", self.name(view, group));
+        assert!(successor != Some(view.me), "{}: released to the node that has it", self.name(view, group));
         let Giving { order, failed, .. } = giving.unwrap_or_default();
         // Where there is one node alone, nothing moves.
         if let Some(epoch) =
@@ -692,6 +696,14 @@ impl Ownership {
             let at = self.look_at(view, group);
             self.looks.set(group, at);
         }
+        assert!(
+            self.ranking.as_ref().is_some_and(|(_, ranks)| ranks.len() == self.desks.len()),
+            "not every group is ranked"
+        );
+        assert!(
+            self.looks.first().is_none_or(|at| at > view.now),
+            "a group is to be looked at that was just looked at"
+        );
         self.next = self.looks.first().into_iter().chain(self.unable.values().min().copied()).min();
     }
 
@@ -701,6 +713,12 @@ impl Ownership {
         {
             self.looked += 1;
         }
+        let Desk { wish, giving, .. } = &self.desks[group.0];
+        assert!(
+            wish.is_none() || giving.is_none(),
+            "{}: waits for a taker, and has one",
+            self.name(view, group)
+        );
         let stop_at = self.stop_again(view, group);
         // Who leaves takes nothing along: even what is frozen is stopped.
         if self.is_frozen(group) && (self.leaving.is_none() || view.holds(group).is_none()) {
@@ -851,6 +869,8 @@ impl Ownership {
                 || breakage::is(Breakage::FamilyStartsInParts))
             && placement::waits_for(view.plan, group, runs).is_none()
         {
+            let desk = &self.desks[group.0];
+            assert!(!desk.lapsed && !desk.released, "{}: started, and not owned", self.name(view, group));
             self.steps.push_back(Step::Start(group, epoch));
         }
     }
@@ -922,6 +942,11 @@ impl Ownership {
         };
         let kept_away = || placement::kept_away(view.plan, &self.families, group);
         if waits.is_none() && (follows || !kept_away().iter().any(is_asked_for)) {
+            let name = self.name(view, group);
+            assert!(!self.is_standby(), "{name}: claimed by a node on standby");
+            assert!(view.holds(group).is_none() && owner.is_none(), "{name}: claimed, and it has an owner");
+            assert!(!self.desks[group.0].lapsed, "{name}: claimed before what was lost is stopped");
+            assert!(!self.is_frozen(group), "{name}: claimed while it is frozen");
             self.claims.insert(group);
             self.steps.push_back(Step::Claim(group));
         }
@@ -958,6 +983,7 @@ impl Ownership {
                 (Scene { owners, available: Vec::new(), unable, cut }, None)
             }
         };
+        assert!(scene.owners.len() == self.desks.len(), "not of every group it is known who owns it");
         let moved = self.look_at_owners(view, &mut scene);
         let is_same = !self.look_at_nodes(view, &mut scene);
         let ranks = match ranks {
@@ -1048,6 +1074,10 @@ impl Ownership {
         let has_changed = (&unable, &cut) != (&scene.unable, &scene.cut);
         (scene.unable, scene.cut) = (unable, cut);
         has_changed
+    }
+
+    fn name<'a>(&self, view: &View<'a>, group: GroupIndex) -> &'a str {
+        &view.plan.groups[group.0].name
     }
 
     fn answer(&mut self, order: Asker, answer: Answer) {

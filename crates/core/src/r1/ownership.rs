@@ -60,6 +60,7 @@ mod contest;
 mod doubt;
 mod fencing;
 mod handover;
+mod invariants;
 mod legacy;
 mod reach;
 mod renewal;
@@ -287,7 +288,11 @@ impl R1 {
 
     /// What is to be done next, oldest first.
     pub fn poll(&mut self) -> Option<Step> {
-        self.steps.pop_front()
+        let step = self.steps.pop_front();
+        if step.is_none() {
+            self.assert_sound();
+        }
+        step
     }
 
     /// Whether nothing is to be done next.

@@ -63,7 +63,13 @@ impl Ownership {
         let wait = TAKER_WAIT.max(view.plan.timing.mute * 2);
         let text = format!("is to be handed over and waits at most {} s: {}", wait.as_secs(), wish.why);
         self.note(Level::Info, Some(group), text);
-        self.desks[group.0].wish = Some(Wish { until: Some(view.now + wait), ..wish });
+        let desk = &mut self.desks[group.0];
+        assert!(
+            desk.giving.is_none() && desk.wish.is_none(),
+            "{}: handed over twice",
+            view.plan.groups[group.0].name
+        );
+        desk.wish = Some(Wish { until: Some(view.now + wait), ..wish });
         self.touch(group);
     }
 
@@ -121,6 +127,7 @@ impl Ownership {
         for member in family.iter().copied().filter(given) {
             let desk = &mut self.desks[member.0];
             if desk.giving.is_none() {
+                assert!(!desk.released, "{}: handed over after its release", view.plan.groups[member.0].name);
                 let wished = desk.wish.take().and_then(|wish| wish.order);
                 let order = giving.order.filter(|_| member == group).or(wished);
                 desk.giving = Some(Giving { order, ..giving.clone() });

@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(proved[24..44], subject);
         assert_eq!(proved[44..], [0, 0, 0, 0, 0, 0, 0, 5]);
 
-        let proof = ClaimProof(core::array::from_fn(|byte| 0x30 + byte as u8));
+        let proof = ClaimProof(*b"0123456789abcdef");
         let ClaimAnnouncement(bytes) = encode(subject, MemberId(2), 6, proof);
         assert_eq!(bytes.len(), 56);
         assert_eq!(bytes[..8], [b'L', b'O', b'C', b'L', 2, 1, 0, 0]);
