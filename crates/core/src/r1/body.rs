@@ -1,4 +1,4 @@
-//! What each type of message says, as fields: reading and writing side by side. Facts: `docs/wire.md`, sections 3 and 6.
+//! The fields of each type of message: reading and writing side by side. Facts: `docs/wire.md`, sections 3 and 6.
 
 use alloc::{borrow::Cow, string::String, vec::Vec};
 
@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl Body {
-    /// What a message of this type says. A known type that lacks what it must say, or says it in a form that it
-    /// does not have, is `Other`: it is carried and numbered, and nothing follows from it.
+    /// Reads the content of a message of this type. A known type with a missing or malformed field becomes `Other`: it
+    /// is carried and numbered, and has no effect.
     pub(super) fn read(kind: &str, fields: &Fields<'_>) -> Self {
         Self::read_known(kind, fields).unwrap_or_else(|| Self::Other { kind: kind.into() })
     }
@@ -83,7 +83,7 @@ impl Body {
         })
     }
 
-    /// `t`
+    /// The message type: the value of field `t`.
     #[must_use]
     pub fn kind(&self) -> &str {
         match self {
@@ -116,7 +116,7 @@ impl Body {
         }
     }
 
-    /// The fields that say this, in the real daemon's order, with `dest` where that order has it.
+    /// Appends the fields of this body in the real daemon's order, with `dest` where that order has it.
     pub(super) fn write<'a>(&'a self, dest: Option<Known<'a>>, known: &mut Vec<Known<'a>>) {
         let kind = Known::text("t", self.kind());
         if let Self::RepNodes { .. } = self {
@@ -229,22 +229,22 @@ impl<'a> Known<'a> {
     }
 }
 
-/// Between which clients a message goes: two of one name, in their first lives.
+/// The fields that name the two clients of a message: the same name on both nodes, generation 0.
 fn client_ids(client: &str) -> [Known<'_>; 3] {
     [Known::text("from_id", client), Known::text("to_id", client), Known::text("client_gen", "0")]
 }
 
-/// Words of the wire for an enum, each with its meaning: one table for both directions.
+/// The words of the wire for an enum: one table for both directions.
 macro_rules! words {
     ($type:ident: $($word:literal = $variant:ident),+) => {
         impl $type {
-            /// As on the wire.
+            /// The word of the wire for this value.
             #[must_use]
             pub fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 
-            /// What a word of the wire means.
+            /// The value of a word of the wire; `None` for an unknown word.
             #[must_use]
             pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
@@ -265,7 +265,7 @@ fn flag(word: &str) -> Option<bool> {
     }
 }
 
-/// A list of names: each ends with a blank, and an empty list is one blank.
+/// Writes a list of names: each ends with a blank, and an empty list is one blank.
 fn list(names: &[String]) -> String {
     if names.is_empty() { " ".into() } else { names.iter().flat_map(|name| [name.as_str(), " "]).collect() }
 }

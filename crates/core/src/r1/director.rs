@@ -1,11 +1,11 @@
-//! The front room of the core: an event goes in, actions come out.
+//! The entry point of the R1 dialect: events go in, actions come out.
 //!
-//! The driver's contract: feed one event with [`Director::handle`], then perform everything that [`Director::poll`]
-//! gives, oldest first, before the next event; wake it with [`Event::Tick`] no later than [`Director::deadline`].
+//! The driver's contract: feed one event with [`Director::handle`]. Before the next event, perform everything that
+//! [`Director::poll`] gives, oldest first. Feed [`Event::Tick`] no later than [`Director::deadline`].
 //!
-//! The director composes the parts and holds what belongs to none of them: it sends beats, authenticates frames and
-//! leads them past numbering and liveness to the dialect, carries the dialect's steps to the groups and the wire,
-//! and keeps the books for [`Status`].
+//! The director composes the parts and does what belongs to none of them. It sends beats. It authenticates frames and
+//! leads them past numbering and liveness to the dialect. It carries the dialect's steps to the groups and the wire,
+//! and keeps the data for [`Status`].
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -61,41 +61,41 @@ use ipfail::Ipfail;
 
 /// The version of Locum's extension to R1 that our status carries.
 pub const LOCUM_VERSION: u32 = 1;
-/// A peer's `dt` is not believed beyond this.
+/// Upper bound of a peer's `dt`; a larger value is cut to this.
 pub const DEADTIME_MAX: Duration = Duration::from_secs(3600);
-/// The peer's node list is asked for again after this.
+/// Wait before the peer's node list is asked for again.
 pub const REQNODES_PAUSE: Duration = Duration::from_secs(1);
-/// After `shutdone` a node goes on answering for so long, unless the peer has said that it took over.
+/// How long a node still answers after `shutdone`. It ends earlier when the peer says that it took over.
 pub const LINGER: Duration = Duration::from_secs(2);
-/// Most messages of the peer that wait for a missing one; more, and the missing ones are given up.
+/// Most messages of the peer that wait for a missing one. Beyond this number the missing ones are given up.
 pub const WAITING_MAX: usize = 64;
-/// How often the newest that was heard of a living peer is kept.
+/// How often the newest generation and number heard of a living peer are stored.
 pub const REMEMBER_EVERY: Duration = Duration::from_secs(60);
-/// The shortest interval of beats to which an impatient peer moves this node.
+/// Shortest beat interval that a peer with a short `dt` can cause on this node.
 pub const BEAT_MIN: Duration = Duration::from_millis(100);
-/// A node's weight when nobody has set it, as in heartbeat.
+/// Default weight of a node, as in heartbeat (`hb_setweight` changes it).
 pub const WEIGHT: u32 = 100;
-/// A lasting two-owner state is said again after this.
+/// Interval at which a lasting two-owner state is logged again.
 pub const CONTEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Who we are, and what we are born with: from the state directory and the sweep.
+/// This node's identity and the state it starts with: from the state directory and the sweep of leftovers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Names this node for ever.
+    /// Identifies this node permanently.
     pub uuid: Uuid,
-    /// This start's generation; larger than any before.
+    /// The generation of this daemon start; larger than any before.
     pub generation: u64,
-    /// The newest that was heard of the peer before this start.
+    /// The newest generation and number heard of the peer before this start.
     pub peer_heard: Option<Heard>,
-    /// What an earlier life left running and could not be stopped, in the order of the plan.
+    /// Resources left running by an earlier daemon start that could not be stopped, in the order of the plan.
     pub stuck: Vec<ResourceId>,
-    /// What the life before this one held and left running, for this one to go on with; `None` for a fresh start.
+    /// The sets that the daemon held and left running before a reload in place; `None` for a fresh start.
     pub keeps: Option<Holding>,
-    /// Any number; spreads acknowledgements and requests.
+    /// Any number; it spreads acknowledgements and requests in time.
     pub seed: u64,
 }
 
-/// The mind of one node.
+/// The R1 director of one node: it decides everything and does no I/O.
 #[derive(Debug)]
 pub struct Director {
     plan: Arc<Plan>,
@@ -112,15 +112,14 @@ pub struct Director {
     pings: Vec<Watch>,
     peer: Option<Peer>,
     groups: Sets,
-    /// The interfaces of the service addresses.
     services: Services,
-    /// The groups whose clients would not reach this node.
+    /// The groups whose clients cannot reach this node.
     cut: Vec<GroupIndex>,
     books: Vec<Book>,
     labels: Vec<Label>,
     r1: R1,
     ipfail: Option<Ipfail>,
-    /// The question to the fencing device that waits for its answer.
+    /// The question to the fencing device that is still open.
     fencing: Option<Ticket>,
     left: Option<Leaving>,
     contest_said: Option<Instant>,
@@ -130,7 +129,7 @@ pub struct Director {
 
 #[derive(Debug)]
 struct LinkView {
-    /// The peer, as heard over this link.
+    /// Liveness of the peer as heard over this link.
     watch: Watch,
 }
 
@@ -142,28 +141,29 @@ struct Peer {
     received: Received,
     uuid: Option<Uuid>,
     locum: Option<bool>,
-    /// It began this life with what it held before, and this is what it was.
+    /// The sets that it kept through a reload in place, if its daemon started so.
     keeps: Option<Holding>,
     /// The groups that it says it could not start.
     failed: Vec<GroupIndex>,
-    /// Those whose clients would not reach it, as it says.
+    /// The groups whose clients cannot reach it, as it says.
     cut: Vec<GroupIndex>,
-    /// What it last called itself in the life we know.
+    /// The state it last announced in its present generation.
     state: Option<NodeState>,
-    /// It said goodbye in the generation we know.
+    /// It said goodbye in its present generation.
     left: bool,
-    /// The newest status number of its life; a status that is not newer cannot bring it back from the dead.
+    /// Number of its newest status in this generation. A status that is not newer cannot bring it back from the dead.
     last_status: u64,
-    /// What it said after something that is still missing, by number.
+    /// Messages that it sent after one that is still missing, by number.
     waiting: BTreeMap<u64, Message>,
     comm: Comm,
-    /// How long it waits for our beats before it takes us for dead: its `dt`.
+    /// Its `dt`: how long it waits for our beats before it takes us for dead.
     waits: Option<Duration>,
-    /// When it was last kept what was heard of it.
+    /// When the newest heard of it was last stored.
     remembered: Instant,
 }
 
-/// Whether we may take part: everybody is heard of or known dead, and a living peer has sent its node list.
+/// Whether this node may take part. It may when every node is heard of or known dead, and a living peer has sent its
+/// node list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Comm {
     Waiting,
@@ -171,7 +171,7 @@ enum Comm {
     Up,
 }
 
-/// Who runs a group, for the books: since when, and how long nobody did.
+/// Who runs a group, since when, and how long it was without an owner: for the status.
 #[derive(Clone, Copy, Debug, Default)]
 struct Book {
     owner: Option<NodeIndex>,
@@ -180,7 +180,7 @@ struct Book {
     last_outage: Option<Duration>,
 }
 
-/// What administrators wrote on a node with `hb_setweight` and `hb_setsite`: kept and shown, without effect.
+/// Weight and site of a node as set by `hb_setweight` and `hb_setsite`: kept and shown, without effect.
 #[derive(Clone, Debug)]
 struct Label {
     weight: u32,
@@ -195,7 +195,7 @@ struct Leaving {
 }
 
 impl Director {
-    /// A node that has just started: links closed, nothing held, everybody unheard.
+    /// Makes a node that has just started: links closed, nothing held, no node heard.
     #[must_use]
     pub fn new(plan: Arc<Plan>, keys: Keys, identity: Identity, now: Now) -> Self {
         let timing = plan.timing;
@@ -257,9 +257,9 @@ impl Director {
         director
     }
 
-    /// Something happened. Call [`Self::poll`] until it is empty before the next event.
+    /// Handles one event. Call [`Self::poll`] until it is empty before the next event.
     pub fn handle(&mut self, now: Now, event: Event<'_>) {
-        // Late since then: since the deadline, or since we were last called, if that came after it.
+        // The pause began at the deadline, or at our last call if that came later.
         let due = self.deadline().max(self.now.instant);
         self.now = Now { instant: now.instant.max(self.now.instant), unix_seconds: now.unix_seconds };
         self.forgive_own_pause(due);
@@ -272,7 +272,7 @@ impl Director {
                 self.groups.done(self.now.instant, ticket, &outcome, &mut self.out);
             }
             Event::Fenced { ticket, outcome } => {
-                // An answer to an older question is none.
+                // An answer to an earlier question does not count.
                 let awaited = self.fencing.take_if(|asked| *asked == ticket).is_some();
                 if awaited && self.r1.is_fencing() {
                     self.with_r1(|r1, view| r1.fenced(view, &outcome));
@@ -281,7 +281,7 @@ impl Director {
                     }
                 }
             }
-            // Nothing of R1 waits for the disk, and it has no witnesses.
+            // R1 waits for no disk and has no witnesses.
             Event::Written { .. } | Event::OwnAddress { .. } => {}
             Event::Script(fields) => self.script(fields),
             Event::AddressGone(resource) => self.groups.address_gone(resource, &mut self.out),
@@ -306,12 +306,12 @@ impl Director {
         self.settle();
     }
 
-    /// The next thing to do, oldest first.
+    /// The next action to perform, oldest first.
     pub fn poll(&mut self) -> Option<Action> {
         self.out.pop_front()
     }
 
-    /// When to wake it with [`Event::Tick`] at the latest.
+    /// The latest time for the next [`Event::Tick`].
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let links = self.links.iter().filter(|link| link.watch.heard() > self.started);
@@ -335,26 +335,26 @@ impl Director {
         watches.chain(peer).chain(others.into_iter().flatten()).fold(self.next_beat, Instant::min)
     }
 
-    /// Whether this node takes part: everybody was heard of, or is known to be dead.
+    /// Whether this node takes part: every node was heard of or is known dead.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.state == NodeState::Active
     }
 
-    /// When the next beat is due: it moves with every beat.
+    /// When the next beat is due; every beat moves it.
     #[must_use]
     pub const fn next_beat(&self) -> Instant {
         self.next_beat
     }
 
-    /// The addresses that this node should carry right now; for the driver's own comparison with the kernel.
+    /// The addresses that this node should carry now; the driver compares them with the kernel.
     pub fn addresses(&self) -> impl Iterator<Item = ResourceId> + use<'_> {
         self.groups.addresses_of(Holding::All)
     }
 
     // ---- time ------------------------------------------------------------
 
-    /// When we ourselves did not run for long, the silence in that time was ours.
+    /// If this process itself did not run for long, the silence in that time does not count against others.
     fn forgive_own_pause(&mut self, due: Instant) {
         let late = self.now.instant.since(due);
         if late < self.plan.timing.deadtime / 2 {
@@ -395,7 +395,7 @@ impl Director {
         }
     }
 
-    /// The beat: a status over every link, an echo to every ping node, and the gates stay open for it.
+    /// Sends a beat: a status over every link and an echo to every ping node. It also extends the gates' leases.
     fn beat(&mut self) {
         let now = self.now.instant;
         let every = self.beat_interval();
@@ -409,8 +409,9 @@ impl Director {
         self.open_gates();
     }
 
-    /// keepalive; less beside a peer that would take us for dead between two such beats (a real heartbeat does: it goes by its
-    /// own deadtime as well as by ours), and as long as files are being told.
+    /// The beat interval: keepalive, or less in two cases. A peer with a short `dt` would take us for dead between two
+    /// such beats (a real heartbeat goes by its own deadtime as well as by ours). While the files' lines are being
+    /// sent, beats carry the pieces.
     fn beat_interval(&self) -> Duration {
         let keepalive = self.plan.timing.keepalive;
         let every = match self.peer.as_ref().and_then(|peer| peer.waits) {
@@ -420,9 +421,9 @@ impl Director {
         self.pace_of_telling().map_or(every, |pace| pace.min(every))
     }
 
-    /// An interface of a service address carries something again, or nothing any more. Heartbeat's nodes know no such thing, and
-    /// nothing that runs is moved for it (`ipfail` may do that): the peer is told, so that it gives nothing here that clients
-    /// would not reach, and what could not be started for want of it is tried again.
+    /// Handles carrier changes of the interfaces of service addresses. Heartbeat's nodes do not announce this, and no
+    /// running group is moved for it (`ipfail` may do that). The peer is told, so that it hands over nothing that
+    /// clients could not reach here. Groups that failed to start because an interface was down are tried again.
     fn services_go_on(&mut self) {
         for (resource, trouble) in self.services.elapse(self.now.instant) {
             let group = &self.plan.groups[resource.group.0];
@@ -497,7 +498,7 @@ impl Director {
         }
     }
 
-    /// The peer was not heard for its deadtime. Guard `none` takes that as proof.
+    /// Handles a peer that was not heard for its deadtime. Guard `none` takes this as proof of its death.
     fn peer_fell_silent(&mut self) {
         let Some(peer) = &mut self.peer else { return };
         let silence = self.now.instant.since(peer.watch.heard());
@@ -517,13 +518,13 @@ impl Director {
         if !self.come_up() {
             self.with_r1(R1::peer_dead);
         }
-        // Silence is all the proof there is, unless a device is to bring a better one.
+        // Without a fencing device, silence is the only proof there is.
         if let Some(peer) = self.peer.as_mut().filter(|_| !self.r1.is_fencing()) {
             peer.watch.note(Sign::Proved);
         }
     }
 
-    /// Has kept what was heard of the peer: whatever was recorded so far is no news after our own restart.
+    /// Stores what was heard of the peer: after our own restart, a recording of it is recognized as old.
     fn remember(&mut self) {
         if let Some(peer) = &mut self.peer
             && let Some(heard) = peer.received.heard()
@@ -575,7 +576,7 @@ impl Director {
 
     // ---- coming up ------------------------------------------------------------
 
-    /// Takes part as soon as everybody is heard of or known dead. Tells whether that is now.
+    /// Takes part as soon as every node is heard of or known dead. Returns whether that happened now.
     fn come_up(&mut self) -> bool {
         match &self.peer {
             None => self.join(),
@@ -613,7 +614,7 @@ impl Director {
         true
     }
 
-    /// A service address cannot be carried here, whatever its interface does: this process lacks the right, and will not get it.
+    /// This process lacks the right to carry a service address here and will not get it, whatever its interface does.
     fn bar(&mut self, resource: ResourceId, why: String) {
         if resource.group.0 < self.plan.groups.len() {
             self.groups.bar(resource.group, why);
@@ -638,7 +639,7 @@ impl Director {
             Order::Leave => {
                 self.note(Level::Info, "Heartbeat shutdown in progress.".to_string());
                 if let Some(leaving) = &mut self.left {
-                    // A person's word counts more than the new life that was to follow.
+                    // An administrator's order to leave overrides the restart that was to follow.
                     leaving.restart = false;
                 }
                 self.with_r1(|r1, view| r1.order_leave(view, Some(id)));
@@ -660,7 +661,7 @@ impl Director {
         act(r1, &view);
     }
 
-    /// Carries the dialect's steps and the groups' news to each other until both rest.
+    /// Carries the dialect's steps and the groups' events to each other until both rest.
     fn settle(&mut self) {
         self.judge_files();
         loop {
@@ -677,7 +678,7 @@ impl Director {
                 self.with_r1(|r1, view| r1.groups_changed(view));
                 continue;
             }
-            // What a leave or a renewal waits for may also end by a word of the peer.
+            // A message of the peer can also end what a leave or a reload in place waits for.
             self.with_r1(|r1, view| r1.leaving_goes_on(view));
             self.with_r1(|r1, view| r1.renewal_goes_on(view));
             if self.r1.rests() {
@@ -734,7 +735,7 @@ impl Director {
             News::Stuck(group) => (group, "cannot be stopped"),
             News::Restarting(group) => (group, "is started again"),
             News::Failed(group) => {
-                // Before the hand-over is told to be done: whoever gave the group has to know.
+                // Before the hand-over is announced as done: the node that gave the group must know.
                 self.say_status();
                 let set = self.set_of(group);
                 let failures = self.groups.failures(group);
@@ -762,7 +763,8 @@ impl Director {
     }
 
     fn reply(&mut self, order: OrderId, answer: Answer) {
-        // Whoever asked may be a script that looks at nothing. (A leave is never refused.)
+        // The sender of the order may be a script that ignores the answer, so the log has it too. A leave is never
+        // refused.
         match &answer {
             Answer::Done(_) => {}
             Answer::Refused(why) => self.note(Level::Warning, format!("refused: {why}")),
@@ -777,13 +779,13 @@ impl Director {
 
     // ---- the books ------------------------------------------------------------
 
-    /// Who runs the group, as far as we know.
+    /// The node that runs the group, as far as known here.
     fn owner(&self, group: GroupIndex) -> Option<NodeIndex> {
         let set = self.set_of(group);
         if !self.r1.mine().and(set).is_none() {
             return (self.groups.phase(group) == Phase::Running).then_some(self.plan.me);
         }
-        // What a silent peer that was not reset runs, nobody knows.
+        // Unknown: what a silent peer that was not reset runs.
         let peer = self.peer.as_ref().filter(|_| !self.r1.is_fencing())?;
         let runs = !self.r1.theirs().and(set).is_none() && !peer.failed.contains(&group);
         runs.then_some(peer.node)
@@ -822,7 +824,7 @@ impl Director {
     }
 }
 
-/// What the dialect sees of the rest.
+/// Collects what the ownership rules see of the director.
 fn view<'a>(
     now: Instant,
     plan: &'a Plan,

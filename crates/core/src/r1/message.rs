@@ -1,8 +1,8 @@
-//! The typed message: what a frame says. Parse and emit are exact inverses: unknown fields and the order of all
-//! fields are kept, so that a message parsed from a real node's frame is written again byte for byte.
+//! The typed message: the content of a frame. Parse and emit are exact inverses: unknown fields and the order of all
+//! fields are kept. So a message parsed from a real node's frame is written again byte for byte.
 //!
-//! A value that is not in the one form its field has (a number with a leading zero, a state that nobody knows) is
-//! never believed, but never lost either: it is kept as an unknown field. Facts: `docs/wire.md`, sections 3 and 6.
+//! A value that does not have the one form of its field (a number with a leading zero, an unknown state) is never acted
+//! on. It is not lost either: it is kept as an unknown field. Facts: `docs/wire.md`, sections 3 and 6.
 
 use alloc::{
     borrow::Cow,
@@ -21,59 +21,54 @@ use crate::{
     model::{holding::Holding, keys::Keys},
 };
 
-/// Sixteen bytes that name a node for ever.
+/// Sixteen bytes that identify a node permanently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uuid(pub [u8; 16]);
 
 /// One message between nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What it says.
     pub body: Body,
     /// Addressee; absent means all.
     pub dest: Option<String>,
     /// The addressee's UUID; wins over `dest`.
     pub dest_uuid: Option<Uuid>,
-    /// Originator's node name.
     pub src: String,
-    /// Originator's UUID.
     pub src_uuid: Option<Uuid>,
     /// Per-sender counter from 1; absent in `NS_*` messages.
     pub seq: Option<u64>,
-    /// The sender's generation.
     pub generation: Option<u64>,
     /// The sender's wall clock, seconds since 1970; never zero in a message that came in.
     pub unix_seconds: u64,
     /// First line of the sender's load average file.
     pub load: Option<String>,
-    /// Written, never acted on.
+    /// Written, never used.
     pub ttl: Option<u32>,
-    /// The mark by which nodes of Locum know each other: the version of the extension spoken. An extra field that
-    /// the real daemon ignores.
+    /// Marks a node of Locum: the version of the extension that it speaks. An extra field that the real daemon ignores.
     pub locum: Option<u32>,
     /// In a status of Locum: the keys of the groups that the sender could not start, blank separated. Another extra
     /// field.
     pub failed: Option<String>,
-    /// In a status of Locum: the keys of the groups whose clients would not reach the sender, because an interface of their
-    /// addresses carries nothing there, blank separated. Another extra field.
+    /// In a status of Locum: the keys of the groups whose clients cannot reach the sender, because an interface of
+    /// their addresses carries nothing there, blank separated. Another extra field.
     pub cut: Option<String>,
-    /// In a status of Locum, and in its `starting`: what the sender has kept through a restart, until it has settled.
-    /// Another extra field; in the sender's view.
+    /// In a status of Locum, and in its `starting`: the sets that the sender kept through a reload in place, until it
+    /// has settled. Another extra field; in the sender's view.
     pub keeps: Option<Holding>,
-    /// In a status of Locum: what the files of both nodes must agree in.
+    /// In a status of Locum: the fields that compare the files of both nodes.
     pub files: Files,
-    /// Fields that we do not know (or that were not in the form we know), and where each field stood.
+    /// Unknown fields (or known ones in an unknown form), and the place of each field.
     pub layout: Layout,
 }
 
-/// What nodes of Locum tell each other of their files, in extra fields of the status (`docs/wire.md`, section 10).
+/// The extra fields by which nodes of Locum compare their files, in the status (`docs/wire.md`, section 10).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    /// The digest of what both files must say.
+    /// The digest of the lines that both files must have.
     pub digest: Option<u64>,
     /// A piece of the lines themselves, while the digests differ.
     pub lines: Option<Piece>,
-    /// So many bytes the sender knows of the addressee's lines, as long as it lacks some.
+    /// How many bytes of the addressee's lines the sender knows, while it lacks some.
     pub wants: Option<u64>,
     /// The keys of groups that the sender holds and does not run, because the files dispute them; blank separated.
     pub withheld: Option<String>,
@@ -86,11 +81,10 @@ pub struct Files {
 /// A piece of a longer text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Where it begins.
+    /// Offset of its first byte in the whole text.
     pub at: u64,
     /// Bytes of the whole text.
     pub of: u64,
-    /// The piece.
     pub text: String,
 }
 
@@ -107,7 +101,7 @@ impl Piece {
     }
 }
 
-/// Exactly sixteen digits.
+/// Parses a digest: exactly sixteen hexadecimal digits in lower case.
 fn digest(text: &str) -> Option<u64> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     (text.len() == 16 && text.bytes().all(is_digit)).then(|| u64::from_str_radix(text, 16).ok())?
@@ -140,7 +134,7 @@ impl Message {
     /// Reads an authentic frame.
     ///
     /// # Errors
-    /// When a field is not well-formed, or `t`, `src` or `ts` is missing or cannot be believed.
+    /// When a field is not well-formed, or `t`, `src` or `ts` is missing or unusable.
     pub fn parse(frame: &AuthenticFrame<'_>) -> Result<Self, Refusal> {
         let fields = Fields(frame.fields()?);
         let kind = fields.text("t").filter(|kind| kind.len() < TYPE_MAX && !kind.contains(' '));
@@ -182,8 +176,7 @@ impl Message {
     /// Appends the message as a frame to `out`, signed.
     ///
     /// `inner_auth` says whether a netstring frame of our own carries an authenticator inside as well (`msgfmt
-    /// classic`, the default); a message that came in with fields of its own or in an order of its own knows by
-    /// itself whether it had one.
+    /// classic`, the default). A message that came in with unknown fields or in another order keeps what it had.
     pub fn emit(&self, framing: Framing, keys: &Keys, inner_auth: bool, out: &mut Vec<u8>) {
         let start = out.len();
         let pieces = self.pieces(framing, inner_auth);
@@ -210,8 +203,8 @@ impl Message {
         }
     }
 
-    /// A message that a local script wrote: of this type, with these fields and the head fields that the sender fills
-    /// in. `inner_auth` as for [`Self::emit`].
+    /// A message of type `kind` that a local script wrote, with its fields; the sender fills in the head fields.
+    /// `inner_auth` as for [`Self::emit`].
     #[must_use]
     pub fn of_script(kind: &str, fields: &[(String, String)], src: &str, inner_auth: bool) -> Self {
         let mut message = Self::new(Body::Other { kind: kind.into() }, src);
@@ -243,7 +236,7 @@ impl Message {
         })
     }
 
-    /// What is written, in order; `None` stands for the authenticator.
+    /// The fields to write, in order; `None` stands for the authenticator.
     fn pieces(&self, framing: Framing, inner_auth: bool) -> Vec<Option<Field<'_>>> {
         let mut known = self.known();
         if self.layout.items.is_empty() {
@@ -262,7 +255,7 @@ impl Message {
                         pieces.push(Some(known.remove(place).into_field()));
                     }
                 }
-                // A struct is kept as its framing wrote it. Nothing forwards messages from one framing to another.
+                // A struct is kept as its framing wrote it. No message is forwarded from one framing to another.
                 Item::Unknown { kind: Kind::Struct, .. } if framing != self.layout.framing => {}
                 Item::Unknown { kind, name, value } => {
                     pieces.push(Some(Field { kind: *kind, name, value: Cow::Borrowed(value) }));
@@ -276,8 +269,8 @@ impl Message {
         pieces
     }
 
-    /// The fields that say what this message says, in the order of the real daemon: first those of the message
-    /// itself, then where it goes and where it comes from.
+    /// The fields of this message in the order of the real daemon: first those of the body, then destination and
+    /// source.
     fn known(&self) -> Vec<Known<'_>> {
         let mut known = Vec::with_capacity(16);
         let dest = self.dest.as_deref().map(|dest| Known::text("dest", dest));
@@ -328,44 +321,36 @@ impl Fields<'_> {
     }
 }
 
-/// What a message says, by its type `t`.
+/// The content of a message, by its type `t`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// `status`: the beat.
     Status(Status),
-    /// `NS_st`: what a ping node is made to say.
+    /// `NS_st`: the status written on behalf of a ping node.
     PingStatus {
-        /// `ping`
         state: NodeState,
         /// `ping` or `ping_group`
         info: String,
     },
     /// `NS_rexmit`: send these again (decimal on the wire).
     Rexmit {
-        /// First number wanted.
         first: u64,
-        /// Last number wanted.
         last: u64,
     },
-    /// `NS_nak_rexmit`: cannot be sent again (hexadecimal on the wire).
+    /// `NS_nak_rexmit`: this number cannot be sent again (hexadecimal on the wire).
     NakRexmit {
-        /// The number.
         seq: u64,
-        /// Why not.
         reason: String,
     },
-    /// `NS_ackmsg`
+    /// `NS_ackmsg`: acknowledges everything up to `seq`.
     Ack {
-        /// Everything up to this was received.
         seq: u64,
     },
-    /// `reqnodes`
+    /// `reqnodes`: asks for the node list.
     ReqNodes,
-    /// `repnodes`
+    /// `repnodes`: the answer to `reqnodes`.
     RepNodes {
-        /// The configured nodes.
         nodes: Vec<String>,
-        /// The deleted ones.
         deleted: Vec<String>,
     },
     /// `starting`: I am up; who holds what?
@@ -374,9 +359,8 @@ pub enum Body {
     Resource(Resource),
     /// `ask_resources`: the three-step standby handshake.
     AskResources {
-        /// The set that moves, seen from the node that gives it.
+        /// The moving set, seen from the node that gives it.
         hold: Holding,
-        /// Which step.
         step: AskStep,
     },
     /// `hb_takeover`: the peer asks us to give.
@@ -384,96 +368,85 @@ pub enum Body {
         /// The set, seen from the sender.
         hold: Holding,
     },
-    /// `ip-request`: legacy mode: give me this group.
+    /// `ip-request`: asks for this group, in legacy mode.
     IpRequest {
-        /// The group's key.
         key: String,
     },
-    /// `ip-request-resp`
+    /// `ip-request-resp`: answers an `ip-request`.
     IpRequestResponse {
-        /// The group's key.
         key: String,
-        /// `weown`
+        /// Field `weown`: `yes` or `no`.
         we_own: bool,
-        /// `ok=OK`
+        /// Field `ok`: true if it is `OK`.
         ok: bool,
     },
     /// `shutdone`: all resources released, about to leave. Carries `st=dead`.
     ShutDone,
     /// `stonith`: how fencing a node ended.
     Stonith {
-        /// The node.
         node: String,
         /// `OK`, `badhost`, `bad`, `n_stnth`, `unneeded`
         result: String,
     },
-    /// `num_ping_nodes`: so many ping nodes are reached by the sender's ipfail.
+    /// `num_ping_nodes`: how many ping nodes the sender's ipfail reaches.
     PingCount {
-        /// `num_ping`
         count: u32,
     },
     /// `you_are_dead`: the sender's ipfail reaches more ping nodes than the addressee.
     YouAreDead,
-    /// `abort_giveup`: it reaches as many.
+    /// `abort_giveup`: the sender's ipfail reaches as many ping nodes as the addressee.
     AbortGiveUp,
-    /// `hbapi-clstat`: a client of the sender's came or went.
+    /// `hbapi-clstat`: a client of the sender came or went.
     ClientStatus {
-        /// Its name.
         client: String,
-        /// It came.
+        /// Whether it came (or went).
         joins: bool,
     },
     /// `query-cstatus`: is this client of the addressee there?
     QueryClient {
-        /// `cn`: its name.
+        /// Field `cn`: the client's name.
         client: String,
-        /// `from_id`: who asks.
+        /// Field `from_id`: the client that asks.
         from: String,
     },
-    /// `respond-cstatus`
+    /// `respond-cstatus`: answers a `query-cstatus`.
     RespondClient {
-        /// Its name.
         client: String,
-        /// `cs`: `online`, `offline`.
+        /// Field `cs`: `online` or `offline`.
         state: String,
-        /// `to_id`: who asked.
+        /// Field `to_id`: the client that asked.
         to: String,
     },
-    /// `addnode`: an administrator of the sender wants these to be nodes.
+    /// `addnode`: an administrator of the sender wants to add these nodes.
     AddNode {
         /// `nodelist`: names, blank separated.
         nodes: String,
     },
-    /// `delnode`: and these not.
+    /// `delnode`: an administrator of the sender wants to remove these nodes.
     DelNode {
-        /// `nodelist`
         nodes: String,
     },
-    /// `setweight`
+    /// `setweight`: an administrator sets a node's weight.
     SetWeight {
-        /// The node.
         node: String,
-        /// Its weight in a quorum, which R1 does not have.
+        /// Weight in a quorum; R1 has no quorum.
         weight: u32,
     },
-    /// `setsite`
+    /// `setsite`: an administrator sets a node's site.
     SetSite {
-        /// The node.
         node: String,
-        /// Where it stands, in words.
+        /// The site in words.
         site: String,
     },
-    /// Any other type, and a known one that lacks what it must say; the fields are in the layout.
+    /// Any other type, or a known one with a missing or malformed field; the fields are in the layout.
     Other {
-        /// `t`
         kind: String,
     },
 }
 
-/// The beat.
+/// The content of a beat: message type `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// `st`
     pub state: NodeState,
     /// `dt`: milliseconds of silence after which the sender wants to be declared dead.
     pub dead_ms: Option<u64>,
@@ -481,49 +454,46 @@ pub struct Status {
     pub protocol: Option<u32>,
 }
 
-/// `st`
+/// The state of a node: field `st`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NodeState {
     /// Only the very first frame.
     Init,
-    /// Links are open.
     Up,
-    /// Taking part.
+    /// The node takes part.
     Active,
-    /// In `shutdone`.
+    /// The state in a `shutdone`.
     Dead,
-    /// A ping node.
     Ping,
 }
 
-/// `resource`
+/// The content of a `resource` message: the sets that the sender holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// `rsc_hold`, seen from the sender.
+    /// Field `rsc_hold`, seen from the sender.
     pub hold: Holding,
-    /// `rtype=full`: the whole truth; else an increment.
+    /// `rtype=full`: `hold` is everything; otherwise it is an increment.
     pub full: bool,
-    /// `isstable`
+    /// Field `isstable`: nothing is being handed over.
     pub stable: Option<bool>,
-    /// `info`
     pub info: Option<String>,
 }
 
-/// `info` of `ask_resources`
+/// A step of the hand-over: field `info` of `ask_resources`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AskStep {
-    /// I want to give this.
+    /// The sender wants to give the set.
     Me,
-    /// I can take it.
+    /// The sender can take the set.
     Other,
-    /// I have given it; or: I have taken it.
+    /// The sender has given the set, or has taken it.
     Done,
 }
 
-/// Where the fields stood and which of them we do not know. Empty for messages that we make ourselves and for those
-/// that look like ours: they are written in the real daemon's order, with the authenticator last.
+/// The order of the fields and the unknown ones among them. Empty for our own messages and for those that look like
+/// ours: they are written in the real daemon's order, with the authenticator last.
 ///
-/// The layout belongs to the message as it came in: change no known field of a message that has one.
+/// The layout belongs to the message as it came in. Do not change a known field of a message that has a layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     framing: Framing,
@@ -535,7 +505,7 @@ pub struct Layout {
 enum Item {
     /// Made from the typed message.
     Known(&'static str),
-    /// The authenticator inside, made anew.
+    /// The authenticator inside; computed anew.
     Auth,
     /// Kept as it came.
     Unknown { kind: Kind, name: String, value: Vec<u8> },
@@ -656,7 +626,7 @@ mod tests {
         assert!(has(emit(&beat(), Framing::Netstring, true)));
         assert!(!has(emit(&beat(), Framing::Netstring, false)));
         assert!(has(emit(&beat(), Framing::Classic, false)));
-        // A message from a strange sender keeps what it had.
+        // A message of another sender keeps what it had.
         for (fields, had) in [("src=a|t=x|auth=1 a|ts=1", true), ("src=a|t=x|ts=1", false)] {
             let strange = parse(&frame(fields)).unwrap();
             assert_eq!(has(emit(&strange, Framing::Netstring, !had)), had);

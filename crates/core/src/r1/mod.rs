@@ -1,11 +1,11 @@
 //! Linux-HA heartbeat's dialect, "R1": one or two nodes, configured by `ha.cf`, `haresources` and `authkeys`. Facts:
 //! `docs/heartbeat.md`, `docs/wire.md`.
 //!
-//! * [`plan`] is what the three files mean ([`crate::config`] makes it);
-//! * [`message`] is what nodes say; [`sequence`] numbers it, asks for what is missing and knows what is old;
+//! * [`plan`] is the checked content of the three files ([`crate::config`] makes it);
+//! * [`message`] is a typed frame; [`sequence`] numbers messages, asks for missing ones and recognizes old ones;
 //! * [`ownership`] decides who holds which of the two sets of groups, [`sets`] starts and stops them;
-//! * [`director`] composes them: it is what a driver drives;
-//! * [`status`] is what a person may see of it.
+//! * [`director`] composes them; a driver feeds it;
+//! * [`status`] is what an administrator may see of it.
 //!
 //! ```text
 //! bytes ──► AuthenticFrame ── Message::parse ──► Message ── Message::emit ──► bytes

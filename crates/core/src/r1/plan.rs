@@ -1,5 +1,5 @@
-//! The checked configuration: what the three files mean, with no question left to ask. Built by
-//! [`crate::config`], used by the director (timing, groups) and by the daemon's hands (links, agents).
+//! The checked configuration of an R1 cluster: the content of its three files. [`crate::config`] builds it; the
+//! director (timing, groups) and the control plane and heart (links, agents) use it.
 
 use alloc::{string::String, vec::Vec};
 use core::net::IpAddr;
@@ -21,11 +21,10 @@ pub struct Plan {
     pub cluster: String,
     /// The one or two configured nodes, in the order of `ha.cf`, lower case.
     pub nodes: Vec<String>,
-    /// This node.
     pub me: NodeIndex,
-    /// When who is late, silent, dead.
+    /// When a node is late, silent, or dead.
     pub timing: Timing,
-    /// Who gets the groups back.
+    /// Whether groups return to their preferred node.
     pub auto_failback: AutoFailback,
     /// The links, one per link name, in the order of `ha.cf`.
     pub links: Vec<Link>,
@@ -35,7 +34,7 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// How frames are written.
     pub framing: FramingPlan,
-    /// Where the generation comes from.
+    /// Where this node's generation comes from.
     pub generation: GenerationSource,
     /// Log files, facility, verbosity.
     pub logging: Logging,
@@ -43,7 +42,7 @@ pub struct Plan {
     pub realtime: Option<u8>,
     /// Limits of the agents' operations.
     pub limits: Limits,
-    /// `stonith`, `stonith_host`: the device that must have reset a silent peer before its groups are taken over.
+    /// `stonith`, `stonith_host`: the device that must reset a silent peer before its groups are taken over.
     pub fencing: Option<Fencing>,
     /// Whether this node yields to a peer that reaches more ping nodes: `respawn` of a program named `ipfail`. Never
     /// with [`AutoFailback::Legacy`], as in heartbeat.
@@ -61,7 +60,7 @@ impl Plan {
         (0..self.nodes.len()).map(NodeIndex).find(|&n| n != self.me)
     }
 
-    /// The resource behind an id.
+    /// The resource with this id.
     ///
     /// # Panics
     /// When the id was not made from this plan.
@@ -74,15 +73,15 @@ impl Plan {
 /// The times of `ha.cf`, checked against each other (wire reference, section 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Between two beats.
+    /// Interval between two beats.
     pub keepalive: Duration,
     /// Silence after which a node is late: a warning, nothing more.
     pub warntime: Duration,
     /// Silence after which a node counts as dead; sent to the peer, which applies it to us.
     pub deadtime: Duration,
-    /// The same before the links came up for the first time.
+    /// As `deadtime`, before the links came up for the first time.
     pub initdead: Duration,
-    /// The same for ping nodes.
+    /// As `deadtime`, for ping nodes.
     pub deadping: Duration,
 }
 
@@ -91,9 +90,8 @@ pub struct Timing {
 pub enum AutoFailback {
     /// The group goes back to its preferred node.
     On,
-    /// The group stays.
     Off,
-    /// heartbeat's default. Between nodes of Locum it has the outcome of `On`.
+    /// heartbeat's default. Between nodes of Locum it has the effect of `On`.
     Legacy,
 }
 
@@ -102,7 +100,7 @@ pub enum AutoFailback {
 pub struct Link {
     /// Interface or device, as in `ha.cf`.
     pub name: String,
-    /// What carries it; never empty. A frame is sent over all of them.
+    /// The media that carry it; never empty. A frame is sent over all of them.
     pub media: Vec<Medium>,
 }
 
@@ -117,45 +115,38 @@ impl Link {
 /// One medium line of `ha.cf`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Medium {
-    /// `bcast IF`
+    /// `bcast IF`: UDP broadcast on an interface.
     Broadcast {
-        /// The interface.
         interface: String,
-        /// The UDP port.
         port: u16,
     },
     /// `mcast IF GROUP PORT TTL LOOP`, `mcast6` alike
     Multicast {
-        /// The interface.
         interface: String,
-        /// The multicast group.
         group: IpAddr,
-        /// The UDP port.
         port: u16,
         /// Hop limit, 0 to 4.
         ttl: u8,
-        /// Whether our own frames come back.
+        /// Whether our own frames come back to this node.
         loopback: bool,
     },
     /// `ucast IF PEERADDR`, `ucast6` alike
     Unicast {
-        /// The interface.
         interface: String,
-        /// Where frames go. May be our own address (the same file on both nodes).
+        /// Destination of frames. May be our own address (the same file on both nodes).
         peer: IpAddr,
-        /// The UDP port.
         port: u16,
     },
-    /// `serial DEV`
+    /// `serial DEV`: a null-modem line.
     Serial {
-        /// The device's path.
+        /// Path of the device.
         device: String,
-        /// Bits a second.
+        /// Bits per second.
         baud: u32,
     },
 }
 
-/// A pseudo node that answers to ICMP echo: news for the administrator, never a reason for a takeover.
+/// A pseudo node that answers to ICMP echo. Its loss informs the administrator; it never causes a takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ping {
     /// The address of a `ping` node, the name of a `ping_group`.
@@ -177,23 +168,21 @@ pub struct FramingPlan {
     pub rexmit_delay_max: Duration,
 }
 
-/// `hbgenmethod`.
+/// `hbgenmethod`: the source of the generation number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GenerationSource {
     /// Counted up in a file.
     File,
-    /// The clock's seconds.
+    /// Seconds of the wall clock.
     Time,
 }
 
 /// How long an agent's operation may take before it is killed. Not in `ha.cf`; heartbeat has no limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of a start.
     pub start: Duration,
-    /// Of a stop.
     pub stop: Duration,
-    /// Of a status question.
+    /// Limit of a status operation.
     pub status: Duration,
 }
 
@@ -212,14 +201,14 @@ impl Default for Limits {
 pub struct Fencing {
     /// The type: a plug-in of cluster-glue, or the name of a fence agent (`fence_…`).
     pub device: String,
-    /// What the device must know.
+    /// The settings of the device.
     pub parameters: FencingParameters,
 }
 
-/// What a fencing device must know.
+/// The settings of a fencing device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FencingParameters {
-    /// `stonith TYPE FILE`: it stands in this file.
+    /// `stonith TYPE FILE`: the settings are in this file.
     File(String),
     /// `stonith_host HOST TYPE PARAMETERS`: as written, blank separated.
     Line(String),
@@ -228,11 +217,11 @@ pub enum FencingParameters {
 /// A program that runs while this node takes part (behaviour reference, sections 2 and 10).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// As whom it runs.
+    /// The user it runs as.
     pub user: String,
     /// The program and its arguments; never empty.
     pub command: Vec<String>,
-    /// `failfast`: its abnormal death reboots the machine. Else it is started again.
+    /// `failfast`: its abnormal end reboots the machine. Otherwise it is started again.
     pub failfast: bool,
 }
 
@@ -243,6 +232,6 @@ pub struct Group {
     pub node: NodeIndex,
     /// The group's name: the line's first resource as written (heartbeat's key).
     pub key: String,
-    /// At least one.
+    /// Never empty; started in this order.
     pub resources: Vec<Resource>,
 }

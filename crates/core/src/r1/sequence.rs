@@ -1,7 +1,7 @@
 //! Reliable multicast over lossy links (wire reference, section 5): numbering, the history for retransmission,
 //! the noticing of gaps, requests for what is missing, acknowledgements and replay protection.
 //!
-//! Two halves that do not know each other: [`Sent`] remembers what we said, [`Received`] judges what the peer says.
+//! Two halves that do not know each other: [`Sent`] keeps our own messages, [`Received`] checks those of the peer.
 
 use alloc::{
     boxed::Box,
@@ -16,22 +16,22 @@ use crate::model::{
     time::{Duration, Instant},
 };
 
-/// How many of our own messages can be sent again.
+/// How many of our own messages are kept for retransmission.
 pub const HISTORY: usize = 500;
-/// A gap larger than this is not repaired: everything before it is forgotten.
+/// Largest gap that is repaired; after a larger one everything before it is given up.
 pub const GAP_MAX: u64 = 250;
-/// After the peer was silent, no more than so many of the frames that we missed are asked for.
+/// After the peer was silent, at most this many of the missed frames are asked for.
 pub const RECENT: u64 = 10;
 /// Most numbers answered to one request.
 pub const REXMIT_PER_REQUEST: usize = 50;
-/// Most answers to requests in any second, whoever asks: a forged or mad peer cannot make us flood the links.
+/// Most answers to requests in any second, to all senders: a forged or faulty peer cannot make us flood the links.
 pub const REXMIT_PER_SECOND: usize = 100;
-/// Most refusals among them. They have a limit of their own: requests for what is long gone can be recorded and played
-/// again, and must not use up what the peer needs.
+/// Most refusals among them. They have a limit of their own: old requests can be recorded and replayed, and must not
+/// use up the answers that the peer needs.
 pub const REFUSALS_PER_SECOND: usize = 10;
-/// No request in the first 50 ms after a gap: a sender's frames may leave in swapped order.
+/// Shortest delay of a request after a gap: a sender's frames may arrive in swapped order.
 pub const REXMIT_DELAY_MIN: Duration = Duration::from_millis(50);
-/// Every tenth frame is acknowledged.
+/// One frame in this many is acknowledged.
 pub const ACK_EVERY: u64 = 10;
 
 /// What we sent: the counter, and the history from which it can be sent again.
@@ -46,23 +46,23 @@ pub struct Sent {
     refused: VecDeque<Instant>,
 }
 
-/// What becomes of a request for numbers.
+/// An answer to a request for retransmission.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Again {
-    /// Send this one again.
+    /// Send this message again.
     Send(Box<Message>),
-    /// Say that this number cannot be had any more.
+    /// Say that this number is no longer available, with heartbeat's reason.
     Refuse(u64, &'static str),
 }
 
 impl Sent {
-    /// The number for the next message.
+    /// Takes the number for the next message.
     pub const fn next(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    /// The newest number used.
+    /// The newest number taken so far.
     #[must_use]
     pub const fn last(&self) -> u64 {
         self.last
@@ -77,8 +77,8 @@ impl Sent {
     }
 
     /// Answers a request for the numbers `first` to `last`: at most [`REXMIT_PER_REQUEST`], at most
-    /// [`REXMIT_PER_SECOND`] in all, none twice within `pause`. What the peer acknowledged is sent again, too: an
-    /// acknowledgement may be a recording, and nobody else asks for what it has.
+    /// [`REXMIT_PER_SECOND`] in all, none twice within `pause`. Acknowledged messages are sent again, too: an
+    /// acknowledgement may be a recording, and a peer does not ask for messages it has.
     pub fn again(&mut self, now: Instant, first: u64, last: u64, pause: Duration) -> Vec<Again> {
         let mut answers = Vec::new();
         let lowest = self.last + 1 - self.history.len() as u64;
@@ -87,7 +87,7 @@ impl Sent {
                 break;
             }
             let refusal = match seq {
-                // The real daemon cannot send its newest frame again either; nobody asks before a later one came.
+                // The real daemon cannot send its newest frame again either; a peer asks only after a later one came.
                 _ if seq == self.last => Some("seqno not found"),
                 _ if seq < lowest => Some("seqno too low"),
                 _ => None,
@@ -114,7 +114,7 @@ impl Sent {
     }
 }
 
-/// Notes one more answer, unless there were so many in the last second.
+/// Counts one more answer, unless there were `most` of them in the last second.
 fn spend(answers: &mut VecDeque<Instant>, most: usize, now: Instant) -> bool {
     while answers.front().is_some_and(|&at| now >= at + Duration::from_secs(1)) {
         answers.pop_front();
@@ -126,49 +126,48 @@ fn spend(answers: &mut VecDeque<Instant>, most: usize, now: Instant) -> bool {
     may
 }
 
-/// What a numbered frame of the peer is worth.
+/// The result of checking a frame's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// New. `lost` counts numbers that were skipped before it and will be asked for.
+    /// New. `lost` numbers were skipped before it and will be asked for.
     New {
-        /// Numbers skipped right before it.
         lost: u64,
     },
     /// New, after a gap too large to repair.
     NewAfterFlood,
-    /// New, and it closes a gap; `closed` when nothing is missing any more.
+    /// New, and it fills a gap.
     Late {
-        /// Nothing is missing any more.
+        /// Whether nothing is missing any more.
         closed: bool,
     },
-    /// The newest one once more (it came over another link).
+    /// The newest one again (it came over another link).
     Duplicate,
-    /// Known or given up long ago.
+    /// Already known, or given up long ago.
     Old,
 }
 
-/// A request that is due: ask for this number.
+/// A request for this number is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask(pub u64);
 
-/// What was received from the peer: its generation, the newest number, what is missing.
+/// State of reception from the peer: its generation, the newest number, the missing ones.
 #[derive(Debug)]
 pub struct Received {
     /// The highest generation heard, also before our own restart.
     generation: Option<u64>,
-    /// Up to this number that generation was heard before our own restart.
+    /// The highest number heard of that generation before our own restart.
     before: u64,
     /// Whether a frame of that generation was accepted since our start.
     met: bool,
     last: u64,
     missing: BTreeMap<u64, Missing>,
-    /// Frames whose number ends in this digit are acknowledged.
+    /// The last digit of the numbers that are acknowledged.
     ack_digit: u64,
     ack_due: Option<u64>,
-    /// Requests that may still be made in the second that began at `second`.
+    /// Requests left in the second that began at `second`.
     budget: usize,
     second: Instant,
-    /// The peer was silent: of what it said meanwhile only the end is asked for.
+    /// The peer was silent: only the end of what it sent meanwhile is asked for.
     was_silent: bool,
 }
 
@@ -180,19 +179,20 @@ struct Missing {
     ask: Instant,
 }
 
-/// What the generation of a frame says.
+/// The result of checking a frame's generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// Lower than one heard before, or heard before our own restart: a replay, or a machine whose state went back in time.
+    /// Lower than one heard before, or heard before our own restart: a replay, or a machine whose state went back in
+    /// time.
     Replayed {
         /// The highest generation known.
         known: u64,
     },
-    /// The life we know.
+    /// The generation that we know.
     Same,
-    /// The first we hear of it since our start.
+    /// The first generation heard since our start.
     First,
-    /// A later life than the one we knew since our start: it has restarted.
+    /// Higher than the one known since our start: the peer has restarted.
     Restarted,
 }
 
@@ -233,8 +233,8 @@ impl Received {
         self.generation.map(|generation| Heard { generation, number })
     }
 
-    /// Judges a frame's generation, and for the first of a generation known from before our restart also its number;
-    /// changes nothing.
+    /// Checks a frame's generation. For the first frame of a generation known from before our restart, it also checks
+    /// the number. Changes nothing.
     #[must_use]
     pub fn life(&self, generation: u64, seq: u64) -> Life {
         match self.generation {
@@ -248,7 +248,7 @@ impl Received {
         }
     }
 
-    /// A new life of the peer (only status frames may begin one): sequence state is forgotten.
+    /// Begins a new generation of the peer (only a status frame may do so): sequence state is forgotten.
     pub fn begin(&mut self, generation: u64) {
         self.generation = Some(generation);
         self.met = true;
@@ -258,8 +258,8 @@ impl Received {
         self.was_silent = false;
     }
 
-    /// Judges a number and remembers it. `random` (any value) spreads the first request between
-    /// [`REXMIT_DELAY_MIN`] and `delay_max`.
+    /// Checks a number and records it. `random` (any value) spreads the first request between [`REXMIT_DELAY_MIN`] and
+    /// `delay_max`.
     pub fn number(&mut self, now: Instant, seq: u64, delay_max: Duration, random: u64) -> Verdict {
         if self.last == 0 || self.last.checked_add(1) == Some(seq) {
             self.last = seq;
@@ -285,7 +285,7 @@ impl Received {
         let mut first = self.last + 1;
         self.last = seq;
         if core::mem::take(&mut self.was_silent) {
-            // A thousand beats of a partition are worth nothing now, and would be sent again all at once.
+            // A thousand beats of a partition are worthless now, and would all be sent again at once.
             first = first.max(seq.saturating_sub(RECENT));
         } else if lost > GAP_MAX || self.missing.len() as u64 + lost > GAP_MAX {
             self.missing.clear();
@@ -307,24 +307,24 @@ impl Received {
         }
     }
 
-    /// Whether something is missing that was sent before this number.
+    /// Whether a message sent before this number is missing.
     #[must_use]
     pub fn misses_before(&self, seq: u64) -> bool {
         self.missing.first_key_value().is_some_and(|(&first, _)| first < seq)
     }
 
-    /// The number to acknowledge now, once.
+    /// The number to acknowledge now; returned once.
     pub const fn take_ack(&mut self) -> Option<u64> {
         self.ack_due.take()
     }
 
-    /// The peer says that it cannot send this number again.
+    /// The peer cannot send this number again. Returns whether it was missing.
     pub fn give_up(&mut self, seq: u64) -> bool {
         self.missing.remove(&seq).is_some()
     }
 
-    /// The next request that is due; asked again after `delay_max` until the frame arrives. No more requests a second
-    /// than the peer answers.
+    /// The next request that is due; it is repeated after `delay_max` until the frame arrives. The number of requests
+    /// per second does not exceed the answers that the peer allows.
     pub fn ask(&mut self, now: Instant, delay_max: Duration) -> Option<Ask> {
         if now >= self.second + Duration::from_secs(1) {
             (self.second, self.budget) = (now, REXMIT_PER_SECOND);
@@ -339,22 +339,22 @@ impl Received {
         Some(Ask(seq))
     }
 
-    /// Forgets what was missing for so long (the peer may not hear us) and tells how much that is.
+    /// Gives up the numbers that were missing for `patience` (the peer may not hear us) and returns how many those are.
     pub fn give_up_old(&mut self, now: Instant, patience: Duration) -> usize {
         let before = self.missing.len();
         self.missing.retain(|_, missing| now < missing.noticed + patience);
         before - self.missing.len()
     }
 
-    /// The peer is silent: there is nobody to ask. Generation and newest number are kept, so that a recording of
-    /// it cannot bring it back.
+    /// The peer is silent: stop asking. Generation and newest number are kept, so that a recording cannot bring it
+    /// back.
     pub fn stop_asking(&mut self) {
         self.missing.clear();
         self.ack_due = None;
         self.was_silent = true;
     }
 
-    /// When [`Self::ask`] has something.
+    /// When [`Self::ask`] next has a request.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.missing.values().map(|missing| missing.ask).min()
@@ -480,7 +480,7 @@ mod tests {
         assert_eq!(burst, 90);
         assert_eq!(ours.again(T + Duration::from_millis(999), 480, 490, DELAY).len(), 0);
         assert_eq!(ours.again(T + Duration::from_secs(1), 480, 490, DELAY).len(), 11);
-        // In any second, not in each second of a clock.
+        // In any second, not only in each second of a clock.
         let mut ours = sent(500);
         assert_eq!(ours.again(T, 1, 1, DELAY).len(), 1);
         let late = T + Duration::from_millis(990);

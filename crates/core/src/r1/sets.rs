@@ -1,4 +1,4 @@
-//! R1's groups: always spoken of as one of two sets, those that prefer this node and those that prefer the peer.
+//! R1's groups, in two sets: those that prefer this node and those that prefer the peer.
 
 use alloc::{collections::VecDeque, format, vec::Vec};
 use core::ops::{Deref, DerefMut};
@@ -13,16 +13,16 @@ use crate::{
     },
 };
 
-/// The groups of an R1 plan. What concerns one group is asked of [`Groups`], which this stands for.
+/// The groups of an R1 plan, by set. It dereferences to [`Groups`] for questions about one group.
 #[derive(Debug)]
 pub struct Sets {
     groups: Groups,
-    /// By group: whether it prefers this node.
+    /// For each group: whether it prefers this node.
     local: Vec<bool>,
 }
 
 impl Sets {
-    /// All stopped, but for these members, which an earlier life left running and which could not be stopped.
+    /// All groups stopped, except these resources: an earlier daemon start left them running and could not stop them.
     #[must_use]
     pub fn new(plan: &Plan, stuck: &[ResourceId]) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Sets {
             .map(|(index, _)| GroupIndex(index))
     }
 
-    /// Whether every group of the set has come to rest: it runs, or its start failed.
+    /// Whether every group of the set is settled: it runs, or its start failed.
     #[must_use]
     pub fn acquired(&self, set: Holding) -> bool {
         self.of(set).all(|group| self.has_settled(group))
@@ -53,13 +53,13 @@ impl Sets {
         self.of(set).all(|group| self.is_released(group))
     }
 
-    /// Whether something of the set cannot be stopped.
+    /// Whether a stop in the set failed and the resource may still run.
     #[must_use]
     pub fn stuck(&self, set: Holding) -> bool {
         self.of(set).any(|group| self.is_stuck(group))
     }
 
-    /// Whether every group of the set is at rest, wherever.
+    /// Whether nothing of the set is being started or stopped.
     #[must_use]
     pub fn at_rest(&self, set: Holding) -> bool {
         self.of(set).all(|group| self.rests(group))
@@ -70,7 +70,7 @@ impl Sets {
         self.of(set).flat_map(|group| self.addresses(group))
     }
 
-    /// Says what is wanted of the groups of a set: that they run here (`true`) or that nothing of them does.
+    /// Starts the groups of a set here (`run`), or stops them.
     pub fn want_set(&mut self, set: Holding, run: bool, out: &mut VecDeque<Action>) {
         let groups: Vec<GroupIndex> = self.of(set).collect();
         for group in groups {
@@ -78,7 +78,7 @@ impl Sets {
         }
     }
 
-    /// The groups of a set run, from an earlier life of this daemon.
+    /// Takes over the running groups of a set from before a reload in place.
     pub fn keep_set(&mut self, set: Holding, out: &mut VecDeque<Action>) {
         let groups: Vec<GroupIndex> = self.of(set).collect();
         for group in groups {
@@ -101,7 +101,7 @@ impl DerefMut for Sets {
     }
 }
 
-/// The line is the node that is preferred, then all resources, as the original's scripts say it.
+/// The agent line of a group, as in heartbeat's scripts: the preferred node, then all resources.
 fn spec(plan: &Plan, Group { node, key, resources }: &Group) -> Spec {
     let texts: Vec<&str> = resources.iter().map(|resource| resource.text.as_str()).collect();
     let limits = Limits { start: plan.limits.start, stop: plan.limits.stop, status: plan.limits.status };

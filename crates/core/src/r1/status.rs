@@ -1,5 +1,5 @@
-//! What a person may see of the cluster, as one value: taken from the director at a moment, printed by `locum
-//! status`, written as JSON by the control socket.
+//! The status of an R1 cluster as one value. The director makes it; `locum status` prints it; the control socket writes
+//! it as JSON.
 
 use alloc::{borrow::Cow, string::String, vec::Vec};
 
@@ -15,24 +15,23 @@ use crate::{
 /// The cluster as one node sees it. Times are seconds before the moment of the question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// `cluster` of `ha.cf`.
+    /// The cluster name: `cluster` of `ha.cf`.
     pub cluster: String,
-    /// `r1`
+    /// Always `r1` for this type.
     pub dialect: Cow<'static, str>,
-    /// `none`: a takeover happens on silence alone; `fencing`: not before a device has reset the silent node.
+    /// `none`: a takeover needs silence alone. `fencing`: a device must first have reset the silent node.
     pub guard: Cow<'static, str>,
-    /// This node.
     pub node: String,
-    /// Where the dialect is.
+    /// Phase of the ownership rules.
     pub state: ownership::State,
-    /// What moves right now, in words.
+    /// The transition in progress, in words.
     pub transition: Option<Cow<'static, str>>,
-    /// A planned hand-over that waits.
+    /// A planned hand-over that waits, and why.
     #[serde(default)]
     pub waiting: Option<Waiting>,
-    /// What this node holds: `none`, `local`, `foreign`, `all`.
+    /// The sets that this node holds: `none`, `local`, `foreign`, `all`.
     pub holding: Cow<'static, str>,
-    /// This daemon's generation.
+    /// The generation of this daemon start.
     pub generation: u64,
     /// Seconds since the daemon's start.
     pub uptime: f64,
@@ -40,49 +39,45 @@ pub struct Status {
     pub nodes: Vec<Node>,
     /// The links, in the order of `ha.cf`.
     pub links: Vec<Link>,
-    /// Ping nodes.
     pub pings: Vec<Ping>,
     /// The groups, in the order of `haresources`.
     pub groups: Vec<Group>,
-    /// What would happen if a living node fell silent now, one per living node.
+    /// For each living node: the takeover that would follow if it fell silent now.
     pub forecasts: Vec<Forecast>,
-    /// What is wrong, in words; empty when all is well.
+    /// Present troubles in words; empty when all is well.
     pub troubles: Vec<String>,
-    /// Things to know that are nobody's fault today.
+    /// Remarks that need no action today.
     pub hints: Vec<String>,
-    /// Frames by what became of them.
+    /// Frame counters by result.
     pub frames: Frames,
-    /// A digest of all that decisions depend on; two equal digests mean that nothing happened in between.
+    /// A digest of all states that decisions depend on. Two equal digests mean that nothing happened in between.
     pub digest: String,
 }
 
-/// A node.
+/// One node in the status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
-    /// Its name.
     pub name: String,
-    /// What is known of it; the node itself is always alive.
+    /// Its liveness; this node itself is always alive.
     pub liveness: Liveness,
     /// Whether it said goodbye.
     pub left: bool,
-    /// What it is: `locum`, `heartbeat`, or unknown before it was heard.
+    /// Its program: `locum`, `heartbeat`, or absent before it was heard.
     pub program: Option<Cow<'static, str>>,
     /// Seconds since its last beat.
     pub heard: Option<f64>,
-    /// Its generation.
     pub generation: Option<u64>,
-    /// How long its silence must last, in seconds.
+    /// Seconds of silence after which it counts as dead.
     pub deadtime: f64,
-    /// As last said by `hb_setweight`; nothing depends on it.
+    /// As last set by `hb_setweight`; without effect.
     pub weight: u32,
-    /// As last said by `hb_setsite`; nothing depends on it.
+    /// As last set by `hb_setsite`; without effect.
     pub site: String,
 }
 
-/// A link.
+/// One link in the status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
-    /// Interface or device.
     pub name: String,
     /// Why it cannot carry frames, judged from this machine alone; absent when it can.
     pub down: Option<String>,
@@ -92,48 +87,47 @@ pub struct Link {
     pub heard: Option<f64>,
 }
 
-/// A ping node.
+/// One ping node or ping group in the status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ping {
     /// Address or group name.
     pub name: String,
-    /// Whether it answers.
     pub liveness: Liveness,
 }
 
-/// A group.
+/// One group in the status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
-    /// Its key.
+    /// Its name: the first resource as written.
     pub key: String,
     /// Its resources as written.
     pub resources: Vec<String>,
     /// The node that its line begins with.
     pub preferred: String,
-    /// Who runs it; absent when nobody is known to.
+    /// The node that runs it; absent when none is known to.
     pub owner: Option<String>,
-    /// What happens to it on this node.
+    /// Its phase on this node.
     pub phase: Phase,
-    /// Seconds since it has this owner.
+    /// Seconds since this owner has it.
     pub since: Option<f64>,
-    /// Seconds that it was last without an owner.
+    /// Seconds for which it was last without an owner.
     pub last_outage: Option<f64>,
     /// Why it could not be started here.
     pub failure: Option<String>,
-    /// How often somebody took an address of it away.
+    /// How often an address of it was removed from outside.
     pub taken_away: u64,
-    /// Both nodes claim it.
+    /// Whether both nodes claim it.
     pub contested: bool,
 }
 
-/// What would happen if a node fell silent.
+/// The takeover that would follow if a node fell silent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// The node.
+    /// The node that would fall silent.
     pub node: String,
-    /// Who would take over; absent when nobody would.
+    /// The node that would take over; absent if none would.
     pub taker: Option<String>,
-    /// What the taker would start.
+    /// The resources that the taker would start, as written.
     pub starts: Vec<String>,
     /// Seconds from its last beat to the takeover.
     pub after: f64,

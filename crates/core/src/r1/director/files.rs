@@ -1,16 +1,17 @@
-//! What the files of both nodes must say alike, and what follows where they do not.
+//! Compares the configuration files of both nodes, and withholds groups that the files give to different nodes.
 //!
-//! Each node of Locum tells the digest of those lines in its status. While the digests differ, it tells the lines
-//! themselves, piece by piece ([`telling`]). Two nodes whose `haresources` give one resource to different nodes would both
-//! run it, and neither would know: each holds what the other does not know by that name. So as long as both hear each other
-//! a resource that the other node's file gives to that node, and that it holds, is not started here. The group is
-//! *withheld*:
+//! Each node of Locum sends a digest of the lines that must be the same on both nodes, in its status. While the digests
+//! differ, it sends the lines themselves, piece by piece ([`telling`]).
 //!
-//! * Who runs it keeps it.
-//! * If neither runs it, or both do, the node whose name comes first has it.
-//! * Withheld groups are told to the other node, so that they do not wait for each other.
-//! * What has not been told yet is not known: what does not run here waits for it, as long as more is told.
-//! * When the other node is gone, its file counts no more.
+//! Two nodes whose `haresources` give one resource to different nodes would both run it without noticing, because each
+//! holds a group that the other does not know by that name. So while both nodes hear each other, a resource is not
+//! started here if the other node's file gives it to that node and that node holds it. The group is *withheld*:
+//!
+//! * The node that runs it keeps it.
+//! * If neither node runs it, or both do, the node whose name sorts first has it.
+//! * A node announces its withheld groups, so that the two nodes do not wait for each other.
+//! * While lines still arrive, a group that does not run here waits for all of them.
+//! * When the other node is gone, its file no longer counts.
 
 use alloc::collections::BTreeSet;
 use core::net::IpAddr;
@@ -25,36 +26,36 @@ use crate::{
     r1::message::Files,
 };
 
-/// For so long a life of the peer counts as refused.
+/// How long a refused daemon start of the peer stays noted.
 const REFUSED: Duration = Duration::from_secs(3);
-/// Most settings that are named one by one.
+/// Most settings that a message names one by one.
 const NAMED_MAX: usize = 3;
-/// What a line of haresources is called.
+/// Prefix of the names of the lines of `haresources`.
 const HARESOURCES: &str = "haresources ";
 
-/// The books of one node.
+/// One node's view of both nodes' files.
 #[derive(Debug)]
 pub(super) struct Agreement {
     lines: Vec<String>,
     digest: u64,
-    /// The lines as they are told, while the files differ.
+    /// Our lines as one text, while the files differ.
     text: String,
     pace: Pace,
     theirs: Theirs,
-    /// The groups that have these resources.
+    /// The groups that have each resource.
     users: BTreeMap<What, Vec<GroupIndex>>,
     /// By group: the dialect wants it to run.
     wanted: Vec<bool>,
-    /// The groups that are not run here, although it does, and why.
+    /// The groups that do not run here although the dialect wants them, and why.
     withheld: BTreeMap<GroupIndex, Why>,
-    /// The groups that both nodes run, as it seems, since then.
+    /// The groups that both nodes seem to run, and since when.
     double: BTreeMap<GroupIndex, Instant>,
-    /// Our newest number at two moments, which are at least [`ECHOES`] apart; and when the later was.
+    /// Our newest number at two moments at least [`ECHOES`] apart; `marked` is the later of the two moments.
     sent: [u64; 2],
     marked: Instant,
-    /// The newest life of the peer that was refused in favour of the one we know, and when.
+    /// When a frame of an older generation of the peer was last refused.
     refused: Option<Instant>,
-    /// The peer says that our generation is not above this one, of which it has heard.
+    /// The peer has heard of this generation of us, which is not below ours, and when it said so.
     outlived: Option<(u64, Instant)>,
 }
 
@@ -63,38 +64,38 @@ pub(super) struct Agreement {
 enum Why {
     /// The other node's file gives it to that node.
     Given,
-    /// It may: the other node has not told all of its file yet.
+    /// The other node has not sent all of its file yet, which may give it to that node.
     Untold,
 }
 
 /// A line of the peer's file that has a resource of one of our groups.
 #[derive(Debug)]
 struct Rival {
-    /// It gives it to us; else to the peer.
+    /// The line gives it to us; otherwise to the peer.
     is_ours: bool,
     key: String,
 }
 
-/// What the peer told in its present life.
+/// What the peer has said about its files since its daemon started.
 #[derive(Debug, Default)]
 struct Theirs {
     digest: Option<u64>,
-    /// What was told of its lines, as long as there is more to come.
+    /// Its lines, while more of them are to come.
     told: Told,
-    /// When anything of it was told.
+    /// When the last of its lines arrived.
     learned: Instant,
-    /// Those lines, by our groups that they concern.
+    /// Its lines that concern our groups, by group.
     rivals: BTreeMap<GroupIndex, Vec<Rival>>,
-    /// When all is told: in what the files differ.
+    /// How the files differ, once all lines are known.
     differences: Option<Vec<Difference>>,
-    /// So much it knows of our lines, as long as it lacks some; and since when.
+    /// How many bytes of our lines it knows, while it lacks some; `asked` is since when.
     wants: Option<u64>,
     asked: Instant,
     withheld: BTreeSet<String>,
     failed: BTreeSet<String>,
-    /// Since when its digest is not ours.
+    /// Since when its digest differs from ours.
     differs: Option<Instant>,
-    /// Since when its statuses say that it does not hear this life of ours.
+    /// Since when its statuses say that it does not hear this daemon start of ours.
     deaf: Option<Instant>,
 }
 
@@ -128,7 +129,7 @@ impl Agreement {
         self.withheld.contains_key(&group)
     }
 
-    /// It runs, from the life before this one.
+    /// The group already runs: it was kept through a reload in place.
     pub(super) fn keep(&mut self, group: GroupIndex) {
         self.wanted[group.0] = true;
     }
@@ -137,12 +138,12 @@ impl Agreement {
         self.theirs = Theirs::default();
     }
 
-    /// A frame of an older life of the peer was refused.
+    /// Notes that a frame of an older generation of the peer was refused.
     pub(super) fn refuse_old_life(&mut self, now: Instant) {
         self.refused = Some(now);
     }
 
-    /// With each beat: our newest number.
+    /// Notes our newest number, with each beat.
     pub(super) fn mark(&mut self, now: Instant, sent: u64) {
         if now.since(self.marked) >= ECHOES {
             self.marked = now;
@@ -150,17 +151,17 @@ impl Agreement {
         }
     }
 
-    /// What has a lower number was sent longer ago than [`ECHOES`].
+    /// The number below which everything was sent longer ago than [`ECHOES`].
     pub(super) const fn sent_before(&self) -> u64 {
         self.sent[0]
     }
 
-    /// Whether that was a moment ago.
+    /// Whether a frame of an older generation was refused within the last 3 s.
     pub(super) fn has_refused(&self, now: Instant) -> bool {
         self.refused.is_some_and(|at| now.since(at) < REFUSED)
     }
 
-    /// Looks at the lines that have been told since the last time.
+    /// Evaluates the lines that have arrived since the last call.
     fn learn(&mut self, known: usize, me: &str, peer: &str) {
         let Theirs { told, rivals, differences, .. } = &mut self.theirs;
         for line in &told.lines[known..] {
@@ -188,7 +189,7 @@ impl Agreement {
 }
 
 impl Director {
-    /// What a status says of our file.
+    /// The part of our status that concerns the files.
     pub(super) fn files_to_say(&self) -> Files {
         let now = self.now.instant;
         let patience = self.alarm_beat() * 3;
@@ -197,7 +198,7 @@ impl Director {
         let theirs =
             Some(&files.theirs).filter(|theirs| theirs.differs.is_some() && peer.watch.state().is_up());
         let refuses = files.refused.is_some_and(|at| now.since(at) < patience);
-        // What waits for what is untold waits for nobody else.
+        // A group that waits for untold lines is not announced as withheld.
         let withheld = files.withheld.iter().filter(|(_, why)| **why == Why::Given);
         let withheld =
             Some(self.keys_told(withheld.map(|(group, _)| *group))).filter(|keys| !keys.is_empty());
@@ -214,7 +215,8 @@ impl Director {
         }
     }
 
-    /// What a status of the peer says of its file. `failed`: the keys of groups that it could not start.
+    /// Handles the part of a peer's status that concerns its files. `failed`: the keys of groups that it could not
+    /// start.
     pub(super) fn heard_files(&mut self, told: &Files, failed: &str) {
         let now = self.now.instant;
         let hears = told.digest.is_none() || told.hears == Some(self.identity.generation);
@@ -234,7 +236,7 @@ impl Director {
         }
         let is_back = self.peer.as_ref().is_some_and(|peer| !peer.watch.state().is_up());
         if differs && (is_back || files.theirs.differs.is_none()) {
-            // From now on it can tell more.
+            // From now on the peer can send more lines.
             files.theirs.learned = now;
         }
         if differs {
@@ -260,7 +262,7 @@ impl Director {
             }
         }
         if differs && (is_new || begins_to_ask) {
-            // What is short is told at once.
+            // A short text is sent at once.
             self.say_status();
         }
         if let Some(pace) = self.pace_of_telling() {
@@ -268,7 +270,7 @@ impl Director {
         }
     }
 
-    /// How often beats bring a piece, as long as pieces come or are asked for.
+    /// How often beats bring a piece, while pieces come or are asked for.
     pub(super) fn pace_of_telling(&self) -> Option<Duration> {
         let Theirs { told, learned, wants, asked, differs, .. } = &self.files.theirs;
         let is_recent = |at: &Instant| self.now.instant.since(*at) < self.plan.timing.deadtime;
@@ -276,7 +278,7 @@ impl Director {
         (differs.is_some() && goes_on).then_some(self.files.pace.every)
     }
 
-    /// The peer refuses our frames, because it has heard of a later life of this node.
+    /// The peer refuses our frames because it has heard of a later generation of this node.
     pub(super) fn heard_known(&mut self, told: &Files) {
         const GENERATION_MAX: u64 = 999_999_999_999_999;
         let now = self.now.instant;
@@ -288,7 +290,7 @@ impl Director {
         if self.state == NodeState::Active {
             return;
         }
-        // Nothing runs here yet: this life can go on under a later number.
+        // Nothing runs here yet, so the daemon can go on under a later generation.
         let text = format!(
             "the other node has heard of generation {known} of this node, and this is generation {}: the state directory is an \
              older copy; going on as generation {}",
@@ -305,19 +307,19 @@ impl Director {
         self.say_status();
     }
 
-    /// What the dialect wants of one group, unless it is withheld.
+    /// Starts or stops one group as the dialect wants, unless the group is withheld.
     pub(super) fn want_group(&mut self, group: GroupIndex, run: bool) {
         self.files.wanted[group.0] = run;
         let why = run.then(|| self.dispute(group)).flatten();
         self.withhold(group, why);
         if why == Some(Why::Given) {
-            // Before the dialect says that it holds it.
+            // Announce it before the dialect says that it holds the group.
             self.say_status();
         }
         self.groups.want(group, run && why.is_none(), &mut self.out);
     }
 
-    /// Looks at every group again: the peer may have come, gone, or said something.
+    /// Evaluates every group again: the peer may have come, gone, or said something.
     pub(super) fn judge_files(&mut self) {
         if self.files.theirs.differs.is_none() && self.files.withheld.is_empty() {
             self.files.double.clear();
@@ -339,8 +341,8 @@ impl Director {
         }
     }
 
-    /// What runs here is stopped only when both have run it for a while without a break: the peer may be about to say that it does
-    /// not.
+    /// Why the group is withheld. A group that runs here is stopped only if both nodes have run it for half a deadtime
+    /// without a break: the peer may be about to announce that it does not run it.
     fn lasting_dispute(&mut self, group: GroupIndex) -> Option<Why> {
         let now = self.now.instant;
         let why = self.files.wanted[group.0].then(|| self.dispute(group)).flatten();
@@ -353,13 +355,13 @@ impl Director {
         why.filter(|_| now.since(since) >= self.plan.timing.deadtime / 2)
     }
 
-    /// From now on it is withheld for this reason, or not. Gives the reason before.
+    /// Sets or clears the reason for withholding the group. Returns the reason before.
     fn withhold(&mut self, group: GroupIndex, why: Option<Why>) -> Option<Why> {
         let was = match why {
             Some(why) => self.files.withheld.insert(group, why),
             None => self.files.withheld.remove(&group),
         };
-        // That more is to be told is said once for all groups.
+        // Untold lines are announced once for all groups, not here.
         if why == Some(Why::Given) && why != was {
             let text = self.withheld_text(group);
             self.note(Level::Error, text);
@@ -371,7 +373,7 @@ impl Director {
         matches!(self.groups.phase(group), Phase::Running | Phase::Starting(_))
     }
 
-    /// Whether the other node holds something of the group, by its own file, or may.
+    /// Whether the other node, by its own file, holds something of the group or may hold it.
     fn dispute(&self, group: GroupIndex) -> Option<Why> {
         let peer = self.peer.as_ref()?;
         let theirs = &self.files.theirs;
@@ -391,7 +393,7 @@ impl Director {
             if theirs.failed.contains(key) {
                 return false;
             }
-            // What it withholds it holds, even if it has not said so yet.
+            // A group that the peer withholds is one that it holds, even if it has not said so yet.
             if theirs.withheld.contains(key) { !goes_first && !runs } else { holds && !(goes_first && runs) }
         };
         if theirs.rivals.get(&group).is_some_and(|rivals| rivals.iter().any(is_given)) {
@@ -411,7 +413,7 @@ impl Director {
         format!("group {} is not run here: the files differ, and {why}", self.plan.groups[group.0].key)
     }
 
-    /// In what the files differ, if they do, with the cure.
+    /// How the files differ, if they do, and what to do.
     pub(super) fn disagreement(&self) -> Option<String> {
         let peer = self.peer.as_ref().map_or("the other node", |peer| peer.name.as_str());
         self.files.theirs.differs?;
@@ -437,7 +439,7 @@ impl Director {
         Some(format!("the files differ from those of {peer}: {named}: {cure}"))
     }
 
-    /// The peer is heard and does not hear us, for long enough to be no matter of one frame.
+    /// A trouble text if the peer is heard and has not heard us for at least half a deadtime.
     pub(super) fn one_way(&self) -> Option<String> {
         let peer = self.peer.as_ref().filter(|peer| peer.watch.state().is_up() && !peer.left)?;
         let lasts = self.now.instant.since(self.files.theirs.deaf?) >= self.plan.timing.deadtime / 2;
@@ -450,7 +452,8 @@ impl Director {
         })
     }
 
-    /// The peer refuses what we say as that of an earlier life, and nothing can be done about it while groups run.
+    /// A trouble text if the peer refuses our frames as those of an older generation. While groups run, this node
+    /// cannot change its generation.
     pub(super) fn outlived(&self) -> Option<String> {
         let (known, at) = self.files.outlived?;
         let lasts = self.now.instant.since(at) < self.alarm_beat() * 3;
@@ -465,7 +468,7 @@ impl Director {
     }
 }
 
-/// What must be the same on both nodes.
+/// The lines that must be the same on both nodes.
 fn lines(plan: &Plan) -> Vec<String> {
     let failback = match plan.auto_failback {
         AutoFailback::On => "on",
@@ -486,7 +489,7 @@ fn lines(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// An address, however it is written, or the text of another resource.
+/// A resource by which groups are compared: an address, however it is written, or another resource's text.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Address(IpAddr),

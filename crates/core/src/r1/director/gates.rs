@@ -1,10 +1,11 @@
-//! The gates of this node's service addresses. R1 has no leases: a gate tells that the daemon lives, and its beats leave.
+//! The gates of this node's service addresses. R1 has no leases: an open gate says that the daemon runs and its beats
+//! leave.
 
 use super::*;
 
 impl Director {
-    /// With each beat, whether or not anybody hears it: the addresses of all groups may answer for a while. Of those that do
-    /// not run here none stands here.
+    /// Extends the gates of all groups with each beat, heard or not. Groups that do not run here have no address here
+    /// to answer with.
     pub(super) fn open_gates(&mut self) {
         let sent = self.now.instant;
         let lease = Some(GateLease { until: sent + self.gate_lease(), sent, ballot: Ballot::ZERO });
@@ -17,9 +18,10 @@ impl Director {
         self.out.extend(gates);
     }
 
-    /// How long a gate stays open after a beat. The other node takes over a deadtime after the last beat that it heard, by the
-    /// shorter one of ours and its own: the gate is shut one beat before that. Never less than two beats, or a single late one
-    /// would shut it; where deadtime is less than three, that is as late as the takeover, or later.
+    /// How long a gate stays open after a beat. The other node takes over one deadtime after the last beat it heard, by
+    /// the shorter of our deadtime and its own. The gate shuts one beat before that. It stays open for at least two
+    /// beats, or a single late beat would shut it. If deadtime is less than three beats, the gate shuts no earlier than
+    /// the takeover.
     fn gate_lease(&self) -> Duration {
         let deadtime = self.plan.timing.deadtime;
         let waits = self.peer.as_ref().and_then(|peer| peer.waits).unwrap_or(deadtime);

@@ -1,12 +1,12 @@
-//! Frames in: from bytes of anybody to what the dialect is told. Authentication first, then generation, then number;
-//! only what passes all three is news.
+//! Frames in: from unauthenticated bytes to messages for the dialect. A frame must pass three checks: authentication,
+//! generation, number.
 
 use super::*;
 use crate::framing::refusals::WRONG_KEY;
 
-/// Our own frames of the life before this one are heard for no longer.
+/// How long after this start our own frames of the previous generation may still come back.
 pub(super) const ECHOES: Duration = Duration::from_secs(2);
-/// A frame whose wall clock differs from ours by more is an old one, or its sender's clock is wrong.
+/// Largest difference in seconds between a frame's wall clock and ours for the frame to count as new.
 const NEW_SECONDS: u64 = 60;
 
 impl Director {
@@ -26,7 +26,7 @@ impl Director {
         Message::parse(&authentic)
     }
 
-    /// An authentic message. From here on the sender knows our key; it may still be a replay, or mad.
+    /// Handles an authentic message. Its sender knows our key, but it may be a replay, or the sender may be faulty.
     fn message(&mut self, link: LinkIndex, from: Source, message: Message) {
         let own = message.src == self.plan.nodes[self.plan.me.0];
         if own && !(breakage::is(Breakage::OwnFramesAreNews) && self.peer.is_some()) {
@@ -59,8 +59,8 @@ impl Director {
         );
     }
 
-    /// Messages without a number (`NS_*`) change nothing but the bookkeeping of numbers. They can be replayed for
-    /// ever, so they are no sign of life, not even of the link's.
+    /// Handles messages without a number (`NS_*`). They change only the bookkeeping of numbers. They can be replayed at
+    /// any time, so they prove neither that the peer lives nor that the link works.
     fn unnumbered(&mut self, message: &Message) {
         let Some(peer) = &mut self.peer else { return };
         if message.generation.is_some() && message.generation != peer.received.generation() {
@@ -114,7 +114,7 @@ impl Director {
             Life::First | Life::Restarted | Life::Same
                 if !is_status && (life != Life::Same || !peer.watch.state().is_up()) =>
             {
-                // Only a status begins a life or ends a silence; what comes before it will be asked for or said
+                // Only a status begins a generation or ends a silence. Earlier messages will be asked for or sent
                 // again.
                 return self.count_refusal("before-status");
             }
@@ -190,7 +190,7 @@ impl Director {
         self.deliver();
     }
 
-    /// The dialect's messages build on each other: what was sent after a missing one waits for it.
+    /// Queues a message behind a missing one: the dialect's messages build on each other.
     fn queue(&mut self, seq: u64, message: Message) {
         let Some(peer) = &mut self.peer else { return };
         if peer.waiting.len() >= WAITING_MAX {
@@ -199,7 +199,7 @@ impl Director {
         peer.waiting.insert(seq, message);
     }
 
-    /// Hands over what waited for nothing or does not wait any more.
+    /// Delivers the messages that wait for nothing any more.
     pub(super) fn deliver(&mut self) {
         while let Some(peer) = &mut self.peer
             && let Some(first) = peer.waiting.first_entry()
@@ -210,7 +210,7 @@ impl Director {
         }
     }
 
-    /// A new, authentic message of the peer, for us.
+    /// Handles a new, authentic message of the peer, addressed to us.
     fn accept(&mut self, seq: u64, message: &Message) {
         if let Some(peer) = &mut self.peer {
             peer.uuid = message.src_uuid.or(peer.uuid);
@@ -264,7 +264,7 @@ impl Director {
                 self.heard_r1(&message.body);
                 self.come_up();
             }
-            // After its goodbye there is nothing that it could still hold or give.
+            // After its goodbye the peer holds and gives nothing.
             _ if self.peer.as_ref().is_some_and(|peer| peer.left) => {}
             body => self.heard_r1(body),
         }
@@ -278,19 +278,19 @@ impl Director {
         }
         self.with_r1(|r1, view| r1.heard(view, body));
         if self.left.is_some() && matches!(body, Body::Resource(resource) if resource.hold.has_foreign()) {
-            // The peer has taken what was ours: nobody needs us any more.
+            // The peer has taken our groups: this node is no longer needed.
             self.exit();
         }
     }
 
-    /// The groups of these keys; words that are none of ours mean nothing.
+    /// The groups of these keys; unknown keys are ignored.
     fn keyed(&self, keys: &str) -> Vec<GroupIndex> {
         let groups = self.plan.groups.iter().enumerate();
         let named = groups.filter(|(_, group)| keys.split(' ').any(|key| key == group.key));
         named.map(|(index, _)| GroupIndex(index)).collect()
     }
 
-    /// The keys of groups whose clients would not reach the peer: what waited for that may go now.
+    /// Takes the keys of groups whose clients cannot reach the peer. Groups that waited for that may go there now.
     fn heard_cut(&mut self, keys: &str) {
         let cut = self.keyed(keys);
         let Some(peer) = self.peer.as_mut().filter(|peer| peer.cut != cut) else { return };
@@ -298,7 +298,7 @@ impl Director {
         self.with_r1(R1::peer_carries);
     }
 
-    /// The keys of groups that the peer could not start.
+    /// Takes the keys of groups that the peer could not start.
     fn heard_failures(&mut self, keys: &str) {
         let failed = self.keyed(keys);
         if let Some(peer) = &mut self.peer {
@@ -349,7 +349,7 @@ impl Director {
         self.come_up();
     }
 
-    /// The peer says how long it waits for our beats.
+    /// Takes the peer's `dt`: how long it waits for our beats.
     fn heard_waits(&mut self, waits: Option<Duration>) {
         let before = self.beat_interval();
         let Some(peer) = &mut self.peer else { return };
@@ -370,7 +370,7 @@ impl Director {
         self.note(Level::Warning, text);
     }
 
-    /// How long the peer's silence may last before it is late and silent: by its own `dt`, within bounds.
+    /// How long the peer's silence may last before it is late, and before it is dead: by its own `dt`, within bounds.
     fn patience(&self, dead_ms: Option<u64>) -> (Duration, Duration) {
         let timing = self.plan.timing;
         let told = dead_ms.map_or(timing.deadtime, Duration::from_millis);
@@ -408,7 +408,7 @@ impl Director {
             self.out
                 .push_back(Action::Remember { member: node.into(), heard: Heard { generation, number: 0 } });
         }
-        // The newcomer knows nothing of us before our next status, and refuses all else.
+        // A peer that has just started refuses everything from us before our next status.
         self.say_status();
         if life == Life::Restarted {
             self.note(Level::Info, format!("Heartbeat restart on node {name}"));
@@ -419,7 +419,7 @@ impl Director {
         }
     }
 
-    /// A frame of the peer came over this link.
+    /// Notes that a frame of the peer came over this link.
     fn heard_on(&mut self, link: LinkIndex, now: Instant) {
         let dead = self.peer.as_ref().map_or(self.plan.timing.deadtime, |peer| peer.watch.dead_after());
         let view = &mut self.links[link.0];
@@ -432,8 +432,8 @@ impl Director {
         }
     }
 
-    /// Whether a frame under our name and UUID is of another machine: one that was made from a copy of this one's disk. What we
-    /// sent ourselves comes back at once or never; a recording is told by its time.
+    /// Whether a frame with our name and UUID is from another machine, made from a copy of this one's disk. Our own
+    /// frames come back at once or never; a recording is recognized by its time.
     fn is_of_a_clone(&self, message: &Message) -> bool {
         let (Some(generation), Some(seq)) = (message.generation, message.seq) else { return false };
         let (ours, last) = (self.identity.generation, self.sent.last());
@@ -447,7 +447,7 @@ impl Director {
         }
     }
 
-    /// Whether a frame was written in the last moments, as far as wall clocks tell.
+    /// Whether a frame was written within the last minute, by the wall clocks.
     fn is_new(&self, message: &Message) -> bool {
         message.unix_seconds.abs_diff(self.now.unix_seconds) <= NEW_SECONDS
     }
@@ -482,17 +482,17 @@ impl Director {
         }
     }
 
-    /// Refused, and no news: it happens in normal life, when the first frames of two nodes cross.
+    /// Counts a refusal without a log line: it happens in normal operation, when the first frames of two nodes cross.
     fn count_refusal(&mut self, reason: &'static str) {
         self.reception.count_refusal(reason);
     }
 
-    /// For the status, if it parts the cluster.
+    /// Raises an alarm in the status if the refusal splits the cluster.
     fn alarm(&mut self, from: Source, reason: &str, text: &dyn Display) {
         self.reception.alarm(self.now.instant, from, reason, text);
     }
 
-    /// Also worth a line for the log, now or with others later.
+    /// Also writes a log line, now or together with later ones.
     fn refuse(&mut self, from: Source, reason: &'static str, text: &dyn Display) {
         if reason.starts_with(WRONG_KEY) && !self.plan.logging.bad_packets {
             self.count_refusal(reason);

@@ -1,6 +1,6 @@
-//! What heartbeat's client `ipfail` does, in its messages, so that a mixed pair agrees (behaviour reference, section
-//! 10; capture 19): the nodes compare how many ping nodes each of them reaches, and the one that reaches fewer gives its
-//! groups away.
+//! Does the work of heartbeat's client `ipfail`, in its messages, so that a mixed pair agrees (behaviour reference,
+//! section 10; capture 19). The nodes compare how many ping nodes each of them reaches. The one that reaches fewer
+//! gives its groups away.
 //!
 //! ```text
 //! a ping node came or went,
@@ -10,7 +10,7 @@
 //!        fewer: it waits two keepalives, then goes standby with all
 //! ```
 //!
-//! The wait is for the other one's own loss: its ping nodes may be gone as well, and it notices a moment later.
+//! The wait lets the other node notice a loss of its own: the same ping nodes may be gone there, too.
 
 use super::*;
 
@@ -23,21 +23,22 @@ pub(super) struct Ipfail {
     /// How many ping nodes the peer reaches, as it last said.
     theirs: Option<u32>,
     give_up: Option<GiveUp>,
-    /// A ping node came or went, or a link died: the peer is told at the next tick, when others that share its fate are known, too.
+    /// A ping node came or went, or a link died. The peer is told at the next tick, when changes of the same cause are
+    /// known, too.
     changed: bool,
 }
 
-/// Groups are to be given to the peer then.
+/// A set that is to be given to the peer, and when.
 #[derive(Debug)]
 struct GiveUp {
     set: Holding,
     at: Instant,
-    /// Why it could not be at that time, as last said.
+    /// Why that was not possible at that time, as last logged.
     why_not: Option<String>,
 }
 
 impl Ipfail {
-    /// `None` where nothing is to be compared.
+    /// `None` if there is nothing to compare.
     pub(super) fn new(plan: &Plan) -> Option<Self> {
         let is_on = plan.ipfail && !plan.pings.is_empty() && plan.peer().is_some();
         is_on.then_some(Self { theirs: None, give_up: None, changed: false })
@@ -52,7 +53,7 @@ impl Ipfail {
         self.changed = true;
     }
 
-    /// What was known of the peer, and what was to be given to it, is void.
+    /// Forgets what was known of the peer and what was to be given to it.
     pub(super) fn forget_peer(&mut self) {
         (self.theirs, self.give_up) = (None, None);
     }
@@ -65,14 +66,14 @@ impl Director {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    /// Says to a real peer what its ipfail wants to know of ours.
+    /// Tells a real peer's ipfail that ours is there.
     pub(super) fn ipfail_joins(&mut self) {
         if self.ipfail.is_some() {
             self.say(Body::ClientStatus { client: IPFAIL.into(), joins: true }, None);
         }
     }
 
-    /// Tells the peer how many ping nodes we reach: it answers if it reaches more, or as many.
+    /// Tells the peer how many ping nodes we reach. It answers if it reaches more, or as many.
     pub(super) fn ipfail_asks(&mut self) {
         let peer_up = self.peer.as_ref().is_some_and(|peer| peer.watch.state().is_up() && !peer.left);
         if self.ipfail.is_none() || !peer_up || self.state != NodeState::Active || self.left.is_some() {
@@ -82,7 +83,7 @@ impl Director {
         self.say_to_peer(Body::PingCount { count: self.pings_reached() });
     }
 
-    /// A message of the peer's ipfail.
+    /// Handles a message of the peer's ipfail.
     pub(super) fn ipfail_heard(&mut self, body: &Body) {
         let mine = self.pings_reached();
         let Some(ipfail) = &mut self.ipfail else { return };
@@ -127,7 +128,7 @@ impl Director {
         let wait = if planted { Duration::ZERO } else { self.plan.timing.keepalive * 2 };
         let at = self.now.instant + wait;
         let Some(ipfail) = &mut self.ipfail else { return };
-        // Once begun, the wait is not begun anew.
+        // A wait that has begun is not restarted.
         if ipfail.give_up.as_ref().is_some_and(|known| known.set == set) {
             return;
         }
@@ -136,7 +137,8 @@ impl Director {
         self.note(Level::Info, format!("Delayed giveup in {} ms.", wait.as_millis()));
     }
 
-    /// We reach as many ping nodes as the peer. (What is to return to the peer returns all the same.)
+    /// Cancels the give-up: we reach as many ping nodes as the peer. (A set that is to return to the peer still
+    /// returns.)
     fn abort_give_up(&mut self) {
         let aborted =
             self.ipfail.as_mut().and_then(|ipfail| ipfail.give_up.take_if(|known| known.set == Holding::All));
@@ -144,7 +146,7 @@ impl Director {
         self.note(Level::Debug, text.to_string());
     }
 
-    /// Tells of changes, and gives up what is to be given up when it is time.
+    /// Announces changes, and gives up the set when its time has come.
     pub(super) fn ipfail_goes_on(&mut self) {
         if self.ipfail.as_mut().is_some_and(|ipfail| core::mem::take(&mut ipfail.changed)) {
             self.ipfail_asks();

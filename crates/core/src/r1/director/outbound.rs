@@ -31,7 +31,7 @@ impl Director {
         self.send(message);
     }
 
-    /// Fills in the head, sends it over every link, and keeps it for who asks for it again.
+    /// Fills in the head, sends it over every link, and keeps it for retransmission.
     pub(super) fn send(&mut self, mut message: Message) {
         let unnumbered =
             matches!(message.body, Body::Rexmit { .. } | Body::NakRexmit { .. } | Body::Ack { .. });
@@ -60,19 +60,19 @@ impl Director {
         }
     }
 
-    /// The groups whose clients would not reach this node, for the peer, which would give them.
+    /// The keys of the groups whose clients cannot reach this node: the peer would give them.
     fn cut_keys(&self) -> String {
         self.keys_told(self.cut.iter().copied())
     }
 
-    /// The groups that did not start here, for the peer, which may have given them.
+    /// The keys of the groups that did not start here: the peer may have given them.
     fn failed_keys(&self) -> String {
         let groups = (0..self.plan.groups.len()).map(GroupIndex);
         self.keys_told(groups.filter(|group| self.groups.failure(*group).is_some()))
     }
 
-    /// The keys of groups as a status tells them. A status must stay one datagram: of thousands only the first are told, and
-    /// the others are treated as if nothing were known of them until their turn comes.
+    /// The keys of groups as a status lists them. A status must fit into one datagram. If there are thousands of
+    /// groups, the status lists the first ones; the others count as unknown until there is room.
     pub(super) fn keys_told(&self, groups: impl Iterator<Item = GroupIndex>) -> String {
         let mut told = String::new();
         for group in groups {

@@ -1,10 +1,10 @@
-//! What a person may see: the director's state as a [`Status`].
+//! The status of one node: the director's state as a [`Status`].
 
 use super::*;
 use crate::model::status::Waiting;
 
 impl Director {
-    /// What a person may see.
+    /// The cluster as this node sees it at `now`.
     #[must_use]
     pub fn status(&self, now: Now) -> Status {
         let ago = |at: Instant| now.instant.since(at).as_secs_f64();
@@ -148,12 +148,13 @@ impl Director {
         Some(status::Forecast { node: name, taker, starts, after: after.as_secs_f64(), reason })
     }
 
-    /// How often a peer is heard, for what lasts some beats.
+    /// The interval of a peer's beats, for alarms that last some beats.
     pub(super) fn alarm_beat(&self) -> Duration {
         self.plan.timing.keepalive
     }
 
-    /// What parts the cluster, with the cure; and whether it does, or would if the peer were not heard.
+    /// Alarms that split the cluster, with the cure. The flag says whether the alarm does so now, or would if the peer
+    /// were not heard.
     fn alarms(&self, now: Instant) -> impl Iterator<Item = (bool, String)> + use<'_> {
         let name = self.peer.as_ref().map_or("the peer", |peer| peer.name.as_str());
         let me = &self.plan.nodes[self.plan.me.0];

@@ -1,19 +1,19 @@
-//! Messages of scripts: those that a local script writes to the FIFO, and those for which a person's script in `rc.d`
-//! may wait (behaviour reference, sections 6 and 8; wire reference, section 9).
+//! Messages of scripts: those that a local script writes to the FIFO, and those that a script in `rc.d` may handle
+//! (behaviour reference, sections 6 and 8; wire reference, section 9).
 
 use super::*;
 use crate::framing::frame::TYPE_MAX;
 
-/// What a script's message may hold in all, names and values.
+/// Most bytes of a script's message, names and values together.
 const SCRIPT_BYTES_MAX: usize = 1024;
-/// What scripts know this node's own status as, besides the message's fields.
+/// The variable that gives scripts this node's own status, besides the message's fields.
 const OWN_STATUS: &str = "OSTATUS";
 /// Fields that the sender fills in, whatever a script says.
 const HEAD: &[&str] = &["t", "src", "srcuuid", "destuuid", "seq", "hg", "ts", "ld", "ttl", "auth", "locum"];
-/// What ipfail says, whose work this node does itself.
+/// Messages of ipfail, whose work this node does itself.
 const IPFAIL: &[&str] = &["num_ping_nodes", "you_are_dead", "abort_giveup"];
-/// What nodes say to each other about themselves. A node says it itself, and does itself what heartbeat's scripts of
-/// these names do.
+/// Messages in which a node speaks about itself. The daemon sends them itself, and does itself the work of heartbeat's
+/// scripts of these names.
 const NATIVE: &[&str] = &[
     "status",
     "reqnodes",
@@ -33,8 +33,8 @@ const NATIVE: &[&str] = &[
 ];
 
 impl Director {
-    /// A local script wrote a message. Orders are acted on here; what is nobody else's to say is refused; everything
-    /// else is completed, numbered, signed and sent.
+    /// Handles a message that a local script wrote. Orders are carried out here. Messages that only the daemon may send
+    /// are refused. Any other message is completed, numbered, signed and sent.
     pub(super) fn script(&mut self, fields: &[(String, String)]) {
         let field =
             |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -50,7 +50,7 @@ impl Director {
         }
     }
 
-    /// `hb_standby`. Nobody waits for the answer.
+    /// `hb_standby` from a script, which waits for no answer.
     fn script_standby(&mut self, set: Option<&str>) -> Result<(), String> {
         let set = match set {
             Some("failback") => Holding::Foreign,
@@ -63,7 +63,7 @@ impl Director {
         Ok(())
     }
 
-    /// `hb_takeover`. The word `failback` does nothing there, as in heartbeat.
+    /// `hb_takeover` from a script. The word `failback` does nothing, as in heartbeat.
     fn script_takeover(&mut self, set: Option<&str>) -> Result<(), String> {
         let set = set.unwrap_or("all");
         let set = Holding::from_word(set).ok_or("`rsc_hold` is not all, local or foreign")?;
@@ -134,7 +134,8 @@ impl Director {
         Ok(())
     }
 
-    /// A message, the peer's or our own, that a person's script may wait for. What this node does itself is none.
+    /// Reports a message, the peer's or our own, for which a script in `rc.d` may exist. Messages that this node
+    /// handles itself are not reported.
     pub(super) fn event_script(&mut self, message: &Message) {
         let Body::Other { kind } = &message.body else { return };
         let is_name = kind.bytes().all(|b| b.is_ascii_graphic() && b != b'/') && !kind.starts_with('.');
@@ -142,13 +143,13 @@ impl Director {
             return;
         }
         let mut fields = environment(&message.texts());
-        // Ours, whatever the message has under that name.
+        // Our own value, whatever the message has under that name.
         fields.retain(|(name, _)| name != OWN_STATUS);
         fields.push((OWN_STATUS.into(), self.state.word().into()));
         self.out.push_back(Action::EventScript { kind: kind.clone(), fields, epoch: None });
     }
 
-    /// No frame adds, removes or renames a node (invariant 3).
+    /// Refuses to add or remove nodes: no frame adds, removes or renames a node (invariant 3).
     pub(super) fn refuse_nodes(&mut self, message: &Message, nodes: &str) {
         let (kind, nodes) = (message.body.kind(), Escaped(nodes.as_bytes()));
         let text = format!(
@@ -159,7 +160,7 @@ impl Director {
         self.note(Level::Warning, text);
     }
 
-    /// Keeps what an administrator wrote on a node. False when there is no such node.
+    /// Keeps the weight or site that an administrator set for a node. Returns false for an unknown node.
     pub(super) fn label(&mut self, body: &Body) -> bool {
         let (Body::SetWeight { node, .. } | Body::SetSite { node, .. }) = body else { return false };
         let Some(index) = self.plan.nodes.iter().position(|known| *known == node.to_lowercase()) else {
@@ -187,8 +188,8 @@ impl Director {
     }
 }
 
-/// What a script may see of a message: fields named by letters, digits and `_`, of which no value holds control
-/// characters. Of two with one name the first counts.
+/// What a script may see of a message: fields with names of letters, digits and `_`, and values without control
+/// characters. Of two fields with one name the first counts.
 fn environment(fields: &[(String, Vec<u8>)]) -> Vec<(String, String)> {
     let mut seen: Vec<(String, String)> = Vec::new();
     for (name, value) in fields {

@@ -1,21 +1,22 @@
-//! How nodes tell each other what their files say: all lines as one text, in pieces that fit into a status, each as soon as the
-//! other has said that it knows all before it. What is not told yet is not known, and is never taken for missing.
+//! Sends the lines of a node's files to the other node: all lines as one text, in pieces that fit into a status. A
+//! piece follows as soon as the other node knows everything before it. A line that has not been sent yet is unknown; it
+//! never counts as missing.
 
 use super::*;
 use crate::r1::{message::Piece, plan::Medium};
 
-/// Most bytes of a piece: with the rest of the status it fits into a datagram of an Ethernet.
+/// Most bytes of a piece: with the rest of the status it fits into an Ethernet datagram.
 const PIECE_BYTES_MAX: usize = 1000;
-/// Fewest: a line that is slower than that carries no beats either.
+/// Fewest bytes of a piece: a slower line carries no beats either.
 const PIECE_BYTES_MIN: usize = 64;
-/// Most bytes of a text: more than any `haresources` comes to.
+/// Most bytes of a text; no `haresources` needs more.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 /// Ends each line of a text.
 const END: char = '&';
-/// Bits that a serial line spends on a byte.
+/// Bits on a serial line per byte.
 const BITS_A_BYTE: u128 = 10;
 
-/// Lines in printable ASCII, as a form in a browser is written. Nothing of them is lost.
+/// Encodes lines in printable ASCII, as a browser encodes a form. Nothing is lost.
 pub(super) fn text_of(lines: &[String]) -> String {
     let mut text = String::new();
     for line in lines {
@@ -32,7 +33,7 @@ pub(super) fn text_of(lines: &[String]) -> String {
     text
 }
 
-/// The line that was written so. Any text may come in.
+/// Decodes one line; accepts any text.
 fn line_of(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -53,7 +54,7 @@ fn line_of(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The piece that begins there, unless that is the end. `text` is ASCII.
+/// The piece that begins at `at`; `None` at the end. `text` is ASCII.
 pub(super) fn piece(text: &str, at: u64, bytes_max: usize) -> Option<Piece> {
     let of = u64::try_from(text.len()).ok().filter(|of| *of <= TEXT_BYTES_MAX)?;
     let begin = usize::try_from(at).ok()?;
@@ -61,21 +62,21 @@ pub(super) fn piece(text: &str, at: u64, bytes_max: usize) -> Option<Piece> {
     Some(Piece { at, of, text: rest[..rest.len().min(bytes_max)].into() })
 }
 
-/// What the other node has told of its text.
+/// What the other node has sent of its text.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// So many bytes.
+    /// Bytes known so far.
     known: u64,
-    /// Of so many.
+    /// Bytes of the whole text, once known.
     of: Option<u64>,
-    /// The line that is not whole yet.
+    /// The last, still incomplete line.
     begun: String,
-    /// Those that are.
+    /// The complete lines.
     pub(super) lines: Vec<String>,
 }
 
 impl Told {
-    /// Whether the piece was the next one.
+    /// Takes a piece. Returns whether it was the next one.
     pub(super) fn hear(&mut self, piece: &Piece) -> bool {
         let end = u64::try_from(piece.text.len()).ok().and_then(|length| piece.at.checked_add(length));
         let Some(end) = end else { return false };
@@ -93,18 +94,18 @@ impl Told {
         true
     }
 
-    /// What is to be told next; `None` when all is known.
+    /// The offset of the next piece; `None` when all is known.
     pub(super) fn wants(&self) -> Option<u64> {
         (self.of != Some(self.known)).then_some(self.known)
     }
 
-    /// So much of it is known, for people.
+    /// How much of the text is known, in percent.
     pub(super) fn percent(&self) -> u64 {
         self.of.map_or(0, |of| self.known.saturating_mul(100) / of.max(1))
     }
 }
 
-/// How much is told in one status, and how often, as long as anything is to be told.
+/// How many bytes one status carries, and how often, while lines are being sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pace {
     bytes_max: usize,
@@ -112,13 +113,13 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Most bytes of a piece beside so many bytes of other lists in the same status.
+    /// Most bytes of a piece in a status with `taken` bytes of other lists.
     pub(super) fn beside(self, taken: usize) -> usize {
         self.bytes_max.saturating_sub(taken).max(PIECE_BYTES_MIN)
     }
 
-    /// A serial line has to carry all of it, and the beats besides: half of what it carries between two of them is theirs. Other
-    /// links carry more than that.
+    /// The pace that all links can carry. A serial line must also carry the beats, so pieces get half of its capacity
+    /// between two of them. Other links carry more.
     pub(super) fn of(plan: &Plan) -> Self {
         let keepalive = plan.timing.keepalive;
         let bauds = plan.links.iter().flat_map(|link| &link.media).filter_map(|medium| match medium {
@@ -142,7 +143,7 @@ mod tests {
 
     use super::*;
 
-    /// Tells all lines in pieces of these sizes, again and again.
+    /// Sends all lines in pieces of these sizes, again and again.
     fn told(lines: &[String], sizes: &[usize]) -> Vec<String> {
         let text = text_of(lines);
         let mut told = Told::default();
@@ -173,7 +174,7 @@ mod tests {
             let _ = line_of(&text);
         }
 
-        /// A peer that tells nonsense ends nothing, and makes nothing known that it has not told.
+        /// A peer that sends nonsense ends nothing, and nothing counts as known that it has not sent.
         #[test]
         fn pieces_out_of_place_are_none(
             pieces in many((0_u64..40, 0_u64..60, "[ -~]{0,20}"), 0..40),
