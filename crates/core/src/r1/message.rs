@@ -42,7 +42,7 @@ pub struct Message {
     pub unix_seconds: u64,
     /// First line of the sender's load average file.
     pub load: Option<String>,
-    /// Written, never used.
+    /// Written but never used.
     pub ttl: Option<u32>,
     /// Marks a node of Locum: the version of the extension that it speaks. An extra field that the real daemon ignores.
     pub locum: Option<u32>,
@@ -324,12 +324,12 @@ impl Fields<'_> {
 /// The content of a message, by its type `t`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// `status`: the beat.
+    /// `status`: the content of a beat.
     Status(Status),
     /// `NS_st`: the status written on behalf of a ping node.
     PingStatus {
         state: NodeState,
-        /// `ping` or `ping_group`
+        /// Field `info`: `ping` or `ping_group`.
         info: String,
     },
     /// `NS_rexmit`: send these again (decimal on the wire).

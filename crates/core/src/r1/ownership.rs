@@ -1,6 +1,7 @@
-//! The R1 dialect: who of two nodes holds which of the two sets of groups (behaviour reference, section 5; messages
-//! and sequences: wire reference, section 6). Pure bookkeeping: it is told what was heard and what came to rest, and
-//! answers with [`Step`]s; frames, timers of liveness and the starting of resources are others' work.
+//! The ownership rules of the R1 dialect: which of two nodes holds which of the two sets of groups (behaviour
+//! reference, section 5; messages and sequences: wire reference, section 6). The input is what was heard and which
+//! groups came to rest; the output is [`Step`]s. Frames, liveness timers and the starting of resources are handled
+//! elsewhere.
 //!
 //! ```text
 //!  Init ──links up──► Starting ──peer starts too──► BothStarting
@@ -12,12 +13,11 @@
 //!                     Stable ──leave──► Leaving ──all stopped──► Left
 //! ```
 //!
-//! What silence of the peer is worth, and how it is proved, is in `fencing`; the older language of heartbeat's legacy
-//! mode in `legacy`.
+//! The `fencing` module handles a silent peer and the proof of its death. The `legacy` module has the messages of
+//! heartbeat's legacy mode.
 //!
-//! Beside it runs the three-step handshake by which a set is handed over (`handover`). Between two nodes of Locum
-//! the same messages are spoken, but nobody waits for timers, and a healed partition ends with the owner from before
-//! the split still owning (invariant 5).
+//! The `handover` module has the three-step handshake that hands over a set. Two nodes of Locum use the same messages,
+//! but do not wait for timers. After a healed partition, the owner from before the split keeps the set (invariant 5).
 
 use alloc::{collections::VecDeque, format, string::String, vec::Vec};
 
@@ -38,22 +38,23 @@ use crate::model::{
     time::{Duration, Instant},
 };
 
-/// How long a real heartbeat's holdings are waited for, and a standby request's answer.
+/// How long to wait for a real heartbeat's holdings, and for the answer to a standby request.
 pub const WAIT: Duration = Duration::from_secs(10);
 /// How long the other side may take to stop or start a set.
 pub const HANDOVER_MAX: Duration = Duration::from_secs(3600);
-/// After a failed start the set is offered to the peer; each failure in a row doubles the wait, up to the maximum.
+/// Wait after a failed start before the set is offered to the peer. Each failure in a row doubles it, up to
+/// [`HAND_BACK_MAX`].
 pub const HAND_BACK: Duration = Duration::from_secs(30);
-/// See [`HAND_BACK`].
+/// Longest wait after failed starts; see [`HAND_BACK`].
 pub const HAND_BACK_MAX: Duration = Duration::from_secs(3600);
-/// A set of which something cannot run here whatever is tried is offered to the peer after this.
+/// Wait before a set is offered to the peer if one of its resources can never run here.
 pub const BARRED_PAUSE: Duration = Duration::from_secs(1);
-/// So often in a row; then as after other failures.
+/// How many failures in a row wait only [`BARRED_PAUSE`]; later ones wait as after other failures.
 const BARRED_TRIES: u32 = 3;
-/// A set goes back to a real heartbeat so long after it could: twice heartbeat's own `max_rexmit_delay`. What we told it
-/// just before may have been lost; heard again after our offer, it would be taken for news.
+/// Wait before a set returns to a real heartbeat: twice heartbeat's own `max_rexmit_delay`. A message that we sent just
+/// before may have been lost. If its retransmission arrived after our offer, the peer would take it for a new state.
 pub const CATCH_UP: Duration = Duration::from_millis(500);
-/// A real heartbeat that meets a healed partition restarts after this long.
+/// A real heartbeat that meets a healed partition restarts after this time.
 pub const HEAL_RESTART: Duration = Duration::from_secs(2);
 
 mod contest;
@@ -72,101 +73,100 @@ use legacy::Legacy;
 pub use reach::REACH_WAIT;
 use reach::WaitingOrder;
 
-/// Where the dialect is.
+/// Phase of the ownership rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Not every node is heard of or known dead.
     Init,
-    /// Asked who holds what.
+    /// This node has asked for the peer's holdings.
     Starting,
-    /// So did the peer.
+    /// The peer has asked for ours, too.
     BothStarting,
-    /// Heard holdings; about to settle.
+    /// Holdings were heard; this node is about to settle.
     Received,
-    /// Settled.
+    /// This node has settled.
     Stable,
-    /// Giving everything up.
+    /// This node is giving up everything.
     Leaving,
-    /// Holds nothing and has said so.
+    /// This node holds nothing and has said so.
     Left,
 }
 
-/// Something to be said once groups have come to rest.
+/// A message to send once groups have come to rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
-    /// The set of a dead peer, taken: `resource foreign info=mach_down`.
+    /// The set of a dead peer was taken: `resource foreign info=mach_down`.
     MachDown,
-    /// The own set: `resource … info=req_our_resources()`.
+    /// Our own set: `resource … info=req_our_resources()`.
     Own,
     /// The set of a peer that left, in our view.
     Left(Holding),
-    /// What we yield after a healed partition.
+    /// The set that we yield after a healed partition.
     Yield(Holding),
 }
 
-/// What the dialect wants done.
+/// An instruction of the ownership rules for the director.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Send this to all.
+    /// Send this to all nodes.
     Say(Body),
-    /// Send this to the peer alone.
+    /// Send this to the peer only.
     SayToPeer(Body),
     /// Start (`true`) or stop one group.
     WantGroup(GroupIndex, bool),
     /// Reset the peer with the device; answered by [`R1::fenced`].
     Fence,
-    /// Groups that are being started are not wanted any more.
+    /// Abandon the starts in progress.
     EndStarts,
     /// Start (`true`) or stop the groups of a set.
     Want(Holding, bool),
-    /// The groups of a set run, from the life before this one.
+    /// Take over the running groups of a set from before a reload in place.
     Keep(Holding),
     /// Announce the addresses of the running groups of a set again.
     Announce(Holding),
-    /// Answer a person.
+    /// Answer an administrator's order.
     Answer(OrderId, Answer),
-    /// A line for the log.
+    /// Write a line to the log.
     Note(Level, String),
-    /// This life ends and nothing is stopped: the next one goes on with this.
+    /// End this run of the daemon without stopping anything; the next one continues with this set.
     Renewed(Holding),
-    /// Everything is released and said; `restart`: begin a new life (a real peer after a healed partition).
+    /// Everything is released and announced.
     Left {
-        /// Come back with a new generation.
+        /// Start again with a new generation (after a healed partition with a real heartbeat).
         restart: bool,
-        /// Nothing that could not be stopped is left running.
+        /// Whether everything has stopped; false if a resource that could not be stopped is left running.
         clean: bool,
     },
 }
 
-/// What the rest of the director knows and the dialect needs to know.
+/// The director's facts that the ownership rules need.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    /// The time.
     pub now: Instant,
     /// The peer's name; absent in a cluster of one node.
     pub peer: Option<&'a str>,
     /// Whether the peer is heard.
     pub peer_up: bool,
-    /// Whether the peer's life began before ours: it goes on with what it had then.
+    /// Whether the peer's daemon started before ours, so that it still has what it had then.
     pub peer_older: bool,
-    /// What the peer has kept through a restart, if its life began so.
+    /// The sets that the peer kept through a reload in place, if its daemon started so.
     pub peer_keeps: Option<Holding>,
     /// The groups that the peer says it could not start.
     pub peer_failed: &'a [GroupIndex],
-    /// The groups whose clients would not reach the peer, because an interface carries nothing there.
+    /// The groups whose clients cannot reach the peer, because an interface carries nothing there.
     pub peer_cut: &'a [GroupIndex],
-    /// Those whose clients do not reach us.
+    /// The groups whose clients cannot reach this node.
     pub cut: &'a [GroupIndex],
     /// Whether the peer is a node of Locum (it said so in its status).
     pub peer_locum: bool,
-    /// Whether this node stands before the peer in ha.cf: it goes first where both want to.
+    /// Whether this node stands before the peer in ha.cf: it goes first when both want to.
     pub is_first: bool,
     /// The type of the device that fences the peer, if one is configured.
     pub fencing: Option<&'a str>,
-    /// How long a contested set may stay so before the tie is broken.
+    /// The configured deadtime; a contested set is decided after it.
     pub deadtime: Duration,
-    /// Where the groups are.
+    /// The groups and their states here.
     pub groups: &'a Sets,
 }
 
@@ -176,60 +176,59 @@ impl View<'_> {
     }
 }
 
-/// The dialect's state.
+/// The state of the ownership rules.
 #[derive(Debug)]
 pub struct R1 {
     failback: AutoFailback,
     state: State,
-    /// What we hold.
     mine: Holding,
-    /// What the peer said that it holds, in its view; `None` before it has said anything.
+    /// The sets that the peer says it holds, in its view; `None` before it has said so.
     theirs: Option<Holding>,
-    /// It has said so and called it stable, in its present life.
+    /// The peer has said so and called it stable, since its daemon started.
     theirs_settled: bool,
     other_stable: bool,
-    /// When `Received` ends without a word, or `Starting` asks again.
+    /// When `Received` ends without a message, or `Starting` asks again.
     settle_at: Option<Instant>,
     handover: Handover,
     tasks: Vec<Task>,
-    /// What we took because the peer fell silent while holding it: given back if it was alive all along.
+    /// Sets taken because the peer fell silent while it held them. They are given back if it was alive all along.
     seized: Holding,
-    /// What both claim, and since when: we stay.
+    /// The sets that both nodes claim and we keep, and since when.
     contested: Option<(Holding, Instant)>,
-    /// After a heal: announced once more when the peer has settled, that is, has no copy of it any more.
+    /// After a heal: sets to announce once more when the peer has settled, that is, has no copy of them any more.
     announce_due: Holding,
-    /// What the peer must know was told again at this moment, because of a conflict or because it was time.
+    /// When we last repeated our holdings or a `done`.
     told: Option<Instant>,
     /// The peer has just come (back): its set is returned once it is stable.
     failback_due: bool,
-    /// Not before this moment.
+    /// Earliest time of that return to a real heartbeat.
     failback_at: Option<Instant>,
-    /// The peer was silent for its deadtime, or said goodbye, and has not begun a life since.
+    /// The peer was silent for its deadtime, or said goodbye, and has not started since.
     peer_was_gone: bool,
-    /// The peer has asked who holds what: its life began while ours did.
+    /// The peer has asked for our holdings: it started during this run of ours.
     peer_has_asked: bool,
-    /// What we claim and do not start: something may be under way of which our last life knew.
+    /// Sets that we claim and do not start: a hand-over from before our restart may still be under way.
     doubt: Holding,
-    /// A person waits for this hand-over.
+    /// The order that waits for this hand-over.
     order: Option<OrderId>,
-    /// A person waits for the peer to offer what we asked for.
+    /// The order that waits for the peer to offer a set.
     takeover: Option<(OrderId, Holding, Instant)>,
-    /// A set that is to move as soon as clients would reach it there.
+    /// An order that waits until clients would reach the set on its new node.
     wish: Option<WaitingOrder>,
-    /// A set that could not be started here is offered to the peer then.
+    /// A set that could not be started here, and when it is offered to the peer.
     hand_back: Option<(Holding, Instant)>,
     leave: Option<Leave>,
     restart_at: Option<Instant>,
-    /// A person waits for the next life, and until then.
+    /// The order that waits for the reload in place, and until when.
     renewal: Option<(OrderId, Instant)>,
-    /// This life began with what the one before it held.
+    /// This run of the daemon began with a reload in place.
     is_renewed: bool,
-    /// The peer has spoken in this life of ours.
+    /// The peer has spoken since our daemon started.
     has_met: bool,
-    /// A real peer has restarted: whether it still holds our local set is known when it speaks.
+    /// A real peer has restarted; its next message tells whether it still holds our local set.
     home_due: bool,
     legacy: Legacy,
-    /// The proof of the peer's death.
+    /// How far the proof of the peer's death is.
     fence: Fence,
     /// The peer may run something: it has not said that it holds nothing.
     peer_may_hold: bool,
@@ -243,7 +242,8 @@ struct Leave {
 }
 
 impl R1 {
-    /// Before the links came up, holding what the life before this one left running: usually nothing.
+    /// The state before the links came up. `keeps`: the sets that still run from before a reload in place; usually
+    /// `None`.
     #[must_use]
     pub fn new(failback: AutoFailback, keeps: Option<Holding>) -> Self {
         let mut new = Self {
@@ -286,7 +286,7 @@ impl R1 {
         new
     }
 
-    /// What is to be done next, oldest first.
+    /// The next step to carry out, oldest first.
     pub fn poll(&mut self) -> Option<Step> {
         let step = self.steps.pop_front();
         if step.is_none() {
@@ -295,45 +295,45 @@ impl R1 {
         step
     }
 
-    /// Whether nothing is to be done next.
+    /// Whether no step is left to carry out.
     #[must_use]
     pub fn rests(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// Where it is.
+    /// The phase of the ownership rules.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
     }
 
-    /// What we hold.
+    /// The sets that this node holds.
     #[must_use]
     pub const fn mine(&self) -> Holding {
         self.mine
     }
 
-    /// What the peer holds, in our view; nothing if it has not said.
+    /// The sets that the peer holds, in our view; none if it has not said.
     #[must_use]
     pub fn theirs(&self) -> Holding {
         let theirs = self.theirs.unwrap_or(Holding::None);
         if breakage::is(Breakage::HoldingNotMirrored) { theirs } else { theirs.mirrored() }
     }
 
-    /// Whether the peer has said what it holds since it began its life, and that this is all. On its way there it says that it
-    /// holds nothing.
+    /// Whether the peer has announced its holdings as complete since its daemon started. While it starts, it announces
+    /// that it holds nothing.
     #[must_use]
     pub const fn has_heard_holdings(&self) -> bool {
         self.theirs.is_some() && self.theirs_settled
     }
 
-    /// What both claim.
+    /// The sets that both nodes claim.
     #[must_use]
     pub fn contested(&self) -> Holding {
         self.contested.map_or(Holding::None, |(set, _)| set)
     }
 
-    /// What is being handed over or about to be, in words; `None` when nothing moves.
+    /// The transition in progress, in words; `None` when nothing moves.
     #[must_use]
     pub fn transition(&self) -> Option<&'static str> {
         match self.handover {
@@ -349,13 +349,13 @@ impl R1 {
         }
     }
 
-    /// Settled, with nothing moving.
+    /// Whether this node has settled and nothing moves.
     #[must_use]
     pub fn settled(&self) -> bool {
         self.state == State::Stable && self.handover == Handover::Idle && self.tasks.is_empty()
     }
 
-    /// When [`Self::tick`] has something to do. What lasts a deadtime needs no deadline of its own: beats are more
+    /// When [`Self::tick`] next has something to do. Waits of a deadtime need no deadline here: beats are more
     /// frequent.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
@@ -384,7 +384,7 @@ impl R1 {
         .min()
     }
 
-    // ---- what happens -------------------------------------------------------------------------------------------
+    // ---- events -------------------------------------------------------------------------------------------------
 
     /// Every configured node is heard of or known dead: take part.
     pub fn links_up(&mut self, view: &View<'_>) {
@@ -402,7 +402,7 @@ impl R1 {
         }
     }
 
-    /// The peer says that it has released everything and goes.
+    /// The peer says that it has released everything and leaves.
     pub fn peer_left(&mut self, view: &View<'_>) {
         self.note(Level::Info, format!("Received shutdown notice from '{}'.", view.name()));
         self.peer_was_gone = true;
@@ -418,7 +418,7 @@ impl R1 {
         self.abandon_orders(view, "has left");
     }
 
-    /// The peer has begun a new life: whatever it held it has swept, or it says what it has kept.
+    /// The peer has restarted: it has stopped everything, or says which sets it kept.
     pub fn peer_restarted(&mut self, view: &View<'_>) {
         self.peer_may_hold = true;
         self.theirs_settled = false;
@@ -426,7 +426,7 @@ impl R1 {
         self.other_stable = false;
         self.seized = Holding::None;
         self.contested = None;
-        // What was on its way to the peer's node did not get there.
+        // A hand-over to the peer that was under way has failed.
         self.failback_due |= self.is_giving_foreign();
         self.begin_anew(view);
         self.end_doubt();
@@ -446,7 +446,7 @@ impl R1 {
         }
     }
 
-    /// Two living nodes hear each other again: `peer_locum` tells how it ends.
+    /// Two living nodes hear each other again. `peer_locum` decides how the conflict is resolved.
     pub fn peer_healed(&mut self, view: &View<'_>) {
         if matches!(self.state, State::Init | State::Leaving | State::Left) {
             return;
@@ -469,9 +469,9 @@ impl R1 {
         }
     }
 
-    /// The peer speaks for the first time in this life of ours. If its own life is older, what we took for want of a word from
-    /// it is what it has had all along: we have seized it. Where groups return to the node that they prefer, our own are
-    /// left to us ([`Self::compare`], there).
+    /// Handles the peer's first message since our start. If its daemon is the older one, it has held its sets all
+    /// along, and those we took meanwhile count as seized. With failback, our own set is left to us (see
+    /// [`Self::compare`]).
     fn meet(&mut self, view: &View<'_>) {
         let is_first = !core::mem::replace(&mut self.has_met, true);
         let goes_home = self.failback != AutoFailback::Off;
@@ -481,8 +481,8 @@ impl R1 {
         }
     }
 
-    /// The peer has begun a life that we did not follow from its start, and we have settled already (our links were
-    /// dead for longer than initdead, say): it may hold what we took.
+    /// The peer has started without our noticing, after we had settled (for example, our links were dead for longer
+    /// than initdead). It may hold what we took.
     pub fn peer_met(&mut self, view: &View<'_>) {
         self.end_fencing(view);
         self.meet(view);
@@ -493,7 +493,7 @@ impl R1 {
         }
     }
 
-    /// A message of the dialect came from the peer.
+    /// Handles a message of the peer about ownership.
     pub fn heard(&mut self, view: &View<'_>, body: &Body) {
         if matches!(body, Body::Starting | Body::Resource(_)) {
             self.hear_nice(view);
@@ -534,11 +534,11 @@ impl R1 {
         }
     }
 
-    /// Leave gracefully: at once, or when what moves has come to rest.
+    /// Leaves gracefully: at once, or when everything has come to rest.
     pub fn order_leave(&mut self, view: &View<'_>, order: Option<OrderId>) {
         self.restart_at = None;
         if self.leave.is_some() || self.state == State::Left {
-            // A person's word counts more than a restart that we meant to do.
+            // An administrator's order overrides a restart of our own.
             self.leave = self.leave.map(|leave| Leave { restart: false, ..leave });
             if let Some(order) = order {
                 self.answer(order, Answer::Done("already leaving".into()));
@@ -552,14 +552,14 @@ impl R1 {
         }
     }
 
-    /// Groups have been told what is wanted of them, or have come to rest.
+    /// Call this after groups were told to start or stop, and after they came to rest.
     pub fn groups_changed(&mut self, view: &View<'_>) {
         self.giving_goes_on(view);
         self.tasks_go_on(view);
         self.handover_goes_on(view);
         self.leaving_goes_on(view);
         self.adopt_orphans(view);
-        // A real peer that settled while something moved here tells its holdings no second time.
+        // A real peer that settled while something moved here does not repeat its holdings.
         if !view.peer_locum && self.failback_due && self.settled() && view.groups.at_rest(Holding::All) {
             self.fail_back(view);
         }
@@ -569,7 +569,7 @@ impl R1 {
     pub fn start_failed(&mut self, view: &View<'_>, set: Holding, failures: u32) {
         let is_barred = view.groups.of(set).any(|group| view.groups.is_barred(group));
         let wait = HAND_BACK.saturating_mul(1 << failures.saturating_sub(1).min(7)).min(HAND_BACK_MAX);
-        // There is nothing to wait for, but that the peer can answer.
+        // No wait helps here; the peer only needs time to answer.
         let wait = if is_barred && failures < BARRED_TRIES { BARRED_PAUSE } else { wait };
         let waiting = self.hand_back.map_or(Holding::None, |(set, _)| set);
         self.hand_back = Some((set.plus(waiting), view.now + wait));
@@ -577,7 +577,7 @@ impl R1 {
         self.note(Level::Warning, text);
     }
 
-    /// Time has come.
+    /// Does what is due now; call it at [`Self::deadline`].
     pub fn tick(&mut self, view: &View<'_>) {
         let now = view.now;
         if self.settle_at.is_some_and(|at| now >= at) {
@@ -596,7 +596,7 @@ impl R1 {
         match self.handover {
             Handover::Offered { set, until } if now >= until => {
                 self.note(Level::Warning, "No reply to standby request.  Standby request cancelled.".into());
-                // Asked for by nobody, it was the way back to the preferred node: once more when the peer speaks.
+                // An offer without an order was a failback: repeat it when the peer speaks again.
                 self.failback_due |= view.peer_locum && self.order.is_none() && set == Holding::Foreign;
                 self.end_handover(Answer::TimedOut(format!("{} did not answer", view.name())));
                 self.release_peer();
@@ -680,7 +680,7 @@ impl R1 {
                 }
                 if self.other_stable && self.handover == Handover::Idle {
                     if became_stable {
-                        // A real peer hears `stable` as soon as it is decided what we hold.
+                        // A real peer hears `stable` as soon as our holdings are decided.
                         self.say_holdings(self.settled() || !view.peer_locum, None);
                     }
                     self.fail_back(view);
@@ -690,11 +690,11 @@ impl R1 {
         }
     }
 
-    /// Holdings were told, ours or the peer's.
+    /// Handles the first announcement of holdings, ours or the peer's.
     fn received(&mut self, view: &View<'_>) {
         self.state = State::Received;
         if view.peer_locum {
-            // Both nodes handle frames as they arrive and hold nothing unless they say so: nothing to wait for.
+            // Two nodes of Locum handle frames as they arrive and hold nothing unless they say so: no wait is needed.
             self.settle();
         } else {
             self.settle_at = Some(view.now + WAIT);
@@ -742,7 +742,7 @@ impl R1 {
         }
         self.failback_at = None;
         if view.groups.of(Holding::Foreign).any(|group| view.peer_failed.contains(&group)) {
-            // It says that it cannot run them: until it says otherwise.
+            // The peer could not start these groups. Wait until it no longer says so.
             return;
         }
         match self.offer(view, Holding::Foreign, None) {
@@ -758,7 +758,7 @@ impl R1 {
         self.theirs = Some(Holding::None);
         self.other_stable = true;
         self.contested = None;
-        // The tasks lead to `Stable`; until then nothing is asked any more.
+        // The tasks lead to `Stable`; until then nothing is asked.
         self.settle_at = None;
         self.doubt = Holding::None;
         self.handover = Handover::Idle;
@@ -769,7 +769,7 @@ impl R1 {
         }
     }
 
-    /// Returns false when something still moves and the leave must wait.
+    /// Returns false if something still moves and the leave must wait.
     fn begin_leaving(&mut self, view: &View<'_>) -> bool {
         if matches!(self.state, State::Leaving | State::Left) {
             return true;
@@ -798,7 +798,7 @@ impl R1 {
         true
     }
 
-    /// A leave that was asked for begins when nothing moves any more, and ends when everything is stopped.
+    /// Begins an ordered leave when nothing moves any more, and ends it when everything is stopped.
     pub fn leaving_goes_on(&mut self, view: &View<'_>) {
         if self.leave.is_some() && self.state != State::Leaving {
             self.begin_leaving(view);
@@ -837,7 +837,7 @@ impl R1 {
         self.steps.push_back(Step::Left { restart: leave.is_some_and(|l| l.restart), clean: released });
     }
 
-    // ---- small things -------------------------------------------------------------------------------------------
+    // ---- helpers ------------------------------------------------------------------------------------------------
 
     fn add_task(&mut self, task: Task) {
         if !self.tasks.contains(&task) {
@@ -907,7 +907,7 @@ impl R1 {
         }
     }
 
-    /// Nothing is handed over any more, and whoever waited for it is told.
+    /// Ends the hand-over and answers the order that waited for it.
     fn end_handover(&mut self, answer: Answer) {
         self.handover = Handover::Idle;
         self.end_order(answer);
@@ -924,7 +924,7 @@ impl R1 {
         self.steps.push_back(Step::Say(body));
     }
 
-    /// Tells what we hold so that the peer answers with what it holds: it does when we become stable.
+    /// Announces our holdings; when we become stable, the peer answers with its own.
     fn exchange_holdings(&mut self) {
         self.say_holdings(false, None);
         if self.settled() {
@@ -933,7 +933,7 @@ impl R1 {
     }
 
     fn say_holdings(&mut self, stable: bool, info: Option<&str>) {
-        // Stable is a promise that nothing is being handed over: the peer ends its own half by it.
+        // `stable` promises that nothing is being handed over: the peer then ends its own half.
         let stable = stable && self.handover == Handover::Idle;
         let resource =
             Resource { hold: self.mine, full: true, stable: Some(stable), info: info.map(String::from) };
@@ -945,7 +945,7 @@ impl R1 {
     }
 }
 
-/// A set in words for people.
+/// The name of a set in texts for administrators.
 const fn words(set: Holding) -> &'static str {
     match set {
         Holding::None => "nothing",

@@ -141,7 +141,6 @@ pub enum Medium {
     Serial {
         /// Path of the device.
         device: String,
-        /// Bits per second.
         baud: u32,
     },
 }

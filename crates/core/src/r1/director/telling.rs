@@ -71,7 +71,7 @@ pub(super) struct Told {
     of: Option<u64>,
     /// The last, still incomplete line.
     begun: String,
-    /// The complete lines.
+    /// The complete lines received so far.
     pub(super) lines: Vec<String>,
 }
 

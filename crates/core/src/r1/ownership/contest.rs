@@ -1,10 +1,10 @@
-//! What both nodes claim, or neither: after a heal the owner from before the split keeps a set and the other stops its
-//! copy (invariant 5); a tie is broken by time; a set of nobody is adopted.
+//! Decides about sets that both nodes claim, or neither. After a heal the owner from before the split keeps a set, and
+//! the other node stops its copy (invariant 5). A tie is broken by time. A set without an owner is adopted.
 
 use super::*;
 
 impl R1 {
-    /// Both have told what they hold: who yields what both claim?
+    /// Compares the holdings that both nodes have announced, and yields what this node must yield.
     pub(super) fn compare(&mut self, view: &View<'_>) {
         let both = self.mine.and(self.theirs());
         let was = self.contested();
@@ -12,7 +12,8 @@ impl R1 {
             && view.peer_locum
             && !both.and(set).is_none()
         {
-            // It takes what it holds no second time: while the offer waited for an answer, nothing could be settled.
+            // The peer already holds the offered set and cannot take it again: nothing could settle while the offer
+            // waited.
             self.end_handover(Answer::Refused(format!("{} has taken {} meanwhile", view.name(), words(set))));
         }
         if both.is_none() {
@@ -32,12 +33,12 @@ impl R1 {
         } else if breakage::is(Breakage::BothYieldAfterHeal) {
             both
         } else if !self.other_stable {
-            // What it claims may not run there yet.
+            // The peer claims it, but it may not run there yet.
             Holding::None
         } else {
-            // After several cuts in one direction both nodes may have seized the same set: the preferred node waits
-            // to see whether the other yields. What a peer that was started afresh already runs of its own would go back to
-            // it in a moment.
+            // After several failures in one direction both nodes may have seized the same set. Then the preferred node
+            // waits to see whether the other yields. A freshly started peer keeps its own set if it already runs it:
+            // the set would soon return to it anyway.
             let goes_home = self.failback_due
                 && self.failback != AutoFailback::Off
                 && !breakage::is(Breakage::OlderLifeIgnored);
@@ -68,8 +69,9 @@ impl R1 {
         }
     }
 
-    /// Both claim the same for long. Our own set, if we took it from a peer that was alive all along, we yield when
-    /// the peer has had the time to do so and has not. What neither has yielded then, the preferred node keeps.
+    /// Breaks a tie that lasts. If we took our own set from a peer that was alive all along, we yield it after half a
+    /// deadtime in which the peer has not. If neither node has yielded after a whole deadtime, the preferred node keeps
+    /// the set.
     pub(super) fn break_tie(&mut self, view: &View<'_>) {
         let Some((set, since)) = self.contested else { return };
         if !view.peer_locum || !self.other_stable || breakage::is(Breakage::NoYieldAfterHeal) {
@@ -87,8 +89,8 @@ impl R1 {
         }
     }
 
-    /// Between nodes of Locum holdings are told once a deadtime while nothing moves, so that no loss and no order of
-    /// messages leaves one of them with a wrong picture of the other.
+    /// Repeats the holdings to a node of Locum once per deadtime while nothing moves. So no lost or reordered message
+    /// leaves one node with a wrong picture of the other.
     pub(super) fn tell_again(&mut self, view: &View<'_>) {
         let due = self.told.is_none_or(|at| view.now >= at + view.deadtime);
         if due && view.peer_up && view.peer_locum && self.settled() && self.leave.is_none() {
@@ -103,7 +105,7 @@ impl R1 {
         }
     }
 
-    /// Both nodes have settled and neither holds our local set: it is ours to take.
+    /// Takes our local set if both nodes have settled and neither holds it.
     pub(super) fn adopt_orphans(&mut self, view: &View<'_>) {
         let settled = view.peer_locum && self.other_stable && self.settled() && self.leave.is_none();
         if settled
@@ -126,7 +128,7 @@ impl R1 {
         self.tasks.retain(|task| *task == Task::Own && self.mine.has_local());
         self.steps.push_back(Step::Want(set, false));
         self.add_task(Task::Yield(set));
-        // The peer must not come to yield it, too.
+        // The peer must not yield it as well.
         self.say_holdings(false, None);
     }
 }

@@ -1,31 +1,32 @@
-//! A life that begins beside a real heartbeat which says that nothing moves there, although nobody holds one of the
-//! sets. Either our last life ended in the middle of a hand-over, or so suddenly that the peer did not notice (it goes
-//! by silence alone), or it is just starting what our last life gave it: a real heartbeat counts such a set as held
-//! only when all of it runs. It waits for the end of a hand-over for an hour, and cannot even be stopped meanwhile.
+//! Handles a start beside a real heartbeat that says nothing moves there, although neither node holds one of the sets.
+//! There are two possible reasons. Our previous run may have ended in the middle of a hand-over, or so suddenly that
+//! the peer did not notice (it goes by silence alone). Or the peer is just starting a set that we gave it: a real
+//! heartbeat counts such a set as held only when all of it runs. It waits for the end of a hand-over for an hour, and
+//! cannot even be stopped meanwhile.
 //!
-//! So what nobody holds is claimed, for else the peer would complain that nobody owns it, but not started; and the
-//! peer is asked, in the way of a hand-over, to take what is its own. One that has nothing else to do answers, and
-//! takes it; one that is starting what we claim says so when it has; one that waits for our last life does neither,
-//! and is told that all is done, with a set of nothing. Then the rest is started.
+//! So a set that neither node holds is claimed but not started. (Without a claim the peer would complain that nobody
+//! owns it.) The peer is then offered its own set by a hand-over. An idle peer answers and takes it. A peer that is
+//! starting the set we claim says so when it has started it. A peer that waits for our previous run does neither; it is
+//! told that everything is done, with an empty set. Then the rest is started.
 
 use alloc::format;
 
 use super::{AskStep, Body, Handover, Holding, Level, R1, State, Step, Task, View};
 
 impl R1 {
-    /// Whether the holdings that a settled peer has told leave that doubt. A peer that starts as we do holds nothing at
-    /// first.
+    /// Whether the holdings of a settled peer leave this doubt. They do not if the peer has started while we did: it
+    /// holds nothing at first.
     pub(super) fn doubts(&self, view: &View<'_>) -> bool {
         let was_there = self.state == State::Starting && !self.peer_has_asked;
         was_there && !view.peer_locum && !self.free().is_none()
     }
 
-    /// What neither node says to hold.
+    /// The sets that neither node says it holds.
     fn free(&self) -> Holding {
         Holding::All.minus(self.mine.plus(self.theirs()))
     }
 
-    /// Settles, starts nothing, and asks.
+    /// Settles without starting anything, and asks the peer.
     pub(super) fn begin_doubt(&mut self, view: &View<'_>) {
         self.doubt = self.free();
         self.mine = self.mine.plus(self.doubt);
@@ -41,7 +42,7 @@ impl R1 {
         let _ = self.offer(view, Holding::Foreign, None);
     }
 
-    /// The settled peer has told what it holds: if that is what we claim, it was starting it.
+    /// The settled peer has announced its holdings. If they include what we claim, the peer was starting it.
     pub(super) fn withdraw_claim(&mut self) {
         let held = self.doubt.and(self.theirs());
         if held.is_none() {
@@ -54,7 +55,7 @@ impl R1 {
         self.end_doubt();
     }
 
-    /// Nothing is under way any more: what is left of our claim is started.
+    /// Nothing is under way any more: starts what is left of our claim.
     pub(super) fn end_doubt(&mut self) {
         let left = core::mem::replace(&mut self.doubt, Holding::None).and(self.mine);
         if left.is_none() {
@@ -68,8 +69,8 @@ impl R1 {
         }
     }
 
-    /// The peer does not answer: it waits for the end of a hand-over. In whichever half of it it is, it leaves that
-    /// after two such words, and starts nothing.
+    /// The peer does not answer: it waits for the end of a hand-over. Two such messages make it leave either half of
+    /// the hand-over, and start nothing.
     pub(super) fn release_peer(&mut self) {
         if self.doubt.is_none() {
             return;

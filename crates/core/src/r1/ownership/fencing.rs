@@ -1,21 +1,21 @@
-//! The death of a peer that may hold something, and its proof by a device that resets nodes (behaviour reference,
-//! section 7). Where a device is configured, silence is a suspicion: nothing of the peer is taken over, and nothing new
-//! is begun, before the device has said that the node is reset. It is asked again for ever. Whoever returns or says
-//! goodbye meanwhile is not dead, and is asked instead.
+//! The death of a peer that may hold something, and its proof by a fencing device (behaviour reference, section 7). If
+//! a device is configured, silence alone proves nothing. Until the device says that the node is reset, nothing of the
+//! peer is taken over and nothing new is begun. The device is asked again without end. A peer that returns or says
+//! goodbye meanwhile is not dead; then it is asked instead.
 
 use super::*;
 
-/// A device that did not reset a node is asked again after this, for ever.
+/// A device that failed to reset a node is asked again after this, without end.
 pub const FENCE_PAUSE: Duration = Duration::from_secs(5);
 
-/// How far the proof is.
+/// How far the proof of the peer's death is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fence {
-    /// Nothing is to be proved.
+    /// No proof is needed.
     Idle,
-    /// The device is at work, after so many failures.
+    /// The device is at work, after this many failures.
     Asked { failures: u32 },
-    /// It failed so often, the last time for this reason; it is asked again then.
+    /// The device failed this often, the last time for this reason; it is asked again at `again`.
     Failed { failures: u32, why: String, again: Instant },
 }
 
@@ -26,7 +26,7 @@ impl R1 {
         self.fence != Fence::Idle
     }
 
-    /// How often the device has failed to reset the peer, and why the last time.
+    /// How often the device has failed to reset the peer, and the latest reason.
     #[must_use]
     pub fn fencing_failure(&self) -> Option<(u32, &str)> {
         match &self.fence {
@@ -35,7 +35,7 @@ impl R1 {
         }
     }
 
-    /// The peer is silent beyond its deadtime. Where there is no device, that is all the proof that is asked for.
+    /// The peer is silent beyond its deadtime. Without a fencing device this proves its death.
     pub fn peer_dead(&mut self, view: &View<'_>) {
         self.peer_was_gone = true;
         if matches!(self.state, State::Init | State::Leaving | State::Left) {
@@ -65,7 +65,7 @@ impl R1 {
         self.death_proved(view);
     }
 
-    /// What came of the step [`Step::Fence`] that was asked for last.
+    /// The result of the last [`Step::Fence`].
     pub fn fenced(&mut self, view: &View<'_>, outcome: &FenceOutcome) {
         let Fence::Asked { failures } = self.fence else { return };
         let name = view.name();
@@ -91,14 +91,14 @@ impl R1 {
             }
         };
         self.note(Level::Warning, format!("STONITH of {name} failed.  Retrying..."));
-        // `n_stnth` would say that we take over all the same.
+        // `n_stnth` would say that we take over nevertheless.
         let bad = matches!(outcome, FenceOutcome::NotConfigured).then(|| FenceOutcome::Bad(String::new()));
         self.say_fenced(view, bad.as_ref().unwrap_or(outcome));
         let again = view.now + FENCE_PAUSE;
         self.fence = Fence::Failed { failures: failures.saturating_add(1), why, again };
     }
 
-    /// The device is asked again when it is time.
+    /// Asks the device again when it is time.
     pub(super) fn fencing_goes_on(&mut self, view: &View<'_>) {
         if let Fence::Failed { failures, again, .. } = self.fence
             && view.now >= again
@@ -107,14 +107,14 @@ impl R1 {
         }
     }
 
-    /// The peer is back, or has said goodbye: its death needs no proof any more, and a late answer is none.
+    /// The peer is back or has said goodbye. Its death needs no proof any more; a late answer of the device is ignored.
     pub(super) fn end_fencing(&mut self, view: &View<'_>) {
         if self.fence == Fence::Idle {
             return;
         }
         self.fence = Fence::Idle;
         self.note(Level::Info, format!("{} is there: it need not be fenced", view.name()));
-        // We had not settled when it fell silent, and begin again with asking who holds what.
+        // We had not settled when it fell silent: start again by asking for its holdings.
         if matches!(self.state, State::Starting | State::BothStarting | State::Received) {
             self.state = State::Starting;
             self.settle_at = Some(view.now + WAIT);
@@ -134,19 +134,19 @@ impl R1 {
         self.say(Body::Stonith { node: view.name().into(), result });
     }
 
-    /// What we were about to do with the peer is not done any more; what it has surely given or never had is ours.
+    /// Stops what we were doing with the peer. A set that the peer has surely given, or never had, is ours.
     fn suspend(&mut self, view: &View<'_>) {
         self.settle_at = None;
         self.hand_back = None;
         self.contested = None;
         match self.handover {
-            // It waits for our word, which it never had: the set is ours still.
+            // The peer waits for our `done`, which was not sent: the set is still ours.
             Handover::Giving { held, .. } => {
                 self.handover = Handover::Idle;
                 self.mine = self.mine.plus(held);
                 self.steps.push_back(Step::Want(held, true));
             }
-            // It has given us its word: we go on.
+            // The peer's `done` has arrived: go on.
             Handover::Taking { .. } => {}
             Handover::Idle
             | Handover::Offered { .. }
@@ -156,11 +156,11 @@ impl R1 {
         self.abandon_orders(view, "fell silent");
     }
 
-    /// The peer holds nothing any more, or we have to believe that.
+    /// The peer holds nothing any more, or we have to assume so.
     fn death_proved(&mut self, view: &View<'_>) {
         self.fence = Fence::Idle;
-        // Of a peer that never spoke, everything may be running there; but if it is alive and could not hear us
-        // either, it has done the same, and each of us yields what is not its own.
+        // If the peer never spoke, everything may be running there. But if it is alive and could not hear us either, it
+        // has done the same. Then each node yields the set that is not its own.
         let held = self.theirs.map_or(Holding::Foreign, Holding::mirrored);
         self.seized = self.seized.plus(held.minus(self.mine));
         let at_rest = self.state == State::Stable && self.handover == Handover::Idle;

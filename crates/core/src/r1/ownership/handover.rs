@@ -1,27 +1,28 @@
-//! A set goes from one living node to the other in three steps, so that no moment has two owners (wire reference,
-//! section 6). The giver offers, the taker agrees; the giver stops and says so; the taker starts and says so.
+//! Moves a set from one living node to the other in three steps, so that it never has two owners (wire reference,
+//! section 6). The giver offers and the taker agrees. The giver stops the set and says so. The taker starts it and says
+//! so.
 
 use super::*;
 
 /// A hand-over of a set between two living nodes. Sets are named from the giver's view, as on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Handover {
-    /// None.
+    /// No hand-over is under way.
     Idle,
     /// We offered the set and wait for the peer to agree.
     Offered { set: Holding, until: Instant },
-    /// The peer agreed; we are stopping the set, of which we held this.
+    /// The peer agreed; we are stopping the set. `held` is the part of it that we held.
     Giving { set: Holding, held: Holding },
     /// We stopped it and wait for the peer to have started it.
     Given { set: Holding, held: Holding, until: Instant },
-    /// The peer offered, we agreed, it is stopping.
+    /// The peer offered and we agreed; the peer is stopping the set.
     Awaiting { set: Holding, until: Instant },
-    /// It has stopped; we are starting.
+    /// The peer has stopped the set; we are starting it.
     Taking { set: Holding },
 }
 
 impl R1 {
-    /// A person asks us to give a set to the peer.
+    /// Handles an administrator's order to give a set to the peer.
     pub fn order_standby(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
         if set.and(self.mine).is_none() {
             let done = Answer::Done("nothing of that set is here".into());
@@ -35,22 +36,22 @@ impl R1 {
         }
     }
 
-    /// Offers a set to the peer, without a person who waits for the answer.
+    /// Offers a set to the peer without an order that waits for the result.
     ///
     /// # Errors
-    /// Why not now, in words.
+    /// The reason why this is impossible now.
     pub fn give_away(&mut self, view: &View<'_>, set: Holding) -> Result<(), String> {
         if set.and(self.mine).is_none() { Ok(()) } else { self.offer(view, set, None) }
     }
 
-    /// A script asks us to give a set to the peer, as `hb_standby` does; the log has what came of it.
+    /// Handles a script's wish to give a set to the peer, as `hb_standby` does; the log has the result.
     pub fn wish_standby(&mut self, view: &View<'_>, set: Holding) {
         if let Err(why) = self.give_away(view, set) {
             self.note(Level::Warning, format!("not handed over: {why}"));
         }
     }
 
-    /// A script asks us to get a set from the peer, as `hb_takeover` does.
+    /// Handles a script's wish to get a set from the peer, as `hb_takeover` does.
     pub fn wish_takeover(&mut self, view: &View<'_>, set: Holding) {
         let why = if set.minus(self.mine).is_none() {
             Some(self.start_again(view, set).unwrap_or_else(|| "already here".into()))
@@ -63,7 +64,7 @@ impl R1 {
         }
     }
 
-    /// A person asks us to get a set from the peer.
+    /// Handles an administrator's order to get a set from the peer.
     pub fn order_takeover(&mut self, view: &View<'_>, order: OrderId, set: Holding) {
         if set.minus(self.mine).is_none() {
             let answer = match self.moving(view) {
@@ -87,7 +88,7 @@ impl R1 {
         }
     }
 
-    /// Why nothing can be handed over now.
+    /// The reason why nothing can be handed over now.
     pub(super) fn in_flux(&self, view: &View<'_>) -> Option<String> {
         if self.state != State::Stable {
             return Some("this node has not settled yet".into());
@@ -109,7 +110,7 @@ impl R1 {
         self.moving(view)
     }
 
-    /// What is under way: a set counts as held from the moment it is taken, before its groups run or have stopped.
+    /// What is under way. A set counts as held from the moment it is taken, before its groups run or have stopped.
     pub(super) fn moving(&self, view: &View<'_>) -> Option<String> {
         match self.transition() {
             Some(what) => Some(format!("resources are in transition ({what})")),
@@ -189,19 +190,20 @@ impl R1 {
             (AskStep::Done, Handover::Given { set: given, .. }) if set == given => self.given_away(view, set),
             (step, handover) => {
                 let text = format!("standby message [{step:?}] from {} ignored.", view.name());
-                // The peer's `done` may come after its `stable` has told the same, or once more.
+                // The peer's `done` may come after its `stable` has said the same, or twice.
                 let is_known = step == AskStep::Done
                     && (handover == Handover::Idle || handover == Handover::Taking { set });
                 self.note(if is_known { Level::Debug } else { Level::Warning }, text);
                 if handover == Handover::Idle && self.state == State::Stable && view.peer_locum {
-                    // The peer waits for something that we do not know of: what we hold tells it how it ended.
+                    // The peer waits for a hand-over that we do not know. Our holdings tell it how the hand-over ended.
                     self.say_holdings(self.settled(), None);
                 }
             }
         }
     }
 
-    /// Two offers have crossed, and the peer's goes first. (Two real heartbeats both wait for 10 s, and nothing moves.)
+    /// Withdraws our offer: two offers have crossed, and the peer's goes first. (Two real heartbeats both wait for 10
+    /// s.)
     pub(super) fn withdraw_offer(&mut self, view: &View<'_>) {
         if let Handover::Offered { set, .. } = self.handover {
             self.failback_due |= self.order.is_none() && set == Holding::Foreign;
@@ -222,8 +224,8 @@ impl R1 {
         self.say_holdings(true, None);
     }
 
-    /// The peer says that nothing moves there, and what it holds (in its view): a hand-over that waits for it is
-    /// done, or will never be (one of us may have been taken for dead meanwhile).
+    /// The peer says that nothing moves there, and what it holds (in its view). A hand-over that waits for it is done,
+    /// or will never be (one of us may have been taken for dead meanwhile).
     pub(super) fn peer_rests(&mut self, view: &View<'_>, hold: Holding) {
         match self.handover {
             Handover::Awaiting { set, .. } if view.peer_locum || !set.and(hold).is_none() => {
@@ -241,7 +243,7 @@ impl R1 {
         }
     }
 
-    /// A hand-over failed: what we held of it stays here.
+    /// The hand-over failed: the part that we held stays here.
     pub(super) fn keep(&mut self, held: Holding, why: String) {
         self.mine = self.mine.plus(held);
         self.steps.push_back(Step::Want(held, true));
@@ -281,8 +283,8 @@ impl R1 {
         }
     }
 
-    /// Between nodes of Locum the word that a set has been stopped is said again once a deadtime until the other has
-    /// taken it: lost for good, it would leave both waiting.
+    /// Repeats to a node of Locum, once per deadtime, that a set has been stopped, until the peer has taken it. If the
+    /// message were lost for good, both nodes would wait.
     pub(super) fn say_done_again(&mut self, view: &View<'_>) {
         let due = self.told.is_none_or(|at| view.now >= at + view.deadtime);
         if let Handover::Given { set, .. } = self.handover
@@ -300,7 +302,7 @@ impl R1 {
         if !failed {
             return;
         }
-        // If nobody else could run it: what was missing may be there by now.
+        // The peer cannot run it now, so try again here: the cause of the failure may be gone.
         let is_alone = !view.peer_up && self.state == State::Stable && self.leave.is_none();
         let goes_on = if is_alone {
             self.start_again(view, set).is_some()

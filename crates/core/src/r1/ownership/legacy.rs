@@ -1,5 +1,6 @@
-//! `auto_failback legacy` beside a real heartbeat (behaviour reference, section 5; capture 17). There nobody tells what
-//! it holds: a node that starts asks for each of its groups, and whoever runs one stops it and answers.
+//! `auto_failback legacy` beside a real heartbeat (behaviour reference, section 5; capture 17). In this mode nodes do
+//! not announce their holdings. A node that starts asks for each of its groups; a node that runs the group stops it and
+//! answers.
 //!
 //! ```text
 //! starting node                      the other
@@ -7,22 +8,22 @@
 //!   starts the group ◄─────────────── ip-request-resp KEY weown=yes|no ok=OK
 //! ```
 //!
-//! The deaths and goodbyes are as ever; there is no hand-over. Between nodes of Locum `legacy` is another word for `on`.
+//! Deaths and goodbyes work as in the other modes; there is no hand-over. Between nodes of Locum `legacy` means `on`.
 
 use super::*;
 
-/// What is asked and what is to be answered, group by group.
+/// Requests and answers under way, by group.
 #[derive(Debug)]
 pub(super) struct Legacy {
-    /// The peer is a real heartbeat and has not spoken as those of the other modes do.
+    /// The peer is a real heartbeat and has sent no message of the other modes.
     pub(super) speaks: bool,
-    /// A real peer told what it holds: its ha.cf has another `auto_failback`.
+    /// A real peer announced its holdings: its ha.cf has another `auto_failback`.
     nice_peer: bool,
-    /// Groups of ours for which we have asked.
+    /// Groups of ours that we have asked for.
     asked: Vec<GroupIndex>,
-    /// Groups for which the peer has asked, that are being stopped.
+    /// Groups that the peer has asked for and that are being stopped.
     giving: Vec<GroupIndex>,
-    /// It has asked for some of its groups, and not for all that run here.
+    /// The peer has asked for some of its groups, but not for all that run here.
     pub(super) partly_given: bool,
 }
 
@@ -38,7 +39,7 @@ impl Legacy {
 }
 
 impl R1 {
-    /// Looks whose language is to be spoken, before anything is.
+    /// Finds out which messages the peer understands; call it before anything is said.
     pub fn know_peer(&mut self, view: &View<'_>) {
         if view.peer_locum {
             self.legacy.nice_peer = false;
@@ -47,7 +48,7 @@ impl R1 {
         self.legacy.speaks = legacy && !view.peer_locum && !self.legacy.nice_peer;
     }
 
-    /// A real peer spoke in the manner of the other modes: so do we, or nothing would ever move.
+    /// A real peer used the messages of the other modes: we switch to them, or nothing would ever move.
     pub(super) fn hear_nice(&mut self, view: &View<'_>) {
         if !view.peer_locum && self.legacy.speaks {
             let text = format!("{} does not have `auto_failback legacy` in its ha.cf, as we do", view.name());
@@ -56,7 +57,7 @@ impl R1 {
         }
     }
 
-    /// Whether this is said in the language that is spoken.
+    /// Whether the mode in use has this message.
     pub(super) const fn is_spoken(&self, body: &Body) -> bool {
         let nice = matches!(
             body,
@@ -65,11 +66,11 @@ impl R1 {
         !(nice && self.legacy.speaks)
     }
 
-    /// We begin beside a living real peer, which has its own groups.
+    /// Begins beside a living real peer, which has its own groups.
     pub(super) fn ask_for_groups(&mut self, view: &View<'_>) {
         self.other_stable = true;
         if self.is_renewed {
-            // Neither of us asks for anything: it stays as it was.
+            // Neither node asks for anything: everything stays as it was.
             self.theirs = Some(Holding::All.minus(self.mine).mirrored());
             self.state = State::Stable;
             return;
@@ -82,14 +83,14 @@ impl R1 {
         }
     }
 
-    /// The peer has begun anew, and forgot what it was asked.
+    /// Repeats our requests: the peer has restarted and forgot them.
     pub(super) fn ask_again(&mut self, view: &View<'_>) {
         for group in self.legacy.asked.clone() {
             self.say(Body::IpRequest { key: view.groups.key(group).into() });
         }
     }
 
-    /// The peer wants one of its groups.
+    /// The peer asks for one of its groups.
     pub(super) fn heard_ip_request(&mut self, view: &View<'_>, key: &str) {
         if view.peer_locum || matches!(self.state, State::Init | State::Leaving | State::Left) {
             return;
@@ -104,7 +105,7 @@ impl R1 {
         self.steps.push_back(Step::WantGroup(group, false));
     }
 
-    /// The peer has stopped one of ours, or never had it.
+    /// The peer has stopped one of our groups, or never had it.
     pub(super) fn heard_ip_answer(&mut self, key: &str, ok: bool, view: &View<'_>) {
         let Some(place) = self.legacy.asked.iter().position(|&group| view.groups.key(group) == key) else {
             return;
@@ -120,7 +121,7 @@ impl R1 {
         }
     }
 
-    /// Groups have come to rest: those that the peer waits for it may start.
+    /// Groups have come to rest: the peer may start those it waits for.
     pub(super) fn giving_goes_on(&mut self, view: &View<'_>) {
         let given: Vec<GroupIndex> =
             self.legacy.giving.extract_if(.., |group| view.groups.is_released(*group)).collect();
@@ -136,7 +137,7 @@ impl R1 {
         }
     }
 
-    /// Whoever is dead or gone waits for nothing, and answers nothing.
+    /// Forgets all requests: a dead or departed peer waits for nothing and answers nothing.
     pub(super) fn forget_requests(&mut self) {
         self.legacy.asked.clear();
         self.legacy.giving.clear();

@@ -1,13 +1,14 @@
-//! Whether clients would reach a set where it is to go. Nodes of Locum tell each other whose interfaces carry nothing; what is
-//! handed over by plan (failback, `standby`, `takeover`) waits for them. A real heartbeat tells nothing, and is given its groups
-//! as ever. Goodbyes, deaths and what could not be started never wait.
+//! Whether clients would reach a set on the node that is to get it. Nodes of Locum tell each other which groups are
+//! unreachable there, because an interface carries nothing. A planned hand-over (failback, `standby`, `takeover`) waits
+//! for that interface. A real heartbeat announces nothing of this and is given its groups at once. A goodbye, a death
+//! and a failed start never wait.
 
 use super::*;
 
-/// So long a person's order waits until clients would reach the set where it is to go; then it is refused with the reason.
+/// How long an order waits until clients would reach the set on its new node; then it is refused with the reason.
 pub const REACH_WAIT: Duration = Duration::from_secs(30);
 
-/// A person's order that waits.
+/// An administrator's order that waits for an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WaitingOrder {
     order: OrderId,
@@ -27,7 +28,7 @@ impl WaitingOrder {
 }
 
 impl R1 {
-    /// The planned hand-over that waits: why, and for an order until when.
+    /// The reason of a waiting planned hand-over, and for an order until when it waits.
     #[must_use]
     pub fn waiting(&self, view: &View<'_>) -> Option<(String, Option<Instant>)> {
         if let Some(WaitingOrder { set, gives, until, .. }) = self.wish {
@@ -67,7 +68,7 @@ impl R1 {
         self.wish = Some(wish);
     }
 
-    /// Time has come, or an interface carries something again.
+    /// Goes on with the waiting order, or refuses it when its time is over.
     pub(super) fn wish_goes_on(&mut self, view: &View<'_>) {
         let Some(WaitingOrder { order, set, gives, until }) = self.wish else { return };
         let why = if gives { self.unreachable_there(view, set) } else { self.unreachable_here(view, set) };
@@ -91,7 +92,7 @@ impl R1 {
         }
     }
 
-    /// The peer says of other groups than before that clients would reach it: its own may go home.
+    /// The peer's unreachable groups have changed: its own set may be able to return.
     pub fn peer_carries(&mut self, view: &View<'_>) {
         self.wish_goes_on(view);
         if self.state == State::Stable && self.handover == Handover::Idle {
@@ -99,7 +100,7 @@ impl R1 {
         }
     }
 
-    /// Interfaces of these groups carry something here again: what could not be started is tried again.
+    /// Interfaces of these groups carry something here again: tries failed starts again.
     pub fn interfaces_back(&mut self, view: &View<'_>, groups: &[GroupIndex]) {
         self.wish_goes_on(view);
         for set in [Holding::Local, Holding::Foreign] {
@@ -109,7 +110,7 @@ impl R1 {
         }
     }
 
-    /// Starts what is ours and failed, where nothing else is under way. What that is, in words.
+    /// Starts our failed groups again if nothing else is under way. Returns a text about it.
     pub(super) fn start_again(&mut self, view: &View<'_>, set: Holding) -> Option<String> {
         let is_ours = self.state == State::Stable && self.leave.is_none() && self.handover == Handover::Idle;
         let failed =

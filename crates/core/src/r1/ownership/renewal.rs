@@ -1,16 +1,16 @@
-//! A daemon that is to run with other files ends its life and begins the next one without stopping anything (behaviour
-//! reference, section 1: HUP). The old life says no goodbye; the new one is born with what the old one held, and says
-//! so from its first frame on, so that the peer takes nothing and gives nothing back. A real peer reads holdings in
-//! `resource` alone: it is told them right after `starting`.
+//! Reload in place: a daemon that must use other files ends and starts again without stopping anything (behaviour
+//! reference, section 1: HUP). The old run says no goodbye. The new run starts with the sets that the old one held, and
+//! announces that from its first frame on, so that the peer takes nothing and gives nothing back. A real peer reads
+//! holdings only in `resource`, so it gets one right after `starting`.
 
 use super::*;
 
-/// So long the end of what moves is waited for.
+/// How long a reload waits for everything to come to rest.
 pub(super) const RENEWAL_WAIT: Duration = Duration::from_secs(60);
 
 impl R1 {
-    /// A person wants the daemon to run with other files: at once, or when nothing moves any more. What is on its way has
-    /// no place in the next life.
+    /// Handles an order to reload in place: at once, or when nothing moves any more. A hand-over under way could not
+    /// survive the reload.
     pub fn order_renew(&mut self, view: &View<'_>, order: OrderId) {
         if let Some((earlier, _)) = self.renewal.replace((order, view.now + RENEWAL_WAIT)) {
             self.refuse_renewal(earlier, "it was asked for again");
@@ -21,7 +21,7 @@ impl R1 {
         self.renewal_goes_on(view);
     }
 
-    /// Something has happened: it may be time for the renewal that was ordered, or too late.
+    /// Carries out or refuses the ordered reload, if the time for it has come.
     pub fn renewal_goes_on(&mut self, view: &View<'_>) {
         let Some((order, until)) = self.renewal else { return };
         let why = self.unsettled(view);
@@ -64,17 +64,17 @@ impl R1 {
         })
     }
 
-    /// The life before this one has left this running.
+    /// Starts with the sets that the previous run left running.
     pub(super) fn go_on_with(&mut self, kept: Holding) {
         self.is_renewed = true;
         self.mine = kept;
-        // Whoever had everything has it still, and a silent peer has nothing to be fenced for.
+        // If this node kept everything, a silent peer has nothing to be fenced for.
         self.peer_may_hold = kept != Holding::All;
         self.steps.push_back(Step::Keep(kept));
         self.note(Level::Info, format!("restarted, and going on with {}", words(kept)));
     }
 
-    /// What this life has kept, as long as the peer has not heard it in the usual way.
+    /// The sets that this run kept, as long as the peer has not heard of them in the usual way.
     #[must_use]
     pub const fn keeps(&self) -> Option<Holding> {
         match self.state {
@@ -85,7 +85,7 @@ impl R1 {
         }
     }
 
-    /// Asks who holds what.
+    /// Asks for the peer's holdings.
     pub(super) fn say_starting(&mut self) {
         self.say(Body::Starting);
         if self.is_renewed {
@@ -93,16 +93,16 @@ impl R1 {
         }
     }
 
-    /// The peer begins a life: with nothing, and then its set is given back to it; or with what it had, and then nothing
-    /// moves. A real one does not say which: whether it was renewed or started afresh, it asks who holds what and tells
-    /// what it holds, in the same words. Its like goes by its own eyes, and so do we: who was dead or gone has come back.
+    /// The peer starts. Either it holds nothing, and its set is given back to it; or it kept its sets, and nothing
+    /// moves. A real heartbeat announces a fresh start and a reload in the same words. So a real peer gets its set back
+    /// only if we saw it dead or gone before, which is how heartbeat itself decides.
     pub(super) fn begin_anew(&mut self, view: &View<'_>) {
         self.theirs = Some(view.peer_keeps.unwrap_or(Holding::None));
         let has_returned = core::mem::take(&mut self.peer_was_gone) || view.peer_locum;
         self.failback_due |= has_returned && view.peer_keeps.is_none();
     }
 
-    /// A real peer that restarted has told what it holds: is our own set anywhere?
+    /// A restarted real peer has announced its holdings: takes our own set if neither node holds it.
     pub(super) fn go_home(&mut self, view: &View<'_>) {
         if !core::mem::take(&mut self.home_due) || view.peer_locum || self.leave.is_some() {
             return;
