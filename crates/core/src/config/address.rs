@@ -7,29 +7,29 @@ use core::net::{IpAddr, Ipv4Addr};
 use super::diag::shown;
 use crate::model::resource::Address;
 
-/// Longest name of an interface, and of an address label: the kernel's limit.
+/// Longest name of an interface or an address label: the kernel's limit.
 pub(super) const INTERFACE_BYTES_MAX: usize = 15;
 
-/// What is wrong with a value, and perhaps what to write.
+/// The message of an error, and its cure if there is one.
 pub(super) type Fault = (String, Option<String>);
 
 fn fault<T>(message: impl Into<String>, cure: impl Into<String>) -> Result<T, Fault> {
     Err((message.into(), Some(cure.into())))
 }
 
-/// Which addresses a script takes.
+/// The address family that a script takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
-    /// `IPaddr` and bare dotted addresses.
+    /// IPv4: `IPaddr` and bare dotted addresses.
     V4,
-    /// `IPv6addr`
+    /// IPv6: the script `IPv6addr`.
     V6,
-    /// `IPaddr2`, `SendArp`
+    /// Either family: the scripts `IPaddr2` and `SendArp`.
     Any,
 }
 
-/// Whether a word of `haresources` is an address without a script's name: four dotted numbers at its beginning, or
-/// an IPv6 address that cannot be taken for `script::argument`.
+/// The family of a word of `haresources` that is an address without a script's name: four dotted numbers at its
+/// beginning, or an IPv6 address that cannot be taken for `script::argument`.
 pub(super) fn is_bare(word: &str) -> Option<Family> {
     let mut numbers = word.splitn(4, '.');
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -42,10 +42,10 @@ pub(super) fn is_bare(word: &str) -> Option<Family> {
     (is_v6 && (word.contains('/') || ip.replacen("::", "", 1).contains(':'))).then_some(Family::V6)
 }
 
-/// Reads an address.
+/// Reads a service address of this family.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the address, with its cure.
 pub(super) fn address(text: &str, family: Family) -> Result<Address, Fault> {
     let mut parts = text.split('/');
     let ip = service_ip(parts.next().unwrap_or_default(), family)?;
@@ -78,9 +78,9 @@ pub(super) fn address(text: &str, family: Family) -> Result<Address, Fault> {
     }
 }
 
-/// The same address in the plain form, if it is written in one that heartbeat's scripts take and this page does not: a mask in
-/// dotted form, a slash too many, nothing behind the last slash or the colon; and with `IPaddr`, which makes labels of its own, a
-/// label of any length.
+/// Rewrites an address that heartbeat's scripts take, but our own grammar does not, in the plain form. Such an address
+/// has a dotted mask, an extra slash, or nothing after the last slash or the colon. With `IPaddr`, which makes its own
+/// labels, a label of any length is accepted. `None` if there is nothing to rewrite.
 pub(super) fn plain(text: &str, script: &str) -> Option<String> {
     if !matches!(script, "IPaddr" | "IPaddr2") {
         return None;
@@ -100,15 +100,15 @@ pub(super) fn plain(text: &str, script: &str) -> Option<String> {
     (plain != text).then_some(plain)
 }
 
-/// How many bits a mask has; `None` for what is none.
+/// The number of bits of a netmask; `None` if the mask has gaps.
 fn mask_bits(mask: Ipv4Addr) -> Option<u32> {
     let bits = mask.to_bits().leading_ones();
     (bits > 0 && bits + mask.to_bits().trailing_zeros() == 32).then_some(bits)
 }
 
-/// Whether a mask stands where the broadcast address belongs.
+/// Whether a netmask was written in the place of the broadcast address.
 pub(super) fn has_mask_for_broadcast(address: &Address) -> bool {
-    // No network is so large.
+    // A network is never that large.
     address
         .broadcast
         .and_then(mask_bits)
@@ -180,10 +180,10 @@ fn interface_and_label(text: &str, ip: &IpAddr) -> Result<(String, Option<String
     Ok((name.into(), Some(text.into())))
 }
 
-/// Checks the name of an interface; whether there is such an interface is another question.
+/// Checks the form of an interface name, not whether the interface exists.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the name, with its cure.
 pub(super) fn interface(name: &str) -> Result<(), Fault> {
     let is_path = name == "." || name == ".." || name.contains('/');
     if name.is_empty() || name.len() > INTERFACE_BYTES_MAX || is_path || name.contains(':') {

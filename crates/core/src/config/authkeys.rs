@@ -1,7 +1,7 @@
-//! `authkeys`: who may speak. Facts: `docs/heartbeat.md`, section 3.
+//! Reads `authkeys`: the keys that authenticate frames. Facts: `docs/heartbeat.md`, section 3.
 //!
-//! A diagnostic about this file never holds its text: a slip of the pen may put the secret anywhere. It names at most
-//! a key's number and a known method.
+//! A diagnostic about this file never contains its text: a typing error may put the secret anywhere. It names at most a
+//! key's number and a known method.
 
 use alloc::{
     format,
@@ -17,7 +17,7 @@ use crate::model::keys::{KEY_NUMBERS, Key, Keys, Method};
 
 const FORM: &str = "a key is written `NUMBER METHOD SECRET`, such as `1 sha1 SECRET`";
 
-/// Reads the file. `None` when there is an error in the report.
+/// Reads the file. `None` if the report has an error.
 pub(super) fn read(text: &[u8], report: &mut Report) -> Option<Keys> {
     let mut signing: Option<(u8, Place)> = None;
     let mut keys: Vec<(Key, Place)> = Vec::new();
@@ -56,11 +56,11 @@ pub(super) fn read(text: &[u8], report: &mut Report) -> Option<Keys> {
     let (signing, _) = signing?;
     remarks(signing, &keys, report);
     let keys = keys.into_iter().map(|(key, _)| key).collect();
-    // Checked above; should the two ever disagree, the stricter one wins.
+    // Checked above. If the two checks ever disagree, the stricter one decides.
     Keys::new(signing, keys).map_err(|fault| report.add(report.error(fault.to_string()))).ok()
 }
 
-/// `auth N`. heartbeat takes a key as the one to sign with when it meets its line, so this must stand before.
+/// Reads `auth N`. heartbeat chooses the signing key when it reads that key's line, so `auth` must come first.
 fn auth_line(line: Line<'_>, keys: &[(Key, Place)], signing: &mut Option<(u8, Place)>, report: &mut Report) {
     let place = line.whole();
     let parts = line.parts(is_blank);
@@ -88,7 +88,7 @@ fn auth_line(line: Line<'_>, keys: &[(Key, Place)], signing: &mut Option<(u8, Pl
     *signing = Some((number, place));
 }
 
-/// `NUMBER METHOD SECRET`, the rest of the line is ignored.
+/// Reads `NUMBER METHOD SECRET`; the rest of the line is ignored.
 fn key(line: Line<'_>) -> Result<Key, (String, String)> {
     let parts = line.parts(is_blank);
     let words = parts.iter().map(|part| &line.bytes[part.clone()]).collect::<Vec<_>>();
@@ -130,9 +130,9 @@ fn key(line: Line<'_>) -> Result<Key, (String, String)> {
     }
 }
 
-/// The method with which a word begins that is none, and whether a pasted blank follows it.
+/// The method that an unknown word begins with, and whether a pasted blank follows it.
 fn glued(word: &[u8]) -> Option<(Method, bool)> {
-    // The longest first: none of them is the beginning of another.
+    // The longest first; none of them is a prefix of another.
     let methods = [Method::Sha256, Method::Sha1, Method::Md5, Method::Crc];
     methods.into_iter().find_map(|method| {
         let rest = word.strip_prefix(method.name().as_bytes()).filter(|rest| !rest.is_empty())?;
@@ -141,7 +141,8 @@ fn glued(word: &[u8]) -> Option<(Method, bool)> {
     })
 }
 
-/// A secret ends with its first word, in silence: whoever wrote more believes that it counts. A comment is none of it.
+/// Warns if text follows a secret: heartbeat silently ignores it, but its author may believe that it counts. A comment
+/// does not count as text.
 fn cut_secret(key: &Key, line: Line<'_>, report: &mut Report) {
     let parts = line.parts(is_blank);
     let ignored = parts.get(3..).unwrap_or_default();
@@ -172,7 +173,7 @@ fn add(key: Key, keys: &mut Vec<(Key, Place)>, line: Line<'_>, report: &mut Repo
     keys.push((key, line.whole()));
 }
 
-/// What is allowed and still worth a word.
+/// Remarks about files that are allowed, but could be better.
 fn remarks(signing: u8, keys: &[(Key, Place)], report: &mut Report) {
     for (Key { number, method, .. }, place) in keys {
         match method {
@@ -202,10 +203,10 @@ fn remarks(signing: u8, keys: &[(Key, Place)], report: &mut Report) {
     }
 }
 
-/// Whether a file with these permission bits may be used: heartbeat refuses one that group or others can read.
+/// Checks the permission bits of the file: heartbeat refuses a file that group or others can read.
 ///
 /// # Errors
-/// The diagnostic; where the file lies, and so the cure, is the caller's knowledge.
+/// The diagnostic. The caller adds the cure, because it knows the file's path.
 pub fn check_mode(mode: u32) -> Result<(), Diag> {
     if mode & 0o044 == 0 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What a running daemon can and cannot take over from changed files.
+//! Compares two plans: what a running daemon can and cannot take over from changed files.
 
 use alloc::{
     format,
@@ -9,17 +9,17 @@ use alloc::{
 use super::{diag::shown, value::Shown};
 use crate::r1::plan::{Group, Plan};
 
-/// What differs between the plan that runs and the one that the files say now, one line each.
+/// The differences between the running plan and the plan of the present files, one line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// A new life of the daemon takes these over while everything runs on ([`crate::model::order::Order::Renew`]).
+    /// A reload in place takes these over; all groups run on ([`crate::model::order::Order::Renew`]).
     pub renewal: Vec<String>,
-    /// These change what runs where: the daemon has to leave the cluster and come back.
+    /// These change where groups run: the daemon must leave the cluster and come back.
     pub restart: Vec<String>,
 }
 
 impl Changes {
-    /// Between two plans.
+    /// Compares the running plan with the new one.
     #[must_use]
     pub fn between(old: &Plan, new: &Plan) -> Self {
         Self { renewal: renewal(old, new), restart: restart(old, new) }
@@ -36,7 +36,7 @@ fn restart(old: &Plan, new: &Plan) -> Vec<String> {
     differs(names(&old.nodes), names(&new.nodes));
     differs(shown(&old.nodes[old.me.0]), shown(&new.nodes[new.me.0]));
     lists("group", &old.groups, &new.groups, |group| shown(&group.key), &mut changes);
-    // The order of the groups is the order in which they are started; moved lines are a change too.
+    // Groups are started in the order of the file, so moved lines are a change, too.
     let order = |groups: &[Group]| groups.iter().map(|group| group.key.clone()).collect::<Vec<_>>();
     if changes.is_empty() && order(&old.groups) != order(&new.groups) {
         changes.push("haresources: the lines are in another order".into());
@@ -92,7 +92,7 @@ fn renewal(old: &Plan, new: &Plan) -> Vec<String> {
     changes
 }
 
-/// What came, went or changed in a list of named things.
+/// The entries that were added, removed or changed in a list of named items.
 fn lists<T: PartialEq>(
     what: &str,
     old: &[T],

@@ -1,5 +1,5 @@
-//! What is wrong with the files, and what each of their lines means: plain values. Nothing is rendered here; the
-//! daemon logs them, `locum check` draws them, and JSON carries them, all from the same data.
+//! Diagnostics about the files, and the explanation of each line: plain values. Nothing is rendered here. The daemon
+//! logs them, `locum check` prints them, and JSON carries them, all from the same data.
 
 use alloc::{format, string::String, vec::Vec};
 use core::{fmt, ops::Range};
@@ -9,64 +9,61 @@ use serde::Serialize;
 use super::lines::Word;
 use crate::model::note::Escaped;
 
-/// One thing to tell about a file. Texts are printable: what comes from the file is escaped in them, and of
-/// `authkeys` there is never more than a key's number and method.
+/// One diagnostic about a file. Its texts are printable: text from the file is escaped. About `authkeys` it contains at
+/// most a key's number and method.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diag {
-    /// How bad it is.
     pub severity: Severity,
-    /// Which file.
     pub file: FileName,
-    /// Where; line 0 is the file as a whole.
+    /// The place; line 0 means the file as a whole.
     #[serde(flatten)]
     pub place: Place,
-    /// The offending text, escaped; empty when there is none, and always empty for `authkeys`.
+    /// The offending text, escaped. Empty if there is none, and always empty for `authkeys`.
     pub text: String,
-    /// What is wrong.
     pub message: String,
     /// What to do about it.
     pub cure: Option<String>,
-    /// The file may well be right, but it does not fit this host.
+    /// Whether it is about this host: the file may be right, but it does not fit the host.
     pub host: bool,
 }
 
 impl Diag {
-    /// About a file as a whole.
+    /// A diagnostic about a file as a whole.
     #[must_use]
     pub fn new(severity: Severity, file: FileName, message: impl Into<String>) -> Self {
         let place = Place::default();
         Self { severity, file, place, text: String::new(), message: message.into(), cure: None, host: false }
     }
 
-    /// Says where.
+    /// Sets the place in the file.
     #[must_use]
     pub fn at(mut self, place: &Place) -> Self {
         self.place = place.clone();
         self
     }
 
-    /// Says where, and shows the word that stands there.
+    /// Sets the place and the offending text to those of a word.
     #[must_use]
     pub(super) fn word(mut self, word: &Word) -> Self {
         self.text = shown(&word.text);
         self.at(&word.place)
     }
 
-    /// Shows the offending text (escaped here).
+    /// Sets the offending text (escaped here).
     #[must_use]
     pub fn offending(mut self, text: &str) -> Self {
         self.text = shown(text);
         self
     }
 
-    /// Says what to do.
+    /// Sets the cure: what to do.
     #[must_use]
     pub fn cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(cure.into());
         self
     }
 
-    /// Says that it is the host that does not fit.
+    /// Marks it as being about this host, not about the file.
     #[must_use]
     pub fn about_host(mut self) -> Self {
         self.host = true;
@@ -74,7 +71,7 @@ impl Diag {
     }
 }
 
-/// One line, for a log: `ha.cf:3:1: error: … (cure)`.
+/// Formats it as one line for a log: `ha.cf:3:1: error: … (cure)`.
 impl fmt::Display for Diag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file)?;
@@ -86,15 +83,15 @@ impl fmt::Display for Diag {
     }
 }
 
-/// How bad.
+/// How serious a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know.
+    /// A remark; nothing is wrong.
     Info,
-    /// It works, but probably not as wished.
+    /// It works, but probably not as intended.
     Warning,
-    /// No start with this.
+    /// The daemon does not start with this.
     Error,
 }
 
@@ -108,19 +105,16 @@ impl fmt::Display for Severity {
     }
 }
 
-/// The files of the configuration directory.
+/// A file of the configuration directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum FileName {
-    /// The cluster.
     #[serde(rename = "ha.cf")]
     HaCf,
-    /// The keys.
     #[serde(rename = "authkeys")]
     Authkeys,
-    /// The groups.
     #[serde(rename = "haresources")]
     Haresources,
-    /// All of a native cluster but its keys.
+    /// Everything of a native cluster except its keys.
     #[serde(rename = "locum.toml")]
     LocumToml,
     /// The keys of a native cluster.
@@ -129,7 +123,7 @@ pub enum FileName {
 }
 
 impl FileName {
-    /// The name in the configuration directory.
+    /// The file's name in the configuration directory.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -148,29 +142,28 @@ impl fmt::Display for FileName {
     }
 }
 
-/// Where something stands in a file.
+/// A place in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// Counted from 1; 0 is the file as a whole.
+    /// Counted from 1; 0 means the file as a whole.
     pub line: usize,
-    /// In characters, counted from 1; 0 for the file as a whole.
+    /// In characters, counted from 1; 0 means the file as a whole.
     pub column: usize,
-    /// The bytes of the file.
+    /// The byte range in the file.
     pub span: Range<usize>,
 }
 
-/// What a line means.
+/// The explanation of one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explained {
-    /// Which file.
     pub file: FileName,
-    /// Counted from 1; 0 is a default that holds because no line says otherwise.
+    /// Counted from 1; 0 means a default, which no line changes.
     pub line: usize,
-    /// The meaning, in words; printable.
+    /// The explanation in words; printable.
     pub text: String,
 }
 
-/// Everything that was found in one file, in the order in which it was found.
+/// All diagnostics and explanations of one file, in the order in which they were found.
 pub(super) struct Report {
     file: FileName,
     pub(super) diags: Vec<Diag>,
@@ -182,7 +175,7 @@ impl Report {
         Self { file, diags: Vec::new(), explained: Vec::new() }
     }
 
-    /// A new error about this file; the caller says where and gives the cure.
+    /// A new error about this file; the caller adds place and cure.
     pub(super) fn error(&self, message: impl Into<String>) -> Diag {
         Diag::new(Severity::Error, self.file, message)
     }
@@ -208,7 +201,7 @@ impl Report {
     }
 }
 
-/// Text from a file as it may be shown.
+/// Escapes text from a file for display.
 pub(super) fn shown(text: &str) -> String {
     format!("{}", Escaped(text.as_bytes()))
 }

@@ -1,5 +1,5 @@
-//! Every directive of `ha.cf`, one row each: what it is called, what it takes, what holds without it, what it means
-//! and whether Locum acts on it. The parser, `locum check` and the table in `docs/ha.cf.md` all read these rows.
+//! Every directive of `ha.cf`, one row each: its name, form, default and meaning, and whether Locum acts on it. The
+//! parser, `locum check` and the table in `docs/ha.cf.md` all read these rows.
 //! Facts: `docs/heartbeat.md`, section 2; `docs/wire.md`, section 8.
 
 use alloc::{
@@ -9,90 +9,86 @@ use alloc::{
 
 use Status::{Accepted, Honoured, Old, Refused};
 
-/// One directive.
+/// One directive of `ha.cf`.
 #[derive(Clone, Copy, Debug)]
 pub struct Directive {
-    /// As written in `ha.cf`, case-sensitive.
+    /// As written in `ha.cf`; case-sensitive.
     pub name: &'static str,
-    /// For the parser.
     pub(super) id: Id,
-    /// What follows the name.
+    /// The form of its value.
     pub form: Form,
-    /// What holds when the directive is not given; empty when there is no default.
+    /// The value that holds without the directive; empty if there is no default.
     pub default: &'static str,
-    /// What it is for.
+    /// Its purpose, in words.
     pub meaning: &'static str,
-    /// What Locum does with it.
+    /// How Locum treats it.
     pub status: Status,
 }
 
 impl Directive {
-    /// The row of that name.
+    /// The row of the directive with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         ROWS.iter().find(|row| row.name == name)
     }
 }
 
-/// What Locum does with a directive.
+/// How Locum treats a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It has its meaning.
+    /// It works as in heartbeat.
     Honoured,
-    /// It has its meaning, but there is a newer word for it.
+    /// It works as in heartbeat, but has a newer name.
     Old {
-        /// What to write today.
+        /// The newer name to use.
         modern: &'static str,
     },
-    /// Read and checked, without any effect, and nothing is missing without it; the reason in words.
+    /// It is checked and has no effect, and none is missing; the reason in words.
     Accepted(&'static str),
-    /// Only the value that leaves it off is taken; the reason in words.
+    /// Only the value that switches it off is accepted; the reason in words.
     Refused(&'static str),
 }
 
-/// What a directive takes.
+/// The form of a directive's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A time of at least so many milliseconds.
+    /// A time of at least `min_ms` milliseconds.
     Time {
-        /// Smallest value.
         min_ms: u64,
     },
-    /// A whole number.
+    /// A whole number from `min` to `max`.
     Whole {
-        /// Smallest value.
         min: u32,
-        /// Largest value.
         max: u32,
-        /// What it counts; empty for plain numbers.
+        /// What the number counts; empty for plain numbers.
         unit: &'static str,
     },
     /// true, on, yes, y, 1 or false, off, no, n, 0 in any case.
     Boolean,
     /// One of these words, in any case.
     Choice(&'static [&'static str]),
-    /// An absolute path.
+    /// The absolute path of a file.
     Path,
-    /// One or more words, each of them taken alone.
+    /// One or more words, each handled alone.
     Each(&'static str),
-    /// Words that mean something together; separated by blanks and commas.
+    /// Words that belong together, separated by blanks and commas.
     Fields {
-        /// The words.
+        /// Names of the words, for texts.
         usage: &'static str,
-        /// At least so many.
+        /// Smallest number of words.
         min: usize,
     },
-    /// Words that mean something together; separated by blanks alone, as a comma may belong to them.
+    /// Words that belong together, separated by blanks only, because a comma may be part of them.
     Line {
-        /// The words.
+        /// Names of the words, for texts.
         usage: &'static str,
-        /// At least so many.
+        /// Smallest number of words.
         min: usize,
     },
 }
 
 impl Form {
-    /// What to write after the name.
+    /// A short text that says what to write after the name.
     #[must_use]
     pub fn usage(&self) -> String {
         match self {
@@ -107,7 +103,7 @@ impl Form {
         }
     }
 
-    /// Between which values; empty where that is no question.
+    /// The smallest and largest value as text; empty if there are none.
     #[must_use]
     pub fn bounds(&self) -> String {
         match self {
@@ -121,7 +117,7 @@ impl Form {
     }
 }
 
-/// The table of `docs/ha.cf.md`, in Markdown; a test compares the page with it.
+/// The table of `docs/ha.cf.md` in Markdown; a test compares the page with it.
 #[must_use]
 pub fn table() -> String {
     let mut table =
@@ -150,7 +146,7 @@ pub fn table() -> String {
 /// Bit rates of serial lines.
 pub(super) const BAUDS: &[&str] = &["9600", "19200", "38400", "57600", "115200", "230400", "460800"];
 
-/// Facilities of syslog, and the word that turns it off.
+/// Facilities of syslog, and `none`, which switches it off.
 pub(super) const FACILITIES: &[&str] = &[
     "none", "auth", "authpriv", "cron", "daemon", "ftp", "kern", "lpr", "mail", "news", "syslog", "user",
     "uucp", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
@@ -176,11 +172,11 @@ pub(super) enum Id {
     Hbgenmethod, Uuidfrom, MaxRexmitDelay, Msgfmt,
     Autojoin, Crm, Env,
     Stonith, StonithHost, Respawn, Failfast, Watchdog,
-    /// All that are checked for their form and have no further effect.
+    /// All directives that are checked for their form and have no further effect.
     Carried,
 }
 
-/// A row, in the order of the fields.
+/// Makes a row; the arguments are in the order of the fields.
 const fn row(
     name: &'static str,
     id: Id,
@@ -192,7 +188,7 @@ const fn row(
     Directive { name, id, form, default, meaning, status }
 }
 
-/// All directives, related ones together.
+/// All directives; related ones are together.
 #[rustfmt::skip]
 pub static ROWS: &[Directive] = &[
     row("node", Id::Node, Form::Each("names"), "", "the members of the cluster, named as `uname -n`; at most two", Honoured),

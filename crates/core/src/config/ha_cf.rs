@@ -1,4 +1,4 @@
-//! `ha.cf`: the cluster. Two stages: the directives as written, each with its place; then what they mean together.
+//! Reads `ha.cf` in two stages: first the directives as written, each with its place; then what they mean together.
 //! Facts: `docs/heartbeat.md`, section 2; `docs/wire.md`, sections 7 and 8.
 
 use alloc::{
@@ -31,21 +31,21 @@ use crate::{
 const MEDIA_MAX: usize = 64;
 /// Node names are shorter than this.
 const NODE_NAME_BYTES: usize = 100;
-/// The longest `dt` that a node of Locum believes.
+/// The longest `dt` that a node of Locum accepts.
 const DT_MAX: Duration = Duration::from_secs(3600);
 
-/// What the file says, checked as far as it can be without the other files. With an error in the report the values
-/// are not to be used.
+/// The content of the file, checked as far as possible without the other files. If the report has an error, the values
+/// must not be used.
 pub(super) struct Settings {
     pub(super) cluster: String,
     pub(super) nodes: Vec<String>,
-    /// A line that names nodes could not be used, which was said.
+    /// A line with node names could not be used; the report says so.
     pub(super) nodes_spoiled: bool,
     pub(super) node_places: Vec<Place>,
     pub(super) timing: Timing,
     pub(super) auto_failback: AutoFailback,
     pub(super) links: Vec<Link>,
-    /// For each link the place of each medium.
+    /// The place of each medium, by link.
     pub(super) media_places: Vec<Vec<Place>>,
     pub(super) pings: Vec<Ping>,
     pub(super) framing: FramingPlan,
@@ -56,7 +56,7 @@ pub(super) struct Settings {
     pub(super) ipfail: bool,
     pub(super) clients: Vec<Client>,
     pub(super) watchdog: Option<String>,
-    /// For scripts; see [`super::Checked::parameters`].
+    /// For resource scripts; see [`super::Checked::parameters`].
     pub(super) parameters: BTreeMap<String, String>,
 }
 
@@ -70,14 +70,14 @@ pub(super) fn read(text: &[u8], me: &str, options: &Options, report: &mut Report
     draft.settle(report)
 }
 
-/// One line as written.
+/// One directive line as written.
 struct Entry {
     row: &'static Directive,
     directive: Word,
     values: Vec<Word>,
 }
 
-/// The first stage: lines become directives with values, or errors; the directives of these are `spoiled`.
+/// The first stage: turns lines into directives with values, or errors. Directives with errors go to `spoiled`.
 fn entries(text: &[u8], spoiled: &mut Vec<&'static Directive>, report: &mut Report) -> Vec<Entry> {
     let mut old_words: Vec<&str> = Vec::new();
     let mut found = Vec::new();
@@ -145,7 +145,7 @@ fn usage_example(row: &Directive) -> String {
     }
 }
 
-/// What to do about a directive that is none.
+/// The cure for an unknown directive.
 fn nearest(name: &str) -> String {
     match meant(name, ROWS.iter().map(|row| row.name)) {
         Some(name) => format!("is `{name}` meant?"),
@@ -153,10 +153,10 @@ fn nearest(name: &str) -> String {
     }
 }
 
-/// A value and where it was said.
+/// A value and its place in the file, if it was given.
 type Said<T> = Option<(T, Place)>;
 
-/// The second stage, being filled line by line, since the order of lines counts.
+/// The second stage. It is filled line by line, because the order of lines counts.
 struct Draft<'a> {
     me: &'a str,
     cluster: Said<String>,
@@ -171,7 +171,7 @@ struct Draft<'a> {
     links: Vec<Link>,
     media_places: Vec<Vec<Place>>,
     pings: Vec<Ping>,
-    /// Of the first one.
+    /// Place of the first ping node.
     ping_place: Option<Place>,
     auto_failback: Said<AutoFailback>,
     logging: [Said<String>; 3],
@@ -188,16 +188,16 @@ struct Draft<'a> {
     clients: Vec<Client>,
     watchdog: Said<String>,
     parameters: BTreeMap<String, String>,
-    /// Of these a line could not be used. That was said once: what is missing or does not fit for that reason alone is
-    /// not said, too.
+    /// Directives of which a line could not be used. The error was reported once; nothing that follows from it is
+    /// reported.
     spoiled: Vec<&'static Directive>,
 }
 
-/// Programs that sign on to heartbeat's programming interface and end at once without it.
+/// Programs that connect to heartbeat's programming interface and end at once without it.
 const API_CLIENTS: [&str; 9] =
     ["ccm", "dopd", "cib", "crmd", "attrd", "lrmd", "stonithd", "mgmtd", "hbagent"];
 
-/// Places in [`Draft::times`] and in [`Draft::logging`].
+/// Indexes into [`Draft::times`] and [`Draft::logging`].
 const KEEPALIVE: usize = 0;
 const DEADTIME: usize = 1;
 const WARNTIME: usize = 2;
@@ -215,7 +215,7 @@ const LOGFILE: usize = 0;
 const DEBUGFILE: usize = 1;
 const FACILITY: usize = 2;
 
-/// Keeps the last value; an earlier one is worth a warning.
+/// Stores the last value; an earlier one causes a warning.
 fn say<T>(said: &mut Said<T>, value: T, word: &Word, report: &mut Report) {
     if let Some((_, earlier)) = said {
         let message = format!("this was said in line {} already; the last one counts", earlier.line);
@@ -264,12 +264,12 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// One line: its values are checked for their form, applied in order and explained.
+    /// Handles one line: checks the form of its values, applies them in order and explains them.
     fn entry(&mut self, entry: &Entry, report: &mut Report) {
         let Entry { row, directive, values } = entry;
         let mut values = values.as_slice();
         if matches!(row.form, Form::Fields { .. } | Form::Line { .. }) {
-            values = &values[..1]; // taken together; the first stands for all
+            values = &values[..1]; // the values belong together; the first stands for all
         }
         for word in values {
             let result = self.value(entry, word, report);
@@ -290,7 +290,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// One value, applied. Says what it means.
+    /// Applies one value. Returns its explanation.
     fn value(&mut self, entry: &Entry, word: &Word, report: &mut Report) -> Result<String, Bad> {
         let row = entry.row;
         let text = word.text.as_str();
@@ -369,7 +369,7 @@ impl<'a> Draft<'a> {
             Id::Ping => {
                 let ip = self.ip_address(word, Some(row.name == "ping6"), report)?;
                 self.ping_place.get_or_insert(word.place.clone());
-                // Named as it is written, as by a peer that runs heartbeat.
+                // Written as a peer with heartbeat writes it in its frames.
                 let name = text.parse().map_or_else(|_| text.into(), |ip: IpAddr| ip.to_string());
                 self.ping(Ping { name, members: [ip].into(), is_group: false })?
             }
@@ -526,7 +526,7 @@ impl<'a> Draft<'a> {
         format!("{what} {}", shown(&word.text))
     }
 
-    /// `stonith TYPE FILE`, `stonith_host HOST TYPE PARAMETERS`. One device; the last line that is for this node counts.
+    /// `stonith TYPE FILE`, `stonith_host HOST TYPE PARAMETERS`. One device; the last line for this node counts.
     fn fencing(&mut self, entry: &Entry, report: &mut Report) -> Result<String, Bad> {
         let words = entry.values.as_slice();
         let (device, parameters) = match words {
@@ -563,7 +563,7 @@ impl<'a> Draft<'a> {
         ))
     }
 
-    /// `respawn USER COMMAND`, `failfast USER COMMAND`. What ipfail does, this node does itself.
+    /// `respawn USER COMMAND`, `failfast USER COMMAND`. The node itself does the work of ipfail.
     fn client(&mut self, entry: &Entry, report: &mut Report) -> Result<String, Bad> {
         let mut words = entry.values.iter().map(|word| word.text.clone());
         let user = words.next().unwrap_or_default();
@@ -599,7 +599,7 @@ impl<'a> Draft<'a> {
         Ok(meaning)
     }
 
-    /// `ucast IF ADDRESS`
+    /// `ucast IF ADDRESS`, or `ucast6` alike.
     fn unicast(&self, id: Id, entry: &Entry, report: &mut Report) -> Result<Medium, Bad> {
         let [name, peer] = entry.values.as_slice() else { return Err(too_much(entry)) };
         interface(&name.text)?;
@@ -613,7 +613,8 @@ impl<'a> Draft<'a> {
         Ok(Medium::Unicast { interface: name.text.clone(), peer: ip, port: self.port() })
     }
 
-    /// The address of a host, in numbers, or of a name that the host knows; `is_v6` if the directive takes one family alone.
+    /// Reads a numeric address, or the name of a host that this host can resolve. `is_v6` is set if the directive takes
+    /// only one family.
     fn ip_address(&self, word: &Word, is_v6: Option<bool>, report: &mut Report) -> Result<IpAddr, Bad> {
         let parsed = word.text.parse::<IpAddr>().ok();
         let found =
@@ -654,7 +655,7 @@ impl<'a> Draft<'a> {
         value(&self.port, self.default_port)
     }
 
-    /// Joins a medium to the link of its name.
+    /// Adds a medium to the link of its name.
     fn medium(
         &mut self,
         name: &str,
@@ -725,12 +726,12 @@ impl<'a> Draft<'a> {
         Ok(meaning)
     }
 
-    /// Whether a line of one of these could not be used.
+    /// Whether a line of one of these directives could not be used.
     fn is_spoiled(&self, ids: &[Id]) -> bool {
         self.spoiled.iter().any(|row| ids.contains(&row.id))
     }
 
-    /// Checks what the lines mean together.
+    /// The end of the second stage: checks the lines against each other.
     fn settle(mut self, report: &mut Report) -> Settings {
         let timing = self.timing(report);
         let nodes_spoiled = self.is_spoiled(&[Id::Node]);
@@ -814,9 +815,9 @@ impl<'a> Draft<'a> {
     fn check_timing(&self, timing: &Timing, report: &mut Report) {
         let Timing { keepalive, warntime, deadtime, initdead, deadping } = *timing;
         let two = Shown(keepalive * 2).to_string();
-        // What a spoiled line would have said is not known.
+        // The value of a spoiled line is unknown, so it is not compared.
         let comparable = |which: usize, other: usize| !self.is_spoiled(&[TIMES[which].0, TIMES[other].0]);
-        // At the line that says so, or at the other one that makes it wrong.
+        // The place of the directive that says so, or of the other one that makes it wrong.
         let place = |which: usize, other: usize| {
             let said = self.times[which].as_ref().or(self.times[other].as_ref());
             said.map(|(_, place)| place.clone()).unwrap_or_default()
@@ -952,13 +953,13 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether the line starts heartbeat's `ipfail`, whose work this node does itself.
+/// Whether the line starts heartbeat's `ipfail`, whose work the node does itself.
 fn is_ipfail(entry: &Entry) -> bool {
     let is_client = matches!(entry.row.id, Id::Respawn | Id::Failfast);
     is_client && entry.values.get(1).is_some_and(|program| program.text.ends_with("/ipfail"))
 }
 
-/// This node's place in the list of nodes; it must be there.
+/// Finds this node in the list of nodes; it must be there.
 pub(super) fn find_me(
     me: &str,
     settings: &Settings,
@@ -969,7 +970,7 @@ pub(super) fn find_me(
         return Some(place);
     }
     if settings.nodes.is_empty() || settings.nodes_spoiled {
-        return None; // said already
+        return None; // reported already
     }
     let all =
         settings.nodes.iter().map(|node| format!("`{}`", shown(node))).collect::<Vec<_>>().join(" and ");
@@ -994,19 +995,19 @@ pub(super) fn find_me(
     None
 }
 
-/// Whether the last value of a directive is all that it says.
+/// Whether the directive has one value, so that a later line replaces it.
 fn is_scalar(form: &Form) -> bool {
     matches!(form, Form::Time { .. } | Form::Whole { .. } | Form::Boolean | Form::Choice(_) | Form::Path)
 }
 
-/// The defaults that are values, as scripts see them.
+/// The defaults that are plain values, as scripts see them.
 fn literal_defaults() -> BTreeMap<String, String> {
     let rows = ROWS.iter().filter(|row| !row.default.is_empty() && !row.default.contains(' '));
     let is_derived = |row: &Directive| matches!(row.id, Id::Deadping);
     rows.filter(|row| !is_derived(row)).map(|row| (row.name.into(), row.default.into())).collect()
 }
 
-/// heartbeat's default: enough for a network to come up.
+/// heartbeat's default: long enough for a network to come up.
 fn default_initdead(deadtime: Duration) -> Duration {
     match deadtime.as_millis() {
         10_001.. => deadtime,
@@ -1066,7 +1067,7 @@ fn check_form(row: &Directive, text: &str) -> Result<Checked, Fault> {
         Form::Boolean => {
             boolean(text).map_or_else(|| wrong("write `on` or `off`".into()), |is| Ok(Checked::Truth(is)))
         }
-        // Where `on` and `off` are choices, all words for them are.
+        // If `on` and `off` are choices, all other words for them are accepted, too.
         Form::Choice(words) => {
             let is_known = words.iter().any(|word| text.eq_ignore_ascii_case(word));
             if is_known || (words.contains(&"off") && boolean(text).is_some()) {
@@ -1087,7 +1088,7 @@ fn carried(entry: &Entry) -> String {
     }
 }
 
-/// The port of a medium that has no other than `udpport`.
+/// The port of a medium if it is the `udpport`; other media have their own.
 fn udpport(medium: &Medium) -> Option<u16> {
     match medium {
         Medium::Broadcast { port, .. } | Medium::Unicast { port, .. } => Some(*port),
@@ -1104,7 +1105,7 @@ fn medium_meaning(medium: &Medium) -> String {
     }
 }
 
-/// What is wrong, in another word than the first one.
+/// A fault, and the word that has it if it is not the first one.
 struct Bad {
     fault: Fault,
     field: Option<Word>,
@@ -1122,7 +1123,7 @@ impl From<Fault> for Bad {
     }
 }
 
-/// `mcast IF GROUP PORT TTL LOOP`
+/// `mcast IF GROUP PORT TTL LOOP`, or `mcast6` alike.
 fn multicast(id: Id, entry: &Entry) -> Result<Medium, Bad> {
     let [name, group, port, ttl, loopback] = entry.values.as_slice() else { return Err(too_much(entry)) };
     interface(&name.text)?;
@@ -1152,7 +1153,7 @@ fn multicast(id: Id, entry: &Entry) -> Result<Medium, Bad> {
     Ok(Medium::Multicast { interface: name.text.clone(), group, port, ttl, loopback })
 }
 
-/// Whether a word could be a host's name (RFC 1123): one that begins with a letter, or has one behind its last dot.
+/// Whether a word could be a host's name (RFC 1123): it begins with a letter, or has a letter after its last dot.
 fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';

@@ -1,4 +1,4 @@
-//! `haresources`: which groups there are and which node each prefers. Facts: `docs/heartbeat.md`, section 4.
+//! Reads `haresources`: the groups and the node that each prefers. Facts: `docs/heartbeat.md`, section 4.
 //!
 //! ```text
 //! file     = line*                  "\" at the end of a line joins it with the next, "#" begins a comment
@@ -27,15 +27,15 @@ use crate::{
     r1::plan::Group,
 };
 
-/// The groups, and where their resources stand.
+/// The groups, and the places of their resources.
 #[derive(Default)]
 pub(super) struct Groups {
     pub(super) groups: Vec<Group>,
-    /// For each group the place of each resource.
+    /// The place of each resource, by group.
     pub(super) places: Vec<Vec<Place>>,
 }
 
-/// Reads the file. `nodes` are those of `ha.cf`; without any, nothing is said about the nodes of the lines.
+/// Reads the file. `nodes` are those of `ha.cf`; if there are none, the nodes of the lines are not checked.
 pub(super) fn read(text: &[u8], nodes: &[String], report: &mut Report) -> Groups {
     let mut found = Groups::default();
     for words in logical_lines(text, report) {
@@ -52,7 +52,7 @@ pub(super) fn read(text: &[u8], nodes: &[String], report: &mut Report) -> Groups
     found
 }
 
-/// The words of each line, continuations joined. A line with a word that is no text is left out.
+/// The words of each line, with continuations joined. A line with a word that is not text is left out.
 fn logical_lines(text: &[u8], report: &mut Report) -> Vec<Vec<Word>> {
     let mut joined: Vec<Vec<Word>> = Vec::new();
     let mut current: Vec<(Vec<u8>, Place)> = Vec::new();
@@ -95,7 +95,7 @@ fn close(current: &mut Vec<(Vec<u8>, Place)>, joined: &mut Vec<Vec<Word>>, repor
     }
 }
 
-/// The line without comment and line end, and whether the next one continues it.
+/// The line without comment and line end, and whether the next line continues it.
 fn without_backslash(line: Line<'_>) -> (Line<'_>, bool) {
     let line = line.uncommented();
     let bytes = line.bytes.strip_suffix(b"\r").unwrap_or(line.bytes);
@@ -142,7 +142,7 @@ fn line(words: &[Word], nodes: &[String], report: &mut Report, found: &mut Group
             }
         }
     }
-    // A line with a fault is no group, but what can be compared with other lines still is.
+    // A line with a fault makes no usable group, but it can still be compared with other lines.
     let node = NodeIndex(index.unwrap_or(0));
     found.groups.push(Group { node, key: first.text.clone(), resources: group });
     found.places.push(places);
@@ -176,15 +176,15 @@ pub(super) fn is_same_host(a: &str, b: &str) -> bool {
     short(a) == short(b)
 }
 
-/// One word of `haresources` as a resource: also in the forms that heartbeat takes and nobody should write.
+/// Reads one word of `haresources` as a resource, also in forms that heartbeat takes and a new file should not use.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the word, with its cure.
 fn written(text: &str) -> Result<Resource, Fault> {
     near_miss(text)?;
     let mut resource = match plain_form(text) {
         None => resource(text)?,
-        // It is called what it is called on a peer that runs heartbeat; only what it means is put plainly.
+        // It keeps the name that a peer with heartbeat gives it; only its content is rewritten in the plain form.
         Some((before, plain)) => {
             let meant = resource(&format!("{before}{plain}"))?;
             let args = text[before.len()..].split("::").map(ToString::to_string).collect();
@@ -198,7 +198,7 @@ fn written(text: &str) -> Result<Resource, Fault> {
     Ok(resource)
 }
 
-/// What stands before the address, and the address in the plain form, if it is not written in that.
+/// The part before the address, and the address in the plain form; `None` if it is in that form already.
 fn plain_form(text: &str) -> Option<(&str, String)> {
     let (before, script, address) = match text.split_once("::") {
         None => ("", "IPaddr", text),
@@ -208,10 +208,10 @@ fn plain_form(text: &str) -> Option<(&str, String)> {
     is_address.then(|| plain(address, script)).flatten().map(|plain| (before, plain))
 }
 
-/// Scripts whose names are known, and mistaken; each takes an argument.
+/// Known scripts whose names are often misspelled; each takes an argument.
 const KNOWN: [&str; 4] = ["IPaddr", "IPaddr2", "IPv6addr", "SendArp"];
 
-/// A word that means something else than it says.
+/// Refuses a word that would mean something other than it seems.
 fn near_miss(text: &str) -> Result<(), Fault> {
     if text == "\\" || text.ends_with('\\') {
         let message = "the backslash is not the end of the line, and joins nothing";
@@ -231,7 +231,7 @@ fn near_miss(text: &str) -> Result<(), Fault> {
         let message = format!("behind `{}` stands one colon", shown(name));
         return Err((message, Some(format!("write `{meant}::{}`", shown(rest)))));
     }
-    // A script's name that sticks to an interface: the last digit ends that.
+    // A script's name directly after an interface: the interface ends with the last digit.
     if is_bare(text) == Some(Family::V4)
         && let Some((address, _)) = text.split_once("::")
         && let Some(end) = address.rfind(|c: char| c.is_ascii_digit()).map(|at| at + 1)
@@ -244,10 +244,10 @@ fn near_miss(text: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// One word as a resource.
+/// Reads one word as a resource.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault of the word, with its cure.
 pub(super) fn resource(text: &str) -> Result<Resource, Fault> {
     let (script, rest) = match is_bare(text) {
         Some(Family::V6) => ("IPv6addr", Some(text)),
@@ -260,7 +260,7 @@ pub(super) fn resource(text: &str) -> Result<Resource, Fault> {
     Ok(Resource { text: text.into(), script: script.into(), args, agent })
 }
 
-/// What stands between the `::`. An IPv6 address may hold one itself.
+/// The parts between `::`. An IPv6 address may contain `::` itself.
 fn arguments<'a>(script: &str, rest: &'a str) -> Vec<&'a str> {
     let takes_address = matches!(script, "IPaddr" | "IPaddr2" | "IPv6addr" | "SendArp");
     let ip = rest.split('/').next().unwrap_or(rest);
@@ -304,7 +304,7 @@ fn only<'a>(form: &str, args: &[&'a str]) -> Result<&'a str, Fault> {
     if let [arg] = *args { Ok(arg) } else { usage(form) }
 }
 
-/// Names become parts of paths, so they must not lead elsewhere.
+/// Refuses names that could lead out of a directory: they become parts of paths.
 fn file_name(name: &str, of: &str) -> Result<(), Fault> {
     if let Some((host, bits)) = name.split_once('/')
         && host.contains('.')
@@ -351,7 +351,7 @@ fn send_arp(args: &[&str]) -> Result<Agent, Fault> {
     Ok(Agent::SendArp(address))
 }
 
-/// `MailTo::ADDRESSES[::SUBJECT]`; addresses are separated by commas, as a word has no blanks.
+/// `MailTo::ADDRESSES[::SUBJECT]`; commas separate the addresses, because a word has no blanks.
 fn mail_to(args: &[&str]) -> Result<Agent, Fault> {
     let (recipients, subject) = match *args {
         [recipients] => (recipients, None),
@@ -368,7 +368,7 @@ fn mail_to(args: &[&str]) -> Result<Agent, Fault> {
     Ok(Agent::MailTo { recipients: recipients.join(" "), subject: subject.map(Into::into) })
 }
 
-/// `Delay::START[::STOP]`; stop waits as long as start when it says nothing else.
+/// `Delay::START[::STOP]`; STOP defaults to START.
 fn delay(args: &[&str]) -> Result<Agent, Fault> {
     let (start, stop) = match *args {
         [start] => (start, start),
@@ -378,7 +378,7 @@ fn delay(args: &[&str]) -> Result<Agent, Fault> {
     Ok(Agent::Delay { start: time(start)?, stop: time(stop)? })
 }
 
-/// `Filesystem::DEVICE::DIRECTORY[::TYPE[::OPTIONS]]`
+/// Reads a mount: `Filesystem::DEVICE::DIRECTORY[::TYPE[::OPTIONS]]`.
 fn filesystem(args: &[&str]) -> Result<Agent, Fault> {
     const FORM: &str = "Filesystem::DEVICE::DIRECTORY::TYPE::OPTIONS";
     let (device, directory, kind, options) = match *args {
@@ -399,7 +399,7 @@ fn filesystem(args: &[&str]) -> Result<Agent, Fault> {
     Ok(Agent::Filesystem { device: device.into(), directory: directory.into(), kind, options })
 }
 
-/// `ocf:PROVIDER:TYPE[::name=value]*`
+/// Reads an OCF agent: `ocf:PROVIDER:TYPE[::name=value]*`.
 fn ocf(script: &str, args: &[&str]) -> Result<Agent, Fault> {
     const FORM: &str = "ocf:PROVIDER:TYPE::name=value";
     let parts = script.split(':').collect::<Vec<_>>();
@@ -425,7 +425,7 @@ fn ocf(script: &str, args: &[&str]) -> Result<Agent, Fault> {
     Ok(Agent::Ocf { provider: provider.into(), kind: kind.into(), parameters })
 }
 
-/// What a resource is, in words.
+/// Describes a resource in words.
 pub(super) fn describe(resource: &Resource) -> String {
     let args = resource.args.iter().map(|arg| shown(arg)).collect::<Vec<_>>().join(" ");
     match &resource.agent {
@@ -465,7 +465,7 @@ pub(super) fn describe(resource: &Resource) -> String {
     }
 }
 
-/// What is allowed and still worth a word.
+/// Remarks about resources that are allowed, but could be better.
 fn remarks(resource: &Resource, word: &Word, report: &mut Report) {
     let (Agent::Address(it) | Agent::SendArp(it)) = &resource.agent else { return };
     if let Some((before, plain)) = plain_form(&word.text) {
@@ -496,13 +496,13 @@ fn remarks(resource: &Resource, word: &Word, report: &mut Report) {
     }
 }
 
-/// What stands in the file more than once: group keys and addresses must not, other resources had better not.
+/// Finds duplicates in the file: group keys and addresses must be unique, other resources should be.
 fn twice(found: &Groups, report: &mut Report) {
     let mut keys: Vec<(&Group, &Place)> = Vec::new();
     let mut members: Vec<(&Resource, &Place)> = Vec::new();
     for (group, places) in found.groups.iter().zip(&found.places) {
         for (at, (resource, place)) in group.resources.iter().zip(places).enumerate() {
-            // A key that is there already is an error of its own, below.
+            // A repeated key is an error of its own, below.
             let is_old_key = at == 0 && keys.iter().any(|(earlier, _)| earlier.key == group.key);
             let is_address = matches!(resource.agent, Agent::Address(_));
             if (is_address || !is_old_key)
@@ -514,7 +514,7 @@ fn twice(found: &Groups, report: &mut Report) {
         }
         let Some(place) = places.first() else { continue };
         match keys.iter().find(|(earlier, _)| earlier.key == group.key) {
-            // An address says it already.
+            // The error about the address is enough.
             Some(_) if matches!(group.resources.first(), Some(Resource { agent: Agent::Address(_), .. })) => {
             }
             Some((_, earlier)) => {
@@ -749,7 +749,7 @@ mod tests {
                 on(54, "on interface eth0"),
             ]
         );
-        // Named as on a peer that runs heartbeat, whose scripts would be given the same.
+        // The key is that of a peer with heartbeat; its scripts get the same arguments.
         assert_eq!(
             (found.groups[1].key.as_str(), &found.groups[1].resources[0].args[..]),
             ("192.0.2.51//24/eth0:1", &["192.0.2.51//24/eth0:1".to_string()][..])
@@ -794,7 +794,7 @@ mod tests {
             let (_, diags) = parsed_for(&["web1", "web2"], line.as_bytes());
             assert_eq!(diags.first(), Some(&format!("haresources:{text}")), "{diags:#?}");
         }
-        // What only looks like one.
+        // Words that only look like a near miss.
         for line in ["web1 drbddisk::r0", "web1 ipaddr", "web1 IPaddrs::x", "web1 10.0.0.1/24/eth0 a\\b"] {
             assert_eq!(parsed_for(&["web1", "web2"], line.as_bytes()).1, [""; 0], "{line}");
         }

@@ -1,5 +1,5 @@
-//! heartbeat's files as a `locum.toml`: what has a counterpart is written, and a comment stands wherever the meaning
-//! changes. What a person must decide is left open, so that the check finds it.
+//! Turns heartbeat's files into a `locum.toml`. Settings with a counterpart are written; a comment marks each change of
+//! meaning. Decisions of the administrator are left open, so that the check finds them.
 
 use alloc::{
     format,
@@ -21,23 +21,22 @@ use crate::{
     r1::plan::{AutoFailback, Group, Link, Medium, Plan},
 };
 
-/// An address of this host: `ha.cf` names the other node's alone.
+/// An address of this host. It is needed because `ha.cf` names only the other node's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnAddress {
     /// The interface that carries it.
     pub interface: String,
-    /// The address.
     pub ip: IpAddr,
 }
 
-/// The file, and what it leaves open.
+/// The resulting file, and what it leaves open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
     /// The text of `locum.toml`.
     pub text: String,
-    /// What has to be decided before the file is good: each a sentence. Empty when the file passes the check.
+    /// What must be decided before the file can be used: one sentence each. Empty if the file passes the check.
     pub open: Vec<String>,
-    /// What means something else than before: each a sentence, which stands in the text as a comment too.
+    /// What changes its meaning: one sentence each, which is also a comment in the text.
     pub changes: Vec<String>,
 }
 
@@ -79,14 +78,14 @@ impl Page {
         self.text.push('\n');
     }
 
-    /// A comment about a change of meaning.
+    /// Adds a comment about a change of meaning.
     fn changed(&mut self, text: impl Into<String>) {
         let text = text.into();
         self.comment(&format!("CHANGED: {text}"));
         self.changes.push(text);
     }
 
-    /// Wrapped, so that it can be read beside the lines.
+    /// Adds a comment, wrapped so that it can be read beside the lines.
     fn comment(&mut self, text: &str) {
         let mut line = String::from("#");
         for word in text.split_whitespace() {
@@ -262,7 +261,7 @@ impl Page {
         }
     }
 
-    /// What has no counterpart.
+    /// Lists the settings that have no counterpart.
     fn left_out(&mut self, plan: &Plan) {
         self.blank();
         for ping in &plan.pings {
@@ -290,13 +289,13 @@ impl Page {
     }
 }
 
-/// Where the nodes are connected to a link.
+/// How the nodes are connected to a link.
 enum Ends {
-    /// Interface or device, of the same name on all nodes.
+    /// By an interface or device of the same name on all nodes.
     Same,
-    /// Their addresses.
+    /// By addresses, of which both are known.
     Addresses { mine: IpAddr, peer: IpAddr },
-    /// The peer's address is known, this node's is not.
+    /// By addresses, of which only the peer's is known.
     Unknown(IpAddr),
 }
 
@@ -318,8 +317,8 @@ fn ends(plan: &Plan, link: &Link, own: &[OwnAddress]) -> Ends {
         let same_family = |ip: &IpAddr| ip.is_ipv4() == peer.is_ipv4();
         here.map(|address| address.ip).find(same_family)
     });
-    // A link-local address means something on one interface alone; more nodes have more addresses; and of two that are
-    // both not ours none is known to be the other node's.
+    // Only one plain case counts as known. A link-local address belongs to one interface; more nodes have more
+    // addresses; and of two addresses that are both not ours, neither is known to be the other node's.
     let is_plain =
         is_alone && !matches!(peer, IpAddr::V6(ip) if ip.is_unicast_link_local()) && plan.nodes.len() == 2;
     match mine {
@@ -328,7 +327,7 @@ fn ends(plan: &Plan, link: &Link, own: &[OwnAddress]) -> Ends {
     }
 }
 
-/// A name of the native dialect that is as near to this text as can be, and none of those.
+/// The valid native name that is nearest to this text and not yet in `used`.
 fn name(text: &str, used: &[String]) -> String {
     let good = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
     let mut base =
@@ -347,7 +346,7 @@ fn name(text: &str, used: &[String]) -> String {
     name
 }
 
-/// After its first resource that is no address, else after its address.
+/// Names a group after its first resource that is not an address, or else after its address.
 fn group_name(group: &Group, used: &[String]) -> String {
     let is_address = |script: &str| matches!(script, "IPaddr" | "IPaddr2" | "IPv6addr");
     let service = group.resources.iter().find(|resource| !is_address(&resource.script));

@@ -1,4 +1,4 @@
-//! Lines and words of the three files, with the places where they stand. Works on bytes: a file may hold anything.
+//! Lines and words of the three files, with their places. Works on bytes: a file may contain anything.
 
 use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
@@ -14,21 +14,21 @@ pub(super) const FILE_BYTES_MAX: usize = 1 << 20;
 /// One line without its line end, or the part of it that counts.
 #[derive(Clone, Copy)]
 pub(super) struct Line<'a> {
-    /// Counted from 1.
+    /// Line number, counted from 1.
     pub(super) number: usize,
-    /// Where it begins in the file.
+    /// Offset of its first byte in the file.
     pub(super) start: usize,
     pub(super) bytes: &'a [u8],
 }
 
-/// A word as text.
+/// A word as text, and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) text: String,
     pub(super) place: Place,
 }
 
-/// The lines that are not too long; those that are get an error. A file that is too large has none.
+/// The lines that are not too long; a longer one causes an error. A file that is too large has no lines.
 pub(super) fn lines<'a>(text: &'a [u8], report: &mut Report) -> Vec<Line<'a>> {
     if text.len() > FILE_BYTES_MAX {
         report.add(report.error(format!("the file is larger than {FILE_BYTES_MAX} bytes")));
@@ -53,7 +53,7 @@ pub(super) fn lines<'a>(text: &'a [u8], report: &mut Report) -> Vec<Line<'a>> {
     lines
 }
 
-/// heartbeat's blanks; the carriage return is one, so that files with DOS line ends are read.
+/// heartbeat's blanks. The carriage return is one of them, so that files with DOS line ends can be read.
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | 0x0b | 0x0c)
 }
@@ -64,20 +64,20 @@ pub(super) fn is_blank_or_comma(byte: u8) -> bool {
 }
 
 impl<'a> Line<'a> {
-    /// Without the comment.
+    /// Returns the line without its comment.
     pub(super) fn uncommented(self) -> Self {
         let end = self.bytes.iter().position(|&byte| byte == b'#').unwrap_or(self.bytes.len());
         Self { bytes: &self.bytes[..end], ..self }
     }
 
-    /// Where a part of this line stands in the file.
+    /// The place of a part of this line in the file.
     pub(super) fn place(self, part: Range<usize>) -> Place {
         let characters = self.bytes[..part.start].iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
         let span = self.start + part.start..self.start + part.end;
         Place { line: self.number, column: characters + 1, span }
     }
 
-    /// From the first to the last byte that is not blank.
+    /// The place from the first to the last byte that is not blank.
     pub(super) fn whole(self) -> Place {
         let first = self.bytes.iter().position(|&byte| !is_blank(byte)).unwrap_or(0);
         let last = self.bytes.iter().rposition(|&byte| !is_blank(byte)).map_or(first, |last| last + 1);
@@ -102,17 +102,18 @@ impl<'a> Line<'a> {
         parts
     }
 
-    /// A part as text.
+    /// A part of the line as text.
     ///
     /// # Errors
-    /// When it is not UTF-8 or holds a control character: such a thing is no name, and would do harm in a log.
+    /// When it is not UTF-8, or has a control character: this would be no name, and would do harm in a log.
     pub(super) fn word(self, part: Range<usize>, report: &Report) -> Result<Word, Diag> {
         let place = self.place(part.clone());
         word(&self.bytes[part], place, report)
     }
 }
 
-/// Blanks that separate no words: the no-break space and its kin, and what is not seen at all.
+/// Whether a character looks blank, but does not separate words: the no-break space and its like, and invisible
+/// characters.
 pub(super) fn is_pasted_blank(c: char) -> bool {
     (c.is_whitespace() && !c.is_ascii() && c != '\u{85}')
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')

@@ -1,6 +1,6 @@
-//! `locum.key`: the one or two keys of a native cluster, 64 hex digits a line. The first signs; both verify, so that a
-//! key can be rolled over node by node. Empty lines and lines that begin with `#` are left out. No text of the file goes
-//! into a diagnostic.
+//! Reads `locum.key`: the one or two keys of a native cluster, 64 hex digits per line. The first key signs; both
+//! verify, so that a key can be replaced node by node. Empty lines and lines that begin with `#` are ignored. A
+//! diagnostic never contains text of the file.
 
 use alloc::{format, vec::Vec};
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::model::keys::{Key, Keys, Method};
 
-/// Bytes of a key.
+/// Length of a key in bytes.
 pub const KEY_BYTES: usize = 32;
 
-/// Reads the file; no keys when anything is wrong with it. They are numbered in their order, from 0.
+/// Reads the file. Returns no keys if anything is wrong with it. Keys are numbered in their order, from 0.
 #[must_use]
 pub fn read(text: &[u8]) -> (Option<Keys>, Vec<Diag>) {
     let mut report = Report::new(FileName::LocumKey);
@@ -62,7 +62,7 @@ pub fn read(text: &[u8]) -> (Option<Keys>, Vec<Diag>) {
     }
 }
 
-/// 64 hex digits as the bytes they stand for.
+/// Decodes 64 hex digits into bytes.
 pub(super) fn hex_key(text: &[u8]) -> Option<[u8; KEY_BYTES]> {
     let mut key = [0; KEY_BYTES];
     if text.len() != 2 * KEY_BYTES {

@@ -1,8 +1,8 @@
-//! The three files of `/etc/ha.d`: text in, a checked [`Plan`] and [`Keys`] out, and a [`Diag`] for everything that
-//! is wrong or worth a word. Reading goes on after an error, so that all of them are said at once.
+//! Reads the three files of `/etc/ha.d`: text in, a checked [`Plan`] and [`Keys`] out, and a [`Diag`] for each error
+//! and remark. Reading goes on after an error, so that all errors are reported at once.
 //!
-//! Two stages: each file's lines *as written*, with their places ([`directives`] has the rows), then what they mean
-//! together. Any bytes may come in; none of them panics, and no text of `authkeys` goes into a diagnostic.
+//! There are two stages: first each file's lines *as written*, with their places ([`directives`] has the rows); then
+//! what they mean together. Any bytes may come in: none of them panics. No text of `authkeys` goes into a diagnostic.
 
 mod address;
 pub mod authkeys;
@@ -30,34 +30,30 @@ use crate::{
 };
 use diag::Report;
 
-/// The texts of the files; `None` for one that is not there.
+/// The texts of the files; `None` for a missing file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Files<'a> {
-    /// `ha.cf`
     pub ha_cf: Option<&'a [u8]>,
-    /// `authkeys`
     pub authkeys: Option<&'a [u8]>,
-    /// `haresources`
     pub haresources: Option<&'a [u8]>,
 }
 
-/// The UDP port of heartbeat, where nothing else is said.
+/// The default UDP port of heartbeat.
 const HEARTBEATS_PORT: u16 = 694;
 
-/// What the files do not say.
+/// Settings that do not come from the files.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The port when there is no `udpport`: that of the service `ha-cluster`, or 694.
+    /// The port without `udpport`: that of the service `ha-cluster`, or 694.
     pub udp_port: u16,
-    /// Limits of the agents' operations.
     pub limits: Limits,
-    /// A person chose the node's name; otherwise it is this host's.
+    /// Whether the node's name was given explicitly; otherwise it is this host's name.
     pub is_named: bool,
-    /// Looks up a host's name where heartbeat does.
+    /// Resolves a host's name where heartbeat does.
     pub resolve: Resolve,
 }
 
-/// The address of a host of that name, of IPv6 or not if that matters.
+/// Resolves a host name; the flag asks for IPv6 (`true`) or IPv4, if that matters.
 pub type Resolve = fn(&str, Option<bool>) -> Option<IpAddr>;
 
 impl Default for Options {
@@ -66,44 +62,44 @@ impl Default for Options {
     }
 }
 
-/// Everything that can be said about the files.
+/// The result of checking the files.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// The plan, when nothing is wrong with `ha.cf` and `haresources`.
+    /// The plan, if `ha.cf` and `haresources` have no error.
     pub plan: Option<Plan>,
-    /// The plan as far as it could be read, however much is wrong: to look at the host by it, never to start with.
+    /// The plan as far as it could be read, even with errors. Use it to examine the host, never to start.
     pub draft: Option<Plan>,
-    /// The keys, when nothing is wrong with `authkeys`.
+    /// The keys, if `authkeys` has no error.
     pub keys: Option<Keys>,
-    /// What is wrong or worth a word, by file and line.
+    /// Errors, warnings and remarks, by file and line.
     pub diags: Vec<Diag>,
-    /// What each line means, by file and line.
+    /// The explanation of each line, by file and line.
     pub explained: Vec<Explained>,
-    /// The parameters of `ha.cf` as written, or their defaults, and those of `env`: resource scripts see each as
-    /// `HA_` and the name.
+    /// The parameters of `ha.cf` as written, or their defaults, and those of `env`. Resource scripts see each as `HA_`
+    /// and the name.
     pub parameters: BTreeMap<String, String>,
-    /// Where the parts of the plan stand.
+    /// The places of the parts of the plan.
     pub places: Places,
 }
 
-/// Where the parts of a plan stand in the files.
+/// The places of the parts of a plan in the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// In `ha.cf`: for each link each medium.
+    /// The place of each medium in `ha.cf`, by link.
     pub media: Vec<Vec<Place>>,
-    /// In `haresources`: for each group each resource.
+    /// The place of each resource in `haresources`, by group.
     pub resources: Vec<Vec<Place>>,
 }
 
 impl Checked {
-    /// Whether something is wrong: no start with these files on this host.
+    /// Whether there is an error: the daemon does not start with these files on this host.
     #[must_use]
     pub fn failed(&self) -> bool {
         failed(&self.diags)
     }
 }
 
-/// The name of this node: the first line of the file `nodeinfo` if there is one, else the host's name; lower case.
+/// The name of this node: the first line of the file `nodeinfo` if there is one, or else the host's name; lower case.
 #[must_use]
 pub fn node_name(nodeinfo: Option<&[u8]>, host_name: &str) -> String {
     let first = nodeinfo.and_then(|text| text.split(|&byte| byte == b'\n').next());
@@ -125,7 +121,7 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
         cf.add(cf.error("the file is missing").cure(cure));
     }
     let me = settings.as_ref().and_then(|settings| ha_cf::find_me(&me, settings, options, &mut cf));
-    // What a `node` line that could not be read would have said is not known: no line is blamed for it a second time.
+    // A `node` line that could not be read leaves the nodes unknown: no other line is blamed for that.
     let nodes = settings.as_ref().filter(|settings| !settings.nodes_spoiled);
     let nodes = nodes.map(|settings| settings.nodes.as_slice()).unwrap_or_default();
     let groups = files.haresources.map(|text| haresources::read(text, nodes, &mut resources));
@@ -167,7 +163,7 @@ pub fn check(files: &Files<'_>, node_name: &str, options: &Options) -> Checked {
     Checked { plan, draft, keys, diags, explained, parameters, places }
 }
 
-/// The plan of all three files as the node `node_name`, unless something is wrong with any of them.
+/// The plan of all three files as the node `node_name`; `None` if any of them has an error.
 #[must_use]
 pub fn plan(files: &Files<'_>, node_name: &str, options: &Options) -> (Option<Plan>, Vec<Diag>) {
     let checked = check(files, node_name, options);
@@ -175,7 +171,7 @@ pub fn plan(files: &Files<'_>, node_name: &str, options: &Options) -> (Option<Pl
     (plan, checked.diags)
 }
 
-/// `authkeys` alone, as it is read again while the daemon runs.
+/// Reads `authkeys` alone, as a running daemon reads it again.
 #[must_use]
 pub fn keys(text: &[u8]) -> (Option<Keys>, Vec<Diag>) {
     let mut report = Report::new(FileName::Authkeys);
@@ -183,13 +179,13 @@ pub fn keys(text: &[u8]) -> (Option<Keys>, Vec<Diag>) {
     (keys, report.diags)
 }
 
-/// Whether there is an error among them.
+/// Whether there is an error among the diagnostics.
 #[must_use]
 pub fn failed(diags: &[Diag]) -> bool {
     diags.iter().any(|diag| diag.severity == Severity::Error)
 }
 
-/// What all files have to say, by file and line.
+/// The diagnostics and explanations of all files, by file and line.
 fn merged(reports: [Report; 3]) -> (Vec<Diag>, Vec<Explained>) {
     let mut diags = Vec::new();
     let mut explained = Vec::new();

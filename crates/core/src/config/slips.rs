@@ -1,9 +1,10 @@
-//! Slips of the pen: which known word was meant by an unknown one.
+//! Typing errors: finds the known word that an unknown one was meant to be.
 
-/// Words so long are told apart by two slips, too.
+/// From this length on, words may differ by two typing errors.
 const LONG: usize = 6;
 
-/// The word that was probably meant: the same but for case and dashes, or one letter apart; else, among long ones, two.
+/// The word that was probably meant: it differs only in case and dashes, or by one letter; among long words also by
+/// two.
 pub(super) fn meant<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     one_apart(word, known.clone()).or_else(|| two_apart(word, known))
 }
@@ -14,7 +15,7 @@ fn two_apart<'a>(word: &str, mut known: impl Iterator<Item = &'a str>) -> Option
     known.find(|known| is_long(known) && slips(known.as_bytes(), word.as_bytes()) <= 2)
 }
 
-/// Letters too many, too few or wrong (Levenshtein's distance).
+/// The number of letters that are too many, too few or wrong (Levenshtein's distance).
 fn slips(a: &[u8], b: &[u8]) -> usize {
     let mut row: alloc::vec::Vec<usize> = (0..=b.len()).collect();
     for (at, x) in a.iter().enumerate() {
@@ -34,12 +35,12 @@ fn one_apart<'a>(word: &str, mut known: impl Iterator<Item = &'a str>) -> Option
     let word = word.bytes().map(plain).collect::<alloc::vec::Vec<_>>();
     known.find(|known| {
         let known = known.bytes().map(plain).collect::<alloc::vec::Vec<_>>();
-        // Among names of one or two letters everything is one slip from everything.
+        // Names of one or two letters are all one letter apart, so they are left out.
         known == word || (known.len() > 2 && is_one_slip(&known, &word))
     })
 }
 
-/// Whether one letter too many, too few or wrong makes the difference, or two that changed places.
+/// Whether the words differ by one letter that is too many, too few or wrong, or by two swapped letters.
 fn is_one_slip(a: &[u8], b: &[u8]) -> bool {
     let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let (a, b) = (&a[same..], &b[same..]);

@@ -6,13 +6,14 @@ use core::fmt;
 
 use crate::model::time::{Duration, UNITS, Written};
 
-/// Longest time a file may name: longer ones are slips of the pen.
+/// Longest time in a file; a longer one is a typing error.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A number with optional decimals; without a unit seconds, else `ms`, `us` or `usec`; rounded to milliseconds.
+/// Reads a number with optional decimals and the unit `ms`, `us` or `usec`; without a unit it means seconds. The result
+/// is rounded to milliseconds.
 ///
 /// # Errors
-/// In words, with the cure if there is one.
+/// A message, with the cure if there is one.
 pub(super) fn time(text: &str) -> Result<Duration, (String, Option<String>)> {
     let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
@@ -58,10 +59,10 @@ fn scaled(whole: &str, decimals: &str, unit_nanos: u128) -> u128 {
     u128::from(whole) * unit_nanos + fraction.0 * unit_nanos / 1_000_000_000
 }
 
-/// A time of `locum.toml`: a number with optional decimals and its unit, `300ms`, `1.5s`, `5min`, `1h`.
+/// Reads a time of `locum.toml`: a number with optional decimals and its unit, `300ms`, `1.5s`, `5min`, `1h`.
 ///
 /// # Errors
-/// In words, with the cure if there is one.
+/// A message, with the cure if there is one.
 pub(super) fn united_time(text: &str) -> Result<Duration, (String, Option<String>)> {
     let number_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(number_end);
@@ -89,7 +90,7 @@ pub(super) fn united_time(text: &str) -> Result<Duration, (String, Option<String
     }
 }
 
-/// A boolean in heartbeat's words, in any case.
+/// Reads a boolean in heartbeat's words, in any case.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
     if is(&["true", "on", "yes", "y", "1"]) {
@@ -101,7 +102,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A time as people read it: `500 ms`, `10 s`, `2.5 s`.
+/// Formats a time for people: `500 ms`, `10 s`, `2.5 s`.
 pub(super) struct Shown(pub(super) Duration);
 
 impl fmt::Display for Shown {

@@ -1,4 +1,4 @@
-//! Groups and their resources.
+//! Reads groups and their resources.
 
 use alloc::{
     format,
@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// A group, what it is to others as written, and where it stands.
+/// A group as written, its table, and its place.
 pub(super) struct Found<'t> {
     pub(super) group: Group,
     pub(super) table: &'t DeTable<'t>,
@@ -45,7 +45,7 @@ pub(super) struct Found<'t> {
 
 const TIME_MIN: Duration = Duration::from_millis(1);
 
-/// What a group may say, and all groups may have as default.
+/// Settings of a group, which `[defaults]` sets for all groups.
 #[derive(Clone)]
 struct Settings {
     guard: Option<Guard>,
@@ -55,7 +55,7 @@ struct Settings {
     work: Work,
 }
 
-/// What a resource may say, too.
+/// Settings that a resource can have, too.
 #[derive(Clone, Copy)]
 struct Work {
     limits: Limits,
@@ -182,7 +182,7 @@ fn group<'t>(
     Found { group, table, name, resource_places }
 }
 
-/// What becomes of each group, now that it is known which of them stay together.
+/// Explains each group, once it is known which groups stay together.
 pub(super) fn explain(
     found: &[Found<'_>],
     relations: &[Relation],
@@ -353,7 +353,7 @@ fn resources<'t>(
     found
 }
 
-/// The keys that say what a resource is.
+/// The keys that name the kind of a resource.
 const KINDS: [&str; 5] = ["address", "unit", "script", "ocf", "mount"];
 
 fn one_resource(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<resource::Resource> {
@@ -375,7 +375,7 @@ fn one_resource(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<resource::Re
         };
         let cure = format!("write one of `{}`", KINDS.join("`, `"));
         if all_known {
-            reader.absent(&item.span(), message, cure); // else the unknown key was to say it
+            reader.absent(&item.span(), message, cure); // otherwise the unknown key causes an error
         }
         return None;
     };
@@ -402,7 +402,7 @@ fn one_resource(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<resource::Re
     Some(resource::Resource { text, script, args, agent })
 }
 
-/// The script and its arguments, as `haresources` would have them.
+/// The script and its arguments, in the form of `haresources`.
 fn words(
     kind: &str,
     main: &Text<'_>,
@@ -458,7 +458,7 @@ fn parameters(table: &DeTable<'_>, reader: &mut Reader<'_>) -> Vec<String> {
     found
 }
 
-/// Agents that hold data which two nodes must not touch at once. `Filesystem` has an agent of its own.
+/// OCF agents whose data must not be used by two nodes at once. `Filesystem` has an agent of its own.
 const DATA: [&str; 12] = [
     "Filesystem",
     "LVM",
@@ -474,7 +474,7 @@ const DATA: [&str; 12] = [
     "rawdevice",
 ];
 
-/// Whether two nodes must not run a resource at once for the sake of its data.
+/// Whether two nodes must not run this resource at once because of its data.
 pub(in crate::config) fn holds_data(resource: &resource::Resource) -> bool {
     match &resource.agent {
         Agent::Filesystem { .. } => true,
@@ -491,15 +491,15 @@ pub(in crate::config) fn holds_data(resource: &resource::Resource) -> bool {
     }
 }
 
-/// Whether a word names a device that holds data: a raw one, whatever agent gets it.
+/// Whether a word names a raw device with data, for any agent.
 fn is_raw_device(word: &str) -> bool {
     const NO_DATA: [&str; 7] = ["null", "zero", "random", "urandom", "log", "watchdog", "tty"];
     let device = word.strip_prefix("/dev/");
     device.is_some_and(|device| !NO_DATA.iter().any(|harmless| device.starts_with(harmless)))
 }
 
-/// A service address that is a node's own would be taken from it, and its gate would shut that node's link. One that names
-/// the network answers nobody.
+/// Refuses service addresses that cannot work. A node's own address would be taken from the node, and its gate would
+/// shut that node's link. The address of a network answers to no client.
 fn wrong_addresses(group: &Group, places: &[Place], members: &Members, reader: &mut Reader<'_>) {
     for (resource, place) in group.resources.iter().zip(places) {
         let Agent::Address(address) = &resource.runs.agent else { continue };
@@ -520,7 +520,7 @@ fn wrong_addresses(group: &Group, places: &[Place], members: &Members, reader: &
     }
 }
 
-/// A guard below `watchdog` lets the processes of two nodes overlap.
+/// Warns about shared data: with a guard below `watchdog`, processes of two nodes can overlap.
 fn shared_data(group: &Group, places: &[Place], reader: &mut Reader<'_>) {
     for (resource, place) in group.resources.iter().zip(places) {
         if !holds_data(&resource.runs) {
@@ -537,10 +537,10 @@ fn shared_data(group: &Group, places: &[Place], reader: &mut Reader<'_>) {
     }
 }
 
-/// What a unit's name may end in, or not: `web` is the unit `web.service` where no script has that name.
+/// The optional suffix of a unit's name: `web` means the unit `web.service` if no script has that name.
 pub(in crate::config) const UNIT: &str = ".service";
 
-/// What stands in the file more than once: addresses must not, other resources had better not.
+/// Finds duplicates in the file: addresses must be unique, other resources should be.
 fn twice(found: &[Found<'_>], reader: &mut Reader<'_>) {
     let mut seen: alloc::collections::BTreeMap<String, (usize, &str)> = alloc::collections::BTreeMap::new();
     for it in found {

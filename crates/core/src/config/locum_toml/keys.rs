@@ -3,46 +3,40 @@
 
 use alloc::{format, string::String};
 
-/// One key.
+/// One key of `locum.toml`.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// In which table it stands.
+    /// The table that it belongs to.
     pub table: Table,
-    /// As written.
     pub name: &'static str,
-    /// What it takes.
+    /// The form of its value, in words.
     pub takes: &'static str,
-    /// What holds without it; empty when it must be there, or nothing holds.
+    /// The default; empty if the key is required, or if there is no default.
     pub default: &'static str,
-    /// What it is for.
+    /// Its purpose, in words.
     pub meaning: &'static str,
-    /// A line with it.
+    /// An example line with this key.
     pub example: &'static str,
 }
 
 /// The tables of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
-    /// Above all tables.
+    /// The top level, above all tables.
     Top,
-    /// `[nodes.NAME]`
     Node,
-    /// `[links.NAME]`
     Link,
-    /// `[witnesses.NAME]`
     Witness,
-    /// `[groups.NAME]`
     Group,
-    /// `[groups.NAME]`, or `[defaults]` for all groups.
+    /// In `[groups.NAME]`, or in `[defaults]` for all groups.
     GroupOrDefaults,
-    /// In a resource's own table, besides the limits and the interval of its group.
+    /// In a resource's own table, beside the limits and the interval of its group.
     Resource,
-    /// `[local]`
     Local,
 }
 
 impl Table {
-    /// The header of the table, as the page has it.
+    /// The header of the table, as on the page.
     #[must_use]
     pub const fn header(self) -> &'static str {
         match self {
@@ -136,7 +130,7 @@ pub static KEYS: &[Key] = &[
     key(Table::Local, "debug", "0 to 255", "0", "0 is quiet", "debug = 1"),
 ];
 
-/// The keys as the tables of `docs/locum-toml.md`, one for each table of the file.
+/// The tables of `docs/locum-toml.md`, one for each table of the file.
 #[must_use]
 pub fn page() -> String {
     let mut page = String::new();

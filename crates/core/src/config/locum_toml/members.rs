@@ -1,4 +1,4 @@
-//! Nodes, witnesses, voters, and the links between the nodes.
+//! Reads nodes, witnesses, voters, and the links between the nodes.
 
 use alloc::{collections::BTreeMap, format, string::String, vec, vec::Vec};
 use core::{
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Who and what there is.
+/// The members of the cluster, its voters and its links.
 #[derive(Default)]
 pub(super) struct Members {
     pub(super) nodes: Vec<Node>,
@@ -41,7 +41,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// Whose own address on which link that is.
+    /// The node and the link whose address this is.
     pub(super) fn own_address(&self, ip: IpAddr) -> Option<(&str, &str)> {
         self.links.iter().find_map(|link| {
             let is_it = |end: &Option<End>| matches!(end, Some(End::Address { ip: own, .. }) if *own == ip);
@@ -51,7 +51,7 @@ impl Members {
     }
 }
 
-/// A node's end of a link, before it is known what the link is.
+/// A node's end of a link, before the kind of the link is known.
 struct Connection {
     node: usize,
     end: End,
@@ -86,7 +86,7 @@ fn nodes(
             reader.lacks_node = true;
         }
     }
-    // The names as they count decide the order, not as they are written.
+    // The lower-case names decide the order.
     named.sort_by(|a, b| a.0.cmp(&b.0));
     for (lower, name, item, table) in named {
         if members.nodes.last().is_some_and(|node| node.name == lower) {
@@ -131,7 +131,7 @@ fn nodes(
     }
 }
 
-/// `10.0.0.1`, `10.0.0.1%eth1`, `eth1` or `/dev/ttyS0`.
+/// Reads the end of a link: `10.0.0.1`, `10.0.0.1%eth1`, `eth1` or `/dev/ttyS0`.
 fn end(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<End> {
     let text = reader
         .text(item, r#"an address, an interface or a device: `"10.0.0.1"`, `"eth1"`, `"/dev/ttyS0"`"#)?;
@@ -213,13 +213,13 @@ fn port(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<u16> {
     Some(port)
 }
 
-/// The port of the other dialect, whose daemons would be disturbed.
+/// Refuses heartbeat's port: daemons of the R1 dialect would be disturbed.
 fn theirs(span: &Range<usize>, reader: &mut Reader<'_>) {
     let message = format!("the port {} is that of clusters with ha.cf", HEARTBEATS_PORT);
     reader.error_at(span, message, format!("write another one, such as {PORT}"));
 }
 
-/// What the ends make of a link, and its table says.
+/// The medium of a link, from its ends and its own table.
 fn medium(
     name: &str,
     ends: &[Connection],
@@ -352,7 +352,7 @@ fn add_link(
     members.end_places.push(places);
 }
 
-/// Nodes that share no link; and one link alone is worth a word.
+/// Refuses two nodes that share no link, and warns if they share only one.
 fn unreachable_pairs(members: &Members, reader: &mut Reader<'_>) {
     let share = |a: usize, b: usize| {
         members.links.iter().filter(move |link| link.ends[a].is_some() && link.ends[b].is_some()).count()
@@ -460,7 +460,7 @@ fn witness_address(item: &Item<'_>, port: u16, reader: &mut Reader<'_>) -> Optio
     Some(address)
 }
 
-/// 64 hex digits. Nothing of them is said.
+/// Reads 64 hex digits. Diagnostics never contain any of them.
 fn secret(item: &Item<'_>, reader: &mut Reader<'_>) -> Option<Secret> {
     let key = match item.get_ref() {
         DeValue::String(text) => crate::config::locum_key::hex_key(text.as_bytes()),
@@ -510,7 +510,7 @@ fn find_me(top: &DeTable<'_>, me: &str, members: &Members, reader: &mut Reader<'
     None
 }
 
-/// As the file says; else the nodes, and where their number is even one witness more.
+/// The voters of the file; by default the nodes, and one witness if the number of nodes is even.
 fn voters(top: &DeTable<'_>, members: &Members, reader: &mut Reader<'_>) -> Vec<Member> {
     let nodes = (0..members.nodes.len()).map(|node| Member::Node(NodeIndex(node)));
     let witnesses = (0..members.witnesses.len()).map(|witness| Member::Witness(WitnessIndex(witness)));
@@ -542,7 +542,7 @@ fn voters(top: &DeTable<'_>, members: &Members, reader: &mut Reader<'_>) -> Vec<
 }
 
 fn say_voters(voters: &[Member], members: &Members, span: Option<&Range<usize>>, reader: &mut Reader<'_>) {
-    // Why there are none has been told.
+    // The reason for having none has been reported.
     if voters.is_empty() {
         return;
     }

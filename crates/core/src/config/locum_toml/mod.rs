@@ -1,7 +1,7 @@
-//! `locum.toml`: text in, a checked [`Plan`] out, and a [`Diag`] for everything that is wrong or worth a word, all at once.
+//! Reads `locum.toml`: text in, a checked [`Plan`] out, and a [`Diag`] for each error and remark, all at once.
 //!
-//! Nodes first, since all else names them; then links, witnesses, voters; then groups and what they are to each other.
-//! What the file means does not depend on the order of its tables.
+//! Nodes are read first, because everything else names them; then links, witnesses and voters; then groups and their
+//! relations. The order of the tables in the file does not matter.
 
 mod groups;
 pub mod keys;
@@ -37,29 +37,29 @@ use crate::{
     },
 };
 
-/// Everything that can be said about the file.
+/// The result of checking the file.
 #[derive(Clone, Debug)]
 pub struct Checked {
-    /// The plan, when nothing is wrong.
+    /// The plan, if there is no error.
     pub plan: Option<Plan>,
-    /// The plan as far as it could be read, however much is wrong: to look at the host by it, never to start with.
+    /// The plan as far as it could be read, even with errors. Use it to examine the host, never to start.
     pub draft: Option<Plan>,
-    /// Who reads the file; `None` when it names nobody of that name, and the draft's `me` is the first node.
+    /// The member that reads the file. `None` if the file does not name it; then the draft's `me` is the first node.
     pub me: Option<Member>,
-    /// What is wrong or worth a word, by line.
+    /// Errors, warnings and remarks, by line.
     pub diags: Vec<Diag>,
-    /// What the lines mean, by line.
+    /// The explanations of the lines, by line.
     pub explained: Vec<Explained>,
-    /// Where the parts of the plan stand.
+    /// The places of the parts of the plan.
     pub places: Places,
 }
 
-/// Where the parts of a plan stand in the file.
+/// The places of the parts of a plan in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// For each link each node's end.
+    /// The end of each node, by link.
     pub ends: Vec<Vec<Option<Place>>>,
-    /// For each group each resource.
+    /// The place of each resource, by group.
     pub resources: Vec<Vec<Place>>,
 }
 
@@ -79,7 +79,7 @@ pub fn check(text: &[u8], me: &str) -> Checked {
     Checked { plan, draft, me, diags, explained, places }
 }
 
-/// A text as the file writes it.
+/// Quotes a text as the file writes it.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
@@ -93,10 +93,10 @@ pub fn quoted(text: &str) -> String {
     quoted + "\""
 }
 
-/// A pace as a person writes it on a command line.
+/// Reads a pace as written on a command line.
 ///
 /// # Errors
-/// What is wrong with it, with its cure.
+/// The fault of the pace, with its cure.
 pub fn pace(text: &str) -> Result<Duration, String> {
     let pace = united_time(text).map_err(|(message, cure)| match cure {
         Some(cure) => format!("{message}: {cure}"),
@@ -108,14 +108,14 @@ pub fn pace(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// In frames names stand as digests: by chance two of them may be one.
+/// Refuses names with equal digests: frames carry digests instead of names, and two may be equal by chance.
 fn told_apart(members: &members::Members, groups: &[groups::Found<'_>], reader: &mut Reader<'_>) {
     let nodes = members.nodes.iter().map(|node| node.name.as_str());
     let names = nodes.chain(members.witnesses.iter().map(|witness| witness.name.as_str()));
     let members = check_members(names);
     let groups = check_groups(groups.iter().map(|group| group.group.name.as_str()));
     for Twins(first, second) in [members, groups].into_iter().filter_map(Result::err) {
-        // One name twice has been said.
+        // A repeated name has been reported.
         if first != second {
             let message =
                 format!("`{first}` and `{second}` cannot be told apart in frames: their digests are equal");
@@ -208,7 +208,7 @@ fn is_local(error: &Broken) -> bool {
         .any(|start| error.message().starts_with(start))
 }
 
-/// What is wrong with the file's form, and its cure.
+/// The message about a broken form, and its cure.
 fn broken_form(message: &str, wrong: &str) -> (String, String) {
     let name = shown(wrong);
     if message.starts_with("string values must be quoted") {
@@ -241,7 +241,7 @@ fn timing(top: &DeTable<'_>, reader: &mut Reader<'_>) -> Timing {
     timing
 }
 
-/// A file that is no fault, and whose daemons would not keep up.
+/// Warns about a valid file with more groups than the daemons can handle at that pace.
 fn crowded(groups: u64, timing: &Timing, reader: &mut Reader<'_>) {
     let most = timing.groups_advised();
     if groups <= most || reader.report.failed() {

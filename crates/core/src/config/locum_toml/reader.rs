@@ -1,5 +1,5 @@
-//! Values of the file with their places: each is read into what is expected there, or becomes an error with its cure.
-//! After an error the caller goes on with a default, so that all errors are said at once.
+//! Values of the file with their places. Each value is read as the expected type, or becomes an error with its cure.
+//! After an error the caller goes on with a default, so that all errors are reported at once.
 
 use alloc::{
     format,
@@ -27,7 +27,7 @@ use crate::{
 
 /// A value with its place.
 pub(super) type Item<'t> = Spanned<DeValue<'t>>;
-/// Most things that are said about one file: nobody reads more, and a file of a million faults must not cost memory.
+/// Most diagnostics about one file: people read no more, and a file with a million faults must not cost memory.
 const DIAGS_MAX: usize = 200;
 
 /// Text with its place.
@@ -37,7 +37,7 @@ pub(super) struct Text<'a> {
     pub(super) span: Range<usize>,
 }
 
-/// Where lines begin, so that bytes become lines and columns.
+/// The offsets where lines begin, to turn bytes into lines and columns.
 pub(super) struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
@@ -49,7 +49,7 @@ impl<'t> Lines<'t> {
         Self { text, starts: core::iter::once(0).chain(after_ends).collect() }
     }
 
-    /// The place of some bytes.
+    /// The place of a range of bytes.
     pub(super) fn place(&self, span: Range<usize>) -> Place {
         let start = span.start.min(self.text.len());
         let line = self.starts.partition_point(|&first| first <= start); // at least 1: the first line starts at 0
@@ -59,13 +59,13 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// The file being read.
+/// Reads the file and collects its diagnostics.
 pub(super) struct Reader<'r> {
     pub(super) lines: Lines<'r>,
     pub(super) report: &'r mut Report,
-    /// Lines from here on may stand in another table than they were meant to, because the file's form is broken.
+    /// From this offset on lines may be in another table than intended, because the file's form is broken.
     pub(super) broken_from: Option<usize>,
-    /// A node is there and has been refused: what it leaves open is no fault of its own.
+    /// A node is in the file and was refused. What is missing because of it is not reported.
     pub(super) lacks_node: bool,
 }
 
@@ -74,7 +74,7 @@ impl Reader<'_> {
         self.lines.place(span.clone())
     }
 
-    /// Whether all is known that the file is meant to have: only then can anything be said to be missing.
+    /// Whether everything that the file should have is known; only then can something be reported as missing.
     pub(super) const fn is_whole(&self) -> bool {
         self.broken_from.is_none() && !self.lacks_node
     }
@@ -91,13 +91,13 @@ impl Reader<'_> {
         self.report.diags.len() >= DIAGS_MAX
     }
 
-    /// An error about a text of the file.
+    /// Adds an error about a text of the file.
     pub(super) fn error(&mut self, at: &Text<'_>, message: impl Into<String>, cure: impl Into<String>) {
         let diag = self.report.error(message).at(&self.place(&at.span)).offending(at.text).cure(cure);
         self.add(diag);
     }
 
-    /// An error about a place, whose text is of no use, or secret.
+    /// Adds an error about a place, without its text: the text is useless or secret.
     pub(super) fn error_at(
         &mut self,
         span: &Range<usize>,
@@ -108,7 +108,8 @@ impl Reader<'_> {
         self.add(diag);
     }
 
-    /// An error about what is not there, or not anywhere. In a file whose form is broken it may well be there.
+    /// Adds an error about something missing in a table or in the file. A file with a broken form may have it after
+    /// all.
     pub(super) fn absent(
         &mut self,
         span: &Range<usize>,
@@ -120,7 +121,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The same about the file as a whole.
+    /// As [`Self::absent`], about the file as a whole.
     pub(super) fn absent_from_file(&mut self, message: impl Into<String>, cure: impl Into<String>) {
         if self.is_whole() {
             let diag = self.report.error(message).cure(cure);
@@ -128,7 +129,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A name that is nobody's; `known` are those that are.
+    /// Adds an error about an unknown name; `known` are the known ones.
     pub(super) fn unknown<'a>(
         &mut self,
         at: &Text<'_>,
@@ -170,7 +171,7 @@ impl Reader<'_> {
         self.report.explain(line, text);
     }
 
-    /// The value of another kind than expected.
+    /// Adds an error about a value of another type than expected.
     fn wrong_kind(&mut self, item: &Item<'_>, expected: &str, example: &str) {
         let is = match item.get_ref() {
             DeValue::String(_) => "a text",
@@ -200,7 +201,7 @@ impl Reader<'_> {
         Some(text)
     }
 
-    /// A name: it becomes a part of file names and frames.
+    /// Reads a name: it becomes a part of file names and frames.
     pub(super) fn name<'a>(&mut self, item: &'a Item<'a>, example: &str) -> Option<Text<'a>> {
         let text = self.text(item, example)?;
         self.is_name(&text, NAME_BYTES_MAX).then_some(text)
@@ -268,7 +269,7 @@ impl Reader<'_> {
         None
     }
 
-    /// One text, or a list of texts.
+    /// Reads one text, or a list of texts.
     pub(super) fn texts<'a>(&mut self, item: &'a Item<'a>, example: &str) -> Vec<Text<'a>> {
         match item.get_ref() {
             DeValue::Array(items) => items.iter().filter_map(|item| self.text(item, example)).collect(),
@@ -276,7 +277,7 @@ impl Reader<'_> {
         }
     }
 
-    /// As [`Self::choices`], of members: capital letters make no difference in their names.
+    /// As [`Self::choices`], for members: their names ignore case.
     pub(super) fn members<'k, 'a>(
         &mut self,
         item: &'a Item<'a>,
@@ -286,7 +287,7 @@ impl Reader<'_> {
         self.choices_by(item, what, known, |name, text| name == text.to_lowercase())
     }
 
-    /// Texts that are indices of something; each at most once.
+    /// Reads texts that are keys of `known`; each at most once.
     pub(super) fn choices<'k, 'a>(
         &mut self,
         item: &'a Item<'a>,
@@ -326,7 +327,7 @@ impl Reader<'_> {
         None
     }
 
-    /// The tables of a table, with their names.
+    /// The tables in a table, with their names.
     pub(super) fn tables<'a>(
         &mut self,
         parent: &'a DeTable<'a>,
@@ -347,7 +348,7 @@ impl Reader<'_> {
         found
     }
 
-    /// Says which keys of a table are none; whether all are known.
+    /// Reports the unknown keys of a table. Returns whether all are known.
     pub(super) fn keys(&mut self, table: &DeTable<'_>, which: &[Table]) -> bool {
         let mut all_known = true;
         let known = KEYS.iter().filter(|key| which.contains(&key.table)).map(|key| key.name);
@@ -371,7 +372,7 @@ impl Reader<'_> {
     }
 }
 
-/// What to do with a key that is known in other tables, or was in `ha.cf`.
+/// The cure for a key that belongs to other tables, or that `ha.cf` had.
 fn elsewhere(name: &str) -> Option<String> {
     let derived = ["keepalive", "deadtime", "warntime", "initdead", "lease", "beat", "timeout", "interval"];
     if derived.contains(&name) {

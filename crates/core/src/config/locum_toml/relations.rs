@@ -1,4 +1,4 @@
-//! What groups are to each other: `after`, `together`, `apart`, `spread`.
+//! The relations between groups: `after`, `together`, `apart`, `spread`.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -14,15 +14,15 @@ use super::{
 };
 use crate::{model::identity::GroupIndex, native::plan::Relation};
 
-/// Named groups: who names whom, and where.
+/// A relation as written: the group that has the key, the group that it names, and the place.
 struct Said<'t> {
     by: usize,
     other: usize,
     at: Text<'t>,
 }
 
-/// Reads what all groups say of each other. Groups that are together get the first one's preferences, so that one order
-/// decides for all.
+/// Reads the relations of all groups. Groups that are together get the preferences of the first of them, so that one
+/// order decides for all.
 pub(super) fn read<'t>(found: &mut [Found<'t>], reader: &mut Reader<'_>) -> Vec<Relation> {
     let after = pairs("after", found, reader);
     let together = pairs("together", found, reader);
@@ -88,7 +88,7 @@ fn pairs<'t>(key: &str, found: &[Found<'t>], reader: &mut Reader<'_>) -> Vec<Sai
     said
 }
 
-/// For each group the smallest group that it is together with, however indirectly.
+/// For each group the smallest group that it is together with, directly or indirectly.
 fn sets(groups: usize, together: &[Said<'_>]) -> Vec<usize> {
     let mut neighbours = vec![Vec::new(); groups];
     for Said { by, other, .. } in together {
@@ -114,7 +114,8 @@ fn sets(groups: usize, together: &[Said<'_>]) -> Vec<usize> {
     set_of
 }
 
-/// Groups that wait for each other in a circle never start: takes away, again and again, what waits for nothing left.
+/// Refuses groups that wait for each other in a circle, because they never start. It removes, again and again, each
+/// group that waits for none of the rest.
 fn circles(found: &[Found<'_>], after: &[Said<'_>], reader: &mut Reader<'_>) {
     let mut waits = vec![0_usize; found.len()];
     let mut waiting_for = vec![Vec::new(); found.len()];
@@ -132,7 +133,7 @@ fn circles(found: &[Found<'_>], after: &[Said<'_>], reader: &mut Reader<'_>) {
         }
     }
     let Some(said) = after.iter().find(|said| waits[said.by] > 0 && waits[said.other] > 0) else { return };
-    // Whoever still waits, waits for one that waits: following them leads into the circle, and round.
+    // Each remaining group waits for a remaining one. Following them leads into the circle.
     let mut path = vec![said.by];
     loop {
         let last = path[path.len() - 1];
@@ -154,7 +155,8 @@ fn circles(found: &[Found<'_>], after: &[Said<'_>], reader: &mut Reader<'_>) {
     );
 }
 
-/// Groups that are together go where all of them may, in the order of those of them that say one.
+/// Gives groups that are together one list of candidates: the nodes that all of them allow, in the order of the first
+/// that has a preference.
 fn one_order(found: &mut [Found<'_>], set: &[usize], reader: &mut Reader<'_>) {
     let allowed = |node: &_| set.iter().all(|&group| found[group].group.candidates.contains(node));
     let leader = set.iter().copied().find(|&group| !found[group].group.prefer.is_empty()).unwrap_or(set[0]);
@@ -186,11 +188,11 @@ fn one_order(found: &mut [Found<'_>], set: &[usize], reader: &mut Reader<'_>) {
     }
 }
 
-/// Groups that must not meet one another and have fewer nodes between them than they are: some of them never run. From each
-/// group on, those are added that bring the fewest new nodes. That finds what people write, not all that there could be.
+/// Warns about groups that are apart and have fewer nodes than groups: some of them never run. Starting from each
+/// group, it adds the groups that bring the fewest new nodes. This finds the usual cases, not all possible ones.
 fn cliques(found: &[Found<'_>], apart: &[Said<'_>], set_of: &[usize], reader: &mut Reader<'_>) {
     let candidates = |group: usize| &found[group].group.candidates;
-    // What is together is on one node, and counts once: as its first group.
+    // Groups that are together run on one node and count once: as the first of them.
     let mut apart_from: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
     for Said { by, other, .. } in apart {
         let (one, other) = (set_of[*by], set_of[*other]);
@@ -217,7 +219,7 @@ fn cliques(found: &[Found<'_>], apart: &[Said<'_>], set_of: &[usize], reader: &m
             nodes.extend(candidates(next));
             others.retain(|group| apart_from[&next].contains(group));
         }
-        // Two that have one node, the same, are an error of its own.
+        // Two groups with the same single node are an error of their own.
         if nodes.len() < 2 || clique.len() <= nodes.len() {
             continue;
         }

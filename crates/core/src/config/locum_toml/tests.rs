@@ -1,4 +1,4 @@
-//! `locum.toml` as a whole: what good files mean, what is said of bad ones, and that no bytes panic.
+//! Tests of `locum.toml` as a whole: the plans of good files, the diagnostics of bad ones, and that no bytes panic.
 
 use alloc::{
     format,
@@ -79,14 +79,14 @@ fn said(text: &str) -> Vec<String> {
     check(text.as_bytes(), "alpha").diags.iter().map(ToString::to_string).collect()
 }
 
-/// A good file of two nodes and a witness, with more lines below it.
+/// A good file with two nodes and a witness, and more lines below.
 fn with(lines: &str) -> String {
     let nodes = "cluster = 'c'\nnodes.alpha.links.a = '10.0.0.1'\nnodes.alpha.links.b = '10.1.0.1'\n\
                  nodes.beta.links.a = '10.0.0.2'\nnodes.beta.links.b = '10.1.0.2'\nwitnesses.w.address = '10.9.0.1'\n";
     format!("{nodes}{lines}")
 }
 
-/// The one error about such a file, from its line in `lines`, counted from 1.
+/// The one error about such a file, with its line in `lines`, counted from 1.
 fn fault(lines: &str) -> String {
     let found = check(with(lines).as_bytes(), "alpha");
     let errors = found.diags.iter().filter(|diag| diag.severity == crate::config::Severity::Error);
@@ -97,7 +97,7 @@ fn fault(lines: &str) -> String {
     diag.to_string().replacen("locum.toml:", "", 1)
 }
 
-/// Members are named as `uname -n` prints them, in whatever case.
+/// Members are named as `uname -n` prints them, in any case.
 #[test]
 fn capital_letters_in_the_names_of_members_make_no_difference() {
     let text = include_str!("../../../tests/cases/19-capital-letters-in-prefer/locum.toml");
@@ -549,7 +549,7 @@ fn nodes_and_links_are_checked_against_each_other() {
     }
 }
 
-/// One fault, and not what follows from it.
+/// One fault is reported, but not its consequences.
 #[test]
 fn a_refused_node_is_all_that_is_said() {
     let rest = "nodes.alpha.links.a = '10.0.0.1'\n[groups.g]\nresources = 'x'\nguard = 'lease'\n";
@@ -633,7 +633,7 @@ fn more_groups_than_a_machine_renews_at_that_pace_are_warned_of() {
 
 #[test]
 fn more_groups_that_are_apart_than_nodes_are_warned_of() {
-    /// Name, nodes, apart from, together with.
+    /// Name, nodes, `apart` and `together` of a group.
     type Line<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
     let said_of = |groups: &[Line<'_>]| {
         let nodes = ["alpha", "beta", "gamma", "delta", "eta"];
@@ -654,7 +654,7 @@ fn more_groups_that_are_apart_than_nodes_are_warned_of() {
         ("a", two, &["b", "c"], &[]),
         ("b", two, &[], &[]),
         ("c", two, &["b"], &[]),
-        // Away from them all, and with nodes of its own.
+        // Apart from all of them, with nodes of its own.
         ("d", &["delta", "eta"], &["a", "b", "c"], &[]),
     ]);
     assert_eq!(
@@ -664,7 +664,7 @@ fn more_groups_that_are_apart_than_nodes_are_warned_of() {
              never run: `a`, `b`, `c` (give them more `nodes`, or take one of these `apart` away)"
         ]
     );
-    // Each may run on two nodes, but all have three between them.
+    // Each may run on two nodes, but they have only three nodes in all.
     let ring = said_of(&[
         ("a", &["alpha", "beta"], &["b", "c", "d"], &[]),
         ("b", &["beta", "gamma"], &["c", "d"], &[]),
@@ -672,7 +672,8 @@ fn more_groups_that_are_apart_than_nodes_are_warned_of() {
         ("d", three, &[], &[]),
     ]);
     assert!(matches!(&ring[..], [one] if one.contains("4 groups") && one.contains("3 nodes")), "{ring:?}");
-    // What is together counts once, and goes only where all of it may: here the three have two nodes.
+    // Groups that are together count once, and only the nodes that all of them allow count: here the three have two
+    // nodes.
     let family = said_of(&[
         ("a", three, &["c"], &["b"]),
         ("b", two, &["d"], &[]),
@@ -680,7 +681,7 @@ fn more_groups_that_are_apart_than_nodes_are_warned_of() {
         ("d", two, &[], &[]),
     ]);
     assert!(matches!(&family[..], [one] if one.contains("`a`, `c`, `d`")), "{family:?}");
-    // Two such are two warnings.
+    // Two such sets are two warnings.
     let both = said_of(&[
         ("a", two, &["b", "c"], &[]),
         ("b", two, &["c"], &[]),
@@ -691,7 +692,7 @@ fn more_groups_that_are_apart_than_nodes_are_warned_of() {
     ]);
     assert_eq!(both.len(), 2, "{both:?}");
     for good in [
-        // A node for each.
+        // There is a node for each.
         &[("a", three, &["b", "c"][..], &[][..]), ("b", two, &["c"], &[]), ("c", two, &[], &[])][..],
         // Not all of them are apart: b and c share a node.
         &[("a", two, &["b", "c"], &[]), ("b", two, &[], &[]), ("c", two, &[], &[])],
@@ -841,7 +842,7 @@ proptest! {
         prop_assert!(checked.diags.iter().all(|diag| !diag.to_string().contains(char::is_control)));
     }
 
-    /// A good file with a piece cut out, doubled or put elsewhere.
+    /// A good file with a piece cut out, doubled or moved.
     #[test]
     fn no_mutilated_file_panics(from in 0..FULL.len(), length in 0..60_usize, to in 0..FULL.len(), cut in any::<bool>()) {
         let mut text = FULL.as_bytes().to_vec();
