@@ -1,5 +1,5 @@
-//! The wire, held against captures of real heartbeat 3.0.6 nodes: every frame is counted, verified, parsed into a
-//! typed message and, when its bytes are gone, written again byte for byte.
+//! Compares the wire format with captures of real heartbeat 3.0.6 nodes. Every frame is counted, verified, parsed into
+//! a typed message, and written again byte for byte.
 
 mod common;
 
@@ -14,7 +14,7 @@ use locum_core::{
     r1::message::{Body, Message},
 };
 
-/// Parses a frame; its bytes are not needed any more.
+/// Parses a frame; the message does not borrow its bytes.
 fn parse(bytes: &[u8], keys: &Keys) -> Result<Message, Refusal> {
     Message::parse(&authenticate(bytes, keys)?)
 }
@@ -25,7 +25,7 @@ fn emit(message: &Message, framing: Framing, keys: &Keys, inner_auth: bool) -> V
     out
 }
 
-/// Checks that a message is written as it came in, by whichever of the nodes' keys signed it.
+/// Checks that a message is written exactly as it came in, with the key of the node that signed it.
 fn check_again(
     name: &str,
     message: &Message,
@@ -73,7 +73,7 @@ fn a_wrong_key_refuses_the_frames_of_one_node_and_no_other() {
 
 #[test]
 fn frames_of_either_key_are_understood_when_both_nodes_list_both() {
-    // heartbeat itself cannot do this: there the nodes of this capture never hear each other.
+    // heartbeat itself cannot do this: the nodes of this capture never hear each other.
     let keys = [common::keys("key1"), common::keys("key2")];
     let mut by_key = [0, 0];
     for packet in common::pcap("16-auth-index-differs") {
@@ -86,7 +86,7 @@ fn frames_of_either_key_are_understood_when_both_nodes_list_both() {
 
 #[test]
 fn types_that_are_known_are_read_as_such() {
-    // These come from clients and administrators' commands; the director has no use for them.
+    // These come from clients and from administrators' commands; the director ignores them.
     let mut statuses = 0;
     for capture in CAPTURES {
         for packet in common::pcap(capture.name) {
@@ -117,7 +117,7 @@ fn serial_streams_are_cut_verified_and_written_again() {
         let name = format!("13-serial.from-node{node}.bin");
         let stream = common::read(&name);
         let signers = [common::keys(&format!("ser{node}"))];
-        // A line delivers pieces of any size.
+        // A serial line delivers pieces of any size.
         for size in [1, 7, 64, stream.len()] {
             let mut cutter = Cutter::default();
             let (mut count, mut bytes) = (0, 0);

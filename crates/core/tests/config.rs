@@ -1,14 +1,14 @@
-//! Whole configurations, each with what is said about it, and what must hold for any bytes at all.
+//! Whole configurations with their expected diagnostics, and properties that hold for any bytes.
 //!
-//! A case is a directory below `tests/configs` with the three files and `expected.txt`. To rewrite the expected
-//! texts: `LOCUM_BLESS=1 cargo test -p locum-core --test config`; the difference is what there is to review.
+//! A case is a directory below `tests/configs` with the three files and `expected.txt`. `LOCUM_BLESS=1 cargo test -p
+//! locum-core --test config` rewrites the expected texts; review the difference.
 
 use std::{fs, path::Path};
 
 use locum_core::config::{Changes, Checked, Files, Options, Severity, check, keys, plan};
 use proptest::prelude::*;
 
-/// What is said about the files of one directory.
+/// The diagnostics and explanations of one directory.
 fn said(dir: &Path, node: &str) -> String {
     let [ha_cf, authkeys, haresources] =
         ["ha.cf", "authkeys", "haresources"].map(|name| fs::read(dir.join(name)).ok());
@@ -48,7 +48,7 @@ fn every_configuration_is_read_as_expected() {
     }
 }
 
-/// The configurations with which heartbeat itself was recorded must do without a cure.
+/// The configurations that were recorded with heartbeat itself must pass without an error.
 #[test]
 fn recorded_configurations_are_good() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs");
@@ -138,12 +138,12 @@ fn a_spoiled_line_is_told_once() {
         assert_eq!(errors.len(), 1, "{line}: {errors:?}");
         assert_eq!(unset, without(line.split(' ').next().unwrap()), "{line}");
     }
-    // Nor is what can be compared with nothing.
+    // A value without its counterpart is not compared either.
     assert_eq!(told("keepalive abc\ndeadtime 1\n").0.len(), 1);
     assert_eq!(told("deadtime abc\ninitdead 10\nwarntime 40\n").0.len(), 1);
     assert_eq!(told("auto_failback off\nping nowhere\nrespawn root /usr/lib/heartbeat/ipfail\n").0.len(), 1);
     assert_eq!(told("keepalive 1\ndeadtime 2\n").0, ["deadtime is 2 s, not above two keepalives (2 s)"]);
-    // Spoiled lines of nodes and media are not missing.
+    // Spoiled lines of nodes and media do not count as missing.
     for text in [String::from("bcast\nnode web1 web2\n"), format!("bcast eth1\nnode {}\n", "x".repeat(100))] {
         let diags = checked(&text, "web1").diags;
         let of_cf = diags.iter().filter(|diag| diag.file.name() == "ha.cf").collect::<Vec<_>>();
@@ -375,7 +375,7 @@ proptest! {
     }
 }
 
-/// What is said of `ha.cf` beside what is always said of it.
+/// The diagnostics of `ha.cf`, without those that every file gets.
 fn remarks(ha_cf: &str, options: &Options) -> Vec<String> {
     let files = Files {
         ha_cf: Some(ha_cf.as_bytes()),
@@ -397,7 +397,7 @@ fn what_deserves_a_word_gets_one_and_what_does_not_gets_none() {
         ("ping 10.0.0.9\n", nothing_at("3:6")),
         ("ping_group routers 10.0.0.9 10.0.0.10\n", nothing_at("3:12")),
         ("ping 10.0.0.9\nauto_failback off\nrespawn hacluster /usr/lib/heartbeat/ipfail\n", vec![]),
-        // The default, which the medium above has all the same.
+        // The default, which the medium above also has.
         ("udpport 694\n", vec![]),
         ("udpport 695\n", vec![format!("ha.cf:3:9: warning: {early}")]),
         ("undport 694\n", vec!["ha.cf:3:1: error: `undport` is no directive (is `udpport` meant?)".into()]),
@@ -451,7 +451,7 @@ fn names_are_looked_up_where_heartbeat_does() {
     }
 }
 
-/// What a line would have said that could not be read is not known: nothing is blamed for it elsewhere.
+/// A line that could not be read leaves its setting unknown: no other line is blamed for that.
 #[test]
 fn a_node_that_could_not_be_read_is_told_once() {
     for node in

@@ -1,4 +1,4 @@
-//! A life that begins beside a real heartbeat which waits for the end of a hand-over that our last life began.
+//! A node starts beside a real heartbeat that waits for the end of a hand-over from before the node's restart.
 
 mod common;
 

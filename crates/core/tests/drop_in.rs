@@ -26,7 +26,7 @@ use locum_core::{
     },
 };
 
-/// The node `a`, and what it did since it was last asked.
+/// The node `a`, and its actions since the last call.
 struct Node {
     director: Director,
     plan: Arc<Plan>,
@@ -77,7 +77,7 @@ impl Node {
         self.drain();
     }
 
-    /// `b` says this to all, or to `a`.
+    /// `b` sends this to all, or to `a`.
     fn hear(&mut self, body: Body) {
         self.peer_seq += 1;
         let mut message = Message::new(body, "b");
@@ -170,7 +170,7 @@ impl Node {
         self.answers.pop()
     }
 
-    /// What was said since the last call, without beats and protocol.
+    /// The messages since the last call, without beats and protocol messages.
     fn take_said(&mut self) -> Vec<Body> {
         let said = std::mem::take(&mut self.said).into_iter().map(|message| message.body);
         let is_talk = |body: &Body| {
@@ -220,7 +220,7 @@ fn in_legacy_mode_own_groups_are_asked_for_and_foreign_ones_given() {
     );
     assert!(matches!(a.order(Order::Takeover(Holding::All)), Some(Answer::Refused(_))));
 
-    // The peer dies, and begins anew.
+    // The peer dies and restarts.
     a.run(Duration::from_secs(2), false);
     assert_eq!(a.runs(), ["one", "two", "three"]);
     let fenced = Body::Stonith { node: "b".into(), result: "n_stnth".into() };
@@ -235,7 +235,7 @@ fn in_legacy_mode_own_groups_are_asked_for_and_foreign_ones_given() {
     assert_eq!(a.runs(), ["one", "two"]);
     assert_eq!(a.take_said(), [answer("three")]);
     assert_eq!(a.director.status(now(a.at)).holding, "local");
-    // Asked again, or for what we do not know: it is not here.
+    // A repeated request, or one for an unknown group: the group is not here.
     (asks.seq, asks.body) = (Some(3), request("four"));
     a.hear_message(&asks);
     let not_here = Body::IpRequestResponse { key: "four".into(), we_own: false, ok: true };
@@ -271,7 +271,7 @@ fn late_answers_of_the_device_are_none() {
     assert_eq!((a.fences.len(), a.runs()), (1, vec![]));
     let first = a.fences[0];
     a.event(Event::Fenced { ticket: first, outcome: FenceOutcome::NotConfigured });
-    // The answer is used up.
+    // The answer has been used.
     a.event(Event::Fenced { ticket: first, outcome: FenceOutcome::Ok });
     assert!(a.runs().is_empty());
     let failed = Body::Stonith { node: "b".into(), result: "bad".into() };
@@ -279,11 +279,11 @@ fn late_answers_of_the_device_are_none() {
     a.run(Duration::from_millis(5100), false);
     let second = *a.fences.last().unwrap();
     assert!(a.fences.len() == 2 && second != first);
-    // It is there after all; the device answers a moment too late.
+    // The peer is there after all; the device answers a moment too late.
     a.hear(beat());
     a.event(Event::Fenced { ticket: second, outcome: FenceOutcome::Ok });
     assert!(a.runs().is_empty() && a.noted("it need not be fenced"));
-    // And dies before it has said what it holds.
+    // It dies before it has announced its holdings.
     a.run(Duration::from_secs(2), false);
     assert_eq!((a.fences.len(), a.runs()), (3, vec![]));
     a.event(Event::Fenced { ticket: a.fences[2], outcome: FenceOutcome::Ok });
@@ -293,7 +293,7 @@ fn late_answers_of_the_device_are_none() {
 
 // ---- scripts --------------------------------------------------------------------------------------------------------
 
-/// Both have started together and settled; each holds its own.
+/// Both nodes started together and have settled; each holds its own set.
 fn settled() -> Node {
     let mut a = Node::beside(AutoFailback::On);
     a.hear(Body::Starting);
@@ -315,7 +315,7 @@ fn scripts_order_standby_and_takeover() {
     a.script(&[("t", "ask_resources"), ("rsc_hold", "all"), ("info", "me")]);
     let offer = Body::AskResources { hold: Holding::All, step: AskStep::Me };
     assert_eq!(a.take_said(), [offer]);
-    // A second one in the wrong moment is refused by the log alone.
+    // A second order at the wrong moment is refused in the log only.
     a.script(&[("t", "ask_resources"), ("rsc_hold", "all"), ("info", "me")]);
     assert!(a.take_said().is_empty() && a.noted("not handed over: resources are in transition"));
     assert!(a.answers.is_empty());
@@ -334,7 +334,7 @@ fn a_message_of_a_script_is_completed_sent_and_shown_to_scripts() {
     assert_eq!((kind.as_str(), field("what"), field("src")), ("backup", Some("all of it"), Some("a")));
     assert_eq!((field("a-b"), field("auth")), (None, None));
 
-    // The peer's are shown, too, but for those that are handled here.
+    // The peer's messages are shown, too, except those that are handled here.
     let mut theirs = Message::of_script("backup", &[("what".into(), "theirs".into())], "b", true);
     a.peer_seq += 1;
     (theirs.src_uuid, theirs.generation) = (Some(uuid(1)), Some(20));
@@ -449,7 +449,7 @@ fn a_peer_that_waits_no_longer_than_two_keepalives_hears_beats_in_time() {
                 .count(),
         )
     };
-    // b waits for a second: four beats in it. Said once.
+    // b waits for a second, so four beats must come in it. Logged once.
     let (beats, said) = slow(Duration::from_secs(3));
     assert!((48..52).contains(&beats), "{beats} beats");
     assert_eq!(said, 1);

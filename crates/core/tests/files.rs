@@ -1,5 +1,5 @@
-//! Two nodes whose files differ, and frames that are refused: both say so first, with the cure, and no resource has two
-//! owners while they hear each other.
+//! Two nodes whose files differ, and frames that are refused. Both nodes report it with the cure, and no resource has
+//! two owners while they hear each other.
 
 mod common;
 
@@ -25,7 +25,7 @@ use proptest::prelude::*;
 const SECOND: Duration = Duration::from_secs(1);
 const ALL_OF: [AutoFailback; 2] = [AutoFailback::On, AutoFailback::Off];
 
-/// A plan with these lines of haresources: node, then resources.
+/// A plan with these lines of haresources, each a node and its resources.
 fn with(me: usize, failback: AutoFailback, lines: &[(usize, &[&str])]) -> Arc<Plan> {
     let resource = |text: &&str| Resource {
         text: (*text).into(),
@@ -41,7 +41,7 @@ fn with(me: usize, failback: AutoFailback, lines: &[(usize, &[&str])]) -> Arc<Pl
     Arc::new(Plan { groups: lines.iter().map(group).collect(), ..Arc::unwrap_or_clone(plan(me, failback)) })
 }
 
-/// The usual beginner's error: each file names its own node. The other form of the address is the same address.
+/// The usual beginner's error: each file names its own node. The address is written in two forms, but is the same.
 fn each_its_own(failback: AutoFailback) -> [Arc<Plan>; 2] {
     [
         with(0, failback, &[(0, &["10.8.0.50/24/eth0"]), (0, &["web"])]),
@@ -78,23 +78,23 @@ fn where_each_file_names_its_own_node_one_owns_and_both_say_so() {
         expect_said(&pair);
         let withheld = "group IPaddr2::10.8.0.50 is not run here: the files differ, and by its own a has it";
         assert_eq!(troubles(&pair, 1)[1], withheld);
-        // Its owner is gone: the file of a node that is not there counts no more.
+        // Its owner is gone: the file of an absent node no longer counts.
         pair.power_off(0);
         pair.run(SECOND * 2);
         assert_eq!(owners(&pair), [1]);
-        // Who has it keeps it.
+        // The node that runs it keeps it.
         pair.power_on(0);
         pair.run(SECOND * 5);
         assert_eq!(owners(&pair), [1], "{mode:?}");
         expect_said(&pair);
-        // In a partition both run it, and afterwards one of them does.
+        // In a partition both run it; afterwards one of them does.
         pair.partition(true);
         pair.run(SECOND * 5);
         assert_eq!(owners(&pair), [0, 1]);
         pair.partition(false);
         pair.run(SECOND * 5);
         assert_eq!(owners(&pair).len(), 1);
-        // Cured.
+        // Now the file is corrected.
         pair.power_off(1);
         pair.power_on_with(1, with(1, mode, &[(0, &["10.8.0.50/24/eth0"]), (0, &["web"])]));
         pair.run(SECOND * 5);
@@ -120,8 +120,8 @@ fn an_address_more_on_one_node_is_said_on_both() {
     }
 }
 
-/// Files of so many lines of up to so many bytes, the same on both nodes but for one line that names another node and the other
-/// form of its address.
+/// Files with this many lines of up to this many bytes, the same on both nodes except for one line. That line names
+/// another node, with the other form of its address.
 fn with_one_disputed(seed: u64, lines: usize, bytes: usize, disputed: usize) -> [Arc<Plan>; 2] {
     [0, 1].map(|me| {
         let texts = |n: usize| [format!("script{n}"), format!("data{n}::{}", "x".repeat((n * 7919) % bytes))];
@@ -137,7 +137,8 @@ fn with_one_disputed(seed: u64, lines: usize, bytes: usize, disputed: usize) -> 
     })
 }
 
-/// One node runs the address, both never did, and both name that line and no other; and every frame fits into a datagram.
+/// One node runs the address and it never ran on both. Both nodes name that line and no other, and every frame fits
+/// into a datagram.
 #[track_caller]
 fn expect_one_owner(pair: &mut Pair, line: usize, what: &str) {
     assert_eq!(owners(pair).len(), 1, "{what}");
@@ -156,8 +157,8 @@ fn expect_one_owner(pair: &mut Pair, line: usize, what: &str) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
-    /// However long the files and their lines are and wherever the disputed one stands: it never runs on both nodes, which name
-    /// that line and no other.
+    /// The disputed line may be anywhere, in files and lines of any length. Its address never runs on both nodes, and
+    /// both name that line and no other.
     #[test]
     fn a_line_that_both_give_to_themselves_is_found_wherever_it_stands(
         seed: u64, lines in 1_usize..150, bytes in prop_oneof![1_usize..60, 1_usize..3000], at: usize,
@@ -167,12 +168,12 @@ proptest! {
         let mut pair = Pair::of(with_one_disputed(seed, lines, bytes, disputed));
         (pair.quiet, pair.recording) = (true, true);
         if apart {
-            // One after the other.
+            // One node starts after the other.
             pair.power_off(1);
             pair.run(SECOND * 4);
             pair.power_on(1);
         }
-        // A piece in each tenth of a second.
+        // One piece is sent every tenth of a second.
         let size: usize = (0..lines).map(|n| 50 + (n * 7919) % bytes).sum();
         pair.run(SECOND * 5 + Duration::from_millis(u64::try_from(size).unwrap() / 8));
         expect_one_owner(&mut pair, disputed, &format!("{lines} lines, {bytes} bytes, line {disputed}"));
@@ -196,7 +197,8 @@ fn letters_beyond_ascii_are_no_difference() {
     assert!(troubles(&pair, 0)[0].starts_with(expected), "{:?}", troubles(&pair, 0));
 }
 
-/// What both run is stopped on one of them after half a deadtime without a break. An earlier dispute does not count.
+/// A group that both run is stopped on one of them after half a deadtime without a break. An earlier dispute does not
+/// count.
 #[test]
 fn a_dispute_that_ended_does_not_shorten_the_next_one() {
     let mut pair = Pair::of(each_its_own(AutoFailback::Off));
@@ -217,14 +219,14 @@ fn a_dispute_that_ended_does_not_shorten_the_next_one() {
         pair.run(SECOND * 5);
         lasted
     };
-    // They hear each other for less than that, and on another day for as long as it takes.
+    // First they hear each other for a shorter time, later for as long as it takes.
     let short = Duration::from_millis(400);
     assert_eq!(met(short), short);
     let lasted = met(SECOND * 5);
     assert!(lasted >= Duration::from_millis(500), "{lasted:?}");
 }
 
-/// Starts, deaths and returns at any moment, frames and agents that take their time, some loss: whenever the nodes have heard
+/// Starts, deaths and returns at any moment, with slow frames and agents and some loss. Whenever the nodes have heard
 /// each other for a while, exactly one of them runs the address.
 #[test]
 fn however_they_come_and_go_one_owns() {
@@ -278,7 +280,7 @@ fn another_key_is_said_on_both_nodes_as_long_as_it_lasts() {
 
 #[test]
 fn a_life_on_an_old_state_directory_is_healed_where_nothing_runs_yet() {
-    // As a snapshot of the disk has it: an earlier life's generation again, or that of the last one.
+    // As after a disk snapshot: the generation of an earlier start again, or that of the last one.
     for earlier in [Some(900), None] {
         let mut pair = Pair::new(AutoFailback::On);
         pair.run(SECOND * 2);
@@ -306,7 +308,7 @@ fn an_old_state_directory_that_cannot_be_healed_is_said_on_both_nodes() {
     pair.run(SECOND * 2);
     pair.power_off(0);
     pair.run(SECOND * 3);
-    // It comes up without being heard, runs, and then meets the other node.
+    // It comes up unheard, runs, and then meets the other node.
     pair.partition(true);
     pair.power_on_as(0, uuid(0), 900);
     pair.run(SECOND * 5);
@@ -318,7 +320,7 @@ fn an_old_state_directory_that_cannot_be_healed_is_said_on_both_nodes() {
         theirs.starts_with("frames of a from the serial line are refused as those of an earlier life"),
         "{theirs}"
     );
-    // As it says: a restart is enough.
+    // A restart is enough, as the trouble says.
     pair.power_off(0);
     pair.power_on_as(0, uuid(0), 901);
     pair.run(SECOND * 5);
@@ -350,7 +352,7 @@ fn a_clone_of_a_node_is_said_on_all_three() {
             pair.run(Duration::from_millis(50));
             other.run(Duration::from_millis(50));
             for (to, link, bytes) in std::mem::take(&mut other.recorded) {
-                // What the clone says reaches both.
+                // The clone's frames reach both nodes.
                 if to == 1 {
                     pair.inject(0, link.0, &bytes);
                     pair.inject(1, link.0, &bytes);
@@ -363,14 +365,14 @@ fn a_clone_of_a_node_is_said_on_all_three() {
         let seen = |text: &String| {
             text.contains("another machine uses its name") || text.contains("two machines use the name a")
         };
-        // Of two that are the same in all but the time of their start the other node hears one life.
+        // If two nodes are the same except for the time of their start, the other node hears one daemon.
         let is_the_same = (other_uuid, generation) == (uuid(0), 1000);
         assert!(is_the_same || theirs.first().is_some_and(seen), "{what}");
     }
 }
 
-/// A node without a right that its addresses need (the hands say so before anything else) runs nothing that has one, and
-/// whoever can run it does.
+/// A node that lacks a right for its addresses (this is reported before anything else) runs no group with an address. A
+/// node that can run the group does.
 #[test]
 fn what_a_node_cannot_carry_runs_on_the_other() {
     for mode in ALL_OF {
@@ -396,7 +398,7 @@ fn what_a_node_cannot_carry_runs_on_the_other() {
             assert!(!together || pair.outage("one", Instant::from_millis(1000)) < SECOND * 3);
             let said = "group one could not be started here: CAP_NET_ADMIN is missing";
             assert!(troubles(&pair, 0).contains(&said.to_string()), "{:?}", troubles(&pair, 0));
-            // It stays there.
+            // The group stays there.
             let moved = pair.journal.len();
             pair.run(SECOND * 100);
             pair.expect("", "three one two");
@@ -418,8 +420,9 @@ fn a_node_that_is_heard_and_does_not_hear_is_said() {
     assert_eq!([0, 1].map(|n| troubles(&pair, n)), [vec![""; 0], vec![""; 0]]);
 }
 
-/// What is not known after `kill -9`, and what it is worth: the newest number of the peer is kept once a minute, so recordings
-/// of that minute are taken for the peer itself, once, and as long as they last. The peer is then said not to hear this node.
+/// After `kill -9` up to a minute of what was heard is forgotten: the newest number of the peer is stored once a
+/// minute. Recordings of that minute are taken for the peer itself, once, and for as long as they last. The peer is
+/// then reported as not hearing this node.
 #[test]
 fn recordings_of_the_last_minute_keep_a_dead_peer_alive_once_and_are_said() {
     let mut pair = Pair::new(AutoFailback::On);
@@ -441,7 +444,7 @@ fn recordings_of_the_last_minute_keep_a_dead_peer_alive_once_and_are_said() {
             .is_some_and(|text| text.contains("or recordings of b's frames are played"));
     }
     assert!(said);
-    // What was played once is worth nothing more.
+    // A recording that was played once is worthless from then on.
     for _ in 0..3 {
         for (_, link, bytes) in &tape {
             pair.inject(0, link.0, bytes);
@@ -452,8 +455,8 @@ fn recordings_of_the_last_minute_keep_a_dead_peer_alive_once_and_are_said() {
     assert!(pair.now.since(began) > SECOND * 10);
 }
 
-/// What a status tells of groups stays one datagram, however many of them could not be started: a node that cannot send its
-/// status counts as dead.
+/// A status stays one datagram, even if very many groups could not be started: a node that cannot send its status
+/// counts as dead.
 #[test]
 fn hundreds_that_do_not_start_still_leave_room_for_the_status() {
     let keys: Vec<String> = (0..600).map(|n| format!("script::{n}::{}", "x".repeat(100))).collect();

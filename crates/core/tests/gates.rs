@@ -41,10 +41,10 @@ fn node(me: usize, keepalive: Duration, deadtime: Duration) -> Director {
     Director::new(Arc::new(plan), pair::keys(), identity, pair::now(Instant::ZERO))
 }
 
-/// A gate's lease, by group.
+/// A group and the lease of its gate.
 type Opened = (GroupIndex, GateLease);
 
-/// Everything that waits to be done: the gates' leases, and the frames of the first link.
+/// Takes all waiting actions: the gates' leases, and the frames of the first link.
 fn take(director: &mut Director) -> (Vec<Opened>, Vec<Arc<[u8]>>) {
     let (mut leases, mut frames) = (Vec::new(), Vec::new());
     while let Some(action) = director.poll() {
@@ -59,7 +59,7 @@ fn take(director: &mut Director) -> (Vec<Opened>, Vec<Arc<[u8]>>) {
 
 #[test]
 fn each_beat_opens_the_gate_until_one_beat_before_the_takeover() {
-    // Nobody is ever heard. The third: a single late beat shuts nothing.
+    // The peer is never heard. In the third case a single late beat must not shut the gate.
     for (keepalive, deadtime, open) in [(100, 1000, 900), (1000, 10_000, 9000), (1000, 2000, 2000)] {
         let mut director = node(0, MS * keepalive, MS * deadtime);
         take(&mut director);

@@ -1,4 +1,4 @@
-//! The order of operations inside a group, where two of them could meet. The main road is in `pair.rs`.
+//! The order of operations in a group when two of them could meet. The usual course is in `pair.rs`.
 
 mod common;
 
@@ -120,7 +120,7 @@ fn an_address_that_cannot_be_put_back_for_an_hour_is_told_in_a_few_lines() {
     }
     let ticket = perform(&mut out);
     groups.done(now, ticket, &Outcome::Ok, &mut out);
-    // Then two programs fight for it.
+    // Then two programs fight over it.
     for _ in 0..1000 {
         groups.address_gone(ADDRESS, &mut out);
         let ticket = perform(&mut out);
@@ -144,7 +144,7 @@ fn wanted_again_after_it_could_not_be_stopped_it_is_started_again() {
             groups.tick(T + STOP_PAUSE, &mut out);
         }
     }
-    // The peer has died meanwhile: everything is wanted here.
+    // The peer has died meanwhile: all groups are wanted here.
     groups.want_set(Holding::Local, true, &mut out);
     let status = only(&mut out, Operation::Status);
     groups.done(T, status, &Outcome::Running, &mut out);
@@ -200,7 +200,7 @@ fn what_an_earlier_life_left_stuck_is_stuck() {
     assert_eq!(groups.phase(GROUP), Phase::Running);
 }
 
-/// The start that follows a stop that failed must not forget what still runs.
+/// The start that follows a failed stop must remember what still runs.
 #[test]
 fn a_start_that_is_given_up_stops_what_could_not_be_stopped_before() {
     let plan = common::pair::plan(0, AutoFailback::On);
@@ -239,7 +239,7 @@ fn what_an_earlier_life_left_running_is_not_started_again() {
     let repair = only(&mut out, Operation::Start);
     groups.done(T, repair, &Outcome::Ok, &mut out);
     assert_eq!((runs(&mut out), groups.phase(GROUP)), (vec![], Phase::Running));
-    // Stopped while it is looked at: the stop waits, as it does for a repair.
+    // Stopped while its status is asked: the stop waits, as during a repair.
     let (mut groups, mut out) = self::groups();
     groups.keep_set(Holding::Local, &mut out);
     let look = only(&mut out, Operation::Status);

@@ -1,5 +1,6 @@
-//! Planted breakages of the groups: each must turn its scenario red, which is green without it. A binary of its own,
-//! because a breakage holds for the whole process: `cargo test -p locum-core --features breakage --test groups_breakages`.
+//! Planted breakages of the groups: each must fail its scenario, which passes without it. A test binary of its own,
+//! because a breakage affects the whole process: `cargo test -p locum-core --features breakage --test
+//! groups_breakages`.
 
 mod common;
 #[path = "common/older.rs"]

@@ -1,5 +1,5 @@
-//! Groups as the native dialect runs them: monitors, restarts in place, epochs, the ladder of a stop, frozen groups.
-//! [`World`](world::World) is an imagined machine that checks every operation it is asked for; proptest plays with it.
+//! Groups in the native dialect: monitors, restarts in place, epochs, the stop ladder, frozen groups.
+//! [`World`](world::World) is a simulated machine that checks every operation; proptest chooses the events.
 
 #[path = "common/world.rs"]
 mod world;
@@ -31,7 +31,7 @@ fn what_runs_is_asked_at_its_period_and_no_two_at_the_same_moment() {
         world.rest();
     }
     assert_eq!(firsts.len(), MEMBERS);
-    // A member whose answer does not come is not asked again.
+    // A member that has not answered is not asked again.
     let slow = world.groups.deadline().unwrap();
     world.pass(slow.since(world.now));
     let [(Status, member)] = world.asked()[..] else { panic!("{:?}", world.asked()) };
@@ -87,7 +87,7 @@ fn a_failed_start_counts_too() {
 #[test]
 fn an_answer_about_an_earlier_run_says_nothing_of_this_one() {
     let mut world = World::running(3);
-    // Two are asked; the first fails, and the second answers when all runs again.
+    // Two members are asked. The first fails; the second answers when the group runs again.
     world.pass(EVERY * 2);
     let late = *world.asked.iter().find(|(_, asked)| asked.member == 2).unwrap().0;
     world.end_one(Status, 1, Outcome::Stopped);
@@ -97,7 +97,7 @@ fn an_answer_about_an_earlier_run_says_nothing_of_this_one() {
     assert_eq!(world.phase(), Phase::Running);
     world.end(late, Outcome::Stopped);
     assert_eq!((world.phase(), world.groups.restarts(GROUP, world.now)), (Phase::Running, 1));
-    // And yet that member is asked again.
+    // That member is still asked again.
     world.monitor(2, &Outcome::Stopped);
     assert_eq!(world.groups.restarts(GROUP, world.now), 2);
 }
@@ -218,15 +218,15 @@ fn what_is_being_stopped_is_stopped_before_it_starts_under_another_epoch() {
     assert_eq!(world.end_one(Status, 0, Outcome::Ok).epoch, epoch(2));
     world.rest();
     assert_eq!((world.phase(), &world.epochs[0]), (Phase::Running, &epoch(2)));
-    // Under the same one it turns round at once.
+    // Under the same epoch it is started again at once.
     world.unwant();
     world.want(2);
     world.end_one(Stop, 2, Outcome::Ok);
     assert_eq!(world.asked(), [(Status, 2)]);
 }
 
-/// What was to stay while others were started again is stopped after all, and wanted again meanwhile: put back now, it
-/// would be started beside its own stop.
+/// A member that was to stay up during a restart is stopped after all, and the group is wanted again meanwhile. If the
+/// address were put back now, it would be started during its own stop.
 #[test]
 fn an_address_that_is_being_stopped_is_not_put_back() {
     let mut world = World::running(1);
@@ -242,8 +242,8 @@ fn an_address_that_is_being_stopped_is_not_put_back() {
     assert_eq!((world.phase(), world.runs), (Phase::Running, [true; MEMBERS]));
 }
 
-/// Given up because its first member failed, and wanted again while the last one is being stopped: it does not turn round
-/// before that first one was stopped, too.
+/// The group was given up because its first member failed. It is wanted again while the last member is being stopped.
+/// It must not start again before the first member was stopped, too.
 #[test]
 fn what_failed_is_stopped_before_it_is_started_again() {
     let mut world = World::running(0);
@@ -257,8 +257,8 @@ fn what_failed_is_stopped_before_it_is_started_again() {
     assert_eq!((world.phase(), world.runs), (Phase::Running, [true; MEMBERS]));
 }
 
-/// What could not be stopped is started anew from the left and does not get as far as that member: it is the first to be
-/// stopped, and what was not started below it is not taken for running.
+/// A group is stop-failed at a member. It is started again from the left and does not get that far. That member is
+/// stopped first, and the members below it that were not started do not count as running.
 #[test]
 fn what_was_not_started_below_a_stuck_member_is_started() {
     for again in [World::want as fn(&mut World, u64), |world, round| {
@@ -302,7 +302,7 @@ fn a_stop_that_hangs_goes_down_the_ladder() {
 #[test]
 fn only_it_does_not_run_is_the_end_of_the_ladder() {
     for (rungs, last) in [
-        // Terminated, and yet it runs; killed, and yet it runs.
+        // It runs although it was terminated, and although it was killed.
         (vec![(Terminate, Outcome::Ok), (Status, Outcome::Running), (Kill, Outcome::Ok)], Outcome::Running),
         (vec![(Terminate, Outcome::TimedOut), (Kill, Outcome::Ok)], Outcome::Unknown("?".into())),
         (vec![(Terminate, Outcome::TimedOut), (Kill, Outcome::Ok)], Outcome::TimedOut),
@@ -322,7 +322,7 @@ fn only_it_does_not_run_is_the_end_of_the_ladder() {
     world.end_one(Terminate, 2, Outcome::TimedOut);
     world.end_one(Kill, 2, Outcome::Failed("process 7 does not die".into()));
     assert_eq!(world.phase(), Phase::Stuck(2));
-    // Asked again, it begins at the first rung.
+    // The next stop begins at the first rung.
     world.unwant();
     assert_eq!(world.asked(), [(Stop, 2)]);
     world.rest();
@@ -350,13 +350,13 @@ fn a_frozen_group_is_watched_and_nothing_is_done() {
     assert_eq!((world.phase(), &world.news[..]), (Phase::Running, &[][..]));
     assert_eq!(world.groups.complaints(GROUP).collect::<Vec<_>>(), [("m1", "it does not run")]);
     assert_eq!(world.notes.iter().filter(|note| note.contains("frozen")).count(), 1);
-    // Mended by hand.
+    // An administrator has repaired it by hand.
     world.monitor(1, &Outcome::Running);
     assert_eq!(world.groups.complaints(GROUP).count(), 0);
     world.monitor(1, &Outcome::Stopped);
     world.lose_address();
     assert_eq!(world.asked(), [], "it is not put back");
-    // Afterwards the address is looked at, and what complained is asked at once.
+    // After the thaw the address is checked, and the member that failed is asked at once.
     world.freeze(false);
     assert_eq!(world.asked(), [(Status, 0)]);
     world.rest();
@@ -372,7 +372,7 @@ fn what_is_wanted_of_a_frozen_group_is_done_afterwards() {
     assert_eq!((world.asked(), world.phase()), (vec![], Phase::Running));
     world.freeze(false);
     assert_eq!(world.asked(), [(Stop, 2)]);
-    // In the middle of it: what is under way ends.
+    // The group is frozen in the middle of it; the operation under way ends.
     world.freeze(true);
     world.end_one(Stop, 2, Outcome::Ok);
     assert_eq!((world.asked(), world.phase()), (vec![], Phase::Stopping(1)));
@@ -392,7 +392,7 @@ fn what_is_wanted_of_a_frozen_group_is_done_afterwards() {
     assert_eq!(world.asked(), [(Stop, 1)], "nobody wants it any more");
 }
 
-// ---- whatever comes ---------------------------------------------------------
+// ---- any sequence of events -------------------------------------------------
 
 #[derive(Clone, Debug)]
 enum Move {
@@ -401,10 +401,10 @@ enum Move {
     Freeze(bool),
     Pass(u64),
     Wait,
-    /// Which of the operations under way ends, and how.
+    /// The operation that ends, by its place among those under way, and its outcome.
     End(usize, Outcome),
     Dies(usize),
-    /// The address is taken away.
+    /// The address is removed from outside.
     Gone,
 }
 
@@ -444,8 +444,8 @@ fn a_move() -> impl Strategy<Value = Move> {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
-    /// [`World`] checks every step: never two operations at once but for monitors, the order, the freeze, that nothing
-    /// runs of what is said to be stopped. In the end everything goes well, and the group gets where it is wanted.
+    /// [`World`] checks every step: no two operations at once except monitors, the order, the freeze, and that nothing
+    /// runs that is reported as stopped. In the end every operation succeeds, and the group is where it is wanted.
     #[test]
     fn whatever_comes_the_order_holds(moves in prop::collection::vec(a_move(), 1..150), in_place in 0_u32..3) {
         let mut world = World::new(in_place);
@@ -480,15 +480,15 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
-    /// In whatever order what kinds of answers come, all at once: a failing start, stop or question makes no circle without a
-    /// pause. An answer in ten may be a success, so that starts get as far as they like before they fail.
+    /// Answers of any kind, in any order, all at once: a failing start, stop or status never repeats without a pause.
+    /// One answer in ten may be a success, so that starts get to any member before they fail.
     #[test]
     fn operations_of_instant_failures_are_bounded(
         answers in prop::collection::vec(failure(), 1..40),
         in_place in 0_u32..2000,
         wanted_again in any::<bool>(),
     ) {
-        // A group that runs is asked by its monitors, one every ten seconds for each member.
+        // A running group is asked by its monitors: each member once in ten seconds.
         prop_assume!(answers.iter().any(|answer| !matches!(answer, Outcome::Ok | Outcome::Stopped)));
         let count = operations(Duration::from_secs(600), in_place, &answers, wanted_again);
         prop_assert!(count < 900, "{} operations in ten minutes", count);

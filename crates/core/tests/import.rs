@@ -31,7 +31,7 @@ fn own(ips: &[(&str, &str)]) -> Vec<OwnAddress> {
     ips.iter().map(address).collect()
 }
 
-/// The imported file's plan; it must be good, and run what the old plan ran.
+/// The plan of the imported file. It must pass the check and run the same resources as the old plan.
 fn round(old: &Plan, imported: &Imported) -> native::Plan {
     let me = &old.nodes[old.me.0];
     let checked = locum_toml::check(imported.text.as_bytes(), me);

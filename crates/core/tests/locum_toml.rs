@@ -1,4 +1,4 @@
-//! The pages about `locum.toml` and its times: their tables are the parser's own, and their examples are read.
+//! The pages about `locum.toml` and its times: their tables are generated from the code, and their examples are read.
 
 use std::{fs, path::PathBuf};
 
@@ -11,7 +11,7 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
 }
 
-/// Compares the table of a page with the code's; `LOCUM_BLESS=1` rewrites it.
+/// Compares the table of a page with the one from the code; `LOCUM_BLESS=1` rewrites it.
 fn table(page: &str, table: &str) {
     let path = path(page);
     let old = fs::read_to_string(&path).expect("the page is there");

@@ -1,4 +1,4 @@
-//! The hostile neighbour: frames recorded and played again, and frames forged by somebody who has the key.
+//! A hostile neighbour: frames recorded and replayed, and frames forged with the right key.
 
 mod common;
 
@@ -53,7 +53,7 @@ fn forge(body: Body, seq: Option<u64>, generation: u64) -> Vec<u8> {
     bytes
 }
 
-/// What the pair said while it did all sorts of things, a's power loss at the end.
+/// The frames of a pair in many situations, with a loss of power of a at the end.
 fn recorded() -> Pair {
     let mut pair = Pair::new(AutoFailback::On);
     pair.recording = true;
@@ -73,7 +73,7 @@ fn recorded() -> Pair {
 #[test]
 fn a_recording_of_a_dead_peer_does_nothing() {
     let mut pair = recorded();
-    // The last thing that it says is no status.
+    // Its last message is not a status.
     pair.recording = true;
     pair.ask(0, Order::Standby(Holding::Local));
     pair.run(Duration::from_millis(1));
@@ -110,7 +110,7 @@ fn a_recording_of_a_dead_peer_does_nothing() {
     assert!(pair.nodes[1].notes.len() < 100, "{} lines", pair.nodes[1].notes.len());
 }
 
-/// The whole of the last life of a dead peer, played to a node that was started again after that death.
+/// The whole last run of a dead peer, replayed to a node that was restarted after that death.
 #[test]
 fn a_recording_does_not_outlive_our_restart() {
     let mut pair = recorded();
@@ -130,13 +130,13 @@ fn a_recording_does_not_outlive_our_restart() {
         pair.run(Duration::from_millis(200));
     }
     pair.expect("", "three one two");
-    // Its next life is news, and so is what it would have said next in the last.
+    // Its next start is new, and so is the message that it would have sent next in the last one.
     pair.power_on(0);
     pair.run(SECOND * 5);
     pair.expect("one two", "three");
 }
 
-/// A peer that goes on living is heard again after our restart, whatever was kept of it.
+/// A living peer is heard again after our restart, whatever was stored of it.
 #[test]
 fn a_living_peer_is_heard_after_our_restart() {
     let mut pair = Pair::new(AutoFailback::On);
@@ -209,7 +209,7 @@ fn recorded_acknowledgements_of_an_earlier_life_of_ours_do_not_stop_retransmissi
     assert_eq!(given_up, 0);
 }
 
-/// Every frame is counted once, under what became of it; and nothing of it is printed as it came.
+/// Every frame is counted once, by its result, and none of its bytes are printed raw.
 #[test]
 fn counters_add_up_and_nothing_is_printed_raw() {
     let mut pair = recorded();
@@ -226,7 +226,7 @@ fn counters_add_up_and_nothing_is_printed_raw() {
         pair.inject(1, link.0, &nasty.as_bytes()[..at % nasty.len()]);
         pair.inject(1, link.0, bytes);
     }
-    // One in our name with the other's UUID is another machine's, one without a UUID may be our own.
+    // A frame with our name and another UUID is from another machine; one without a UUID may be our own.
     for (src, with_uuid) in
         [("b", true), ("b", false), ("c", false), ("../b", false), (nasty, false), ("", false)]
     {
@@ -253,7 +253,7 @@ fn counters_add_up_and_nothing_is_printed_raw() {
     }
 }
 
-/// The times that a frame tells are believed between two keepalives and an hour.
+/// Times in a frame are accepted between two keepalives and an hour.
 #[test]
 fn a_deadtime_out_of_bounds_is_not_believed() {
     let mut pair = Pair::new(AutoFailback::On);
@@ -269,7 +269,7 @@ fn a_deadtime_out_of_bounds_is_not_believed() {
     }
 }
 
-/// Whoever has the key (with crc, everybody) can take the service, but not kill the daemon.
+/// An attacker who has the key (with crc, anyone) can take the service, but cannot kill the daemon.
 #[test]
 fn numbers_at_their_ends_do_not_kill() {
     let ends = [0, 1, 2, 249, 250, 251, 252, u64::MAX / 2, u64::MAX - 251, u64::MAX - 1, u64::MAX];
@@ -305,13 +305,13 @@ fn numbers_at_their_ends_do_not_kill() {
                 pair.run(Duration::from_millis(20));
             }
         }
-        // And with the highest generation there is.
+        // Also with the highest possible generation.
         generation = u64::MAX - 200;
     }
 }
 
-/// A peer that says anything at all, in good order: when it is silent, this node runs everything, and everybody who
-/// gave an order has his answer.
+/// A peer sends any messages in valid form. When it is silent, this node runs everything, and every order has been
+/// answered.
 #[test]
 fn a_mad_peer_leaves_nothing_behind() {
     const SETS: [Holding; 4] = [Holding::None, Holding::Local, Holding::Foreign, Holding::All];

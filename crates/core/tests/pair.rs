@@ -1,5 +1,5 @@
-//! Two Directors on a perfect link, with agents that answer at once: the dialect's main road. Faults, delays and
-//! losses are the simulator's.
+//! Two directors on a perfect link, with agents that answer at once: the usual course of the dialect. The simulator
+//! tests faults, delays and losses.
 
 mod common;
 
@@ -97,7 +97,7 @@ fn a_set_that_did_not_start_there_was_not_moved() {
         status.troubles,
         ["group one could not be started on b", "group one runs nowhere that this node knows of"]
     );
-    // Offered back after a while, it runs here again, and the time without it was an outage.
+    // Offered back after a while, it runs here again; the time without it was an outage.
     pair.run(Duration::from_secs(40));
     pair.expect("one two", "three");
     let status = pair.nodes[0].director.status(now(pair.now));

@@ -1,5 +1,6 @@
-//! Two Directors that misunderstand each other: cuts in one direction, nodes that meet late, words lost in the middle
-//! of a hand-over, orders that cross. Who runs what in the end, without a gap, and is everybody answered?
+//! Two directors that misunderstand each other: links cut in one direction, nodes that meet late, messages lost in the
+//! middle of a hand-over, orders that cross. The tests check which node runs each group in the end, that there was no
+//! gap, and that each order was answered.
 
 mod common;
 #[path = "common/older.rs"]
@@ -54,7 +55,7 @@ fn a_healed_partition_ends_as_it_began() {
             pair.expect("one two three", "one two three");
             pair.agent_delay = 200;
             pair.partition(false);
-            // The other stops its copy within one deadtime of hearing the peer.
+            // The other node stops its copy within one deadtime after it hears the peer.
             pair.run(SECOND + Duration::from_millis(600));
             if moved {
                 pair.expect("", "one two three");
@@ -103,7 +104,7 @@ fn a_deaf_node_takes_what_it_must_give_back() {
     }
 }
 
-/// Slow stops: the one that yields takes longer than a deadtime, and the other must not yield meanwhile.
+/// Slow stops: the node that yields takes longer than a deadtime, and the other must not yield meanwhile.
 #[test]
 fn one_yields_however_long_it_takes() {
     let mut pair = Pair::new(AutoFailback::Off);
@@ -120,7 +121,7 @@ fn one_yields_however_long_it_takes() {
     expect_rest(&pair);
 }
 
-/// The giver has stopped the set, and from then on the taker hears nothing: it takes the giver for dead.
+/// The giver has stopped the set. From then on the taker hears nothing and takes the giver for dead.
 #[test]
 fn a_hand_over_that_one_side_forgot_ends_on_the_other() {
     for taker_is_deaf in [true, false] {
@@ -151,7 +152,7 @@ fn a_hand_over_that_one_side_forgot_ends_on_the_other() {
     }
 }
 
-/// An offer that was withdrawn must not leave either node in doubt whether the other has settled.
+/// After a withdrawn offer both nodes must know that the other has settled.
 #[test]
 fn after_two_offers_that_crossed_the_next_one_is_answered() {
     let mut pair = Pair::new(AutoFailback::On);
@@ -173,7 +174,7 @@ fn after_two_offers_that_crossed_the_next_one_is_answered() {
 fn every_leave_is_answered() {
     let mut pair = Pair::new(AutoFailback::On);
     pair.run(SECOND);
-    // The farewell is not heard, so that it lingers.
+    // The farewell is not heard, so the node lingers.
     pair.partition(true);
     pair.ask(0, Order::Leave);
     pair.ask(0, Order::Leave);
@@ -203,7 +204,7 @@ fn every_set_that_could_not_be_started_is_offered() {
     pair.expect("", "one two three");
 }
 
-/// A node that dies in the middle of giving, comes back, and finds its set.
+/// A node dies while it gives a set away; it comes back and finds its set.
 #[test]
 fn a_set_in_flight_is_not_lost_with_its_giver() {
     for mode in MODES {
@@ -215,7 +216,7 @@ fn a_set_in_flight_is_not_lost_with_its_giver() {
                 pair.ask(0, Order::Standby(Holding::Local));
                 pair.run(Duration::from_millis(after));
                 pair.kill(victim);
-                // Back before anybody missed it.
+                // It is back before the peer missed it.
                 pair.nodes[victim].running.clear();
                 pair.power_on(victim);
                 pair.run(SECOND * 20);

@@ -1,5 +1,5 @@
-//! R1: whether clients would reach a set where it is to go, and what is tried again when they would. Two Directors that tell
-//! each other whose interfaces carry nothing.
+//! R1: whether clients would reach a set on its new node, and which starts are tried again when they would. Two
+//! directors that tell each other which interfaces carry nothing.
 
 mod common;
 
@@ -18,7 +18,7 @@ use locum_core::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The interface of a group's address on a node has carrier, or none.
+/// Sets whether the interface of a group's address on a node has carrier.
 fn plug(pair: &mut Pair, n: usize, group: usize, carries: bool) {
     let resource = ResourceId { group: GroupIndex(group), member: 0 };
     let state = if carries { Carrier::Up } else { Carrier::Down("eth0 is down".into()) };
@@ -70,13 +70,13 @@ fn an_order_waits_for_the_interface_and_is_refused_with_the_reason() {
         pair.expect("one two", "three");
         assert_eq!(pair.outage("one", began), Duration::ZERO);
     }
-    // Plugged in while it waits, it goes.
+    // When its interface is plugged in during the wait, the set moves.
     assert_eq!(pair.order(0, Order::Standby(Holding::Local)), None);
     plug(&mut pair, 1, 0, true);
     pair.run(SECOND);
     assert!(matches!(pair.nodes[0].answers.pop(), Some(Answer::Done(_))));
     pair.expect("", "three one two");
-    // Who leaves waits for nobody, whatever is unplugged.
+    // A leaving node does not wait, whatever is unplugged.
     plug(&mut pair, 0, 0, false);
     pair.run(SECOND);
     pair.ask(1, Order::Leave);
@@ -84,7 +84,7 @@ fn an_order_waits_for_the_interface_and_is_refused_with_the_reason() {
     pair.expect("one two three", "");
 }
 
-/// The interface comes half a minute after the daemon, and nobody else is there.
+/// The interface comes half a minute after the daemon, and the node is alone.
 #[test]
 fn what_could_not_be_started_on_a_lone_node_is_tried_again_when_its_network_comes() {
     for by_time in [false, true] {
@@ -97,7 +97,7 @@ fn what_could_not_be_started_on_a_lone_node_is_tried_again_when_its_network_come
         pair.failing.insert((0, Operation::Start, "one".into()));
         pair.run(SECOND * 5);
         pair.expect("three", "");
-        // It is not here, and a person who asks for it is not told so.
+        // The group does not run here, and the answer to an order must say so.
         let answer = pair.order(0, Order::Takeover(Holding::Local));
         let again = "one could not be started here, and is tried again now";
         assert_eq!(answer, Some(Answer::Done(again.into())));

@@ -1,5 +1,5 @@
-//! A real heartbeat that begins a new life beside us: whether it was renewed or started afresh it does not say. And
-//! what a renewal of our own waits for.
+//! A real heartbeat restarts beside this node: it does not say whether it was reloaded or started afresh. Also: what a
+//! reload in place of our own waits for.
 
 mod common;
 
@@ -22,7 +22,7 @@ use locum_core::{
 const OFFERED: (Holding, AskStep) = (Holding::Foreign, AskStep::Me);
 const GIVEN: (Holding, AskStep) = (Holding::Foreign, AskStep::Done);
 
-/// b holds everything: a gave it away.
+/// b holds everything, because a gave it away.
 fn beside_one_that_holds_nothing() -> Beside {
     let mut beside = Beside::begin(AutoFailback::On, Holding::All);
     beside.run(12);
@@ -49,7 +49,7 @@ fn a_real_node_that_was_silent_gets_its_own_back_once() {
     assert_eq!(beside.run(1), [OFFERED]);
     beside.take(Holding::Foreign, Holding::Local);
     beside.runs("three");
-    // Given away again, and renewed: that was no return.
+    // Given away again, and reloaded: that was no return.
     beside.give(Holding::Local);
     beside.begin_anew();
     assert_eq!(beside.run(15), []);
@@ -104,7 +104,7 @@ fn who_leaves_is_not_renewed() {
         pair.agent_delay = 1000;
         pair.run(SHORT);
         if is_asked_first {
-            // It waits for the end of the hand-over, and then the node leaves.
+            // The reload waits for the end of the hand-over; then the node leaves.
             pair.ask(0, Order::Standby(Holding::Local));
             pair.ask(0, Order::Renew);
             pair.ask(0, Order::Leave);

@@ -1,11 +1,11 @@
-//! The captures, replayed into the core in the place of one node: it hears what the real node heard, when it heard
-//! it, and must say what the real node said: messages of the same type, `info`, `rsc_hold`, `isstable`, in the same
-//! order. What it says otherwise is listed below with the reason; a difference that is not listed fails.
+//! Replays the captures to the core in the place of one node. The core hears what the real node heard, at the same
+//! times. It must send what the real node sent: messages of the same type, `info`, `rsc_hold`, `isstable`, in the same
+//! order. Known differences are listed below with the reason; any other difference fails.
 //!
-//! Not compared are: the repetition of a status or of the question `reqnodes`, `NS_*` messages (they depend on what
-//! was lost and on a random digit), a node's messages to itself (`ip-request-resp`: the real daemon's way to start its
-//! own groups), messages of clients and administrators' commands (nobody is there to send them), and times: the core
-//! answers at once, the real daemon when its timers fire.
+//! Not compared are: repeated statuses and repeated `reqnodes`; `NS_*` messages, which depend on losses and on a random
+//! digit; a node's messages to itself (`ip-request-resp`: the real daemon's way to start its own groups); messages of
+//! clients and administrators' commands, which are not replayed; and times. The core answers at once, the real daemon
+//! when its timers fire.
 //!
 //! `REPLAY_NOTES=1 cargo test -p locum-core --test replay -- --nocapture` prints what the core would have logged.
 
@@ -42,9 +42,9 @@ use locum_core::{
     },
 };
 
-/// One life of one node: from its start to its end, over one or more captures.
+/// One run of one node's daemon: from its start to its end, over one or more captures.
 struct Life {
-    /// 1 or 2.
+    /// Number of the node: 1 or 2.
     node: usize,
     start: Start,
     parts: &'static [Part],
@@ -54,23 +54,23 @@ struct Life {
 enum Start {
     /// Its first frame is in the capture.
     Seen,
-    /// The capture begins in the middle of its life, when both nodes held their own sets: a peer made up by the
-    /// test leads it there.
+    /// The capture begins in the middle of the run, when both nodes held their own sets. A peer played by the test
+    /// brings the core into that state.
     MadeUp,
 }
 
-/// What happens in one capture.
+/// The events of one capture.
 struct Part {
     capture: &'static str,
-    /// From and to: seconds since the capture's first frame.
+    /// Beginning and end: seconds since the capture's first frame.
     window: (f64, f64),
-    /// What a person asked of this node, and when.
+    /// Orders of an administrator to this node, with their times.
     orders: &'static [(f64, Order)],
-    /// When nothing that the peer sent came in.
+    /// The time in which nothing from the peer arrived.
     deaf: (f64, f64),
-    /// When no ping node answered.
+    /// The time in which no ping node answered.
     no_echo: (f64, f64),
-    /// The time between the capture before and this one passed for this node too; without it, it is left out: nothing
+    /// Whether the time since the previous capture passed for this node, too. If false, it is left out: nothing
     /// happened in it.
     after_gap: bool,
 }
@@ -160,7 +160,7 @@ const LIVES: &[Life] = &[
 
 const SERIAL: &str = "13-serial";
 
-/// What the core says otherwise than the real node: `-` only the real node says it, `+` only the core.
+/// A known difference: a line with `-` comes only from the real node, one with `+` only from the core.
 struct Difference {
     capture: &'static str,
     node: usize,
@@ -420,7 +420,7 @@ fn the_core_says_what_the_real_node_said() {
     }
 }
 
-/// The lines that are only in one of two lists, by their longest common subsequence.
+/// The lines that are in only one of two lists, by their longest common subsequence.
 fn difference(real: &[String], ours: &[String]) -> Vec<String> {
     let mut common = vec![vec![0; ours.len() + 1]; real.len() + 1];
     for i in (0..real.len()).rev() {
@@ -447,7 +447,7 @@ fn difference(real: &[String], ours: &[String]) -> Vec<String> {
     lines
 }
 
-// ---- one life ---------------------------------------------------------------------------------------------------
+// ---- one run of a daemon ----------------------------------------------------------------------------------------
 
 /// A frame of a capture, read. Times are microseconds since 1970.
 struct Heard {
@@ -458,7 +458,7 @@ struct Heard {
     message: Message,
 }
 
-/// What was said in one capture, by the real node and by the core.
+/// The messages of the real node and of the core in one capture.
 struct Compared {
     capture: &'static str,
     real: Vec<String>,
@@ -509,7 +509,7 @@ fn replay(life: &Life) -> Vec<Compared> {
         }
         node.run_to(end);
 
-        // A message is known by its number: the real node's frames may leave in another order, and more than once.
+        // A message is identified by its number: the real node's frames may leave in another order, and more than once.
         let of_this_life = frames.iter().map(|heard| &heard.message);
         let of_this_life =
             of_this_life.filter(|message| message.src == me && message.generation == Some(generation));
@@ -538,7 +538,7 @@ fn is_deaf(part: &Part, frames: &[Heard], heard: &Heard) -> bool {
     (micros(part.deaf.0)..micros(part.deaf.1)).contains(&since)
 }
 
-/// What is compared of messages. `state` is the last status that was said.
+/// The compared parts of messages. `state` is the last announced status.
 fn lines(messages: &[&Message], state: &mut Option<NodeState>) -> Vec<String> {
     let mut lines = vec![];
     for message in messages {
@@ -587,14 +587,14 @@ fn lines(messages: &[&Message], state: &mut Option<NodeState>) -> Vec<String> {
     lines
 }
 
-/// Each of the real node's ping nodes gives reason to say the same; the core says it once.
+/// Each of the real node's ping nodes can cause the same message; the core sends it once.
 fn once(lines: &mut Vec<String>, line: String) {
     if lines.last() != Some(&line) {
         lines.push(line);
     }
 }
 
-// ---- captures as what a node hears ------------------------------------------------------------------------------
+// ---- captures as input of a node --------------------------------------------------------------------------------
 
 fn config_of(capture: &str, node: usize) -> &'static str {
     if capture == SERIAL {
@@ -625,7 +625,7 @@ fn heard(capture: &str, plan: &Plan) -> Vec<Heard> {
         .collect()
 }
 
-/// The serial streams have no times but the seconds in the frames: those of one second are spread over it.
+/// The serial streams have only the seconds in the frames as times; frames of one second are spread over it.
 fn heard_serial() -> Vec<Heard> {
     let mut all = vec![];
     for node in [1, 2] {
@@ -659,15 +659,15 @@ enum Input<'a> {
     Order(Order),
 }
 
-/// The core, and a driver that performs everything at once.
+/// The core, with a driver that performs each action at once.
 struct Node {
     director: Director,
     keys: Keys,
-    /// Microseconds since 1970.
+    /// Time in microseconds since 1970.
     at: u64,
-    /// Microseconds that were left out.
+    /// Microseconds of gaps that were left out.
     skipped: u64,
-    /// When no ping node answers.
+    /// The time in which no ping node answers.
     no_echo: (u64, u64),
     running: BTreeSet<ResourceId>,
     said: Vec<Message>,
@@ -675,7 +675,7 @@ struct Node {
     ended: bool,
 }
 
-/// So long before its first capture begins a node that is led in starts.
+/// How long before its first capture a node of [`Start::MadeUp`] starts, in microseconds.
 const LEAD_IN: u64 = 8_000_000;
 
 impl Node {
@@ -696,7 +696,7 @@ impl Node {
         node
     }
 
-    /// A node in the middle of its life: it and the peer, who held its own set and no more, had started together.
+    /// A node in the middle of its run: it and the peer, which held its own set only, had started together.
     fn led_in(plan: Arc<Plan>, keys: Keys, identity: Identity, peer: &Heard, until: u64) -> Self {
         let (me, names) = (plan.nodes[plan.me.0].clone(), plan.nodes.clone());
         let mut node = Self::new(plan, keys, identity, until - LEAD_IN);
@@ -767,13 +767,13 @@ impl Node {
         self.at = self.at.max(at);
     }
 
-    /// Goes on at `at`, as if no more than a moment had passed.
+    /// Goes on at `at`, as if only a moment had passed.
     fn skip_to(&mut self, at: u64) {
         self.skipped += (at - self.at).saturating_sub(100_000);
         self.at = at;
     }
 
-    /// Performs what the core wants done. Agents answer at once, and do as they are told.
+    /// Performs the actions of the core. Agents answer at once, and do as they are told.
     fn perform(&mut self) {
         loop {
             let (mut done, mut fenced, mut echoes) = (vec![], vec![], vec![]);
@@ -816,13 +816,13 @@ impl Node {
                 self.perform();
             }
             for ticket in fenced {
-                let outcome = FenceOutcome::Ok; // As of the null device.
+                let outcome = FenceOutcome::Ok; // as of the null device
                 self.director.handle(now(self.at, self.skipped), Event::Fenced { ticket, outcome });
                 self.perform();
             }
             for (ticket, outcome) in done {
                 self.director.handle(now(self.at, self.skipped), Event::Done { ticket, outcome });
-                // What follows from it is performed before the next is told.
+                // The results are performed before the next event.
                 self.perform();
             }
         }

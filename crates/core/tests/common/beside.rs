@@ -1,4 +1,4 @@
-//! A Director beside a real heartbeat that a test plays, message by message.
+//! A director beside a real heartbeat that a test plays, message by message.
 
 use locum_core::{
     framing::frame::{self, Framing},
@@ -11,19 +11,18 @@ use locum_core::{
 
 use super::pair::{Pair, keys, now, uuid};
 
-/// Node a, played as a heartbeat; node b is the program's.
+/// Node a is played as a heartbeat; node b is the director.
 pub(crate) struct Beside {
     pub(crate) pair: Pair,
-    /// Of a's life.
     generation: u64,
     seq: u64,
 }
 
 impl Beside {
-    /// b begins its life beside an a that has settled long ago, and hears what a holds when it asks.
+    /// b starts beside an a that settled long ago, and hears what a holds when it asks.
     pub(crate) fn begin(failback: AutoFailback, holds: Holding) -> Self {
         let mut pair = Pair::new(failback);
-        // What it hears is recorded, and what it says itself goes nowhere.
+        // Everything sent to a is recorded; a's own director reaches no one.
         pair.cut_all(0, true);
         pair.power_off(1);
         pair.power_on(1);
@@ -39,8 +38,8 @@ impl Beside {
         beside
     }
 
-    /// a begins a new life that holds nothing, in the words of a real node: of one that got HUP and of one that came
-    /// back from a loss of power within its deadtime they are the same. b has told what it holds when a tells it.
+    /// a restarts and holds nothing, with the messages of a real node. They are the same after a HUP and after a loss
+    /// of power shorter than the deadtime. b has announced its holdings before a does.
     pub(crate) fn begin_anew(&mut self) {
         (self.generation, self.seq) = (self.generation + 1, 0);
         for state in [NodeState::Init, NodeState::Up] {
@@ -73,7 +72,7 @@ impl Beside {
         self.say(Body::Resource(Resource { hold, full: true, stable: Some(true), info: None }));
     }
 
-    /// a takes the set that b offers, in b's view, and then holds this.
+    /// a takes the set that b offers, in b's view, and then holds `holds`.
     pub(crate) fn take(&mut self, set: Holding, holds: Holding) {
         self.say(Body::AskResources { hold: set, step: AskStep::Other });
         self.run(1);
@@ -81,7 +80,7 @@ impl Beside {
         self.hold(holds);
     }
 
-    /// a gives this set away, in its own view, and holds nothing then.
+    /// a gives this set away, in its own view, and then holds nothing.
     pub(crate) fn give(&mut self, set: Holding) {
         for step in [AskStep::Me, AskStep::Done] {
             self.say(Body::AskResources { hold: set, step });
@@ -91,7 +90,7 @@ impl Beside {
         self.run(1);
     }
 
-    /// Lets time pass in which a beats; what b said of hand-overs.
+    /// Lets time pass while a beats. Returns the hand-over messages of b.
     pub(crate) fn run(&mut self, seconds: u64) -> Vec<(Holding, AskStep)> {
         for _ in 0..seconds * 5 {
             self.say(Self::beat(NodeState::Active));

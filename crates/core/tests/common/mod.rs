@@ -1,5 +1,5 @@
-//! Captures of two real heartbeat 3.0.6 nodes, for tests; what they are: `tests/captures/README.md`. [`pair`]: two Directors
-//! that talk to each other; [`beside`]: one beside a heartbeat that a test plays.
+//! Captures of two real heartbeat 3.0.6 nodes, for tests; described in `tests/captures/README.md`. [`pair`]: two
+//! directors that talk to each other; [`beside`]: one director beside a heartbeat that a test plays.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
@@ -13,16 +13,15 @@ use locum_core::{
 pub(crate) mod beside;
 pub(crate) mod pair;
 
-/// One capture of frames, and what is known of it.
+/// One capture of frames, and the facts about it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capture {
     /// The file's name without `.pcap`.
     pub(crate) name: &'static str,
     /// The configuration directories of clustnode1 and clustnode2.
     pub(crate) configs: [&'static str; 2],
-    /// Frames in it.
     pub(crate) frames: usize,
-    /// How many of them clustnode1 must refuse.
+    /// How many of the frames clustnode1 must refuse.
     pub(crate) refused: usize,
     /// Whether frames have an authenticator inside (`msgfmt classic`).
     pub(crate) inner_auth: bool,
@@ -56,22 +55,20 @@ pub(crate) const CAPTURES: &[Capture] = &[
     capture("20-admin-messages", "png", 81),
 ];
 
-/// A file of the captures.
+/// The path of a file of the captures.
 pub(crate) fn path(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "../../tests/captures", name].iter().collect()
 }
 
-/// Its bytes.
 pub(crate) fn read(name: &str) -> Vec<u8> {
     fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Its text.
 pub(crate) fn read_text(name: &str) -> String {
     String::from_utf8(read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// What the three files of a configuration mean to a node.
+/// The result of checking the three files of a configuration for a node.
 pub(crate) fn configuration(config: &str, node: &str) -> Checked {
     let [ha_cf, authkeys, haresources] =
         ["ha.cf", "authkeys", "haresources"].map(|file| read(&format!("configs/{config}/{file}")));
@@ -88,20 +85,18 @@ pub(crate) fn keys(config: &str) -> Keys {
 /// One IPv4 packet of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packet {
-    /// Since 1970.
+    /// Time since 1970.
     pub(crate) at: Duration,
-    /// The interface, as far as the capture knows.
+    /// The interface, if the capture has it.
     pub(crate) interface: u32,
-    /// The sender.
     pub(crate) from: Ipv4Addr,
-    /// The addressee.
     pub(crate) to: Ipv4Addr,
-    /// What UDP or ICMP echo carries.
+    /// Payload of UDP or ICMP echo.
     pub(crate) payload: Vec<u8>,
 }
 
-/// The packets of a capture: microsecond pcap files, little endian, of Ethernet or Linux "cooked" packets, as
-/// described in draft-ietf-opsawg-pcap; anything else ends the test.
+/// The packets of a capture: microsecond pcap files, little endian, with Ethernet or Linux "cooked" packets, as
+/// described in draft-ietf-opsawg-pcap. Any other file ends the test.
 pub(crate) fn pcap(name: &str) -> Vec<Packet> {
     let bytes = read(&format!("{name}.pcap"));
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
@@ -124,7 +119,7 @@ pub(crate) fn pcap(name: &str) -> Vec<Packet> {
         let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
         let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
         assert!(ip[9] == 17 || ip[9] == 1, "{name}: neither UDP nor ICMP");
-        // Both have a header of 8 bytes.
+        // UDP and ICMP echo both have a header of 8 bytes.
         let payload = ip[usize::from(ip[0] & 15) * 4 + 8..total].to_vec();
         packets.push(Packet { at: time, interface, from: address(12), to: address(16), payload });
     }

@@ -1,6 +1,6 @@
-//! One daemon stands still while the other node is started afresh, takes everything for want of a word, and meets what has run
-//! on all along. Neither has taken anything from somebody whom it heard: who stops is decided by whose life is older, and
-//! not by waiting.
+//! One daemon is frozen while the other node is started afresh. The new one takes everything because it hears nothing,
+//! and then meets the older one, which has run all along. Neither has taken a group from a node that it heard. So the
+//! older daemon start decides which of them stops, without any wait.
 
 use locum_core::{
     model::{holding::Holding, order::Order, time::Duration},
@@ -9,7 +9,8 @@ use locum_core::{
 
 use crate::common::pair::Pair;
 
-/// For how long both answered after they heard each other, at most, and what was worst; nobody may be silent meanwhile.
+/// The longest time for which both nodes ran a group after they heard each other, with the worst case. No group may be
+/// without an owner meanwhile.
 pub(crate) fn overlap() -> (Duration, String) {
     let second = Duration::from_secs(1);
     let mut worst = (Duration::ZERO, String::new());

@@ -1,5 +1,5 @@
-//! Two Directors on two links. By default the links are perfect and agents answer at once; tests cut, lose, delay,
-//! freeze and kill as they need it. Everything that is random comes from [`Pair::seed`].
+//! Two directors on two links. By default the links are perfect and agents answer at once. Tests cut, lose, delay,
+//! freeze and kill as they need it. All random numbers come from [`Pair::seed`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,44 +27,45 @@ use locum_core::{
 const NEVER: Instant = Instant::from_nanos(u64::MAX);
 /// Links of the pair.
 pub(crate) const LINKS: usize = 2;
-/// Long enough for what happens at once, shorter than a beat.
+/// Long enough for everything that happens at once, shorter than a beat.
 pub(crate) const SHORT: Duration = Duration::from_millis(50);
 
 pub(crate) struct Node {
     pub(crate) director: Director,
     pub(crate) alive: bool,
-    /// Texts of the resources that run here, in the order of their starts. Outlives the daemon, not the power.
+    /// Texts of the running resources, in the order of their starts. They survive the daemon's end, but not a loss of
+    /// power.
     pub(crate) running: Vec<String>,
-    /// Orders of this life that were not answered yet.
+    /// Orders to this daemon start that are not answered yet.
     pub(crate) open: BTreeSet<OrderId>,
     pub(crate) answers: Vec<Answer>,
-    /// Lines of the log of this life.
+    /// Log lines of this daemon start.
     pub(crate) notes: Vec<String>,
     pub(crate) exited: bool,
-    /// Does nothing before; what comes in waits.
+    /// Until then the node does nothing; its events wait.
     pub(crate) frozen: Instant,
     life: u64,
-    /// On disk: the newest heard of the peer.
+    /// The newest heard of the peer, as stored on disk.
     remembered: Option<Heard>,
 }
 
 pub(crate) struct Pair {
     pub(crate) now: Instant,
     pub(crate) nodes: [Node; 2],
-    /// `cut[from][link]`
+    /// Cut directions: `cut[from][link]`.
     pub(crate) cut: [[bool; LINKS]; 2],
-    /// Frames lost in a thousand.
+    /// Frames lost, per thousand.
     pub(crate) loss: u64,
-    /// Frames and agents take up to so many milliseconds.
+    /// Longest delay of frames and agents in milliseconds.
     pub(crate) delay: u64,
     pub(crate) agent_delay: u64,
     /// Operations that fail: node, operation, resource.
     pub(crate) failing: BTreeSet<(usize, Operation, String)>,
-    /// Every frame that arrived: to whom, on which link. Only while `recording`.
+    /// Every frame that arrived: the receiving node, the link, the bytes. Only while `recording`.
     pub(crate) recorded: Vec<(usize, LinkIndex, Arc<[u8]>)>,
     pub(crate) recording: bool,
     pub(crate) seed: u64,
-    /// Who ran what, as it changed.
+    /// The resources that each node ran, whenever they changed.
     pub(crate) journal: Vec<(Instant, [Vec<String>; 2])>,
     pub(crate) quiet: bool,
     plans: [Arc<Plan>; 2],
@@ -123,7 +124,7 @@ pub(crate) fn plan(me: usize, auto_failback: AutoFailback) -> Arc<Plan> {
 }
 
 pub(crate) fn keys() -> Keys {
-    // Without a secret, so that tests can forge and thousands of frames cost little.
+    // Without a secret: tests can forge frames, and thousands of frames cost little.
     Keys::new(1, vec![Key { number: 1, method: Method::Crc, secret: vec![] }]).expect("keys")
 }
 
@@ -187,20 +188,20 @@ impl Pair {
         }
     }
 
-    /// Power off: nothing runs here any more.
+    /// Cuts the power: nothing runs here any more.
     pub(crate) fn power_off(&mut self, n: usize) {
         self.kill(n);
         self.nodes[n].running.clear();
         self.write_journal();
     }
 
-    /// The daemon alone dies; what it started goes on.
+    /// Kills only the daemon; the resources that it started run on.
     pub(crate) fn kill(&mut self, n: usize) {
         self.nodes[n].alive = false;
         self.nodes[n].life = 0;
     }
 
-    /// A new life of the daemon, leftovers swept, generation counted up.
+    /// Starts the daemon again: leftovers are swept, the generation is counted up.
     pub(crate) fn power_on(&mut self, n: usize) {
         self.say(&format!("{} starts", ["a", "b"][n]));
         let remembered = self.nodes[n].remembered;
@@ -208,13 +209,13 @@ impl Pair {
         self.write_journal();
     }
 
-    /// A new life on the state directory of an earlier one.
+    /// Starts the daemon on the state directory of an earlier start.
     pub(crate) fn power_on_as(&mut self, n: usize, uuid: Uuid, generation: u64) {
         self.nodes[n] = Self::boot_as(&self.plans[n], n, self.now, None, (uuid, generation));
         self.write_journal();
     }
 
-    /// A new life with another file.
+    /// Starts the daemon with another plan.
     pub(crate) fn power_on_with(&mut self, n: usize, plan: Arc<Plan>) {
         self.plans[n] = plan;
         self.power_on(n);
@@ -234,7 +235,7 @@ impl Pair {
         self.nodes[n].frozen = self.now + time;
     }
 
-    /// Gives an order; the answer comes when it comes.
+    /// Gives an order without waiting for the answer.
     pub(crate) fn ask(&mut self, n: usize, order: Order) -> OrderId {
         self.count += 1;
         let id = OrderId(self.count);
@@ -289,10 +290,10 @@ impl Pair {
         self.events.insert((at, self.count), happening);
     }
 
-    /// Lets time pass. What is due at the same moment happens in the order in which it came up.
+    /// Lets time pass. Events of the same moment happen in the order in which they were scheduled.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
-        // What they said at their boot.
+        // The messages of their start.
         self.drain(0);
         self.drain(1);
         loop {
@@ -409,7 +410,7 @@ impl Pair {
                     self.say(&format!("{}: {:?} {note}", ["a", "b"][n], note.level));
                     self.nodes[n].notes.push(note.text);
                 }
-                // Its own, raised above what the other node has heard.
+                // Its own generation, raised above the one that the other node has heard.
                 Action::Remember { member, .. } if member.place() == n => {}
                 Action::Remember { heard, .. } => {
                     assert!(self.nodes[n].remembered.is_none_or(|before| before <= heard));
@@ -449,7 +450,7 @@ impl Pair {
         assert_eq!((running(0), running(1)), (expected(a), expected(b)));
     }
 
-    /// How long anything ran on both nodes since that moment, in all.
+    /// The total time since that moment in which a resource ran on both nodes.
     pub(crate) fn overlap(&self, since: Instant) -> Duration {
         let mut overlap = Duration::ZERO;
         for (index, (at, running)) in self.journal.iter().enumerate() {
@@ -461,7 +462,7 @@ impl Pair {
         overlap
     }
 
-    /// How long `name` ran nowhere since that moment, in all.
+    /// The total time since that moment in which `name` ran nowhere.
     pub(crate) fn outage(&self, name: &str, since: Instant) -> Duration {
         let mut outage = Duration::ZERO;
         for (index, (at, running)) in self.journal.iter().enumerate() {

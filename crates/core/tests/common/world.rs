@@ -1,5 +1,5 @@
-//! An imagined machine with one native group, which checks every operation it is asked for; and what the planted
-//! breakages must turn red.
+//! A simulated machine with one native group, which checks every operation; and the scenarios that planted breakages
+//! must fail.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -45,37 +45,37 @@ pub(crate) fn spec(in_place: u32) -> Spec {
     }
 }
 
-/// An operation under way.
+/// One operation under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) member: usize,
     pub(crate) operation: Operation,
     pub(crate) limit: Duration,
     pub(crate) epoch: Option<Epoch>,
-    /// Asked because the time had come.
+    /// A monitor that was due.
     pub(crate) is_monitor: bool,
-    /// Puts back an address of what is up: no step of the group.
+    /// Puts back an address of a running group; not a step of the group.
     pub(crate) is_repair: bool,
 }
 
-/// What an earlier answer says of a member.
+/// The state of a member as earlier answers say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Belief {
     Up,
     Down,
-    /// Begun or failed.
+    /// A start or stop has begun or failed.
     Open,
 }
 
-/// An imagined machine with one group.
+/// A simulated machine with one group.
 pub(crate) struct World {
     pub(crate) groups: Groups,
     pub(crate) now: Instant,
     pub(crate) asked: BTreeMap<Ticket, Asked>,
     pub(crate) beliefs: [Belief; MEMBERS],
-    /// What really runs.
+    /// The true state of each member.
     pub(crate) runs: [bool; MEMBERS],
-    /// Under which epoch each was started.
+    /// The epoch under which each member was started.
     pub(crate) epochs: [Option<Epoch>; MEMBERS],
     pub(crate) frozen: bool,
     pub(crate) news: Vec<News>,
@@ -143,14 +143,14 @@ impl World {
         self.look();
     }
 
-    /// To the next deadline, if there is one.
+    /// Passes the time to the next deadline, if there is one.
     pub(crate) fn wait(&mut self) {
         if let Some(at) = self.groups.deadline() {
             self.pass(at.since(self.now));
         }
     }
 
-    /// Takes in what is asked for and checks it.
+    /// Takes the actions of the group and checks them.
     pub(crate) fn look(&mut self) {
         self.look_at(false);
     }
@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    /// An operation ends; the machine changes as its outcome says, and a status says what is true.
+    /// Ends an operation: the machine changes as the outcome says, and a status answers the truth.
     pub(crate) fn end(&mut self, ticket: Ticket, outcome: Outcome) {
         let Asked { member, operation, is_repair, .. } =
             self.asked.remove(&ticket).expect("it was asked for");
@@ -239,7 +239,7 @@ impl World {
             }
             (_, Outcome::Ok) => {
                 self.runs[member] = false;
-                // After the lower rungs it is asked before it is believed.
+                // After the lower rungs a status must confirm the stop.
                 if operation == Stop {
                     self.beliefs[member] = Belief::Down;
                 }
@@ -268,7 +268,7 @@ impl World {
         matches!(self.phase(), Phase::Starting(_))
     }
 
-    /// The oldest operation of this kind ends so.
+    /// Ends the oldest operation of this kind with this outcome.
     pub(crate) fn end_one(&mut self, operation: Operation, member: usize, outcome: Outcome) -> Asked {
         let found =
             self.asked.iter().find(|(_, asked)| asked.operation == operation && asked.member == member);
@@ -279,7 +279,7 @@ impl World {
         asked
     }
 
-    /// Everything goes well until nothing is under way, nor waits for its pause.
+    /// Lets everything succeed until no operation is under way and no pause is left.
     pub(crate) fn rest(&mut self) {
         for _ in 0..200 {
             match self.asked.keys().next().copied() {
@@ -291,7 +291,7 @@ impl World {
         panic!("no end: {:?}", self.asked);
     }
 
-    /// This member's next monitor ends so; the others' go well.
+    /// Ends this member's next monitor with this outcome; those of the others succeed.
     pub(crate) fn monitor(&mut self, member: usize, outcome: &Outcome) {
         for _ in 0..20 {
             self.wait();
@@ -315,7 +315,7 @@ impl World {
     }
 }
 
-// ---- what the planted breakages must turn red ---------------------------------
+// ---- scenarios that planted breakages must fail --------------------------------
 
 pub(crate) fn restarts_with_all_that_stands_right_of_it() {
     let mut world = World::running(1);
@@ -344,7 +344,7 @@ pub(crate) fn one_failure_more_ends_it_here() {
         world.rest();
         assert_eq!((world.phase(), world.news.last()), (Phase::Stopped, Some(&News::Failed(GROUP))));
         assert_eq!(world.groups.failure(GROUP), Some(format!("m2: {outcome}").as_str()));
-        // Wanted again, it begins with a clean sheet.
+        // Wanted again, it starts with all counters cleared.
         world.want(2);
         world.rest();
         assert_eq!((world.phase(), world.groups.restarts(GROUP, world.now)), (Phase::Running, 0));
@@ -369,8 +369,8 @@ pub(crate) fn what_has_no_agent_here_fails_once_and_is_stopped() {
     assert_eq!((world.phase(), world.notes.len()), (Phase::Stopped, 5), "{:#?}", world.notes);
 }
 
-/// Whoever wants it again as soon as it has failed, and whatever fails: how many operations a time of instant failures
-/// takes.
+/// The number of operations that failures without delay cause in `time`, if the group is wanted again after each
+/// failure (`wanted_again`).
 pub(crate) fn operations(time: Duration, in_place: u32, answers: &[Outcome], wanted_again: bool) -> usize {
     let mut world = World::new(in_place);
     let end = world.now + time;
@@ -383,7 +383,7 @@ pub(crate) fn operations(time: Duration, in_place: u32, answers: &[Outcome], wan
             if count > 20_000 {
                 return count;
             }
-            // As the native dialect does with what it owns, the same under the same epoch.
+            // Like the native dialect for a group that it owns: again under the same epoch.
             if wanted_again && world.groups.rests(GROUP) {
                 world.want(1);
             }
@@ -396,7 +396,7 @@ pub(crate) fn operations(time: Duration, in_place: u32, answers: &[Outcome], wan
     count
 }
 
-/// Nobody wants it any more while its second member hangs.
+/// The group is no longer wanted while its second member hangs in its start.
 pub(crate) fn a_long_start_that_nobody_wants_is_ended() {
     let mut world = World::new(1);
     world.want(1);
@@ -405,7 +405,7 @@ pub(crate) fn a_long_start_that_nobody_wants_is_ended() {
     world.end_one(Status, 1, Outcome::Ok);
     world.pass(SECOND);
     world.unwant();
-    // Most starts are over in a moment.
+    // Most starts end in a moment, so this one gets some time.
     assert_eq!((&world.abandoned[..], world.groups.deadline()), (&[][..], Some(world.now + SECOND * 4)));
     world.pass(SECOND * 4);
     let [ticket] = world.abandoned[..] else { panic!("{:?}", world.abandoned) };
@@ -415,7 +415,7 @@ pub(crate) fn a_long_start_that_nobody_wants_is_ended() {
         world.end_one(Stop, member, Outcome::Ok);
     }
     assert_eq!((&world.news[..], world.groups.deadline()), (&[News::Stopped(GROUP)][..], None));
-    // One that hangs longer before that is ended at once, and one that is wanted again is left alone.
+    // A start that has already hung for longer is abandoned at once. If the group is wanted again, the start continues.
     let mut world = World::new(1);
     world.want(1);
     world.pass(SECOND * 20);
@@ -440,7 +440,7 @@ pub(crate) fn a_stop_goes_down_the_ladder() {
     assert_eq!(world.end_one(Terminate, 2, Outcome::TimedOut).limit, TERMINATE);
     assert_eq!(world.end_one(Kill, 2, Outcome::Ok).limit, KILL_LIMIT);
     world.end_one(Status, 2, Outcome::Ok);
-    // What terminates is not killed; a stop that fails is no better than one that hangs.
+    // A member that was terminated is not killed; a failed stop is handled like one that hangs.
     world.end_one(Stop, 1, Outcome::Failed("exit code 1".into()));
     world.end_one(Terminate, 1, Outcome::Ok);
     world.end_one(Status, 1, Outcome::Ok);
