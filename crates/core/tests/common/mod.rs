@@ -85,7 +85,7 @@ pub(crate) fn keys(config: &str) -> Keys {
 /// One IPv4 packet of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packet {
-    /// Time since 1970.
+    /// Seconds and microseconds since 1970.
     pub(crate) at: Duration,
     /// The interface, if the capture has it.
     pub(crate) interface: u32,

@@ -52,7 +52,7 @@ pub(crate) struct Node {
 pub(crate) struct Pair {
     pub(crate) now: Instant,
     pub(crate) nodes: [Node; 2],
-    /// Cut directions: `cut[from][link]`.
+    /// The cut directions, as `cut[from][link]`.
     pub(crate) cut: [[bool; LINKS]; 2],
     /// Frames lost, per thousand.
     pub(crate) loss: u64,
