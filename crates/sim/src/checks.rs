@@ -1,14 +1,14 @@
-//! What must never be, looked for after every happening.
+//! Invariants of the simulation, checked after every event.
 //!
-//! * While no two connected daemons had a reason to doubt each other (a cut, a freeze, a kill, losses), no resource
-//!   runs on two hosts.
-//! * Within a group: one operation at a time; a member is started only when all before it run, and stopped only when
-//!   all after it are down (or their stop has failed).
-//! * A ticket is used once; an order is answered once; an address is announced only by a host that has it.
-//! * A daemon that ends by itself leaves nothing running whose stop did not fail.
-//! * A running daemon's gates do not shut, and are open for less than a deadtime.
-//! * A running daemon's beats are never further apart than the keepalive and 50 ms; nobody floods a link.
-//! * A remembered generation only grows. Nobody asks to be woken at once for ever.
+//! * Two hosts never run the same resource while two connected daemons have no reason to doubt each other. Reasons are
+//!   a cut, a freeze, a kill, or losses.
+//! * A group runs one operation at a time. A member starts only when all before it run, and stops only when all after
+//!   it are down (or their stop has failed).
+//! * A ticket is used once, an order is answered once, and only a host that has an address announces it.
+//! * A daemon that ends by itself leaves no resource running, unless its stop failed.
+//! * The gates of a running daemon do not shut, and are open for less than a deadtime.
+//! * The beats of a running daemon are at most the keepalive and 50 ms apart. No daemon floods a link.
+//! * A remembered generation only grows. No daemon asks for an immediate wake-up again and again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,14 +24,14 @@ use locum_core::{
 
 use crate::world::{Life, World, nanos};
 
-/// How late a beat may be.
+/// How late a beat may be, in nanoseconds.
 const BEAT_SLACK: u64 = 50_000_000;
-/// Frames that a daemon may send on a link within a second.
+/// Most frames that a daemon may send on a link within a second.
 const FRAMES_A_SECOND_MAX: u32 = 300;
 /// Bytes of the largest frame.
 const FRAME_BYTES_MAX: usize = 1400;
 
-/// The memory of the checks, and what they found.
+/// State of the checks, and the faults that they found.
 #[derive(Debug, Default)]
 pub struct Checks {
     faults: Vec<String>,
@@ -39,40 +39,40 @@ pub struct Checks {
     used: BTreeSet<(usize, Ticket)>,
     stop_tried: BTreeSet<(usize, ResourceId)>,
     beats: BTreeMap<(usize, LinkIndex), u64>,
-    /// When each gate ends that is not renewed.
+    /// When each gate ends if nothing renews it.
     gates: BTreeMap<(usize, GroupIndex), u64>,
     rates: BTreeMap<(usize, LinkIndex), (u64, u32)>,
 }
 
 impl Checks {
-    /// Something is wrong.
+    /// Records that an invariant is broken.
     pub fn fault(&mut self, text: String) {
         self.faults.push(text);
     }
 
-    /// Whether something was found.
+    /// Whether any invariant was broken.
     #[must_use]
     pub fn is_bad(&self) -> bool {
         !self.faults.is_empty()
     }
 
-    /// What was found.
+    /// The faults found so far, in the order in which they were found.
     #[must_use]
     pub fn faults(&self) -> &[String] {
         &self.faults
     }
 
-    /// A daemon may from now on rightly believe its peer dead while it is not.
+    /// From now on a daemon may rightly believe its peer dead while it is alive.
     pub fn doubt(&mut self) {
         self.is_doubtful = true;
     }
 
-    /// All is as it should be again, and has settled.
+    /// All faults are healed, and the cluster has settled.
     pub fn trust(&mut self) {
         self.is_doubtful = false;
     }
 
-    /// A life of a daemon has ended.
+    /// Forgets the state of a daemon whose run has ended.
     pub fn ended(&mut self, daemon: usize) {
         self.used.retain(|(d, _)| *d != daemon);
         self.stop_tried.retain(|(d, _)| *d != daemon);
@@ -83,7 +83,7 @@ impl Checks {
 }
 
 impl World {
-    /// Looks at what can change by any happening: whether connected daemons still are.
+    /// Checks after every event whether connected daemons still are connected.
     pub(crate) fn look(&mut self) {
         if self.checks.is_doubtful {
             return;
@@ -98,7 +98,7 @@ impl World {
         }
     }
 
-    /// A resource changed on a host.
+    /// Checks the invariants after a resource changed on a host.
     pub(crate) fn check_held(&mut self, daemon: usize, resource: ResourceId) {
         self.look();
         if self.checks.is_doubtful || !self.daemons[daemon].held.contains(&resource) {
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// Called when nothing changes any more.
+    /// Checks the state of a cluster in which nothing changes any more.
     pub(crate) fn check_settled(&mut self) {
         let mut is_calm = true;
         for a in 0..self.daemons.len() {
@@ -128,7 +128,7 @@ impl World {
                 }
             }
             is_calm &= !self.status(a).is_some_and(|status| status.groups.iter().any(is_stuck));
-            // A killed daemon's services still run.
+            // The services of a killed daemon still run.
             is_calm &= matches!(self.daemons[a].life, Life::Up(_)) || self.daemons[a].held.is_empty();
         }
         if is_calm {
@@ -139,7 +139,7 @@ impl World {
     fn check_not_both(&mut self, a: usize, b: usize) {
         let both: Vec<_> = self.daemons[a].held.intersection(&self.daemons[b].held).copied().collect();
         for resource in both {
-            // What cannot be stopped after a partition runs on, and a person was called.
+            // A resource that cannot be stopped after a partition runs on; the log asks an administrator for help.
             if [a, b].iter().any(|&daemon| self.is_stuck(daemon, resource)) {
                 continue;
             }
@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    /// Whether the daemon says that the resource's group cannot be stopped, or not yet.
+    /// Whether the daemon reports that the stop of the resource's group failed, or has not succeeded yet.
     fn is_stuck(&self, daemon: usize, resource: ResourceId) -> bool {
         self.status(daemon).is_some_and(|status| is_stuck(&status.groups[resource.group.0]))
     }
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// A frame is about to be sent.
+    /// Checks a frame that a daemon is about to send.
     pub(crate) fn check_frame(&mut self, daemon: usize, link: LinkIndex, bytes: &[u8]) {
         if bytes.len() > FRAME_BYTES_MAX {
             self.checks.fault(format!("daemon {daemon} sends a frame of {} bytes", bytes.len()));
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// A daemon has the addresses of a group answer for so long.
+    /// Checks how long a daemon lets the addresses of a group answer.
     pub(crate) fn check_gate(&mut self, daemon: usize, group: GroupIndex, lease: Option<GateLease>) {
         let Some(lease) = lease else {
             return self.checks.fault(format!("daemon {daemon} shuts a gate, and R1 has no leases"));
@@ -210,7 +210,7 @@ impl World {
         }
     }
 
-    /// An agent is about to work.
+    /// Checks an operation that an agent is about to begin.
     pub(crate) fn check_run(
         &mut self,
         daemon: usize,
@@ -255,7 +255,7 @@ impl World {
         }
     }
 
-    /// A daemon says that all is released.
+    /// Checks that a daemon that ends has released everything.
     pub(crate) fn check_exit(&mut self, daemon: usize) {
         let d = &self.daemons[daemon];
         let left = d.held.iter().find(|r| !self.checks.stop_tried.contains(&(daemon, **r)));

@@ -1,5 +1,5 @@
-//! Hostile neighbours: what somebody on the link can try, with and without our key, and what must come of it. Each
-//! trial begins with a pair that serves, and is one row of [`TRIALS`].
+//! Hostile neighbours: attacks by another machine on the link, with and without the cluster's key, and what must come
+//! of them. Each trial begins with a pair that serves, and is one row of [`TRIALS`].
 
 use std::{net::SocketAddr, path::Path};
 
@@ -23,16 +23,15 @@ use crate::{
     theatre::Theatre,
 };
 
-/// One thing that a neighbour can try.
+/// One attack by a neighbour, with the expected outcome.
 pub struct Trial {
-    /// Its name.
     pub name: &'static str,
-    /// What must come of it.
+    /// The property that must hold in spite of the attack.
     pub promise: &'static str,
     act: fn(&mut Scene<'_>) -> Result<(), String>,
 }
 
-/// All trials.
+/// All trials, in the order in which they run.
 pub const TRIALS: &[Trial] = &[
     Trial {
         name: "wrong-key",
@@ -82,15 +81,14 @@ start clustnode1 clustnode2
 settle
 ";
 
-/// The nodes of the pair.
 const ONE: NodeRef = NodeRef { cluster: 0, node: 0 };
 const TWO: NodeRef = NodeRef { cluster: 0, node: 1 };
 
 impl Trial {
-    /// Tries it.
+    /// Runs the attack and checks the promise.
     ///
     /// # Errors
-    /// What should not have come of it.
+    /// The part of the promise that was not kept.
     pub fn run(&self) -> Result<(), String> {
         let story = Story::parse(Path::new("hostile.story"), PAIR).map_err(|error| error.to_string())?;
         let mut theatre = Theatre::new(&story, 1)?;
@@ -105,9 +103,8 @@ impl Trial {
 /// A pair that serves, and the means to disturb it.
 struct Scene<'a> {
     theatre: Theatre<'a>,
-    /// Lines of the log before the trial began.
+    /// Number of log lines before the trial began.
     log: usize,
-    /// Number of the last forged frame.
     seq: u64,
 }
 
@@ -116,13 +113,13 @@ impl Scene<'_> {
         self.theatre.perform(&Command::Wait(std::time::Duration::from_millis(ms))).map(|_| ())
     }
 
-    /// Throws bytes onto the link, as if from the address of the first node.
+    /// Puts bytes on the link, as if from the address of the first node.
     fn throw(&mut self, bytes: &[u8]) {
         let from = Source::Udp(SocketAddr::from(([10, 77, 1, 1], 694)));
         self.theatre.world.inject(0, from, bytes);
     }
 
-    /// A frame that is in order in every way but its sender. Numbers go on rising.
+    /// A frame that is valid in every way but its sender. Its numbers keep rising.
     fn forge(&mut self, keys: &Keys, src: &str, of: NodeRef, body: Body) -> Vec<u8> {
         let mut message = Message::new(body, src);
         self.seq += 1;
@@ -235,14 +232,14 @@ fn strangers(scene: &mut Scene<'_>) -> Result<(), String> {
 
 fn deadtime(scene: &mut Scene<'_>) -> Result<(), String> {
     let keys = scene.keys();
-    // Thirty times a second the peer seems to want to be dead after 1 ms; its beats come each 100 ms.
+    // The peer asks thirty times a second to be dead after 1 ms; its real beats come each 100 ms.
     for _ in 0..100 {
         let bytes = scene.forge(&keys, "clustnode1", ONE, beat(1));
         scene.throw(&bytes);
         scene.wait(33)?;
     }
     scene.must_serve(ONE)?;
-    // The last word of a dying peer: it wants to be waited for until the end of time.
+    // The last frame of a dying peer asks for the longest possible deadtime.
     scene.theatre.perform(&Command::PowerOff(vec![ONE]))?;
     let bytes = scene.forge(&keys, "clustnode1", ONE, beat(u64::MAX));
     scene.throw(&bytes);

@@ -1,11 +1,11 @@
-//! Tests only: a world in one thread, in which Directors meet faults.
+//! Tests only: a simulated cluster in one thread, in which directors of the R1 dialect meet faults.
 //!
-//! * [`story`] is the language of the files in `tests/stories`; [`stage`] plays them, here and on a rack;
-//!   [`transcript`] is how that which was seen is written down.
-//! * [`theatre`] is the stage in the simulator. It plays in a [`world`] of hosts, [`net`] cables and agents, under
-//!   the eyes of [`checks`].
-//! * [`hostile`] holds what a neighbour on the link can try.
-//! * [`seeds`] makes stories by chance, and makes those that fail shorter.
+//! * [`story`] is the language of the files in `tests/stories`, and [`stage`] plays them on a testbed: this simulator
+//!   or a rack. [`transcript`] writes down what was seen.
+//! * [`theatre`] is the simulation, one of the testbeds. It plays in a [`world`] of hosts, [`net`] cables and agents,
+//!   and [`checks`] holds its invariants.
+//! * [`hostile`] holds attacks by a neighbour on the link.
+//! * [`seeds`] makes random scenarios from seeds, and shortens those that fail.
 
 pub mod checks;
 pub mod hostile;
@@ -20,12 +20,12 @@ pub mod theatre;
 pub mod transcript;
 pub mod world;
 
-/// The sweep of leftovers is the daemon's work, so here is where it is broken on purpose.
+/// The daemon sweeps leftovers, which the simulator does in its place; so this planted breakage is here.
 fn planted_no_sweep() -> bool {
     locum_core::model::breakage::is(locum_core::model::breakage::Breakage::NoSweep)
 }
 
-/// So is the announcement of an address that was just taken.
+/// The planted breakage of the announcement of an address that was just taken.
 fn planted_no_announcement() -> bool {
     locum_core::model::breakage::is(locum_core::model::breakage::Breakage::NoAnnouncement)
 }

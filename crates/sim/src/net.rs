@@ -1,4 +1,4 @@
-//! The cables: segments that delay, lose, cut, double and reorder what is sent over them.
+//! Simulated cables: segments that delay, lose, cut, double and reorder frames.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,34 +7,34 @@ use crate::{
     story::{Cable, Link},
 };
 
-/// What the driver of a serial line buffers before it drops frames, as time on the line.
+/// Most time on the line that frames in a serial driver's buffer may need; beyond it the driver drops frames.
 const SERIAL_BACKLOG_MAX: Duration = Duration::from_secs(2);
 
-/// One segment: everything plugged into it hears what is sent on it.
+/// One segment: every host on it hears the frames sent on it.
 #[derive(Debug)]
 pub struct Segment {
-    /// Its link, as the story names it.
+    /// The link of this segment, as the story names it.
     pub link: Link,
-    /// It carries nothing at all.
+    /// Whether the segment carries nothing at all.
     pub is_cut: bool,
-    /// Hosts of which nothing is carried.
+    /// Hosts whose frames are not carried.
     pub muted: Vec<usize>,
-    /// Share of frames lost, in percent, for each receiver by itself.
+    /// Percentage of frames lost, drawn for each receiver by itself.
     pub loss: u8,
-    /// Frames are sometimes doubled, and late by up to 50 ms without keeping their order.
+    /// Frames are sometimes doubled, or late by up to 50 ms and out of order.
     pub is_unruly: bool,
-    /// Frames offered to a receiver while `loss` was set, since then.
+    /// Frames offered to a receiver since `loss` was set.
     pub offered: u64,
-    /// How many of those were lost.
+    /// How many of the offered frames were lost.
     pub lost: u64,
-    /// When the last frame to each receiver arrives: order is kept.
+    /// When the last frame to each receiver arrives; keeps frames in order.
     arrivals: BTreeMap<usize, u64>,
     /// When the last frame of each sender has left a serial line.
     departures: BTreeMap<usize, u64>,
 }
 
 impl Segment {
-    /// A segment that works.
+    /// A segment that works without losses.
     #[must_use]
     pub fn new(link: Link) -> Self {
         Self {
@@ -50,14 +50,14 @@ impl Segment {
         }
     }
 
-    /// Whether frames of this host are carried, all of them.
+    /// Whether all frames of this host are carried.
     #[must_use]
     pub fn carries(&self, host: usize) -> bool {
         !self.is_cut && self.loss == 0 && !self.muted.contains(&host)
     }
 
-    /// When a frame sent now by host `from` (`bytes` long, on a serial line of `baud` bits a second) has left the
-    /// sender; `None` when it gets nowhere.
+    /// When a frame sent now by host `from` has left the sender, or `None` if it is not carried. The frame has `bytes`
+    /// bytes; a serial line has `baud` bits a second.
     pub fn depart(&mut self, now: u64, from: usize, bytes: usize, baud: u32) -> Option<u64> {
         if self.link.cable != Cable::Serial {
             return (!self.is_cut && !self.muted.contains(&from)).then_some(now);
@@ -73,7 +73,7 @@ impl Segment {
         (!self.is_cut && !self.muted.contains(&from)).then_some(left)
     }
 
-    /// When a frame that left at `left` arrives at `receiver`: not at all, once, or twice.
+    /// When a frame that left at `left` arrives at `receiver`: no, one or two times.
     pub fn arrive(&mut self, left: u64, receiver: usize, rng: &mut Rng) -> Vec<u64> {
         if self.loss > 0 {
             self.offered += 1;

@@ -1,17 +1,17 @@
-//! Chance from a seed: the same seed, the same world.
+//! Random numbers from a seed: the same seed makes the same simulation.
 
 /// A small generator (SplitMix64, a published algorithm); not for secrets.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The generator of a seed.
+    /// The generator that begins with a seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next 64 bits.
+    /// The next 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -20,7 +20,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 to below `end`; 0 when `end` is 0.
+    /// A random number from 0 to below `end`; 0 when `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         self.bits().checked_rem(end).unwrap_or(0)
     }
@@ -30,7 +30,7 @@ impl Rng {
         self.below(100) < u64::from(percent)
     }
 
-    /// One of a list that is not empty.
+    /// A random element of a list that is not empty.
     pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         let at = usize::try_from(self.below(list.len() as u64)).unwrap_or(0);
         &list[at]

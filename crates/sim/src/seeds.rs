@@ -1,6 +1,6 @@
-//! Stories made by chance. First the cluster is hurt, under the eyes of the checks; then everything is healed and
-//! started, and every group must run exactly once (where scripts failed, a person may be needed, and the checks
-//! alone count). A seed that fails is made shorter and printed as a story file.
+//! Random scenarios. First the cluster suffers faults while the checks run. Then everything is healed and started, and
+//! every group must run exactly once. If scripts failed, an administrator may have to act, and only the checks count. A
+//! seed that fails is shortened and printed as a story file.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::{
     theatre::Theatre,
 };
 
-/// Everything is whole again, and there was time enough for every timer.
+/// Steps that heal all faults and give every timer enough time.
 const HEALED: [&str; 9] = [
     "heal all",
     "lose 0% all",
@@ -25,18 +25,18 @@ const HEALED: [&str; 9] = [
     "settle",
 ];
 
-/// A cluster and what happens to it.
+/// A cluster and the faults that happen to it.
 #[derive(Clone, Debug)]
 pub struct Tale {
     head: String,
     steps: Vec<String>,
     is_unruly: bool,
-    /// Scripts fail and hang in it.
+    /// Whether scripts fail and hang.
     is_faulty: bool,
 }
 
 impl Tale {
-    /// The tale of a seed.
+    /// The scenario of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
@@ -59,19 +59,19 @@ impl Tale {
         Self { head, steps, is_unruly: rng.chance(30), is_faulty }
     }
 
-    /// The tale as a story file, without what must be seen.
+    /// The scenario as a story file, with an empty expected part.
     #[must_use]
     pub fn text(&self) -> String {
         let steps: Vec<&str> = self.steps.iter().map(String::as_str).chain(HEALED).collect();
         format!("{}\n{}\n", self.head, steps.join("\n"))
     }
 
-    /// Plays it; returns what was seen.
+    /// Plays it and returns the transcript.
     ///
     /// # Errors
-    /// What must never be, or that at the end some group does not run exactly once.
+    /// A broken invariant, or a group that does not run exactly once at the end.
     pub fn play(&self, seed: u64) -> Result<String, String> {
-        // A Director that panics is a fault like any other, and wants its seed printed, too.
+        // A director that panics is a fault like any other, and its seed is printed, too.
         std::panic::catch_unwind(|| self.try_play(seed))
             .unwrap_or_else(|_| Err("a panic (see above)".to_owned()))
     }
@@ -97,7 +97,7 @@ impl Tale {
         told.map_err(|text| format!("{text}\nthe log:\n{}", theatre.log()))
     }
 
-    /// The shortest tale found that fails too.
+    /// The shortest scenario found that still fails.
     #[must_use]
     pub fn shortened(&self, seed: u64) -> Self {
         let with = |steps: &[String]| Self { steps: steps.to_vec(), ..self.clone() };
@@ -105,10 +105,10 @@ impl Tale {
     }
 }
 
-/// Plays the tale of a seed; on failure, the report with the shortened tale.
+/// Plays the scenario of a seed. If it fails, returns the report with the shortened scenario.
 ///
 /// # Errors
-/// The report.
+/// The report of the failure.
 pub fn check(seed: u64) -> Result<(), String> {
     let tale = Tale::of(seed);
     let Err(first) = tale.play(seed) else { return Ok(()) };
@@ -118,7 +118,7 @@ pub fn check(seed: u64) -> Result<(), String> {
     Err(format!("seed {seed}{how} fails: {text}\n--- shortened:\n{}", short.text()))
 }
 
-/// A cluster block, and a time in which its groups move (ms).
+/// A cluster block, and the time in milliseconds in which its groups move.
 fn cluster(rng: &mut Rng) -> (String, u64) {
     let (keepalive, deadtime) = *rng.pick(&[(100, 1000), (200, 2000), (100, 500)]);
     let mut lines = vec![
@@ -184,7 +184,7 @@ fn step(rng: &mut Rng, head: &str) -> String {
     }
 }
 
-/// A script that fails, hangs, or works again.
+/// A command that makes a script fail, hang, or work again.
 fn break_script(rng: &mut Rng, head: &str) -> String {
     let scripts: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix(" script ")).collect();
     let Some(script) = rng.pick(&scripts).split(' ').next() else { return "wait 1s".to_owned() };

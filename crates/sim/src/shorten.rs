@@ -1,6 +1,6 @@
-//! A failing story made shorter, whatever its steps are.
+//! Shortens the steps of a failing scenario.
 
-/// The shortest list of steps found that fails too: first the tail is cut, then single steps are left out.
+/// The shortest list of steps found that still fails. First the tail is cut off, then single steps are left out.
 #[must_use]
 pub(crate) fn shortened<Step: Clone>(steps: &[Step], fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
     let mut steps = steps.to_vec();

@@ -1,4 +1,4 @@
-//! Plays a story on a stage: the simulator ([`crate::theatre::Theatre`]) or a rack of real daemons.
+//! Plays a story on a testbed: the simulation ([`crate::theatre::Theatre`]) or a rack of real daemons.
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
@@ -7,44 +7,44 @@ use crate::{
     transcript::{self, Fact, Holder, Transcript},
 };
 
-/// What a stage can do. Whatever it reports is seen from outside of the daemons.
+/// A testbed that can play stories. All that it reports is seen from outside of the daemons.
 pub trait Stage {
-    /// Performs a command, any but `settle`. For an order: waits for the answer and returns its word.
+    /// Performs any command but `settle`. For an order, waits for the answer and returns its word.
     ///
     /// # Errors
-    /// In words, when the command could not be performed or a check of the stage found a fault.
+    /// If the command could not be performed, or a check of the testbed found a fault.
     fn perform(&mut self, command: &Command) -> Result<Option<String>, String>;
 
-    /// Lets time pass until nothing has changed for `quiet`: no fact, no operation of an agent still running.
-    /// Returns how long after the call the last change was seen.
+    /// Lets time pass until nothing has changed for `quiet`: no fact came, and no agent's operation still runs. Returns
+    /// how long after the call the last change was seen.
     ///
     /// # Errors
-    /// In words, when it does not become quiet in two minutes or a check of the stage found a fault.
+    /// If it does not become quiet within two minutes, or a check of the testbed found a fault.
     fn settle(&mut self, quiet: Duration) -> Result<Duration, String>;
 
-    /// What was seen since the last call, in the order in which it happened.
+    /// The facts seen since the last call, in the order in which they happened.
     fn facts(&mut self) -> Vec<Fact>;
 
-    /// Who has any resource of a group running.
+    /// The nodes on which any resource of a group runs.
     fn holders(&mut self, cluster: usize, group: usize) -> Vec<Holder>;
 
-    /// The host that answers the client at this address, the client's neighbour cache left as it is.
+    /// The host that answers the client at this address. The client's neighbour cache is left as it is.
     fn client(&mut self, address: IpAddr) -> Option<String>;
 
-    /// Frames lost and frames offered on the links that lose, since the last `lose`; `None` when it does not matter.
+    /// Frames lost and frames offered on the lossy links since the last `lose`; `None` when it does not matter.
     fn losses(&mut self) -> Option<(u64, u64)>;
 
-    /// How much later than told a thing may be seen (what a `within` is allowed on top).
+    /// How much later than told an event may be seen: added to the time of a `within`.
     fn slack(&self) -> Duration;
 }
 
 /// The environment variable that makes [`check`] rewrite the expected part.
 pub const REWRITE: &str = "LOCUM_REWRITE";
 
-/// Plays a story and returns what was seen.
+/// Plays a story on a testbed and returns the transcript.
 ///
 /// # Errors
-/// With the step's line, when the stage found a fault or a step missed its time.
+/// With the step's line, if the testbed found a fault or a step missed its time.
 pub fn play(story: &Story, stage: &mut dyn Stage) -> Result<String, String> {
     let mut transcript = Transcript::default();
     let mut after_start = false;
@@ -106,7 +106,7 @@ fn play_step(
     Ok(())
 }
 
-/// A story about loss is only told where frames were really lost.
+/// Checks that the frames really were lost at the rate that the story tells.
 fn check_losses(percent: Option<u8>, stage: &mut dyn Stage) -> Result<(), String> {
     let Some(percent) = percent.filter(|&percent| percent > 0) else { return Ok(()) };
     let Some((lost, offered)) = stage.losses() else { return Ok(()) };
@@ -135,10 +135,10 @@ fn tell_owners(story: &Story, stage: &mut dyn Stage, transcript: &mut Transcript
     }
 }
 
-/// Plays a story and compares; with [`REWRITE`] in the environment, writes what was seen into the file instead.
+/// Plays a story and compares the transcript. With [`REWRITE`] in the environment, writes it into the file instead.
 ///
 /// # Errors
-/// What went wrong, or the difference between what was expected and what was seen.
+/// What went wrong, or the difference between the expected and the seen transcript.
 pub fn check(path: &Path, story: &Story, stage: &mut dyn Stage) -> Result<(), String> {
     let seen = play(story, stage)?;
     if seen == story.expected {

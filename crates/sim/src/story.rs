@@ -1,4 +1,4 @@
-//! The story language: a text file that says what a cluster is, what happens to it, and what must be seen from
+//! The story language: a text file with a cluster, the commands that are played, and the facts that must be seen from
 //! outside. The same file is played in the simulator and on a rack of real daemons (see [`crate::stage::Stage`]).
 //!
 //! ```text
@@ -31,33 +31,33 @@
 //! never critical
 //! ```
 //!
-//! **The cluster block** is indented. `nodes`, `keys`, `link`, `group`, `script` and `limit` are ours; every other
-//! line is a directive of `ha.cf`, copied as it stands.
+//! **The cluster block** is indented. `nodes`, `keys`, `link`, `group`, `script` and `limit` are words of this
+//! language. Every other line is a directive of `ha.cf`, copied as it stands.
 //!
 //! * `keys LINE; LINE…`: the lines of `authkeys`.
 //! * `link NAME crossover|lan|serial [bcast|mcast|ucast]`: crossover and lan are interfaces, serial a null modem.
 //!   Every node also has the interface `eth0` on the LAN of the client, whether or not frames run over it.
 //! * `group NODE RESOURCE…`: a line of `haresources`.
 //! * `script NAME [on NODE] start|stop TIME|works|fails|hangs`: how a resource script behaves. Also a command.
-//! * `device works|fails`: how the device of `stonith_host` behaves that resets a silent node: it takes the power of the
-//!   node's host, or does not. Also a command. The simulator alone has such devices.
+//! * `device works|fails`: how the device of `stonith_host` behaves that resets a silent node: it takes the power of
+//!   the node's host, or does not. Also a command. Only the simulator has such devices.
 //! * `limit start|stop|status TIME`: how long an operation may take.
 //! * A second block `cluster NAME` is another cluster on the same segments. Its nodes are written `NAME/NODE`; a
 //!   node of the same name is a second daemon on the same host.
 //!
 //! **The commands**, one a line: `start NODE…`, `stop NODE` (graceful, waits for the end), `power-off NODE…`,
 //! `power-on NODE…`, `kill NODE` (the daemon alone; kernel and services stay), `freeze NODE`, `thaw NODE`,
-//! `cut LINK… [from NODE]`, `heal LINK…`, `lose PERCENT% LINK…|all`, `standby|takeover NODE all|foreign|local|failback` (waits
-//! for the answer), `keys NODE LINE; LINE…` (new `authkeys`, then HUP), `renew NODE LINE; LINE…` (these directives of
-//! `ha.cf` changed, then HUP), `replay NODE TIME` (everybody on its links
-//! hears for so long, over and over, what NODE sent in its life before the present or last one), `device works|fails`,
-//! `wait TIME`, `settle [within TIME]` (until nothing changes any more).
+//! `cut LINK… [from NODE]`, `heal LINK…`, `lose PERCENT% LINK…|all`, `standby|takeover NODE all|foreign|local|failback`
+//! (waits for the answer), `keys NODE LINE; LINE…` (writes a new `authkeys`, then sends HUP), `renew NODE LINE; LINE…`
+//! (changes these directives of `ha.cf`, then sends HUP), `replay NODE TIME` (for that time, all nodes on its links
+//! hear over and over the frames that NODE sent in the run before its present or last one), `device works|fails`, `wait
+//! TIME`, `settle [within TIME]` (until nothing changes any more).
 //!
-//! **The expected part** holds outside facts only; [`crate::transcript`] says how it is written. `LOCUM_REWRITE=1`
-//! writes it anew.
+//! **The expected part** holds only facts seen from outside; [`crate::transcript`] says how it is written.
+//! `LOCUM_REWRITE=1` writes it anew.
 //!
-//! **The notes part**, for the simulator alone, names lines of the log that must come, in this order for each node:
-//! `NODE LEVEL: words that the line contains`; `never LEVEL` forbids lines as loud as that or louder.
+//! **The notes part** is for the simulator alone. It names lines that must come in the log, in this order for each
+//! node: `NODE LEVEL: words that the line contains`. `never LEVEL` forbids lines of that level or above.
 
 use std::{
     fmt,
@@ -69,7 +69,7 @@ use std::{
 /// Most bytes that a story file may have.
 const STORY_BYTES_MAX: usize = 64 * 1024;
 
-/// The directives of `ha.cf` that a cluster block may hold. A list, so that a misspelt word is an error here.
+/// The directives of `ha.cf` that a cluster block may hold: with a fixed list, a misspelt directive is an error.
 const DIRECTIVES: &[&str] = &[
     "keepalive",
     "deadtime",
@@ -94,13 +94,12 @@ pub struct Story {
     pub name: String,
     /// The first comment lines: why the story is told.
     pub why: String,
-    /// At least one.
+    /// At least one cluster, in the order of the file.
     pub clusters: Vec<Cluster>,
-    /// What happens.
     pub steps: Vec<Step>,
-    /// What must be seen; see [`crate::transcript`].
+    /// The facts that must be seen; see [`crate::transcript`].
     pub expected: String,
-    /// What the log must and must not say.
+    /// Lines that the log must hold, and levels that it must not.
     pub notes: Vec<NoteCheck>,
     /// Everything above the line of dashes, for rewriting.
     head: String,
@@ -111,9 +110,9 @@ pub struct Story {
 /// One cluster: what its three files say and how its scripts behave.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// Empty for the first.
+    /// Empty for the first cluster.
     pub name: String,
-    /// One or two; a node is also the name of the host on which its daemon runs.
+    /// One or two nodes. Each name is also that of the host on which the daemon runs.
     pub nodes: Vec<String>,
     /// Lines of `ha.cf`, apart from nodes and media.
     pub directives: Vec<(String, String)>,
@@ -123,46 +122,41 @@ pub struct Cluster {
     pub groups: Vec<Vec<String>>,
     /// The text of `authkeys`.
     pub keys: String,
-    /// How scripts behave, in the order in which it was said; the last word counts.
+    /// How scripts behave, in the order of the lines; the last line for a script counts.
     pub conducts: Vec<Conduct>,
     /// Whether the device that resets nodes works.
     pub device_works: bool,
     /// Limits of the agents' operations, where they differ from the daemon's defaults.
     pub limits: Vec<(Operation, Duration)>,
-    /// `deadtime`
     pub deadtime: Duration,
-    /// `initdead`
     pub initdead: Duration,
 }
 
-/// One link.
+/// One link between the nodes of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// Interface, or device below `/dev`.
     pub name: String,
-    /// What cable it is.
+    /// The kind of its cable.
     pub cable: Cable,
     /// How frames are addressed (not for serial lines).
     pub cast: Cast,
 }
 
-/// What cable a link is.
+/// The kind of cable of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cable {
     /// A cable between the nodes alone.
     Crossover,
     /// The segment on which the client is.
     Lan,
-    /// A null modem.
     Serial,
 }
 
 /// How the frames of a UDP link are addressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cast {
-    /// `bcast`
     Broadcast,
-    /// `mcast`
     Multicast,
     /// `ucast`, one line for each node (its own included, as the same file serves both)
     Unicast,
@@ -171,11 +165,8 @@ pub enum Cast {
 /// An operation of a script or limit line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// `start`
     Start,
-    /// `stop`
     Stop,
-    /// `status`
     Status,
 }
 
@@ -184,18 +175,16 @@ pub enum Operation {
 pub struct Conduct {
     /// The script's name: the first `::` word of the resource.
     pub script: String,
-    /// On this node only.
+    /// Only on this node; `None` for all nodes.
     pub node: Option<String>,
-    /// Start or stop.
     pub operation: Operation,
-    /// In which way.
     pub manner: Manner,
 }
 
 /// How one operation of a script goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
-    /// It works and takes so long.
+    /// It works, and takes this long.
     Takes(Duration),
     /// It works and takes [`Manner::USUAL`].
     Works,
@@ -206,116 +195,105 @@ pub enum Manner {
 }
 
 impl Manner {
-    /// How long an operation of a script takes if nothing else was said.
+    /// How long an operation of a script takes by default.
     pub const USUAL: Duration = Duration::from_millis(20);
 }
 
-/// A node of one of the clusters, that is, a daemon.
+/// A node of one of the clusters; it has one daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeRef {
-    /// Index into [`Story::clusters`].
+    /// Index of the cluster in [`Story::clusters`].
     pub cluster: usize,
-    /// Index into [`Cluster::nodes`].
+    /// Index of the node in [`Cluster::nodes`].
     pub node: usize,
 }
 
-/// A command and where it stands.
+/// A command and its place in the story file.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Line of the file, from 1; 0 for stories that were made, not read.
+    /// Line of the file, from 1; 0 in stories that are generated.
     pub line: usize,
     /// The command as written.
     pub text: String,
-    /// What it means.
     pub command: Command,
 }
 
 impl Step {
-    /// The step of a story that is made, not read.
+    /// The step of a generated story, without a line number.
     #[must_use]
     pub fn made(text: String, command: Command) -> Self {
         Self { line: 0, text, command }
     }
 }
 
-/// What a step does.
+/// The action of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Start these daemons (and the power of their hosts, if it is off).
+    /// Starts these daemons, and powers on their hosts first if necessary.
     Start(Vec<NodeRef>),
-    /// TERM; wait until the daemon has ended.
+    /// Sends TERM and waits until the daemon has ended.
     Stop(NodeRef),
-    /// Everything of these nodes' hosts is gone at once, but their disks.
+    /// Everything on these nodes' hosts is gone at once, except their disks.
     PowerOff(Vec<NodeRef>),
     /// The hosts come back and start all their daemons.
     PowerOn(Vec<NodeRef>),
-    /// The daemon dies alone.
+    /// Kills the daemon alone; the kernel and the services stay.
     Kill(NodeRef),
     /// The daemon is not scheduled any more.
     Freeze(NodeRef),
-    /// It goes on.
+    /// A frozen daemon is scheduled again.
     Thaw(NodeRef),
-    /// These links carry nothing.
+    /// These links carry nothing any more.
     Cut {
-        /// Link names.
         links: Vec<String>,
-        /// Only what this node sends is lost.
+        /// If set, only the frames of this node are lost.
         from: Option<NodeRef>,
     },
-    /// They do again.
+    /// These links carry frames again.
     Heal(Vec<String>),
-    /// These links lose frames.
+    /// These links lose a share of their frames.
     Lose {
-        /// 0 to 100.
+        /// Percentage of frames that are lost, 0 to 100.
         percent: u8,
-        /// Link names.
         links: Vec<String>,
     },
-    /// A person asks a node for something and waits for the answer.
+    /// An administrator orders something of a node and waits for the answer.
     Order {
-        /// `standby` gives, `takeover` asks.
+        /// `true` for `standby` (the node gives), `false` for `takeover` (the node asks).
         give: bool,
-        /// Whom.
         node: NodeRef,
-        /// For what.
         set: Set,
     },
-    /// A new `authkeys`, then HUP.
+    /// Writes a new `authkeys`, then sends HUP.
     Keys {
-        /// Whose.
         node: NodeRef,
-        /// The file's text.
         text: String,
     },
-    /// Other directives in `ha.cf`, then HUP.
+    /// Changes directives of `ha.cf`, then sends HUP.
     Renew {
-        /// Whose.
         node: NodeRef,
-        /// The directives that are changed.
         directives: Vec<(String, String)>,
     },
-    /// A script behaves otherwise from now on.
+    /// A script behaves differently from now on.
     Script {
-        /// In which cluster.
+        /// Index of the cluster in [`Story::clusters`].
         cluster: usize,
-        /// How.
         conduct: Conduct,
     },
-    /// The device that resets nodes works from now on, or does not.
+    /// The fencing device works from now on, or does not.
     Device {
-        /// Whether it works.
         works: bool,
     },
-    /// What a node sent in an earlier life is heard again.
+    /// Frames that a node sent in an earlier run are heard again.
     Replay {
-        /// Whose frames.
+        /// The node whose frames are repeated.
         node: NodeRef,
-        /// For how long.
+        /// How long they are repeated.
         time: Duration,
     },
-    /// Let time pass.
+    /// Lets this much time pass.
     Wait(Duration),
-    /// Until nothing changes any more.
+    /// Waits until nothing changes any more.
     Settle {
         /// The last change must not come later than this.
         within: Option<Duration>,
@@ -325,13 +303,10 @@ pub enum Command {
 /// The set of an order, as the command line names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
-    /// `all`
     All,
-    /// `foreign`
     Foreign,
-    /// `local`
     Local,
-    /// `failback`: what does not belong to the one who has it
+    /// `failback`: the groups that do not prefer the node that has them.
     Failback,
 }
 
@@ -351,31 +326,29 @@ impl fmt::Display for Set {
 pub enum NoteCheck {
     /// A line like this must come.
     Must {
-        /// Whose log.
         node: NodeRef,
-        /// Exactly this loud.
+        /// The exact level that the line must have.
         level: String,
-        /// What it contains.
+        /// Text that the line must contain.
         words: String,
     },
-    /// No line as loud as this or louder may come.
+    /// A line of this level or above must not come.
     Never {
-        /// How loud.
+        /// One of [`LEVELS`], as the story writes it.
         level: String,
     },
 }
 
-/// The levels of notes, as stories write them, quiet ones first.
+/// The levels of notes as stories write them, from quiet to loud.
 pub const LEVELS: [&str; 5] = ["debug", "info", "warning", "error", "critical"];
 
-/// What is wrong with a story file.
+/// An error in a story file, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoryError {
-    /// The file.
     pub file: PathBuf,
     /// The line, from 1; 0 for the whole file.
     pub line: usize,
-    /// What is wrong, and the cure.
+    /// The error, and how to correct it.
     pub text: String,
 }
 
@@ -391,7 +364,7 @@ impl Story {
     /// Reads a story file.
     ///
     /// # Errors
-    /// When the file cannot be read or is not a story; the error names file and line.
+    /// If the file cannot be read or is not a story; the error names file and line.
     pub fn read(path: &Path) -> Result<Self, StoryError> {
         let text = std::fs::read_to_string(path).map_err(|error| StoryError {
             file: path.to_owned(),
@@ -401,10 +374,10 @@ impl Story {
         Self::parse(path, &text)
     }
 
-    /// All stories of a directory, by name.
+    /// Reads all stories of a directory, sorted by name.
     ///
     /// # Errors
-    /// When the directory cannot be listed or one of its `.story` files is not a story.
+    /// If the directory cannot be listed, or one of its `.story` files is not a story.
     pub fn read_all(directory: &Path) -> Result<Vec<Self>, StoryError> {
         let fault = |error: std::io::Error| StoryError {
             file: directory.to_owned(),
@@ -422,34 +395,34 @@ impl Story {
         paths.iter().map(|path| Self::read(path)).collect()
     }
 
-    /// Parses the text of a story file; `path` is only named in errors.
+    /// Parses the text of a story file; `path` appears only in errors.
     ///
     /// # Errors
-    /// With file and line, when the text is not a story.
+    /// If the text is not a story; the error names file and line.
     pub fn parse(path: &Path, text: &str) -> Result<Self, StoryError> {
         Parser { file: path, text }.story()
     }
 
-    /// A story that was made, not read, with nothing expected.
+    /// A generated story, with an empty expected part.
     #[must_use]
     pub fn made(name: String, clusters: Vec<Cluster>, steps: Vec<Step>) -> Self {
         let (why, expected, head, tail) = Default::default();
         Self { name, why, clusters, steps, expected, notes: Vec::new(), head, tail }
     }
 
-    /// Whether the simulator alone can play it: no rack has a device that takes the power of a host.
+    /// Whether only the simulator can play it: no rack has a device that takes the power of a host.
     #[must_use]
     pub fn is_for_simulator(&self) -> bool {
         self.clusters.iter().any(|c| c.directive("stonith_host").is_some())
     }
 
-    /// The file with another expected part.
+    /// The file's text with another expected part.
     #[must_use]
     pub fn rewritten(&self, expected: &str) -> String {
         format!("{}----\n{expected}{}", self.head, self.tail)
     }
 
-    /// How a node is written: `NODE`, or `CLUSTER/NODE` in a second cluster.
+    /// The name of a node as stories write it: `NODE`, or `CLUSTER/NODE` in a second cluster.
     #[must_use]
     pub fn node_name(&self, node: NodeRef) -> String {
         let cluster = &self.clusters[node.cluster];
@@ -457,7 +430,7 @@ impl Story {
         if cluster.name.is_empty() { name.clone() } else { format!("{}/{name}", cluster.name) }
     }
 
-    /// All daemons, in the order of the file.
+    /// All nodes, in the order of the file.
     pub fn nodes(&self) -> impl Iterator<Item = NodeRef> + '_ {
         self.clusters
             .iter()
@@ -483,8 +456,8 @@ impl Story {
         links
     }
 
-    /// How long nothing may change before the cluster counts as settled. After a start the wait for a peer
-    /// (`initdead`) may still run out.
+    /// How long nothing may change before the cluster counts as settled. After a start it includes `initdead`, the time
+    /// for which a node waits for its peer.
     #[must_use]
     pub fn quiet(&self, after_start: bool) -> Duration {
         let deadtime = self.clusters.iter().map(|c| c.deadtime).max().unwrap_or_default();
@@ -506,7 +479,7 @@ impl Story {
         IpAddr::from([10, 77, u8::try_from(third).unwrap_or(u8::MAX), last])
     }
 
-    /// The same story with other directives in a cluster.
+    /// The same story with other directives in one cluster.
     #[must_use]
     pub fn with(&self, cluster: usize, directives: &[(String, String)]) -> Self {
         let mut changed = self.clone();
@@ -516,8 +489,7 @@ impl Story {
         changed
     }
 
-    /// The text of `ha.cf`, the same for all nodes of a cluster. A serial line's device is what `device` makes of
-    /// its name.
+    /// The text of `ha.cf`, the same for all nodes of a cluster. `device` makes a serial line's device from its name.
     #[must_use]
     pub fn ha_cf(&self, cluster: usize, device: impl Fn(&str) -> String) -> String {
         let c = &self.clusters[cluster];
@@ -544,7 +516,7 @@ impl Story {
 }
 
 impl Cluster {
-    /// The value of a directive; the last one counts.
+    /// The value of a directive; its last line counts.
     #[must_use]
     pub fn directive(&self, name: &str) -> Option<&str> {
         self.directives.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -578,8 +550,7 @@ impl Cluster {
     }
 }
 
-/// The address that a resource carries, if it is one that carries an address: a bare address, `IPaddr`, `IPaddr2`
-/// or `IPv6addr`.
+/// The address of a resource that is a bare address, `IPaddr`, `IPaddr2` or `IPv6addr`; `None` for all others.
 #[must_use]
 pub fn address_of(resource: &str) -> Option<IpAddr> {
     let words: Vec<&str> = resource.split("::").collect();
@@ -591,16 +562,16 @@ pub fn address_of(resource: &str) -> Option<IpAddr> {
     argument.split('/').next()?.parse().ok()
 }
 
-/// The script's name of a resource.
+/// The name of a resource's script.
 #[must_use]
 pub fn script_of(resource: &str) -> &str {
     resource.split("::").next().unwrap_or(resource)
 }
 
-/// `500ms`, `2s`, `1m`, or seconds without a unit; decimals are allowed.
+/// Parses a time: `500ms`, `2s`, `1m`, or seconds without a unit; decimals are allowed.
 ///
 /// # Errors
-/// In words, when it is no time.
+/// If the word is not a time between 0 and a day.
 pub fn parse_time(word: &str) -> Result<Duration, String> {
     let at = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
     let (number, unit) = word.split_at(at);
@@ -633,7 +604,7 @@ struct Parser<'a> {
     text: &'a str,
 }
 
-/// A line with its number, comment and blanks at the end removed.
+/// A line with its number, without its comment and trailing blanks.
 struct Line<'a> {
     number: usize,
     text: &'a str,
@@ -699,7 +670,7 @@ impl<'a> Parser<'a> {
         Ok(story)
     }
 
-    /// What stands above the dashes, between them and the notes, and from the notes on.
+    /// The parts above the dashes, between the dashes and the notes, and from the notes on.
     fn parts(&self) -> (&'a str, &'a str, &'a str) {
         let (head, rest) = split_at_line(self.text, "----");
         let after = rest.find('\n').map_or("", |end| &rest[end + 1..]);
@@ -849,7 +820,7 @@ fn split_at_line<'a>(text: &'a str, mark: &str) -> (&'a str, &'a str) {
     (text, "")
 }
 
-/// A comment begins with `#` at the line's start or after a blank.
+/// Removes a comment, which begins with `#` at the line's start or after a blank.
 fn without_comment(line: &str) -> &str {
     if line.starts_with('#') {
         return "";
@@ -999,7 +970,7 @@ fn command(story: &Story, text: &str) -> Result<Command, String> {
     })
 }
 
-/// Directives of `ha.cf`, with a semicolon between two.
+/// Directives of `ha.cf`, separated by semicolons.
 fn directives(text: &str) -> Result<Vec<(String, String)>, String> {
     let directive = |line: &str| match line.trim().split_once(' ') {
         Some((name, value)) if DIRECTIVES.contains(&name) => Ok((name.to_owned(), value.trim().to_owned())),

@@ -1,4 +1,4 @@
-//! The simulator as a stage: a story's cluster in a [`World`].
+//! The simulation as a testbed: plays a story's cluster in a [`World`].
 
 use std::{collections::BTreeSet, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ use crate::{
     world::{Life, Setup, World, nanos},
 };
 
-/// A person waits at most this long for an answer; also the longest settling.
+/// How long an administrator waits for an answer at most; also the longest settling.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// The simulator, set up for one story.
+/// The simulation, set up for one story.
 pub struct Theatre<'a> {
-    /// The world in which it plays.
+    /// The simulated world in which the story plays.
     pub world: World,
     /// Whether `standby` and `takeover` wait for their answer.
     pub is_patient: bool,
@@ -36,10 +36,10 @@ pub struct Theatre<'a> {
 }
 
 impl<'a> Theatre<'a> {
-    /// Builds the hosts, cables and daemons of a story. Nothing runs yet.
+    /// Builds the hosts, cables and daemons of a story, with every daemon down.
     ///
     /// # Errors
-    /// In words, when the configuration of the story is not accepted by the core.
+    /// If the core does not accept the configuration of the story.
     pub fn new(story: &'a Story, seed: u64) -> Result<Self, String> {
         let mut world = World::new(seed, story.hosts(), story.links());
         for node in story.nodes() {
@@ -48,7 +48,7 @@ impl<'a> Theatre<'a> {
         Ok(Self { world, is_patient: true, story, waiting: Vec::new(), daemons: story.nodes().collect() })
     }
 
-    /// Frames are doubled, late and out of order from now on.
+    /// From now on, frames are doubled, late and out of order.
     pub fn make_unruly(&mut self) {
         for segment in &mut self.world.segments {
             segment.is_unruly = true;
@@ -58,7 +58,7 @@ impl<'a> Theatre<'a> {
     /// Compares the logs with the notes part of the story.
     ///
     /// # Errors
-    /// Every line that is missing and every line that should not be there.
+    /// All lines that are missing, and all that must not be there.
     pub fn check_notes(&self) -> Result<(), String> {
         let mut faults = Vec::new();
         let mut read = vec![0; self.daemons.len()];
@@ -91,7 +91,7 @@ impl<'a> Theatre<'a> {
         if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
     }
 
-    /// All logs, one line a note.
+    /// All logs in the order of time, one line a note.
     #[must_use]
     pub fn log(&self) -> String {
         self.world.notes.iter().map(|noted| self.note_line(noted) + "\n").collect()
@@ -103,7 +103,7 @@ impl<'a> Theatre<'a> {
         format!("{seconds:10.3} {name} {}: {}", level_word(noted.note.level), noted.note.text)
     }
 
-    /// The index of a node's daemon in the world.
+    /// The index of a node's daemon in the simulated world.
     #[must_use]
     pub fn daemon(&self, node: NodeRef) -> usize {
         self.daemons.iter().position(|&known| known == node).expect("every node of the story has a daemon")
@@ -264,7 +264,7 @@ impl Stage for Theatre<'_> {
 
     fn settle(&mut self, quiet: Duration) -> Result<Duration, String> {
         let begin = self.world.now;
-        // Who is not scheduled cannot answer; he is asked again at the next settling.
+        // A frozen daemon cannot answer; its orders are waited for again at the next settling.
         let frozen = |id: &OrderId| matches!(&self.world.daemons[self.world.orders[id].daemon].life, Life::Up(up) if up.is_frozen);
         let (later, now): (Vec<_>, Vec<_>) = self.waiting.iter().copied().partition(frozen);
         self.waiting = later;
@@ -278,7 +278,7 @@ impl Stage for Theatre<'_> {
             }
             let is_lossy = self.world.segments.iter().any(|segment| segment.loss > 0);
             if self.world.now > begin + nanos(PATIENCE) && is_lossy && !self.is_patient {
-                return Ok(PATIENCE); // Chance makes clusters that flap, and that is not their fault.
+                return Ok(PATIENCE); // Random clusters may flap for ever, which is not their fault.
             }
             if self.world.now > begin + nanos(PATIENCE) {
                 return Err(format!("it does not settle in {PATIENCE:?}"));
@@ -358,7 +358,7 @@ fn level_word(level: Level) -> &'static str {
     }
 }
 
-/// What makes the daemon of a node: the story's files, read by the core as the daemon reads them.
+/// Builds the daemon of a node from the story's files, read by the core as the daemon reads them.
 fn setup(story: &Story, node: NodeRef) -> Result<Setup, String> {
     let cluster = &story.clusters[node.cluster];
     let name = &cluster.nodes[node.node];

@@ -1,4 +1,4 @@
-//! What is seen from outside, and how it is written down: the expected part of a story.
+//! The transcript of a story: how facts seen from outside are written in its expected part.
 //!
 //! ```text
 //! > start clustnode1 clustnode2          every command but `settle`, as it stands
@@ -12,61 +12,58 @@
 //!                                        one node alone has the address (`none`: it reaches none)
 //! ```
 //!
-//! Facts are written after each `settle` and `wait`: those of one node together, in the order of the story's
-//! nodes; within a node by group, in the order of `haresources`, because groups move independently of each other;
-//! within a group in the order in which they happened. Repetitions of a failure at once after it are left out, as
-//! are operations that change nothing (the stop of what does not run). What goes down with its host's power is not
-//! written: nobody is left to see it.
+//! Facts are written after each `settle` and `wait`. Those of one node stand together, in the order of the story's
+//! nodes. Within a node they are sorted by group, in the order of `haresources`, because groups move independently of
+//! each other. Within a group they keep the order in which they happened. If a failure repeats at once, the repetitions
+//! are left out. So are operations that change nothing (the stop of a stopped resource). Resources that go down with
+//! their host's power are not written.
 
 use std::{fmt::Write as _, net::IpAddr};
 
 use crate::story::{Command, NodeRef, Step, Story};
 
-/// One thing seen from outside.
+/// One fact seen from outside: a change of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
-    /// Whose daemon's resource.
+    /// The node whose resource changed.
     pub node: NodeRef,
-    /// Index into [`crate::story::Cluster::groups`].
+    /// Index of the group in [`crate::story::Cluster::groups`].
     pub group: usize,
-    /// What was seen.
     pub sight: Sight,
 }
 
-/// What was seen.
+/// A change of a resource, as seen from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
     /// The kernel has this address now.
     AddressUp(IpAddr),
-    /// It has it no more.
+    /// The kernel does not have this address any more.
     AddressDown(IpAddr),
     /// A resource (as written in `haresources`) was started.
     Start(String, End),
-    /// It was stopped.
+    /// A resource (as written in `haresources`) was stopped.
     Stop(String, End),
 }
 
 /// How an operation of a script ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It worked.
     Well,
-    /// It said no.
+    /// The script returned a failure.
     Failed,
-    /// It had to be killed.
+    /// The script was killed at its limit.
     Killed,
 }
 
-/// Who has a group running, as seen from outside.
+/// A node on which some of a group runs, as seen from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// The node.
     pub node: NodeRef,
     /// Whether all of the group runs there.
     pub whole: bool,
 }
 
-/// Writes a story down as it happens.
+/// Collects facts and writes the transcript of a story.
 #[derive(Debug, Default)]
 pub struct Transcript {
     text: String,
@@ -74,24 +71,24 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// The command that comes now.
+    /// Writes the command of the next step, unless it is `settle`.
     pub fn step(&mut self, step: &Step) {
         if !matches!(step.command, Command::Settle { .. }) {
             self.line(&format!("> {}", step.text));
         }
     }
 
-    /// The answer to an order.
+    /// Writes the answer to an order.
     pub fn answer(&mut self, word: &str) {
         self.line(&format!("answer: {word}"));
     }
 
-    /// What was seen since the last call, in the order in which it happened.
+    /// Collects facts, in the order in which they happened.
     pub fn see(&mut self, facts: impl IntoIterator<Item = Fact>) {
         self.facts.extend(facts);
     }
 
-    /// Writes what was seen.
+    /// Writes the collected facts, sorted by node and group.
     pub fn tell(&mut self, story: &Story) {
         let mut facts = std::mem::take(&mut self.facts);
         facts.sort_by_key(|fact| (fact.node, fact.group));
@@ -108,7 +105,7 @@ impl Transcript {
         }
     }
 
-    /// Who has a group, after a settle.
+    /// Writes which nodes have a group, after a settle.
     pub fn owner(&mut self, story: &Story, cluster: usize, group: usize, holders: &[Holder]) {
         let who = match holders {
             [] => "none".to_owned(),
@@ -120,12 +117,12 @@ impl Transcript {
         self.line(&format!("owner: {key} {who}"));
     }
 
-    /// Who answers the client at an address, after a settle.
+    /// Writes which host answers the client at an address, after a settle.
     pub fn client(&mut self, address: IpAddr, host: Option<&str>) {
         self.line(&format!("client: {address} {}", host.unwrap_or("none")));
     }
 
-    /// All that was written.
+    /// The whole text of the transcript.
     #[must_use]
     pub fn into_text(self) -> String {
         self.text
@@ -151,7 +148,7 @@ fn group_name(story: &Story, cluster: usize, group: usize) -> String {
     if c.name.is_empty() { key.to_owned() } else { format!("{}/{key}", c.name) }
 }
 
-/// Expected and seen side by side where they differ: `-` was expected, `+` was seen.
+/// The lines in which two transcripts differ: `-` was expected, `+` was seen.
 #[must_use]
 pub fn difference(expected: &str, seen: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), seen.lines().collect());

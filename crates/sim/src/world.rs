@@ -1,10 +1,10 @@
-//! The world: hosts with power and kernels, daemons that each hold one [`Director`], cables, agents, a client, and
-//! one clock that only moves when nothing is left to do. Everything happens in one thread, in an order that the
-//! seed alone decides.
+//! The simulated world: hosts with power and kernels, daemons that each hold one [`Director`], cables, agents, a
+//! client, and one clock. The clock moves only when nothing is left to do. Everything happens in one thread, in an
+//! order that the seed alone decides.
 //!
-//! The world does for a Director what the daemon does: feeds it one event, then drains what it wants done; runs its
-//! agents; keeps its identity on a disk that survives the loss of power; and stops leftovers before its first beat.
-//! After every happening the checks of [`crate::checks`] look for what must never be.
+//! The world does for a director what the daemon does. It gives the director one event, then performs the actions that
+//! it wants. It runs the agents, keeps the identity on a disk that survives the loss of power, and stops leftovers
+//! before the first beat. After every event [`crate::checks`] checks the invariants.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -43,37 +43,36 @@ use crate::{
 
 /// Frames that wait in the sockets of a daemon that is not scheduled.
 const SOCKET_FRAMES_MAX: usize = 256;
-/// Frames of one life that can be replayed.
+/// Frames of one run of a daemon that can be replayed.
 const TAPE_FRAMES_MAX: usize = 4096;
-/// Ticks that a Director may be given at one moment by its own deadline.
+/// Most ticks that a director's own deadline may cause at one moment.
 const SPINS_MAX: u32 = 100;
-/// What the kernel needs to add or delete an address.
+/// Time in which the kernel adds or deletes an address.
 const ADDRESS_TIME: Duration = Duration::from_millis(1);
-/// What a script needs to tell its status.
+/// Time in which a script reports its status.
 const STATUS_TIME: Duration = Duration::from_millis(5);
-/// What a device needs to reset a node, or to find that it cannot.
+/// Time in which a device resets a node, or finds that it cannot.
 const DEVICE_TIME: Duration = Duration::from_millis(100);
-/// What a daemon needs to go from one life to the next.
+/// Time between the two runs of a daemon that reloads in place.
 const RENEWAL_TIME: Duration = Duration::from_millis(20);
-/// What the answer of a ping node needs.
+/// Time until a ping node's answer arrives.
 const ECHO_TIME: Duration = Duration::from_micros(300);
-/// The wall clock when the world begins: 2002-04-01.
+/// The wall clock at the beginning of the simulation: 2002-04-01.
 const UNIX_BEGIN: u64 = 1_017_619_200;
 
-/// What makes a daemon.
+/// The parts from which a daemon is made.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Which node of the story.
+    /// The node of the story that this daemon is.
     pub node: NodeRef,
     /// Index of the host on which it runs.
     pub host: usize,
     /// The configuration as seen from this node.
     pub plan: Arc<Plan>,
-    /// The keys.
     pub keys: Keys,
     /// For each link of the plan, the segment, and the daemon's address there.
     pub links: Vec<(usize, SocketAddr)>,
-    /// How scripts behave here.
+    /// How scripts behave on this node.
     pub conducts: Vec<Conduct>,
     /// Whether its fencing device works.
     pub device_works: bool,
@@ -81,34 +80,31 @@ pub struct Setup {
     pub name: String,
 }
 
-/// A machine.
+/// A machine, which daemons share.
 #[derive(Debug)]
 pub struct Host {
-    /// Its name.
     pub name: String,
-    /// Whether it has power.
     pub is_on: bool,
 }
 
-/// A daemon, with what lies on its disk and in its host's kernel on its behalf.
+/// A daemon, with its data on the disk and its state in the host's kernel.
 pub struct Daemon {
-    /// What it was made from; keys and conducts as they are now.
+    /// Its parts; keys and conducts are kept up to date.
     pub setup: Setup,
-    /// What its files say, if they were changed since it began its life.
+    /// The new plan, if its files were changed since this run began.
     pub written: Option<Arc<Plan>>,
-    /// Which resources run on its host, as the kernel and the scripts know it.
+    /// Resources that run on its host, as the kernel and the scripts know it.
     pub held: BTreeSet<ResourceId>,
-    /// Its process.
     pub life: Life,
-    /// Counts lives, so that what was meant for an earlier one is known.
+    /// Counts the runs of the daemon, so that events for an earlier run are recognized.
     pub lives: u64,
     generation: u64,
     remembered: BTreeMap<MemberIndex, Heard>,
-    /// What it sent, life by life.
+    /// Frames that it sent, by run.
     tapes: Vec<Vec<Said>>,
 }
 
-/// A frame that was sent.
+/// A frame that a daemon sent.
 #[derive(Clone)]
 struct Said {
     at: u64,
@@ -118,21 +114,19 @@ struct Said {
 
 /// The process of a daemon.
 pub enum Life {
-    /// There is none.
+    /// No process is there.
     Down,
-    /// It looks for leftovers before its first beat; these are left to look at.
+    /// It sweeps leftovers before its first beat; these resources are still to be checked.
     Sweeping(Vec<ResourceId>),
-    /// It has ended one life of its mind and is about to begin the next, while everything runs on.
+    /// It reloads in place: one director has ended and the next has not begun, while all resources run on.
     Between,
-    /// It runs.
     Up(Box<Up>),
 }
 
-/// A running daemon.
+/// The state of a running daemon.
 pub struct Up {
-    /// The mind.
     pub director: Director,
-    /// It is not scheduled.
+    /// Whether the process is frozen, so that it is not scheduled.
     pub is_frozen: bool,
     inbox: VecDeque<Input>,
     frames_waiting: usize,
@@ -143,7 +137,7 @@ pub struct Up {
     pub tickets: BTreeMap<Ticket, (ResourceId, Operation)>,
 }
 
-/// An [`Event`] that can wait.
+/// An [`Event`] that can wait in a queue.
 #[derive(Clone, Debug)]
 enum Input {
     Tick,
@@ -156,7 +150,7 @@ enum Input {
     Keys(Keys),
 }
 
-/// What will happen.
+/// A future event in the simulation's queue.
 enum Happening {
     Wake { daemon: usize, life: u64 },
     Frame { daemon: usize, life: u64, link: LinkIndex, from: Source, bytes: Arc<[u8]> },
@@ -169,56 +163,48 @@ enum Happening {
     Replay { daemon: usize, at: usize, until: u64 },
 }
 
-/// An operation of an agent.
+/// An operation of an agent, with the outcome that it will have.
 struct Job {
-    /// Whom to tell; nobody during the sweep.
+    /// The ticket of the answer; `None` during the sweep.
     ticket: Option<Ticket>,
     resource: ResourceId,
     operation: Operation,
     outcome: Outcome,
 }
 
-/// An order of a person.
+/// An order that an administrator gave.
 #[derive(Debug)]
 pub struct Asked {
-    /// Of whom.
     pub daemon: usize,
-    /// In which life of it.
+    /// The run of the daemon that got the order.
     pub life: u64,
-    /// What was answered.
     pub answer: Option<Answer>,
 }
 
-/// A line of some daemon's log.
+/// A line in the log of a daemon.
 #[derive(Clone, Debug)]
 pub struct Noted {
-    /// When, in nanoseconds since the world began.
+    /// When, in nanoseconds since the simulation began.
     pub at: u64,
-    /// Whose.
     pub daemon: usize,
-    /// What.
     pub note: Note,
 }
 
-/// See the module.
+/// The simulated world: all hosts, daemons and segments, with the queue of events. See the module.
 pub struct World {
     /// Nanoseconds since the beginning.
     pub now: u64,
-    /// Machines.
     pub hosts: Vec<Host>,
-    /// Daemons.
     pub daemons: Vec<Daemon>,
-    /// Cables.
     pub segments: Vec<Segment>,
-    /// Orders.
     pub orders: BTreeMap<OrderId, Asked>,
-    /// All logs.
+    /// The logs of all daemons, in the order of time.
     pub notes: Vec<Noted>,
-    /// What must never be, and was.
+    /// The checks, with the broken invariants that they found.
     pub checks: Checks,
-    /// Frames sent and heard, all daemons.
+    /// Frames that all daemons sent and heard.
     pub frames: u64,
-    /// When something last changed that is seen from outside.
+    /// When the last change seen from outside happened.
     pub last_change: u64,
     /// Operations of agents under way.
     pub jobs: usize,
@@ -231,7 +217,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world in which nothing runs yet.
+    /// A world in which no daemon runs yet.
     #[must_use]
     pub fn new(seed: u64, hosts: Vec<String>, links: Vec<Link>) -> Self {
         Self {
@@ -268,7 +254,7 @@ impl World {
         });
     }
 
-    /// Starts a daemon, and first its host. A daemon that runs is left alone.
+    /// Starts a daemon, and powers on its host first if necessary. Does nothing if the daemon runs.
     pub fn start(&mut self, daemon: usize) {
         self.hosts[self.daemons[daemon].setup.host].is_on = true;
         let d = &mut self.daemons[daemon];
@@ -283,14 +269,14 @@ impl World {
             (0..group.resources.len())
                 .map(move |member| ResourceId { group: locum_core::model::identity::GroupIndex(g), member })
         });
-        // The last of this list is looked at first: right to left.
+        // The last resource of this list is looked at first: right to left.
         d.life = Life::Sweeping(all.collect());
         let life = d.lives;
         self.end_orphans(daemon);
         self.at(self.now, Happening::Sweep { daemon, life });
     }
 
-    /// Operations of an earlier life are killed before the sweep looks what runs.
+    /// Kills operations of an earlier run, before the sweep checks which resources run.
     fn end_orphans(&mut self, daemon: usize) {
         if crate::planted_no_sweep() {
             return;
@@ -311,7 +297,7 @@ impl World {
         }
     }
 
-    /// Everything on this host is gone at once, but its disk.
+    /// Everything on this host is gone at once, except its disk.
     pub fn power_off(&mut self, host: usize) {
         self.hosts[host].is_on = false;
         self.power[host] += 1;
@@ -321,13 +307,13 @@ impl World {
         }
     }
 
-    /// The daemon dies; the kernel, the services and what its agents are doing stay.
+    /// Kills the daemon; the kernel, the services and running operations of its agents stay.
     pub fn kill(&mut self, daemon: usize) {
         self.end(daemon);
         self.checks.doubt();
     }
 
-    /// The daemon is not scheduled, or is again.
+    /// Freezes the daemon (it is not scheduled), or thaws it.
     pub fn freeze(&mut self, daemon: usize, is_frozen: bool) {
         let Life::Up(up) = &mut self.daemons[daemon].life else { return };
         up.is_frozen = is_frozen;
@@ -346,7 +332,7 @@ impl World {
         }
     }
 
-    /// A person asks a daemon; `None` when there is nobody to answer.
+    /// Gives a daemon an order of an administrator; `None` if no daemon runs that could answer.
     pub fn order(&mut self, daemon: usize, order: Order) -> Option<OrderId> {
         if !matches!(self.daemons[daemon].life, Life::Up(_)) {
             return None;
@@ -357,7 +343,7 @@ impl World {
         Some(id)
     }
 
-    /// Whether an order has its answer, or never will have one because the daemon died.
+    /// Whether an order has its answer, or will never get one because the daemon died.
     #[must_use]
     pub fn is_answered(&self, order: OrderId) -> bool {
         let asked = &self.orders[&order];
@@ -365,13 +351,13 @@ impl World {
         asked.answer.is_some() || daemon.lives != asked.life || matches!(daemon.life, Life::Down)
     }
 
-    /// A new `authkeys`, and HUP.
+    /// Gives the daemon a new `authkeys`, and HUP.
     pub fn rekey(&mut self, daemon: usize, keys: Keys) {
         self.daemons[daemon].setup.keys = keys.clone();
         self.feed(daemon, Input::Keys(keys));
     }
 
-    /// Other files, and HUP.
+    /// Gives the daemon new files, and HUP.
     pub fn renew(&mut self, daemon: usize, plan: Arc<Plan>) -> Option<OrderId> {
         self.daemons[daemon].written = Some(plan);
         self.order(daemon, Order::Renew)
@@ -385,19 +371,19 @@ impl World {
         }
     }
 
-    /// Everybody on the segments of a daemon hears, until the time has passed, what the daemon sent in the life
-    /// before its present or last one.
+    /// Until `time` has passed, all daemons on the segments of this daemon hear its old frames: those of the run before
+    /// its present or last one.
     pub fn replay(&mut self, daemon: usize, time: Duration) {
         let until = self.now + nanos(time);
         self.at(self.now, Happening::Replay { daemon, at: 0, until });
     }
 
-    /// What was seen since the last call.
+    /// The facts seen since the last call, in the order in which they happened.
     pub fn facts(&mut self) -> Vec<Fact> {
         std::mem::take(&mut self.facts)
     }
 
-    /// The host whose hardware address the client has for this address, if it has the address.
+    /// The host whose hardware address the client has for this address, if some host has the address.
     #[must_use]
     pub fn client(&mut self, address: IpAddr) -> Option<usize> {
         if self.lan_is_cut() {
@@ -409,7 +395,7 @@ impl World {
                 d.held.iter().any(|&r| address_of(&d.setup.plan, r) == Some(address))
             })
         };
-        // Who is not known is asked for, and then known.
+        // The client asks for an address that its cache does not have, and then keeps the answer.
         let known = self.neighbours.get(&address).copied();
         let host = known.or_else(|| (0..self.hosts.len()).find(|&host| has(host)))?;
         let answers = has(host).then_some(host);
@@ -417,7 +403,7 @@ impl World {
         answers
     }
 
-    /// What a daemon would tell a person; `None` when it does not run.
+    /// The status that a daemon would report; `None` if it does not run.
     #[must_use]
     pub fn status(&self, daemon: usize) -> Option<Status> {
         match &self.daemons[daemon].life {
@@ -426,7 +412,7 @@ impl World {
         }
     }
 
-    /// Lets the time pass until `until`.
+    /// Lets time pass until `until`, in nanoseconds since the beginning.
     pub fn run_until(&mut self, until: u64) {
         while let Some((&(at, _), _)) = self.queue.first_key_value() {
             if at > until || self.checks.is_bad() {
@@ -437,7 +423,7 @@ impl World {
         self.now = self.now.max(until);
     }
 
-    /// Does the next thing that happens; `false` when there is none.
+    /// Handles the next event of the queue; returns `false` if the queue is empty.
     pub fn step(&mut self) -> bool {
         let Some(((at, _), happening)) = self.queue.pop_first() else { return false };
         self.now = self.now.max(at);
@@ -486,13 +472,13 @@ impl World {
         true
     }
 
-    /// All daemons of a host.
+    /// The indices of all daemons of a host.
     #[must_use]
     pub fn on_host(&self, host: usize) -> Vec<usize> {
         (0..self.daemons.len()).filter(|&d| self.daemons[d].setup.host == host).collect()
     }
 
-    /// The daemons of the same cluster, but this one.
+    /// The other daemons of the same cluster.
     #[must_use]
     pub fn peers(&self, daemon: usize) -> Vec<usize> {
         let cluster = self.daemons[daemon].setup.node.cluster;
@@ -501,7 +487,7 @@ impl World {
             .collect()
     }
 
-    /// Whether two daemons run, are scheduled, know each other's keys, and have a link that carries everything both
+    /// Whether two daemons run, are scheduled, know each other's keys, and share a link that carries everything both
     /// ways.
     #[must_use]
     pub fn are_connected(&self, a: usize, b: usize) -> bool {
@@ -541,7 +527,7 @@ impl World {
             && up.wake.is_some_and(|at| at <= now)
         {
             up.wake = None;
-            // Ticks alone count: a daemon that thaws is fed all that waited at one moment, and has not spun.
+            // Only ticks count: a daemon that thaws gets all waiting events at one moment, and has not spun.
             up.spins = if up.spins.0 == now { (now, up.spins.1 + 1) } else { (now, 1) };
             if up.spins.1 > SPINS_MAX {
                 return self
@@ -675,7 +661,7 @@ impl World {
         for (listener, its_link) in self.listeners(segment) {
             let there = &self.daemons[listener].setup;
             if baud.is_some() {
-                // A null modem has two ends, and nobody hears himself.
+                // A null modem has two ends, and no host hears itself.
                 if there.host != host && there.node.cluster == self.daemons[daemon].setup.node.cluster {
                     self.deliver(left, segment, listener, its_link, Source::Serial, &bytes);
                 }
@@ -685,7 +671,7 @@ impl World {
         }
     }
 
-    /// Ping nodes stand on the segment of the client, and are always there.
+    /// Ping nodes are on the client's segment and always answer.
     fn ping(&mut self, daemon: usize, ping: PingIndex, bytes: Arc<[u8]>) {
         let (host, life) = (self.daemons[daemon].setup.host, self.daemons[daemon].lives);
         let mut lan = self.segments.iter().filter(|segment| segment.link.cable == story::Cable::Lan);
@@ -694,7 +680,7 @@ impl World {
         }
     }
 
-    /// The device of a daemon has done what it can.
+    /// The fencing device of a daemon has finished.
     fn reset(&mut self, daemon: usize, ticket: Ticket, node: NodeIndex) {
         let setup = &self.daemons[daemon].setup;
         let (name, works) = (setup.plan.nodes[node.0].clone(), setup.device_works);
@@ -730,7 +716,7 @@ impl World {
         }
     }
 
-    /// Daemons with a link on a segment.
+    /// The daemons that have a link on a segment, with that link.
     fn listeners(&self, segment: usize) -> Vec<(usize, LinkIndex)> {
         let mut listeners = Vec::new();
         for (daemon, d) in self.daemons.iter().enumerate() {
@@ -802,14 +788,15 @@ impl World {
         self.at(self.now + nanos(took), Happening::AgentEnds { daemon, power, life, job });
     }
 
-    /// How an operation begun now will go, if nothing ends it before. The outcome of a status is read at its end.
+    /// How long an operation begun now takes and how it ends, if nothing ends it before. The outcome of a status is
+    /// read at its end.
     fn course(&self, daemon: usize, resource: ResourceId, operation: Operation) -> (Duration, Outcome) {
         let d = &self.daemons[daemon];
         let what = d.setup.plan.resource(resource);
         let is_address = matches!(what.agent, Agent::Address(_));
         let which = match operation {
             Operation::Status if is_address => return (ADDRESS_TIME, Outcome::Stopped),
-            // The last two are R1's faults, and are told by the checks.
+            // R1 has no such operations: the checks report the last two as faults.
             Operation::Status | Operation::Terminate | Operation::Kill => {
                 return (STATUS_TIME, Outcome::Stopped);
             }
@@ -842,7 +829,7 @@ impl World {
             Operation::Terminate | Operation::Kill => {}
         }
         if self.daemons[daemon].lives != life {
-            return; // An orphan of an earlier life: it has done its work, and nobody hears of it.
+            return; // An operation of an earlier run: its work is done, but no daemon waits for the answer.
         }
         match ticket {
             Some(ticket) => self.feed(daemon, Input::Done { ticket, outcome }),
@@ -850,7 +837,7 @@ impl World {
         }
     }
 
-    /// A start or stop has ended: the kernel and the outside see what became of it.
+    /// A start or stop has ended: updates the kernel's state and records the fact.
     fn change(&mut self, daemon: usize, resource: ResourceId, operation: Operation, outcome: &Outcome) {
         let d = &mut self.daemons[daemon];
         let end = match outcome {
@@ -881,16 +868,16 @@ impl World {
         if let (Some(address), Operation::Start, false) =
             (address, operation, crate::planted_no_announcement())
         {
-            self.heard_by_client(address, host); // Whoever takes an address announces it.
+            self.heard_by_client(address, host); // A node that takes an address announces it.
         }
         self.check_held(daemon, resource);
     }
 
-    /// The daemon looks for what an earlier life left, one resource after the other, and stops it.
+    /// Looks at the leftovers of an earlier run one after the other, and stops them.
     fn sweep(&mut self, daemon: usize) {
         let Life::Sweeping(left) = &mut self.daemons[daemon].life else { return };
         match left.pop() {
-            // Without another node, what runs may go on.
+            // In a cluster of one node, leftovers may run on.
             Some(resource)
                 if self.daemons[daemon].setup.plan.peer().is_some() && !crate::planted_no_sweep() =>
             {
@@ -916,7 +903,7 @@ impl World {
         self.sweep(daemon);
     }
 
-    /// A life has ended and stopped nothing: the next one begins with the new files.
+    /// A run has ended without stopping anything; the next run begins with the new files.
     fn renewed(&mut self, daemon: usize, keeps: Holding) {
         self.end(daemon);
         let d = &mut self.daemons[daemon];
@@ -929,14 +916,14 @@ impl World {
 
     fn first_beat(&mut self, daemon: usize, keeps: Option<Holding>) {
         let seed = self.rng.bits();
-        // Every start finds the monotonic clock somewhere else.
+        // At every start the monotonic clock begins at another value.
         let clock_zero = self.rng.below(1 << 50);
         let now = self.now;
         let d = &mut self.daemons[daemon];
         let mut uuid = [0x40; 16];
         uuid[0] = u8::try_from(daemon).unwrap_or(u8::MAX);
         let peer = d.setup.plan.peer();
-        // What was swept and still runs could not be stopped.
+        // Leftovers that still run after the sweep could not be stopped.
         let is_swept = keeps.is_none() && peer.is_some() && !crate::planted_no_sweep();
         let stuck = if is_swept { d.held.iter().copied().collect() } else { Vec::new() };
         if !stuck.is_empty() {
@@ -991,13 +978,13 @@ impl Daemon {
         }
     }
 
-    /// The generation of its present or last life.
+    /// The generation of its present or last run.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The frames that it has sent in its present or last life, the first ones.
+    /// The first frames that it sent in its present or last run.
     pub fn tape(&self) -> impl Iterator<Item = &[u8]> {
         self.tapes.last().into_iter().flatten().map(|said| said.bytes.as_ref())
     }
@@ -1019,12 +1006,12 @@ impl Up {
     }
 }
 
-/// What the clocks of a daemon say.
+/// The time that a daemon's clocks show.
 fn moment(now: u64, clock_zero: u64) -> Now {
     Now { instant: Instant::from_nanos(now + clock_zero), unix_seconds: UNIX_BEGIN + now / 1_000_000_000 }
 }
 
-/// The address of a resource, if it is one.
+/// The address of a resource, if the resource is an address.
 #[must_use]
 pub fn address_of(plan: &Plan, resource: ResourceId) -> Option<IpAddr> {
     match &plan.resource(resource).agent {
@@ -1033,7 +1020,7 @@ pub fn address_of(plan: &Plan, resource: ResourceId) -> Option<IpAddr> {
     }
 }
 
-/// Nanoseconds, of a time that is never longer than centuries.
+/// Converts a time to nanoseconds; simulated times are far below the limit of 64 bits.
 #[must_use]
 pub fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4)

@@ -1,5 +1,5 @@
-//! Planted breakages: a test that cannot fail shows nothing. Each breaks one rule on purpose, and a named story or
-//! trial must turn red by it, which is green otherwise. `cargo breakages` prints the table.
+//! Planted breakages: a test that cannot fail shows nothing. Each breakage breaks one rule on purpose, and a named
+//! story or trial must then fail that otherwise succeeds. `cargo breakages` prints the table.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use locum_core::model::breakage::{
 };
 use locum_sim::{hostile::TRIALS, stage::REWRITE, story::Story, theatre};
 
-/// What is broken, what must turn red, and what that should say.
+/// Breakage, the story or trial that must fail, and a part of its report.
 const TABLE: &[(Breakage, &str, &str)] = &[
     (NoAuthentication, "wrong-key", ""),
     (NoAuthentication, "two-clusters-one-name", ""),
@@ -46,7 +46,7 @@ fn run(name: &str) -> Result<(), String> {
     theatre::play(&path, &story, 1)
 }
 
-/// The line of a report that tells most.
+/// The line of a report that says most about the failure.
 fn heart<'a>(report: &'a str, hint: &str) -> &'a str {
     let line = report.lines().map(str::trim).find(|line| {
         if hint.is_empty() { line.starts_with(['+', '-']) && line.len() > 2 } else { line.contains(hint) }
@@ -54,7 +54,7 @@ fn heart<'a>(report: &'a str, hint: &str) -> &'a str {
     line.or(report.lines().next()).unwrap_or_default()
 }
 
-/// One test, because a breakage holds for the whole process.
+/// All in one test, because a breakage holds for the whole process.
 #[test]
 fn every_breakage_turns_its_story_red() {
     assert!(std::env::var_os(REWRITE).is_none(), "{REWRITE} would write broken stories into their files");

@@ -1,7 +1,7 @@
-//! Planted breakages of the claims, in native stories by chance: rules that are left out are found, and in how many
-//! seeds. `cargo breakages-sim` prints the table. The model checker (`cargo breakages-model`) finds those that do not need
-//! several groups or two voters, and others; here are those that a cluster of guards `lease` and `none` with one voter set
-//! can meet at all.
+//! Planted breakages of the claims, in random native scenarios: finds each rule that is left out, and the number of
+//! seeds that this takes. `cargo breakages-sim` prints the table. The model checker (`cargo breakages-model`) finds
+//! those that do not need several groups or two voters, and others. The breakages here can occur in a cluster of guards
+//! `lease` and `none` with one voter set.
 
 use std::{
     panic,
@@ -25,14 +25,14 @@ const STARTED: &str = "a part of a family is started";
 const UNEXPECTED: &str = "which its gate does not expect";
 const GIVEN: &str = "a part of a family is given";
 
-/// Which tales are played.
+/// A function that makes the scenario of a seed.
 type Tales = fn(u64) -> Tale;
 const MIXED: Tales = Tale::of;
-/// Two nodes without a witness.
+/// Scenarios of two nodes without a witness.
 const OF_PAIRS: Tales = |seed| Tale::of(PAIRS + seed);
 const OF_FAMILIES: Tales = Tale::of_family;
 
-/// What is broken, in which tales it is found, and what the first seed that fails says.
+/// Breakage, the scenarios that find it, and the report of the first seed that fails.
 const TABLE: &[(Breakage, Tales, &str)] = &[
     (NoMuteness, MIXED, TWO_OWNERS),
     (RunningGrantIgnored, MIXED, TWO_OWNERS),
@@ -54,11 +54,11 @@ const TABLE: &[(Breakage, Tales, &str)] = &[
     (ProposalNotExpected, MIXED, UNEXPECTED),
 ];
 
-/// So many seeds are played at most, and so many that fail.
+/// Limits of the seeds that are played, and of those that fail.
 const SEEDS_MAX: u64 = 10_000;
 const FAILING_MAX: usize = 7;
 
-/// The seeds that fail, in order, and what the first of them says.
+/// The failing seeds in order, and the report of the first one.
 fn failing(tale: Tales) -> (Vec<u64>, String) {
     let next = AtomicU64::new(0);
     let found = AtomicU64::new(0);
@@ -85,7 +85,7 @@ fn failing(tale: Tales) -> (Vec<u64>, String) {
     (failing.into_iter().map(|(seed, _)| seed).collect(), first)
 }
 
-/// How many seeds are played, as a median, until one fails.
+/// The median of the number of seeds until one fails.
 fn median(failing: &[u64]) -> u64 {
     let before = [None].into_iter().chain(failing.iter().copied().map(Some));
     let mut gaps: Vec<u64> =
@@ -94,7 +94,8 @@ fn median(failing: &[u64]) -> u64 {
     gaps.get(gaps.len() / 2).copied().unwrap_or(SEEDS_MAX)
 }
 
-/// What is broken, and the scenario that turns red by it. What these rules spare is an outage, which no tale takes for a fault.
+/// Breakage, and the test that finds it. These rules prevent an outage, which a random scenario does not take for a
+/// fault.
 const SCENARIOS: &[(Breakage, fn() -> Result<(), String>)] = &[
     (TakerNotAsked, || handed_over("failback = \"1s\"", &[], 20_000)),
     (GateShutBeforeStop, || {
@@ -111,9 +112,9 @@ fn world(group: &str, seed: u64, founded: bool) -> World {
     World::new(&toml, seed, founded, false, false)
 }
 
-/// The preferred node returns, and then this: for how long does nobody answer?
+/// Returns the preferred node and plays the steps; an error if no node answers for 500 ms in all.
 fn handed_over(group: &str, steps: &[Step], millis: u64) -> Result<(), String> {
-    // Worlds of such a seed speak bytes, and test their links.
+    // Worlds with such a seed exchange frames, and test their links.
     let mut world = world(group, 10, true);
     for step in [Step::Wait(20_000), Step::PowerOff(0), Step::Wait(15_000), Step::Start(0), Step::Wait(1000)]
     {
@@ -142,7 +143,7 @@ fn founded(seed: u64) -> Result<(), String> {
     }
 }
 
-/// One test, because a breakage holds for the whole process.
+/// All in one test, because a breakage holds for the whole process.
 #[test]
 fn every_rule_that_is_left_out_is_found_by_chance() {
     for &(breakage, scenario) in SCENARIOS {
@@ -153,7 +154,7 @@ fn every_rule_that_is_left_out_is_found_by_chance() {
         let fault = end.expect_err(&format!("{breakage:?} is not found"));
         println!("{:<26} {fault}", format!("{breakage:?}"));
     }
-    // A mind that panics by a breakage is found; what it says is not wanted here.
+    // A breakage that makes a director panic is found, too; its message is not printed.
     panic::set_hook(Box::new(|_| {}));
     let mut missed = Vec::new();
     println!("{:<26} {:>6} {:>6}  first seen", "breakage", "median", "first");

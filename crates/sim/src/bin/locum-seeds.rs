@@ -1,10 +1,11 @@
-//! `cargo seeds FROM TO [STATE] [--jobs N]`: plays native stories by chance, and says how many simulated cluster-minutes
-//! that was. With a file for the state it can be stopped at any moment and goes on where it was. A seed that fails is
-//! made shorter and printed. Seeds from 4294967296 on are of two nodes without a witness.
+//! `cargo seeds FROM TO [STATE] [--jobs N]`: plays random native scenarios and reports how many simulated
+//! cluster-minutes they were. With a state file, a run can be stopped at any moment and resumes where it was. A seed
+//! that fails is shortened and printed. Seeds from 4294967296 on are clusters of two nodes without a witness.
 //!
-//! `cargo seeds --scale`: what clusters of many nodes and groups say, and what that costs.
+//! `cargo seeds --scale`: measures the traffic of clusters with many nodes and groups, and its cost.
 //!
-//! `cargo seeds --rate`: how many simulated cluster-minutes one core plays in a second, of three nodes at pace 1 s.
+//! `cargo seeds --rate`: measures how many simulated cluster-minutes one core plays in a second (three nodes, pace 1
+//! s).
 
 use std::{
     env, fs,
@@ -22,15 +23,15 @@ use locum_sim::native::{faults::KINDS, progress::Progress, rate};
 const USAGE: &str = "usage: locum-seeds FROM TO [STATE] [--jobs N]: plays the seeds from FROM up to, not including, TO, \
                      with N threads (all cores)\n       locum-seeds --rate: measures this machine\n       locum-seeds \
                      --scale: measures many nodes and groups";
-/// Between two looks at the state file and the bar.
+/// How often the state file is written and the progress bar drawn.
 const SAVED_EVERY: Duration = Duration::from_millis(500);
-/// Simulated for [`rate`], after a minute to come to rest.
+/// Simulated minutes that [`rate`] measures, after one minute in which the cluster settles.
 const RATE_MINUTES: u64 = 1000;
 
-/// Of which clusters [`measure_scale`] tells.
+/// The cluster sizes that [`measure_scale`] reports.
 const SCALE_NODES: [u64; 3] = [2, 8, 32];
 const SCALE_GROUPS: [u64; 3] = [1, 100, 1000];
-/// For so long they are looked at when nothing happens, and from a death on, in simulated milliseconds.
+/// How long each cluster is measured, at rest and after a death, in simulated milliseconds.
 const SCALE_MILLIS: u64 = 9_000;
 const SCALE_TAKEOVER_MILLIS: u64 = 3_000;
 
@@ -77,7 +78,7 @@ fn read(mut words: Vec<String>) -> Option<Wanted> {
     (words.len() <= 3).then(|| Wanted { first, end, state: words.get(2).map(PathBuf::from), jobs })
 }
 
-/// Whether all went well.
+/// Returns whether no seed failed.
 fn run(wanted: &Wanted) -> Result<bool, String> {
     let Wanted { first, end, ref state, jobs } = *wanted;
     let mut progress =
@@ -112,7 +113,7 @@ fn measure_rate() {
     ));
 }
 
-/// At rest, and while the groups of a node that died are taken over.
+/// Measures a cluster at rest, and while the groups of a dead node are taken over.
 fn measure_scale() {
     say("pace 1 s; of each node in a second; CPU is that of the whole simulator\n");
     say("nodes groups          frames said  bytes of one  frames heard  kB heard   CPU us\n");
@@ -151,7 +152,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// What this thread has used of a core, as the kernel tells; where it does not, the time that went by.
+/// The CPU time of this thread as the kernel reports it, or the elapsed time where it does not.
 fn time_on_core() -> Duration {
     let read = || {
         let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
@@ -207,7 +208,7 @@ fn told(progress: &Progress) -> String {
     text
 }
 
-/// A reader that has gone (`| head`) is no failure.
+/// A reader that has closed the pipe (`| head`) is not an error.
 fn say(text: &str) {
     let _ = stdout().write_all(text.as_bytes());
 }

@@ -1,16 +1,16 @@
-//! A machine's clock: it starts anywhere, runs a little fast or slow, and stands still while the machine does.
+//! A machine's clock. It starts anywhere, drifts a little, and stands still while the machine does.
 
 use locum_core::model::time::Instant;
 
 const BILLION: u64 = 1_000_000_000;
 
-/// One clock. True time is the world's, in nanoseconds.
+/// One clock of a machine. True time is the simulation's, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// What it showed at true time `since`.
     shown: u64,
     since: u64,
-    /// How much faster than true time, in billionths.
+    /// How much faster than true time it runs, in billionths.
     drift: i64,
     stands: bool,
 }
@@ -22,21 +22,21 @@ impl Clock {
         Self { shown, since: 0, drift, stands: false }
     }
 
-    /// What it shows at a true time.
+    /// What the clock shows at a true time.
     #[must_use]
     pub fn at(&self, now: u64) -> Instant {
         if self.stands {
             return Instant::from_nanos(self.shown);
         }
         let passed = now.saturating_sub(self.since);
-        // Whole seconds apart from the rest, so that nothing overflows.
+        // Computed apart from whole seconds, so that nothing overflows.
         let (seconds, rest) = (passed / BILLION, passed % BILLION);
         let more = (seconds * self.drift.unsigned_abs()) + rest * self.drift.unsigned_abs() / BILLION;
         let ahead = self.shown + passed;
         Instant::from_nanos(if self.drift < 0 { ahead - more } else { ahead + more })
     }
 
-    /// The first true time at which it shows so much or more, if it goes on as it does.
+    /// The first true time at which the clock shows at least `shows`, if it goes on as it does now.
     #[must_use]
     pub fn when(&self, shows: Instant) -> u64 {
         let Some(left) = shows.as_nanos().checked_sub(self.shown) else { return self.since };
@@ -52,7 +52,7 @@ impl Clock {
         when
     }
 
-    /// It stands still, or goes on.
+    /// Makes the clock stand still, or go on.
     pub fn stand(&mut self, now: u64, stands: bool) {
         self.shown = self.at(now).as_nanos();
         self.since = now;

@@ -1,72 +1,70 @@
-//! What can happen to a cluster, as steps of a story.
+//! Steps of a scenario: what can happen to a cluster.
 
 use std::fmt;
 
-/// One step. Members and groups are numbers in the order of the plan.
+/// One step of a scenario. Members and groups are numbers in the order of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// So many milliseconds pass.
+    /// This many milliseconds pass.
     Wait(u64),
     /// A machine loses its power.
     PowerOff(usize),
-    /// It gets it back, and its daemon starts. Also starts a daemon that was killed.
+    /// The machine gets its power back and its daemon starts. Also starts a daemon that was killed.
     Start(usize),
-    /// Its daemon is killed; everything else of the machine goes on.
+    /// The machine's daemon is killed; everything else on it goes on.
     Kill(usize),
-    /// Its daemon is stopped (SIGSTOP), or goes on.
+    /// The machine's daemon is frozen (SIGSTOP), or goes on.
     Freeze(usize, bool),
-    /// The whole machine stands still, its clock, too; or goes on.
+    /// The whole machine stands still, its clock included, or goes on.
     Pause(usize, bool),
-    /// Nothing goes from the first to the second any more.
+    /// No frame goes from the first member to the second any more.
     Cut(usize, usize),
-    /// The members of this set (a bit each) hear each other only.
+    /// The members of this set (a bit each) hear only each other.
     Split(u32),
-    /// Every cable is whole, nothing is lost.
+    /// All cables work again and nothing is lost.
     Heal,
-    /// No frame is doubled or late any more.
+    /// Frames are no longer doubled or late.
     Calm,
-    /// So many frames of a hundred are lost.
+    /// This many frames in a hundred are lost.
     Lose(u8),
-    /// What goes from the first to the second takes so many milliseconds longer, until all is healed.
+    /// Frames from the first member to the second take this many milliseconds longer, until all is healed.
     Slow(usize, usize, u64),
-    /// So many frames of a hundred come again, up to so many milliseconds later, until all is calm.
+    /// This many frames in a hundred come again, up to this many milliseconds later, until all is calm.
     Repeat(u8, u64),
-    /// A member's file is gone; it is off meanwhile, and starts again.
+    /// A member's ledger file is lost while the member is off; then the member starts again.
     LoseFile(usize),
-    /// A member's disk fails from now on; or a new life gets one that works.
+    /// A member's disk fails from now on, or its next run gets one that works.
     BreakDisk(usize, bool),
-    /// What agents on a member do with a group.
+    /// Sets how the agents on a member treat a group.
     Agents(usize, usize, Agents),
-    /// A person moves a group, asked of a member.
+    /// An administrator asks a member to move a group.
     Move(usize, usize, Option<usize>),
-    /// A person wants a node to run nothing; or something again.
+    /// An administrator puts a node on standby, or ends it.
     Standby(usize, bool),
-    /// A person ends a node's part in the cluster.
+    /// An administrator makes a node leave the cluster.
     Leave(usize),
-    /// A person, asked of a member, wants nothing to be done to a group, or to any; or something again.
+    /// An administrator asks a member to freeze a group (or all: maintenance), or to end that.
     Pin(usize, Option<usize>, bool),
-    /// The interface for a group's address has carrier on a member, or none.
+    /// The interface for a group's address has a carrier on a member, or none.
     Cable(usize, usize, bool),
 }
 
-/// How agents behave.
+/// How the agents of a member behave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agents {
     /// They do what they should.
     Work,
-    /// Starts fail.
     FailToStart,
-    /// Starts take longer than they may.
+    /// Starts take longer than their limit.
     HangAtStart,
-    /// Stops fail.
     FailToStop,
-    /// There are none, or they cannot be executed: whatever is asked ends at once.
+    /// The agents are missing or cannot be executed: each operation ends at once.
     Missing,
-    /// The stop of what stands right of the first resource takes half a minute.
+    /// Stopping the resources right of the first one takes half a minute.
     SlowToStop,
 }
 
-/// The kinds of faults, for counting.
+/// The kinds of faults, by name, for counting.
 pub const KINDS: [&str; 16] = [
     "power off",
     "kill",
@@ -87,7 +85,7 @@ pub const KINDS: [&str; 16] = [
 ];
 
 impl Step {
-    /// Which kind of fault it is; `None` if none.
+    /// The index in [`KINDS`] of this step, or `None` if it is not a fault.
     #[must_use]
     pub const fn kind(&self) -> Option<usize> {
         Some(match self {

@@ -1,5 +1,5 @@
-//! What a machine's daemon thinks with. Most worlds run the bare node, which speaks words; some run the whole director,
-//! so that every word takes the way through bytes and keys.
+//! The director of a simulated machine. Most scenarios run the bare node, which exchanges messages; some run the whole
+//! director, so that every message is encoded, signed and read back.
 
 use std::{collections::BTreeMap, net::SocketAddr, ops::Deref, sync::Arc};
 
@@ -23,62 +23,56 @@ use locum_core::{
     },
 };
 
-/// A mind.
+/// The director of a member: the bare node, or all of it.
 #[derive(Debug)]
 pub enum Mind {
-    /// It speaks words.
+    /// The bare node, which exchanges messages.
     Words(Box<Node>),
-    /// It speaks bytes.
+    /// The whole director, which exchanges signed frames.
     Bytes(Box<Director>),
 }
 
-/// One thing that is said, as it goes over a cable.
+/// One message or frame on a cable.
 #[derive(Clone, Debug)]
 pub enum Said {
-    /// A word of a member in this of its lives.
+    /// A message of a member, in one run of its daemon.
     Word {
-        /// Which life.
         generation: u64,
-        /// What.
         word: Word,
     },
     /// A frame on a link.
     Bytes {
-        /// The link.
         link: LinkIndex,
-        /// The frame.
         bytes: Arc<[u8]>,
     },
 }
 
-/// What a mind wants.
+/// What a director asks the simulation to do.
 #[derive(Debug)]
 pub enum Does {
-    /// Say this to these members.
+    /// Send this to these members.
     Say(Said, Vec<usize>),
-    /// These of its ballots may be known to others, and its gate is told.
+    /// Tell the gate which of its own ballots others may know.
     Expect(GroupIndex, Vec<Ballot>),
-    /// All else.
+    /// Any other action, for the control plane.
     Hands(action::Action),
 }
 
-/// What a daemon is started with.
+/// What a daemon needs at its start.
 #[derive(Debug)]
 pub struct Birth {
-    /// Its plan.
     pub plan: Arc<Plan>,
-    /// Which of its lives.
+    /// Which run of the member's daemon this is.
     pub life: u64,
-    /// The ledger's file.
+    /// The content of the ledger's file; `None` if the file is missing.
     pub ledger: Option<Durable>,
-    /// What was kept of the others' frames.
+    /// The other members' newest frames, as kept on disk.
     pub heard: BTreeMap<MemberIndex, Heard>,
-    /// Any number.
     pub seed: u64,
 }
 
 impl Mind {
-    /// A daemon's mind at its start.
+    /// The director of a daemon that starts now.
     #[must_use]
     pub fn new(bytes: bool, birth: Birth, now: Instant) -> Self {
         let Birth { plan, life: generation, ledger, heard, seed } = birth;
@@ -91,7 +85,7 @@ impl Mind {
         Self::Words(Box::new(Node::new(plan, identity, now)))
     }
 
-    /// Something happened, other than that somebody said something.
+    /// Handles an event other than a message or frame.
     pub fn handle(&mut self, now: Instant, event: node::Event) {
         let director = match self {
             Self::Words(node) => return node.handle(now, event),
@@ -112,7 +106,7 @@ impl Mind {
         );
     }
 
-    /// A member said something.
+    /// Handles a message or frame of another member.
     pub fn hear(&mut self, now: Instant, from: usize, said: Said) {
         match (self, said) {
             (Self::Words(node), Said::Word { generation, word }) => {
@@ -128,7 +122,7 @@ impl Mind {
         }
     }
 
-    /// What it wants next.
+    /// The next thing that the director wants done.
     pub fn poll(&mut self, plan: &Plan, me: usize, generation: u64) -> Option<Does> {
         let members = plan.nodes.len() + plan.witnesses.len();
         let others = |to: To| match to {
@@ -165,7 +159,7 @@ impl Mind {
         })
     }
 
-    /// When it must be woken.
+    /// The time at which the director must be woken.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match self {
@@ -175,7 +169,7 @@ impl Mind {
     }
 }
 
-/// To be looked at, a mind is its node.
+/// Gives the checker the node within the director.
 impl Deref for Mind {
     type Target = Node;
 
@@ -187,19 +181,19 @@ impl Deref for Mind {
     }
 }
 
-/// Reads with which ballots members begin, for the eyes of the world.
+/// Reads the ballots that members prepare in their frames, for the checker.
 #[derive(Debug)]
 pub struct Eye(Wire);
 
 impl Eye {
-    /// Of the members of this plan.
+    /// A reader for the members of this plan.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let (members, patience) = (Members::of(plan), plan.timing.lease);
         Self(Wire::new(plan.cluster.clone(), members, MemberIndex::NOBODY, 0, patience))
     }
 
-    /// The ballots that a frame is to prepare, if it is. Others are not looked at further.
+    /// The message of a `prepare` frame; `None` for frames of all other kinds, which are not read further.
     pub fn prepare(&mut self, now: Instant, bytes: &[u8]) -> Option<Word> {
         const KIND: &[u8] = b"(0)t=prepare,";
         bytes.windows(KIND.len()).find(|window| *window == KIND)?;

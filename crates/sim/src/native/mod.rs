@@ -1,15 +1,15 @@
-//! A world for native clusters: nodes and witnesses with clocks that drift, disks that take time and fail, links that
-//! lose, double and cut one way, agents that fail and hang, machines that stand still. Gates and processes outlive the
-//! daemon, as in a kernel.
+//! Simulation of native clusters: nodes and witnesses with clocks that drift, slow and failing disks, lossy and one-way
+//! links, failing and hanging agents, and machines that stand still. Gates and processes outlive the daemon, as in a
+//! kernel.
 //!
-//! * [`world`] is that world; after everything that happens it looks whether two machines could answer for one group,
-//!   whether an epoch fell, whether a ballot was used twice.
-//! * In one seed of ten its daemons run the whole director, and all that they say goes through bytes and keys ([`mind`]);
-//!   in the others they run the bare node.
-//! * [`tale`] makes a story from a seed, plays it, and makes one that fails shorter.
-//! * [`plot`] has the steps of tales that are more hostile than chance.
-//! * [`progress`] is how far a long run of seeds has come.
-//! * [`rate`] is a cluster to which nothing happens, to be measured.
+//! * [`world`] is the simulation. After every event it checks that no two machines could answer for one group, that no
+//!   epoch fell, and that no ballot was used twice.
+//! * In one seed of ten the daemons run the whole director, and their messages are sent as signed frames ([`mind`]). In
+//!   the others they run the bare node.
+//! * [`tale`] makes a scenario from a seed, plays it, and shortens a failing one.
+//! * [`plot`] has fault schedules that are more hostile than chance.
+//! * [`progress`] keeps how far a long run of seeds has come.
+//! * [`rate`] measures a cluster to which nothing happens.
 
 pub mod clock;
 pub mod faults;

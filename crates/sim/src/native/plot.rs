@@ -1,24 +1,22 @@
-//! Plots: steps that lead a cluster, by chance within narrow bounds, to where one rule of the claims alone keeps two
-//! machines from owning one group. The planted breakages show that they do.
+//! Fault schedules: random steps within narrow bounds. They lead a cluster to states where a single rule of the claims
+//! keeps two machines from owning one group. The planted breakages show that they do.
 
 use super::faults::Step;
 use crate::rng::Rng;
 
-/// The cluster that is plotted against.
+/// The cluster against which a fault schedule is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Plot {
-    /// Its pace, which is its lease (ms).
+    /// Its pace in milliseconds, which is also its lease.
     pub pace: u64,
-    /// Nodes and witnesses.
+    /// Number of nodes and witnesses.
     pub members: usize,
-    /// Nodes.
     pub nodes: usize,
-    /// Groups.
     pub groups: usize,
 }
 
 impl Plot {
-    /// One plot.
+    /// The steps of one random fault schedule.
     pub fn steps(&self, rng: &mut Rng) -> Vec<Step> {
         match rng.below(3) {
             0 => self.late_answers(rng),
@@ -27,8 +25,8 @@ impl Plot {
         }
     }
 
-    /// What voters answer a claimant takes a good part of its lease, and it is cut off when the answers are under way:
-    /// it must not count its lease from them.
+    /// The answers of voters to a claimant take a good part of its lease, and the claimant is cut off while they are
+    /// under way. It must not count its lease from their arrival.
     fn late_answers(&self, rng: &mut Rng) -> Vec<Step> {
         let victim = below(rng, self.nodes);
         let longest = 1 + rng.below(self.pace / 2);
@@ -42,8 +40,8 @@ impl Plot {
         steps
     }
 
-    /// A node starts again, and some voters do not hear its new life: they echo beats of the old one, which has said
-    /// about as many as the new one says until it is cut off.
+    /// A node starts again, and some voters do not hear its new run. They echo beats of the old run, whose numbers are
+    /// close to those that the new run reaches before it is cut off.
     fn old_echoes(&self, rng: &mut Rng) -> Vec<Step> {
         let victim = below(rng, self.nodes);
         let deaf = (1 + below(rng, self.members - 1), (self.members - 1) / 2);
@@ -59,7 +57,7 @@ impl Plot {
         steps
     }
 
-    /// Frames come again long after, while groups go to and fro.
+    /// Frames come again long after they were sent, while groups go to and fro.
     fn old_frames(&self, rng: &mut Rng) -> Vec<Step> {
         let percent = u8::try_from(20 + rng.below(60)).unwrap_or(20);
         let mut steps = vec![Step::Repeat(percent, self.pace / 2 + rng.below(self.pace * 3))];
@@ -72,13 +70,13 @@ impl Plot {
         steps
     }
 
-    /// A person wants everything on one node.
+    /// An administrator moves everything to one node.
     fn moves(&self, rng: &mut Rng, to: usize) -> Vec<Step> {
         let asked = below(rng, self.nodes);
         (0..self.groups).map(|group| Step::Move(asked, group, Some(to))).collect()
     }
 
-    /// Nothing comes from this member or to it until another has taken over what it had.
+    /// Cuts a member off until another one has taken over what it had.
     fn cut_off(&self, rng: &mut Rng, member: usize) -> Vec<Step> {
         let until = Step::Wait(self.pace * 2 + rng.below(self.pace * 2));
         vec![Step::Split(1 << member), until, Step::Heal, Step::Wait(1 + rng.below(self.pace * 3))]

@@ -1,5 +1,5 @@
-//! How far a long run of seeds has come, as a file: it can be stopped at any moment and goes on where it was. What is
-//! counted does not depend on how many threads play.
+//! The progress of a long run of seeds, kept in a file: the run can be stopped at any moment and resumes where it was.
+//! The counts do not depend on the number of threads.
 
 use std::{
     collections::BTreeMap,
@@ -18,35 +18,31 @@ use super::{
     tale::{Counts, check},
 };
 
-/// The first line of the file.
 const HEAD: &str = "locum-seeds 2";
 
-/// Seeds from `first` up to `next` are played.
+/// Progress of a run: the seeds from `first` up to, not including, `next` are played.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Where the run began.
+    /// The first seed of the run.
     pub first: u64,
-    /// The seed to play next.
     pub next: u64,
-    /// What was counted.
     pub counts: Counts,
-    /// For how long cores were busy with it, all of them together.
+    /// CPU time that all threads together used.
     pub busy: Duration,
-    /// The seeds that failed.
     pub failed: Vec<u64>,
 }
 
 impl Progress {
-    /// Nothing is played yet.
+    /// Progress of a run that has not played any seed yet.
     #[must_use]
     pub fn new(first: u64) -> Self {
         Self { first, next: first, counts: Counts::default(), busy: Duration::ZERO, failed: Vec::new() }
     }
 
-    /// Goes on where a file says, or begins if there is none.
+    /// Resumes the run of a file, or begins a new one if the file does not exist.
     ///
     /// # Errors
-    /// The file cannot be read, or is none of this run, and what to do then.
+    /// The file cannot be read, or belongs to another run. The text says what to do then.
     pub fn read(file: &Path, first: u64) -> Result<Self, String> {
         let text = match fs::read_to_string(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::new(first)),
@@ -66,21 +62,21 @@ impl Progress {
         Ok(progress)
     }
 
-    /// Writes the file; a stop at any moment leaves the old one or the new one.
+    /// Writes the file. If the process is stopped meanwhile, either the old file or the new one is left.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn write(&self, file: &Path) -> io::Result<()> {
         let new = file.with_extension("new");
         fs::write(&new, self.to_string())?;
         fs::rename(new, file)
     }
 
-    /// Plays up to, not including, `end` with so many threads. `on_core`: what the calling thread has used of a core.
-    /// `played` is told after each seed, in their order, with the report if it failed.
+    /// Plays up to, not including, `end` with `jobs` threads. `on_core` returns the CPU time of the calling thread.
+    /// `played` is called after each seed, in their order, with the report if it failed.
     ///
     /// # Errors
-    /// What `played` says: the rest is not played.
+    /// The error of `played`; the remaining seeds are not played.
     pub fn play<E>(
         &mut self,
         end: u64,
@@ -102,7 +98,7 @@ impl Progress {
             }
         };
         thread::scope(|scope| {
-            // In here, so that the threads end when nobody listens any more.
+            // Moved in, so that the threads end when the receiver is dropped.
             let early = early;
             let work = &work;
             for _ in 0..jobs {
@@ -137,7 +133,7 @@ impl Progress {
             (words.next() == Some(name)).then(|| words.map(|word| word.parse().ok()).collect())?
         };
         let [first, next] = numbers("seeds")?[..] else { return None };
-        // Older files do not count tales with two owners.
+        // Older files do not count scenarios with two owners.
         let (tales, millis, with_takeover, digest, with_two_owners) = match numbers("tales")?[..] {
             [tales, millis, takeovers, digest] => (tales, millis, takeovers, digest, 0),
             [tales, millis, takeovers, digest, both] => (tales, millis, takeovers, digest, both),

@@ -1,4 +1,5 @@
-//! Clusters to which nothing happens, or one thing: what they say, and what the simulator and the core cost, measured.
+//! Measures the traffic of clusters in which nothing, or one thing, happens, and the CPU time of the simulator and the
+//! core.
 
 use std::fmt::Write as _;
 
@@ -7,9 +8,9 @@ use super::{
     world::{Traffic, World},
 };
 
-/// Longest that is waited for something, in simulated milliseconds.
+/// The longest wait for a condition, in simulated milliseconds.
 const PATIENCE: u64 = 120_000;
-/// Between two looks, in simulated milliseconds.
+/// Between two looks at a condition, in simulated milliseconds.
 const LOOK: u64 = 10;
 
 /// A cluster at pace 1 s that has come to rest.
@@ -19,29 +20,29 @@ pub struct Steady {
     nodes: u64,
 }
 
-/// What one node of the cluster does in a second.
+/// The traffic of one node in a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// Frames that it says.
+    /// Frames that the node sends.
     pub frames: f64,
-    /// Bytes of one of them.
+    /// Bytes of one of these frames.
     pub frame_bytes: f64,
-    /// Frames that it hears, and sends where there is no multicast.
+    /// Frames that the node receives. Where there is no multicast, as many are sent.
     pub copies: f64,
-    /// Their bytes.
+    /// Bytes of all copies together.
     pub copied_bytes: f64,
 }
 
 impl Steady {
-    /// So many nodes and groups. `bytes`: what they say is written and read as frames.
+    /// A cluster with this many nodes and groups. `bytes`: messages are encoded and read back as frames.
     ///
     /// # Panics
-    /// When it does not come to rest: what is measured would be no cluster.
+    /// If the cluster does not come to rest.
     #[must_use]
     pub fn new(nodes: u64, groups: u64, bytes: bool) -> Self {
         let mut toml = String::from("cluster = \"rate\"\npace = \"1s\"\n");
         for node in 1..=nodes {
-            // The world begins to read as the node of this name.
+            // The simulation reads the configuration first as the node of this name.
             let name = if node == 1 { "a".to_owned() } else { format!("n{node}") };
             let _ = write!(toml, "[nodes.{name}]\nlinks = {{ lan = \"10.0.0.{node}\" }}\n");
         }
@@ -57,10 +58,10 @@ impl Steady {
         steady
     }
 
-    /// Every group has one owner; after how many simulated milliseconds.
+    /// Waits until every group has one owner, and returns after how many simulated milliseconds.
     ///
     /// # Panics
-    /// When they do not within minutes.
+    /// If some group has no single owner within two minutes.
     pub fn wait_for_owners(&mut self) -> u64 {
         for waited in (0..PATIENCE).step_by(10) {
             if (0..self.world.groups()).all(|group| self.world.open_gates(group).len() == 1) {
@@ -71,15 +72,15 @@ impl Steady {
         panic!("not every group has an owner within {PATIENCE} ms");
     }
 
-    /// So many simulated milliseconds pass.
+    /// Lets this many simulated milliseconds pass.
     ///
     /// # Panics
-    /// When something happens that must not.
+    /// If an invariant is broken.
     pub fn pass(&mut self, millis: u64) {
         self.world.play(Step::Wait(millis)).expect("nothing is broken in it");
     }
 
-    /// An owner dies: how many of the groups it owned.
+    /// Powers an owner off and returns how many groups it owned.
     ///
     /// # Panics
     /// As [`Self::pass`].
@@ -91,20 +92,21 @@ impl Steady {
         owned
     }
 
-    /// What a node says and hears in a second, of this and the next so many milliseconds.
+    /// Lets this many milliseconds pass and returns the traffic of one node in a second of them.
     pub fn load(&mut self, millis: u64) -> Load {
         let before = self.world.traffic;
         self.pass(millis);
         self.load_since(before, millis)
     }
 
-    /// What was said so far.
+    /// The traffic so far, since the cluster began.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         self.world.traffic
     }
 
-    /// What a node said and heard in a second of the last so many milliseconds, since when that was the traffic.
+    /// The traffic of one node in a second of the last `millis` milliseconds; `before` is the traffic at their
+    /// beginning.
     #[must_use]
     pub fn load_since(&self, before: Traffic, millis: u64) -> Load {
         let node_seconds = (self.nodes * millis) as f64 / 1000.0;
@@ -132,7 +134,7 @@ mod tests {
         assert!(is_about(many_groups.copied_bytes, small.copied_bytes), "{many_groups:?} {small:?}");
         assert!(is_about(many_nodes.copies / 7.0, small.copies / 3.0), "{many_nodes:?} {small:?}");
         assert!(many_nodes.frame_bytes < small.frame_bytes * 2.0, "{many_nodes:?} {small:?}");
-        // Seven of them vote and echo all; the rest echo those seven. So each node more costs the same.
+        // Seven nodes vote and echo all; the others echo those seven. So each further node costs the same.
         let heard = |nodes| load(nodes, 4).copied_bytes;
         let (eight, sixteen, more) = (many_nodes.copied_bytes, heard(16), heard(32));
         let (first, second) = ((sixteen - eight) / 8.0, (more - sixteen) / 16.0);

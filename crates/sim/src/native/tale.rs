@@ -1,6 +1,6 @@
-//! Stories made by chance. First the cluster is hurt, under the eyes of the world; then everything is healed and
-//! started, and every group that can run must run exactly once within a stated time. A seed that fails is made shorter
-//! and printed.
+//! Random scenarios. First the cluster suffers faults while the simulation checks its invariants. Then everything is
+//! healed and started, and every group that can run must run exactly once within a stated time. A seed that fails is
+//! shortened and printed.
 
 use std::{fmt::Write as _, panic};
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{rng::Rng, shorten::shortened};
 
-/// The seeds from here on are of clusters of two nodes without a witness.
+/// The seeds from here on are clusters of two nodes without a witness.
 pub const PAIRS: u64 = 1 << 32;
 
-/// A cluster and what happens to it.
+/// A cluster and the faults that happen to it.
 #[derive(Clone, Debug)]
 pub struct Tale {
     seed: u64,
@@ -26,25 +26,25 @@ pub struct Tale {
     steps: Vec<Step>,
 }
 
-/// What was counted in tales that were played.
+/// Counts of the scenarios played.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Tales.
+    /// Scenarios that were played.
     pub tales: u64,
-    /// Simulated milliseconds.
+    /// Simulated time in milliseconds.
     pub millis: u64,
-    /// Tales in which a group came to another owner.
+    /// Scenarios in which a group got another owner.
     pub with_takeover: u64,
-    /// Tales in which two machines owned a group, each of which counted alone.
+    /// Scenarios in which two machines in single-vote mode owned a group at the same time.
     pub with_two_owners: u64,
-    /// Tales with each kind of fault, see [`KINDS`].
+    /// Scenarios with each kind of fault, see [`KINDS`].
     pub kinds: [u64; KINDS.len()],
-    /// The same for the same tales, in whatever order they were played: of all that happened in them.
+    /// Digest of all events; equal for the same scenarios in any order.
     pub digest: u64,
 }
 
 impl Counts {
-    /// Adds what another one counted.
+    /// Adds the counts of another run.
     pub fn add(&mut self, other: &Self) {
         self.tales += other.tales;
         self.millis += other.millis;
@@ -56,13 +56,13 @@ impl Counts {
 }
 
 impl Tale {
-    /// The tale of a seed.
+    /// The scenario of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
         Self::make(seed, false)
     }
 
-    /// Another one, in which most groups stay together.
+    /// The scenario of a seed in which most groups form a family.
     #[must_use]
     pub fn of_family(seed: u64) -> Self {
         Self::make(seed, true)
@@ -80,7 +80,7 @@ impl Tale {
         let founded = rng.chance(90);
         let mut steps = vec![Step::Wait(pace * 8)];
         let mut scars = Scars { file_lost: false, members, nodes, groups };
-        // A part of the tales leads to where a single rule keeps the cluster whole; chance alone seldom comes there.
+        // Some scenarios lead to states where a single rule keeps the cluster safe; chance alone seldom gets there.
         let plot = matches!(seed % 10, 6 | 9).then_some(Plot { pace, members, nodes, groups });
         for _ in 0..3 + rng.below(15) {
             match &plot {
@@ -88,7 +88,7 @@ impl Tale {
                 _ => steps.extend(scars.step(&mut rng)),
             }
             if seed >= PAIRS && rng.chance(15) {
-                // Long enough for both to own.
+                // Long enough that both become owners.
                 steps.extend([Step::Split(1), Step::Wait(pace * 2 + rng.below(pace * 4))]);
                 steps.extend(rng.chance(70).then_some(Step::Heal));
             }
@@ -100,7 +100,7 @@ impl Tale {
         Self { seed, toml, members, pace, founded, is_unruly: rng.chance(30), steps }
     }
 
-    /// Everything is whole again.
+    /// The steps that heal all faults.
     fn heal(&self) -> Vec<Step> {
         let members = 0..self.members;
         let groups = 0..self.toml.matches("[groups.").count();
@@ -110,9 +110,9 @@ impl Tale {
                 [Step::Freeze(member, false), Step::Pause(member, false), Step::BreakDisk(member, false)];
             step.into_iter().chain(works(member))
         });
-        // A daemon whose disk failed says nothing more in its life; a person starts it again.
+        // A daemon whose disk failed sends nothing more in this run; an administrator starts it again.
         let again = members.clone().flat_map(|member| [Step::Kill(member), Step::Start(member)]);
-        // One word is enough, but not everybody runs who could give it.
+        // One order would be enough, but the member that could give it may not run.
         let pins = (0..self.toml.matches("[groups.").count()).map(Some).chain([None]);
         let free =
             pins.flat_map(|group| (0..self.members).map(move |member| Step::Pin(member, group, false)));
@@ -126,21 +126,21 @@ impl Tale {
         }
         steps.extend(online.clone());
         steps.push(Step::Wait(self.pace * 8 + 2000));
-        // What was held up in between may have failed once more.
+        // A failure that a pin held back may have happened once more.
         steps.extend(online);
         steps.push(Step::Wait(self.pace * 8 + 2000));
-        // Who was told to leave may have taken its time, and comes back only now.
+        // A node that was told to leave may have taken its time, and starts again only now.
         steps.extend((0..self.members).map(Step::Start));
         steps.push(Step::Wait(self.pace * 8 + 10_000));
         steps
     }
 
-    /// Plays it.
+    /// Plays it and returns the counts.
     ///
     /// # Errors
-    /// What must never be, or that at the end some group does not run exactly once; with the last lines of the log.
+    /// A broken invariant, or a group that does not run exactly once at the end; with the last lines of the log.
     pub fn play(&self) -> Result<Counts, String> {
-        // The log is only written when somebody will read it: what fails once fails again.
+        // The log is written only for a failure: a scenario that fails once fails again.
         self.try_play(false).or_else(|_| self.try_play(true))
     }
 
@@ -149,7 +149,7 @@ impl Tale {
     }
 
     fn try_play(&self, logs: bool) -> Result<Counts, String> {
-        // A mind that panics is a fault like any other, and wants its seed printed, too.
+        // A director that panics is a fault like any other, and its seed is printed, too.
         panic::catch_unwind(|| {
             self.play_in(World::new(&self.toml, self.seed, self.founded, self.is_unruly, logs))
         })
@@ -177,14 +177,14 @@ impl Tale {
         Ok(counts)
     }
 
-    /// The shortest tale found that fails too.
+    /// The shortest scenario found that still fails.
     #[must_use]
     pub fn shortened(&self) -> Self {
         let with = |steps: &[Step]| Self { steps: steps.to_vec(), ..self.clone() };
         with(&shortened(&self.steps, |steps| with(steps).fails()))
     }
 
-    /// The tale for people.
+    /// The scenario as text: seed, configuration and steps.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!(
@@ -198,18 +198,18 @@ impl Tale {
     }
 }
 
-/// Plays the tale of a seed; on failure, the report with the shortened tale.
+/// Plays the scenario of a seed. If it fails, returns the report with the shortened scenario.
 ///
 /// # Errors
-/// The report.
+/// The report of the failure.
 pub fn check(seed: u64) -> Result<Counts, String> {
     check_tale(seed, &Tale::of(seed))
 }
 
-/// The same with most groups in a family.
+/// Plays the scenario of a seed in which most groups form a family.
 ///
 /// # Errors
-/// The report.
+/// The report of the failure.
 pub fn check_family(seed: u64) -> Result<Counts, String> {
     check_tale(seed, &Tale::of_family(seed))
 }
@@ -224,9 +224,9 @@ fn check_tale(seed: u64, tale: &Tale) -> Result<Counts, String> {
     Err(format!("seed {seed} fails: {text}\n--- shortened:\n{}", short.text()))
 }
 
-/// What was done to the cluster so far, as far as later steps depend on it.
+/// What happened to the cluster so far, as far as later steps depend on it.
 struct Scars {
-    /// More than one lost memory is a person's affair.
+    /// If more than one file is lost, an administrator must act; so only one is.
     file_lost: bool,
     members: usize,
     nodes: usize,
@@ -300,7 +300,7 @@ fn cluster(rng: &mut Rng, nodes: usize, witness: bool, pace: u64, groups: usize,
         }
         if group > 0 && is_family && rng.chance(80) {
             text.push_str("together = [\"g0\"]\n");
-            // One of them may fail on a node on which the others run.
+            // One resource may fail on a node on which the others run.
             if rng.chance(30) {
                 text.push_str("restarts = 0\n");
             }

@@ -1,4 +1,4 @@
-//! The world: machines, cables, disks, and the eyes that look for two owners.
+//! The simulation of a native cluster: machines, cables, disks, and the checker that looks for two owners.
 
 use std::{
     cmp::Reverse,
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::rng::Rng;
 
-/// Frames that a frozen daemon's sockets keep.
+/// Frames that the sockets of a frozen daemon keep.
 const BACKLOG_MAX: usize = 400;
 /// Lines of the log that a failing seed shows.
 const LOG_MAX: usize = 400;
@@ -45,11 +45,11 @@ enum What {
     Deliver(Rc<Frame>),
     Done(Box<Done>),
     Written(Box<Durable>, bool),
-    /// The daemon has been started and has swept.
+    /// The daemon has been started and has swept leftovers.
     Begin,
 }
 
-/// An operation has ended.
+/// An operation of an agent has ended.
 #[derive(Debug)]
 struct Done {
     ticket: Ticket,
@@ -64,7 +64,7 @@ struct Frame {
     said: Said,
 }
 
-/// What happens to a member, in one of its lives, at a true time.
+/// An event of a member, in one run of its daemon, at a true time.
 #[derive(Debug)]
 struct Happening {
     at: u64,
@@ -94,7 +94,7 @@ impl Ord for Happening {
     }
 }
 
-/// A machine. What is not the daemon's outlives it.
+/// A machine. Everything but the daemon outlives the daemon.
 #[derive(Debug)]
 struct Machine {
     plan: Arc<Plan>,
@@ -102,7 +102,7 @@ struct Machine {
     clock: Clock,
     /// The daemon, if it runs.
     node: Option<Mind>,
-    /// Counts the daemon's lives.
+    /// Counts the runs of the daemon.
     life: u64,
     has_power: bool,
     is_frozen: bool,
@@ -111,42 +111,41 @@ struct Machine {
     /// The next wake-up that counts.
     wake: u64,
     file: Option<Durable>,
-    /// What was kept on disk of the others' frames.
+    /// The other members' newest frames, as kept on disk.
     heard: BTreeMap<MemberIndex, Heard>,
     disk_works: bool,
     /// The write that is under way.
     writing: Option<Durable>,
     /// By group: the gate's deadline, by this machine's clock.
     gates: Vec<Option<Instant>>,
-    /// The ballots of its own that others may know, as its gates were told.
+    /// The ballots of this node that others may know, as its gates were told.
     expected: BTreeMap<GroupIndex, Vec<Ballot>>,
     /// By group: the last deadline that its gate was told.
     leases: Vec<Instant>,
-    /// It counted alone, and has leases of that until this true time at most.
+    /// The machine was in single-vote mode, and may hold leases from it until this true time.
     alone_until: u64,
     /// The machine stood still: its gates may answer for the rest of their leases, until this true time at most.
     excused_until: u64,
-    /// What runs, whoever started it.
+    /// Resources that run, whichever daemon started them.
     running: BTreeSet<ResourceId>,
-    /// What its agents are doing.
+    /// Operations of its agents that are under way.
     under_way: BTreeMap<Ticket, (ResourceId, Operation)>,
     agents: BTreeMap<usize, Agents>,
 }
 
-/// What all members said as bytes, once for each frame and link, and what came of it to others.
+/// Traffic of all members as bytes: each frame counted once for each link, and once for each receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Frames that were said.
     pub frames: u64,
-    /// Their bytes.
+    /// Bytes of all frames together.
     pub bytes: u64,
-    /// Frames that went to one member each: a link that has no multicast carries so many.
+    /// Frames counted once for each receiver: a link without multicast carries this many.
     pub copies: u64,
-    /// Their bytes.
+    /// Bytes of all copies together.
     pub copied_bytes: u64,
 }
 
-/// The world.
+/// A simulated native cluster, played step by step.
 #[derive(Debug)]
 pub struct World {
     now: u64,
@@ -157,43 +156,44 @@ pub struct World {
     nodes: usize,
     lease: Duration,
     heap: BinaryHeap<Reverse<Happening>>,
-    /// Nothing goes from the first to the second.
+    /// Pairs of members: no frame goes from the first to the second.
     cuts: BTreeSet<(usize, usize)>,
-    /// By how much longer it takes what goes from the first to the second.
+    /// By pair of members: how much longer a frame from the first to the second takes.
     slow: BTreeMap<(usize, usize), u64>,
     loss: u8,
-    /// So many frames of a hundred come again within so many nanoseconds.
+    /// This many frames in a hundred come again within this many nanoseconds.
     repeats: (u8, u64),
-    /// All words take the way through bytes and keys; they are read here, too.
+    /// Reads the frames, where all messages are sent as frames.
     eye: Option<Eye>,
     /// Frames are sometimes doubled and late.
     is_unruly: bool,
-    /// By group: the highest epoch under which a gate was opened, by whom, and whether that one counted alone.
+    /// By group: the highest epoch under which a gate was opened, by which member, and whether in single-vote mode.
     epochs: Vec<Option<(Ballot, usize, bool)>>,
-    /// By group and member: the highest ballot that was ever prepared, and in which life.
+    /// By group and member: the highest ballot that was ever prepared, and in which run.
     ballots: BTreeMap<(GroupId, usize), (Ballot, u64)>,
     /// Since when all machines run and hear each other, if they do.
     calm_since: Option<u64>,
-    /// How often another machine came to own a group.
+    /// How often a group got another owner.
     pub takeovers: u64,
-    /// How often a gate was opened or renewed while another one was open, because both machines counted alone.
+    /// How often a gate was opened or renewed while another one was open, because both machines were in single-vote
+    /// mode.
     pub both_own: u64,
     orders: u64,
     log: VecDeque<String>,
     logs: bool,
     fault: Option<String>,
-    /// Of everything that happened so far, to whom and when.
+    /// Digest of all events so far, with their members and times.
     pub digest: u64,
-    /// What was said as bytes.
+    /// The traffic of all members so far.
     pub traffic: Traffic,
 }
 
 impl World {
-    /// A cluster that has just been switched on. `founded`: its members have files. `logs`: somebody
-    /// will want to read what happened.
+    /// A cluster that has just been switched on. `founded`: its members have ledger files. `logs`: events are logged
+    /// for a report.
     ///
     /// # Panics
-    /// When the configuration is not good.
+    /// If the configuration is not good.
     #[must_use]
     pub fn new(toml: &str, seed: u64, founded: bool, is_unruly: bool, logs: bool) -> Self {
         let mut rng = Rng::new(seed ^ 0x5eed);
@@ -267,32 +267,32 @@ impl World {
         world
     }
 
-    /// How many members there are.
+    /// Number of members, nodes and witnesses.
     #[must_use]
     pub fn members(&self) -> usize {
         self.machines.len()
     }
 
-    /// How many of them are nodes.
+    /// Number of nodes among the members.
     #[must_use]
     pub const fn nodes(&self) -> usize {
         self.nodes
     }
 
-    /// How many groups there are.
+    /// Number of groups in the plan.
     #[must_use]
     pub const fn groups(&self) -> usize {
         self.groups
     }
 
-    /// What a member's daemon thinks, if it runs; by its clock it is now that time.
+    /// The node of a member's daemon, if it runs, and the time of that member's clock.
     #[must_use]
     pub fn mind(&self, member: usize) -> Option<(&Node, Instant)> {
         let machine = &self.machines[member];
         Some((machine.node.as_deref()?, machine.clock.at(self.now)))
     }
 
-    /// What was logged last, oldest first.
+    /// The last lines of the log, oldest first.
     #[must_use]
     pub fn log(&self) -> String {
         self.log.iter().fold(String::new(), |mut text, line| {
@@ -301,10 +301,10 @@ impl World {
         })
     }
 
-    /// Does one step of a story.
+    /// Plays one step of a scenario.
     ///
     /// # Errors
-    /// What must never be.
+    /// The first invariant that was broken.
     pub fn play(&mut self, step: Step) -> Result<(), String> {
         self.say(usize::MAX, format_args!("--- {step}"));
         match step {
@@ -368,7 +368,7 @@ impl World {
         self.fault.take().map_or(Ok(()), Err)
     }
 
-    /// The nodes on which all of a group runs under an open gate.
+    /// The nodes on which a whole group runs under an open gate.
     #[must_use]
     pub fn holders(&self, group: usize) -> Vec<usize> {
         let runs = |node: &usize| {
@@ -389,13 +389,13 @@ impl World {
         (0..self.nodes).filter(|node| is_open(&self.machines[*node])).collect()
     }
 
-    /// In a cluster where nothing is broken and that had time to come to rest: a group runs once, and where the plan's
-    /// relations let it.
+    /// Checks that a group runs once, and where the plan's relations let it. For a cluster in which nothing is broken
+    /// and that had time to come to rest.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the group's placement.
     pub fn is_where_it_belongs(&self, group: usize) -> Result<(), String> {
-        // What stays together with something that cannot be stopped, or has no place beside it, is a person's affair.
+        // If a group is stop-failed, groups bound to it may stay where they are until an administrator acts.
         let is_stuck = |node: &Mind| {
             (0..self.groups).any(|group| matches!(node.phase(GroupIndex(group)), Phase::Stuck(_)))
         };
@@ -429,7 +429,7 @@ impl World {
         Ok(())
     }
 
-    /// What a person would see of a group, for a report.
+    /// The state of a group on each machine, for a report.
     #[must_use]
     pub fn describe(&self, group: usize) -> String {
         let of = |machine: &Machine| {
@@ -445,7 +445,7 @@ impl World {
         self.machines[..self.nodes].iter().map(of).collect::<Vec<_>>().join("; ")
     }
 
-    // ---- what happens to machines ----------------------------------------
+    // ---- machines --------------------------------------------------------
 
     fn start(&mut self, member: usize) {
         let machine = &mut self.machines[member];
@@ -457,7 +457,7 @@ impl World {
         machine.under_way.clear();
         machine.is_frozen = false;
         machine.backlog.clear();
-        // The sweep, before the first beat: gates are shut, then what runs is stopped.
+        // The sweep before the first beat: gates are shut, then resources that run are stopped.
         if !crate::planted_no_sweep() {
             machine.gates.iter_mut().for_each(|gate| *gate = None);
             machine.running.clear();
@@ -501,7 +501,7 @@ impl World {
         machine.under_way.clear();
         machine.wake = u64::MAX;
         machine.backlog.clear();
-        // Two files: a write that was cut short is there, or the one before it is.
+        // The ledger has two files: after an interrupted write, the new record or the one before it is there.
         if let Some(durable) = machine.writing.take().filter(|_| torn && machine.disk_works) {
             machine.file = Some(durable);
         }
@@ -530,7 +530,7 @@ impl World {
         }
     }
 
-    /// What waited for a daemon that stood still.
+    /// Handles the events that waited for a daemon that stood still.
     fn go_on(&mut self, member: usize) {
         let machine = &mut self.machines[member];
         if machine.is_frozen || machine.is_paused {
@@ -606,7 +606,7 @@ impl World {
             }
             What::Done(done) => {
                 let Done { ticket, resource, operation, outcome } = *done;
-                // Abandoned, it has ended already.
+                // An abandoned operation has ended already.
                 if machine.under_way.remove(&ticket).is_none() {
                     return;
                 }
@@ -639,7 +639,7 @@ impl World {
         self.perform(member);
     }
 
-    // ---- what daemons want -----------------------------------------------
+    // ---- actions of directors --------------------------------------------
 
     fn perform(&mut self, member: usize) {
         self.look_at_alone(member);
@@ -784,9 +784,9 @@ impl World {
         }
     }
 
-    // ---- the eyes --------------------------------------------------------
+    // ---- the checker -----------------------------------------------------
 
-    /// A gate was told its deadline: from now on until then no other may be open.
+    /// Sets the deadline of a gate. Until then no other gate of the group may be open.
     fn gate(&mut self, member: usize, group: GroupIndex, until: Option<Instant>) {
         let was_shut = core::mem::replace(&mut self.machines[member].gates[group.0], until).is_none();
         let Some(until) = until else { return };
@@ -841,9 +841,9 @@ impl World {
         };
         let is_alone = now < machine.alone_until;
         match self.epochs[group.0] {
-            // What stood still may go on for a while under what has been overtaken.
+            // A machine that stood still may use an epoch that is overtaken, until its leases end.
             Some((old, ..)) if epoch < old && now < machine.excused_until => {}
-            // Nobody may know of it any more.
+            // In single-vote mode, no other node may know of that epoch any more.
             Some((old, _, true)) if epoch < old => {}
             Some((old, ..)) if epoch < old => {
                 let text = format!("the epoch of group {} falls from {old:?} to {epoch:?}", group.0);
@@ -858,7 +858,7 @@ impl World {
         }
     }
 
-    /// Another machine on which a gate is open of a group that stays together with this one, if neither stood still.
+    /// Another machine with an open gate of this group's family, if neither machine stood still.
     fn elsewhere(&self, member: usize, group: GroupIndex) -> Option<(&str, usize)> {
         let machine = &self.machines[member];
         let is_excused =
@@ -873,15 +873,15 @@ impl World {
             .map(|(other, sibling)| (other.name.as_str(), sibling))
     }
 
-    /// A group that stays together with this one and that this machine does not own.
+    /// A group of the same family that this machine does not own.
     fn not_owned(&self, member: usize, group: GroupIndex) -> Option<usize> {
         let family = family(&self.machines[member].plan, group);
         family.iter().find(|sibling| !self.owns(member, **sibling)).map(|sibling| sibling.0)
     }
 
-    /// Who gives away the first of a family has stopped all that it owns of it. What was lost meanwhile is another matter: it
-    /// is given back as soon as it has stopped. So may a machine that stood still have lost one of them and not know yet of the
-    /// others.
+    /// Checks that a node gives away the first group of a family only after all groups of it that it owns have stopped.
+    /// A group that it has lost meanwhile does not count: it is given back as soon as it has stopped. A machine that
+    /// stood still is not checked: it may have lost one group and not know yet of the others.
     fn look_at_releases(&mut self, from: usize, word: &Word) {
         let Word::Claims(Message::Release(list)) = word else { return };
         let machine = &self.machines[from];
@@ -911,7 +911,7 @@ impl World {
         })
     }
 
-    /// Of two voters one may count alone; of more nobody ever does.
+    /// Checks single-vote mode: one of two voters may use it, and with more voters no node ever does.
     fn look_at_alone(&mut self, member: usize) {
         let now = self.now;
         let machine = &mut self.machines[member];
@@ -926,7 +926,7 @@ impl World {
         }
     }
 
-    /// Whether everybody runs and hears everybody is seen when something has been done to the world.
+    /// Notes since when all machines run and hear each other. Called after each change to the cluster.
     fn look_at_calm(&mut self) {
         let runs = |machine: &Machine| machine.node.is_some() && !machine.is_frozen && !machine.is_paused;
         let is_late = self.is_unruly || !self.slow.is_empty() || self.repeats.0 > 0;
@@ -934,13 +934,13 @@ impl World {
         self.calm_since = self.calm_since.or(Some(self.now)).filter(|_| is_calm);
     }
 
-    /// Whether all have heard each other for so long that one owner must be left of two.
+    /// Whether all have heard each other long enough that at most one of two owners is left.
     fn must_agree(&self) -> bool {
         let bound = u64::try_from(self.lease.as_nanos()).unwrap_or(u64::MAX);
         self.calm_since.is_some_and(|since| self.now - since > bound)
     }
 
-    /// A ballot belongs to one life of one node, and grows.
+    /// Checks that a ballot belongs to one run of one node, and that ballots grow.
     fn look_at_ballots(&mut self, from: usize, word: &Word) {
         if let Word::Claims(Message::Propose(_, list)) = word {
             self.look_at_proposals(from, list);
@@ -958,8 +958,8 @@ impl World {
         }
     }
 
-    /// Some voter may accept what is proposed, and a rival learn no other ballot: while a gate is open it knows each that is
-    /// said.
+    /// Checks that an open gate knows each ballot that its node proposes: a voter may accept it, and a rival may learn
+    /// no other ballot.
     fn look_at_proposals(&mut self, from: usize, list: &[(GroupId, Claim)]) {
         let machine = &self.machines[from];
         for (index, group) in machine.plan.groups.iter().enumerate() {
@@ -993,7 +993,7 @@ impl World {
         self.log.push_back(format!("{:9.3} {name:>2} {text}", self.now as f64 / 1e9));
     }
 
-    /// Whether a group has come to rest: nothing is being started or stopped.
+    /// Whether a group has come to rest: no node is starting or stopping it.
     #[must_use]
     pub fn rests(&self, group: usize) -> bool {
         let rests = |node: &Node| matches!(node.phase(GroupIndex(group)), Phase::Running | Phase::Stopped);
@@ -1001,8 +1001,8 @@ impl World {
     }
 }
 
-/// The groups that stay together with this one, itself included, in order; none if there are no others. Who is family is
-/// read as the members read it, by the plan's own words; what they make of it is judged here by what they do.
+/// The family of this group, itself included, in order; empty if it has none. The family is read from the plan, as the
+/// members read it; the checker judges what they do with it.
 fn family(plan: &Plan, group: GroupIndex) -> &[GroupIndex] {
     let together = plan.relations.iter().find(|relation| relation.is_family_of(group));
     together.and_then(Relation::family).unwrap_or_default()

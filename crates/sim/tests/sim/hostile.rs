@@ -1,4 +1,4 @@
-//! Every trial of a hostile neighbour is withstood.
+//! Plays every trial of a hostile neighbour.
 
 use locum_sim::hostile::TRIALS;
 

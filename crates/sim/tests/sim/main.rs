@@ -1,4 +1,4 @@
-//! The simulator's tests: every story of `tests/stories`, stories by chance, and hostile neighbours.
+//! Tests of the simulator: every story of `tests/stories`, random scenarios, and hostile neighbours.
 
 mod hostile;
 mod native;

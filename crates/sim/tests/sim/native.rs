@@ -1,33 +1,33 @@
-//! Native stories by chance: two gates of one group are never open at once, epochs only grow, ballots are never used
-//! twice, and in the end every group runs once. `LOCUM_NATIVE_SEEDS=FIRST..END` plays others than usual.
+//! Random native scenarios: two gates of one group are never open at once, epochs only grow, no ballot is used twice,
+//! and in the end every group runs once. `LOCUM_NATIVE_SEEDS=FIRST..END` plays other seeds.
 
 use std::ops::Range;
 
 use locum_sim::native::tale::{Counts, PAIRS, check};
 
-/// Seeds that once failed, and why: played at every test.
+/// Seeds that once failed, with the reason. Every test run plays them.
 const ONCE_FAILED: [u64; 31] = [
-    5,   // given back and started again in the same breath
+    5,   // given back and started again at once
     105, // a machine that stood still
     141, 174, 262, // the same, and its epoch
-    157, // granted while a person wanted the node to run nothing
+    157, // granted while the node was on standby
     234, // given for ever to a node where it could not be stopped
     1054, 2188, 2708, 2751, 3592,
-    3992,    // owned again under its old epoch by a machine that had stood still
+    3992,    // a machine that had stood still owned it again under its old epoch
     905,     // two groups that must not meet, claimed together
     478,     // stays together with one that cannot be stopped elsewhere
     733,     // links that stay unruly after everything is healed
     248_643, // one version of a claim meant two things
-    82_649, 85_209, 261_221, 282_146, 284_756, // rounds that nobody had heard, and their file was lost
-    179_220, 193_726, 295_106, 307_237, // what could not be stopped was never told again
-    125_735, // a failure that maintenance held up
+    82_649, 85_209, 261_221, 282_146, 284_756, // rounds that no other member had heard, and their file was lost
+    179_220, 193_726, 295_106, 307_237, // a failed stop was never tried again
+    125_735, // a failure that maintenance held back
     82_229,  // left when it was told a second time to stop
-    7285,    // the gate of what had failed opened with the next claim, before its start
-    512_974, // gave back one of a family that it had lost while it stood still: not judged right
-    580_676, // claimed what follows a group that was on its way elsewhere
+    7285,    // after a failure, the gate opened with the next claim before the start
+    512_974, // gave back one of a family that it had lost while it stood still: the checker misjudged it
+    580_676, // claimed a group that follows one that was leaving the node
 ];
 
-/// The same of two nodes without a witness.
+/// The same for clusters of two nodes without a witness.
 const PAIRS_ONCE_FAILED: [u64; 0] = [];
 
 #[test]
@@ -36,8 +36,8 @@ fn two_gates_are_never_open_and_in_the_end_every_group_runs_once() {
     assert_eq!(sum.with_two_owners, 0);
 }
 
-/// Two gates of one group are open only while both nodes count alone, and no longer than a lease after both hear each
-/// other again. `LOCUM_PAIR_SEEDS=FIRST..END` plays others than usual.
+/// Two gates of one group are open only while both nodes are in single-vote mode, and at most one lease after both hear
+/// each other again. `LOCUM_PAIR_SEEDS=FIRST..END` plays other seeds.
 #[test]
 fn of_two_nodes_alone_both_own_only_while_neither_hears_the_other() {
     let seeds = seeds("LOCUM_PAIR_SEEDS", 0..100).chain(PAIRS_ONCE_FAILED);
@@ -51,7 +51,7 @@ fn seeds(variable: &str, usual: Range<u64>) -> Range<u64> {
     first.parse().expect("a number")..end.parse().expect("a number")
 }
 
-/// Plays them, none of which may fail.
+/// Plays the seeds, none of which may fail.
 #[track_caller]
 fn play(seeds: impl Iterator<Item = u64>) -> Counts {
     let seeds: Vec<u64> = seeds.collect();
@@ -74,7 +74,7 @@ fn play(seeds: impl Iterator<Item = u64>) -> Counts {
         }
     }
     assert!(reports.is_empty(), "{}", reports[..reports.len().min(2)].join("\n\n"));
-    // What happens too seldom proves nothing.
+    // Rare events prove nothing.
     assert!(sum.with_takeover * 2 >= sum.tales, "takeovers in {} of {} tales", sum.with_takeover, sum.tales);
     assert!(sum.kinds.iter().all(|count| count * 100 >= sum.tales), "{sum:?}");
     sum

@@ -1,5 +1,5 @@
-//! What failures, people and families do to where groups are, in a native cluster. Every test is played with words and
-//! with bytes: worlds whose seed is a multiple of ten speak frames.
+//! How failures, administrators and families move the groups of a native cluster. Every test is played with messages
+//! and with frames: worlds whose seed is a multiple of ten exchange frames.
 
 use locum_sim::native::{
     faults::{Agents, Step},
@@ -9,7 +9,7 @@ use locum_sim::native::{
 
 const WORDS_AND_BYTES: [u64; 2] = [1, 10];
 
-/// Three nodes that vote, at a pace of a second.
+/// Three voting nodes at a pace of one second.
 fn cluster(groups: &str) -> String {
     let nodes = ["a", "b", "c"].iter().enumerate();
     let nodes: String = nodes
@@ -58,7 +58,7 @@ impl Played {
         );
     }
 
-    /// Who says that a group is held down.
+    /// The nodes on which the group is held.
     fn held_down(&self, group: usize) -> Vec<usize> {
         let says = |node: &usize| {
             let (mind, now) = self.0.mind(*node)?;
@@ -72,7 +72,7 @@ impl Played {
     }
 }
 
-// ---- held down -------------------------------------------------------------
+// ---- held (too many failures) ----------------------------------------------
 
 const DAEMON: &str = r#"
 [groups.g]
@@ -97,7 +97,7 @@ fn a_group_that_failures_have_moved_too_often_stays_and_is_started_again_there()
         assert!(world.is_said("failures have moved it 2 times within 3600 s: it is held down for"));
         let owner = world.0.open_gates(0);
         assert_eq!(owner.len(), 1, "somebody keeps it");
-        // Others would start it now, but nobody asks them.
+        // Other nodes could start it now, but their agents are not asked.
         let owner = owner[0];
         fail(&mut world, (0..3).filter(|node| *node != owner), Agents::Work);
         world.wait(70);
@@ -106,7 +106,7 @@ fn a_group_that_failures_have_moved_too_often_stays_and_is_started_again_there()
         fail(&mut world, [owner], Agents::Work);
         world.wait(31);
         world.runs_on(0, &[owner]);
-        // Death moves it, even to a node where it failed.
+        // If its owner dies, it moves even to a node where it failed.
         world.play(&[Step::PowerOff(owner)]);
         world.wait(5);
         let better = if owner == 0 { 1 } else { 0 };
@@ -132,14 +132,14 @@ fn a_node_that_was_restarted_is_told_what_is_held_down_and_time_ends_it() {
     }
 }
 
-// ---- stuck -----------------------------------------------------------------
+// ---- stop-failed -----------------------------------------------------------
 
 #[test]
 fn what_could_not_be_stopped_after_it_was_lost_is_told_again_by_time_and_by_a_person() {
     for (seed, asks) in WORDS_AND_BYTES.into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
         let mut world = Played::with(DAEMON, seed, &[0]);
         fail(&mut world, [0], Agents::FailToStop);
-        // Node a alone on its side: its lease ends.
+        // Node a is alone on its side: its lease ends.
         world.play(&[Step::Split(1)]);
         world.wait(20);
         let holders = world.0.holders(0);
@@ -163,8 +163,8 @@ fn what_could_not_be_stopped_after_it_was_lost_is_told_again_by_time_and_by_a_pe
     }
 }
 
-/// An order to leave ends in any case: what cannot be stopped is not released, others get it when the lease has ended, and
-/// the rest is handed over as always.
+/// An order to leave always ends. A group that cannot be stopped is not released: other nodes get it when the lease has
+/// ended. All other groups are handed over as usual.
 #[test]
 fn a_node_leaves_although_something_cannot_be_stopped() {
     const TWO: &str = r#"
@@ -179,7 +179,7 @@ prefer = "a"
         let mut world = Played::with(TWO, seed, &[0, 0]);
         fail(&mut world, [0], Agents::FailToStop);
         world.play(&[Step::Leave(0)]);
-        // The ladder of one stop.
+        // The time of one stop ladder.
         world.wait(120);
         assert!(world.is_said("cannot be stopped; what could not be released"), "{}", world.0.log());
         assert!(world.is_said("a has left"), "{}", world.0.log());
@@ -243,7 +243,7 @@ fn a_family_fails_back_and_follows_the_one_that_failed() {
         let failback = FAMILY.replace("prefer =", "failback = \"5s\"\nprefer =");
         let mut world = Played::with(&failback, seed, &[0, 0]);
         world.play(&[Step::PowerOff(0)]);
-        // Whichever of the others is faster: it is b's after the time of the failback.
+        // Either of the other nodes may be faster; after the failback delay it is b's.
         world.wait(9);
         family_runs_on(&world, 1);
         world.play(&[Step::Start(0)]);
@@ -251,11 +251,11 @@ fn a_family_fails_back_and_follows_the_one_that_failed() {
         family_runs_on(&world, 1);
         world.wait(5);
         family_runs_on(&world, 0);
-        // One of it fails where it comes to: all of it goes on.
+        // One group fails where the family arrives: the whole family moves on.
         world.play(&[Step::Agents(1, 1, Agents::FailToStart), Step::PowerOff(0)]);
         world.wait(6);
         family_runs_on(&world, 2);
-        // And where nobody else may have it, what goes well stays.
+        // If no other node may have them, the groups that run stay.
         world.play(&[Step::Agents(2, 1, Agents::FailToStart), Step::Kill(2), Step::Start(2)]);
         world.wait(8);
         world.runs_on(0, &[2]);
@@ -263,7 +263,7 @@ fn a_family_fails_back_and_follows_the_one_that_failed() {
     }
 }
 
-/// How often the group is taken by a node while a step and `seconds` after it are played.
+/// How often a node takes the group while a step is played and in `seconds` after it.
 fn taken(world: &mut Played, step: Step, seconds: u64) -> usize {
     let before = world.0.log().len();
     world.play(&[step]);
@@ -278,7 +278,8 @@ fn what_is_handed_over_does_not_fail_back_to_who_gave_it() {
             let groups = DAEMON.replace("prefer", &format!("failback = \"{failback}\"\nprefer"));
             let mut world = Played::with(&groups, seed, &[0]);
             world.wait(2);
-            // The giver has been healthy for long: before anything is released it tells that it will not have it.
+            // The giver has been healthy for long: before it releases anything, it announces that it does not want the
+            // group.
             assert_eq!(taken(&mut world, Step::Standby(0, true), 4), 1, "{}", world.0.log());
             assert_eq!(taken(&mut world, Step::Standby(0, false), 4), 1, "{}", world.0.log());
             world.runs_on(0, &[0]);
@@ -305,7 +306,7 @@ fn what_a_person_moved_from_its_preferred_node_stays_for_the_time_of_the_failbac
 fn what_follows_one_that_is_on_its_way_is_started_where_it_goes() {
     for seed in WORDS_AND_BYTES {
         let mut world = Played::with(&FAMILY.replace("after = \"db\"\n", ""), seed, &[0, 0]);
-        // Nobody else may have them: what goes well stays, what fails is given back.
+        // No other node may have them: the groups that run stay, the one that fails is given back.
         world.play(&[
             Step::Standby(1, true),
             Step::Standby(2, true),
@@ -317,7 +318,7 @@ fn what_follows_one_that_is_on_its_way_is_started_where_it_goes() {
         world.runs_on(1, &[]);
         world.play(&[Step::Agents(0, 1, Agents::Work), Step::Standby(1, false)]);
         world.wait(1);
-        // It could be had here again, and the first of them is moved in the same moment.
+        // This node may have it again, and the first of the family is moved at the same moment.
         let before = world.0.log().len();
         world.play(&[Step::Standby(0, false), Step::Move(0, 0, Some(1))]);
         world.wait(3);
@@ -353,10 +354,11 @@ resources = ["10.0.1.2", "web"]
 prefer = "b"
 "#;
 
-/// What must not meet one of a family must not meet the first of it either: where that one is, the rest would follow.
+/// A group that must not meet one of a family must not meet the family's first group either: the rest would follow that
+/// one.
 #[test]
 fn what_must_not_meet_one_of_a_family_does_not_keep_the_rest_of_it_from_following() {
-    // In the order of their names: `d` stands between those that stay together.
+    // In the order of their names: `d` stands between two groups of one family.
     let nodes = "nodes = [\"a\", \"b\"]\n";
     let groups = format!(
         "[groups.c]\nresources = \"10.0.0.100\"\n{nodes}\
@@ -366,7 +368,7 @@ fn what_must_not_meet_one_of_a_family_does_not_keep_the_rest_of_it_from_followin
     for seed in WORDS_AND_BYTES {
         let mut world = Played::new(&groups, seed);
         world.wait(8);
-        // One node returns alone to groups that are all free.
+        // One node returns alone, and no group has an owner.
         world.play(&[Step::PowerOff(0), Step::PowerOff(1), Step::Wait(3000), Step::Start(0)]);
         world.wait(10);
         world.runs_on(0, &[0]);
@@ -379,7 +381,7 @@ fn what_must_not_meet_one_of_a_family_does_not_keep_the_rest_of_it_from_followin
 fn what_is_frozen_anywhere_is_frozen_everywhere_until_somebody_ends_it() {
     for seed in WORDS_AND_BYTES {
         let mut world = Played::with(TWO, seed, &[0, 1]);
-        // One does not hear who was asked, and learns it of the other.
+        // One node does not hear the node that was asked, and learns of the freeze from the third.
         world.play(&[Step::Cut(2, 1), Step::Pin(2, Some(0), true)]);
         world.wait(2);
         world.play(&[Step::Heal]);
@@ -387,12 +389,12 @@ fn what_is_frozen_anywhere_is_frozen_everywhere_until_somebody_ends_it() {
         world.wait(3);
         world.runs_on(0, &[0]);
         assert!(world.is_said("it is frozen, or the cluster is in maintenance"), "{}", world.0.log());
-        // Its owner dies: nobody takes it, not even the owner's next life.
+        // Its owner dies: no node takes it, not even the owner after its restart.
         world.play(&[Step::Standby(0, false), Step::PowerOff(0)]);
         world.wait(10);
         world.runs_on(0, &[]);
         world.runs_on(1, &[1]);
-        // Whoever was asked, and then everybody, starts anew, one after the other: each is told.
+        // First the node that was asked, then all others restart, one after the other; each learns of the freeze.
         for node in [2, 0, 1] {
             world.play(&[Step::Kill(node), Step::Start(node)]);
             world.wait(4);
@@ -413,7 +415,7 @@ fn maintenance_holds_all_nodes_and_who_missed_its_end_is_told() {
         world.play(&[Step::Kill(1)]);
         world.wait(8);
         world.runs_on(1, &[]);
-        // One that hears nobody keeps to the last word that it knows.
+        // A node that hears no other keeps to the last state that it knows.
         world.play(&[Step::Split(0b100), Step::Start(1)]);
         world.wait(1);
         world.play(&[Step::Pin(1, None, false)]);
@@ -428,7 +430,7 @@ fn maintenance_holds_all_nodes_and_who_missed_its_end_is_told() {
         world.play(&[Step::Heal]);
         world.wait(2);
         assert_eq!(pinned(&world), [false; 3]);
-        // Who leaves stops what it has all the same.
+        // A node that leaves stops its groups all the same.
         world.play(&[Step::Pin(2, None, true)]);
         world.wait(1);
         let owner = world.0.holders(0)[0];
@@ -460,14 +462,14 @@ fn a_group_goes_where_its_clients_reach_it_and_stays_where_nobody_is_better() {
         );
         let taker = world.0.holders(0);
         assert!(taker == [1] || taker == [2], "{taker:?}");
-        // A failback wants a node that clients reach.
+        // A group fails back only to a node where clients reach it.
         world.wait(3);
         world.runs_on(0, &taker);
-        // Nobody is better than the one that has it.
+        // No other node is better than the owner.
         world.play(&[Step::Cable(1, 0, false), Step::Cable(2, 0, false)]);
         world.wait(4);
         world.runs_on(0, &taker);
-        // And it is somewhere, should that one die.
+        // If that node dies, the group still runs somewhere.
         world.play(&[Step::PowerOff(taker[0])]);
         world.wait(5);
         assert_eq!(world.0.holders(0).len(), 1, "{}", world.0.log());
@@ -502,12 +504,12 @@ fn more_groups_than_a_beat_has_room_for_are_told_all_the_same() {
             (0..40).for_each(|group| world.play(&[Step::Cable(node, group, false)]));
         }
         world.wait(4);
-        // The last one is as well known to be cut on the other node as the first.
+        // The last group is known to be unreachable on the other node as well as the first.
         (0..40).for_each(|group| world.runs_on(group, &[2]));
     }
 }
 
-// ---- what is handed over ----------------------------------------------------
+// ---- hand-over -------------------------------------------------------------
 
 const SERVICE: &str = r#"
 [groups.g]
@@ -517,7 +519,7 @@ restarts = 1
 "#;
 
 impl Played {
-    /// For so many milliseconds looked at every 20; for how many of them nobody answered.
+    /// Looks every 20 ms for `millis` milliseconds, and returns for how many of them no node answered.
     fn silence(&mut self, group: usize, millis: u64) -> u64 {
         let mut silent = 0;
         for _ in 0..millis / 20 {
@@ -528,7 +530,7 @@ impl Played {
     }
 }
 
-/// A script that is missing, or not executable, on one node: it fails there once, runs elsewhere, and ends nobody's patience.
+/// If a script is missing or not executable on one node, its group fails there once and runs on another node.
 #[test]
 fn what_has_no_agent_on_a_node_runs_on_another_and_costs_a_few_lines() {
     for seed in WORDS_AND_BYTES {
@@ -547,7 +549,7 @@ fn what_has_no_agent_on_a_node_runs_on_another_and_costs_a_few_lines() {
     }
 }
 
-/// A node that has just been started cannot claim for a while: a group that fails back, or is moved, goes when it can.
+/// A node that has just started cannot claim for a while. A group that fails back or is moved to it goes when it can.
 #[test]
 fn what_is_handed_over_goes_when_the_other_can_take_it() {
     for (seed, is_asked) in WORDS_AND_BYTES.into_iter().flat_map(|seed| [(seed, false), (seed, true)]) {
@@ -583,13 +585,13 @@ fn a_move_to_where_clients_reach_nothing_is_refused_with_the_reason() {
         world.wait(3);
         assert!(world.is_said("g: clients would not reach it on b: an interface there carries nothing"));
         world.runs_on(0, &[0]);
-        // Where it is plugged in while the move waits, it goes at once.
+        // If the cable is plugged in while the move waits, the group goes at once.
         world.play(&[Step::Move(2, 0, Some(1))]);
         world.wait(3);
         world.play(&[Step::Cable(1, 0, true)]);
         world.wait(4);
         world.runs_on(0, &[1]);
-        // Who leaves waits for nobody.
+        // A node that leaves does not wait for another one to be reachable.
         world.play(&[Step::Cable(0, 0, false), Step::Cable(2, 0, false)]);
         world.wait(1);
         world.play(&[Step::Leave(1)]);
@@ -598,7 +600,7 @@ fn a_move_to_where_clients_reach_nothing_is_refused_with_the_reason() {
     }
 }
 
-/// A service finishes its clients: as long as the lease is renewed, it answers until its address is taken away.
+/// A service finishes its clients: while the lease is renewed, the address answers until its stop takes it away.
 #[test]
 fn what_is_moved_answers_until_its_stop_reaches_the_address() {
     for seed in WORDS_AND_BYTES {
@@ -610,7 +612,7 @@ fn what_is_moved_answers_until_its_stop_reaches_the_address() {
         let silent = world.silence(0, 5000);
         assert!(silent < 500, "{silent} ms");
         world.runs_on(0, &[1]);
-        // When its lease ends meanwhile, the kernel shuts it as always.
+        // If the lease ends meanwhile, the kernel shuts the gate as usual.
         world.play(&[Step::Move(0, 0, Some(0))]);
         world.wait(2);
         world.play(&[Step::Move(0, 0, Some(1)), Step::Wait(500), Step::Split(1)]);
@@ -638,7 +640,8 @@ fn what_hangs_at_its_start_is_not_waited_for_when_it_is_moved() {
     }
 }
 
-/// Started together, with and without files: the preferred node could claim a moment after another one.
+/// All start together, with and without ledger files: the preferred node may be ready to claim a moment after another
+/// one.
 #[test]
 fn what_nobody_has_owned_is_claimed_by_the_node_that_it_prefers() {
     for (seed, is_founded) in (1..30).flat_map(|seed| [(seed, false), (seed, true)]) {
@@ -651,7 +654,7 @@ fn what_nobody_has_owned_is_claimed_by_the_node_that_it_prefers() {
     }
 }
 
-/// One that does not come is not waited for for ever.
+/// The wait for a preferred node that does not come is bounded.
 #[test]
 fn a_preferred_node_that_does_not_come_is_waited_for_a_bounded_time() {
     for seed in WORDS_AND_BYTES {
@@ -662,7 +665,7 @@ fn a_preferred_node_that_does_not_come_is_waited_for_a_bounded_time() {
     }
 }
 
-/// A move that nobody could take was refused: from then on time counts for the failback as it did before the move.
+/// After a move is refused because no node could take the group, the failback delay counts as it did before the move.
 #[test]
 fn a_move_that_was_refused_holds_up_no_failback() {
     for seed in WORDS_AND_BYTES {

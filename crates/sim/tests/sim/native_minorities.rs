@@ -1,16 +1,16 @@
-//! Clusters of three, five and seven nodes lose every minority there is, in every order, at once and one after the other: each
-//! group is claimed by a living node within the bound that `locum explain timing` prints.
+//! Clusters of three, five and seven nodes lose every possible minority, in every order, at once and one after the
+//! other. Each group is claimed by a living node within the bound that `locum explain timing` prints.
 
 use std::{fmt::Write as _, ops::Range};
 
 use locum_core::{model::time::Duration, native::timing::Timing};
 use locum_sim::native::{faults::Step, world::World};
 
-/// How often the world is looked at.
+/// How often the cluster is looked at, in simulated milliseconds.
 const LOOK_MILLIS: u64 = 5;
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
-/// Every node prefers a group of its own, with which so many others stay together.
+/// Each node is preferred by one group, and `siblings` further groups stay together with it.
 fn cluster(nodes: usize, pace: u64, siblings: usize) -> String {
     let mut text = format!("cluster = \"sizes\"\npace = \"{pace}ms\"\n");
     for (node, name) in NAMES[..nodes].iter().enumerate() {
@@ -26,7 +26,7 @@ fn cluster(nodes: usize, pace: u64, siblings: usize) -> String {
     text
 }
 
-/// All orders in which so many of the nodes can die.
+/// All orders in which this many of the nodes can die.
 fn orders(nodes: usize, deaths: usize) -> Vec<Vec<usize>> {
     if deaths == 0 {
         return vec![Vec::new()];
@@ -40,7 +40,7 @@ fn orders(nodes: usize, deaths: usize) -> Vec<Vec<usize>> {
         .collect()
 }
 
-/// Lets time pass until every group has one open gate; how long that took, in milliseconds.
+/// Lets time pass until every group has one open gate, and returns how many milliseconds that took.
 fn claimed(world: &mut World, limit: Duration) -> Result<u64, String> {
     for millis in (0..).step_by(5) {
         if (0..world.groups()).all(|group| world.open_gates(group).len() == 1) {
@@ -55,7 +55,7 @@ fn claimed(world: &mut World, limit: Duration) -> Result<u64, String> {
     Ok(0)
 }
 
-/// Plays it; the longest time without an owner.
+/// Plays the deaths, and returns the longest time without an owner in milliseconds.
 fn play(
     nodes: usize,
     pace: u64,
@@ -91,7 +91,7 @@ fn every_minority(nodes: usize, pace: u64, siblings: usize, seeds: Range<u64>) {
             for seed in seeds.clone() {
                 match play(nodes, pace, siblings, &order, at_once, seed, false) {
                     Ok(time) => longest = longest.max(time),
-                    // Once more, with a log for whoever reads it.
+                    // Played again with a log for the report.
                     Err(_) => {
                         let text = play(nodes, pace, siblings, &order, at_once, seed, true)
                             .err()
@@ -126,7 +126,7 @@ fn of_seven_nodes_any_three_may_die() {
     every_minority(7, 1000, 0, 0..1);
 }
 
-/// A gate opens when all of its family is owned.
+/// A gate opens when all groups of its family are owned.
 #[test]
 fn families_are_owned_within_their_bound() {
     for pace in [300, 1000] {

@@ -1,4 +1,4 @@
-//! Stories by chance. `LOCUM_SEEDS=FIRST..END` plays others than usual, for example `LOCUM_SEEDS=1000..50000`.
+//! Random scenarios. `LOCUM_SEEDS=FIRST..END` plays other seeds, for example `LOCUM_SEEDS=1000..50000`.
 
 use std::ops::Range;
 
@@ -27,10 +27,10 @@ fn whatever_happens_every_group_runs_once_in_the_end() {
     assert!(reports.is_empty(), "{}", reports.join("\n\n"));
 }
 
-/// Seeds that once failed, above those that are always played.
+/// Seeds that once failed, apart from those that are always played.
 const ONCE_FAILED: [u64; 1] = [
-    // 40 % lost and one direction cut during a takeover: an offer kept both from settling what both held, and a lost
-    // `done` kept both waiting.
+    // 40 % lost and one direction cut during a takeover: an offer kept both nodes from settling what both held, and a
+    // lost `done` kept both waiting.
     4371,
 ];
 

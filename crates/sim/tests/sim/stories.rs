@@ -1,4 +1,4 @@
-//! Every file of `tests/stories`, played in the simulator. `LOCUM_REWRITE=1` writes down what was seen.
+//! Plays every file of `tests/stories` in the simulator. `LOCUM_REWRITE=1` writes the transcripts into the files.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use locum_sim::{
     theatre,
 };
 
-/// More worlds than one: the outcome must not depend on who is a little faster.
+/// Seeds for each story: the outcome must not depend on which node is a little faster.
 const SEEDS: u64 = 5;
 
 fn directory() -> PathBuf {

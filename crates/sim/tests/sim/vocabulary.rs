@@ -1,12 +1,13 @@
-//! The words that administrators and their tools search a log for are said, and the loud ones only when something is
-//! wrong. Source: `docs/heartbeat.md`, section 11.
+//! The log has the texts that administrators and their tools search for, and loud ones only when something is wrong.
+//! Source: `docs/heartbeat.md`, section 11.
 
 use std::path::{Path, PathBuf};
 
 use locum_core::model::note::Level;
 use locum_sim::{stage, story::Story, theatre::Theatre};
 
-/// Stories of what goes wrong: lines above a warning belong to them. All others are ordinary life.
+/// Stories in which something goes wrong: they may have lines above a warning. All other stories are ordinary
+/// operation.
 const GONE_WRONG: [&str; 17] = [
     "daemon-frozen",
     "fence-fails",
@@ -21,14 +22,14 @@ const GONE_WRONG: [&str; 17] = [
     "partition-active-active",
     "partition-moved",
     "partition-one-way",
-    // Its files differ for good: one node alone has `auto_failback off`.
+    // Its files differ for good: only one node has `auto_failback off`.
     "renew-all",
     "start-apart",
     "start-failure",
     "stop-failure",
 ];
 
-/// Parts of lines that the stories bring forth.
+/// Parts of log lines that the stories must produce.
 const WORDS: [&str; 46] = [
     "Heartbeat generation: ",
     "Local status now set to: 'up'",
