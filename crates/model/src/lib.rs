@@ -1,6 +1,6 @@
-//! Tests only: a model checker over the claims of `locum-core`, the very types that the daemon runs. [`world`] is what lies
-//! around them and what can happen to it, [`scenario`] is where searches begin and how much may happen in them, [`search`]
-//! looks at every world that can come of it.
+//! Tests only: a model checker of the claims in `locum-core`, with the same types that the daemon runs. [`world`]
+//! models their surroundings and the possible events, [`scenario`] has the initial states and budgets of searches, and
+//! [`search`] checks every state that can follow.
 
 pub mod scenario;
 pub mod search;

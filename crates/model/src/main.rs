@@ -1,4 +1,4 @@
-//! Searches scenarios deeper than the tests do, and prints what came of it.
+//! Searches scenarios deeper than the tests do, and prints the outcomes.
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -12,16 +12,16 @@ use locum_model::{
 struct Arguments {
     /// Scenarios by name; all of them if none is given.
     names: Vec<String>,
-    /// Only names them.
+    /// List the scenarios' names and exit.
     #[arg(long)]
     list: bool,
-    /// Looks at no path longer than so many steps.
+    /// Search no path longer than this many steps.
     #[arg(long)]
     depth: Option<usize>,
-    /// Ends a search after so many states.
+    /// End a search after this many states.
     #[arg(long)]
     states: Option<usize>,
-    /// Threads; with one, a violation is found by a shortest path.
+    /// Number of threads. With one, a violation is found by a shortest path.
     #[arg(long, default_value_t = 1)]
     threads: usize,
 }

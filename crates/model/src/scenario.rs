@@ -1,4 +1,4 @@
-//! Where searches begin, and how much may happen in them. Each is one question; together they cover the rules.
+//! The initial states and budgets of searches. Each scenario asks one question; together they cover the rules.
 
 use locum_core::{
     claims::{CEILING_STEP, Message, Voters},
@@ -10,20 +10,20 @@ use crate::{
     world::{Act, Budget, Guard, MEMBERS_MAX, Rules, World, all_vote},
 };
 
-/// A search.
+/// One search: an initial state, rules and a budget.
 #[derive(Debug)]
 pub struct Scenario {
-    /// How it is called.
+    /// The name by which tests and the command line choose it.
     pub name: &'static str,
-    /// What it is about.
+    /// The question that it answers.
     pub about: &'static str,
-    /// Who, and what may happen.
+    /// The members, and the events that may happen.
     pub rules: Rules,
-    /// The first world.
+    /// Makes the initial state of the search.
     pub begin: fn(&Rules) -> World,
-    /// What it must see, if it is exhausted.
+    /// The situations that an exhaustive search must see.
     pub sees: &'static [Sight],
-    /// Too large for a test, which ends after so many states.
+    /// Too large for a test: the test ends after this many states.
     pub ends: Option<usize>,
 }
 
@@ -43,7 +43,7 @@ const NOTHING: Budget = Budget {
     fences: 0,
 };
 
-/// Two nodes and a witness.
+/// Rules for two nodes and a witness.
 const TWO: Rules = Rules {
     nodes: 2,
     members: 3,
@@ -59,7 +59,7 @@ const TWO: Rules = Rules {
     prunes: true,
 };
 
-/// What only speeds things up: lists, copies and the word of a new life.
+/// Frames that only speed things up: lists, copies, refusals, and the message that a new run has swept.
 const fn chatter(message: &Message, _: u8) -> bool {
     matches!(
         message,
@@ -83,16 +83,16 @@ const fn all(_: &Message) -> bool {
 }
 
 fn settled(rules: &Rules) -> World {
-    // Far enough apart that nobody has to learn rounds first, near enough that the voters admit them.
+    // Far enough apart that no node has to learn rounds first, near enough that the voters admit them.
     World::settled(rules, &[1600, 2200, 1000, 1000, 1000])
 }
 
-/// All have used the same rounds.
+/// A world in which all members have used the same rounds.
 fn level(rules: &Rules) -> World {
     World::settled(rules, &[1024; MEMBERS_MAX])
 }
 
-/// Node 1 has used far more rounds than all others, so that it need not learn them first.
+/// A world in which node 1 has used far more rounds than all others, so that it need not learn them first.
 fn one_ahead(rules: &Rules) -> World {
     World::settled(rules, &[1600, 2700, 1000, 1000, 1000])
 }
@@ -116,7 +116,7 @@ const fn first(one: u8, two: u8, three: u8) -> [u8; MEMBERS_MAX] {
     [one, two, three, 0, 0]
 }
 
-/// All scenarios.
+/// All scenarios, in the order of the command line.
 pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "claims",
@@ -420,7 +420,7 @@ pub static SCENARIOS: &[Scenario] = &[
             },
             ..TWO
         },
-        // As far ahead of the others as those believe that anybody may be.
+        // As far ahead of the others as they believe that any member may be.
         begin: |rules| World::settled(rules, &[500 + CEILING_STEP, 500, 500, 500, 500]),
         sees: &[],
         ends: None,
@@ -498,22 +498,22 @@ pub static SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Those of which this name is known.
+/// The scenario of this name.
 ///
 /// # Panics
-/// There is none of this name.
+/// If no scenario has this name.
 #[must_use]
 pub fn named(name: &str) -> &'static Scenario {
     SCENARIOS.iter().find(|scenario| scenario.name == name).expect("a scenario of this name")
 }
 
-/// Every frame arrives, but between these only.
+/// The same rules, but every frame between members arrives.
 fn heard(rules: &Rules) -> Rules {
     Rules { lost: |_, _| false, ..rules.clone() }
 }
 
-/// Node 0 has claimed, given back and claimed again and owns. Its release is still on its way to all, although the witness
-/// has heard it once.
+/// Node 0 has claimed, given back and claimed again, and owns. Its release is still on its way to all, although the
+/// witness has received it once.
 fn owned_again_after_a_release(rules: &Rules) -> World {
     let heard = heard(rules);
     let mut world = owned(rules, settled(rules));
@@ -535,7 +535,7 @@ fn proposed(rules: &Rules) -> World {
     world.begin(rules)
 }
 
-/// Node 0 owns and has not said so yet: its claim is not confirmed.
+/// Node 0 owns and has not announced it yet: its claim is not confirmed.
 fn unconfirmed(rules: &Rules) -> World {
     let mut world = proposed(rules);
     world.arrive(rules, |message| matches!(message, Message::Propose(..)), 2);
@@ -543,12 +543,12 @@ fn unconfirmed(rules: &Rules) -> World {
     world.begin(rules)
 }
 
-/// Node 0 owned and has restarted. Node 1 owns by its own vote and the witness's, which has accepted the confirmation, too;
-/// node 0, whose ceiling is far above it, has refused that.
+/// Node 0 owned and has restarted. Node 1 owns by its own vote and the witness's, and the witness has accepted the
+/// confirmation, too. Node 0 has refused it, because its ceiling is far above.
 fn outbid(rules: &Rules) -> World {
     let heard = heard(rules);
     let mut world = owned(rules, settled(rules));
-    // Each life moves its ceiling, until node 1 has to write before it can claim above that.
+    // Each run raises its ceiling, until node 1 has to write before it can claim above that.
     for _ in 0..3 {
         world.act(rules, &Act::Crash(0, false));
         world.act(rules, &Act::Restart(0));
@@ -565,7 +565,7 @@ fn outbid(rules: &Rules) -> World {
         let is_confirmed = voter == 2 && world.held(1).is_some();
         world.lose(if is_confirmed { |packet| packet.to == 0 } else { |_| true });
     }
-    // No arrival that ends all writes: its disk takes its time.
+    // Not delivered by `arrive`, which ends all writes: the disk takes its time.
     let refusals = world.on_its_way();
     let refused = refusals.iter().filter(|packet| packet.value.to == 1);
     for packet in refused.cloned() {
@@ -575,7 +575,7 @@ fn outbid(rules: &Rules) -> World {
     world.begin(rules)
 }
 
-/// Node 0 started the group and has lost it; node 1 holds it, and may not start it.
+/// Node 0 started the group and has lost it; node 1 holds it, and may not start it yet.
 fn one_waits(rules: &Rules) -> World {
     let heard = heard(rules);
     let mut world = owned(rules, settled(rules));
@@ -586,14 +586,14 @@ fn one_waits(rules: &Rules) -> World {
     world
 }
 
-/// And then it died.
+/// As in [`one_waits`], and then node 1 died.
 fn second_died_waiting(rules: &Rules) -> World {
     let mut world = one_waits(rules);
     world.act(rules, &Act::Crash(1, false));
     world.begin(rules)
 }
 
-/// Node 1 waited, had node 0 fenced and gave up before it had the device's answer; node 0 lives again, has claimed the
+/// Node 1 waited, had node 0 fenced and gave up before the device answered. Node 0 has started again, has claimed the
 /// group and runs it.
 fn fence_unanswered(rules: &Rules) -> World {
     let heard = heard(rules);
@@ -610,11 +610,11 @@ fn fence_unanswered(rules: &Rules) -> World {
     world.begin(rules)
 }
 
-/// Node 0 lives for the second time and owns. The witness's echo of the second beat of its first life is on its way.
+/// Node 0 owns in its second run. The witness's echo of the second beat of its first run is on its way.
 fn old_echo(rules: &Rules) -> World {
     let heard = heard(rules);
     let mut world = World::settled(rules, &[999, 2100, 1000, 1000, 1000]);
-    // The first one was said as it settled.
+    // The first beat was sent as it settled.
     world.act(&heard, &Act::Beat(0));
     world.exchange(&heard, &[0, 2]);
     world.act(&heard, &Act::Beat(2));
@@ -628,7 +628,7 @@ fn old_echo(rules: &Rules) -> World {
     world
 }
 
-/// Members 0, 1 and 3 know a newer set than 2, which it has left.
+/// Members 0, 1 and 3 know a newer voter set than member 2, which is not in it.
 fn one_replaced(_: u8, me: u8) -> Voters {
     let (number, members) = if me == 2 { (1, [0, 1, 2]) } else { (2, [0, 1, 3]) };
     Voters { number, members: members.into_iter().map(MemberIndex).collect() }

@@ -1,5 +1,5 @@
-//! The search: a scenario's worlds, breadth first, each looked at by the invariants. The shortest way to a violation is
-//! what it finds first.
+//! The search: checks the invariants in a scenario's states, breadth first. So it finds a shortest path to a violation
+//! first.
 
 use std::{
     fmt,
@@ -46,7 +46,7 @@ impl Model for &'static Scenario {
                 world.fault != Some(Fault::BallotTwice)
             }),
             Property::always("epochs only grow", |_, world: &World| world.fault != Some(Fault::EpochFell)),
-            // What shows that a search has seen something.
+            // This shows that a search has seen anything at all.
             Property::sometimes("gained", |_, world: &World| !world.gained.is_empty()),
         ];
         if self.rules.guard != Guard::Lease {
@@ -59,22 +59,22 @@ impl Model for &'static Scenario {
     }
 }
 
-/// What a scenario must have seen, for it not to be empty.
+/// A situation that a scenario must have seen, to show that it tests anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// A node gained what another had gained before.
+    /// A node gained the group after another node had gained it.
     Followed,
     /// A claim was made again under a higher ballot, and the epoch stayed.
     ClaimedAgain,
-    /// An earlier owner was struck from a claim.
+    /// An earlier owner was cleared from a claim.
     Struck,
     /// A node holds the group and may not start it yet.
     Waits,
     /// A gate is open, and the daemon that opened it is dead.
     Outlived,
-    /// What was started runs on after its lease.
+    /// The group runs on after its lease has ended.
     RunsOn,
-    /// A voter that had lost its file votes again: member 2.
+    /// A voter that had lost its file votes again (member 2).
     Copied,
     /// A lease was extended by beats.
     Renewed,
@@ -117,40 +117,38 @@ impl Sight {
     }
 }
 
-/// How far a search goes.
+/// Limits of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// No path longer than so many steps is looked at.
+    /// Paths longer than this many steps are not looked at.
     pub depth: Option<usize>,
-    /// The search ends after so many states.
+    /// The search ends after this many states.
     pub states: Option<usize>,
-    /// How many threads search. With one, the path that is found is a shortest one.
+    /// Number of threads. With one, the path found is a shortest one.
     pub threads: usize,
 }
 
-/// A path to a violation.
+/// A path to a state that violates an invariant.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which invariant.
     pub what: &'static str,
-    /// The way there.
+    /// The events that lead to the violation.
     pub acts: Vec<Act>,
 }
 
-/// What a search came to.
+/// The outcome of a search.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Different worlds.
+    /// Number of different states seen.
     pub states: usize,
     /// The longest path, in steps.
     pub depth: usize,
-    /// How long it took.
+    /// Duration of the search.
     pub took: Duration,
-    /// Whether all worlds were seen, and not only those within the limits.
+    /// Whether all states were seen, and not only those within the limits.
     pub exhausted: bool,
-    /// The first violation.
     pub violation: Option<Violation>,
-    /// What should have been seen and was not.
+    /// Situations that should have been seen and were not.
     pub unseen: Vec<&'static str>,
 }
 
@@ -178,7 +176,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Searches a scenario until it is exhausted, something is violated or a limit is met.
+/// Searches a scenario until it is exhausted, an invariant is violated, or a limit is reached.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the rate of a search is measured")]
 pub fn search(scenario: &'static Scenario, limits: Limits) -> Outcome {
@@ -186,7 +184,7 @@ pub fn search(scenario: &'static Scenario, limits: Limits) -> Outcome {
     step::forget();
     let mut builder = scenario.checker().threads(limits.threads).finish_when(HasDiscoveries::AnyFailures);
     if let Some(depth) = limits.depth {
-        // Its depth counts worlds, ours the steps between them.
+        // The library's depth counts states, ours the steps between them.
         builder = builder.target_max_depth(depth + 1);
     }
     if let Some(states) = limits.states {

@@ -1,5 +1,5 @@
-//! One step of one member: what it is before, what is done to it, what it is after and what it wants. The same step is
-//! met in thousands of worlds, so it is remembered; and members that are equal are kept once.
+//! One step of one member: the member before, an event, the member after and its actions. Thousands of states share the
+//! same step, so its result is cached; and equal members are kept once.
 
 use std::{
     cell::RefCell,
@@ -18,23 +18,22 @@ use locum_core::{
 
 use crate::world::{GROUP, Packet};
 
-/// A value whose hash is computed once. Worlds share what did not change between them.
+/// A value whose hash is computed once. States share the parts that do not differ.
 #[derive(Debug)]
 pub struct Hashed<T> {
     hash: u64,
-    /// The value.
     pub value: T,
 }
 
 impl<T: Hash> Hashed<T> {
-    /// Of this value.
+    /// Computes the hash of a value, and shares both.
     pub fn new(value: T) -> Arc<Self> {
         Arc::new(Self { hash: hash_of(&value), value })
     }
 }
 
 impl<T> Hashed<T> {
-    /// The hash.
+    /// The hash that was computed once.
     #[must_use]
     pub const fn hash(&self) -> u64 {
         self.hash
@@ -61,56 +60,52 @@ fn hash_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// What is done to a member.
+/// An event of a member.
 #[derive(Clone, Debug, Hash)]
 pub enum Event {
-    /// It was born just now.
+    /// The member has just started.
     Born,
-    /// A frame arrives.
     Heard(Arc<Hashed<Packet>>),
-    /// It is to claim, durably or not.
+    /// The member is to claim; the flag says whether durably.
     Claim(bool),
-    /// It is to give back.
+    /// The member is to give the group back.
     Release {
-        /// What ran is stopped.
+        /// Whether the group's resources have been stopped.
         stopped: bool,
     },
     /// Something is proved of an earlier owner.
     Prove(Proof),
     /// Whether something of the group may run here.
     Running(bool),
-    /// A write ends.
+    /// A write ends; the flag says whether it succeeded.
     Written(bool),
-    /// It is to say its beat.
+    /// The member is to send its beat.
     Beat,
-    /// Time has passed.
     Tick,
 }
 
-/// What comes of it.
+/// The result of a step.
 #[derive(Debug)]
 pub struct Effect {
-    /// The member after.
     pub member: Arc<Hashed<Member>>,
-    /// What it says.
     pub out: Vec<Envelope>,
-    /// What the layer above hears.
+    /// The notices for the layer above.
     pub notices: Vec<Notice>,
-    /// What it wants written, if it may write.
+    /// The data that the member wants written, if it may write now.
     pub write: Option<Arc<Hashed<Durable>>>,
-    /// The beat, if it was to say one.
+    /// The beat, if it was to send one.
     pub beat: Option<Beat>,
 }
 
-/// Counts the searches of this process: what is remembered is of one search, because the next may plant another breakage.
+/// Counts the searches of this process. The cache belongs to one search, because the next may plant another breakage.
 static SEARCHES: AtomicU64 = AtomicU64::new(0);
 
-/// A search begins: steps are worked out anew.
+/// Begins a new search: forgets all cached steps.
 pub fn forget() {
     SEARCHES.fetch_add(1, Ordering::Relaxed);
 }
 
-/// So many steps are remembered at most; then all are forgotten.
+/// Most steps that are cached; beyond it the cache is emptied.
 const REMEMBERED: usize = 2_000_000;
 
 #[derive(Default)]
@@ -124,7 +119,7 @@ thread_local! {
     static MEMORY: RefCell<Memory> = RefCell::default();
 }
 
-/// Does it. `may_write`: nothing else is being written.
+/// The step of a member by an event. `may_write`: no other write is under way.
 #[must_use]
 pub fn step(member: &Arc<Hashed<Member>>, now: Instant, event: &Event, may_write: bool) -> Arc<Effect> {
     let key = hash_of(&(member, now, event, may_write));

@@ -1,6 +1,6 @@
-//! The world of the model: members with clocks, files and disks, frames on their way, what runs on each node, the gate in
-//! its kernel, fencing devices. Everything that can happen next is an [`Act`]; a [`World`] and an act make the next world.
-//! The members are the core's own; all that is modelled is what lies around them.
+//! States of the model: members with clocks, ledger files and disks, frames on their way, the group and its gate on
+//! each node, and fencing devices. Each possible event is an [`Act`]; a [`World`] and an act make the next world. The
+//! members are those of `locum-core`; only their surroundings are modelled.
 
 use std::{fmt, sync::Arc};
 
@@ -16,82 +16,83 @@ use locum_core::{
 
 use crate::step::{Event, Hashed, step};
 
-/// The group that all the stir is about.
+/// The only group of the model.
 pub const GROUP: GroupId = GroupId(7);
 /// One step of a clock.
 pub const TICK: Duration = Duration::from_secs(1);
 /// Most members of a world.
 pub const MEMBERS_MAX: usize = 5;
-/// Clocks begin here, so that no moment lies before their zero.
+/// What clocks show at the beginning, so that no moment lies before their zero.
 const BEGINNING: u64 = 100;
-/// No script exchanges more frames at a time: where a rule is broken on purpose they might never end.
+/// Most frames that one exchange of a script delivers: if a rule is broken on purpose, frames may never end.
 const EXCHANGED: usize = 200;
 
-/// How sure a start must be.
+/// The condition under which a holder of the claim may start the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
-    /// It holds the claim.
+    /// The node holds the claim.
     Lease,
-    /// And whoever may still run it has been stopped by its own watchdog, which fires so many ticks after a lease.
+    /// The node holds the claim, and the watchdog of any other node that may still run the group has stopped it. It
+    /// fires this many ticks after a lease.
     Watchdog(u64),
-    /// And nobody is unproved.
+    /// The node holds the claim, and no earlier owner is unproved.
     Fence,
 }
 
-/// How often each thing may yet happen. What is zero does not happen.
+/// How often each event may still happen; events at zero do not happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Budget {
     /// By node: begins to claim.
     pub claims: [u8; MEMBERS_MAX],
-    /// By node: claims again what it holds.
+    /// By node: claims again the group that it holds.
     pub reclaims: [u8; MEMBERS_MAX],
-    /// By node: gives back what it claimed, after it has stopped it.
+    /// By node: stops the group and gives it back.
     pub releases: [u8; MEMBERS_MAX],
-    /// By node: stops what ran under a lost lease.
+    /// By node: stops a group that ran under a lost lease.
     pub stops: [u8; MEMBERS_MAX],
-    /// By member: a beat.
+    /// By member: sends a beat.
     pub beats: [u8; MEMBERS_MAX],
-    /// By member: its daemon dies. What it started runs on, and its gate stands, until a new life sweeps.
+    /// By member: its daemon dies. Resources that it started run on, and its gate stands, until the next run sweeps.
     pub crashes: [u8; MEMBERS_MAX],
     /// By member: its file is lost while it is down.
     pub losses: [u8; MEMBERS_MAX],
-    /// By member: a write fails.
+    /// By member: a write to disk fails.
     pub failures: [u8; MEMBERS_MAX],
     /// By member: its clock gets ahead by a tick.
     pub drifts: [u8; MEMBERS_MAX],
     /// A frame arrives twice.
     pub duplicates: u8,
-    /// A fence is begun.
+    /// A node begins to fence another.
     pub fences: u8,
 }
 
-/// What holds for a whole search.
+/// Rules that hold for a whole search.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Nodes, which may claim; then witnesses.
+    /// Number of nodes, which may claim; witnesses come after them.
     pub nodes: u8,
-    /// All of them.
+    /// Number of all members, with the witnesses.
     pub members: u8,
-    /// Who votes, in the eyes of each member.
+    /// The voter set as each member knows it: arguments are the number of members and the member.
     pub voters: fn(u8, u8) -> Voters,
-    /// As voters count it, in ticks.
+    /// The lease as voters count it, in ticks.
     pub lease: u64,
-    /// By how much less the owner counts it, in ticks.
+    /// By how many ticks the owner counts its lease shorter.
     pub margin: u64,
-    /// How sure a start must be.
+    /// The condition under which a group may be started.
     pub guard: Guard,
-    /// Time ends so many ticks after the beginning.
+    /// The search ends this many ticks after the beginning.
     pub horizon: u64,
-    /// What may happen.
+    /// How often each event may happen.
     pub budget: Budget,
-    /// Whether writes end at once; else they take their time, and a crash may come between.
+    /// Whether writes end at once; else they take time, and a crash may come between.
     pub prompt_disks: bool,
-    /// Frames that never arrive at this member. Leaving them out makes the search smaller, and a loss is always allowed.
+    /// Frames that never arrive at this member. They make the search smaller, and a loss is always allowed.
     pub lost: fn(&Message, u8) -> bool,
-    /// Frames that may arrive twice.
+    /// The frames that may arrive twice.
     pub doubled: fn(&Message) -> bool,
-    /// Whether frames that can never change anything any more are taken off the way: worlds that differ in them alone are
-    /// one. Not where a planted breakage may give an old answer a new meaning.
+    /// Whether to remove frames that can never change anything any more: worlds that differ only in them are then one.
+    /// Not to be used if a planted breakage may give an old answer a new meaning.
     pub prunes: bool,
 }
 
@@ -106,7 +107,7 @@ impl Rules {
             generation,
             voters: (self.voters)(self.members, me),
             lease: Lease { length: Self::ticks(self.lease), margin: Self::ticks(self.margin) },
-            // Nothing is said again by itself: a frame that is late by so much is a frame that is on its way for so long.
+            // No message is repeated: a late frame is one that stays on its way for long.
             retry: Self::ticks(100_000),
             claims: me < self.nodes,
             alone: None,
@@ -124,39 +125,38 @@ pub fn all_vote(members: u8, _: u8) -> Voters {
     Voters { number: 1, members: (0..members).map(MemberIndex).collect() }
 }
 
-/// A frame on its way.
+/// A frame on its way to a member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Packet {
-    /// Who sent it.
+    /// The member that sent it.
     pub from: u8,
-    /// In which of its lives.
+    /// The run of the sender's daemon.
     pub life: u64,
-    /// With which number of its voter set.
+    /// The number of the sender's voter set.
     pub set: u32,
-    /// To whom.
+    /// The member that gets it.
     pub to: u8,
-    /// What.
     pub message: Message,
 }
 
-/// A machine and what is on it.
+/// A machine, with its daemon, file, group and gate.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Seat {
-    /// The daemon, while it lives.
+    /// The daemon, while it runs.
     pub member: Option<Arc<Hashed<Member>>>,
-    /// Counts its lives.
+    /// Counts the runs of the daemon.
     pub life: u64,
     /// By how many ticks its clock is ahead.
     ahead: u64,
-    /// What is on disk.
+    /// The content of the ledger file.
     file: Option<Arc<Hashed<Durable>>>,
-    /// What is being written.
+    /// The content that is being written.
     writing: Option<Arc<Hashed<Durable>>>,
-    /// What runs here: started under this epoch.
+    /// The epoch under which the group was started here, if it runs.
     pub runs: Option<Ballot>,
-    /// The kernel lets the address answer until then, by this machine's clock, whatever becomes of the daemon.
+    /// Until then, by this machine's clock, the kernel lets the address answer, even without a daemon.
     gate: Instant,
-    /// Since when this life has a claim that it has not released.
+    /// Since when this run has a claim that it has not released.
     claimed: Option<Instant>,
 }
 
@@ -166,16 +166,16 @@ pub struct Fence {
     by: u8,
     life: u64,
     target: u8,
-    /// The target's generation when it was begun.
+    /// The target's generation when the fence was begun.
     generation: u64,
-    /// The device has cut its power.
+    /// Whether the device has cut the target's power.
     fired: bool,
 }
 
-/// What is wrong with the past; the present is looked at by the properties.
+/// A violation by past events; the properties check the present state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// Two lives asked for the same ballot.
+    /// Two runs asked for the same ballot.
     BallotTwice,
     /// A group was gained under an epoch that is not above all earlier ones.
     EpochFell,
@@ -186,67 +186,66 @@ pub enum Fault {
 pub struct World {
     /// Real time, in ticks since the beginning.
     pub now: u64,
-    /// The machines.
     pub seats: Vec<Seat>,
     /// Frames on their way, each once, in a fixed order.
     net: Vec<Arc<Hashed<Packet>>>,
     fences: Vec<Fence>,
-    /// When the search began.
+    /// The tick at which the search began.
     pub began: u64,
-    /// What may yet happen.
+    /// How often each event may still happen.
     pub left: Budget,
-    /// Which life asked for which ballot.
+    /// The run that asked for each ballot.
     asked: Vec<(Ballot, u64)>,
     /// The epochs under which the group was gained, in the order of time.
     pub gained: Vec<Ballot>,
-    /// The first fault.
+    /// The first violation by a past event.
     pub fault: Option<Fault>,
 }
 
-/// What can happen.
+/// An event that leads to the next state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// A tick passes for everybody.
+    /// A tick passes for all members.
     Tick,
-    /// A clock gets ahead by a tick.
+    /// A member's clock gets ahead by a tick.
     Drift(u8),
-    /// A frame arrives, and perhaps will once more.
+    /// A frame arrives, once or for the first of two times.
     Arrives {
-        /// Which.
         packet: Arc<Hashed<Packet>>,
-        /// It stays on its way.
+        /// It stays on its way, and arrives once more.
         again: bool,
     },
     /// A node begins to claim.
     Claim(u8),
-    /// An owner claims again.
+    /// An owner claims again while it holds the group.
     ClaimAgain(u8),
     /// A node stops the group and gives it back.
     Release(u8),
-    /// A node stops what ran under a lost lease.
+    /// A node stops a group that ran under a lost lease.
     Stop(u8),
-    /// A member says its beat.
+    /// A member sends its beat.
     Beat(u8),
-    /// A daemon dies; what it was writing is on disk, or is not.
+    /// A daemon dies; the flag says whether its running write reached the disk.
     Crash(u8, bool),
-    /// A dead daemon's file is lost.
+    /// The ledger file of a dead daemon is lost.
     FileLost(u8),
-    /// A dead daemon lives again, and sweeps first.
+    /// A dead daemon starts again, and sweeps first.
     Restart(u8),
-    /// A write ends: well, or not.
+    /// A write ends; the flag says whether it succeeded.
     Written(u8, bool),
-    /// A holder has somebody fenced that is unproved.
+    /// A holder begins to fence an unproved earlier owner.
     Fence(u8, Earlier),
     /// The device cuts the target's power.
     FenceFires(usize),
     /// The device's answer arrives.
     FenceAnswers(usize),
-    /// The wait of guard `watchdog` is over.
+    /// The waiting time of guard `watchdog` has passed.
     Waited(u8),
 }
 
 impl World {
-    /// Members that have run before, with these ceilings in their files, and whose muteness is over. Nothing is claimed.
+    /// Members that have run before, with these ceilings in their files, and that do not abstain any more. No group is
+    /// claimed.
     #[must_use]
     pub fn settled(rules: &Rules, ceilings: &[u64]) -> Self {
         let seat = |index: usize| {
@@ -293,7 +292,7 @@ impl World {
         world.begin(rules)
     }
 
-    /// From here on the search goes.
+    /// The same world as the initial state of a search.
     #[must_use]
     pub fn begin(mut self, rules: &Rules) -> Self {
         self.left = rules.budget;
@@ -308,27 +307,27 @@ impl World {
         Instant::ZERO + Rules::ticks(ticks)
     }
 
-    // ---- what the properties ask -----------------------------------------
+    // ---- queries of the properties ---------------------------------------
 
     /// The nodes that hold the group, each by its own clock.
     pub fn holders(&self) -> impl Iterator<Item = u8> {
         self.indices().filter(|index| self.holds(*index))
     }
 
-    /// Whether this node holds the group.
+    /// Whether this node holds the group now, by its own clock.
     #[must_use]
     pub fn holds(&self, index: u8) -> bool {
         self.held(index).is_some()
     }
 
-    /// What this node holds.
+    /// The claim that this node holds, if any.
     #[must_use]
     pub fn held(&self, index: u8) -> Option<&locum_core::claims::Held> {
         let member = self.seats[usize::from(index)].member.as_ref()?;
         member.value.claimant()?.held(self.clock(index), GROUP)
     }
 
-    /// The nodes whose gate is open, be their daemon alive or not.
+    /// The nodes whose gate is open, whether their daemon runs or not.
     pub fn open_gates(&self) -> impl Iterator<Item = u8> {
         self.indices().filter(|index| self.seats[usize::from(*index)].gate > self.clock(*index))
     }
@@ -350,9 +349,9 @@ impl World {
             == Some(locum_core::claims::Standing::Voting)
     }
 
-    // ---- what can happen -------------------------------------------------
+    // ---- possible events -------------------------------------------------
 
-    /// Everything that can happen next.
+    /// Adds all events that are possible now to `acts`.
     pub fn acts(&self, rules: &Rules, acts: &mut Vec<Act>) {
         let left = &self.left;
         for packet in &self.net {
@@ -432,9 +431,9 @@ impl World {
         }
     }
 
-    // ---- what becomes of it ----------------------------------------------
+    // ---- effects of events -----------------------------------------------
 
-    /// The world after this act.
+    /// The state after this event.
     #[must_use]
     pub fn after(&self, rules: &Rules, act: &Act) -> Self {
         let mut world = self.clone();
@@ -445,7 +444,7 @@ impl World {
         world
     }
 
-    /// Something happens.
+    /// Applies an event to this state.
     pub fn act(&mut self, rules: &Rules, act: &Act) {
         match *act {
             Act::Tick => {
@@ -532,7 +531,7 @@ impl World {
         }
     }
 
-    /// Something is done to a member; then the hands do what it wants, and the runner what it may.
+    /// Gives an event to a member, performs its actions, and starts the group if it may start.
     fn with(&mut self, rules: &Rules, index: u8, event: &Event) {
         let now = self.clock(index);
         let seat = &mut self.seats[usize::from(index)];
@@ -560,7 +559,7 @@ impl World {
         }
     }
 
-    /// The runner starts as early as it may, and renews the gate; when it stops is chance.
+    /// Starts the group as early as the rules allow, and renews the gate. Stops are separate events.
     fn run(&mut self, rules: &Rules, index: u8) {
         let Some(held) = self.held(index) else { return };
         let (until, epoch) = (held.until, held.epoch);
@@ -595,7 +594,7 @@ impl World {
         }
     }
 
-    /// Whom a message reaches.
+    /// The members that a message reaches.
     fn targets(&self, rules: &Rules, from: u8, to: To, message: &Message) -> impl Iterator<Item = u8> {
         let is_meant = move |index: &u8| match to {
             To::All => *index != from,
@@ -604,8 +603,8 @@ impl World {
         self.indices().filter(is_meant).filter(|index| !(rules.lost)(message, *index))
     }
 
-    /// Takes off the way what changes nothing when it arrives, now or ever: answers to a ballot that is over (ballots do not
-    /// come back), and requests of voters that have promised more (promises only grow).
+    /// Removes frames that change nothing whenever they arrive: answers to a ballot that is over (ballots do not come
+    /// back), and requests to voters that have promised more (promises only grow).
     fn prune(&mut self, rules: &Rules) {
         let far = Rules::ticks(1000);
         let mut net = std::mem::take(&mut self.net);
@@ -656,7 +655,7 @@ impl World {
         seat.gate = Instant::ZERO;
     }
 
-    /// The gate is shut, then what runs is stopped, then the claim is given back.
+    /// Shuts the gate, stops the group, and gives the claim back.
     fn release(&mut self, rules: &Rules, index: u8) {
         self.seats[usize::from(index)].gate = Instant::ZERO;
         self.seats[usize::from(index)].claimed = None;
@@ -692,7 +691,7 @@ impl World {
         }
     }
 
-    /// A new life: leftovers are swept before the first word.
+    /// Starts a daemon again: leftovers are swept before the first message.
     fn restart(&mut self, rules: &Rules, index: u8) {
         let now = self.clock(index);
         if !breakage::is(Breakage::NoSweep) {
@@ -708,7 +707,7 @@ impl World {
 
     // ---- scripts ---------------------------------------------------------
 
-    /// Everything that is on its way between these members arrives, and what they answer; the rest stays on its way.
+    /// Delivers all frames between these members, with the answers to them; other frames stay on their way.
     pub fn exchange(&mut self, rules: &Rules, among: &[u8]) {
         let is_meant = |packet: &Packet| among.contains(&packet.from) && among.contains(&packet.to);
         for index in among {
@@ -724,7 +723,7 @@ impl World {
         }
     }
 
-    /// The frames of a kind that are on their way to a member arrive.
+    /// Delivers the frames of a kind that are on their way to a member.
     pub fn arrive(&mut self, rules: &Rules, kind: fn(&Message) -> bool, to: u8) {
         for packet in self.net.clone() {
             if packet.value.to == to && kind(&packet.value.message) {
@@ -734,25 +733,25 @@ impl World {
         self.finish_writes(rules, to);
     }
 
-    /// What is on its way is lost, but for what is to be kept.
+    /// Loses the frames on their way, except those to be kept.
     pub fn lose(&mut self, but: fn(&Packet) -> bool) {
         self.net.retain(|packet| but(&packet.value));
     }
 
-    /// All that is on its way.
+    /// All frames that are on their way.
     #[must_use]
     pub fn on_its_way(&self) -> Vec<Arc<Hashed<Packet>>> {
         self.net.clone()
     }
 
-    /// What was on its way once is so again: it was late, or came twice.
+    /// Puts frames on their way again, as if they were late or came twice.
     pub fn still_on_its_way(&mut self, frames: &[Arc<Hashed<Packet>>]) {
         self.net.extend_from_slice(frames);
         self.net.sort_by_key(|packet| packet.hash());
         self.net.dedup();
     }
 
-    /// So many ticks pass.
+    /// Lets this many ticks pass.
     pub fn pass(&mut self, rules: &Rules, ticks: u64) {
         for _ in 0..ticks {
             self.act(rules, &Act::Tick);
@@ -762,7 +761,7 @@ impl World {
 
 fn spend(left: &mut [u8; MEMBERS_MAX], index: u8) {
     let left = &mut left[usize::from(index)];
-    // Scripts spend what no budget grants.
+    // Scripts may spend more than the budget grants.
     *left = left.saturating_sub(1);
 }
 

@@ -1,4 +1,4 @@
-//! Planted breakages: every rule of the claims, left out, is found. `cargo breakages-model` prints the table.
+//! Planted breakages: every rule of the claims that is left out is found. `cargo breakages-model` prints the table.
 
 use locum_core::model::breakage::{
     Breakage::{self, *},
@@ -9,7 +9,7 @@ use locum_model::{
     search::{Limits, search},
 };
 
-/// What is broken, and the scenario that finds it.
+/// Breakage, and the scenario that finds it.
 const TABLE: &[(Breakage, &str)] = &[
     (NewestClaimOnly, "third"),
     (NoMuteness, "witness"),
@@ -36,10 +36,10 @@ const TABLE: &[(Breakage, &str)] = &[
     (NoSweep, "owner-dies"),
 ];
 
-/// No search needs more.
+/// No search of the table needs more states.
 const LIMITS: Limits = Limits { depth: None, states: Some(2_000_000), threads: 1 };
 
-/// One test, because a breakage holds for the whole process.
+/// All in one test, because a breakage holds for the whole process.
 #[test]
 fn every_rule_that_is_left_out_is_found() {
     let mut faults = Vec::new();

@@ -1,12 +1,12 @@
-//! The invariants hold in every world of every scenario; the large ones are searched up to a limit here, and further by
-//! `cargo model`.
+//! Checks that the invariants hold in every state of every scenario. Large scenarios are searched up to a limit; `cargo
+//! model` searches further.
 
 use locum_model::{
     scenario::SCENARIOS,
     search::{Limits, search},
 };
 
-/// One test, one search after the other: they would only take the memory from each other.
+/// One search after the other in one test: in parallel they would only compete for memory.
 #[test]
 fn nothing_is_violated_and_everything_is_seen() {
     let mut faults = Vec::new();
