@@ -1,4 +1,4 @@
-//! The lab's one clock: monotonic.
+//! The lab's only clock, which is monotonic.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use locum_sys::clock::{boot_nanos, monotonic_nanos, unix_nanos};
 pub struct Moment(Duration);
 
 impl Moment {
-    /// This moment.
+    /// The present moment of the lab's clock.
     #[must_use]
     pub fn now() -> Self {
         Self(Duration::from_nanos(monotonic_nanos()))
     }
 
-    /// The moment of a kernel's wall-clock stamp, which lies in the recent past. A step of the wall clock in between
-    /// falsifies it, and no more than it.
+    /// The moment of a kernel's wall-clock stamp, which lies in the recent past. If the wall clock is set in between,
+    /// the result is wrong by that step.
     #[must_use]
     pub fn of_stamp(stamp: Duration) -> Self {
         let age = Duration::from_nanos(unix_nanos()).saturating_sub(stamp);
         Self(Self::now().0.saturating_sub(age))
     }
 
-    /// A moment that lies `since_origin` after the clock's origin: for tests of what is reckoned with moments.
+    /// A moment `since_origin` after the clock's origin, for tests.
     #[must_use]
     pub const fn at(since_origin: Duration) -> Self {
         Self(since_origin)
@@ -56,11 +56,11 @@ impl std::ops::Sub<Duration> for Moment {
     }
 }
 
-/// The boot time, in nanoseconds, of a kernel's wall-clock stamp, which lies in the recent past; exact to 50 µs where
-/// the machine allows it.
+/// The boot time in nanoseconds of a kernel's wall-clock stamp, which lies in the recent past; exact to 50 µs where the
+/// machine allows it.
 #[must_use]
 pub fn boot_of_stamp(stamp: Duration) -> u64 {
-    // A reading of one clock between two of the other; the closest pair of some counts.
+    // Each pair has a reading of one clock between two readings of the other; the closest pair counts.
     let pairs = (0..10).map(|_| (boot_nanos(), unix_nanos(), boot_nanos()));
     let mut best = (u64::MAX, 0, 0);
     for (before, wall, after) in pairs {
@@ -76,19 +76,19 @@ pub fn boot_of_stamp(stamp: Duration) -> u64 {
     boot.saturating_sub(wall.saturating_sub(stamp))
 }
 
-/// Does nothing until the moment has come.
+/// Sleeps until the moment has come.
 pub fn wait_until(moment: Moment) {
     while !moment.remaining().is_zero() {
         std::thread::park_timeout(moment.remaining());
     }
 }
 
-/// Does nothing for that long.
+/// Sleeps for this long.
 pub fn pause(length: Duration) {
     wait_until(Moment::now() + length);
 }
 
-/// Looks every few milliseconds, at most for `limit`, until `look` finds something.
+/// Calls `look` every few milliseconds until it returns something, or `limit` has passed.
 pub fn await_some<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Moment::now() + limit;
     loop {

@@ -1,4 +1,5 @@
-//! The two daemons that read `ha.cf`, as a rack starts, asks and finds them: Locum, and the real heartbeat.
+//! The two daemons that read `ha.cf`, Locum and the real heartbeat: how a rack starts them, gives them orders and finds
+//! their processes.
 
 use std::{
     fs, io,
@@ -13,28 +14,27 @@ use crate::{
     rack::Rack,
 };
 
-/// Heartbeat's own program.
 const HEARTBEAT: &str = "/usr/libexec/heartbeat/heartbeat";
-/// Longer than any of the daemons' own short programs works.
+/// Longer than any short program of the daemons works.
 pub(crate) const PROGRAM_LIMIT: Duration = Duration::from_secs(30);
-/// What a node reads, in the node; on this side it is below [`Rack::disk`].
+/// The configuration directory, as the node sees it; on this side it is below [`Rack::disk`].
 pub(crate) const CONFIG: &str = "/run/disk/ha.d";
-/// What its daemon says.
+/// The daemon's log, as the node sees it.
 pub(crate) const LOG: &str = "/run/disk/daemon.log";
-/// The same, from this side.
+/// The name of the log below [`Rack::disk`].
 pub(crate) const LOG_NAME: &str = "daemon.log";
 
-/// What reads a node's `ha.cf`.
+/// The daemon that reads a node's `ha.cf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Daemon {
-    /// The program itself.
+    /// The program under test.
     Locum,
-    /// Linux-HA's heartbeat 3.
+    /// Heartbeat 3 of the Linux-HA project.
     Heartbeat,
 }
 
 impl Daemon {
-    /// Its name.
+    /// The daemon's name in options and reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -43,13 +43,13 @@ impl Daemon {
         }
     }
 
-    /// Whether it is unpacked below `root`, or installed on this host.
+    /// Whether the daemon is unpacked below `root`, or installed on this host.
     #[must_use]
     pub fn is_present(self, root: Option<&Path>) -> bool {
         self == Self::Locum || is_program(root, HEARTBEAT)
     }
 
-    /// Makes a node's configuration directory, with what the daemon's package has there.
+    /// Makes a node's configuration directory, with the files that the daemon's package installs there.
     pub(crate) fn unpack(self, directory: &Path, root: Option<&Path>) -> io::Result<()> {
         fs::create_dir_all(directory.join("resource.d"))?;
         match self {
@@ -58,7 +58,7 @@ impl Daemon {
         }
     }
 
-    /// Begins to start it on a node: `None` for one that goes on by itself, once [`Self::await_start`] says so.
+    /// Begins to start the daemon on a node. Call [`Self::await_start`] then.
     pub(crate) fn start(self, rack: &Rack, node: &str) -> Result<Process, Fault> {
         let boot = format!("{HEARTBEAT_FURNITURE}\nexec {HEARTBEAT}");
         let words: &[&str] = match self {
@@ -68,8 +68,8 @@ impl Daemon {
         rack.start(node, &Program::new(words).output(LOG))
     }
 
-    /// Waits until a start that was begun has done what it does in the foreground. What is returned is to be kept as
-    /// long as the daemon is to run.
+    /// Waits until a start has finished its work in the foreground. `None` if the daemon runs in the background.
+    /// Otherwise keep the process: the daemon ends when it is dropped.
     pub(crate) fn await_start(self, node: &str, mut begun: Process) -> Result<Option<Process>, Fault> {
         if self == Self::Locum {
             return Ok(Some(begun));
@@ -80,7 +80,7 @@ impl Daemon {
         }
     }
 
-    /// Begins to ask it for a graceful end; the program that is returned ends when the daemon has.
+    /// Begins to ask the daemon for a graceful end; the returned program ends when the daemon has ended.
     pub(crate) fn stop(self, rack: &Rack, node: &str) -> Result<Process, Fault> {
         let words: &[&str] = match self {
             Self::Locum => &["locum", "stop"],
@@ -89,7 +89,7 @@ impl Daemon {
         rack.start(node, &Program::new(words).output(LOG))
     }
 
-    /// What makes the node's daemon read its files again.
+    /// Makes the node's daemon read its files again.
     pub(crate) fn reread(self, rack: &Rack, node: &str) -> Result<(), Fault> {
         let hang_up = "kill -HUP $(head -n 1 /run/locum/locum.pid)";
         match self {
@@ -115,7 +115,7 @@ impl Daemon {
         rack.start(node, &Program::new(words).output(LOG))
     }
 
-    /// Whether this process is (a part of) the daemon, and not of what it started.
+    /// Whether this process is (a part of) the daemon, and not a resource that it started.
     pub(crate) fn is_process(self, process: u32) -> bool {
         match self {
             Self::Locum => {
@@ -145,7 +145,7 @@ pub(crate) fn is_program(root: Option<&Path>, program: &str) -> bool {
     root.unwrap_or(Path::new("/")).join(program.strip_prefix('/').unwrap_or(program)).exists()
 }
 
-/// Runs a program that ends by itself.
+/// Runs a program to its end; fails if its exit code is not 0.
 pub(crate) fn complete(rack: &Rack, node: &str, words: &[&str]) -> Result<(), Fault> {
     let outcome = rack.run(node, &Program::new(words), PROGRAM_LIMIT)?;
     if outcome.code == Some(0) {
@@ -155,7 +155,7 @@ pub(crate) fn complete(rack: &Rack, node: &str, words: &[&str]) -> Result<(), Fa
     Err(Fault::Description(format!("{words} on {node} failed with {:?}: {}", outcome.code, outcome.text)))
 }
 
-/// What heartbeat's boot script makes, in a node's fresh `/run` and on its disk.
+/// The directories that heartbeat's boot script makes, in a node's fresh `/run` and on its disk.
 const HEARTBEAT_FURNITURE: &str = "
     for d in run/heartbeat/ccm run/heartbeat/dopd lib/heartbeat/ccm lib/heartbeat/crm lib/heartbeat/pengine; do
         mkdir -p /var/$d && chmod 750 /var/$d && chown hacluster:haclient /var/$d || exit
@@ -168,7 +168,7 @@ const HEARTBEAT_FURNITURE: &str = "
     mkdir -p /run/lock/subsys
 ";
 
-/// Copies files, directories and links; what is none of these is left out.
+/// Copies files, directories and links; everything else is left out.
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,4 +1,4 @@
-//! What a rack is made of, as plain values.
+//! The description of a rack, as plain values.
 
 use std::{
     collections::BTreeSet,
@@ -8,15 +8,15 @@ use std::{
 
 use crate::fault::Fault;
 
-/// A longer name does not fit into the kernel.
+/// Longest name of an interface that the kernel takes.
 const INTERFACE_BYTES_MAX: usize = 15;
 
-/// Nodes and what connects them.
+/// The nodes of a rack, and the networks and lines between them.
 #[derive(Clone, Debug)]
 pub struct Description {
     /// The program that every node runs as its holder (`program lab-node`); in the nodes it is found as `locum`.
     pub program: PathBuf,
-    /// The seed of every dice that relays throw.
+    /// The seed of all random numbers of relays.
     pub seed: u64,
     /// The nodes' names, which are also their host names.
     pub nodes: Vec<String>,
@@ -24,8 +24,8 @@ pub struct Description {
     pub networks: Vec<Network>,
     /// The serial lines between them.
     pub lines: Vec<Line>,
-    /// Directories whose `usr` and `etc` are laid over those that the nodes see, the first on top: programs that are
-    /// unpacked there are as if installed in every node, and in no other place.
+    /// Directories whose `usr` and `etc` are laid over those of the nodes, the first on top. Programs unpacked there
+    /// are as if installed in every node, and nowhere else.
     pub layers: Vec<PathBuf>,
     /// The root of a Debian machine, for nodes in which one is booted ([`crate::machines::Machine`]).
     pub machine_root: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub struct Description {
 /// Where a node sees [`Description::machine_root`].
 pub(crate) const MACHINE_ROOT: &str = "/run/machine-root";
 
-/// What a network is made of.
+/// The kind of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A switch with a port for each node: a node whose partner dies keeps its carrier.
@@ -43,27 +43,24 @@ pub enum Kind {
     Crossover,
 }
 
-/// An Ethernet network.
+/// One Ethernet network of a rack.
 #[derive(Clone, Debug)]
 pub struct Network {
     /// Its name in the rack.
     pub name: String,
-    /// Switch or cable.
     pub kind: Kind,
-    /// Whether each port has a relay of ours in it, which can lose, delay, double and swap frames.
+    /// Whether each port has a relay of the lab, which can lose, delay, double and swap frames.
     pub relayed: bool,
-    /// Who is plugged in.
+    /// The ports of the nodes on this network.
     pub ports: Vec<Port>,
 }
 
-/// A node's place on a network.
+/// A node's port on a network.
 #[derive(Clone, Debug)]
 pub struct Port {
-    /// The node.
     pub node: String,
-    /// Its interface.
     pub interface: String,
-    /// The addresses it has from the start, with their mask bits.
+    /// The addresses that the interface has from the start, with their mask bits.
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
@@ -72,12 +69,12 @@ pub struct Port {
 pub struct Line {
     /// Its name in the rack.
     pub name: String,
-    /// Node and device name; the device appears in the node as `/run/NAME`.
+    /// Node and device name of each end; the device appears in the node as `/run/NAME`.
     pub ends: [(String, String); 2],
 }
 
 impl Description {
-    /// A rack without anything in it.
+    /// A description without nodes and networks.
     #[must_use]
     pub fn new(program: &Path) -> Self {
         Self {
@@ -91,17 +88,17 @@ impl Description {
         }
     }
 
-    /// Adds a node.
+    /// Adds a node of this name.
     #[must_use]
     pub fn node(mut self, name: &str) -> Self {
         self.nodes.push(name.into());
         self
     }
 
-    /// Adds a switch; ports are node, interface and `ADDRESS/MASKBITS`, several with blanks between.
+    /// Adds a switch. Ports are node, interface and `ADDRESS/MASKBITS`, several with blanks between.
     ///
     /// # Panics
-    /// An address that is none: descriptions are written by programmers.
+    /// If an address cannot be parsed: descriptions are written by programmers.
     #[must_use]
     pub fn segment(self, name: &str, ports: &[(&str, &str, &str)]) -> Self {
         self.network(name, Kind::Segment, ports)
@@ -131,7 +128,7 @@ impl Description {
         self
     }
 
-    /// Puts a relay into every port of the networks added so far, its dice thrown from `seed`.
+    /// Puts a relay into every port of the networks added so far, with random numbers from `seed`.
     #[must_use]
     pub fn relayed(mut self, seed: u64) -> Self {
         self.seed = seed;
@@ -150,7 +147,7 @@ impl Description {
         self
     }
 
-    /// Refuses what cannot be built.
+    /// Refuses a description that cannot be built.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         let wrong = |what: String| Err(Fault::Description(what));
         let mut nodes = BTreeSet::new();

@@ -1,6 +1,6 @@
-//! Chance from a seed: the same seed throws the same, on every machine.
+//! Random numbers from a seed: the same seed gives the same numbers on every machine.
 
-/// `SplitMix64` (Steele, Lea, Flood, 2014).
+/// The generator `SplitMix64` (Steele, Lea, Flood, 2014).
 #[derive(Clone, Debug)]
 pub(crate) struct Dice(u64);
 
@@ -9,12 +9,12 @@ impl Dice {
         Self(seed ^ stream.wrapping_mul(0xA076_1D64_78BD_642F))
     }
 
-    /// True in the given share of throws: 0 is never, 1 is always.
+    /// True in the given share of calls: 0 is never, 1 is always.
     pub(crate) fn throw(&mut self, share: f64) -> bool {
         self.fraction() < share
     }
 
-    /// Evenly in 0 .. 1.
+    /// A random number, evenly distributed from 0 to below 1.
     pub(crate) fn fraction(&mut self) -> f64 {
         // 53 bits: as many as an f64 holds exactly.
         (self.next() >> 11) as f64 / (1u64 << 53) as f64

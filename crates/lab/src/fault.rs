@@ -1,35 +1,33 @@
-//! What can go wrong with a rack.
+//! The errors of a rack.
 
 use std::{io, path::Path};
 
-/// Why a rack cannot be built, or does not do what was asked.
+/// The reason why a rack cannot be built, or does not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// This machine, or what this process may do on it, does not allow a rack.
+    /// This machine, or the rights of this process, do not allow a rack.
     #[error("no rack of nodes can be built here: {what}\ntry: {cure}")]
     Missing {
-        /// What is missing, with the kernel's words.
+        /// The missing feature, with the kernel's error text.
         what: String,
         /// A command that may help.
         cure: String,
     },
-    /// Racks can be built, but what was to be tried in one does not work on this kernel, or for this process.
+    /// Racks can be built, but this gate backend does not work on this kernel, or for this process.
     #[error("no gate by {engine} works here: {why}")]
     NoGate {
-        /// Which engine.
         engine: &'static str,
-        /// What is missing, in words.
+        /// The missing feature, in words.
         why: String,
     },
     /// The description of the rack, or a name used with it, makes no sense.
     #[error("{0}")]
     Description(String),
-    /// The kernel refused.
+    /// The kernel refused an operation.
     #[error("{doing}: {error}")]
     Kernel {
-        /// What was being done.
+        /// The operation, in words.
         doing: String,
-        /// The kernel's words.
         error: io::Error,
     },
 }
@@ -40,10 +38,10 @@ impl Fault {
     }
 }
 
-/// Says what was being done when the kernel refused.
+/// Adds the operation to an error of the kernel.
 pub(crate) trait Doing<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Fault>;
-    /// The refusal means that this machine allows no rack, unless it is of a kind that says otherwise.
+    /// Treats the error as a sign that this machine allows no rack, unless its kind says otherwise.
     fn needed(self, what: &str) -> Result<T, Fault>;
 }
 
@@ -66,7 +64,7 @@ fn cure(error: &io::Error) -> String {
         return "sudo modprobe --all bridge veth".into();
     }
     if error.raw_os_error() == Some(libc_errno::ENOSPC) {
-        // What the kernel says when a number of namespaces is used up, of which the usual limit is thousands.
+        // The kernel's error if a number of namespaces is used up; the usual limit is thousands.
         let kinds = ["user", "mnt", "net", "uts", "ipc", "pid"];
         let limit = |kind: &&&str| setting(&format!("/proc/sys/user/max_{kind}_namespaces")) == "0";
         let kind = kinds.iter().find(limit).unwrap_or(&"user");

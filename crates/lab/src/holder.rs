@@ -1,4 +1,4 @@
-//! The holder: the first process of a node. The node is alive as long as it is.
+//! The holder: the first process of a node. The node lives as long as its holder.
 
 use std::{
     io::{self, Read, Write},
@@ -10,14 +10,14 @@ use locum_sys::{mount, namespace};
 /// The hidden command by which a rack starts `program lab-node`.
 pub const COMMAND: &str = "lab-node";
 
-/// What the holder writes when the node is ready.
+/// The text that the holder writes when the node is ready.
 pub(crate) const READY: &[u8] = b"ready\n";
 
-/// Holds a node: shows its own process table, buries its orphans, and ends when the rack does, or lets go of its
-/// standard input. As the first process of a pid namespace it takes all the node's other processes with it.
+/// Holds a node: mounts its process table, reaps its orphans, and ends when the rack ends or closes its standard input.
+/// As the first process of a pid namespace it takes all the node's other processes with it.
 ///
 /// # Errors
-/// Not started as a rack starts it; or the kernel refuses the process table.
+/// If not started by a rack; or the kernel refuses the process table.
 pub fn hold() -> io::Result<()> {
     if std::process::id() != 1 {
         return Err(io::Error::other("lab-node is started by a rack, never by hand"));

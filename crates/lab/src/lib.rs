@@ -1,22 +1,24 @@
 //! **The lab**: a rack of nodes on one machine, for the demo, the tests and `locum lab`. It starts daemons only as
-//! processes and judges them from outside.
+//! processes, and checks them from outside.
 //!
-//! * [`Description`] says what a [`Rack`] is made of: nodes, networks, serial lines;
-//! * [`Rack`] builds it from network, mount, UTS and pid namespaces without names, and has the hands that pull cables,
-//!   impair them, and cut a node's power. Nothing of it is on the host, during and after, whoever kills what;
-//! * [`Program`] and [`Process`] are what runs in the nodes;
-//! * [`Sight`] and [`Record`] watch a service: its answers to the client, who holds its address, who answers for it;
-//! * [`timeline`] reckons outages and overlaps from that;
+//! * [`Description`] describes a [`Rack`]: its nodes, networks and serial lines;
+//! * [`Rack`] builds it from network, mount, UTS and pid namespaces without names. It can pull cables, impair them, and
+//!   cut a node's power. Nothing of it is ever visible on the host, even if a process is killed;
+//! * [`Program`] and [`Process`] run in the nodes;
+//! * [`Sight`] and [`Record`] watch a service: its answers to the client, the nodes that hold its address, and the
+//!   nodes that answer for it;
+//! * [`timeline`] computes outages and overlaps from that;
 //! * [`pair`] is a pair of nodes for any of the peers;
-//! * [`mod@bench`] does the same to Locum and to its peers, and compares;
-//! * [`gate`] freezes the process that renews a gate, and looks whether the address falls silent in time;
-//! * [`native`] does what ends ownership to a native cluster with a witness, and looks for two owners;
+//! * [`mod@bench`] plays the same faults with Locum and its peers, and compares them;
+//! * [`gate`] freezes the process that renews a gate, and checks that the address falls silent in time;
+//! * [`native`] plays faults that end ownership in a native cluster with a witness, and checks for two owners;
 //! * [`machines`] boots Debian machines under a real systemd, and runs a native cluster on them;
 //! * [`mod@scale`] measures clusters of many groups;
 //! * [`mixed`] puts Locum and the real heartbeat into one cluster, and audits it after every step.
 //!
-//! Whoever uses it calls [`enter`] at the start of the process, while it has one thread, and gives its program the
-//! hidden commands [`holder::COMMAND`], which calls [`holder::hold`], and [`gate::COMMAND`], which calls [`gate::renew`].
+//! A program that uses the lab calls [`enter`] at the start of the process, while it has one thread. It must offer the
+//! hidden commands [`holder::COMMAND`], which calls [`holder::hold`], and [`gate::COMMAND`], which calls
+//! [`gate::renew`].
 
 pub mod bench;
 pub mod clock;

@@ -1,7 +1,7 @@
-//! A null-modem line: two pseudo terminals, and a thread that hands on what is written to the one to the other.
+//! A null-modem line: two pseudo terminals, and a thread that copies the bytes from each to the other.
 //!
-//! A pseudo terminal has no speed and no modem lines; a receiver that does not read loses what does not fit, as on a
-//! line without flow control. What is sent to a device that nobody has open is lost too.
+//! A pseudo terminal has no speed and no modem lines. If a receiver does not read, bytes that do not fit are lost, as
+//! on a line without flow control. Bytes sent to a device that no process has open are lost, too.
 
 use std::{
     io::{self, PipeWriter},
@@ -24,31 +24,31 @@ use rustix::{
 
 use crate::dice::Dice;
 
-/// How soon a device is seen to be opened.
+/// How often a closed device is checked for being opened.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// What one read takes; a frame of a beat is well below it.
+/// Bytes of one read; the frame of a beat is well below it.
 const READ_BYTES: usize = 4096;
 
-/// The switches of a line, and what it did.
+/// The switches of a line, and its counters.
 #[derive(Debug, Default)]
 pub(crate) struct Switches {
     cut: AtomicBool,
-    /// Which end's node is switched off.
+    /// By end: its node has no power.
     dark: [AtomicBool; 2],
-    /// What which end sends is lost.
+    /// By end: its output is lost.
     muted: [AtomicBool; 2],
-    /// The bits of an `f64`: std has no atomic one.
+    /// The loss as the bits of an `f64`: std has no atomic one.
     loss: AtomicU64,
     passed: AtomicU64,
     lost: AtomicU64,
 }
 
-/// What a line did since the rack was built. The unit is one write of a sender, as a rule a frame.
+/// Counters of a line since the rack was built. The unit is one write of a sender, as a rule a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineCounters {
-    /// Handed on.
+    /// Writes handed on to the other end.
     pub passed: u64,
-    /// Lost by chance.
+    /// Writes lost at random.
     pub lost: u64,
 }
 
@@ -82,7 +82,7 @@ impl Switches {
     }
 }
 
-/// A line; its devices are gone when it is dropped.
+/// A running line; its devices are gone when it is dropped.
 pub(crate) struct NullModem {
     /// Where the rack sees the device of each end.
     pub(crate) devices: [PathBuf; 2],
@@ -123,7 +123,7 @@ fn pair(terminals: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let name = rustix::pty::ptsname(&near, Vec::new())?;
     let number = name.to_string_lossy().rsplit('/').next().unwrap_or_default().to_owned();
     let device = terminals.join(number);
-    // Not ours to be hung up by: it would become the terminal of who leads a session without one.
+    // Without NOCTTY it could become the controlling terminal of this session, and hang it up.
     let far = rustix::fs::open(&device, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
     let mut settings = rustix::termios::tcgetattr(&far)?;
     settings.make_raw();
@@ -133,7 +133,7 @@ fn pair(terminals: &Path) -> io::Result<(OwnedFd, PathBuf)> {
 
 fn carry(ends: &[OwnedFd; 2], switches: &Switches, mut dice: Dice, stopped: &impl AsFd) {
     let mut buffer = [0; READ_BYTES];
-    // An end whose device nobody has open is always "ready" with a hang-up: it is asked only now and then.
+    // An end whose device is closed always polls as "ready" with a hang-up; so it is checked only now and then.
     let mut closed = [false; 2];
     loop {
         let wait = closed.contains(&true).then(|| Timespec::try_from(LOOK_AGAIN).ok()).flatten();
@@ -158,7 +158,7 @@ fn carry(ends: &[OwnedFd; 2], switches: &Switches, mut dice: Dice, stopped: &imp
     }
 }
 
-/// Hands on all that waits at the end `from`. False when its device is closed.
+/// Hands on all bytes that wait at the end `from`. False if its device is closed.
 fn hand_on(
     ends: &[OwnedFd; 2],
     from: usize,

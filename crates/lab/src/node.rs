@@ -26,29 +26,27 @@ use crate::{
 /// The kernel numbers a network namespace's own loopback first.
 const LOOPBACK: u32 = 1;
 
-/// Where a node's files are, seen from the rack's hub.
+/// The files and programs of a node, as the rack's hub sees them.
 pub(crate) struct Place {
-    /// The rack's directory.
     pub(crate) root: PathBuf,
-    /// The node's name.
     pub(crate) name: String,
-    /// The program that holds it.
+    /// The program that runs as its holder.
     pub(crate) program: PathBuf,
-    /// Serial devices: what they are called in the node, and where they are.
+    /// Serial devices: the name in the node, and the path on this side.
     pub(crate) devices: Vec<(String, PathBuf)>,
-    /// What is laid over `/usr` and `/etc`.
+    /// Directories that are laid over `/usr` and `/etc`.
     pub(crate) layers: Vec<PathBuf>,
-    /// What is shown at [`MACHINE_ROOT`].
+    /// The directory that is shown at [`MACHINE_ROOT`].
     pub(crate) machine_root: Option<PathBuf>,
 }
 
 impl Place {
-    /// Becomes the node's `/run`; lost with the power.
+    /// The directory that becomes the node's `/run`; lost with the power.
     pub(crate) fn volatile(&self) -> PathBuf {
         self.root.join(&self.name).join("run")
     }
 
-    /// Becomes `/run/disk`: survives a loss of power.
+    /// The directory that becomes `/run/disk`; it survives a loss of power.
     pub(crate) fn disk(&self) -> PathBuf {
         self.root.join(&self.name).join("disk")
     }
@@ -97,10 +95,10 @@ impl Node {
         self.run(move || program.spawn()).map(Process::new)
     }
 
-    /// The numbers of its processes, without the holder's, as the calling process sees them.
+    /// The process ids in the node, without the holder's, as the calling process sees them.
     pub(crate) fn processes(&self) -> io::Result<Vec<u32>> {
         let Some(holder) = self.holder.as_ref().map(Child::id) else { return Ok(Vec::new()) };
-        // Which pid namespace a process lives in. One that has just ended lives in none.
+        // The pid namespace in which a process lives; a process that has just ended lives in none.
         let home = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/pid"));
         let node = home(holder)?;
         let names = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -112,8 +110,8 @@ impl Node {
     pub(crate) fn kill(&mut self) {
         let Some(mut holder) = self.holder.take() else { return };
         let _ = holder.kill();
-        // The kernel buries the holder when all others are buried, and those started from outside are buried when
-        // the one who started them looks: that may be later, so it is not waited for here.
+        // The kernel reaps the holder after all other processes of the node. Processes started from outside are reaped
+        // when their parents look, which may be later; so it is not waited for here.
         let _ = thread::Builder::new().name("burial".into()).spawn(move || holder.wait());
     }
 }
@@ -135,7 +133,7 @@ fn enter(place: &Place) -> Result<(), Fault> {
     netlink.change_links(&[LinkChange::Up(LOOPBACK)]).doing(|| "set up the loopback".into())
 }
 
-/// Gives the node directories of its own in place of those of the host that a cluster writes to.
+/// Gives the node directories of its own in place of the host's directories that a cluster writes to.
 fn furnish(place: &Place) -> io::Result<()> {
     let (volatile, disk) = (place.volatile(), place.disk());
     let directory = |path: PathBuf| fs::create_dir_all(&path).map(|()| path);
@@ -154,7 +152,7 @@ fn furnish(place: &Place) -> io::Result<()> {
     let own = [("/etc/ha.d", "ha.d"), ("/var/lib", "lib"), ("/var/log", "log")];
     for (theirs, ours) in own {
         let ours = directory(disk.join(ours))?;
-        // Only what exists can be covered, and what does not exist needs no cover.
+        // Only an existing directory can be covered, and a missing one needs no cover.
         if Path::new(theirs).is_dir() {
             mount::bind(&ours, Path::new(theirs))?;
         }
@@ -166,17 +164,17 @@ fn furnish(place: &Place) -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// Where a node has a bpf file system of its own, if the kernel has such a thing.
+/// The place of a node's own bpf file system, if the kernel supports one.
 pub(crate) fn bpffs() -> &'static Path {
     let customary = Path::new(gate::BPFFS);
     if customary.is_dir() { customary } else { Path::new("/run/bpf") }
 }
 
-/// Gives the node a bpf file system of its own: gates of two nodes have the same names, and what is pinned in the host's
-/// stays when the rack has gone. The host's are covered. A user namespace may not mount one at all (before Linux 6.9, and
-/// without a token after it): its nodes see none, and use `nft`.
+/// Gives the node a bpf file system of its own, and covers the host's. Gates of two nodes have the same names, and pins
+/// in the host's would stay when the rack has gone. A user namespace may not mount one at all (before Linux 6.9, and
+/// later without a token): its nodes have none, and use `nft`.
 fn mount_bpffs() -> io::Result<()> {
-    // systemd mounts one on every machine. More than a few would be somebody's odd setup, and each pass covers one.
+    // systemd mounts one on every machine. More than a few would be an odd setup, and each pass covers one.
     const COVERED_MAX: usize = 64;
     let own = bpffs();
     let is_mounted = fs::create_dir_all(own).and_then(|()| mount::bpf(own)).is_ok();
@@ -202,8 +200,8 @@ fn lay_over(layers: &[PathBuf]) -> io::Result<()> {
     Ok(())
 }
 
-/// Shows the program in the node; where a bind mount is refused (the program may lie in another mount namespace), a
-/// copy does.
+/// Shows the program in the node. If a bind mount is refused (the program may lie in another mount namespace), a copy
+/// is made.
 fn bring(program: &Path, target: &Path) -> io::Result<()> {
     fs::write(target, "")?;
     mount::bind(program, target).or_else(|_| {
@@ -212,8 +210,8 @@ fn bring(program: &Path, target: &Path) -> io::Result<()> {
     })
 }
 
-/// The host's network settings are inherited by new namespaces; a node must not depend on them. A setting that this
-/// kernel does not have cannot disturb.
+/// Sets the network settings that new namespaces inherit from the host: a node must not depend on them. Settings that
+/// this kernel does not have are skipped.
 fn plain_network() {
     for (name, value) in [
         ("ipv4/ip_forward", "0"),

@@ -16,7 +16,8 @@ use rustix::{
 
 use crate::clock::{Moment, await_some};
 
-/// A program to be started in a node: it finds `locum` and the host's programs, and no other variable than `PATH`.
+/// A program to be started in a node. It finds `locum` and the host's programs, and no environment variable except
+/// `PATH`.
 #[derive(Clone, Debug)]
 pub struct Program {
     words: Vec<String>,
@@ -32,14 +33,14 @@ impl Program {
         Self { words, variables: Vec::new(), output: None }
     }
 
-    /// With an environment variable.
+    /// Adds an environment variable for the program.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.into(), value.into()));
         self
     }
 
-    /// What it prints is appended to this file of the node; else it is lost.
+    /// Appends the program's output to this file of the node; without it, the output is lost.
     #[must_use]
     pub fn output(mut self, file: &str) -> Self {
         self.output = Some(file.into());
@@ -62,7 +63,7 @@ impl Program {
         command
     }
 
-    /// Called in the node's room.
+    /// Starts the program; called in the node's room.
     pub(crate) fn spawn(&self) -> io::Result<Child> {
         let mut command = self.command();
         match &self.output {
@@ -77,7 +78,7 @@ impl Program {
         command.spawn()
     }
 
-    /// Called in the node's room: the child, and what it prints on both channels.
+    /// Starts the program in the node's room; returns the child, and a reader of its output on both channels.
     pub(crate) fn spawn_heard(&self) -> io::Result<(Child, PipeReader)> {
         let (reader, writer) = io::pipe()?;
         let mut command = self.command();
@@ -86,16 +87,16 @@ impl Program {
     }
 }
 
-/// What a program did that was waited for.
+/// The result of a program that ran to its end.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Its exit code; `None` when a signal ended it, which is also what happens at the limit.
+    /// Its exit code; `None` if a signal ended it, which also happens at the limit.
     pub code: Option<i32>,
-    /// What it printed, on both channels.
+    /// Its output on both channels.
     pub text: String,
 }
 
-/// Reads all that a child prints until it ends, at the limit by force.
+/// Reads all output of a child until it ends; at the limit it is killed.
 pub(crate) fn hear(child: Child, mut reader: PipeReader, limit: Duration) -> io::Result<Outcome> {
     let end = Moment::now() + limit;
     let mut process = Process::new(child);
@@ -122,20 +123,20 @@ pub(crate) fn hear(child: Child, mut reader: PipeReader, limit: Duration) -> io:
 /// A signal for a process in a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
-    /// Ends it, without a word.
+    /// SIGKILL: ends it without a warning.
     Kill,
-    /// Freezes it.
+    /// SIGSTOP: freezes the process.
     Stop,
-    /// Thaws it.
+    /// SIGCONT: thaws the process.
     Continue,
-    /// Asks it to end.
+    /// SIGTERM: asks it to end.
     Terminate,
-    /// Asks it to read its files again.
+    /// SIGHUP: asks it to read its files again.
     HangUp,
 }
 
 impl Sign {
-    /// What the kernel calls it.
+    /// The signal for the kernel.
     pub(crate) const fn signal(self) -> Signal {
         match self {
             Self::Kill => Signal::KILL,
@@ -159,13 +160,13 @@ impl Process {
         Self { child, ended: None }
     }
 
-    /// Its number on the host.
+    /// Its process id on the host.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
+    /// The exit status, if the process has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -178,10 +179,10 @@ impl Process {
         await_some(limit, || self.ended())
     }
 
-    /// Sends it a signal; a process that has ended gets none.
+    /// Sends it a signal; does nothing if it has ended.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn signal(&mut self, sign: Sign) -> io::Result<()> {
         if self.ended().is_some() {
             return Ok(());

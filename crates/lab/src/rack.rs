@@ -1,4 +1,4 @@
-//! The rack: nodes, what connects them, and the hands that pull cables and cut the power.
+//! The rack: its nodes, networks and lines; it pulls cables and cuts the power.
 
 use std::{
     collections::BTreeMap,
@@ -30,15 +30,16 @@ use crate::{
     watch::{self, GatePost, PortTap, Record, Sight, Watch},
 };
 
-/// The rack's directory, in its own mount namespace: the host's `/run` is covered by memory of ours.
+/// The rack's directory, in its own mount namespace: a file system in memory covers the host's `/run`.
 const ROOT: &str = "/run";
 /// Below it: the pseudo terminals of the lines.
 const TERMINALS: &str = "/run/pts";
 
-/// Allows this process to build racks. Root of the host needs nothing; anybody else becomes root of a user namespace.
+/// Allows this process to build racks. Root of the host needs nothing; any other user becomes root of a user namespace.
 ///
 /// # Errors
-/// [`Fault::Missing`] where the host does not allow it. As anybody but root: the process has a second thread already.
+/// [`Fault::Missing`] where the host does not allow it, or if the process of another user than root has a second
+/// thread.
 pub fn enter() -> Result<(), Fault> {
     if namespace::may_leave() {
         return Ok(());
@@ -46,7 +47,7 @@ pub fn enter() -> Result<(), Fault> {
     namespace::become_root_of_user_namespace().needed("a user namespace")
 }
 
-/// Nodes in namespaces of their own, connected as described. All of it, processes, interfaces, mounts and files, goes
+/// Nodes in namespaces of their own, connected as described. Everything (processes, interfaces, mounts and files) goes
 /// when the rack is dropped, and also when its process is killed.
 pub struct Rack {
     description: Description,
@@ -56,7 +57,7 @@ pub struct Rack {
     nodes: BTreeMap<String, Node>,
     networks: Vec<Cabling>,
     lines: Vec<NullModem>,
-    /// Counts the interfaces made in the hub: their names are never used twice.
+    /// Counts the interfaces made in the hub, so that their names are never used twice.
     made: u32,
     hub: Room,
 }
@@ -69,15 +70,15 @@ struct Cabling {
 
 /// The outer side of a node's port.
 struct Outlet {
-    /// The node's interface.
+    /// The hardware address of the node's interface.
     mac: [u8; 6],
     /// The veth end in the hub whose partner is the node's interface; `None` while the node has no power.
     outer: Option<Outer>,
     /// With a relay: the pair between it and the bridge (relay's side, bridge's side).
     inner: Option<(String, u32)>,
-    /// The cable is pulled: no carrier.
+    /// Whether the cable is pulled: no carrier.
     unplugged: bool,
-    /// The way to the others is cut, but the carrier stays.
+    /// Whether nothing passes to the others, although the carrier stays.
     cut: bool,
     settings: Arc<Settings>,
     relay: Option<Relay>,
@@ -93,8 +94,8 @@ impl Rack {
     /// Builds the rack and switches every node on.
     ///
     /// # Errors
-    /// [`Fault::Missing`] where this process may not (see [`enter`]); [`Fault::Description`] for a rack that cannot
-    /// be; else what the kernel says.
+    /// [`Fault::Missing`] where this process may not (see [`enter`]); [`Fault::Description`] for a rack that cannot be
+    /// built; else the kernel's error.
     pub fn build(description: Description) -> Result<Self, Fault> {
         description.check()?;
         let hub = Room::open(enter_hub).doing(|| "start the hub's thread".into())??;
@@ -130,20 +131,20 @@ impl Rack {
         self.nodes.contains_key(node)
     }
 
-    /// The directory that survives a loss of power, as this process sees it; in the node it is `/run/disk`. There
-    /// also lie what the node has as `/etc/ha.d` (`ha.d`), `/var/lib` (`lib`) and `/var/log` (`log`).
+    /// The directory that survives a loss of power, as this process sees it; in the node it is `/run/disk`. It also
+    /// holds the directories that the node has as `/etc/ha.d` (`ha.d`), `/var/lib` (`lib`) and `/var/log` (`log`).
     #[must_use]
     pub fn disk(&self, node: &str) -> PathBuf {
         self.directory().join(node).join("disk")
     }
 
-    /// What the node has as `/run`, as this process sees it; empty again after a loss of power.
+    /// The node's `/run`, as this process sees it; empty again after a loss of power.
     #[must_use]
     pub fn volatile(&self, node: &str) -> PathBuf {
         self.directory().join(node).join("run")
     }
 
-    /// Starts a program in a node. It ends with the node's power, or when what is returned is dropped.
+    /// Starts a program in a node. It ends with the node's power, or when the returned value is dropped.
     ///
     /// # Errors
     /// No such node, or it has no power; or the program cannot be started.
@@ -151,7 +152,7 @@ impl Rack {
         self.node(node)?.start(program).doing(|| format!("start {program:?} on {node}"))
     }
 
-    /// Runs a program in a node to its end, which comes by force at the limit, and returns what it printed.
+    /// Runs a program in a node to its end, and returns its output; at the limit the program is killed.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -162,7 +163,7 @@ impl Rack {
         process::hear(child, reader, limit).doing(doing)
     }
 
-    /// The processes of a node by their numbers on the host, without its holder. A number is good as long as its
+    /// The processes of a node by their process ids on the host, without its holder. An id is good as long as its
     /// process lives.
     ///
     /// # Errors
@@ -184,7 +185,7 @@ impl Rack {
         Ok(self.node(node)?.run(job))
     }
 
-    /// Puts an address on a node's interface, behind the back of whatever manages it.
+    /// Puts an address on a node's interface, without the knowledge of the daemon that manages it.
     ///
     /// # Errors
     /// No such node; or the kernel refuses.
@@ -194,7 +195,7 @@ impl Rack {
         added.doing(|| format!("put {ip}/{prefix} on {interface} of {node}"))
     }
 
-    /// Takes an address from a node, wherever it stands.
+    /// Takes an address from a node, whichever interface it is on.
     ///
     /// # Errors
     /// No such node; or the kernel refuses; `NotFound` when the node does not hold it.
@@ -251,7 +252,7 @@ impl Rack {
             let outlet = &mut self.networks[network].ports[port];
             outlet.relay = None;
             if let Some(outer) = outlet.outer.take() {
-                // The dying namespace may have taken its end, and with it ours.
+                // The dying namespace may have taken its end of the pair, and so ours.
                 let _ = self.netlink.delete_interface(outer.index);
             }
         }
@@ -289,7 +290,7 @@ impl Rack {
         self.switch(network, node, |outlet| outlet.cut = true)
     }
 
-    /// Mends what [`cut`](Self::cut) cut.
+    /// Undoes a [`cut`](Self::cut): frames pass again.
     ///
     /// # Errors
     /// No such network or port.
@@ -297,7 +298,7 @@ impl Rack {
         self.switch(network, node, |outlet| outlet.cut = false)
     }
 
-    /// Loses, delays, doubles or swaps what passes a node's port from now on.
+    /// Loses, delays, doubles or swaps frames through a node's port from now on.
     ///
     /// # Errors
     /// No such port, or the network was not described as relayed.
@@ -305,7 +306,7 @@ impl Rack {
         self.relayed(network, node).map(|settings| settings.impair(way, impairment))
     }
 
-    /// What the relay of a node's port has done.
+    /// The counters of the relay in a node's port.
     ///
     /// # Errors
     /// As [`impair`](Self::impair).
@@ -324,7 +325,7 @@ impl Rack {
         Ok(moment)
     }
 
-    /// Loses all that a node writes to a serial line, or no more; what it is sent arrives.
+    /// Loses all bytes that a node writes to a serial line, or stops doing so. Bytes to the node still arrive.
     ///
     /// # Errors
     /// No such line, or it does not lead to the node.
@@ -337,7 +338,7 @@ impl Rack {
         Ok(())
     }
 
-    /// Loses this share of what is written to a serial line from now on.
+    /// From now on, loses this share of the writes to a serial line.
     ///
     /// # Errors
     /// No such line.
@@ -345,7 +346,7 @@ impl Rack {
         self.line(line).map(|line| line.switches.lose(share))
     }
 
-    /// What a serial line has done.
+    /// The counters of a serial line since the rack was built.
     ///
     /// # Errors
     /// No such line.
@@ -353,10 +354,10 @@ impl Rack {
         self.line(line).map(|line| line.switches.counters())
     }
 
-    /// Begins to watch; a watch that was going on ends, and its record is lost.
+    /// Begins to watch. A running watch ends, and its record is lost.
     ///
     /// # Errors
-    /// A name that is none; or the kernel refuses.
+    /// If a name is unknown; or the kernel refuses.
     pub fn watch(&mut self, sight: Sight) -> Result<(), Fault> {
         self.watch = None;
         let client = &self.node(&sight.client)?.network;
@@ -371,13 +372,13 @@ impl Rack {
             .try_for_each(|node| self.attach(node))
     }
 
-    /// A copy of what the watch has seen so far; empty without a watch.
+    /// A copy of the record of the watch so far; empty without a watch.
     #[must_use]
     pub fn record(&self) -> Record {
         self.watch.as_ref().map(Watch::record).unwrap_or_default()
     }
 
-    /// Looks at what the watch has seen so far, without copying it; `None` without a watch.
+    /// Reads the record of the watch so far, without copying it; `None` without a watch.
     pub fn look<T>(&self, at: impl FnOnce(&Record) -> T) -> Option<T> {
         self.watch.as_ref().map(|watch| watch.look(at))
     }
@@ -403,8 +404,8 @@ impl Rack {
         watch.attach(name, addresses, port, post).doing(doing)
     }
 
-    /// A tap on a node's port, until the node loses its power: what arrives is what the node sends, and what is sent
-    /// arrives at the node alone, whatever is cut behind the port.
+    /// A tap on a node's port, until the node loses its power. Frames that arrive are those that the node sends; frames
+    /// that are sent reach only the node, even if the network is cut behind the port.
     ///
     /// # Errors
     /// No such port, or the node has no power; or the kernel refuses.
@@ -453,7 +454,7 @@ impl Rack {
         }
     }
 
-    /// Where a node's port on a network is.
+    /// The indices of a network and of a node's port on it.
     fn port(&self, network: &str, node: &str) -> Result<(usize, usize), Fault> {
         let networks = &self.description.networks;
         let found = networks.iter().position(|one| one.name == network).and_then(|at| {
@@ -484,7 +485,7 @@ impl Rack {
         devices
     }
 
-    /// Light or dark at the node's ends of all lines.
+    /// Switches the node's ends of all lines on or off.
     fn shine(&self, node: &str, on: bool) {
         for (line, described) in self.lines.iter().zip(&self.description.lines) {
             for (end, (name, _)) in described.ends.iter().enumerate() {
@@ -539,7 +540,7 @@ impl Rack {
         Ok(())
     }
 
-    /// Makes the cable between a node that is being switched on and its place on a network.
+    /// Makes the cable between a node that is being switched on and its port on a network.
     fn plug_in(&mut self, network: usize, port: usize, node: &Node) -> Result<(), Fault> {
         use std::os::fd::AsFd;
         let described = self.description.networks[network].ports[port].clone();
@@ -610,7 +611,7 @@ impl Rack {
         }
     }
 
-    /// All that loses its carrier with a node's power: its own ports and the other ends of its cables.
+    /// All interfaces that lose their carrier with a node's power: its own ports and the other ends of its cables.
     fn dark_links(&self, node: &str) -> Vec<LinkChange> {
         let mut dark = Vec::new();
         for (network, port) in self.ports_of(node) {
@@ -657,7 +658,7 @@ fn enter_hub() -> Result<(), Fault> {
     Ok(())
 }
 
-/// An address at the end of a network, where descriptions put nobody: the asker's of this port.
+/// An address near the end of a network, which descriptions do not use: the source of the questions on this port.
 fn unused_address(ip: IpAddr, prefix: u8, port: usize) -> Option<Ipv4Addr> {
     let IpAddr::V4(ip) = ip else { return None };
     let broadcast = u32::from(ip) | u32::MAX.checked_shr(prefix.into())?;
@@ -670,7 +671,7 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty()).map_err(Into::into)
 }
 
-/// A locally administered address; the side tells the node's interface (0) from those of the hub.
+/// A locally administered address; the side distinguishes the node's interface (0) from those of the hub.
 fn mac(network: usize, port: usize, side: u8) -> [u8; 6] {
     let byte = |number: usize| u8::try_from(number + 1).unwrap_or(u8::MAX);
     [0x02, 0x10, 0xc0, side, byte(network), byte(port)]

@@ -1,5 +1,5 @@
-//! A relay: frames of one port, taken in on one side and put out on the other, some of them never, late, twice or in
-//! another order. All chance comes from a seed.
+//! A relay: takes in the frames of one port on one side and puts them out on the other. It can lose, delay, double and
+//! reorder frames. All random numbers come from a seed.
 
 use std::{
     cmp::Reverse,
@@ -21,59 +21,59 @@ use crate::{clock::Moment, dice::Dice};
 
 /// The largest frame that the kernel hands over: 64 KiB of TCP in one piece, with its Ethernet header.
 const FRAME_BYTES_MAX: usize = OFFLOAD_HEADER_BYTES + 14 + 65_536;
-/// What a relay may hold back at once; more is lost, and counted.
+/// Most frames that a relay holds back at once; more are lost, and counted.
 const FRAMES_HELD_MAX: usize = 4096;
-/// A frame that is to be overtaken waits this long for others to do so.
+/// How long a frame that is to be overtaken waits for others.
 const REORDER_HOLD: Duration = Duration::from_millis(5);
-/// So many of the last delays are kept for the percentiles.
+/// How many of the last delays are kept for the percentiles.
 const DELAYS_KEPT: usize = 65_536;
 
-/// What is done to the frames of one direction. The default does nothing to them.
+/// Impairment of the frames of one direction. The default impairs nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Impairment {
-    /// The share that is lost, 0 to 1. 1 is a cut in this direction alone.
+    /// The share of frames that is lost, 0 to 1. 1 is a cut in this direction alone.
     pub loss: f64,
-    /// Every frame waits so long.
+    /// How long every frame waits.
     pub delay: Duration,
-    /// And up to so much longer, by chance; frames may overtake each other then.
+    /// Up to how much longer a frame waits at random; frames may overtake each other then.
     pub jitter: Duration,
-    /// The share that comes twice.
+    /// The share of frames that is put out twice.
     pub duplicate: f64,
-    /// The share that waits until others (within 5 ms) have overtaken it.
+    /// The share of frames that waits until others (within 5 ms) have overtaken it.
     pub reorder: f64,
 }
 
-/// A direction through a relay.
+/// The direction of frames through a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// What the node sends.
+    /// Frames that the node sends.
     FromNode,
-    /// What the node is sent.
+    /// Frames that are sent to the node.
     ToNode,
 }
 
-/// What a relay did to one direction, since the rack was built.
+/// Counters of a relay for one direction, since the rack was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Put out, doubles included.
+    /// Frames put out, doubles included.
     pub passed: u64,
-    /// Lost by chance.
+    /// Frames lost at random.
     pub lost: u64,
-    /// Put out a second time.
+    /// Frames put out a second time.
     pub duplicated: u64,
-    /// Made to wait for others.
+    /// Frames made to wait for others.
     pub reordered: u64,
-    /// Lost because too many were held, or because the way out was closed.
+    /// Frames lost because too many were held, or because the outgoing interface was down.
     pub overflowed: u64,
-    /// The relay's own delay: from the kernel's arrival stamp to the frame being put out, less what was asked for.
+    /// The relay's own delay: from the kernel's arrival stamp to the frame being put out, without the delay asked for.
     /// Median.
     pub own_delay_median: Duration,
-    /// 99 of 100 were not later.
+    /// The 99th percentile of the same delay.
     pub own_delay_p99: Duration,
 }
 
 impl Counters {
-    /// The share of frames that chance took.
+    /// The share of frames that were lost at random.
     #[must_use]
     pub fn lost_share(&self) -> f64 {
         let seen = self.passed - self.duplicated + self.lost;
@@ -81,7 +81,7 @@ impl Counters {
     }
 }
 
-/// What outlives the relay's thread, and can be changed while it runs: one entry per [`Way`].
+/// Settings and counters, which outlive the relay's thread and can be changed while it runs: one entry per [`Way`].
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     ways: [Mutex<Direction>; 2],
@@ -155,7 +155,7 @@ impl Drop for Relay {
 }
 
 struct Work {
-    /// What comes in at the first goes out at the second (`Way::FromNode`), and the other way round.
+    /// Frames received on the first leave on the second (`Way::FromNode`), and the other way round.
     taps: [Tap; 2],
     settings: Arc<Settings>,
     dice: Dice,
@@ -163,7 +163,7 @@ struct Work {
     order: u64,
 }
 
-/// A frame that waits. Earlier ones first; of equal ones in the order of their coming.
+/// A frame that waits. Ordered by due time, then by arrival.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Held {
     due: Moment,
@@ -194,7 +194,7 @@ impl Work {
             }
             let open = [!ready[0].revents().is_empty(), !ready[1].revents().is_empty()];
             for (side, _) in open.into_iter().enumerate().filter(|(_, open)| *open) {
-                // An interface that goes down is an error told once; the relay waits for it to come up.
+                // An interface that goes down reports an error once; the relay waits for it to come up.
                 while let Ok(Some(got)) = self.taps[side].receive(&mut buffer) {
                     let arrived = got.arrived.map_or_else(Moment::now, Moment::of_stamp);
                     self.take_in(side, arrived, &buffer[..got.length]);

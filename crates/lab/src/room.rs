@@ -1,9 +1,8 @@
-//! A room: a thread that has gone into namespaces of its own and does there what it is given to do.
+//! A room: a thread that has entered namespaces of its own, and runs jobs there.
 //!
-//! Sockets, files and children made in a room belong to its namespaces and can be used from any thread afterwards;
-//! that is why nothing else in the lab has to enter a namespace to act in it. When the room is dropped its thread
-//! ends, and with it what hangs on the thread: a child that asked to die with its parent, and namespaces that nothing
-//! else holds.
+//! Sockets, files and children made in a room belong to its namespaces and can be used from any thread afterwards. So
+//! nothing else in the lab has to enter a namespace. When the room is dropped, its thread ends. Children that asked to
+//! die with their parent end with it, and so do namespaces that nothing else holds.
 
 use std::{
     io,
@@ -37,8 +36,8 @@ impl Room {
         Ok(news.recv().expect("a room's thread answers before it ends").map(|()| room))
     }
 
-    /// Does `job` in the room and waits for it. A job must not start threads where the room is a node's: the kernel
-    /// does not let a thread be born into another pid namespace than its process.
+    /// Does `job` in the room and waits for it. In the room of a node, a job must not start threads: the kernel does
+    /// not let a process start a thread in another pid namespace.
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = channel();
         let job = Box::new(move || {

@@ -1,20 +1,18 @@
-//! Reckoning with moments: what stretches of time they make, where those overlap, where the longest gap is.
+//! Computes with moments: spans of time, their overlaps, and the longest gap.
 
 use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// A stretch of time, its end not included.
+/// A span of time, its end not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// When it begins.
     pub from: Moment,
-    /// When it ends.
     pub to: Moment,
 }
 
 impl Span {
-    /// From one moment to another.
+    /// The span from one moment to another.
     #[must_use]
     pub const fn new(from: Moment, to: Moment) -> Self {
         Self { from, to }
@@ -30,7 +28,7 @@ impl Span {
     }
 }
 
-/// The stretches in which instants follow each other within `step`. A lone instant makes an empty one.
+/// The spans in which instants follow each other within `step`. A lone instant makes an empty one.
 #[must_use]
 pub fn runs(instants: &[Moment], step: Duration) -> Vec<Span> {
     let mut sorted = instants.to_vec();
@@ -45,8 +43,8 @@ pub fn runs(instants: &[Moment], step: Duration) -> Vec<Span> {
     runs
 }
 
-/// The stretches between being switched on and off, cut to `window`. Changes are in the order of time; what is on
-/// before the window begins counts from its beginning.
+/// The spans between being switched on and off, cut to `window`. Changes are in the order of time. If the state is on
+/// before the window begins, it counts from the beginning.
 #[must_use]
 pub fn while_on(changes: &[(Moment, bool)], window: Span) -> Vec<Span> {
     let mut spans = Vec::new();
@@ -65,7 +63,7 @@ pub fn while_on(changes: &[(Moment, bool)], window: Span) -> Vec<Span> {
     spans
 }
 
-/// How long, inside `window`, at least two of the owners of stretches were inside one at once.
+/// How long, within `window`, at least two owners have a span at once.
 #[must_use]
 pub fn shared(owners: &[Vec<Span>], window: Span) -> Duration {
     let mut steps: Vec<(Moment, i32)> = Vec::new();
@@ -74,7 +72,7 @@ pub fn shared(owners: &[Vec<Span>], window: Span) -> Duration {
             steps.extend([(span.from, 1), (span.to, -1)]);
         }
     }
-    // At one moment ends come before beginnings: to hand over is not to share.
+    // At one moment, ends come before beginnings: a hand-over is not an overlap.
     steps.sort_unstable();
     let (mut inside, mut since, mut total) = (0, window.from, Duration::ZERO);
     for (at, step) in steps {
@@ -87,8 +85,8 @@ pub fn shared(owners: &[Vec<Span>], window: Span) -> Duration {
     total
 }
 
-/// The longest time without a good answer: from the last one before a gap to the first one after it, among the gaps
-/// that touch `window`. `None` when there is no answer before, or none after: then nobody knows how long it is.
+/// The longest time without a good answer, from the last answer before a gap to the first one after it, among the gaps
+/// that touch `window`. `None` if there is no answer before or none after: then its length is unknown.
 #[must_use]
 pub fn longest_gap(answers: &[Moment], window: Span) -> Option<Span> {
     let mut sorted = answers.to_vec();
@@ -100,8 +98,8 @@ pub fn longest_gap(answers: &[Moment], window: Span) -> Option<Span> {
     gaps.filter(|gap| gap.to > window.from && gap.from < window.to).max_by_key(|gap| gap.to.since(gap.from))
 }
 
-/// All times of at least `least` without a good answer that touch `window`, in their order. A time before the first
-/// answer or after the last one is none: nobody knows how long it is.
+/// All times of at least `least` without a good answer that touch `window`, in their order. Times before the first
+/// answer and after the last one do not count: their length is unknown.
 #[must_use]
 pub fn gaps(answers: &[Moment], window: Span, least: Duration) -> Vec<Span> {
     let mut sorted = answers.to_vec();

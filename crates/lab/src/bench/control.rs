@@ -1,5 +1,5 @@
-//! The control row: no daemon, and two nodes that are made to hold the address. What the instruments say of that is
-//! what they are worth; the outage that they see where there is none is their noise.
+//! The control row: no daemon runs, and two nodes hold the address on purpose. It shows how far the instruments can be
+//! trusted; an outage that they report here is their noise.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::{
     relay::Way,
 };
 
-/// Stands in the place of the peer.
+/// Stands in the row in place of the peer's name.
 pub const CONTROL: &str = "control";
 pub(super) const SCENARIO: &str = "both-hold";
 
-/// For how long both hold the address.
+/// How long both nodes hold the address.
 const BOTH: Duration = Duration::from_millis(500);
-/// Beside it, on each side.
+/// Time watched before and after it.
 const MARGIN: Duration = Duration::from_millis(500);
-/// How wrong the instruments may be: a busy machine gives them no processor for this long.
+/// How wrong the instruments may be: on a busy machine they may get no processor for this long.
 const TOLERANCE: Duration = Duration::from_millis(200);
 const TRIES: u32 = 3;
 const PREFIX: u8 = 24;
 
-/// Measures the control. An error when the instruments do not show what was done, even when asked again: a machine
-/// that is too busy for a second may be blamed once, and it is told.
+/// Measures the control row. Fails if the instruments do not show the overlap in any of `TRIES` attempts. An attempt
+/// that fails is reported to `tell`: a machine may be too busy for a second.
 pub(super) fn measure(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<(Sample, [Duration; 2]), Fault> {
     for _ in 1..TRIES {
         match attempt(setup)? {
@@ -41,7 +41,7 @@ pub(super) fn measure(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<(Samp
     attempt(setup)?.map_err(Fault::Description)
 }
 
-/// The sample and the relays' own delays; or, in the inner error, that they do not show what was done.
+/// The sample and the relays' own delays. The inner error means that the instruments do not show the overlap.
 fn attempt(setup: &Setup) -> Result<Result<(Sample, [Duration; 2]), String>, Fault> {
     let mut rack = Rack::build(cluster::description(setup, None).relayed(1))?;
     rack.watch(cluster::sight())?;

@@ -1,4 +1,4 @@
-//! What a daemon costs while nothing happens.
+//! Measures the CPU time and memory of daemons while nothing happens.
 
 use std::{fs, time::Duration};
 
@@ -12,30 +12,29 @@ use crate::{
     watch::Sight,
 };
 
-/// What the daemon of one node costs.
+/// CPU time and memory of the daemon of one node.
 #[derive(Clone, Debug)]
 pub struct Cost {
-    /// The peer.
     pub peer: &'static str,
-    /// The node: the first one owns the service.
+    /// The node's name; the first node owns the service.
     pub node: &'static str,
-    /// How many processes it is.
+    /// Number of the daemon's processes.
     pub processes: usize,
-    /// Its share of one processor, 1 being all of it.
+    /// The daemon's share of one processor, where 1 is all of it.
     pub processor: f64,
     /// Resident memory in bytes, the sum over its processes.
     pub resident: u64,
-    /// The same, each page divided by the number of its users.
+    /// Proportional memory in bytes: each page divided by the number of its users.
     pub proportional: u64,
 }
 
-/// Watches a peer's daemons for some time.
+/// Measures the cost of a peer's daemons over some time.
 ///
 /// # Errors
 /// As [`run`](super::run).
 pub fn cost(peer: Peer, setup: &Setup, time: Duration) -> Result<[Cost; 2], Fault> {
     let mut cluster = Cluster::started(peer, setup)?;
-    // The probes would keep the nodes busy.
+    // No probes: they would keep the nodes busy.
     cluster.rack.watch(Sight { client: CLIENT.into(), network: LAN.into(), ..Sight::default() })?;
     let daemons = [cluster.daemon(FIRST)?, cluster.daemon(SECOND)?];
     let used = || -> Result<[Duration; 2], Fault> { Ok([used(&daemons[0])?, used(&daemons[1])?]) };
@@ -70,7 +69,7 @@ fn used(processes: &[u32]) -> Result<Duration, Fault> {
     Ok(Duration::from_nanos(total))
 }
 
-/// Resident and proportional bytes.
+/// Resident and proportional memory in bytes.
 fn memory(processes: &[u32]) -> Result<(u64, u64), Fault> {
     let (mut resident, mut proportional) = (0, 0);
     for process in processes {

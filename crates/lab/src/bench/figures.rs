@@ -1,20 +1,18 @@
-//! What one run measured, and what many runs say together.
+//! Statistics of many runs.
 
 use std::time::Duration;
 
 use super::Row;
 use crate::pair::sample::Sample;
 
-/// What many runs say together. All zero without a run.
+/// Statistics of one measured time over many runs. All zero without a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// The least.
     pub min: Duration,
-    /// Half of the runs are not above it; of an even number of runs, the mean of the middle two.
+    /// Half of the runs are not above it. For an even number of runs, the mean of the middle two.
     pub median: Duration,
-    /// The least figure that 95 % of the runs are not above: of fewer than 20 runs, the worst.
+    /// The smallest value that 95 % of the runs do not exceed; for fewer than 20 runs, the largest value.
     pub p95: Duration,
-    /// The worst.
     pub max: Duration,
 }
 

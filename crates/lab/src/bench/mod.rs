@@ -1,8 +1,9 @@
-//! The bench: the same faults for Locum and for its peers, on the same rack, measured from outside.
+//! The bench: the same faults for Locum and other cluster managers (the peers), on the same rack, measured from
+//! outside.
 //!
-//! [`run`] takes the peers in turn within each round, so that a busy minute of the machine falls on all of them, and
-//! gives each a rack of its own, so that none inherits anything. What is measured, and what a figure does not say, is
-//! in `docs/bench.md`. [`cost()`] measures what a daemon costs while nothing happens.
+//! [`run`] takes the peers in turn within each round, so that a busy minute of the machine hits all of them. Each peer
+//! gets a rack of its own, so that none inherits anything. `docs/bench.md` says what is measured, and what a figure
+//! does not show. [`cost()`] measures CPU time and memory of a daemon while nothing happens.
 
 mod control;
 mod cost;
@@ -23,31 +24,28 @@ use crate::{
 };
 use figures::Samples;
 
-/// What is to be measured.
+/// The peers, scenarios and number of runs to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The clusters.
     pub setup: Setup,
-    /// Whose.
     pub peers: Vec<Peer>,
-    /// What happens to them.
+    /// The faults that are played with each peer.
     pub scenarios: Vec<Scenario>,
-    /// How often.
+    /// How often each scenario is played.
     pub runs: u32,
 }
 
-/// What was measured of one peer in one scenario.
+/// The results of one peer in one scenario.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The peer, or [`CONTROL`].
     pub peer: &'static str,
-    /// The scenario.
     pub scenario: &'static str,
     /// Keepalive or time between adverts; zero in the control row.
     pub interval: Duration,
-    /// How long after the last beat the configuration promises to notice a death; zero in the control row.
+    /// By its configuration, how long after the last beat the peer notices a death; zero in the control row.
     pub detection: Duration,
-    /// How many runs the figures are made of.
+    /// Number of runs in the figures.
     pub runs: u32,
     /// The client's longest time without an echo.
     pub outage: Figures,
@@ -59,21 +57,21 @@ pub struct Row {
     pub two_hold: Figures,
 }
 
-/// What was measured.
+/// The results of the bench.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// In the order of the options; the control row comes last.
+    /// The rows in the order of the options; the control row comes last.
     pub rows: Vec<Row>,
-    /// What a relay of the rack adds by itself to a frame's way: the worst median and the worst 99 of 100 of the
+    /// The delay that a relay of the rack itself adds to a frame: the worst median and the worst 99th percentile of the
     /// control runs. Only the control has relays.
     pub relay: [Duration; 2],
 }
 
-/// Measures. `tell` is given a line for each run, and for what did not go as it should.
+/// Plays all scenarios with all peers and measures them. `tell` is given a line for each run and for each problem.
 ///
 /// # Errors
-/// [`Fault::Missing`] where no rack can be built; [`Fault::Description`] when a cluster does not come up, or the
-/// control row shows that the instruments do not.
+/// [`Fault::Missing`] where no rack can be built; [`Fault::Description`] if a cluster does not come up, or if the
+/// control row shows that the instruments cannot be trusted.
 pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Report, Fault> {
     let (peers, scenarios) = (&options.peers, &options.scenarios);
     let mut samples = vec![vec![Samples::default(); scenarios.len()]; peers.len()];
@@ -95,7 +93,7 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Report, Faul
                     tell,
                 )?;
                 let ready = cluster.insert(ready);
-                // Faults fall on all parts of the time between two beats.
+                // Places the faults evenly over the time between two beats.
                 pause(options.setup.pace.interval.mul_f64(f64::from(run) * 0.618 % 1.0));
                 let sample = scenario.measure(ready)?;
                 tell(&format!("{round}: {}, {}: {sample}", peer.name(), scenario.name()));

@@ -1,4 +1,4 @@
-//! What happens to a cluster, and until when it is watched.
+//! The faults of the bench, and how long a cluster is watched after them.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::{
     process::Sign,
 };
 
-/// How long a service must have answered again, and its holders not have changed, before a run ends.
+/// Before a run ends, the service must have answered, and its holders not have changed, for this long.
 const SETTLED: Duration = Duration::from_secs(1);
-/// For how long two owners are watched, where nothing ends that.
+/// How long two owners are watched, if nothing ends the overlap.
 const OVERLAP: Duration = Duration::from_secs(2);
-/// After a thaw: heartbeat restarts everything, some seconds later.
+/// Time after a thaw: heartbeat restarts everything, some seconds later.
 const THAWED: Duration = Duration::from_secs(6);
 
-/// What happens.
+/// A fault or planned move that the bench measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
     /// A planned move away from the owner.
@@ -28,20 +28,20 @@ pub enum Scenario {
     GracefulStop,
     /// The owner loses its power.
     PowerLoss,
-    /// The lost node gets its power back, and its service.
+    /// The lost node gets its power and its service back.
     Return,
-    /// The owner's daemon stands still, and goes on two seconds after the other node took the service.
+    /// The owner's daemon is frozen, and thaws two seconds after the other node took the service.
     DaemonFreeze,
     /// The owner's daemon is killed, and its kernel goes on.
     DaemonKill,
 }
 
 impl Scenario {
-    /// All of them, in the order in which one can follow the other on a rack.
+    /// All scenarios, in an order in which one can follow the other on a rack.
     pub const ALL: [Self; 6] =
         [Self::Move, Self::GracefulStop, Self::PowerLoss, Self::Return, Self::DaemonFreeze, Self::DaemonKill];
 
-    /// Its name.
+    /// The scenario's name in options and rows.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -54,12 +54,12 @@ impl Scenario {
         }
     }
 
-    /// Those that are asked for, each once, as they can follow each other.
+    /// The scenarios that are asked for, each once, in the order of [`Self::ALL`].
     pub(super) fn in_order(asked: &[Self]) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|one| asked.contains(one))
     }
 
-    /// Does it to a cluster that was [prepared](Cluster::prepared) for it.
+    /// Plays it on a cluster that was [prepared](Cluster::prepared) for it, and measures it.
     pub(super) fn measure(self, cluster: &mut Cluster) -> Result<Sample, Fault> {
         let from = match self {
             Self::Move => return cluster.moved(),
@@ -87,7 +87,7 @@ impl Scenario {
             Self::Move | Self::GracefulStop | Self::PowerLoss => cluster.await_calm(&[SECOND], SETTLED),
             Self::Return => cluster.await_calm(&[FIRST], SETTLED),
             Self::DaemonFreeze => {
-                // Who has it in the end is the peer's affair.
+                // Either node may have the service in the end; the peer decides.
                 cluster.await_one_owner(SETTLED)
             }
             Self::DaemonKill => cluster.await_calm(&[FIRST, SECOND], SETTLED),

@@ -1,5 +1,5 @@
-//! Trials of the gate alone: a process that renews is frozen, with a renewal in flight or at any moment, and thaws long
-//! after its lease. Does the address ever answer later than the lease?
+//! Trials of the gate alone: a process that renews a gate is frozen, with a renewal in flight or at any moment, and
+//! thaws long after its lease. Does the address ever answer after the lease has ended?
 
 use std::{
     io,
@@ -34,34 +34,35 @@ pub use trial::Trial;
 
 const CLIENT: &str = "client";
 const INTERFACE: &str = "eth0";
-/// Where the node has a bpf file system of its own: what is pinned there goes with the rack.
+/// The node's own bpf file system: gates pinned there go with the rack.
 const BPFFS: &str = "/run/bpf";
-/// So much later than the deadline the client may have got the last answer: it was let out before, and then waited
-/// for a processor.
+/// How much later than the deadline the client may get the last answer: the packet left before the deadline, and then
+/// the client waited for a processor.
 pub const TOLERANCE: Duration = Duration::from_millis(20);
-/// A process that freezes itself lets the client find the address first: it asks for it by ARP once a second.
+/// Least time before a process freezes itself: the client must find the address first, and asks for it by ARP once a
+/// second.
 const OPEN_MIN: Duration = Duration::from_millis(1500);
-/// After that it freezes in one of so many renewals.
+/// After that time, the process freezes itself in one of this many renewals.
 const RENEWALS: u32 = 20;
-/// So often a trial is begun anew that the machine has spoilt.
+/// How often a trial that the machine has spoilt is tried again.
 const TRIES: u32 = 10;
-/// So often a gate is renewed to know what it costs.
+/// Number of renewals from which their cost is measured.
 const COUNTED: u32 = 2_000;
 
-/// Which engine.
+/// A gate backend to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The eBPF program.
+    /// The eBPF program of the gate.
     Bpf,
-    /// Rules of nf_tables.
+    /// The nf_tables rules of the gate.
     Nft,
 }
 
 impl Kind {
-    /// Both.
+    /// Both backends, in the order of trials.
     pub const ALL: [Self; 2] = [Self::Bpf, Self::Nft];
 
-    /// Its name.
+    /// The backend's name in options and reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,42 +79,42 @@ impl Kind {
     }
 }
 
-/// Where the process is frozen.
+/// The moment at which the process is frozen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreezePoint {
     /// A renewal is prepared, and not committed.
     InFlight,
-    /// At whatever moment.
+    /// At a random moment.
     Anywhere,
 }
 
-/// What is tried.
+/// The trials to play, with their times.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The program, with its hidden commands.
     pub program: PathBuf,
-    /// How many trials: the odd ones freeze in flight, the even ones anywhere.
+    /// Number of trials: the odd ones freeze in flight, the even ones anywhere.
     pub runs: u32,
-    /// The lease.
+    /// The length of the lease.
     pub lease: Duration,
-    /// A renewal is made so often.
+    /// The time between two renewals.
     pub every: Duration,
-    /// So long the process is frozen.
+    /// How long the process is frozen.
     pub freeze: Duration,
-    /// So many trials run side by side, at most 100, each on a node of its own.
+    /// How many trials run side by side, at most 100, each on a node of its own.
     pub parallel: u8,
-    /// The seed of all chance.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// The control: the thawed process goes on with fresh renewals, which the trials must see.
     pub goes_on: bool,
 }
 
-/// What came of it.
+/// The results of all trials of one backend.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// All trials, in the order in which they ended.
     pub trials: Vec<Trial>,
-    /// What one renewal takes.
+    /// How long one renewal takes.
     pub renewal: Duration,
 }
 
@@ -124,10 +125,10 @@ impl Report {
     }
 }
 
-/// Plays all trials of one engine in one rack.
+/// Plays all trials of one gate backend in one rack.
 ///
 /// # Errors
-/// No rack; [`Fault::NoGate`] where the engine does not work; else what the kernel says.
+/// No rack can be built; [`Fault::NoGate`] where the backend does not work; else the kernel's error.
 pub fn play(kind: Kind, options: &Options, tell: &(dyn Fn(u32) + Sync)) -> Result<Report, Fault> {
     let rack = build(options)?;
     let engine = kind.engine();
@@ -186,7 +187,7 @@ fn one(rack: &Rack, node: &str, order: Order, options: &Options, run: u32) -> Re
     let plan = trial::Plan { point, freeze: options.freeze, delay: options.lease.mul_f64(chance) };
     let notes = order.notes.strip_prefix("/run").unwrap_or(&order.notes);
     let notes = rack.volatile(node).join(notes);
-    // Those of the trial before.
+    // Remove the notes of the trial before.
     let _ = std::fs::remove_file(&notes);
     let order = Order { freezes_in, ..order };
     for _ in 0..TRIES {
@@ -197,8 +198,8 @@ fn one(rack: &Rack, node: &str, order: Order, options: &Options, run: u32) -> Re
     Err(Fault::Description("this machine freezes by itself for longer than a lease: try a longer one".into()))
 }
 
-/// A node for each trial that runs at a time: changes of rules in one network namespace wait for each other, and for
-/// what a process leaves there that ends.
+/// One node for each trial that runs at a time. In one network namespace, changes of rules wait for each other, and for
+/// the cleanup after a process that ends.
 fn build(options: &Options) -> Result<Rack, Fault> {
     let numbers = 0..options.parallel;
     let nodes: Vec<_> = numbers
@@ -215,12 +216,12 @@ fn node(number: u8) -> String {
     format!("node{number}")
 }
 
-/// What the node's gate is for.
+/// The service address behind the node's gate.
 fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 40, 1, number + 1)
 }
 
-/// In the node: what the engine needs, and whether it works there.
+/// Runs in the node: prepares the needs of the backend, and checks that it works there.
 fn prepare(kind: Kind) -> Result<(), String> {
     let doing = |error: io::Error| format!("mount a bpf file system: {error}");
     match kind {
@@ -234,7 +235,7 @@ fn prepare(kind: Kind) -> Result<(), String> {
     }
 }
 
-/// In the node: what one renewal takes, of many in a row.
+/// Runs in the node: the mean time of one renewal, of many in a row.
 fn cost(order: &Order) -> io::Result<Duration> {
     let mut gate = Gate::install(&order.engine, order.settings()?)?;
     let begun = monotonic_nanos();

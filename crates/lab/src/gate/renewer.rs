@@ -1,4 +1,4 @@
-//! The process that is frozen: it renews one gate, and keeps notes of what it did in a file.
+//! The process that is frozen: it renews one gate, and notes its renewals in a file.
 
 use std::{
     fs::File,
@@ -21,7 +21,7 @@ use crate::process::Program;
 /// The hidden command by which a trial starts `program gate-renewer`.
 pub const COMMAND: &str = "gate-renewer";
 
-/// What the process is told to do.
+/// The options of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     pub(crate) engine: Engine,
@@ -29,15 +29,15 @@ pub(crate) struct Order {
     pub(crate) address: IpAddr,
     pub(crate) lease: Duration,
     pub(crate) every: Duration,
-    /// Freezes itself in this renewal, between its preparation and its commit; 0: never.
+    /// The number of the renewal in which it freezes itself, between preparation and commit; 0: never.
     pub(crate) freezes_in: u32,
-    /// Goes on with fresh renewals when it has been frozen, as no daemon should: the control.
+    /// Whether it goes on with fresh renewals after a freeze, as no daemon should: the control.
     pub(crate) goes_on: bool,
-    /// Where it keeps its notes.
+    /// The file in which it keeps its notes.
     pub(crate) notes: PathBuf,
 }
 
-/// What the process has noted, in nanoseconds of boot time; 0 is nothing.
+/// The notes of the process, in nanoseconds of boot time; 0 if not noted yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Notes {
     /// The deadline that it began to prepare last.
@@ -64,7 +64,7 @@ const COMMITTED: u64 = 8;
 const LATE: u64 = 16;
 
 impl Order {
-    /// As a node starts it.
+    /// The command line that starts it in a node.
     pub(crate) fn program(&self) -> Program {
         let millis = |time: Duration| time.as_millis().to_string();
         let engine = match &self.engine {
@@ -117,11 +117,11 @@ impl Order {
     }
 }
 
-/// Renews a gate, each time by a beat that was due at its time, until a renewal is late: then it has lost the lease,
+/// Renews a gate, each time by a beat that was due at its time, until a renewal is late. Then it has lost the lease,
 /// and waits to be killed.
 ///
 /// # Errors
-/// Not started as a trial starts it; or what the kernel says.
+/// If not started by a trial; else the kernel's error.
 pub fn renew(words: &[String]) -> io::Result<()> {
     let by_hand = || io::Error::other(format!("{COMMAND} is started by `locum lab gate`, never by hand"));
     let order = Order::parse(words).ok_or_else(by_hand)?;

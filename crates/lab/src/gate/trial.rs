@@ -23,35 +23,35 @@ use crate::{
     watch::frames,
 };
 
-/// Within this time everything that is waited for comes, on a busy machine too.
+/// Longest wait for a condition, enough on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the client asks: near the deadline and after the thaw, and in the long silence between.
 const OFTEN: Duration = Duration::from_millis(1);
 const SELDOM: Duration = Duration::from_millis(20);
-/// For so long it asks often after the deadline, and after the thaw.
+/// How long it asks often after the deadline, and after the thaw.
 const NEAR: Duration = Duration::from_millis(150);
 const AFTER: Duration = Duration::from_millis(400);
 
-/// What was seen.
+/// The result of one trial: the client's last answer, compared with the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial {
     /// Where the process was frozen.
     pub point: FreezePoint,
-    /// The last answer came that much after the deadline …
+    /// How long after the deadline the last answer came; zero if it came before.
     pub late: Duration,
-    /// … or that much before it.
+    /// How long before the deadline the last answer came; zero if it came after.
     pub early: Duration,
 }
 
-/// What a trial needs to know beside the order.
+/// The plan of a trial, beside the order to the process.
 pub(super) struct Plan {
     pub(super) point: FreezePoint,
     pub(super) freeze: Duration,
-    /// With [`FreezePoint::Anywhere`]: so long after the first answer.
+    /// With [`FreezePoint::Anywhere`]: the time from the first answer to the freeze.
     pub(super) delay: Duration,
 }
 
-/// `None` when the machine itself froze everything for a lease, before the trial did.
+/// Plays one trial. `None` if the machine itself stood still for a lease before the trial froze the process.
 pub(super) fn play(
     rack: &Rack,
     node: &str,
@@ -65,7 +65,7 @@ pub(super) fn play(
     let mut client = Client::open(rack, address)?;
     let mut process = rack.start(node, &order.program())?;
     let pid = process.id();
-    // Before the gate stands the address answers too.
+    // Before the gate stands, the address answers too.
     let renewed = || Notes::read(notes).ok().filter(|notes| notes.committed > 0);
     await_some(PATIENCE, renewed).ok_or_else(|| Fault::Description("the gate is not renewed".into()))?;
     client.last = None;
@@ -89,7 +89,7 @@ pub(super) fn play(
         return Ok(None);
     }
     let deadline = match plan.point {
-        // What is in flight is not in the kernel: the one before it counts.
+        // The renewal in flight is not in the kernel: the one before it counts.
         FreezePoint::InFlight => noted.committed,
         FreezePoint::Anywhere => noted.prepared,
     };
@@ -112,7 +112,7 @@ pub(super) fn play(
     }))
 }
 
-/// Asks one address for echoes through the client's kernel.
+/// Sends echo requests to one address through the client's kernel.
 struct Client {
     socket: OwnedFd,
     address: Ipv4Addr,
@@ -127,7 +127,7 @@ impl Client {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let (family, kind) = (AddressFamily::INET, SocketType::RAW);
             let socket = rustix::net::socket_with(family, kind, flags, Some(ipproto::ICMP))?;
-            // Connected, it hears this address alone.
+            // A connected socket hears only this address.
             rustix::net::connect(&socket, &SocketAddrV4::new(address, 0))?;
             stamp::enable(&socket)?;
             std::io::Result::Ok(socket)
@@ -151,7 +151,7 @@ impl Client {
     fn ask_once(&mut self) {
         self.sequence = self.sequence.wrapping_add(1);
         let question = frames::icmp_echo(1, self.sequence);
-        // Nobody there is what is waited for.
+        // An error is expected while the address does not answer.
         let _ = rustix::net::send(&self.socket, &question, SendFlags::DONTWAIT);
     }
 
@@ -168,14 +168,14 @@ impl Client {
                     }
                 }
                 Ok(None) => return,
-                // "No such host" is told here too.
+                // Such errors as "no such host" also arrive here.
                 Err(_) => {}
             }
         }
     }
 }
 
-/// The third word of the process's `stat`, behind its name in brackets.
+/// Reads the state in the process's `stat`, the third word, behind the name in brackets.
 fn is_stopped(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))

@@ -1,7 +1,7 @@
 //! A Debian machine in a node of the rack: systemd, journald and dbus run, on the node's network and disk.
 //!
-//! systemd-nspawn boots it from a root that `scripts/machines` makes once. What the machine changes lies on the node's disk,
-//! so that it survives a loss of power; [`Rack::power_off`] kills the machine with the node.
+//! systemd-nspawn boots it from a root that `scripts/machines` makes once. Changes by the machine are kept on the
+//! node's disk, so that they survive a loss of power; [`Rack::power_off`] kills the machine with the node.
 
 use std::{
     fs, io,
@@ -22,17 +22,17 @@ use crate::{
 
 /// A machine boots in about a second. On a busy host it takes longer.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
-/// What the machine writes, on the node's disk.
+/// The machine's changes, on the node's disk.
 const UPPER: &str = "machine/upper";
 
-/// How a machine's control group is called, and where it is, in whichever layout the host has them.
+/// The prefix of a machine's control group, and its places, in whichever layout the host has them.
 const GROUP: &str = "locum-lab-";
 const PLACES: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-/// An empty group that is younger may belong to a machine that is about to boot.
+/// A younger empty group may belong to a machine that is about to boot.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// Boots the machine, in a mount namespace of its own: an overlay of the shared root and the node's disk; control groups of
-/// version 2 alone, as on a current Debian, whatever layout the host has; one control group for the machine.
+/// Boots the machine, in a mount namespace of its own: an overlay of the shared root and the node's disk; control
+/// groups of version 2 alone, as on a current Debian, whatever layout the host has; one control group for the machine.
 const BOOT: &str = r#"set -e
 root=$1 group=$2 name=$3 library=$4
 mount --make-rprivate /
@@ -48,7 +48,7 @@ exec systemd-nspawn --quiet --directory=/run/machine --machine="$name" --boot --
     --bind-ro=/run/bin/locum:/usr/sbin/locum
 "#;
 
-/// A machine that runs. Dropping it cuts its power.
+/// A running machine. Dropping it cuts its power.
 pub struct Machine {
     node: String,
     supervisor: Process,
@@ -56,7 +56,7 @@ pub struct Machine {
     group: String,
 }
 
-/// The numbers of a machine's first process.
+/// The process ids of a machine's first process.
 #[derive(Clone, Copy, Debug, Default)]
 struct Init {
     on_host: u32,
@@ -67,7 +67,7 @@ impl Machine {
     /// Boots a node's machine and waits until its first boot transaction has ended.
     ///
     /// # Errors
-    /// [`Fault::Missing`] where the host has no systemd-nspawn; else what went wrong.
+    /// [`Fault::Missing`] where the host has no systemd-nspawn; else the reason why it did not boot.
     pub fn boot(rack: &Rack, node: &str) -> Result<Self, Fault> {
         let group = format!("{GROUP}{}-{node}", std::process::id());
         sweep_group(&group);
@@ -99,15 +99,15 @@ impl Machine {
         Err(failed("it did not finish to boot"))
     }
 
-    /// Runs a program in the machine to its end, which comes by force at the limit.
+    /// Runs a program in the machine to its end; at the limit it is killed.
     ///
     /// # Errors
-    /// The node has no power, or the program cannot be started.
+    /// If the node has no power, or the program cannot be started.
     pub fn run(&self, rack: &Rack, words: &[&str], limit: Duration) -> Result<Outcome, Fault> {
         rack.run(&self.node, &self.inside(words), limit)
     }
 
-    /// Starts a program in the machine, and does not wait for it.
+    /// Starts a program in the machine without waiting for it.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -124,7 +124,8 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // The supervisor alone, killed, would leave the machine running. While it lives the number is the machine's.
+        // If only the supervisor were killed, the machine would run on. While the supervisor lives, the process id is
+        // the machine's.
         let init = first_process(self.supervisor.id()).map(|init| init.on_host.cast_signed());
         if let (None, Some(init)) = (self.supervisor.ended(), init.and_then(Pid::from_raw)) {
             let _ = rustix::process::kill_process(init, Signal::KILL);
@@ -137,7 +138,7 @@ impl Drop for Machine {
 /// Writes a file of a node's machine before it boots.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn write(rack: &Rack, node: &str, path: &str, text: &str, mode: u32) -> io::Result<()> {
     let target = upper(rack, node).join(path.trim_start_matches('/'));
     if let Some(directory) = target.parent() {
@@ -165,7 +166,7 @@ fn first_process(supervisor: u32) -> Option<Init> {
             .any(|line| line.strip_prefix("Name:").is_some_and(|name| name.trim() == "systemd"));
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
         let numbers: Vec<u32> = numbers.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-        // Seen from the host, from the node, from the machine itself.
+        // The process ids as seen from the host, from the node, and from the machine itself.
         match numbers[..] {
             [on_host, .., in_node, 1] if is_init => Some(Init { on_host, in_node }),
             _ => None,
@@ -173,7 +174,7 @@ fn first_process(supervisor: u32) -> Option<Init> {
     })
 }
 
-/// Removes the control groups of machines of earlier runs that were killed. One in which somebody lives stays.
+/// Removes the control groups of machines of earlier runs that were killed. A group with a process in it stays.
 pub(super) fn sweep_leftovers() {
     PLACES.iter().for_each(|place| sweep_below(Path::new(place), YOUNG));
 }
@@ -182,7 +183,7 @@ fn sweep_below(place: &Path, young: Duration) {
     let Ok(entries) = fs::read_dir(place) else { return };
     for entry in entries.flatten() {
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(GROUP));
-        // One that was just made is entered in a moment.
+        // A group that was just made gets its first process in a moment.
         let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|made| made.elapsed().ok());
         let events = || fs::read_to_string(entry.path().join("cgroup.events")).unwrap_or_default();
         if is_ours && age.is_some_and(|age| age >= young) && events().contains("populated 0") {

@@ -1,5 +1,5 @@
 //! Three Debian machines under a real systemd: two nodes and a witness run Locum as its unit file says, with groups of
-//! scripts and of systemd units. Everything is judged inside the machines, by what runs there (`docs/lab.md`).
+//! scripts and of systemd units. Checks look inside the machines at the resources that run (`docs/lab.md`).
 
 mod machine;
 
@@ -19,7 +19,7 @@ use crate::{
     rack::Rack,
 };
 
-/// Where `scripts/machines` puts the root, in the repository.
+/// The root that `scripts/machines` makes, in the repository.
 pub const ROOT: &str = "target/machines/bookworm";
 
 const NODES: [&str; 2] = ["web1", "web2"];
@@ -33,46 +33,46 @@ stop) rm -f /run/$name.running;;
 status) if [ -e /run/$name.running ]; then echo running; else echo stopped; exit 3; fi;;
 esac
 "#;
-/// All groups are somewhere within this time after whatever was done.
+/// Longest time after a step until all groups run.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// A daemon that is told to stop stops its groups, one second each at most, and hands over.
+/// A daemon that is told to stop stops its groups, one second each at most, and hands them over.
 const STOP_LIMIT: Duration = Duration::from_secs(90);
 
-/// What is done to the machines.
+/// The options of a trial on machines.
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// The program under test.
     pub program: PathBuf,
-    /// The machines' root.
+    /// The directory with the machines' root.
     pub root: PathBuf,
     /// Locum's unit files: name and text.
     pub units: Vec<(String, String)>,
-    /// How many groups, half of them scripts, half units.
+    /// Number of groups, half of them scripts, half units.
     pub groups: usize,
-    /// How many groups are moved, one after the other.
+    /// Number of groups that are moved, one after the other.
     pub moves: usize,
     /// How often a node's daemon is restarted by systemd.
     pub restarts: usize,
-    /// How often a node's daemon is told to reload and to stop in one breath.
+    /// How often a node's daemon is told to reload and, at once, to stop.
     pub reload_stops: usize,
 }
 
-/// What was seen.
+/// The result of a trial on machines.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// What was done, and how long it took.
+    /// The steps of the trial, with the time that each took.
     pub steps: Vec<(String, Duration)>,
-    /// What should not have been; nothing in a good trial.
+    /// The errors found; empty in a good trial.
     pub wrong: Vec<String>,
-    /// The last lines of the nodes' journals, where something was wrong.
+    /// The last lines of the nodes' journals, if there was an error.
     pub journals: String,
 }
 
-/// Builds the machines and does all of it.
+/// Builds the machines and plays all steps of the trial.
 ///
 /// # Errors
-/// [`Fault::Missing`] where there is no root, no systemd-nspawn, or no rack; [`Fault::Description`] when a machine does not
-/// boot.
+/// [`Fault::Missing`] where there is no root, no systemd-nspawn, or no rack; [`Fault::Description`] if a machine does
+/// not boot.
 pub fn play(trial: &Trial, tell: &mut dyn FnMut(&str)) -> Result<Seen, Fault> {
     let mut stage = Stage::build(trial)?;
     stage.step("first start", tell, Stage::enable);
@@ -98,7 +98,7 @@ pub fn play(trial: &Trial, tell: &mut dyn FnMut(&str)) -> Result<Seen, Fault> {
 }
 
 struct Stage {
-    /// Declared before the rack: they end first.
+    /// Declared before the rack: the machines must end first.
     machines: BTreeMap<&'static str, Machine>,
     rack: Rack,
     groups: usize,
@@ -199,7 +199,7 @@ impl Stage {
         self.run(node, &[&["systemctl"], words].concat(), limit).map(drop)
     }
 
-    /// Does something, and waits until every group runs on exactly one node.
+    /// Takes a step, and waits until every group runs on exactly one node.
     fn step(
         &mut self,
         name: &str,
@@ -214,7 +214,7 @@ impl Stage {
         self.seen.steps.push((name.into(), took));
     }
 
-    /// Notes the errors in the journals, and the journals, as long as nothing was wrong before.
+    /// Notes the errors in the journals, and the journals themselves, unless there was an error before.
     fn judge_journals(&mut self) {
         for node in NODES {
             let failures = self.failures(node);
@@ -230,7 +230,7 @@ impl Stage {
         all.iter().try_for_each(|node| self.systemctl(node, &["enable", "--now", "locum"], PATIENCE))
     }
 
-    /// Which groups run on a node, by what is there: the script's file, the unit's process.
+    /// The groups that run on a node, by the script's file or the unit's process.
     fn running_on(&self, node: &str) -> Vec<String> {
         if !self.machines.contains_key(node) {
             return Vec::new();
@@ -283,7 +283,7 @@ impl Stage {
     }
 
     fn reload_and_stop(&self, node: &str) -> Result<(), String> {
-        // The other way round systemd itself takes the stop back.
+        // In the other order, systemd itself takes the stop back.
         let both = "systemctl --no-block reload locum; systemctl stop locum; systemctl is-active locum";
         let said = self.run(node, &["sh", "-c", &format!("{both} || true")], STOP_LIMIT)?;
         if said.trim() != "inactive" {
@@ -301,7 +301,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Operations that failed, by the daemon's own journal.
+    /// Operations that failed, according to the daemon's journal.
     fn failures(&self, node: &str) -> Option<String> {
         if !self.machines.contains_key(node) {
             return None;
@@ -321,8 +321,8 @@ impl Stage {
     }
 }
 
-/// Where the root for machines is: where a person says, or in the repository of which the program was built, or in which it
-/// was called.
+/// The directory with the root for machines: the given one, or one in the repository where the program was built or
+/// from which it was called.
 #[must_use]
 pub fn find_root(given: Option<&Path>, program: &Path) -> PathBuf {
     if let Some(root) = given {

@@ -1,4 +1,4 @@
-//! Two nodes, each with a daemon of its own kind, the steps that are done to them, and the audit after each.
+//! Two nodes, each with its own kind of daemon, the steps played on them, and the audit after each step.
 
 use std::{
     collections::BTreeSet,
@@ -27,74 +27,73 @@ use crate::{
     watch::Sight,
 };
 
-/// An audit that was good for so long is passed.
+/// How long an audit must stay good to pass.
 const CALM: Duration = Duration::from_secs(2);
 /// After a partition a real heartbeat goes on for two seconds, then gives everything up and sleeps for deadtime and a
-/// second before it begins again; a command to stop it would be lost meanwhile.
+/// second before it begins again. A command to stop it would be lost meanwhile.
 const HEAL_CALM: Duration = Duration::from_secs(9);
-/// How often an audit looks.
+/// The time between two looks of an audit.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
-/// The client's patience with a ping.
+/// How long the client waits for the answer to a ping.
 const PING_LIMIT: Duration = Duration::from_millis(500);
 /// Initdead and heartbeat's ten seconds, and then its scripts, on a busy machine.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 /// After a healed partition a real heartbeat restarts itself, and sleeps before it does.
 const HEAL_LIMIT: Duration = Duration::from_secs(90);
-/// Heartbeat refuses a planned move while it thinks of other things, and says so nowhere but in its log: it is asked
-/// again.
+/// How long to wait before a planned move is ordered again: heartbeat may refuse it while it is busy, and reports that
+/// only in its log.
 const MOVE_LIMIT: Duration = Duration::from_secs(20);
 const MOVE_TRIES: u32 = 4;
-/// A daemon has ended by then.
+/// Longest time in which a daemon ends.
 const STOP_LIMIT: Duration = Duration::from_secs(90);
-/// Each life of a daemon says this once.
+/// The line that each run of a daemon writes once.
 const LIFE_BEGINS: &str = "Heartbeat generation:";
-/// A renewed daemon has settled by then: a real one waits for its peer for 10 s.
+/// Longest time until a daemon that reloaded in place has settled: a real one waits for its peer for 10 s.
 const RENEWAL: Duration = Duration::from_secs(15);
-/// Where the first group's web server listens.
+/// The port of the first group's web server.
 const WEB_PORT: u16 = 80;
-/// How much of a daemon's log goes with a failure.
+/// How many lines of a daemon's log are kept with a failure.
 const LOG_LINES: usize = 40;
 /// Lines that no daemon may write.
 const FORBIDDEN: [&str; 3] = ["No one owns", "panicked", "hist queue is filling up"];
-/// This may be said where nodes could not hear each other, which no R1 cluster can prevent.
+/// Allowed where nodes could not hear each other, which no R1 cluster can prevent.
 const BOTH_OWN: &str = "Both machines own";
-/// This may be said of the last frames of a node that leaves or starts again; so it counts only while both run, and not
-/// where chance restarts them.
+/// May concern the last frames of a node that leaves or starts again. So it counts only while both nodes run, and not
+/// in random runs, which restart them.
 const NOT_SENT_AGAIN: &str = "packet(s) were not sent again";
-/// Where no frame is lost, nobody asks for one in vain.
+/// If no frame is lost, no node asks in vain for one.
 const CANNOT_SEND_AGAIN: &str = "Cannot rexmit";
 
-/// What a node does.
+/// The power and daemon of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
-    /// It has no power.
+    /// The node has no power.
     Off,
-    /// It has power and no daemon, which ended gracefully or never began.
+    /// It has power and no daemon: the daemon ended gracefully or never began.
     Idle,
-    /// Its daemon was killed: what it ran runs on.
+    /// Its daemon was killed; resources that it started run on.
     Killed,
-    /// Its daemon runs.
     Running,
 }
 
-/// What came of a step and its audit.
+/// The result of a step and its audit.
 #[derive(Clone, Debug)]
 pub struct Audited {
     /// The step, in words.
     pub step: String,
-    /// How long everything may take.
+    /// The limit of the audit.
     pub limit: Duration,
-    /// How long it took from the end of the step until all was well, or the whole limit.
+    /// The time from the end of the step until the audit was good, or the whole limit.
     pub settled: Duration,
-    /// How often a move was asked for.
+    /// How often a move was ordered.
     pub asked: u32,
-    /// The next step followed at once: no audit.
+    /// Whether the next step followed at once, without an audit.
     pub hurried: bool,
-    /// Where the groups were at the end, as in [`Planned::owners`]; `-` for one that is on no living node or on several.
+    /// The owners of the groups at the end, as in [`Planned::owners`]; `-` for a group on no living node or on several.
     pub owners: String,
-    /// What is wrong; empty when the audit was passed.
+    /// The errors found; empty when the audit was passed.
     pub faults: Vec<String>,
-    /// What was measured, where something was.
+    /// A measured result, if the step has one.
     pub note: Option<String>,
 }
 
@@ -102,31 +101,31 @@ pub(super) struct Cluster {
     pub(super) pair: Pair,
     settings: Settings,
     pub(super) lives: [Life; 2],
-    /// Which node has another key than the cluster's.
+    /// By node: whether it has another key than the cluster's.
     other_key: [bool; 2],
-    /// How often nodes got other times.
+    /// How often nodes got other times in their files.
     renewals: u32,
-    /// No link carries anything.
+    /// Whether all links carry nothing.
     pub(super) split: bool,
-    /// Since the last audit the nodes could not hear each other, or one was killed or stood still: two may have owned
-    /// a group for a while.
+    /// Whether, since the last audit, the nodes could not hear each other, or one was killed or frozen: two may have
+    /// owned a group for a while.
     rough: bool,
-    /// The lines of the services' journals that were read, and who ran each service after them.
+    /// Lines of the services' journals read so far, and the nodes that ran each service after them.
     journals_read: [usize; 2],
     serving: [[bool; 2]; 2],
     /// How much of each log was read.
     logs_read: [usize; 2],
     sniffers: Vec<Sniffer>,
-    /// Dropped before the rack: whoever started a process has to bury it.
+    /// Dropped before the rack: the process that started a daemon has to reap it.
     daemons: [Option<Process>; 2],
     requests: Vec<Process>,
     pub(super) rack: Rack,
 }
 
 impl Cluster {
-    /// Two nodes with power, configured, and no daemon running.
+    /// Two nodes with power and configuration, and no daemon running.
     pub(super) fn build(setup: &Setup, pair: Pair, settings: Settings, seed: u64) -> Result<Self, Fault> {
-        // Fencing devices are of heartbeat's world, too.
+        // Heartbeat's fencing plugins are needed for `stonith`, too.
         let needed = pair.0.contains(&Daemon::Heartbeat) || settings.more.contains("stonith");
         let layer = setup.peers_root.as_deref().filter(|_| needed);
         let mut rack = Rack::build(files::description(&setup.program, layer, &settings, seed))?;
@@ -169,7 +168,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Does a step, and waits until the audit is good, unless the step is hurried over.
+    /// Takes a step, and waits until the audit is good, unless the next step is to follow at once.
     pub(super) fn take(&mut self, planned: Planned) -> Result<Audited, Fault> {
         let Planned { step, owners, hurry } = planned;
         let owners: Vec<usize> =
@@ -327,7 +326,7 @@ impl Cluster {
     fn sign(&self, node: usize, sign: Sign) -> Result<(), Fault> {
         for process in self.daemon(node)? {
             if let Some(pid) = Pid::from_raw(process.cast_signed()) {
-                // One that ended by itself just now needs none.
+                // A process that has just ended needs no signal.
                 let _ = kill_process(pid, sign.signal());
             }
         }
@@ -388,10 +387,10 @@ impl Cluster {
         Ok(faults)
     }
 
-    /// New files and HUP: the daemon begins anew, and nothing else happens.
+    /// Writes new files and sends HUP: the daemon reloads in place, and no group may stop or start.
     fn renew(&mut self, who: Who, owners: &[usize]) -> Result<Vec<String>, Fault> {
         let begun = |cluster: &Self, node| {
-            // What Locum logs is there twice: by its logfile, and by its standard error.
+            // Each line of Locum's log is there twice: by its logfile, and by its standard error.
             let log = cluster.log(node);
             let generations = log.lines().filter_map(|line| line.split_once(LIFE_BEGINS));
             generations.map(|(_, generation)| generation.to_owned()).collect::<BTreeSet<_>>().len()
@@ -433,7 +432,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks for a move until it is done.
+    /// Orders a move, again if necessary, until it is done.
     fn moved(
         &mut self,
         who: Who,
@@ -456,7 +455,7 @@ impl Cluster {
 
     // ---- audit ------------------------------------------------------------
 
-    /// Both run and cannot hear each other.
+    /// Whether both daemons run and cannot hear each other.
     fn is_apart(&self) -> bool {
         let deaf = self.split || self.other_key[0] != self.other_key[1];
         deaf && self.lives == [Life::Running; 2]
@@ -492,7 +491,7 @@ impl Cluster {
         }
     }
 
-    /// What is wrong just now.
+    /// Adds the errors of the present state to `faults`.
     fn look(&self, owners: &[usize], faults: &mut Vec<String>) -> Result<(), Fault> {
         let apart = self.is_apart();
         let running: Vec<usize> = (0..2).filter(|&node| self.lives[node] == Life::Running).collect();
@@ -508,7 +507,7 @@ impl Cluster {
                     names(&served)
                 ));
             }
-            // In a partition each living node owns everything, and that is all that R1 can do.
+            // In a partition each living node owns everything; R1 can do no better.
             let right = match (running.len(), owners.get(group)) {
                 (0, _) => holders.is_empty(),
                 (_, _) if apart => holders == running,
@@ -541,8 +540,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The nodes that hold an address, without those whose daemon was killed: what that left running counts for
-    /// nobody.
+    /// The nodes that hold an address, except those whose daemon was killed: leftovers of a killed daemon do not count.
     fn holders(&self, address: Ipv4Addr) -> Vec<usize> {
         let holds = |node: usize| {
             self.rack.look(|record| record.holders(IpAddr::V4(address)).contains(&NODES[node])) == Some(true)
@@ -550,7 +548,7 @@ impl Cluster {
         (0..2).filter(|&node| self.lives[node] != Life::Killed && holds(node)).collect()
     }
 
-    /// The digit of the one node that holds an address.
+    /// The number of the one node that holds an address, as a digit.
     fn owner(&self, address: Ipv4Addr) -> char {
         match self.holders(address).as_slice() {
             [0] => '1',
@@ -564,7 +562,7 @@ impl Cluster {
         !matches!(self.lives[node], Life::Killed | Life::Off) && mark.exists()
     }
 
-    /// What the daemons have written since the last audit and must not.
+    /// New lines in the daemons' logs, since the last audit, that they must not write.
     fn forbidden_lines(&mut self) -> Vec<String> {
         let mut found = Vec::new();
         let both_run = self.lives == [Life::Running; 2];
@@ -586,8 +584,8 @@ impl Cluster {
         found
     }
 
-    /// The services that ran twice since the last audit, although nothing rough had happened: by their journals, whose
-    /// clock is the same for both nodes.
+    /// The services that ran on both nodes at once since the last audit, although no fault explains it. The journals
+    /// show it; their clock is the same for both nodes.
     fn overlaps(&mut self) -> Result<Vec<String>, Fault> {
         let mut entries: Vec<(f64, usize, usize, bool)> = Vec::new();
         for node in 0..NODES.len() {
@@ -605,14 +603,14 @@ impl Cluster {
             }
         }
         found.dedup();
-        // What a loss of power or a kill has ended wrote nothing.
+        // A service that ended by a loss of power or a kill wrote no line.
         for (service, (_, name)) in GROUPS.iter().enumerate() {
             self.serving[service] = [0, 1].map(|node| self.serves(node, name));
         }
         Ok(found)
     }
 
-    /// What the services of a node have noted of their starts and stops.
+    /// The journal of a node's services, with their starts and stops.
     pub(super) fn journal(&self, node: usize) -> Result<String, Fault> {
         let path = self.rack.disk(NODES[node]).join("journal");
         if !path.exists() {
@@ -626,7 +624,8 @@ impl Cluster {
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// The ends of both daemons' logs and of the services' journals; with a directory, all of them go there.
+    /// The ends of both daemons' logs and of the services' journals. If a directory is given, the whole texts are
+    /// written there.
     pub(super) fn evidence(&self, keep: Option<&Path>, name: &str) -> String {
         let mut text = String::new();
         for (node, at) in NODES.iter().zip(0..) {
@@ -650,7 +649,7 @@ impl Cluster {
     }
 }
 
-/// A line of a service's journal: when, on which node, which service, and whether it starts.
+/// A line of a service's journal: time, node, service, and whether the service starts.
 fn entry(node: usize, line: &str) -> Option<(f64, usize, usize, bool)> {
     let mut words = line.split(' ');
     let (at, verb, name) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
@@ -658,7 +657,7 @@ fn entry(node: usize, line: &str) -> Option<(f64, usize, usize, bool)> {
     Some((at, node, service, verb == "start"))
 }
 
-/// After this two nodes may own a group for a while, and nobody is to blame.
+/// Whether after this step two nodes may rightly own a group for a while.
 fn is_rough(step: Step) -> bool {
     match step {
         Step::PowerOff(_) | Step::Kill(_) | Step::Freeze(..) | Step::Split | Step::Heal => true,
@@ -688,11 +687,11 @@ fn limit(step: Step) -> Duration {
     }
 }
 
-/// Asks an address for an echo, in the client.
+/// Sends an echo request to an address from the client, and waits for the answer.
 fn ping(address: Ipv4Addr) -> std::io::Result<bool> {
     const IDENTIFIER: u16 = 0x10c1;
     let pinger = Pinger::open(false, IDENTIFIER)?;
-    // Nobody there is told by the answer that does not come.
+    // If no host has the address, no answer comes.
     let _ = pinger.ask(address.into(), 1, b"audit");
     let mut buffer = [0; 256];
     let answer = await_some(PING_LIMIT, || {

@@ -1,5 +1,5 @@
-//! The random runner, in the manner of heartbeat's own cluster test suite: any step that is possible may follow any
-//! other. All chance comes from a seed, and every step is audited.
+//! The random runner, like heartbeat's own cluster test suite: any step that is possible may follow any other. All
+//! random numbers come from a seed, and every step is audited.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,29 +10,29 @@ use super::{
 };
 use crate::dice::Dice;
 
-/// Longer than deadtime.
+/// Longer than the cluster's deadtime.
 const FROZEN: Duration = Duration::from_secs(4);
-/// A step that is not waited for is followed by the next one after so long at most.
+/// Longest time after which the next step follows one that is not waited for.
 const HURRY_MAX: Duration = Duration::from_millis(2500);
 
-/// Chooses steps.
+/// Chooses random steps from a seed.
 #[derive(Debug)]
 pub(super) struct Chooser {
     dice: Dice,
-    /// Steps may follow before others have ended.
+    /// Whether steps may follow before others have ended.
     hurries: bool,
-    /// What follows from a choice that was made.
+    /// The remaining steps of a choice that was made.
     next: VecDeque<Planned>,
 }
 
 impl Chooser {
     pub(super) fn new(seed: u64, hurries: bool) -> Self {
-        // Both start at once: there must be something to disturb.
+        // Both daemons start at once: there must be something to disturb.
         let next = VecDeque::from([Planned::new(Step::Start(Who::Both), "")]);
         Self { dice: Dice::new(seed, 0xc75), hurries, next }
     }
 
-    /// What the cluster is like.
+    /// The random settings of the cluster.
     pub(super) fn settings(&mut self) -> Settings {
         const MEDIA: [&[Medium]; 4] = [
             &[Medium::Bcast, Medium::Serial],
@@ -55,7 +55,7 @@ impl Chooser {
         (1..many).filter(|&step| point >= step as f64).count()
     }
 
-    /// The next step for a cluster whose nodes live like this.
+    /// The next step for a cluster whose nodes are in these states.
     pub(super) fn choose(&mut self, lives: [Life; 2]) -> Planned {
         if let Some(planned) = self.next.pop_front() {
             return planned;
@@ -73,7 +73,7 @@ impl Chooser {
         }
         let last = chosen.len() - 1;
         for (place, &step) in chosen.iter().enumerate() {
-            // Some things happen while others have not ended.
+            // Some steps follow before the ones before them have ended.
             let hurry = self.hurries && place < last && step != Step::Split && self.dice.throw(0.5);
             let hurry = hurry.then(|| HURRY_MAX.mul_f64(self.dice.fraction()));
             self.next.push_back(Planned { step, owners: "", hurry });
@@ -81,7 +81,7 @@ impl Chooser {
         self.next.pop_front().expect("every choice has a step")
     }
 
-    /// What may happen, each with a weight.
+    /// The possible steps, each with a weight.
     fn possible(lives: [Life; 2]) -> Vec<(u32, Vec<Step>)> {
         let runs = lives.map(|life| life == Life::Running);
         let mut possible = Vec::new();

@@ -1,4 +1,4 @@
-//! What a mixed cluster is configured to be, and the files that say so to either daemon.
+//! The configuration of a mixed cluster, and the files that either daemon reads.
 
 use std::{fmt, fs, io, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -7,10 +7,9 @@ use crate::{
     description::Description,
 };
 
-/// The nodes' names.
 pub(super) const NODES: [&str; 2] = ["clustnode1", "clustnode2"];
 pub(super) const CLIENT: &str = "client";
-/// The client's segment, and its interface everywhere.
+/// The client's segment, and the interface to it on every node.
 pub(super) const LAN: &str = "lan";
 pub(super) const LAN_INTERFACE: &str = "eth0";
 /// The cable between the nodes, and its interface.
@@ -19,26 +18,26 @@ pub(super) const CABLE_INTERFACE: &str = "eth1";
 /// The null modem between the nodes, and its device below `/run`.
 pub(super) const MODEM: &str = "modem";
 const MODEM_DEVICE: &str = "ttyHA";
-/// The address and the script of each node's own group.
+/// The address and the script of the group that each node prefers.
 pub(super) const GROUPS: [(Ipv4Addr, &str); 2] =
     [(Ipv4Addr::new(172, 23, 2, 14), "service1"), (Ipv4Addr::new(172, 23, 2, 15), "service2")];
-/// Where, below a node's `/run`, a service that runs has its file.
+/// The directory below a node's `/run` in which a running service has its file.
 pub(super) const SERVICES: &str = "services";
 
-/// The nodes' own addresses, which no cluster moves.
+/// The nodes' own addresses, which the cluster never moves.
 const LAN_ADDRESSES: [&str; 2] = ["172.23.2.12", "172.23.2.13"];
-/// The first of them.
+/// The first of [`LAN_ADDRESSES`].
 pub(super) const STEADY: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 12);
 const CABLE_ADDRESSES: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
-/// Heartbeat looks at its frames when a timer of its fires, every 500 ms at the latest.
+/// Heartbeat looks at its frames when one of its timers fires, every 500 ms at the latest.
 pub(super) const KEEPALIVE: Duration = Duration::from_millis(200);
 pub(super) const DEADTIME: Duration = Duration::from_secs(2);
-/// A renewed node has so much more of both, each time.
+/// How much a node's keepalive and deadtime grow with each renewal of its files.
 const RENEWED: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
-/// Heartbeat warns of less.
+/// The least value without a warning of heartbeat.
 pub(super) const INITDEAD: Duration = Duration::from_secs(10);
-/// The beats of a node that beats seldom which may be lost.
+/// How many beats of a slow node may be lost before its deadtime.
 const PATIENCE: u32 = 3;
 
 /// A line of `ha.cf` that carries frames.
@@ -52,12 +51,11 @@ pub enum Medium {
     Mcast,
     /// `ucast`, on the cable, with the addresses of both.
     Ucast,
-    /// `serial`.
     Serial,
 }
 
 impl Medium {
-    /// What carries it in the rack.
+    /// The network or line of the rack that carries it.
     pub(super) fn carrier(self) -> Carrier {
         match self {
             Self::BcastLan => Carrier::Network(LAN),
@@ -80,7 +78,7 @@ impl Medium {
     }
 }
 
-/// What a medium runs over.
+/// The carrier of a medium in the rack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carrier {
     Network(&'static str),
@@ -90,22 +88,22 @@ pub(super) enum Carrier {
 /// The configuration of a cluster, the same for both nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The links.
+    /// The media of the links, in the order of `ha.cf`.
     pub media: &'static [Medium],
-    /// The method of the key, and its text: none for `crc`.
+    /// The method of the key, and its secret (none for `crc`).
     pub key: &'static str,
     /// `on`, `off` or `legacy`.
     pub auto_failback: &'static str,
     /// Further lines of `ha.cf`.
     pub more: &'static str,
-    /// The second node beats this seldom, and wants to be given up after three times that; else both nodes beat
+    /// If set, the second node beats at this interval, and its deadtime is three times as long. Else both nodes beat
     /// alike.
     pub second_beats: Option<Duration>,
     /// How long a service takes to start, and to stop.
     pub slow: Duration,
-    /// Frames can be lost by chance, and so many of a hundred are from the start.
+    /// If set, frames can be lost at random, and this percentage is lost from the start.
     pub loss: Option<u32>,
-    /// The word by which the program is a web server, which the first group then has, for a client that asks it.
+    /// The program's command that is a web server. If set, the first group has one, and a client asks it.
     pub web_server: Option<&'static str>,
 }
 
@@ -196,7 +194,7 @@ pub(super) fn write(
     fs::write(directory.join("ha.cf"), settings.ha_cf(node, 0))?;
     write_key(disk, settings.key)?;
     let mut haresources = String::new();
-    // One node has one web server.
+    // Each node runs at most one web server.
     let serves =
         [settings.web_server.map_or(":".into(), |word| format!("/run/bin/locum {word}")), ":".into()];
     for (node, ((address, service), serve)) in NODES.iter().zip(GROUPS.into_iter().zip(serves)) {
@@ -209,7 +207,7 @@ pub(super) fn write(
     fs::write(directory.join("haresources"), haresources)
 }
 
-/// Writes `ha.cf` with other times: each number of `renewals` has its own.
+/// Writes `ha.cf` with other times, which depend on the number of `renewals`.
 pub(super) fn renew(disk: &Path, node: usize, renewals: u32, settings: &Settings) -> io::Result<()> {
     fs::write(disk.join("ha.d/ha.cf"), settings.ha_cf(node, renewals))
 }
@@ -221,7 +219,7 @@ pub(super) fn write_key(disk: &Path, key: &str) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
 }
 
-/// A service that is a file, and a web server where `SERVE` is one, and keeps a journal.
+/// A service that is a file and keeps a journal; where `SERVE` is set, it also runs a web server.
 const SCRIPT: &str = r#"#!/bin/sh
 # start|stop|status: runs while its file is there, which the power takes with it.
 name=${0##*/}

@@ -1,17 +1,16 @@
-//! Mixed clusters: two nodes of which each runs Locum or the real heartbeat, on a rack, under steps of which each is
-//! followed by an audit from outside.
+//! Mixed clusters: two nodes on a rack, each with Locum or the real heartbeat. Steps are played on them, and after each
+//! step an audit checks the cluster from outside.
 //!
-//! * [`scenarios`] plays named lives of a cluster ([`Scenario`]) for several [`Pair`]s, several racks side by side;
+//! * [`scenarios`] plays named scenarios ([`Scenario`]) for several [`Pair`]s, several racks side by side;
 //! * [`random`] plays steps chosen by a seed;
-//! * [`replace()`] makes two real heartbeats two Locums, node by node, and back, under the eyes of a client.
+//! * [`replace()`] replaces two real heartbeats by two Locums, node by node, and back, while a client watches.
 //!
 //! **The audit** after each step waits, at most for a printed limit, until this has been so for two seconds (for nine
 //! where a real heartbeat may be about to restart itself): the address and the service of each group are on the same
 //! one living node, where the scenario says so on that one; both addresses answer the client's ping; every daemon that
-//! should run does. And neither log may have a new line that a cluster must never write, nor may a service have run
-//! twice where nothing but planned things happened. While the nodes cannot hear each other, each must own everything:
-//! that is all that R1 promises. Two real heartbeats are the oracle: what fails for them, too, is not held against
-//! Locum.
+//! should run does. No log may have a new line that a cluster must never write. No service may have run twice unless a
+//! fault explains it. While the nodes cannot hear each other, each must own everything: R1 promises no more. Two real
+//! heartbeats are the oracle: a failure that they share is not held against Locum.
 
 mod cluster;
 mod cts;
@@ -40,22 +39,22 @@ use crate::{daemon::Daemon, fault::Fault};
 use cluster::Cluster;
 use cts::Chooser;
 
-/// What the first and the second node run.
+/// The daemons of the first and the second node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair(pub [Daemon; 2]);
 
 impl Pair {
-    /// All of them, the oracle first.
+    /// All pairs, the oracle first.
     pub const ALL: [Self; 4] = [
         Self::ORACLE,
         Self([Daemon::Locum, Daemon::Heartbeat]),
         Self([Daemon::Heartbeat, Daemon::Locum]),
         Self([Daemon::Locum, Daemon::Locum]),
     ];
-    /// What they do is right by definition.
+    /// The pair whose behaviour is right by definition.
     pub const ORACLE: Self = Self([Daemon::Heartbeat; 2]);
 
-    /// Its name.
+    /// The pair's name in options and reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -73,71 +72,67 @@ impl fmt::Display for Pair {
     }
 }
 
-/// What clusters are made of.
+/// The programs of mixed clusters, and the options for their logs.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The program: every node's holder, and Locum itself.
     pub program: PathBuf,
-    /// Where the real heartbeat is unpacked, with `usr` and `etc` in it; else it is the host's.
+    /// The directory in which the real heartbeat is unpacked, with `usr` and `etc` in it; if not set, the host's is
+    /// used.
     pub peers_root: Option<PathBuf>,
-    /// Where the logs of both daemons are kept of every life that an audit ended, or of all.
+    /// The directory for the logs of both daemons. They are kept for scenarios that fail, or for all.
     pub keep: Option<PathBuf>,
-    /// What Locum, built for that, does wrong on purpose: the content of the file `breakage` of its configuration.
+    /// The planted breakage of a Locum that is built for it: the content of the file `breakage` in its configuration.
     pub breakage: Option<String>,
 }
 
-/// What is to be played.
+/// The scenarios to play, and with which pairs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The clusters.
     pub setup: Setup,
-    /// Of whom.
     pub pairs: Vec<Pair>,
-    /// What.
     pub scenarios: Vec<Scenario>,
-    /// How long frames are lost where some are.
+    /// How long frames are lost in scenarios with losses.
     pub loss: Duration,
     /// How many racks stand side by side.
     pub racks: usize,
 }
 
-/// What came of one life of a cluster.
+/// The result of one scenario with one pair.
 #[derive(Clone, Debug)]
 pub struct Played {
-    /// Of whom.
     pub pair: Pair,
-    /// Its name.
     pub name: String,
-    /// What was audited; the last one failed if any did.
+    /// The audited steps; if one failed, it is the last.
     pub steps: Vec<Audited>,
-    /// A Locum was started in it. What fails before that is heartbeat's alone.
+    /// Whether a Locum was started in it. A failure before that is heartbeat's alone.
     pub met_locum: bool,
-    /// The ends of the logs, where an audit failed.
+    /// The ends of the logs, if an audit failed.
     pub evidence: String,
 }
 
 impl Played {
-    /// The step whose audit failed.
+    /// The step whose audit failed, if any did.
     #[must_use]
     pub fn failed(&self) -> Option<&Audited> {
         self.steps.iter().find(|audited| !audited.faults.is_empty())
     }
 
-    /// An audit failed before a Locum was started, where one was to be: that says nothing about Locum.
+    /// Whether an audit failed before a Locum was started that was to be: such a failure says nothing about Locum.
     #[must_use]
     pub fn failed_without_locum(&self) -> bool {
         self.failed().is_some() && !self.met_locum && self.pair != Pair::ORACLE
     }
 }
 
-/// A life that says nothing about Locum is played again, up to so many times in all.
+/// How often a scenario is played at most, if its failures say nothing about Locum.
 const TRIES: usize = 3;
 
-/// Plays each scenario for each pair; once more where a heartbeat failed before a Locum was started beside it: then there is
-/// one of each. `tell` is given a line for each step.
+/// Plays each scenario for each pair, and again if a heartbeat failed before a Locum was started beside it: then the
+/// result has both. `tell` is given a line for each step.
 ///
 /// # Errors
-/// [`Fault::Missing`] where no rack can be built; else what the kernel says.
+/// [`Fault::Missing`] where no rack can be built; else the kernel's error.
 pub fn scenarios(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Vec<Played>, Fault> {
     let lives = options
         .scenarios
@@ -180,11 +175,12 @@ pub fn scenarios(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Vec<Pl
     })
 }
 
-/// Plays so many steps that a seed chooses. `tell` is given a line for each. Where it `hurries`, half of those that
-/// belong together are not waited for: a node dies while a group moves, say. Real heartbeats do not survive that.
+/// Plays `steps` random steps chosen by a seed. `tell` is given a line for each. If `hurries`, half of the steps that
+/// belong together are not waited for: for example, a node dies while a group moves. Real heartbeats do not survive
+/// that.
 ///
 /// # Errors
-/// As [`scenarios`].
+/// As for [`scenarios`].
 pub fn random(
     setup: &Setup,
     pair: Pair,
@@ -209,7 +205,7 @@ enum News {
     Played(usize, Result<Played, Fault>),
 }
 
-/// One life of a cluster.
+/// One cluster of a scenario, from its start to its end.
 struct Life<'a> {
     setup: &'a Setup,
     pair: Pair,
@@ -218,7 +214,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// Takes steps until there are none, or until an audit fails: what follows a failure shows nothing.
+    /// Takes steps until there are none, or until an audit fails: the steps after a failure show nothing.
     fn play(
         self,
         settings: Settings,

@@ -1,5 +1,5 @@
-//! The rolling replacement: heartbeat gives way to another program on one node after the other, while a client asks the
-//! service, and comes back the same way. Only the steps that hand the groups over may cost the client anything.
+//! The rolling replacement: on one node after the other, heartbeat gives way to another program and comes back the same
+//! way, while a client asks the service. Only the steps that hand the groups over may cost the client anything.
 //!
 //! Each step is a step of `docs/from-heartbeat.md`, by name.
 
@@ -25,73 +25,73 @@ use crate::{
     watch::Record,
 };
 
-/// A shorter time without a page, which is asked for every 10 ms, says more about the machine than about the cluster.
+/// Shorter times without a page are ignored: a page is fetched every 10 ms, and such times depend on the machine more
+/// than on the cluster.
 const GAP_LEAST: Duration = Duration::from_millis(50);
-/// In a hand-over, that is known to cost something.
+/// The same during a hand-over, which is known to cost something.
 const MOVE_GAP_LEAST: Duration = Duration::from_millis(20);
-/// A longer one outside a hand-over is a fault, even on a busy machine.
+/// A longer gap outside a hand-over is a fault, even on a busy machine.
 const QUIET_MAX: Duration = Duration::from_millis(500);
-/// Where the service works, the client gets an answer within this time.
+/// Longest wait for an answer after a step, if the service works.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
-/// The other node is known to be active by then.
+/// Longest wait until the other node is known to be active.
 const ACTIVE_LIMIT: Duration = Duration::from_secs(20);
-/// What makes a node the node that it is, in heartbeat's state directory (`docs/wire.md`, section 4).
+/// The files in heartbeat's state directory that identify a node (`docs/wire.md`, section 4).
 const STATE: &str = "lib/heartbeat";
 const UUID: &str = "hb_uuid";
 const GENERATION: &str = "hb_generation";
-/// What a host has that served for long: Locum has no use for it, and leaves it to the next heartbeat.
+/// Files on a host that has served for long: Locum does not use them, and leaves them to the next heartbeat.
 const CACHES: [&str; 2] = ["hostcache", "delhostcache"];
-/// What a daemon says of a peer that is not whom it knew.
+/// Texts in a daemon's log about a peer whose identity is not the known one.
 const STRANGER: [&str; 3] = ["attempted replay attack", "changed its uuid", "uuid changed to"];
-/// Where, below a node's `/run`, Locum has links of heartbeat's names.
+/// The directory below a node's `/run` with links from heartbeat's names to Locum.
 const LINKS: &str = "names";
 
-/// What came of one replacement.
+/// The result of one replacement.
 #[derive(Clone, Debug)]
 pub struct Replaced {
-    /// What took heartbeat's place: heartbeat itself, for comparison, or Locum.
+    /// The daemon that took heartbeat's place: Locum, or heartbeat itself for comparison.
     pub by: Daemon,
-    /// Its steps; the last one failed if any did.
+    /// Its steps; if one failed, it is the last.
     pub stages: Vec<Stage>,
-    /// The ends of the logs, where one failed.
+    /// The ends of the logs, if a step failed.
     pub evidence: String,
 }
 
 impl Replaced {
-    /// The step that failed.
+    /// The step that failed, if any did.
     #[must_use]
     pub fn failed(&self) -> Option<&Stage> {
         self.stages.iter().find(|stage| !stage.audited.faults.is_empty())
     }
 }
 
-/// A step, and what it cost the client.
+/// A step of a replacement, and its cost to the client.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// Its name.
     pub name: &'static str,
-    /// It moves the groups, as planned.
+    /// Whether it moves the groups, as planned.
     pub hands_over: bool,
-    /// What the nodes run after it.
+    /// The daemons of the nodes after the step.
     pub pair: Pair,
     /// The step and its audit.
     pub audited: Audited,
-    /// Each time without a page of at least 50 ms, in a hand-over 20.
+    /// Each time without a page of at least 50 ms, in a hand-over 20 ms.
     pub page_gaps: Vec<Duration>,
     /// The same without an echo, for either address.
     pub echo_gaps: [Vec<Duration>; 2],
     /// The same for an address that does not move: then the machine had no time for the client.
     pub machine_gaps: Vec<Duration>,
-    /// The longest gap of echoes, without what the machine's gaps explain of it. Pages are another matter: the web server is a
-    /// process, and waits for a processor like any other.
+    /// The longest gap of echoes, without the part that the machine's gaps explain. Pages do not count here: the web
+    /// server is a process, and waits for a processor like any other.
     pub unexplained: Duration,
 }
 
-/// A step before it is taken: its name, what is done, where the groups are then, whether it moves them.
+/// A planned step: its name, the step, the owners of the groups after it, and whether it moves the groups.
 type Plan = (&'static str, Step, &'static str, bool);
 
-/// Both groups are on the first node when the replacement begins, so the second is the standby; nothing moves but by
-/// a command.
+/// At the beginning of the replacement both groups are on the first node, so the second is the standby. Groups move
+/// only by commands.
 fn plan(by: Daemon) -> Vec<Plan> {
     let back = Daemon::Heartbeat;
     vec![
@@ -112,11 +112,11 @@ fn plan(by: Daemon) -> Vec<Plan> {
     ]
 }
 
-/// Two real heartbeats; each gives way to `by`, and comes back. `web_server` is the word by which the program is a web
-/// server. `tell` is given a line for each step.
+/// Replaces two real heartbeats by `by`, one after the other, and then back. `web_server` is the program's command that
+/// is a web server. `tell` is given a line for each step.
 ///
 /// # Errors
-/// [`Fault::Missing`] where no rack can be built; else what the kernel says.
+/// [`Fault::Missing`] where no rack can be built; else the kernel's error.
 pub fn replace(
     setup: &Setup,
     web_server: &'static str,
@@ -166,7 +166,7 @@ pub fn replace(
 }
 
 impl Stage {
-    /// What the client saw meanwhile.
+    /// The step, with the gaps that the client saw during it.
     fn seen(cluster: &Cluster, window: Span, name: &'static str, hands_over: bool, audited: Audited) -> Self {
         let least = if hands_over { MOVE_GAP_LEAST } else { GAP_LEAST };
         let [pages, first, second, machine] =
@@ -189,7 +189,7 @@ impl Stage {
         }
     }
 
-    /// Finds fault with it, and with what moved in it.
+    /// Adds the faults of this step, and of moves that should not have happened during it.
     fn judge(&mut self, moved: &Quiet) {
         if self.hands_over {
             return;
@@ -224,7 +224,7 @@ impl Stage {
     }
 }
 
-/// The times without a page, and without an echo of either group's address and of the one that does not move.
+/// The times without a page, and without an echo of either group's address and of the address that does not move.
 fn gaps(record: &Record, window: Span, least: Duration) -> [Vec<Span>; 4] {
     let gaps = |answers: &[Moment]| timeline::gaps(answers, window, least);
     let echoes = |address| gaps(record.echoes.get(&address).map(Vec::as_slice).unwrap_or_default());
@@ -232,16 +232,16 @@ fn gaps(record: &Record, window: Span, least: Duration) -> [Vec<Span>; 4] {
     [gaps(&pages), echoes(GROUPS[0].0), echoes(GROUPS[1].0), echoes(STEADY)]
 }
 
-/// What must not change where nothing is handed over.
+/// State that must not change without a hand-over.
 struct Quiet {
     /// How often a service address came or went, on any node.
     changes: usize,
-    /// What the services of the node that owns both groups have noted of their starts and stops.
+    /// The journal of the services on the node that owns both groups.
     journal: String,
 }
 
 impl Quiet {
-    /// `owners`: where the groups are, `"11"` or `"22"`.
+    /// `owners`: the owners of the groups, `"11"` or `"22"`.
     fn seen(cluster: &Cluster, owners: &str) -> Result<Self, Fault> {
         let ours = |ip: IpAddr| GROUPS.iter().any(|&(address, _)| ip == IpAddr::V4(address));
         let holds = |record: &Record| record.holds.iter().filter(|hold| ours(hold.ip)).count();
@@ -255,10 +255,10 @@ impl Quiet {
     }
 }
 
-// ---- what the daemons say -------------------------------------------------
+// ---- reports of the daemons -----------------------------------------------
 
-/// The same command by name asks either daemon: the other node, where one runs, is active. And `locum check` finds
-/// nothing wrong with the files, beside whichever daemon runs.
+/// Checks both daemons with the same commands: `cl_status` says that the other node, if it runs, is active, and `locum
+/// check` finds nothing wrong with the files.
 fn after_start(cluster: &Cluster, faults: &mut Vec<String>) -> Result<(), Fault> {
     for (node, other) in [(0, 1), (1, 0)] {
         let name = NODES[node];
@@ -301,7 +301,7 @@ fn run(cluster: &Cluster, node: &str, words: &[&str]) -> Result<Outcome, Fault> 
     cluster.rack.run(node, &Program::new(words), PROGRAM_LIMIT)
 }
 
-/// A daemon took the other, or itself, for somebody else.
+/// Adds a fault if a daemon took the other, or itself, for another node.
 fn strangers(cluster: &Cluster, faults: &mut Vec<String>) {
     for (node, name) in NODES.iter().enumerate() {
         let log = cluster.log(node);
@@ -310,7 +310,7 @@ fn strangers(cluster: &Cluster, faults: &mut Vec<String>) {
     }
 }
 
-// ---- who the nodes are ----------------------------------------------------
+// ---- identities of the nodes ----------------------------------------------
 
 fn state(cluster: &Cluster, node: usize) -> PathBuf {
     cluster.rack.disk(NODES[node]).join(STATE)
@@ -340,7 +340,7 @@ fn found_on_the_host(cluster: &Cluster) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What lies in a state directory.
+/// The content of a state directory.
 struct Identity {
     uuid: Option<Vec<u8>>,
     generation: Option<u64>,
@@ -354,8 +354,8 @@ impl Identity {
         Self { uuid: read(UUID), generation, caches: CACHES.map(|name| (name, read(name))).into() }
     }
 
-    /// Finds fault with what has become of it: the same UUID always, a higher generation for each life and for nothing
-    /// else, and nothing of heartbeat's changed while Locum has the care of it.
+    /// Compares it with a later state and adds faults. The UUID must stay. The generation must grow with each run of a
+    /// daemon, and only then. While Locum runs, heartbeat's files must not change.
     fn compare(&self, now: &Self, begun: bool, cared_for: bool, node: &str, faults: &mut Vec<String>) {
         if now.uuid != self.uuid {
             faults.push(format!("{node} has another UUID: {:x?} was {:x?}", now.uuid, self.uuid));

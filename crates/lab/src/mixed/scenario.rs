@@ -1,4 +1,4 @@
-//! What is played: the life of a cluster, step by step, and where the groups are after each.
+//! Scenarios of mixed clusters: their steps, and the owners of the groups after each.
 
 use std::time::Duration;
 
@@ -12,40 +12,40 @@ use super::{
     },
 };
 
-/// One part of a loss during which nothing else happens.
+/// How many parts a time of loss has in which nothing else happens.
 const LOSS_PARTS: u32 = 2;
 
-/// The client is asked by both nodes.
+/// Both nodes ping the client.
 const IPFAIL: &str = "ping 172.23.2.100\nrespawn hacluster /usr/libexec/heartbeat/ipfail";
-/// A device that resets nothing and is always content.
+/// A device that resets nothing and always reports success.
 const STONITH: &str = "stonith_host * null clustnode1 clustnode2";
 
-/// A named life of a cluster.
+/// A named scenario of a mixed cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
-    /// Both start at once; each loses its power, and comes back.
+    /// Both daemons start at once; each node loses its power, and comes back.
     Power,
-    /// The first starts alone, the second joins; each leaves gracefully, and comes back.
+    /// The first node starts alone, the second joins; each leaves gracefully, and comes back.
     FirstFirst,
-    /// The second starts alone, the first joins; both leave at once, and come at once.
+    /// The second node starts alone, the first joins; both leave at once, and come at once.
     SecondFirst,
-    /// Every word of standby and takeover, from both sides.
+    /// All arguments of standby and takeover, on both nodes.
     Words,
-    /// Nothing returns by itself.
+    /// With `auto_failback off`: no group returns by itself.
     NoFailback,
-    /// `auto_failback legacy`: groups are asked for one by one.
+    /// With `auto_failback legacy`: groups are asked for one by one.
     Legacy,
-    /// Each of two links is cut and mended; nothing moves.
+    /// Each of two links is cut and mended; no group moves.
     Links,
-    /// A partition that heals.
+    /// A partition of the nodes that heals.
     Partition,
-    /// The same, where nothing returns by itself.
+    /// A partition with `auto_failback off`.
     PartitionNoFailback,
     /// One frame of ten is lost.
     Loss,
-    /// The second has another key for a while.
+    /// The second node has another key for a while.
     OtherKey,
-    /// A null modem and nothing else.
+    /// The only link is a null modem.
     Serial,
     /// Multicast, signed with crc.
     McastCrc,
@@ -55,26 +55,27 @@ pub enum Scenario {
     Classic,
     /// Each daemon is killed, and started again.
     Kill,
-    /// Each daemon stands still for longer than deadtime.
+    /// Each daemon is frozen for longer than deadtime.
     Freeze,
-    /// The first is killed while the second gives it a group, and is back before its death is noticed.
+    /// The first daemon is killed while the second gives it a group, and is back before its death is noticed.
     Interrupted,
     /// A node that does not reach the client any more gives its groups away.
     Ipfail,
-    /// The dead are reset by a device that says that it did.
+    /// Dead nodes are reset by a device that reports success.
     Stonith,
     /// The second has just taken everything when the first comes, and is killed; the second stops before it notices.
     Hasty,
-    /// The second beats more seldom than the first would wait for.
+    /// The second node beats more seldom than the first one's deadtime allows.
     SlowBeats,
-    /// Each gets other times, and HUP: while it holds its own, nothing, and all, and beside a peer without power.
+    /// Each daemon reloads other times in place: while it holds its own groups, none, and all, and beside a peer
+    /// without power.
     Renew,
-    /// The same with `auto_failback legacy`, where who lives holds its own.
+    /// The same with `auto_failback legacy`, where a living node holds its own groups.
     RenewLegacy,
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios, in the order of the command line.
     pub const ALL: [Self; 24] = [
         Self::Power,
         Self::FirstFirst,
@@ -102,7 +103,7 @@ impl Scenario {
         Self::RenewLegacy,
     ];
 
-    /// Its name.
+    /// The scenario's name in options and reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -133,7 +134,7 @@ impl Scenario {
         }
     }
 
-    /// How its cluster is configured.
+    /// The configuration of its cluster.
     #[must_use]
     pub fn settings(self) -> Settings {
         const CABLE: &[Medium] = &[Medium::Bcast];
@@ -160,7 +161,7 @@ impl Scenario {
         }
     }
 
-    /// Its steps; a loss lasts `loss`.
+    /// The steps of the scenario; a time of loss lasts `loss`.
     #[must_use]
     pub fn steps(self, loss: Duration) -> Vec<Planned> {
         use Step::{

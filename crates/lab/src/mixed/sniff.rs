@@ -1,5 +1,5 @@
-//! Counts, on a node's port, what the node asks to be sent again and what it sends again. The lab knows nothing of the
-//! core: it reads no more of a frame than its type and its number.
+//! Counts, on a node's port, the requests for retransmission that the node sends, and the frames that it sends again.
+//! The lab knows nothing of the core: it reads only the type and the number of a frame.
 
 use std::{
     sync::{
@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Longer than any frame on a cable.
 const FRAME_BYTES_MAX: usize = 65_536;
-/// How soon it sees that it is to end.
+/// How soon the thread notices that it is to end.
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 #[derive(Debug, Default)]
@@ -24,8 +24,8 @@ struct Counts {
     end: AtomicBool,
 }
 
-/// Listens until it is dropped. The node must not begin a new life meanwhile, and its numbers must not come over more
-/// than one medium of this port.
+/// Listens until it is dropped. The node's daemon must not restart meanwhile, and its numbers must come over only one
+/// medium of this port.
 pub(super) struct Sniffer {
     counts: Arc<Counts>,
     thread: Option<JoinHandle<()>>,
@@ -52,7 +52,7 @@ impl Sniffer {
         Self { counts, thread: Some(thread) }
     }
 
-    /// Requests and answers since it began.
+    /// Numbers of requests and of repeated frames since it began.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.counts.requests.load(Relaxed), self.counts.answers.load(Relaxed))
     }
@@ -69,14 +69,13 @@ impl Drop for Sniffer {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
-    /// `NS_rexmit`.
+    /// A request for retransmission (`NS_rexmit`).
     Request,
-    /// A numbered message.
     Numbered(u64),
 }
 
 impl Kind {
-    /// What is in an Ethernet frame, if it is a frame of the cluster in netstring framing.
+    /// The kind of an Ethernet frame, if it is a frame of the cluster in netstring framing.
     fn of(bytes: &[u8]) -> Option<Self> {
         let begin = bytes.windows(4).position(|four| four == b"###\n")?;
         let text = &bytes[begin..];
@@ -88,7 +87,7 @@ impl Kind {
     }
 }
 
-/// What follows a field's name, up to the comma of its end.
+/// The value of a field: the text from its name to the comma at its end.
 fn value<'a>(text: &'a [u8], field: &[u8]) -> Option<&'a [u8]> {
     let begin = text.windows(field.len()).position(|window| window == field)? + field.len();
     text[begin..].split(|&byte| byte == b',').next()

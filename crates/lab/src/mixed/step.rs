@@ -1,4 +1,4 @@
-//! What is done to a cluster between two audits.
+//! The steps that are played on a mixed cluster between two audits.
 
 use std::{fmt, time::Duration};
 
@@ -8,16 +8,14 @@ use crate::daemon::Daemon;
 /// One node, or both at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// The first.
     First,
-    /// The second.
     Second,
     /// Both at the same time.
     Both,
 }
 
 impl Who {
-    /// Their places.
+    /// The indices of these nodes.
     pub(super) fn each(self) -> &'static [usize] {
         match self {
             Self::First => &[0],
@@ -26,7 +24,7 @@ impl Who {
         }
     }
 
-    /// The node at a place.
+    /// The node with this index.
     pub(super) fn at(place: usize) -> Self {
         if place == 0 { Self::First } else { Self::Second }
     }
@@ -53,10 +51,10 @@ pub enum Set {
 }
 
 impl Set {
-    /// All of them.
+    /// All sets, in the order of definition.
     pub(super) const EVERY: [Self; 4] = [Self::All, Self::Local, Self::Foreign, Self::Failback];
 
-    /// As a word of a command line.
+    /// The set as an argument of a command.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -67,54 +65,54 @@ impl Set {
     }
 }
 
-/// What is done.
+/// A step that is played on a mixed cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Daemons begin; a node without power gets it first. A real heartbeat whose daemon was killed loses its power
-    /// before, as by its watchdog: it has nothing else that would clear what the dead one left running.
+    /// Starts daemons; a node without power gets it first. If a real heartbeat was killed, its node loses its power
+    /// before, as by its watchdog: heartbeat has no other way to clear the leftovers of its earlier run.
     Start(Who),
-    /// Daemons begin, on nodes where none runs, and from now on they are this program.
+    /// Starts daemons on nodes where none runs; from now on they are this program.
     Run(Who, Daemon),
-    /// Daemons end gracefully.
+    /// Ends daemons gracefully, and waits for their end.
     Stop(Who),
     /// Nodes lose their power.
     PowerOff(Who),
-    /// Daemons are killed; the kernels go on, and keep what they hold.
+    /// Kills daemons; the kernels go on, and keep their addresses.
     Kill(Who),
-    /// A daemon stands still for so long.
+    /// Freezes a daemon for this long.
     Freeze(Who, Duration),
-    /// A node is asked to give a set away.
+    /// Asks a node to give a set away.
     Standby(Who, Set),
-    /// A node is asked to get a set.
+    /// Asks a node to get a set.
     Takeover(Who, Set),
-    /// One of the links (by its place in the configuration) carries nothing.
+    /// One of the links (by its index in the configuration) carries nothing.
     Cut(usize),
-    /// And carries again.
+    /// The link carries frames again.
     Mend(usize),
     /// No link carries anything.
     Split,
-    /// All do again.
+    /// All links carry frames again.
     Heal,
-    /// A node reaches nobody on the client's segment.
+    /// A node does not reach any other on the client's segment.
     Isolate(Who),
-    /// And reaches all again.
+    /// The node reaches all others again.
     Rejoin(Who),
-    /// This share in a hundred of all frames is lost from now on.
+    /// This percentage of all frames is lost from now on.
     Lose(u32),
-    /// Nothing is lost any more. In between, each node must have asked for frames again, and been answered.
+    /// No frame is lost any more. During the loss, each node must have asked for frames again, and been answered.
     LoseNothing,
-    /// Nothing is done for so long.
+    /// Nothing is done for this long.
     Rest(Duration),
     /// A node's next daemon has a key that the other does not have.
     OtherKey(Who),
-    /// And the right one again.
+    /// The node's next daemon has the right key again.
     RightKey(Who),
-    /// A node's files get other times, and its daemon HUP: no group may be stopped or started by that.
+    /// A node's files get other times, and its daemon gets HUP: no group may stop or start.
     Renew(Who),
 }
 
 impl Step {
-    /// Whether a Locum begins by it in a cluster of this pair.
+    /// Whether this step starts a Locum in a cluster of this pair.
     pub(super) fn starts_locum(self, pair: Pair) -> bool {
         match self {
             Self::Start(who) => who.each().iter().any(|&place| pair.0[place] == Daemon::Locum),
@@ -151,15 +149,14 @@ impl fmt::Display for Step {
     }
 }
 
-/// A step, and where the two groups must be after it: `"12"` is each at home, `"22"` both on the second node, `""`
-/// wherever they like, but each on one.
+/// A step, and the required owners of the two groups after it: `"12"` means each on its preferred node, `"22"` both on
+/// the second node, `""` each on any one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// What is done.
     pub step: Step,
-    /// Where the groups are then.
+    /// The required owners of the groups after it.
     pub owners: &'static str,
-    /// The next step follows after so long, and without an audit of this one.
+    /// If set, the next step follows after this time, and without an audit of this one.
     pub hurry: Option<Duration>,
 }
 

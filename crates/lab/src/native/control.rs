@@ -1,5 +1,5 @@
-//! The control: no daemon, and two nodes that are made to hold the address, each behind an open gate. What the
-//! instruments say of that is what they are worth.
+//! The control: no daemon runs, and two nodes hold the address on purpose, each behind an open gate. It shows how far
+//! the instruments can be trusted.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -19,14 +19,14 @@ use crate::{
     rack::Rack,
 };
 
-/// Stands in the place of the scenario.
+/// Stands in the row in place of the scenario's name.
 pub const CONTROL: &str = "control";
 
-/// For how long both answer.
+/// How long both nodes answer.
 const BOTH: Duration = Duration::from_millis(500);
-/// Beside it, on each side.
+/// Time watched before and after it.
 const MARGIN: Duration = Duration::from_millis(500);
-/// How wrong the instruments may be: a busy machine gives them no processor for this long.
+/// How wrong the instruments may be: on a busy machine they may get no processor for this long.
 const TOLERANCE: Duration = Duration::from_millis(250);
 const TRIES: u32 = 3;
 const PREFIX: u8 = 24;
@@ -34,10 +34,10 @@ const LEASE: Duration = Duration::from_millis(300);
 const RENEW_EVERY: Duration = Duration::from_millis(60);
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Measures the control.
+/// Plays the control, and returns its row.
 ///
 /// # Errors
-/// As [`play`](super::play); also when the instruments do not show what was done, even when asked again.
+/// As for [`play`](super::play); also if the instruments do not show the overlap in any of several attempts.
 pub fn control(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Row, Fault> {
     for _ in 1..TRIES {
         match attempt(setup)? {
@@ -48,7 +48,7 @@ pub fn control(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Row, Fault> 
     attempt(setup)?.map_err(Fault::Description)
 }
 
-/// The row; or, in the inner error, that it does not show what was done.
+/// The row. The inner error means that the row does not show the overlap.
 fn attempt(setup: &Setup) -> Result<Result<Row, String>, Fault> {
     let mut rack = Rack::build(description(setup))?;
     rack.watch(sight())?;

@@ -1,8 +1,8 @@
 //! Faults of a native cluster, on real processes: two nodes, a witness and a client (`docs/native-faults.md`).
 //!
-//! Each scenario is played in a rack of its own. From outside it is seen how long the client had no answer, how long two
-//! nodes had an open gate, and how long two nodes answered: the last two must be zero. [`control()`] makes two nodes
-//! answer on purpose, which the instruments must see.
+//! Each scenario is played in a rack of its own. Probes measure how long the client had no answer, how long two nodes
+//! had an open gate, and how long two nodes answered. The last two must be zero. [`control()`] makes two nodes answer
+//! on purpose, which the instruments must see.
 
 mod control;
 pub(crate) mod scenario;
@@ -30,42 +30,42 @@ use crate::{
     watch::Sight,
 };
 
-/// How many nodes may have the service.
+/// Number of nodes that may own the service.
 pub const CANDIDATES: usize = 2;
-/// Stands in the place of an owner.
+/// Stands in a row in place of an owner.
 pub const NOBODY: &str = "nobody";
-/// A fault that can be undone lasts at least so long.
+/// A fault that can be undone lasts at least this long.
 const LASTS: Duration = Duration::from_secs(5);
-/// Not shorter than so many times the bound within which the service has to be back.
+/// Such a fault also lasts at least this many times the bound within which the service must be back.
 const LASTS_BOUNDS: u32 = 2;
-/// So often a scenario is played that the machine spoils.
+/// How often a scenario is played if the machine spoils it.
 const TRIES: u32 = 3;
-/// For what a member says of itself.
+/// How long a member may take to report its status.
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
-/// How long one node alone must have had the service at the end.
+/// How long only one node must have had the service at the end.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// What was seen in one scenario.
+/// The result of one scenario.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its name, or [`CONTROL`].
+    /// The scenario's name, or [`CONTROL`].
     pub scenario: &'static str,
-    /// By which engine the gates were; empty when none stands any more.
+    /// The backend of the gates; empty if no gate stands any more.
     pub engine: String,
-    /// What should have become of the service; nothing in the control.
+    /// The expected outcome for the service; `None` in the control.
     pub outcome: Option<Outcome>,
-    /// Who had the service before and after, or [`NOBODY`]; `None` in the control.
+    /// The owners of the service before and after, or [`NOBODY`]; `None` in the control.
     pub owners: Option<[&'static str; 2]>,
-    /// Within this time the service had to be back, from the fault on; `None`: nothing was promised.
+    /// The time from the fault within which the service must be back; `None` if nothing is promised.
     pub bound: Option<Duration>,
     /// How long two nodes had an open gate for the service.
     pub two_open: Duration,
-    /// The longest time in which nobody looked at a gate.
+    /// The longest time in which a gate was not looked at.
     pub unseen: Duration,
     pub(crate) sample: Sample,
-    /// What should not have been; nothing in a good row.
+    /// The errors found; empty in a good row.
     pub wrong: Vec<String>,
-    /// What the members said last, where something was wrong.
+    /// The last status reports of the members, if there was an error.
     pub said: String,
 }
 
@@ -82,58 +82,58 @@ impl Row {
         self.sample.page_outage
     }
 
-    /// How long two nodes answered.
+    /// How long two nodes answered for the service.
     #[must_use]
     pub fn two_answer(&self) -> Duration {
         self.sample.two_answer
     }
 
-    /// How long the kernels of two nodes had the address, behind whatever gate.
+    /// How long the kernels of two nodes had the address, whatever their gates.
     #[must_use]
     pub fn two_hold(&self) -> Duration {
         self.sample.two_hold
     }
 
-    /// The outages are at least so long: the service had not come back when the wait for it ended.
+    /// Whether the outages are only lower bounds: the service had not come back when the wait for it ended.
     #[must_use]
     pub fn is_unending(&self) -> bool {
         self.sample.unending
     }
 }
 
-/// What a cluster promises, and how exactly it is taken at its word.
+/// The times that a cluster promises, and the tolerance of the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promise {
-    /// So long after its owner's death a group is claimed at the latest (`locum explain timing`).
+    /// Longest time after its owner's death until a group is claimed (`locum explain timing`).
     pub takeover: Duration,
-    /// What a busy machine may add.
+    /// Additional time that a busy machine may take.
     pub slack: Duration,
 }
 
 impl Promise {
-    /// Within which the service has to be back: it is claimed, then its resources are started.
+    /// The time within which the service must be back: it is claimed, then its resources are started.
     #[must_use]
     pub fn bound(self) -> Duration {
         self.takeover + files::START_LIMIT * files::RESOURCES
     }
 
-    /// The bound of one scenario.
+    /// The bound of one scenario; `None` if nothing is promised.
     fn of(self, scenario: Scenario, pace: Duration) -> Option<Duration> {
         match (scenario.outcome(), scenario) {
-            // It must have lasted for a lease; then it is handed over.
+            // The fault must have lasted for a lease; then the group is handed over.
             (_, Scenario::LinkClient) => Some(self.bound() + pace),
-            // Its beats are granted as long as it counts itself the owner, which it does until its lease has ended.
+            // Its beats are granted as long as it counts itself the owner, until its lease has ended.
             (_, Scenario::OwnerDeaf) => Some(self.bound() + pace),
             _ => Some(self.bound()),
         }
     }
 }
 
-/// Plays one scenario; again, when the machine gave nobody a processor for a lease, as long as nothing worse was seen.
+/// Plays one scenario. If the machine stood still for a lease, it is played again, unless something worse was seen.
 ///
 /// # Errors
-/// [`Fault::Missing`] where no rack can be built; [`Fault::Description`] when the cluster does not come up; else what
-/// the kernel says.
+/// [`Fault::Missing`] where no rack can be built; [`Fault::Description`] if the cluster does not come up; else the
+/// kernel's error.
 pub fn play(
     scenario: Scenario,
     setup: &Setup,
@@ -179,7 +179,7 @@ fn attempt(scenario: Scenario, setup: &Setup, promise: Promise) -> Result<Row, F
     Ok(row)
 }
 
-/// What is wrong with the cluster, with its members' logs and what they say of themselves.
+/// An error about the cluster, with its members' logs and status reports.
 fn unwell(cluster: &Cluster, what: &str) -> Fault {
     let mut text = cluster.fault(what).to_string();
     for member in Peer::Native.members() {
@@ -190,7 +190,7 @@ fn unwell(cluster: &Cluster, what: &str) -> Fault {
     Fault::Description(text)
 }
 
-/// Everything in a row that should not be.
+/// All errors in a row.
 fn wrong(row: &Row, scenario: Scenario, setup: &Setup, promise: Promise) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut note = |is_wrong: bool, text: String| {
@@ -224,7 +224,7 @@ fn sight() -> Sight {
     Sight { gates: true, ..cluster::sight() }
 }
 
-/// What was seen from a moment until now.
+/// The measurements of a scenario from a moment until now.
 fn row(rack: &Rack, scenario: &'static str, from: Moment) -> Row {
     let window = Span::new(from, Moment::now());
     let sample = cluster::sample(rack, from);
@@ -250,18 +250,18 @@ fn row(rack: &Rack, scenario: &'static str, from: Moment) -> Row {
     }
 }
 
-/// In a node: by which engine its gate is, if it has one.
+/// Runs in a node: the backend of its gate, if it has one.
 fn engine() -> Option<String> {
     let gates = gate::list(Some(bpffs().into())).ok()?;
     gates.first().map(|gate| gate.engine.to_string())
 }
 
-/// Waits until the service has answered for a time in which one node's gate was open.
+/// Waits until the service has answered for `calm`, with exactly one node's gate open.
 fn await_one_gate(rack: &Rack, calm: Duration) -> bool {
     await_steadily(rack, calm, || owner(rack).is_some())
 }
 
-/// The node whose gate alone is open.
+/// The only node whose gate is open.
 fn owner(rack: &Rack) -> Option<&'static str> {
     rack.look(|record| match record.open_gates(SERVICE)[..] {
         [FIRST] => Some(FIRST),

@@ -1,4 +1,4 @@
-//! What is done to a native cluster, and what should become of the service.
+//! The faults of a native cluster, and the expected outcome for the service.
 
 use std::{io, time::Duration};
 
@@ -20,56 +20,56 @@ const NETWORKS: [&str; 3] = [LAN, CROSSOVER, THIRD];
 /// How often rules are flushed.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
-/// What happens. The owner is the node that has the service, the other is the other node.
+/// A fault of a native cluster. The owner is the node that has the service; the other is the other node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scenario {
     /// The owner's daemon is frozen, and thaws.
     Freeze,
     /// All processes of the owner are frozen, and thaw.
     FreezeAll,
-    /// The owner's daemon is killed; its kernel goes on, and nobody starts it again.
+    /// The owner's daemon is killed and not started again; its kernel goes on.
     Kill,
     /// All processes of the owner are killed, in no order; its kernel goes on.
     KillAll,
     /// The owner loses its power.
     PowerLoss,
-    /// Nothing that the owner sends arrives anywhere.
+    /// No frame of the owner arrives anywhere.
     OwnerMute,
-    /// Nothing arrives at the owner.
+    /// No frame arrives at the owner.
     OwnerDeaf,
-    /// Nothing that the other node sends arrives anywhere.
+    /// No frame of the other node arrives anywhere.
     OtherMute,
-    /// Nothing arrives at the other node.
+    /// No frame arrives at the other node.
     OtherDeaf,
     /// The nodes do not reach each other; the witness hears both, and the client is on the owner's side.
     Partition,
-    /// The owner reaches nobody.
+    /// The owner reaches no other member.
     Isolation,
     /// The witness loses its power.
     WitnessLost,
     /// The other node's cable to the client's network is pulled.
     LinkFront,
-    /// The owner's cable to the client's network is pulled: the other node's clients do reach it.
+    /// The owner's cable to the client's network is pulled; clients still reach the other node.
     LinkClient,
     /// The cable between the nodes is pulled.
     LinkBack,
     /// The owner's cable to the witness is pulled.
     LinkWitness,
-    /// Somebody deletes the owner's gate, rules and pins, again and again.
+    /// Another program deletes the owner's gate, rules and pins, again and again.
     Flush,
 }
 
-/// What should become of the service.
+/// The expected outcome for the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The other node takes it.
+    /// The other node takes the service.
     Moves,
-    /// The owner keeps it.
+    /// The owner keeps the service.
     Stays,
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios, in the order of the command line.
     pub const ALL: [Self; 17] = [
         Self::Freeze,
         Self::FreezeAll,
@@ -90,7 +90,7 @@ impl Scenario {
         Self::Flush,
     ];
 
-    /// Its name.
+    /// The scenario's name in options and rows.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -114,7 +114,7 @@ impl Scenario {
         }
     }
 
-    /// What should become of the service.
+    /// The expected outcome for the service.
     #[must_use]
     pub fn outcome(self) -> Outcome {
         match self {
@@ -138,12 +138,12 @@ impl Scenario {
         }
     }
 
-    /// Whether frames are lost in one direction alone, which only a relay can do.
+    /// Whether frames are lost in only one direction, which needs a relay.
     pub(super) fn is_one_way(self) -> bool {
         matches!(self, Self::OwnerMute | Self::OwnerDeaf | Self::OtherMute | Self::OtherDeaf)
     }
 
-    /// Does it, and returns the moment before. It lasts for `time`; then what can be undone is undone.
+    /// Plays the fault, and returns the moment before it. It lasts for `time`; then it is undone, if that is possible.
     pub(super) fn happen(
         self,
         cluster: &mut Cluster,
@@ -205,7 +205,7 @@ impl Scenario {
     }
 }
 
-/// One that ended by itself just now has what it needs.
+/// Sends a signal to each process; a process that has just ended needs none.
 fn signal(processes: &[Pid], sign: Sign) {
     for &process in processes {
         let _ = kill_process(process, sign.signal());
@@ -235,7 +235,7 @@ fn unplugged(cluster: &mut Cluster, network: &str, node: &str, time: Duration) -
     cluster.rack.plug(network, node).map(drop)
 }
 
-/// In a node: deletes every gate, as root may. Rules that belong to the daemon the kernel keeps.
+/// Runs in a node: deletes every gate that root may delete. The kernel keeps rules that belong to the daemon.
 fn flush() -> io::Result<()> {
     for gate in gate::list(Some(bpffs().into()))? {
         match gate::remove(&gate.engine, &gate.name) {

@@ -23,32 +23,32 @@ use crate::{
 pub(crate) const FIRST: &str = "clustnode1";
 pub(crate) const SECOND: &str = "clustnode2";
 pub(crate) const CLIENT: &str = "client";
-/// The nodes' interface on the client's side.
+/// The nodes' interface to the client's network.
 pub(crate) const CLIENT_SIDE: &str = "eth0";
 pub(crate) const LAN: &str = "lan";
 /// The cable between the nodes.
 pub(crate) const CROSSOVER: &str = "crossover";
-/// Votes in a native cluster, and runs nothing.
+/// A member that votes in a native cluster, and runs nothing.
 pub(crate) const WITNESS: &str = "witness";
-/// Where the nodes reach it, and the client does not.
+/// The network on which the nodes reach the witness, and the client does not.
 pub(crate) const THIRD: &str = "third";
 pub(crate) const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
 const PORT: u16 = 80;
 
-/// A cluster that is not well by then will not be: heartbeat needs some 30 seconds in the worst case.
+/// Longest wait for a cluster to come up: heartbeat needs some 30 seconds in the worst case.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// A planned move that was asked for is not asked for again before: heartbeat refuses while it thinks of other things,
-/// and says so nowhere but in its log.
+/// How long to wait before a planned move is ordered again: heartbeat may refuse it while it is busy, and reports that
+/// only in its log.
 const MOVE_PATIENCE: Duration = Duration::from_secs(20);
 const MOVE_TRIES: u32 = 4;
-/// An answer that is older does not show that the service answers.
+/// An older answer does not show that the service answers now.
 const FRESH: Duration = Duration::from_millis(200);
-/// A service that works answers within this time.
+/// Longest time until a service that works answers.
 const LAST_ANSWER: Duration = Duration::from_secs(2);
-/// How much of a daemon's log is shown when it does not come up.
+/// How many lines of a daemon's log are shown when it does not come up.
 const LOG_LINES: usize = 8;
 
-/// Two nodes and a client, as in the article; for a native cluster a witness beside them, on a network of its own.
+/// Two nodes and a client, as in the article; for a native cluster also a witness, on a network of its own.
 pub(crate) fn description(setup: &Setup, peer: Option<Peer>) -> Description {
     let ports = [
         (FIRST, CLIENT_SIDE, "172.23.2.12/24"),
@@ -89,10 +89,10 @@ pub(crate) fn sight() -> Sight {
     }
 }
 
-/// What a rack's watch says of the time from a moment until now.
+/// The measurements of a rack's watch from a moment until now.
 pub(crate) fn sample(rack: &Rack, from: Moment) -> Sample {
     let window = Span::new(from, Moment::now());
-    // An outage ends with an answer. Where the service works, one comes after the window, too.
+    // An outage ends with an answer. If the service works, one comes after the window, too.
     let _ = await_some(LAST_ANSWER, || {
         let later = rack
             .look(|record| last_answers(record).is_some_and(|last| last.iter().all(|&at| at > window.to)));
@@ -114,7 +114,7 @@ fn seen(record: &Record, window: Span) -> Sample {
     }
 }
 
-/// The last echo and the last page.
+/// The moments of the last echo and of the last page.
 fn last_answers(record: &Record) -> Option<[Moment; 2]> {
     Some([*record.echoes.get(&SERVICE)?.last()?, record.pages.last()?.at])
 }
@@ -126,7 +126,7 @@ pub(crate) fn answers(rack: &Rack) -> bool {
     rack.look(look).unwrap_or_default()
 }
 
-/// Waits until the service has answered for a time in which all was good.
+/// Waits until the service has answered for `calm`, during which `good` was true.
 pub(crate) fn await_steadily(rack: &Rack, calm: Duration, good: impl Fn() -> bool) -> bool {
     let mut since = Moment::now();
     await_some(PATIENCE + calm, || {
@@ -141,19 +141,19 @@ pub(crate) fn await_steadily(rack: &Rack, calm: Duration, good: impl Fn() -> boo
 pub(crate) struct Cluster {
     peer: Peer,
     setup: Setup,
-    /// Not to be used for another run.
+    /// Whether it must not be used for another run.
     pub(crate) spoiled: bool,
-    /// The first node has power, and its daemon was asked to leave.
+    /// Whether the first node has power, and its daemon was asked to leave.
     left: bool,
-    /// Dropped before the rack: whoever started a process has to bury it.
+    /// Dropped before the rack: the process that started a daemon has to reap it.
     daemons: Vec<(&'static str, Process)>,
     requests: Vec<Process>,
     pub(crate) rack: Rack,
 }
 
 impl Cluster {
-    /// A cluster in the state in which a scenario begins, made of what the scenario before has left if that is good
-    /// for it. `without_first`: the first node has no power then, and the service is on the second.
+    /// A cluster in the initial state of a scenario, made from the cluster that the scenario before has left if that is
+    /// good. `without_first`: the first node has no power, and the service is on the second.
     pub(crate) fn prepared(
         used: Option<Self>,
         peer: Peer,
@@ -171,14 +171,14 @@ impl Cluster {
         if fresh.restore(without_first)? { Ok(fresh) } else { Err(fresh.fault("does not stay as it began")) }
     }
 
-    /// Both nodes running, the service on the first.
+    /// A cluster in which both nodes run, with the service on the first.
     pub(crate) fn started(peer: Peer, setup: &Setup) -> Result<Self, Fault> {
         let cluster = Self::built(peer, setup, description(setup, Some(peer)), sight())?;
         let calm = setup.calm;
         if cluster.await_calm(&[FIRST], calm) { Ok(cluster) } else { Err(cluster.fault("does not come up")) }
     }
 
-    /// All daemons started, in such a rack.
+    /// A cluster with all daemons started, on a rack of this description.
     pub(crate) fn built(
         peer: Peer,
         setup: &Setup,
@@ -205,13 +205,13 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts a node's daemon.
+    /// Starts the daemon of a node.
     pub(crate) fn start(&mut self, node: &'static str) -> Result<(), Fault> {
         self.daemons.extend(self.peer.start(&self.rack, node, &self.setup)?.map(|process| (node, process)));
         Ok(())
     }
 
-    /// Brings it into the state in which a scenario begins. False when it does not get there.
+    /// Brings it into the initial state of a scenario. False if it does not get there.
     fn restore(&mut self, without_first: bool) -> Result<bool, Fault> {
         self.requests.clear();
         if std::mem::take(&mut self.left) {
@@ -234,14 +234,14 @@ impl Cluster {
         Ok(self.await_calm(&[FIRST], calm))
     }
 
-    /// A planned move away from the first node.
+    /// Makes a planned move away from the first node, and measures it.
     pub(crate) fn moved(&mut self) -> Result<Sample, Fault> {
         let from = self.ask_to_move(true)?;
         self.spoiled |= !self.await_calm(&[SECOND], Duration::from_secs(1));
         Ok(self.sample(from))
     }
 
-    /// Asks until the service begins to move; the moment of the last request.
+    /// Orders a move until the service begins to move; returns the moment of the last order.
     fn ask_to_move(&mut self, away: bool) -> Result<Moment, Fault> {
         let target = if away { SECOND } else { FIRST };
         let mut from = Moment::now();
@@ -265,7 +265,7 @@ impl Cluster {
         Ok(from)
     }
 
-    /// The first node's daemon leaves gracefully, until none of its processes is left.
+    /// Makes the first node's daemon leave gracefully, and waits until none of its processes is left.
     pub(crate) fn leave(&mut self) -> Result<Moment, Fault> {
         let from = Moment::now();
         match self.peer.ask_to_stop(&self.rack)? {
@@ -292,7 +292,7 @@ impl Cluster {
             return Err(self.fault("has no daemon any more"));
         }
         for process in daemon.into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
-            // One that ended by itself just now has what it needs.
+            // A process that has just ended needs no signal.
             let _ = kill_process(process, sign.signal());
         }
         Ok(())
@@ -311,12 +311,12 @@ impl Cluster {
         let _ = await_some(PATIENCE, || (holds() == Some(true)).then_some(()));
     }
 
-    /// Waits until these nodes, and no other, have held the address for a time in which the service answered.
+    /// Waits until exactly these nodes have held the address for `calm`, during which the service answered.
     pub(crate) fn await_calm(&self, holders: &[&str], calm: Duration) -> bool {
         await_steadily(&self.rack, calm, || self.is_held_by(holders))
     }
 
-    /// Waits until the service has answered for a time in which one node held the address.
+    /// Waits until exactly one node has held the address for `calm`, during which the service answered.
     pub(crate) fn await_one_owner(&self, calm: Duration) -> bool {
         await_steadily(&self.rack, calm, || {
             self.rack.look(|record| record.holders(SERVICE.into()).len() == 1).unwrap_or_default()
@@ -331,7 +331,7 @@ impl Cluster {
         sample(&self.rack, from)
     }
 
-    /// What is wrong with the peer, with the ends of its daemons' logs.
+    /// An error about the peer, with the ends of its daemons' logs.
     pub(crate) fn fault(&self, what: &str) -> Fault {
         let mut text = format!("{} {what}", self.peer.name());
         for node in self.peer.members() {

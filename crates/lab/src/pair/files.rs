@@ -1,4 +1,4 @@
-//! What a member of the native cluster finds on its disk.
+//! The files of a member of the native cluster.
 
 use std::{fmt::Write as _, fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -7,20 +7,20 @@ use super::{
     cluster::{CLIENT_SIDE, FIRST, SECOND, SERVICE, WITNESS},
 };
 
-/// What a member reads, in the node.
+/// The configuration directory, as the node sees it.
 pub(crate) const CONFIG: &str = "/run/disk/locum";
 /// The only group: the service's address, and a web server.
 pub(crate) const GROUP: &str = "service";
 /// How long each of its resources may take to start.
 pub(crate) const START_LIMIT: Duration = Duration::from_secs(1);
-/// How many resources it has.
+/// Number of the group's resources.
 pub(crate) const RESOURCES: u32 = 2;
-/// A preferred node that has returned gets its service back after this time, where it does.
+/// The failback delay: how long after its return the preferred node gets its service back, where it does.
 const FAILBACK: Duration = Duration::from_secs(2);
-/// 32 bytes in hexadecimal digits.
+/// The cluster's key: 32 bytes in hexadecimal digits.
 const KEY: &str = "6d656173757265642066726f6d206f7574736964652c20666f72207465737473";
 
-/// The same files for the two nodes and the witness.
+/// Writes the files, which are the same for the two nodes and the witness.
 pub(crate) fn write(disk: &Path, setup: &Setup) -> io::Result<()> {
     let directory = disk.join("locum");
     fs::create_dir_all(directory.join("resource.d"))?;

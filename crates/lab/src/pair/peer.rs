@@ -15,17 +15,17 @@ use crate::{
 };
 
 const KEEPALIVED: &str = "/usr/sbin/keepalived";
-/// keepalived's priorities: of the node that is to have the address, of the other, and of the first when it is to give
-/// the address away.
+/// keepalived's priorities: of the node that is to have the address, and of the other. `DEMOTION` is added to the first
+/// node's when it is to give the address away.
 const PRIORITIES: [u32; 2] = [150, 100];
 const DEMOTION: i32 = -100;
-/// A node that starts alone waits for so long; here none does.
+/// How long a node waits that starts alone; here none does.
 const INITDEAD_MIN: Duration = Duration::from_secs(20);
 
-/// Who keeps the service alive.
+/// A cluster manager, or a mix of two, that keeps the service alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
-    /// The program itself.
+    /// The program under test, in the R1 dialect.
     Locum,
     /// Linux-HA's heartbeat 3, with the same three files.
     Heartbeat,
@@ -33,14 +33,14 @@ pub enum Peer {
     LocumHeartbeat,
     /// Heartbeat on the first node, Locum on the second.
     HeartbeatLocum,
-    /// The program's own dialect, with a witness.
+    /// The program under test in its native dialect, with a witness.
     Native,
-    /// VRRP version 3, whose nodes keep the web server running all the time.
+    /// VRRP version 3; both nodes keep the web server running all the time.
     Keepalived,
 }
 
 impl Peer {
-    /// All of them.
+    /// All peers, in the order of the command line.
     pub const ALL: [Self; 6] = [
         Self::Locum,
         Self::Heartbeat,
@@ -50,7 +50,7 @@ impl Peer {
         Self::Keepalived,
     ];
 
-    /// Its name.
+    /// The peer's name in options and reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -63,8 +63,8 @@ impl Peer {
         }
     }
 
-    /// How long after the last beat its configuration promises to notice a death. VRRP version 3: three adverts and
-    /// the skew of the lower priority (RFC 5798, section 6.1).
+    /// By its configuration, how long after the last beat it notices a death. VRRP version 3: three adverts and the
+    /// skew of the lower priority (RFC 5798, section 6.1).
     #[must_use]
     pub fn detection(self, pace: Pace) -> Duration {
         match self {
@@ -74,7 +74,7 @@ impl Peer {
         }
     }
 
-    /// Whether it is unpacked below `root`, or installed on this host.
+    /// Whether the peer is unpacked below `root`, or installed on this host.
     #[must_use]
     pub fn is_present(self, root: Option<&Path>) -> bool {
         match self.daemons() {
@@ -89,12 +89,12 @@ impl Peer {
         self.daemons().is_some_and(|daemons| daemons.contains(&Daemon::Heartbeat))
     }
 
-    /// Who runs its daemon: the two nodes, and who else has a vote, first.
+    /// The members that run its daemon: the two nodes, and before them a witness, if there is one.
     pub(crate) fn members(self) -> &'static [&'static str] {
         if self == Self::Native { &[WITNESS, FIRST, SECOND] } else { &[FIRST, SECOND] }
     }
 
-    /// Puts its files on a node's disk.
+    /// Writes its configuration to a node's disk.
     pub(crate) fn configure(self, rack: &Rack, node: &str, setup: &Setup) -> Result<(), Fault> {
         let disk = rack.disk(node);
         let root = setup.peers_root.as_deref();
@@ -124,7 +124,7 @@ impl Peer {
         rack.start(node, &Program::new(&words).output(LOG)).map(Some)
     }
 
-    /// Asks for the service to be moved away from the first node, or back to it, and does not wait for the outcome.
+    /// Orders a move of the service away from the first node, or back to it, and does not wait for the outcome.
     pub(crate) fn ask_to_move(self, rack: &Rack, away: bool) -> Result<Option<Process>, Fault> {
         if let Some(daemon) = self.daemon(FIRST) {
             return daemon.ask_to_move(rack, FIRST, away, "all").map(Some);
@@ -140,14 +140,14 @@ impl Peer {
             .doing(|| "write keepalived's track file".into())
     }
 
-    /// Asks the first node's daemon to leave gracefully, with its own command where it has one, and does not wait.
-    /// `None`: TERM is the way.
+    /// Asks the first node's daemon to leave gracefully with the peer's own command, and does not wait. `None` if it
+    /// has no such command: then send TERM.
     pub(crate) fn ask_to_stop(self, rack: &Rack) -> Result<Option<Process>, Fault> {
         let native = (self == Self::Native).then_some(Daemon::Locum);
         self.daemon(FIRST).or(native).map(|daemon| daemon.stop(rack, FIRST)).transpose()
     }
 
-    /// Whether this process is (a part of) a node's daemon, and not of what it started.
+    /// Whether this process is (a part of) a node's daemon, and not a resource that it started.
     pub(crate) fn is_daemon(self, node: &str, process: u32) -> bool {
         match (self, self.daemon(node)) {
             (_, Some(daemon)) => daemon.is_process(process),
@@ -156,12 +156,12 @@ impl Peer {
         }
     }
 
-    /// What a node runs, where it reads `ha.cf`.
+    /// The daemon of a node, if it reads `ha.cf`.
     fn daemon(self, node: &str) -> Option<Daemon> {
         self.daemons().map(|daemons| daemons[usize::from(node != FIRST)])
     }
 
-    /// What the first and the second node run, where they read `ha.cf`.
+    /// The daemons of the first and the second node, if they read `ha.cf`.
     fn daemons(self) -> Option<[Daemon; 2]> {
         match self {
             Self::Locum => Some([Daemon::Locum; 2]),
@@ -173,7 +173,7 @@ impl Peer {
     }
 }
 
-/// The same three files for Locum and heartbeat.
+/// Writes the same three files for Locum and heartbeat.
 fn write_ha_d(directory: &Path, setup: &Setup) -> io::Result<()> {
     fs::write(directory.join("ha.cf"), ha_cf(setup.pace))?;
     fs::write(directory.join("authkeys"), "auth 1\n1 sha1 measured from outside\n")?;

@@ -1,8 +1,8 @@
-//! What one run measured.
+//! The measurements of one run.
 
 use std::{fmt, time::Duration};
 
-/// Of one run.
+/// The measured times of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
     pub(crate) outage: Duration,

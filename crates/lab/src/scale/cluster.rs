@@ -23,21 +23,21 @@ use crate::{
     rack::Rack,
 };
 
-/// What a member reads, in the node.
+/// The configuration directory, as the node sees it.
 const CONFIG: &str = "/run/disk/locum";
-/// 32 bytes in hexadecimal digits.
+/// The cluster's key: 32 bytes in hexadecimal digits.
 const KEY: &str = "6d616e792067726f75707320666f72206d6561737572696e67207468656d2e2e";
-/// The control socket, below what the node has as `/run`.
+/// The control socket, below the node's `/run`.
 const SOCKET: &str = "locum/control";
-/// With more nodes their links are broadcast. All namespaces of a machine share one table of neighbours, which has room for
-/// 1,024 by default, and over two links each of 32 nodes has 62.
+/// Clusters with more nodes use broadcast. All namespaces of a machine share one neighbour table, with room for 1,024
+/// entries by default. Over two links, each of 32 nodes has 62 neighbours.
 const UNICAST_MAX: usize = 16;
-/// How long the kernel is asked for a list of addresses that does not change meanwhile.
+/// How long to try to get a list of addresses that does not change during the dump.
 const WHOLE_LIST: Duration = Duration::from_secs(10);
-/// Groups to a third byte of an address.
+/// How many groups share the third byte of their addresses.
 const TO_A_BLOCK: usize = 200;
 
-/// What a daemon has used up to a moment.
+/// CPU time that a daemon has used up to a moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Used {
     pub(super) at: Moment,
@@ -50,15 +50,14 @@ pub(super) struct Cluster {
     names: Vec<String>,
     read: fn(&[u8]) -> Option<View>,
     gates: Option<&'static str>,
-    /// By node; the witness comes last. Dropped before the rack: whoever started a process has to bury it.
+    /// By node; the witness comes last. Dropped before the rack: the process that started a daemon has to reap it.
     daemons: Vec<Option<Process>>,
-    /// By node.
     kernels: Vec<Mutex<Netlink>>,
     pub(super) rack: Rack,
 }
 
 impl Cluster {
-    /// All nodes have power, and their files; no daemon runs.
+    /// A cluster whose nodes have power and files, without daemons.
     pub(super) fn built(setup: &Setup) -> Result<Self, Fault> {
         if !(2..=32).contains(&setup.nodes) {
             return Err(Fault::Description(format!("a cluster has 2 to 32 nodes, not {}", setup.nodes)));
@@ -90,7 +89,7 @@ impl Cluster {
         })
     }
 
-    /// Starts all daemons.
+    /// Starts the daemons of all members.
     pub(super) fn start(&mut self) -> Result<(), Fault> {
         let mut words = vec!["locum", "--config", CONFIG, "run"];
         words.extend(self.gates.iter().flat_map(|backend| ["--gates", backend]));
@@ -109,7 +108,7 @@ impl Cluster {
         self.rack.volatile(self.name(node)).join(SOCKET)
     }
 
-    /// What a node says of itself, and how long it took; nothing when it does not answer.
+    /// A node's status report, and how long the answer took; `None` if it does not answer.
     pub(super) fn ask(&self, node: usize) -> Option<(View, Duration)> {
         let from = Moment::now();
         let answer = socket::ask(&self.socket(node)).ok()?;
@@ -125,7 +124,7 @@ impl Cluster {
     /// The groups whose addresses a node has.
     fn held(&self, node: usize) -> Result<Vec<usize>, Fault> {
         let mut netlink = self.kernels[node].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // While thousands of addresses come and go the kernel cannot tell them in one piece.
+        // While thousands of addresses come and go, the kernel cannot dump them consistently.
         let all = await_some(WHOLE_LIST, || match netlink.addresses() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
             other => Some(other),
@@ -142,7 +141,7 @@ impl Cluster {
         first.map(|group| group_name(*group)).ok_or_else(|| Fault::Description("no group is there".into()))
     }
 
-    /// The node with most groups.
+    /// The node with the most groups.
     pub(super) fn fullest(&self, nodes: &[usize]) -> Result<usize, Fault> {
         let mut best = (0, 0);
         for &node in nodes {
@@ -175,7 +174,7 @@ impl Cluster {
         nodes.iter().map(|node| self.daemons[*node].as_ref().map_or_else(Used::nothing, Used::by)).collect()
     }
 
-    /// Resident bytes.
+    /// Resident memory of a node's daemon in bytes.
     pub(super) fn resident(&self, node: usize) -> u64 {
         let Some(daemon) = &self.daemons[node] else { return 0 };
         let text = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap_or_default();
@@ -190,7 +189,7 @@ impl Used {
         Self { at: Moment::now(), heart: Duration::ZERO, all: Duration::ZERO }
     }
 
-    /// The processor time of a daemon's threads. What has ended meanwhile has used nothing.
+    /// The processor time of a daemon's threads. A daemon that has ended counts as zero.
     fn by(daemon: &Process) -> Self {
         let mut used = Self::nothing();
         let threads = fs::read_dir(format!("/proc/{}/task", daemon.id())).into_iter().flatten().flatten();
@@ -207,7 +206,7 @@ impl Used {
     }
 }
 
-/// Clients and the first link on one network, the second link and the witness on another.
+/// Clients and the first link are on one network, the second link and the witness on another.
 fn description(setup: &Setup, names: &[String]) -> Description {
     let places: Vec<(String, String)> =
         (1..=names.len()).map(|n| (format!("10.99.0.{n}/16"), format!("10.98.0.{n}/24"))).collect();

@@ -1,8 +1,8 @@
-//! Many groups: how long until all of them run, what the daemons cost while nothing happens and beside readers of the control
-//! socket, and how long until all run again after their owner lost its power (`docs/bench.md`, "Many groups").
+//! Many groups: the time until all of them run, the cost of the daemons at rest and beside readers of the control
+//! socket, and the time until all run again after their owner lost its power (`docs/bench.md`, "Many groups").
 //!
-//! Each group is one address. Who has it is read from the nodes' kernels; that it runs behind an open gate, from the daemons'
-//! status, of which [`Setup::read`] makes what is needed here.
+//! Each group is one address. The nodes' kernels show which node has it. The daemons' status shows that the group runs
+//! behind an open gate; [`Setup::read`] extracts the necessary part of it.
 
 mod cluster;
 mod socket;
@@ -21,114 +21,112 @@ use socket::Watchers;
 
 /// How often the kernels' addresses are counted.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// After a takeover its announcements go on for so long (`native::node::announcing`): nothing is measured before.
+/// How long announcements go on after a takeover (`native::node::announcing`); nothing is measured during that time.
 const ANNOUNCEMENTS: Duration = Duration::from_secs(11);
-/// So often the status is asked for beside the watchers.
+/// How often the status is asked for beside the watchers.
 const QUESTIONS: usize = 10;
-/// For a planned move of one group.
+/// The limit for a planned move of one group.
 const MOVE_LIMIT: Duration = Duration::from_secs(90);
-/// Watchers are gone, and the daemon has had time to notice.
+/// Time for the daemon to notice that the watchers have gone.
 const GONE: Duration = Duration::from_secs(3);
 
-/// What is measured.
+/// The cluster that is measured, and the times of the measurement.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// The program under test, which is also the nodes' holder.
     pub program: PathBuf,
-    /// How many nodes, beside the witness.
+    /// Number of nodes, without the witness.
     pub nodes: usize,
-    /// How many groups.
+    /// Number of groups in the cluster.
     pub groups: usize,
-    /// Whether the groups prefer the nodes in turn; else all go to the first one.
+    /// Whether the groups prefer the nodes in turn; else all prefer the first one.
     pub spread: bool,
-    /// Of the cluster.
+    /// The cluster's `pace` of `locum.toml`.
     pub pace: Duration,
-    /// By which backend the gates are made; `None`: by the best one that works.
+    /// The backend of the gates; `None` for the best one that works.
     pub gates: Option<Kind>,
-    /// How many readers watch the owner's status.
+    /// Number of readers that watch the owner's status.
     pub watchers: usize,
-    /// For how long what the daemons cost is measured, each time.
+    /// How long the daemons' cost is measured, each time.
     pub time: Duration,
-    /// How long is waited for all groups to run.
+    /// How long to wait at most for all groups to run.
     pub limit: Duration,
-    /// What an answer of the control socket says.
+    /// Reads an answer of the control socket.
     pub read: fn(&[u8]) -> Option<View>,
 }
 
-/// What a node says of itself.
+/// The part of a node's status report that is used here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
     /// Groups that run here behind an open gate.
     pub open: usize,
-    /// The latest that the heart ever was.
+    /// The greatest delay of the heart so far.
     pub latest: Duration,
-    /// Times that the heart left the processor to others in the middle of its work.
+    /// How often the heart yielded the processor in the middle of its work.
     pub breaths: u64,
-    /// Frames that its sockets had no room for.
+    /// Frames dropped because its sockets had no room.
     pub dropped: u64,
 }
 
-/// What one daemon costs.
+/// CPU time and memory of one daemon.
 #[derive(Clone, Debug)]
 pub struct Cost {
-    /// The node.
     pub node: String,
-    /// Groups whose address it has.
+    /// Number of groups whose address the node has.
     pub addresses: usize,
-    /// The heart's share of one processor, 1 being all of it.
+    /// The heart's share of one processor, where 1 is all of it.
     pub heart: f64,
-    /// That of the whole daemon.
+    /// The whole daemon's share of one processor.
     pub processor: f64,
     /// Resident memory in bytes.
     pub resident: u64,
-    /// What it says of itself; absent when it does not answer.
+    /// The node's status report; `None` if it does not answer.
     pub view: Option<View>,
 }
 
-/// Beside the watchers.
+/// The measurements beside the watchers.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// Of the watched node.
+    /// The cost of the watched node.
     pub cost: Cost,
-    /// What all watchers have read.
+    /// Bytes that all watchers have read.
     pub bytes: u64,
-    /// So many states each watcher has been told; of the one that was told fewest.
+    /// Number of states that the slowest watcher has received.
     pub states: u64,
-    /// How long each question took; `None`: it was not answered.
+    /// How long each question took; `None` if it was not answered.
     pub answers: Vec<Option<Duration>>,
-    /// How long it took to move one group; `None`: it was not moved.
+    /// How long it took to move one group; `None` if it was not moved.
     pub moved: Option<Duration>,
     /// Resident memory in bytes when all watchers have gone.
     pub resident_after: u64,
 }
 
-/// After the loss of power of the node with most groups.
+/// The takeover after the loss of power of the node with the most groups.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
-    /// It had so many.
+    /// Number of groups that the lost node had.
     pub lost: usize,
-    /// From the moment before the loss until others had all of its addresses; `None`: not within the limit.
+    /// Time from the loss until other nodes had all of its addresses; `None` if not within the limit.
     pub addresses: Option<Duration>,
-    /// And until all of them ran behind open gates.
+    /// Time from the loss until all groups ran behind open gates; `None` if not within the limit.
     pub open: Option<Duration>,
 }
 
-/// What was seen.
+/// The measurements of one cluster.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// From the start of the daemons until every address was on a node; `None`: not within the limit.
+    /// Time from the start of the daemons until every address was on a node; `None` if not within the limit.
     pub addresses: Option<Duration>,
-    /// And until all groups ran behind open gates.
+    /// Time from the start until all groups ran behind open gates; `None` if not within the limit.
     pub open: Option<Duration>,
-    /// Groups whose address was on a node at the end of that.
+    /// Number of groups whose address was on a node at the end of that wait.
     pub up: usize,
-    /// What the nodes cost while nothing happened; empty when not all came up.
+    /// The cost of the nodes at rest; empty if not all groups came up.
     pub rest: Vec<Cost>,
-    /// Beside the watchers, if there were any.
+    /// The measurements beside the watchers, if there were any.
     pub watched: Option<Watched>,
-    /// The takeover.
     pub taken: Option<Taken>,
-    /// What the nodes were like at the end.
+    /// The cost of the nodes at the end.
     pub end: Vec<Cost>,
     /// Daemons that ended by themselves.
     pub died: Vec<String>,
@@ -142,10 +140,10 @@ impl Report {
     }
 }
 
-/// Measures it.
+/// Starts the cluster and measures it; `tell` is given a line for each part.
 ///
 /// # Errors
-/// [`Fault::Missing`] where no rack can be built; else what the kernel says.
+/// [`Fault::Missing`] where no rack can be built; else the kernel's error.
 pub fn measure(setup: &Setup, tell: &mut dyn FnMut(&str)) -> Result<Report, Fault> {
     let mut cluster = Cluster::built(setup)?;
     let from = Moment::now();
@@ -213,7 +211,8 @@ fn watched(cluster: &Cluster, owner: usize, setup: &Setup) -> Result<Watched, Fa
 }
 
 impl Cluster {
-    /// Waits until these nodes have all addresses, and then until all groups run there behind open gates; each since `from`.
+    /// Waits until these nodes have all addresses, then until all groups run there behind open gates. Both times count
+    /// from `from`.
     fn await_all(
         &mut self,
         nodes: &[usize],
@@ -252,7 +251,7 @@ impl Cluster {
         Ok((addresses, open))
     }
 
-    /// What these nodes have cost since then.
+    /// The cost of these nodes since `before`.
     fn costs(&self, nodes: &[usize], before: &[Used]) -> Result<Vec<Cost>, Fault> {
         let after = self.used(nodes);
         let costs = nodes.iter().zip(before.iter().zip(&after)).map(|(&node, (before, after))| {

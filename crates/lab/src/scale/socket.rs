@@ -1,4 +1,4 @@
-//! The control socket as a stranger sees it: a question, and readers of the stream of states.
+//! A client of the control socket: asks for the status, and reads the stream of states.
 
 use std::{
     io::{self, Read, Write},
@@ -36,7 +36,7 @@ pub(super) fn ask(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Readers of `GET /status/watch`, which read all that comes.
+/// Readers of `GET /status/watch`, which read everything that comes.
 pub(super) struct Watchers {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(u64, u64)>,
@@ -58,7 +58,7 @@ impl Watchers {
         Ok(Self { stop, thread: thread.doing(|| "start a thread for the watchers".into())? })
     }
 
-    /// The bytes that all have read, and the states that the one was told that was told fewest.
+    /// The bytes that all readers have read, and the number of states that the slowest one has received.
     pub(super) fn end(self) -> (u64, u64) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or_default()
@@ -83,7 +83,8 @@ fn read_all(streams: &[UnixStream], stop: &AtomicBool) -> (u64, u64) {
             while let Ok(length @ 1..) = stream.read(&mut buffer) {
                 bytes += length as u64;
                 for byte in &buffer[..length] {
-                    // A state is one line; what HTTP puts around its pieces has "\r" before the end of a line.
+                    // A state is one line; the lines that HTTP adds between chunks end with "\r
+                    // ".
                     states[index] += u64::from(*byte == b'\n' && last[index] != b'\r');
                     last[index] = *byte;
                 }

@@ -1,11 +1,12 @@
-//! Who answers: a node is asked at its own hardware address, from its own side of any cut, and heard on its port.
+//! Asks each node at its own hardware address, on its side of any cut, and listens on its port: shows which nodes
+//! answer.
 
 use std::{io::PipeReader, net::Ipv4Addr, sync::Mutex};
 
 use super::{Beat, ECHO_EVERY, PortTap, Record, frames, frames::Heard, lock, wait};
 use crate::clock::Moment;
 
-/// More than any frame of a network with the usual 1500 bytes; what is cut off is not looked at.
+/// More than any frame of a network with the usual 1500 bytes; the rest of a longer frame is ignored.
 const FRAME_BYTES_MAX: usize = 2048;
 const IDENTIFIER: u16 = 0x10c1;
 
@@ -36,7 +37,7 @@ pub(super) fn ask(
         if beat.due() {
             sequence = sequence.wrapping_add(1);
             for &service in services {
-                // A port without carrier refuses: then nobody on this side of it can ask either.
+                // A port without carrier refuses: then no machine on this side of it can ask either.
                 let _ = port.tap.send(&frames::arp_request(&pair, service));
                 let _ = port.tap.send(&frames::echo_request(&pair, service, IDENTIFIER, sequence));
             }

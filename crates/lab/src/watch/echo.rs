@@ -1,4 +1,4 @@
-//! The client's echo: one question a millisecond to each service, through the client's kernel.
+//! The client's echo probe: one request a millisecond to each service, through the client's kernel.
 
 use std::{
     io::PipeReader,
@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto};
 use super::{Beat, ECHO_EVERY, Record, frames, lock, wait};
 use crate::clock::Moment;
 
-/// Tells our answers from those to others in the client.
+/// Distinguishes our answers from those to other programs in the client.
 const IDENTIFIER: u16 = 0x10c0;
 /// An answer with its IPv4 header is much shorter.
 const PACKET_BYTES_MAX: usize = 256;
@@ -35,7 +35,7 @@ pub(super) fn probe(client: &OwnedFd, services: &[Ipv4Addr], record: &Mutex<Reco
             sequence = sequence.wrapping_add(1);
             let question = frames::icmp_echo(IDENTIFIER, sequence);
             for service in services {
-                // Nobody there is a normal thing to happen, and told by the answer that does not come.
+                // A missing address is normal, and shows as a missing answer.
                 let to = SocketAddrV4::new(*service, 0);
                 let _ = rustix::net::sendto(&socket, &question, SendFlags::DONTWAIT, &to);
             }

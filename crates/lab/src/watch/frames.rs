@@ -1,4 +1,4 @@
-//! The few frames with which a node is asked, and by whose arrival its answers are known.
+//! The few frames that ask a node, and the frames that show its answers.
 
 use std::net::Ipv4Addr;
 
@@ -13,10 +13,10 @@ const ARP_REPLY: u8 = 2;
 const PROTOCOL_ICMP: u8 = 1;
 const ICMP_ECHO_REPLY: u8 = 0;
 const ICMP_ECHO: u8 = 8;
-/// Shorter frames than this are filled up on a real wire.
+/// On a real wire, shorter frames are padded to this length.
 pub(super) const FRAME_BYTES_MIN: usize = 60;
 
-/// Who asks and who is asked, on Ethernet and IPv4.
+/// The two ends of a question, on Ethernet and IPv4.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair {
     pub(super) asker_mac: [u8; 6],
@@ -29,7 +29,7 @@ pub(super) fn arp_request(pair: &Pair, service: Ipv4Addr) -> Vec<u8> {
     arp(pair, ARP_REQUEST, service)
 }
 
-/// "`asker` is here", when the node asks for it.
+/// "`asker` is here", for a node that asks for it.
 pub(super) fn arp_reply(pair: &Pair, node: Ipv4Addr) -> Vec<u8> {
     arp(pair, ARP_REPLY, node)
 }
@@ -79,14 +79,13 @@ pub(crate) fn echo_reply(packet: &[u8]) -> Option<(Ipv4Addr, u16)> {
     is_reply.then(|| Some((source, u16::from_be_bytes(*payload.get(4..)?.first_chunk()?))))?
 }
 
-/// What a frame from a node says to the one who watches its port.
+/// The meaning of a frame that a node sends on its port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// The node speaks as this address: an ARP reply, or a packet from it.
+    /// The node uses this address: an ARP reply, or a packet from it.
     As(Ipv4Addr),
     /// The node, as `node`, asks where `wanted` is.
     Asks { node: Ipv4Addr, wanted: Ipv4Addr },
-    /// Nothing of interest.
     Other,
 }
 
@@ -98,7 +97,7 @@ pub(super) fn hear(frame: &[u8]) -> Heard {
     let address = |at: usize| body.get(at..)?.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
     let (Some(sender), Some(target)) = (address(14), address(24)) else { return Heard::Other };
     match (kind == ETHERTYPE_ARP && body.starts_with(&ARP_PREFIX), body[7]) {
-        // An announcement is a reply too, or a request for the sender itself; it answers no question.
+        // An announcement is also a reply or a request for the sender itself; it answers no question.
         (true, ARP_REPLY) if sender != target => Heard::As(sender),
         (true, ARP_REQUEST) if sender != target => Heard::Asks { node: sender, wanted: target },
         _ => Heard::Other,

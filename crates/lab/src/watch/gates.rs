@@ -1,4 +1,4 @@
-//! Whose gate is open: what stands in each node's kernel, asked every two milliseconds, whoever put it there.
+//! Watches the gates in each node's kernel every two milliseconds, whichever program put them there.
 
 use std::{
     collections::BTreeMap,
@@ -22,15 +22,15 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// One look at the gate of a service. It was read between two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// Not before …
+    /// The gate was not read before this moment.
     pub from: Moment,
-    /// … and not after.
+    /// The gate was not read after this moment.
     pub to: Moment,
-    /// The gate shuts then, if nobody does anything; `None`: it is shut, or there is none.
+    /// When the gate shuts by itself; `None` if it is shut, or there is none.
     pub open_until: Option<Moment>,
 }
 
-/// Where a node's gates are: its network, and its bpf file system, if it has one.
+/// Access to a node's gates: its network, and its bpf file system, if it has one.
 pub(crate) struct GatePost {
     pub(crate) network: OwnedFd,
     pub(crate) bpffs: Option<OwnedFd>,
@@ -55,7 +55,7 @@ pub(super) fn watch(
             continue;
         }
         let from = Moment::now();
-        // A gate that comes or goes at this moment may be half there; then the next look tells.
+        // A gate that comes or goes at this moment may be incomplete; then the next look shows it.
         let Ok(gates) = gate::list(bpffs.clone()) else { continue };
         let ahead = clock::boot_nanos().saturating_sub(clock::monotonic_nanos());
         let to = Moment::now();
@@ -83,8 +83,8 @@ fn pause(stop: impl AsFd, limit: Duration) -> bool {
     ready[0].revents().is_empty()
 }
 
-/// The stretches in which the gate was certainly open. One that somebody shuts between two looks counts until the look
-/// before; one that shuts by itself, until its deadline.
+/// The spans in which the gate was certainly open. If it was shut between two looks, it counts until the look before.
+/// If it shut by itself, it counts until its deadline.
 pub(super) fn while_open(looks: &[Look]) -> Vec<Span> {
     let mut spans = Vec::new();
     // Since when it is open, until when, and when that was seen last.
@@ -105,7 +105,8 @@ pub(super) fn while_open(looks: &[Look]) -> Vec<Span> {
     spans
 }
 
-/// The longest time between two looks that touches the window; before the first one and after the last nobody looks.
+/// The longest time between two looks that touches the window. Times before the first look and after the last one count
+/// as unseen.
 pub(super) fn longest_unseen(looks: &[Look], window: Span) -> Duration {
     let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return window.length() };
     let ends = [Span::new(window.from, first.to), Span::new(last.from, window.to)];
@@ -134,7 +135,7 @@ mod tests {
         let looks =
             [look(0, 1, None), look(10, 11, Some(100)), look(20, 21, Some(120)), look(200, 201, None)];
         assert_eq!(spans(&looks), [(ms(11), ms(120))]);
-        // Nobody looked for a while, and it was opened again meanwhile.
+        // There was no look for a while, and the gate was opened again meanwhile.
         let looks = [look(0, 1, Some(30)), look(50, 51, Some(90)), look(60, 61, Some(90))];
         assert_eq!(spans(&looks), [(ms(1), ms(30)), (ms(51), ms(60))]);
     }

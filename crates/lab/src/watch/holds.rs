@@ -1,4 +1,4 @@
-//! Who holds an address: what a node's kernel tells.
+//! Watches in each node's kernel which service addresses it holds.
 
 use std::{io::PipeReader, sync::Mutex};
 
@@ -16,12 +16,12 @@ pub(super) fn watch(mut monitor: Monitor, node: &str, record: &Mutex<Record>, st
             let (ip, held) = match change {
                 Change::Address(address) => (address.ip, true),
                 Change::AddressGone(address) => (address.ip, false),
-                // Interfaces are not what is watched here; a burst of changes beyond the kernel's memory of a
+                // Changes of interfaces are not watched here. A burst of changes beyond the kernel's buffer of a
                 // megabyte does not happen in a rack.
                 Change::Interface(_) | Change::InterfaceGone(_) | Change::Lost => continue,
             };
             let mut record = lock(record);
-            // The kernel tells of every renewal; only the change counts.
+            // The kernel reports every renewal; only the change counts.
             if record.changes(node, ip).last().is_some_and(|&(_, before)| before) != held {
                 record.holds.push(Hold { at, node: node.into(), ip, held });
             }

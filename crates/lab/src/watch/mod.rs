@@ -1,8 +1,9 @@
-//! Watching a service from outside: does it answer the client, who holds its address, who answers for it?
+//! Watches a service from outside: its answers to the client, the nodes that hold its address, and the nodes that
+//! answer for it.
 //!
-//! Nothing here asks a daemon. The client probes through its own kernel, whose neighbour cache is not touched; holders
-//! are known by the kernels' notifications in the nodes; who answers, by asking every node at its own hardware
-//! address, on its own side of a cut, and by listening on its port.
+//! The watch never asks a daemon. The client probes through its own kernel, whose neighbour cache is not touched. The
+//! kernels' notifications show which nodes hold an address. To see which nodes answer, every node is asked at its own
+//! hardware address, on its side of any cut, and its port is listened on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,66 +37,63 @@ mod pages;
 pub const ECHO_EVERY: Duration = Duration::from_millis(1);
 /// How often a page is fetched.
 pub const PAGE_EVERY: Duration = Duration::from_millis(10);
-/// A node that answered twice within this time answered all the time in between: the asker may get no processor for
-/// some milliseconds.
+/// A node that answered twice within this time counts as answering in between: the asker may get no processor for some
+/// milliseconds.
 const ANSWER_STEP: Duration = Duration::from_millis(10);
 
 pub(crate) use gates::GatePost;
 pub use gates::{LOOK_EVERY, Look};
 
-/// What is watched, and from where.
+/// The services and nodes to watch, and the node that probes.
 #[derive(Clone, Debug, Default)]
 pub struct Sight {
-    /// The node that probes.
+    /// The node from which the service is probed.
     pub client: String,
     /// The network on which the client and the nodes meet.
     pub network: String,
-    /// The service addresses.
     pub services: Vec<Ipv4Addr>,
-    /// Where pages are fetched.
+    /// The address and port from which pages are fetched.
     pub page: Option<SocketAddrV4>,
-    /// The nodes whose holding is recorded.
+    /// The nodes whose held addresses are recorded.
     pub nodes: Vec<String>,
-    /// Ask them also, a thousand times a second each.
+    /// Whether to ask each of these nodes a thousand times a second.
     pub ask: bool,
-    /// Look at their gates also, every [`LOOK_EVERY`].
+    /// Whether to look at the gates of these nodes, every [`LOOK_EVERY`].
     pub gates: bool,
 }
 
 /// A page that the client got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// When it was complete.
+    /// When the page was complete.
     pub at: Moment,
-    /// Its text.
     pub text: String,
 }
 
-/// A change of holding.
+/// A change of the addresses that a node holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// When the kernel told it.
+    /// When the kernel reported the change.
     pub at: Moment,
-    /// The node.
     pub node: String,
-    /// The address.
     pub ip: IpAddr,
-    /// It has come, or gone.
+    /// Whether the address came (or went).
     pub held: bool,
 }
 
-/// What has been seen so far.
+/// Everything that a watch has seen so far.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// When the client got an echo, for each service.
+    /// By service: when the client got echoes.
     pub echoes: BTreeMap<Ipv4Addr, Vec<Moment>>,
-    /// The pages that the client got.
+    /// The pages that the client got, in the order of time.
     pub pages: Vec<Page>,
-    /// All changes of addresses in the nodes; what stood there at first came at the moment the node was looked at.
+    /// All changes of addresses in the nodes. Addresses that a node had at first count from the moment when the watch
+    /// began.
     pub holds: Vec<Hold>,
-    /// When a node answered for a service, by node.
+    /// By node and service: when the node answered for the service.
     pub answers: BTreeMap<(String, Ipv4Addr), Vec<Moment>>,
-    /// What was seen of the service's gates in a node, by node.
+    /// By node and service: the looks at the service's gate.
     pub looks: BTreeMap<(String, Ipv4Addr), Vec<Look>>,
 }
 
@@ -132,14 +130,14 @@ impl Record {
         timeline::shared(&owners, window)
     }
 
-    /// How long at least two nodes had an open gate for the service at once, in which an address answers.
+    /// How long at least two nodes at once had an open gate for the service, behind which the address answers.
     #[must_use]
     pub fn two_open(&self, service: Ipv4Addr, window: Span) -> Duration {
         let owners: Vec<_> = self.looks_at(service).map(|(_, looks)| gates::while_open(looks)).collect();
         timeline::shared(&owners, window)
     }
 
-    /// The longest time of the window in which nobody looked at a node's gate.
+    /// The longest time of the window in which a node's gate was not looked at.
     #[must_use]
     pub fn unseen(&self, node: &str, service: Ipv4Addr, window: Span) -> Duration {
         let looks = self.looks.get(&(node.to_owned(), service)).map_or(&[] as &[Look], Vec::as_slice);
@@ -159,7 +157,7 @@ impl Record {
         own.map(|((node, _), looks)| (node.as_str(), looks.as_slice()))
     }
 
-    /// The nodes that hold the address after all that was seen.
+    /// The nodes that hold the address now, by the record.
     #[must_use]
     pub fn holders(&self, ip: IpAddr) -> Vec<&str> {
         let holds = |node: &&str| self.changes(node, ip).last().is_some_and(|&(_, held)| held);
@@ -176,14 +174,14 @@ impl Record {
     }
 }
 
-/// What a node's port looks like from the hub.
+/// A node's port, as the hub sees it.
 pub(crate) struct PortTap {
     pub(crate) tap: Tap,
-    /// The hub's end.
+    /// The hardware address of the hub's end.
     pub(crate) outer_mac: [u8; 6],
-    /// The node's end.
+    /// The hardware address of the node's end.
     pub(crate) node_mac: [u8; 6],
-    /// An address of the network that nobody has.
+    /// An address of the network that no machine has.
     pub(crate) asker: Ipv4Addr,
 }
 
@@ -191,7 +189,7 @@ pub(crate) struct PortTap {
 pub(crate) struct Watch {
     pub(crate) sight: Sight,
     record: Arc<Mutex<Record>>,
-    /// Dropped first: what watches single nodes.
+    /// Dropped first: the watchers of single nodes.
     nodes: BTreeMap<String, Vec<Watcher>>,
     _client: Vec<Watcher>,
 }
@@ -213,7 +211,7 @@ impl Watch {
         Ok(Self { sight, record, nodes: BTreeMap::new(), _client: watchers })
     }
 
-    /// Begins to watch a node, whose addresses `monitor` tells and which has `present` already.
+    /// Begins to watch a node. `monitor` reports changes of its addresses; `present` are those that it already has.
     pub(crate) fn attach(
         &mut self,
         node: &str,
@@ -246,7 +244,7 @@ impl Watch {
         Ok(())
     }
 
-    /// The node has lost its power: it holds nothing from that moment on.
+    /// Notes that the node has lost its power: it holds nothing from that moment on.
     pub(crate) fn detach(&mut self, node: &str, at: Moment) {
         if self.nodes.remove(node).is_none() {
             return;
@@ -273,7 +271,7 @@ impl Watch {
     }
 }
 
-/// What [`Watch::attach`] needs of a node; called in its room.
+/// The monitor and addresses of a node for [`Watch::attach`]; called in its room.
 pub(crate) fn look_at_addresses() -> io::Result<(Monitor, Vec<IpAddr>)> {
     let monitor = Monitor::open()?;
     let present = Netlink::open()?.addresses()?.into_iter().map(|address| address.ip).collect();
@@ -315,7 +313,7 @@ fn wait(source: impl AsFd, stop: &PipeReader, limit: Option<Duration>) -> bool {
     ready[1].revents().is_empty()
 }
 
-/// The moments at which something is due, evenly spaced. What was missed is left out, never made up for in a burst.
+/// Evenly spaced moments at which something is due. Missed moments are left out, never made up for in a burst.
 struct Beat {
     next: Moment,
     every: Duration,
@@ -326,7 +324,7 @@ impl Beat {
         Self { next: Moment::now(), every }
     }
 
-    /// Whether it is due; then the next one is set.
+    /// Whether the moment has come; then the next one is set.
     fn due(&mut self) -> bool {
         let now = Moment::now();
         if now < self.next {

@@ -1,4 +1,4 @@
-//! The client's browser: a page every ten milliseconds, each over a connection of its own.
+//! The client's browser: fetches a page every ten milliseconds, each over a connection of its own.
 
 use std::{io::PipeReader, net::SocketAddrV4, os::fd::OwnedFd, sync::Mutex, time::Duration};
 
@@ -13,9 +13,9 @@ use super::{Beat, PAGE_EVERY, Page, Record, lock};
 use crate::clock::Moment;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\nHost: service\r\n\r\n";
-/// A page that takes longer is given up. The next one is asked for long before.
+/// A page that takes longer is given up; other pages are asked for long before.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A longer answer is no page of ours.
+/// A longer answer is not a page of this service.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 struct Fetch {
@@ -101,7 +101,7 @@ impl Fetch {
     }
 }
 
-/// The text of a good answer.
+/// The text of a good answer; `None` for any other answer.
 fn page(answer: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n")?;
