@@ -31,7 +31,7 @@ pub struct Description {
     pub machine_root: Option<PathBuf>,
 }
 
-/// Where a node sees [`Description::machine_root`].
+/// The path of [`Description::machine_root`] in a node.
 pub(crate) const MACHINE_ROOT: &str = "/run/machine-root";
 
 /// The kind of a network.

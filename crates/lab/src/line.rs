@@ -84,7 +84,7 @@ impl Switches {
 
 /// A running line; its devices are gone when it is dropped.
 pub(crate) struct NullModem {
-    /// Where the rack sees the device of each end.
+    /// The path of each end's device, as the rack sees it.
     pub(crate) devices: [PathBuf; 2],
     pub(crate) switches: Arc<Switches>,
     stop: Option<PipeWriter>,

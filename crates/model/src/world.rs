@@ -22,7 +22,7 @@ pub const GROUP: GroupId = GroupId(7);
 pub const TICK: Duration = Duration::from_secs(1);
 /// Most members of a world.
 pub const MEMBERS_MAX: usize = 5;
-/// What clocks show at the beginning, so that no moment lies before their zero.
+/// The time that clocks show at the beginning, so that no moment lies before their zero.
 const BEGINNING: u64 = 100;
 /// Most frames that one exchange of a script delivers: if a rule is broken on purpose, frames may never end.
 const EXCHANGED: usize = 200;

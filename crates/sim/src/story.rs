@@ -2,7 +2,7 @@
 //! outside. The same file is played in the simulator and on a rack of real daemons (see [`crate::stage::Stage`]).
 //!
 //! ```text
-//! # Why this story is told: at least one comment line.
+//! # The reason for this story: at least one comment line.
 //! cluster
 //!     nodes clustnode1 clustnode2
 //!     keepalive 100ms
@@ -92,7 +92,7 @@ const DIRECTIVES: &[&str] = &[
 pub struct Story {
     /// The file's name without its ending.
     pub name: String,
-    /// The first comment lines: why the story is told.
+    /// The first comment lines: the reason for the story.
     pub why: String,
     /// At least one cluster, in the order of the file.
     pub clusters: Vec<Cluster>,

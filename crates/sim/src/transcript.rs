@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! > start clustnode1 clustnode2          every command but `settle`, as it stands
-//! answer: done                           what a person who ordered something was told (done, refused, timed out)
-//! clustnode1: + 172.23.2.14              an address came to be on a node (`-`: is gone)
-//! clustnode1: start httpd                a script ended what it was asked to do, and this changed something
+//! answer: done                           the answer to an order (done, refused, timed out)
+//! clustnode1: + 172.23.2.14              an address is on a node now (`-`: is gone)
+//! clustnode1: start httpd                a script ended an operation, and this changed something
 //! clustnode1: start mysql failed         … it failed, or had to be killed at its limit (`killed`)
-//! owner: 172.23.2.14 clustnode1          after `settle`, for each group: who has all of it running (`partly`:
-//!                                        some of it), `both`, or `none`
-//! client: 172.23.2.14 clustnode1         and which node answers the client that asks its neighbour cache, where
-//!                                        one node alone has the address (`none`: it reaches none)
+//! owner: 172.23.2.14 clustnode1          after `settle`, for each group: the node on which all of it runs
+//!                                        (`partly`: some of it), `both`, or `none`
+//! client: 172.23.2.14 clustnode1         and the node that answers the client through its neighbour cache, if
+//!                                        only one node has the address (`none`: the client reaches none)
 //! ```
 //!
 //! Facts are written after each `settle` and `wait`. Those of one node stand together, in the order of the story's

@@ -35,7 +35,7 @@ const AFTER: Duration = Duration::from_millis(400);
 /// The result of one trial: the client's last answer, compared with the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// Where the process was frozen.
+    /// The moment at which the process was frozen.
     pub point: FreezePoint,
     /// How long after the deadline the last answer came; zero if it came before.
     pub late: Duration,

@@ -7,7 +7,7 @@ const BILLION: u64 = 1_000_000_000;
 /// One clock of a machine. True time is the simulation's, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// What it showed at true time `since`.
+    /// The time that it showed at true time `since`.
     shown: u64,
     since: u64,
     /// How much faster than true time it runs, in billionths.
@@ -22,7 +22,7 @@ impl Clock {
         Self { shown, since: 0, drift, stands: false }
     }
 
-    /// What the clock shows at a true time.
+    /// The time that the clock shows at a true time.
     #[must_use]
     pub fn at(&self, now: u64) -> Instant {
         if self.stands {

@@ -47,7 +47,7 @@ pub enum Said {
     },
 }
 
-/// What a director asks the simulation to do.
+/// An action that a director asks of the simulation.
 #[derive(Debug)]
 pub enum Does {
     /// Send this to these members.
@@ -58,7 +58,7 @@ pub enum Does {
     Hands(action::Action),
 }
 
-/// What a daemon needs at its start.
+/// The data that a daemon needs at its start.
 #[derive(Debug)]
 pub struct Birth {
     pub plan: Arc<Plan>,

@@ -224,7 +224,7 @@ fn check_tale(seed: u64, tale: &Tale) -> Result<Counts, String> {
     Err(format!("seed {seed} fails: {text}\n--- shortened:\n{}", short.text()))
 }
 
-/// What happened to the cluster so far, as far as later steps depend on it.
+/// The faults that happened so far, as far as later steps depend on them.
 struct Scars {
     /// If more than one file is lost, an administrator must act; so only one is.
     file_lost: bool,

@@ -393,7 +393,7 @@ impl World {
     /// and that had time to come to rest.
     ///
     /// # Errors
-    /// What is wrong with the group's placement.
+    /// The error in the group's placement.
     pub fn is_where_it_belongs(&self, group: usize) -> Result<(), String> {
         // If a group is stop-failed, groups bound to it may stay where they are until an administrator acts.
         let is_stuck = |node: &Mind| {
