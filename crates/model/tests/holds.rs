@@ -1,5 +1,5 @@
-//! Checks that the invariants hold in every state of every scenario. Large scenarios are searched up to a limit; `cargo
-//! model` searches further.
+//! Checks that the invariants hold in every state of every scenario. Large scenarios are searched up to a limit;
+//! `cargo model` searches further.
 
 use locum_model::{
     scenario::SCENARIOS,

@@ -50,8 +50,8 @@
 //! `cut LINK… [from NODE]`, `heal LINK…`, `lose PERCENT% LINK…|all`, `standby|takeover NODE all|foreign|local|failback`
 //! (waits for the answer), `keys NODE LINE; LINE…` (writes a new `authkeys`, then sends HUP), `renew NODE LINE; LINE…`
 //! (changes these directives of `ha.cf`, then sends HUP), `replay NODE TIME` (for that time, all nodes on its links
-//! hear over and over the frames that NODE sent in the run before its present or last one), `device works|fails`, `wait
-//! TIME`, `settle [within TIME]` (until nothing changes any more).
+//! hear over and over the frames that NODE sent in the run before its present or last one), `device works|fails`,
+//! `wait TIME`, `settle [within TIME]` (until nothing changes any more).
 //!
 //! **The expected part** holds only facts seen from outside; [`crate::transcript`] says how it is written.
 //! `LOCUM_REWRITE=1` writes it anew.

@@ -257,8 +257,8 @@ impl Quiet {
 
 // ---- reports of the daemons -----------------------------------------------
 
-/// Checks both daemons with the same commands: `cl_status` says that the other node, if it runs, is active, and `locum
-/// check` finds nothing wrong with the files.
+/// Checks both daemons with the same commands: `cl_status` says that the other node, if it runs, is active, and
+/// `locum check` finds nothing wrong with the files.
 fn after_start(cluster: &Cluster, faults: &mut Vec<String>) -> Result<(), Fault> {
     for (node, other) in [(0, 1), (1, 0)] {
         let name = NODES[node];
