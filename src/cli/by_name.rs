@@ -1,7 +1,7 @@
-//! Heartbeat's own commands: the program does what its name says when it is called by one of these through a link
-//! (`locum links`). Texts and exit codes are the original's; where they differ, `docs/commands.md` says why.
+//! Heartbeat's own commands. Called through a link with one of these names (`locum links`), the program acts as that
+//! command. Texts and exit codes are heartbeat's; `docs/commands.md` gives the reason for each difference.
 //!
-//! Besides the original's options each takes `--config`, `--state` and `--run`, as `locum` does.
+//! Each command also takes `--config`, `--state` and `--run`, as `locum` does.
 
 mod cl_status;
 mod hb;
@@ -20,26 +20,26 @@ use clap::Args;
 
 use super::{Common, resources};
 
-/// A name by which the program acts.
+/// A heartbeat command whose part the program can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// The daemon: started, asked, stopped.
+    /// Starts, stops, reloads and asks the daemon.
     Heartbeat,
-    /// What the cluster does, word by word for scripts.
+    /// Answers one question of a script in one word.
     ClStatus,
-    /// Give groups away.
+    /// Gives groups to the other node.
     HbStandby,
-    /// Get groups.
+    /// Takes groups from the other node.
     HbTakeover,
-    /// Refused: frames and commands do not configure.
+    /// Always refused: only `ha.cf` says which nodes there are.
     HbAddnode,
-    /// The same.
+    /// Always refused, as [`Self::HbAddnode`].
     HbDelnode,
-    /// Quorum data of a node.
+    /// Sets a node's weight, a part of its quorum data.
     HbSetweight,
-    /// The same.
+    /// Sets a node's site, a part of its quorum data.
     HbSetsite,
-    /// What groups there are; start and stop them by hand.
+    /// Lists groups and resources; starts and stops a group by hand.
     ResourceManager,
 }
 
@@ -56,7 +56,7 @@ impl Name {
         ("ResourceManager", Self::ResourceManager),
     ];
 
-    /// What the first word of a command line names, whatever its directory.
+    /// The command that the first word of a command line names, in any directory.
     #[must_use]
     pub fn called(first: &OsStr) -> Option<Self> {
         let name = Path::new(first).file_name()?;
@@ -67,7 +67,7 @@ impl Name {
         Self::ALL.into_iter().find(|(_, name)| *name == self).map_or("", |(word, _)| word)
     }
 
-    /// Does what the name says.
+    /// Runs the command and returns its exit code.
     #[must_use]
     pub fn run(self, words: Vec<OsString>) -> ExitCode {
         let (common, words) = match surroundings(words) {
@@ -90,8 +90,8 @@ impl Name {
     }
 }
 
-/// Takes `--config`, `--state` and `--run` out of the words before a `--`; no word of the original's commands looks
-/// like them.
+/// Splits `--config`, `--state` and `--run` from the words before a `--`. Heartbeat's commands have no option that
+/// looks like them.
 fn surroundings(words: Vec<OsString>) -> Result<(Common, Vec<String>), String> {
     let mut common = Common::default();
     let mut rest = Vec::new();
@@ -127,7 +127,7 @@ fn surroundings(words: Vec<OsString>) -> Result<(Common, Vec<String>), String> {
     Ok((common, rest))
 }
 
-/// Options and other words, as getopt(3) tells them apart: options may stand anywhere before a `--`.
+/// Options and operands, told apart as getopt(3) does: an option may stand anywhere before a `--`.
 struct Given {
     flags: Vec<char>,
     operands: Vec<String>,
@@ -137,7 +137,7 @@ impl Given {
     /// `known`: the letters that are options.
     ///
     /// # Errors
-    /// The first letter that is none.
+    /// The first letter that is not in `known`.
     fn read(words: &[String], known: &str) -> Result<Self, char> {
         let mut given = Self { flags: Vec::new(), operands: Vec::new() };
         let mut only_operands = false;
@@ -161,7 +161,7 @@ impl Given {
     }
 }
 
-/// What `locum links` makes.
+/// The options of `locum links`.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Where the links are made
@@ -179,11 +179,11 @@ fn known_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// `locum links`: makes links by heartbeat's names to this program. What lies there already and is no such link stays,
-/// and is an error.
+/// `locum links`: makes links with heartbeat's names to this program. A file that is not such a link is left alone, and
+/// is an error.
 ///
 /// # Errors
-/// When this program's own place is unknown.
+/// If the path of this program cannot be found.
 pub fn links(options: &Options) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("this program's own place is unknown")?;
     let all = Name::ALL.map(|(name, _)| name.to_owned());
@@ -213,7 +213,7 @@ fn link(program: &Path, path: &Path) -> Result<(), String> {
             if target == program {
                 return Ok(());
             }
-            // An earlier place of this program.
+            // The link leads to an earlier path of this program.
             std::fs::remove_file(path)
                 .and_then(|()| symlink(program, path))
                 .map_err(|error| error.to_string())

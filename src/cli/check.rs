@@ -1,8 +1,9 @@
-//! `locum check`: says for every line of the configuration what it means, and everything that is wrong with it or does
-//! not fit this host. Changes nothing and needs no running daemon.
+//! `locum check`: explains every line of the configuration and lists everything that is wrong or does not fit this
+//! host. Changes nothing and needs no running daemon.
 //!
-//! Exit code: 0 a daemon would start here with these files, 1 the files are good, but something of them cannot be on this host
-//! (the daemon does not start, or it starts and what is named cannot run here), 2 the files are wrong.
+//! Exit code: 0 a daemon would start here with these files; 1 the files are correct, but this host does not fit them
+//! (either the daemon does not start, or it starts and something named in the files cannot run here); 2 the files are
+//! wrong.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -22,7 +23,7 @@ use crate::{
     voice::diagnostics::{draw, one_line},
 };
 
-/// As whom to check, and how to say it.
+/// The options of `locum check`.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Check as this node of the cluster, instead of the one named like this host
@@ -39,7 +40,7 @@ pub struct Options {
 /// Checks the configuration directory.
 ///
 /// # Errors
-/// When nothing can be printed.
+/// If standard output cannot be written.
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let dir = common.config_dir();
     let heartbeat_runs = state::heartbeat(&common.heartbeat_pid()).is_some();
@@ -57,7 +58,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         let cure = "take one of them away, or start the daemon with --dialect r1 or --dialect native";
         checked.diags.push(Diag::new(Severity::Error, FileName::HaCf, text).cure(cure).about_host());
     }
-    // As `locum run` has it: what the host alone lacks may come.
+    // As `locum run` does: a daemon starts although only the host lacks something, because that may come later.
     let starts = !checked.failed();
     host.check(&mut checked);
     print(options, &Subject::of(&files, &checked, starts))
@@ -79,7 +80,7 @@ fn print(options: &Options, subject: &Subject<'_>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(verdict.exit_code()))
 }
 
-/// What `--json` prints.
+/// The object that `--json` prints.
 #[derive(Serialize)]
 struct Json<'a> {
     config: String,
@@ -90,22 +91,22 @@ struct Json<'a> {
     diags: &'a [Diag],
 }
 
-/// What comes of it.
+/// The result of the check, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Verdict {
-    /// A daemon would start here.
+    /// The files are correct and a daemon would start here.
     Good,
-    /// The files are good and a daemon would start here, but not all of it can run here.
+    /// The files are correct and a daemon would start here, but not everything can run here.
     NotAllHere,
-    /// The files are good, but not on this host.
+    /// The files are correct, but a daemon would not start on this host.
     NotHere,
     /// The files are wrong.
     Wrong,
 }
 
 impl Verdict {
-    /// `starts`: nothing was wrong before this host was looked at.
+    /// `starts`: the files alone, before a look at this host, contain no error.
     fn of(diags: &[Diag], starts: bool) -> Self {
         let mut errors = diags.iter().filter(|diag| diag.severity == Severity::Error).peekable();
         match (errors.peek().is_some(), errors.all(|diag| diag.host)) {
@@ -125,20 +126,20 @@ impl Verdict {
     }
 }
 
-/// Widest line of a file that has its meaning beside it.
+/// A line of a file has its explanation beside it only up to this width, in columns.
 const SOURCE_WIDTH: usize = 32;
 
-/// What is being checked.
+/// The configuration that is checked, of either dialect.
 struct Subject<'a> {
     dir: &'a Path,
     node: &'a str,
-    /// The files whose lines have a meaning, with their texts.
+    /// The files whose lines are explained, with their texts.
     texts: Vec<(FileName, Option<&'a [u8]>)>,
     explained: &'a [Explained],
     diags: &'a [Diag],
-    /// What it means that nothing is wrong.
+    /// The verdict to print when nothing is wrong.
     good: &'static str,
-    /// A daemon would start.
+    /// Whether a daemon would start here.
     starts: bool,
 }
 
@@ -168,13 +169,13 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The text of a file; never that of the keys of a native cluster, of which nothing can be shown.
+    /// The text of a file. None for the key file of a native cluster, of which nothing may be shown.
     fn text(&self, name: FileName) -> Option<&'a [u8]> {
         self.texts.iter().find(|(other, _)| *other == name).and_then(|(_, text)| *text)
     }
 }
 
-/// Everything for people: each file with its lines and their meaning, then what is wrong, then the verdict.
+/// The page for people: each file with its lines explained, then the faults, then the verdict.
 fn page(subject: &Subject<'_>, verdict: Verdict, color: bool) -> String {
     let mut page = String::new();
     for (name, text) in &subject.texts {

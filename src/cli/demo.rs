@@ -1,10 +1,10 @@
 //! `locum demo`: the cluster of the 2002 article, live, on this machine alone.
 //!
-//! Two real daemons with the article's own files on a rack of namespaces; then, by itself: the serial cable is pulled,
-//! the master loses its power, comes back, and gives its service away by hand. Ends with a table of measured outages.
+//! Two real daemons run with the article's own files on a rack of namespaces. Without `--hands-on` the demo pulls the
+//! serial cable, cuts the master's power, gives it back, and moves the service by hand. It ends with a table of
+//! measured outages.
 //!
-//! Exit code: 0 when everything went as it must, 1 when it did not, 77 where no rack can be built, 130 when a person
-//! ended it.
+//! Exit code: 0 every step went as expected, 1 one did not, 77 no rack can be built here, 130 ended by the user.
 
 use std::{
     fmt::Write as _,
@@ -32,22 +32,22 @@ pub mod article;
 pub mod picture;
 pub mod stage;
 
-/// Ended by a person, as a shell tells it.
+/// The exit code when the user ended the demo, as shells report it for SIGINT.
 const INTERRUPTED: u8 = 130;
-/// The picture is drawn so often.
+/// The time between two drawings of the picture.
 const DRAW_EVERY: Duration = Duration::from_millis(50);
-/// The article's files are shown so long.
+/// How long the article's files are shown before the demo begins.
 const READ_FOR: Duration = Duration::from_secs(6);
-/// A calm time between two events, so that the eye can follow.
+/// The pause between two events, so that a viewer can follow.
 const CALM: Duration = Duration::from_secs(3);
-/// A service that works answers within this time, on a busy machine.
+/// A working service answers within this time, even on a busy machine.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
-/// What a daemon may need besides its deadtime: to start, to run scripts, on a busy machine.
+/// Allowance on top of the deadtime for starting a daemon and running scripts on a busy machine.
 const SLACK: Duration = Duration::from_secs(20);
-/// Below this an outage is none: probes are not more punctual on a busy machine.
+/// A shorter gap does not count as an outage: on a busy machine the probes are not more punctual.
 const NOTHING: Duration = Duration::from_millis(5);
 
-/// How the show goes.
+/// The options of `locum demo`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Options {
     /// Nothing happens by itself: keys cut the power, pull cables, freeze, move
@@ -70,10 +70,10 @@ pub enum PaceName {
     Quick,
 }
 
-/// Gives the show.
+/// Runs the demo to its end.
 ///
 /// # Errors
-/// What must happen does not; the terminal or the kernel refuses.
+/// If a step does not have its expected result, or if the terminal or the kernel refuses.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     lab::without_rack(show(options))
 }
@@ -83,7 +83,7 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
         PaceName::Article => Pace::ARTICLE,
         PaceName::Quick => Pace::QUICK,
     };
-    // First of all, while this process has a single thread.
+    // First, while this process still has a single thread.
     locum_lab::enter()?;
     let terminal = io::stdout().is_terminal() && io::stdin().is_terminal() && !options.plain;
     let (columns, rows) = picture::SIZE;
@@ -123,13 +123,13 @@ fn show(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the picture fits into the terminal.
+/// Whether the terminal is large enough for the picture.
 fn fits() -> bool {
     ratatui::crossterm::terminal::size()
         .is_ok_and(|size| size.0 >= picture::SIZE.0 && size.1 >= picture::SIZE.1)
 }
 
-/// A person wants to see no more.
+/// The error by which the user's wish to quit ends the demo.
 #[derive(Debug, thiserror::Error)]
 #[error("ended by hand")]
 struct Quit;
@@ -148,10 +148,10 @@ impl Screen {
     }
 }
 
-/// One line of the table at the end.
+/// One row of the table at the end.
 struct Row {
     event: String,
-    /// By echo and by page.
+    /// The longest outage by echo, and by page.
     outages: [Option<Duration>; 2],
     remark: String,
 }
@@ -164,10 +164,10 @@ struct Play {
     news: Vec<String>,
     rows: Vec<Row>,
     hands_on: bool,
-    /// The keys of `--hands-on` work now. What is pressed before is not kept, and the picture says so: it would be done
-    /// to a cluster that the person has not seen.
+    /// Whether the keys of `--hands-on` work now. Earlier key presses are dropped, and the picture says so: they would
+    /// act on a cluster that the user has not seen yet.
     ready: bool,
-    /// What was done last.
+    /// The user's last action.
     deed: String,
 }
 
@@ -221,7 +221,7 @@ impl Play {
         }
     }
 
-    /// Tells an outage that is over and began after `told`; returns until when all are told.
+    /// Reports an outage that began after `told` and is over. Returns the time up to which all outages are reported.
     fn tell_outage(&mut self, told: Moment) -> Moment {
         let Some((gap, by_page)) = self.stage.ended_outage(told) else { return told };
         let outages = [Some(gap.to.since(gap.from)), by_page];
@@ -302,7 +302,7 @@ impl Play {
                 let before = self.deed.clone();
                 self.act(&format!("{name} is {done}"), |stage| stage.cut(link, pulled))?;
                 if !pulled {
-                    // An outage that ends now was caused by what was done before.
+                    // An outage that ends now was caused by the action before.
                     self.deed = before;
                 }
                 if link == LAN && pulled {
@@ -328,7 +328,7 @@ impl Play {
         Ok(())
     }
 
-    /// With a person's hands on it anything may happen, and is told; only the wish to end ends it.
+    /// In hands-on mode an action may fail: the failure is reported and the demo goes on. Only a wish to quit ends it.
     fn press_and_tell(&mut self, key: char) -> anyhow::Result<()> {
         match self.press(key) {
             Err(error) if !error.is::<Quit>() => {
@@ -339,7 +339,7 @@ impl Play {
         }
     }
 
-    /// Says what is done, does it, and returns when it began.
+    /// Announces an action, performs it, and returns the time at which it began.
     fn act(
         &mut self,
         what: &str,
@@ -367,7 +367,7 @@ impl Play {
 
     /// Adds a row: the longest outage since `from`.
     fn measure(&mut self, event: &str, from: Moment, remark: &str) -> anyhow::Result<()> {
-        // On a busy machine even the last answer may be late.
+        // On a busy machine even the last answer may come late.
         let mut outages = [None; 2];
         self.until("an answer to the client", LAST_ANSWER, |stage| {
             outages = stage.outages(from);
@@ -416,7 +416,7 @@ impl Play {
         Ok(())
     }
 
-    /// One look at everything: a picture, a key, a daemon that fell.
+    /// One turn of the loop: draws the picture, reads a key, and looks for a daemon that ended.
     fn turn(&mut self) -> anyhow::Result<Option<char>> {
         if let Some((node, words)) = self.stage.fallen() {
             bail!("the daemon of {node} ended by itself:\n{words}");
@@ -474,7 +474,7 @@ enum Key {
     Other(char),
 }
 
-/// A key that is pressed within the limit.
+/// Waits up to `limit` for a key press.
 fn key(limit: Duration) -> anyhow::Result<Option<Key>> {
     if !event::poll(limit).context("wait for a key")? {
         return Ok(None);

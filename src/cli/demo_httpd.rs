@@ -1,5 +1,5 @@
-//! `locum demo-httpd start|stop|status`, hidden: the demo's web server, with the manners of a resource script. It
-//! serves one page that says which node serves it.
+//! `locum demo-httpd start|stop|status`, hidden: the demo's web server, called like a resource script. It serves one
+//! page with the name of the node that serves it.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use clap::{Args, ValueEnum};
 use locum_lab::clock::await_some;
 use locum_sys::process::Process;
 
-/// The hidden command's name.
+/// The name of the hidden command.
 pub const COMMAND: &str = "demo-httpd";
 
 const READY: &str = "ready\n";
@@ -25,14 +25,14 @@ const PORT: u16 = 80;
 const PID_FILE: &str = "/run/httpd.pid";
 /// "Not running", as a resource script says it (Linux Standard Base).
 const NOT_RUNNING: u8 = 3;
-/// A client that says nothing for so long is left.
+/// A client that sends nothing for this time is disconnected.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A longer request is not read to its end.
+/// Bytes of a request that are read at most.
 const REQUEST_BYTES_MAX: u64 = 8 * 1024;
-/// A server that was asked to stop has stopped by then, or will not.
+/// A server that has not stopped within this time after the request will not stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
-/// What the hidden command is told.
+/// The operation of the hidden command.
 #[derive(Debug, Args)]
 pub struct Options {
     #[arg(value_enum)]
@@ -59,14 +59,14 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Returns when the server answers.
+/// Starts the server and returns when it answers.
 fn start() -> anyhow::Result<ExitCode> {
     if running().is_some() {
         return Ok(ExitCode::SUCCESS);
     }
     let program = std::env::current_exe().context("find this program")?;
     let mut server = Command::new(program);
-    // A group of its own: it lives on when the script's is ended.
+    // In a process group of its own, so that the server survives the end of the script's.
     server.args([COMMAND, "serve"]).process_group(0);
     server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut server = server.spawn().context("start the server")?;
@@ -96,7 +96,7 @@ fn status() -> ExitCode {
 
 fn running() -> Option<Process> {
     let pid: u32 = fs::read_to_string(PID_FILE).ok()?.trim().parse().ok()?;
-    // The number may have gone to another process since.
+    // The process number may belong to another process by now.
     let command = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).ok()?;
     let ours = command.split(|&byte| byte == 0).any(|word| word == COMMAND.as_bytes());
     ours.then(|| Process::open(pid).ok())?
@@ -109,7 +109,7 @@ fn serve() -> anyhow::Result<ExitCode> {
     let page = format!("hello world from {}\n", crate::files::host_name());
     for client in listener.incoming().flatten() {
         let page = page.clone();
-        // A client that breaks off is no news.
+        // A client that disconnects early is normal.
         let _ = thread::Builder::new().spawn(move || answer(client, &page));
     }
     Ok(ExitCode::SUCCESS)

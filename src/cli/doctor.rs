@@ -1,8 +1,8 @@
-//! `locum doctor --heart`: is this machine punctual enough? Measures how late the heart is at a tick of 10 ms: in the
-//! running daemon, or, without one, in a heart of its own with links, timers, a service address and a peer, in network
-//! namespaces that vanish with it.
+//! `locum doctor --heart`: measures whether this machine is punctual enough, by how late the heart is at a tick of 10
+//! ms. It measures in the running daemon. Without one it starts a heart in temporary network namespaces, with links,
+//! timers, a service address and a peer.
 //!
-//! Exit code: 0 measured, 1 measured without real-time rights, 77 nothing could be measured here.
+//! Exit code: 0 measured, 1 measured without real-time rights, 77 nothing can be measured here.
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +40,7 @@ use crate::{
     voice::socket::{Client, Fault, Measure},
 };
 
-/// What is to be examined.
+/// The options of `locum doctor`.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// How late the heart is at a tick of 10 ms
@@ -63,10 +63,10 @@ pub struct Options {
 /// The exit code where nothing can be measured.
 const CANNOT: u8 = 77;
 
-/// What was measured.
+/// The results, as `--json` prints them.
 #[derive(Debug, Serialize)]
 struct Findings {
-    /// `daemon` or `own`
+    /// Whose heart was measured: `daemon` or `own`.
     heart: &'static str,
     realtime_refused: Option<String>,
     lock_refused: Option<String>,
@@ -74,19 +74,20 @@ struct Findings {
     load: Option<Run>,
 }
 
-/// One measurement.
+/// The result of one measurement.
 #[derive(Debug, Serialize)]
 struct Run {
     #[serde(flatten)]
     lateness: Lateness,
-    /// Time that a hypervisor took from this machine meanwhile: no scheduling helps against that.
+    /// Time that a hypervisor took from this machine during the measurement, in milliseconds. No scheduling can win it
+    /// back.
     stolen_ms: Option<u64>,
 }
 
 /// Measures and prints.
 ///
 /// # Errors
-/// When the load cannot be started.
+/// If the load cannot be started.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     if options.be_load {
         be_load();
@@ -139,7 +140,7 @@ fn measure(subject: &mut Subject, seconds: u32) -> Result<(Run, HeartStats), Fau
     let stolen = realtime::stolen_ticks();
     subject.measure(seconds)?;
     let stats = subject.stats()?;
-    // The kernel counts in hundredths of a second.
+    // The kernel counts stolen time in hundredths of a second.
     let stolen_ms =
         realtime::stolen_ticks().zip(stolen).map(|(after, before)| after.saturating_sub(before) * 10);
     let lateness = stats.measured.unwrap_or_default();
@@ -182,14 +183,14 @@ fn row(name: &str, run: &Run) {
     );
 }
 
-/// Whose heart is measured.
+/// The heart that is measured.
 enum Subject {
     Daemon(Client),
     Own(Box<Own>),
 }
 
 impl Subject {
-    /// Measures for so long and waits for the end.
+    /// Measures for this many seconds and waits for the end.
     fn measure(&mut self, seconds: u32) -> Result<(), Fault> {
         let long = Duration::from_secs(seconds.into());
         match self {
@@ -225,7 +226,7 @@ fn silent() -> Fault {
     Fault::Broken("the heart does not answer".to_string())
 }
 
-/// Two hearts with a cable between, in two network namespaces.
+/// Two hearts, connected by cables, in two network namespaces.
 struct Own {
     heart: Handle,
     peer: Handle,
@@ -249,7 +250,7 @@ impl Own {
         }
         let [heart, peer] = [start_heart(0, &networks[0])?, start_heart(1, &networks[1])?];
         let mut own = Self { heart, peer, answers: BTreeMap::new(), asked: 0 };
-        // The first seconds are those of the start, not of the beating heart.
+        // Leaves the first seconds out: they show the start and not the steady state.
         let end = clock::monotonic_nanos() + 3_000_000_000;
         while clock::monotonic_nanos() < end {
             clock::sleep_until(clock::monotonic_nanos() + 50_000_000);
@@ -258,7 +259,7 @@ impl Own {
         Ok(own)
     }
 
-    /// Plays the control plane: there are no agents to run, and the log is not wanted.
+    /// Takes the place of the control plane: every agent fails, and log lines are dropped.
     fn hear(&mut self) {
         for handle in [&mut self.heart, &mut self.peer] {
             while let Some(up) = handle.try_next() {
@@ -274,7 +275,7 @@ impl Own {
                         let outcome = FenceOutcome::NotConfigured;
                         let _ = handle.send(Down::Fenced { ticket, outcome });
                     }
-                    // Of the native dialect alone.
+                    // Only the native dialect sends these.
                     Up::Write(_)
                     | Up::Abandon(_)
                     | Up::Active
@@ -303,7 +304,7 @@ impl Own {
     }
 }
 
-/// Does something in a thread of its own, which may change its namespaces without a trace.
+/// Runs `body` in a thread of its own, so that a change of namespaces does not affect the caller.
 fn aside<T: Send>(body: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
     thread::scope(|scope| scope.spawn(body).join().map_err(|_| anyhow!("a thread of the doctor panicked"))?)
 }
@@ -315,7 +316,7 @@ fn fresh_network() -> anyhow::Result<OwnedFd> {
     })
 }
 
-/// Lays a cable between interfaces of one name in both namespaces.
+/// Connects interfaces of the same name in both namespaces.
 fn lay(name: &str, network: &str, networks: &[OwnedFd; 2]) -> anyhow::Result<()> {
     aside(|| {
         namespace::enter_network(&networks[0])?;
@@ -342,7 +343,7 @@ fn start_heart(node: u8, network: &OwnedFd) -> anyhow::Result<Handle> {
     let files = Files { ha_cf: Some(HA_CF), authkeys: Some(AUTHKEYS), haresources: Some(HARESOURCES) };
     let checked = config::check(&files, &format!("clustnode{}", node + 1), &config::Options::default());
     let (plan, keys) = checked.plan.zip(checked.keys).context("the doctor's own configuration is refused")?;
-    // Whether real-time rights are to be had is the question.
+    // Ask for real-time rights in any case: whether they are granted is part of the result.
     let plan = Arc::new(Plan { realtime: plan.realtime.or(Some(20)), ..plan });
     let identity = Identity {
         uuid: Uuid([node + 1; 16]),
@@ -359,7 +360,7 @@ fn start_heart(node: u8, network: &OwnedFd) -> anyhow::Result<Handle> {
     })
 }
 
-/// A busy loop per core and a fork storm, in a process of their own; it ends with this value.
+/// A busy loop per core and a fork storm, in a process of their own. Dropping this value kills the process.
 struct Load(Child);
 
 impl Load {
@@ -383,7 +384,7 @@ impl Drop for Load {
     }
 }
 
-/// Never returns. Ends also when the one who wanted it is gone: its end of our input closes.
+/// Makes load until killed. Also ends when the parent ends, because that closes our standard input.
 fn be_load() -> ! {
     thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
@@ -407,7 +408,7 @@ fn be_load() -> ! {
             .stderr(Stdio::null())
             .status();
         if child.is_err() {
-            // Not even a fork works: the loops have to do.
+            // No process can be started: the busy loops must suffice.
             clock::sleep_until(clock::monotonic_nanos() + 10_000_000);
         }
     }

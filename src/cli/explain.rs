@@ -1,6 +1,6 @@
-//! `locum explain timing`: every time of a native cluster, with its formula and what it is for.
+//! `locum explain timing`: every time of a native cluster, with its formula and its purpose.
 //!
-//! Exit code: 0, or 2 when the configuration is wrong.
+//! Exit code: 0 printed, 2 the configuration is wrong.
 
 use std::{
     fmt::Write as _,
@@ -23,14 +23,14 @@ use serde::Serialize;
 
 use crate::{cli::Common, files::NativeFiles};
 
-/// What is explained.
+/// The subjects that `locum explain` knows.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// All times of locum.toml: they follow from its pace
     Timing(Options),
 }
 
-/// For which pace, and how to say it.
+/// The options of `locum explain timing`.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// For this pace instead of the configuration's, such as 300ms
@@ -41,18 +41,18 @@ pub struct Options {
     pub json: bool,
 }
 
-/// Candidates of a group when there is no configuration to count them in.
+/// The number of candidates of a group that is assumed when there is no configuration.
 const CANDIDATES: usize = 2;
 
-/// Prints the times.
+/// Prints all times of the configuration, or of the given pace.
 ///
 /// # Errors
-/// When nothing can be printed, or the configuration is not to be read.
+/// If standard output cannot be written, or the configuration cannot be read.
 pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
     let Command::Timing(options) = command;
     let dir = common.config_dir();
     let plan = match NativeFiles::read(&dir, None) {
-        // Whether this host is a member, and the keys are here, is no matter of timing.
+        // The times do not depend on whether this host is a member and has the keys.
         Some(files) => {
             let checked = files.check();
             let wrong = checked
@@ -93,13 +93,13 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// For each group the time within which it runs again.
+/// For each group, the time within which it runs again.
 fn bounds(plan: &Plan, timing: &Timing) -> Vec<(String, Duration)> {
     let bound = |group| plan.takeover_bound(GroupIndex(group), timing);
     plan.groups.iter().enumerate().map(|(index, group)| (group.name.clone(), bound(index))).collect()
 }
 
-/// Widest formula that has its purpose beside it.
+/// A formula has its purpose beside it only up to this width, in columns.
 const FORMULA_WIDTH: usize = 26;
 
 fn page(
@@ -134,7 +134,7 @@ fn page(
     page
 }
 
-/// What `--json` prints; times in milliseconds.
+/// The object that `--json` prints; times are in milliseconds.
 #[derive(Serialize)]
 struct Json<'a> {
     nodes: usize,

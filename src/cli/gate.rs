@@ -1,10 +1,10 @@
-//! `locum gate`: what gates stand in the kernel, and removing those that a daemon left.
+//! `locum gate`: lists the gates in the kernel, and removes those that a daemon left.
 //!
-//! A gate outlives its daemon, shut. Where Locum is not to run any more, its addresses would stay silent for ever:
-//! `--remove` leaves nothing of them, nor of the addresses that they shut, which another node may answer for by now. Not
-//! while a daemon runs: it would put them back.
+//! A gate outlives its daemon and stays shut. On a host where Locum will not run again, the addresses behind it would
+//! stay silent for ever. `--remove` deletes the gates and the addresses that they shut, because another node may answer
+//! for these by now. It refuses while a daemon runs, which would put them back.
 //!
-//! Exit code: 0 done, 1 not (a daemon runs, a gate is open, or there is no such gate), 4 no permission.
+//! Exit code: 0 done, 1 not done (a daemon runs, a gate is open, or there is no such gate), 4 no permission.
 
 use std::{io, net::IpAddr, process::ExitCode};
 
@@ -22,10 +22,10 @@ use serde_json::{Value, json};
 
 use super::{Common, resources::without_locum, status::Safe};
 
-/// Exit code where root is wanted.
+/// Exit code when only root may do this.
 const NO_PERMISSION: u8 = 4;
 
-/// What is asked.
+/// The options of `locum gate`.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// List all gates, and which engines this machine allows (also without this option)
@@ -55,10 +55,10 @@ impl Options {
     }
 }
 
-/// Lists or removes.
+/// Lists the gates, or removes them.
 ///
 /// # Errors
-/// A daemon runs where none may, there is no such gate, or what the kernel says.
+/// If a daemon runs here, there is no such gate, or the kernel refuses.
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let result = if options.remove { remove(common, options) } else { list(options) };
     result.or_else(|error| {
@@ -109,7 +109,8 @@ fn list(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
-    // A heartbeat that was started in Locum's place may be what wants them gone.
+    // Heartbeat may run here in Locum's place, and its administrator may want the gates removed: so only Locum must not
+    // run.
     let _alone = without_locum(common, "renews its gates", "stop it first, with `locum stop`")?;
     let gates = chosen(options)?;
     let named = options.cluster.is_some() || options.group.is_some();
@@ -124,7 +125,7 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     }
     let mut netlink = Netlink::open()?;
     let (mut removed, mut taken, mut left) = (Vec::new(), Vec::new(), Vec::new());
-    // The addresses of all first: what is in no gate answers.
+    // The addresses first: an address answers as soon as its gate is gone.
     if !options.keep_addresses {
         let all = netlink.addresses()?;
         for address in gates.iter().flat_map(|gate| standing(gate, &all)) {
@@ -161,7 +162,8 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
             outln!("removed: what was ready for the gates of cluster {}", Safe(&judge.name.cluster()));
         }
     }
-    // Behind the gates: without one an address would answer, and on other interfaces as well.
+    // The filters after the gates: without its filter an address without a gate would answer, on other interfaces as
+    // well.
     for filter in filters {
         remove_filter(&filter, &removed, options)?;
     }
@@ -180,7 +182,7 @@ fn remove(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// An open gate has somebody who renews it, or had until a moment ago: what it lets through is served.
+/// Refuses an open gate: a daemon renews it, or did so a moment ago, and clients are served through it.
 fn shut(gate: &Listed) -> anyhow::Result<()> {
     let Some(millis) = open_millis(gate).filter(|millis| *millis > 0) else { return Ok(()) };
     anyhow::bail!(
@@ -190,14 +192,14 @@ fn shut(gate: &Listed) -> anyhow::Result<()> {
     )
 }
 
-/// The addresses that the gate shuts, where they stand on an interface on which it does.
+/// The addresses that the gate shuts, on the interfaces on which it does so.
 fn standing<'a>(gate: &Listed, all: &'a [InterfaceAddress]) -> impl Iterator<Item = &'a InterfaceAddress> {
     all.iter().filter(|address| {
         gate.interfaces.contains(&address.interface) && gate.addresses.contains(&address.ip)
     })
 }
 
-/// One that has gone meanwhile is no error.
+/// Deletes an address. An address that has gone meanwhile is not an error.
 fn take(address: &InterfaceAddress, netlink: &mut Netlink) -> io::Result<()> {
     netlink.delete_address(address).or_else(|error| match error.kind() {
         io::ErrorKind::AddrNotAvailable => Ok(()),
@@ -212,7 +214,7 @@ fn chosen(options: &Options) -> anyhow::Result<Vec<Listed>> {
     Ok(gates)
 }
 
-/// What judges for clusters of which no group has a gate; none where a group is asked for.
+/// The packet filters of clusters without any gate. Empty when the options name a group.
 fn idle(options: &Options) -> anyhow::Result<Vec<StandingJudge>> {
     if options.group.is_some() {
         return Ok(Vec::new());
@@ -224,14 +226,14 @@ fn idle(options: &Options) -> anyhow::Result<Vec<StandingJudge>> {
     Ok(judges)
 }
 
-/// The ARP filters of the clusters chosen.
+/// The ARP filters of the chosen clusters.
 fn filters(options: &Options) -> anyhow::Result<Vec<ListedFilter>> {
     let mut filters = elsewhere::list()?;
     filters.retain(|filter| options.cluster.as_ref().is_none_or(|cluster| filter.name.is_of(cluster)));
     Ok(filters)
 }
 
-/// All of it where no gate of its cluster is left; else only the addresses of the gates that have gone.
+/// Removes the whole filter when its cluster has no gate left; otherwise only the addresses of the removed gates.
 fn remove_filter(filter: &ListedFilter, removed: &[&Listed], options: &Options) -> anyhow::Result<()> {
     let cluster = filter.name.cluster();
     let is_its = |gate: &Listed| gate.name.cluster() == cluster;
@@ -307,7 +309,7 @@ fn to_json(gate: &Listed) -> Value {
     })
 }
 
-/// `null`: it works; else what is missing.
+/// For each backend `null` if it works, else what is missing.
 fn engines(probe: &Probe) -> Value {
     json!({ "bpf": probe.bpf.as_ref().err(), "nft": probe.nft.as_ref().err() })
 }

@@ -1,7 +1,7 @@
-//! `locum import`: writes `locum.toml` from `ha.cf` and `haresources`, with a comment wherever the meaning changes.
+//! `locum import`: writes `locum.toml` from `ha.cf` and `haresources`, with a comment at every change of meaning.
 //!
-//! Exit code: 0 the file is written, or printed, and passes the check; 1 it could not be made; 2 heartbeat's files are
-//! wrong; 3 it leaves something open that a person must decide, and the check says so.
+//! Exit code: 0 the file is written or printed, and passes the check; 1 it could not be made; 2 heartbeat's files are
+//! wrong; 3 it leaves a decision to the administrator, and the check says so.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -19,7 +19,7 @@ use crate::{
     voice::diagnostics::draw,
 };
 
-/// From where to where.
+/// The options of `locum import`.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// The directory of ha.cf and haresources
@@ -33,14 +33,14 @@ pub struct Options {
     pub print: bool,
 }
 
-/// Reads the one and writes the other.
+/// Reads heartbeat's files and writes or prints `locum.toml`.
 ///
 /// # Errors
 /// Why the file cannot be written.
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let files = Files::read(&options.from, options.node.as_deref());
     let checked = files.check();
-    // The keys are not imported: a plan is there without them.
+    // The keys are not imported: there is a plan without them, too.
     let Some(plan) = &checked.plan else {
         let errors = checked.diags.iter().filter(|diag| diag.severity == Severity::Error);
         for diag in errors.filter(|diag| diag.file != FileName::Authkeys) {
@@ -68,7 +68,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
-/// What this host's interfaces carry; nothing when the kernel does not tell.
+/// The addresses of this host's interfaces. Empty when the kernel does not tell them.
 fn own_addresses() -> Vec<OwnAddress> {
     let Ok(mut netlink) = Netlink::open() else { return Vec::new() };
     let (Ok(interfaces), Ok(addresses)) = (netlink.interfaces(), netlink.addresses()) else {
@@ -76,7 +76,7 @@ fn own_addresses() -> Vec<OwnAddress> {
     };
     let named = addresses.into_iter().filter_map(|address| {
         let interface = interfaces.iter().find(|interface| interface.index == address.interface)?;
-        // A service address is another node's tomorrow; secondary ones may be.
+        // Service addresses are left out, because they move to other nodes. A secondary address may be one.
         (!address.secondary).then(|| OwnAddress { interface: interface.name.clone(), ip: address.ip })
     });
     named.collect()

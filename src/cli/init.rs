@@ -1,5 +1,5 @@
-//! `locum init`: asks the few questions whose answers nobody else knows, and writes `locum.toml`. What the options say
-//! is not asked; without a terminal nothing is.
+//! `locum init`: asks for what cannot be found out, and writes `locum.toml`. An option replaces its question; without a
+//! terminal nothing is asked.
 //!
 //! Exit code: 0 the file is written, 1 it is not.
 
@@ -25,7 +25,7 @@ use crate::{
     voice::diagnostics::draw,
 };
 
-/// The answers.
+/// The options of `locum init`: answers given in advance.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// The cluster's name
@@ -48,7 +48,7 @@ pub struct Options {
     pub resources: Vec<String>,
 }
 
-/// Asks, checks, writes.
+/// Asks for missing answers, checks the result, and writes the file.
 ///
 /// # Errors
 /// Why nothing was written.
@@ -90,10 +90,10 @@ fn make(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a new file and its directory; never over one that is there.
+/// Writes a new file and creates its directory; never overwrites.
 ///
 /// # Errors
-/// What keeps it from being written.
+/// If the file exists or cannot be written.
 pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
@@ -109,14 +109,14 @@ pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     written.with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// As whom the new file is checked: any of its nodes.
+/// The node as which the new file is checked; any member will do.
 fn a_member(options: &Options) -> anyhow::Result<String> {
     let first =
         options.nodes.first().context("there is no node: give `--node NAME=ADDRESS,ADDRESS` for each")?;
     Ok(first.split('=').next().unwrap_or_default().to_lowercase())
 }
 
-/// The questions whose answers are not there yet.
+/// Asks the questions that the options left open.
 fn ask(
     mut options: Options,
     host: &str,
@@ -170,7 +170,7 @@ fn ask(
     Ok(options)
 }
 
-/// The text of the file. What is wrong with the answers beyond their form is for the check.
+/// The text of the file. Only the form of the answers is checked here; the rest is left to the check.
 fn page(options: &Options) -> anyhow::Result<String> {
     let mut page = String::from(
         "# See docs/locum-toml.md for all that can stand here, and `locum check` for what it means.\n",
@@ -197,7 +197,7 @@ fn page(options: &Options) -> anyhow::Result<String> {
     Ok(page)
 }
 
-/// An address alone is one of its family; everything else is a word as in haresources.
+/// A lone address becomes an address of its own type; everything else is written as a word, as in `haresources`.
 fn resource_text(resource: &str) -> String {
     let ip = resource.split('/').next().unwrap_or_default();
     if ip.parse::<IpAddr>().is_ok() {

@@ -1,5 +1,5 @@
-//! `locum keygen`: makes the key file of a native cluster, and rolls its key over, one step a call, so that at every
-//! moment all nodes understand each other: the new key is added for reading, then signs, then the old one goes.
+//! `locum keygen`: makes the key file of a native cluster, or rolls its key over in three calls. First the new key is
+//! added for reading, then it signs, then the old one is dropped. All nodes understand each other at every moment.
 //!
 //! Exit code: 0 the file is written, 1 it is not.
 
@@ -22,7 +22,7 @@ use crate::{
     files::{NativeFiles, read_native_keys},
 };
 
-/// Which file, and which step.
+/// The options of `locum keygen`.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// The key file [default: the one that locum.toml names, or locum.key, in the configuration directory]
@@ -33,7 +33,7 @@ pub struct Options {
     pub roll: Option<Step>,
 }
 
-/// A step of a roll-over.
+/// A step of rolling the key over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Step {
     /// A new key comes second: it is understood, and the old one signs
@@ -46,7 +46,7 @@ pub enum Step {
 
 const MODE: u32 = 0o600;
 
-/// Makes the file, or takes a step.
+/// Makes the key file, or performs one step of a key roll-over.
 ///
 /// # Errors
 /// Why nothing was written.
@@ -90,7 +90,7 @@ fn file(keys: &[Vec<u8>]) -> String {
     text
 }
 
-/// Writes a file that is not there yet, readable by its owner from the first moment.
+/// Writes a new file, readable only by its owner from the first moment.
 fn make(path: &Path, text: &str) -> anyhow::Result<()> {
     let made = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path);
     let mut file = made.map_err(|error| match error.kind() {

@@ -1,4 +1,4 @@
-//! `locum lab`: measure and try on a rack.
+//! `locum lab`: measurements and experiments on a rack.
 
 use std::{
     os::unix::process::CommandExt,
@@ -18,13 +18,14 @@ pub mod native;
 pub mod replace;
 pub mod scale;
 
-/// This machine, or what this process may do on it, allows no rack: the code by which test harnesses know "skipped".
+/// Exit code where no rack can be built, because of this machine or the rights of this process. Test harnesses take 77
+/// for "skipped".
 pub const NO_RACK: u8 = 77;
 
-/// Where `scripts/peers` puts the peers, in the repository.
+/// The directory, within the repository, into which `scripts/peers` unpacks the peers.
 const PEERS: &str = "target/peers/root";
 
-/// What the lab can do.
+/// The subcommands of `locum lab`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Measure what faults cost the client of a service, with Locum and with its peers
@@ -54,7 +55,7 @@ pub enum Command {
 }
 
 /// # Errors
-/// A rack that cannot be built ends in [`NO_RACK`]; everything else is an error.
+/// All but one: if a rack cannot be built, this is [`NO_RACK`] and not an error.
 pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     let result = match command {
         Command::Bench(options) => bench::bench(options),
@@ -71,17 +72,17 @@ pub fn run(command: Command) -> anyhow::Result<ExitCode> {
     without_rack(result)
 }
 
-/// Says what is missing where no rack can be built, and turns it into the exit code of that.
+/// If no rack can be built, prints what is missing and returns [`NO_RACK`].
 ///
 /// # Errors
-/// All others.
+/// Every other error of `result`.
 pub fn without_rack(result: anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
     result.or_else(|error| match error.downcast_ref::<Fault>() {
         Some(missing @ Fault::Missing { .. }) => {
             errln!("locum: {missing}");
             Ok(ExitCode::from(NO_RACK))
         }
-        // Said where it was found.
+        // Already printed where it was found.
         Some(Fault::NoGate { .. }) => Ok(ExitCode::from(NO_RACK)),
         _ => Err(error),
     })
@@ -94,16 +95,17 @@ fn enter(words: &[String]) -> anyhow::Result<ExitCode> {
     Err(error).with_context(|| format!("run {program}"))
 }
 
-/// Where the peers are unpacked: where a person says, or where `scripts/peers` puts them; `None`: as they are installed.
+/// Where the peers are unpacked: the given directory, or the one that `scripts/peers` fills. `None`: use the installed
+/// ones.
 fn peers_root(given: Option<&Path>, program: &Path) -> anyhow::Result<Option<PathBuf>> {
     match given {
-        // The nodes see it from another directory.
+        // The nodes see it from another working directory.
         Some(root) => Ok(Some(root.canonicalize().with_context(|| root.display().to_string())?)),
         None => Ok(unpacked(program)),
     }
 }
 
-/// It changes to a user of its own, and this process may have but one.
+/// Heartbeat changes to a user of its own, which needs real root: in a user namespace this process has a single user.
 fn allow_heartbeat() -> anyhow::Result<()> {
     if !(rustix::process::geteuid().is_root() && has_users()) {
         bail!("heartbeat can only be measured by root");
@@ -111,19 +113,20 @@ fn allow_heartbeat() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is said of a peer that is not there.
+/// The error text for a peer that is not there.
 fn absent(peer: &str, root: Option<&Path>) -> String {
     let place = root.map_or("on this host".into(), |root| format!("in {}", root.display()));
     format!("there is no {peer} {place}; `scripts/peers` fetches the peers without installing them")
 }
 
-/// Not so in a user namespace of `locum lab enter`.
+/// Whether this process has all users. Within `locum lab enter` there is a single one.
 fn has_users() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().nth(2) != Some("1")
 }
 
-/// Where `scripts/peers` puts them, in the repository of which the program was built, or in which it was called.
+/// The directory that `scripts/peers` fills, in the repository from which the program was built or in the working
+/// directory.
 fn unpacked(program: &Path) -> Option<PathBuf> {
     let above = program.ancestors().skip(1).take(3).map(Path::to_owned);
     let places = above.chain([PathBuf::from(".")]).map(|place| place.join(PEERS));

@@ -1,4 +1,4 @@
-//! The command line: one file per command, and what all of them share.
+//! The command line: one file per command, and the parts that they share.
 
 pub mod by_name;
 pub mod check;
@@ -28,20 +28,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{control::fifo, files, voice::socket::Fault};
 
-/// The whole command line.
+/// The whole command line of `locum`.
 #[derive(Debug, Parser)]
 #[command(name = "locum", version, about, propagate_version = true, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What all commands understand.
+    /// The options that every command understands.
     #[command(flatten)]
     pub common: Common,
-    /// What is to be done.
+    /// The command and its own options.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands. Each has a file of its own, with its options and a `run` that returns the exit code; an error it
-/// returns is printed, and the exit code is 1.
+/// The commands. Each has its own file with its options and a `run` that returns the exit code. If `run` returns an
+/// error, it is printed and the exit code is 1.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Watch the cluster of the 2002 article live, on this machine alone: no installation, no configuration
@@ -104,7 +104,7 @@ pub enum Command {
     DemoHttpd(demo_httpd::Options),
 }
 
-/// The options that stand before or after any command.
+/// The options that every command takes, before or after its name.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
@@ -122,32 +122,32 @@ pub struct Common {
     pub log: Option<LogLevel>,
 }
 
-/// Where the running daemon is found when nothing else is said.
+/// The run directory when `--run` is not given.
 const RUN_DIR: &str = "/run/locum";
 
 impl Common {
-    /// Where `ha.cf`, `authkeys` and `haresources` lie.
+    /// The directory of `ha.cf`, `authkeys` and `haresources`, or of `locum.toml`.
     #[must_use]
     pub fn config_dir(&self) -> PathBuf {
         self.config.as_deref().map_or_else(|| default_config(Path::new("/etc")), absolute)
     }
 
-    /// Where `locum.toml` and its keys are made.
+    /// The directory in which `locum.toml` and its keys are made.
     #[must_use]
     pub fn native_dir(&self) -> PathBuf {
         self.config.as_deref().map_or_else(|| Path::new("/etc/locum").into(), absolute)
     }
 
-    /// Where the node's identity lies: with heartbeat's files in heartbeat's own place, so that an installed
-    /// heartbeat's carries over.
+    /// The directory with the node's identity. With heartbeat's files it is heartbeat's own, so that the identity of an
+    /// installed heartbeat is kept.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         let name = if is_native(&self.config_dir()) { "locum" } else { "heartbeat" };
         self.state.as_deref().map_or_else(|| Path::new("/var/lib").join(name), absolute)
     }
 
-    /// Where heartbeat's scripts look for the number of the daemon's process: beside the default run directory, in
-    /// any other.
+    /// The pid file that heartbeat's scripts read. With the default run directory it is `/run/heartbeat.pid`, else it
+    /// lies in the run directory.
     #[must_use]
     pub fn heartbeat_pid(&self) -> PathBuf {
         let run_dir = self.run_dir();
@@ -155,22 +155,22 @@ impl Common {
         place.join("heartbeat.pid")
     }
 
-    /// Where scripts write messages for the cluster.
+    /// The FIFO into which local scripts write messages to the cluster.
     #[must_use]
     pub fn fifo(&self) -> PathBuf {
         self.state_dir().join(fifo::NAME)
     }
 
-    /// Where the running daemon is found.
+    /// The directory of the daemon's control socket, pid file and lock.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {
         self.run.as_deref().map_or_else(|| PathBuf::from(RUN_DIR), absolute)
     }
 }
 
-/// Agents run in another directory than the daemon was started in.
+/// Makes a path absolute, because agents run in another directory than the daemon was started in.
 fn absolute(path: &Path) -> PathBuf {
-    // Fails for the empty path alone, which then is refused where it is opened.
+    // Fails only for the empty path, which is refused where it is opened.
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
@@ -184,7 +184,7 @@ fn is_native(config: &Path) -> bool {
     config.join(files::NATIVE).exists()
 }
 
-/// `--log`
+/// The values of the option `--log`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum LogLevel {
     /// What does not work, and worse.
@@ -197,13 +197,13 @@ pub enum LogLevel {
     Debug,
 }
 
-/// Exit code for a wrong command line (`EX_USAGE`): the small numbers have meanings of their own.
+/// Exit code for a wrong command line (`EX_USAGE`). The small numbers have other meanings.
 const USAGE: u8 = 64;
 
-/// Reads the arguments, does what they say, and tells how it went. A wrong command line ends here.
+/// Parses the arguments, runs the command and returns the exit code. A wrong command line ends here.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Every command but the daemon itself ends silently when its output is closed; `run` asks for the opposite.
+    // Every command but the daemon ends silently when its output is closed. `run` asks for the opposite.
     locum_sys::signal::default_broken_pipe();
     let mut words = std::env::args_os();
     if let Some(name) = words.next().as_deref().and_then(by_name::Name::called) {
@@ -212,7 +212,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version come this way too. Where they cannot be printed, nobody is there to be told.
+            // Help and version come here, too. If they cannot be printed, there is no other place to report that.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
@@ -220,7 +220,7 @@ pub fn main() -> ExitCode {
     dispatch(cli)
 }
 
-/// Does what a command line says, and tells how it went.
+/// Runs the parsed command and returns its exit code.
 fn dispatch(cli: Cli) -> ExitCode {
     let common = &cli.common;
     let result: anyhow::Result<ExitCode> = match cli.command {
@@ -257,7 +257,7 @@ fn dispatch(cli: Cli) -> ExitCode {
     })
 }
 
-/// Prints why a running daemon could not be asked; the exit code of that.
+/// Prints why the running daemon could not be asked, and returns the exit code for that.
 fn failed(fault: &Fault) -> ExitCode {
     errln!("locum: {fault}");
     ExitCode::from(fault.exit_code())
@@ -274,8 +274,8 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// What a command has of its own under the name of an option that stands before any command is read as that one, and
-    /// ends in a panic; the check above does not see it.
+    /// An option with the name of a common option is taken for that one, and panics when it is read. The check above
+    /// does not notice it.
     #[test]
     fn no_command_has_an_option_of_its_own_by_a_common_name() {
         fn look(command: &clap::Command, common: &[String], found: &mut Vec<String>) {

@@ -1,4 +1,4 @@
-//! `locum move`, `online`, `maintenance`, `freeze`: what a person does to a native cluster, beside `standby` and `stop`.
+//! `locum move`, `online`, `maintenance`, `freeze`: orders to a native cluster, beside `standby` and `stop`.
 //!
 //! Exit code: 0 done (with `--no-wait`: begun), 1 refused, 2 not done in time, 3 no daemon runs here, 4 no permission.
 
@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::{Common, failed, standby::told};
 use crate::voice::socket::{self, Client, Fault, MoveGroup, Outcome};
 
-/// What moves, and where to.
+/// The options of `locum move`.
 #[derive(Clone, Debug, Args)]
 pub struct Move {
     /// The group
@@ -21,7 +21,7 @@ pub struct Move {
     pub no_wait: bool,
 }
 
-/// Whether it begins or ends.
+/// The argument of `locum maintenance`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Maintenance {
     /// Whether it begins or ends
@@ -29,7 +29,7 @@ pub struct Maintenance {
     pub turn: Turn,
 }
 
-/// Begin or end.
+/// The values `on` and `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Turn {
     /// It begins.
@@ -38,7 +38,7 @@ pub enum Turn {
     Off,
 }
 
-/// Which group.
+/// The options of `locum freeze`.
 #[derive(Clone, Debug, Args)]
 pub struct Freeze {
     /// The group
@@ -48,35 +48,35 @@ pub struct Freeze {
     pub off: bool,
 }
 
-/// Hands a group over, wherever it is.
+/// Moves a group to another node.
 ///
 /// # Errors
-/// None: what goes wrong is in the exit code. So it is with the others.
+/// None: a failure is printed and is in the exit code. The same holds for the other orders.
 pub fn move_group(common: &Common, options: Move) -> anyhow::Result<ExitCode> {
     let Move { group, node, no_wait } = options;
     ask(common, |client| client.move_group(&MoveGroup { group, to: node, wait: !no_wait }))
 }
 
-/// Ends a standby.
+/// Ends this node's standby.
 ///
 /// # Errors
-/// None.
+/// None: see [`move_group`].
 pub fn online(common: &Common) -> anyhow::Result<ExitCode> {
     ask(common, Client::online)
 }
 
-/// Begins or ends maintenance.
+/// Begins or ends maintenance of the whole cluster.
 ///
 /// # Errors
-/// None.
+/// None: see [`move_group`].
 pub fn maintenance(common: &Common, options: Maintenance) -> anyhow::Result<ExitCode> {
     ask(common, |client| client.maintenance(socket::Maintenance { on: options.turn == Turn::On }))
 }
 
-/// Freezes a group, or lets it go.
+/// Freezes a group, or ends that.
 ///
 /// # Errors
-/// None.
+/// None: see [`move_group`].
 pub fn freeze(common: &Common, options: Freeze) -> anyhow::Result<ExitCode> {
     ask(common, |client| client.freeze(&socket::Freeze { group: options.group, on: !options.off }))
 }

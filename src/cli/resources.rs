@@ -1,11 +1,11 @@
-//! `locum resources`, and `ResourceManager` by name: what groups `haresources` has, whether they run here, and starting
-//! and stopping one by hand. Facts: `docs/heartbeat.md`, section 4.
+//! `locum resources`, and `ResourceManager` by name: lists the groups of `haresources`, says whether they run here, and
+//! starts and stops one by hand. Facts: `docs/heartbeat.md`, section 4.
 //!
-//! A group is started and stopped by hand only where no daemon runs: a living daemon decides what runs, and would
-//! neither know of it nor leave it so.
+//! A group can be started and stopped by hand only where no daemon runs. A running daemon decides what runs: it would
+//! not know of the change and would undo it.
 //!
-//! Exit code: 0 done (`status`: it runs), 1 not, 2 the files are wrong, 3 `status`: it does not run, 4 `status`: nobody
-//! can tell. `verifyallidle`: how many resources run.
+//! Exit code: 0 done (`status`: it runs), 1 not done, 2 the files are wrong, 3 `status`: it does not run, 4 `status`:
+//! unknown. `verifyallidle`: the number of resources that run.
 
 use std::{fs::File, process::ExitCode, sync::Arc, time::Duration};
 
@@ -34,18 +34,18 @@ use crate::{
     voice::diagnostics,
 };
 
-/// As often, and with the same pause, as the daemon tries it.
+/// Attempts of a stop; number and pause are the daemon's.
 const STOP_TRIES: u32 = 10;
 const STOP_PAUSE: Duration = Duration::from_secs(1);
-/// For so long an address that was put up is announced: a lost frame or two do not matter then.
+/// How long an added address is announced. One or two lost frames do not matter then.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(1);
-/// What a living daemon does, and what to use instead.
+/// The end of an error text: why a running daemon forbids this.
 const DECIDES: &str = "decides what runs";
 const CURE: &str = "use `locum standby` and `locum takeover`, or stop it first";
 const USAGE: &str = "usage: ResourceManager listkeys machine | allkeys | ourkeys | otherkeys | status resource | takegroup \
                      key | givegroup key | statgroup key | verifyallidle";
 
-/// What is asked.
+/// The options of `locum resources`.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// One of heartbeat's ResourceManager verbs
@@ -92,7 +92,7 @@ pub enum Verb {
     Verifyallidle,
 }
 
-/// `ResourceManager VERB …`
+/// The program called as `ResourceManager VERB …`.
 pub(super) fn by_name(common: &Common, words: Vec<String>) -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let text = |word: &str| word.to_owned();
@@ -117,10 +117,10 @@ pub(super) fn by_name(common: &Common, words: Vec<String>) -> ExitCode {
     })
 }
 
-/// Does what the verb says.
+/// Runs the verb and returns its exit code.
 ///
 /// # Errors
-/// When there is no such group or resource, when a daemon runs where none may, and when something does not start or
+/// If there is no such group or resource, if a daemon runs and the verb forbids that, or if something does not start or
 /// stop.
 pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     let mut files = Files::read(&common.config_dir(), None);
@@ -129,7 +129,7 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
         && let Some(plan) = &checked.plan
         && find(plan, resource).is_none()
     {
-        // The original asks any script by any name: as a group of its own, the words are read like any other.
+        // Heartbeat asks any script by any name. So the words become a group of their own and are read like any other.
         files.put_haresources(format!("{} {resource}\n", files.node));
         checked = files.check();
     }
@@ -173,7 +173,8 @@ pub fn run(common: &Common, options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-// ---- what the file says ----------------------------------------------------------------------------------------------
+// ---- listing the file
+// ------------------------------------------------------------------------------------------------
 
 fn print_keys(plan: &Plan, wanted: impl Fn(&Group) -> bool) {
     plan.groups.iter().filter(|group| wanted(group)).for_each(|group| outln!("{}", group.key));
@@ -206,7 +207,7 @@ fn group(plan: &Plan, key: &str) -> anyhow::Result<GroupIndex> {
     })
 }
 
-/// What `listkeys` takes for a node: the part of regular expressions that names need.
+/// A node pattern of `listkeys`: the part of regular expressions that names need.
 #[derive(Debug, PartialEq, Eq)]
 struct Pattern(Vec<(Option<char>, bool)>);
 
@@ -233,7 +234,7 @@ impl Pattern {
 
     fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.to_ascii_lowercase().chars().collect();
-        // Which of the first so many characters of the name the parts so far can have used up.
+        // `used[n]`: the parts so far can match the first `n` characters of the name.
         let mut used = vec![false; name.len() + 1];
         used[0] = true;
         for (wanted, repeated) in &self.0 {
@@ -249,10 +250,11 @@ impl Pattern {
     }
 }
 
-// ---- what the hands do -----------------------------------------------------------------------------------------------
+// ---- starting and stopping
+// -------------------------------------------------------------------------------------------
 
-/// Keeps the daemon from starting as long as it is held. Where one runs that is an error, which says what that daemon
-/// does and what to do about it.
+/// Keeps daemons of Locum and heartbeat from starting as long as the result is held. If one runs, the error says what
+/// that daemon does (`why`) and what to do (`cure`).
 fn alone(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
     let locks = without_locum(common, why, cure)?;
     if let Some(pid) = state::heartbeat(&common.heartbeat_pid()) {
@@ -261,7 +263,7 @@ fn alone(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
     Ok(locks)
 }
 
-/// The same, whatever heartbeat itself does.
+/// As [`alone`], but ignores heartbeat itself.
 pub(super) fn without_locum(common: &Common, why: &str, cure: &str) -> anyhow::Result<Vec<File>> {
     let (run_dir, state_dir) = (common.run_dir(), common.state_dir());
     let mut locks = Vec::new();
@@ -307,11 +309,11 @@ where
     runtime.block_on(job(hands))
 }
 
-/// Starts and stops without a daemon.
+/// Runs agents without a daemon.
 struct Hands {
     plan: Arc<Plan>,
     agents: Agents,
-    /// Opened at the first address.
+    /// Opened when the first address is used.
     addresses: Option<Alone>,
 }
 
@@ -339,7 +341,7 @@ impl Hands {
         Ok(addresses.run(self.agents.duties(), id, operation))
     }
 
-    /// Announces what was put up, again and again for a moment.
+    /// Announces the added addresses repeatedly, for [`ANNOUNCED_FOR`].
     async fn announce(&mut self) {
         let Some(addresses) = &mut self.addresses else { return };
         let now = locum_sys::clock::monotonic_nanos;
@@ -417,7 +419,7 @@ impl Hands {
                     break;
                 }
                 if tries == STOP_TRIES {
-                    // Nothing before it in the line may be stopped while it runs.
+                    // Resources before it in the line may not be stopped while it runs.
                     bail!("{} cannot be stopped: {outcome}; a person is needed", self.text(id));
                 }
                 tries += 1;

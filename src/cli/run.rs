@@ -1,8 +1,8 @@
-//! `locum run`: the daemon, in the foreground. TERM and INT are a graceful leave; HUP rereads the files, and goes on with
-//! new ones while everything runs.
+//! `locum run`: the daemon, in the foreground. TERM and INT make it leave the cluster gracefully. HUP makes it reread
+//! the files and reload in place while everything runs.
 //!
-//! Exit code: 0 after a clean leave, 1 when it cannot start or runs already, 2 when the configuration is wrong, 3 when
-//! it left but something here could not be stopped.
+//! Exit code: 0 left cleanly, 1 it cannot start or runs already, 2 the configuration is wrong, 3 it left but something
+//! here could not be stopped.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     heart::GateChoice,
 };
 
-/// What the files have no word for.
+/// The options of `locum run`: settings for which the files have no key.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Which files count where ha.cf and locum.toml lie in one directory
@@ -56,7 +56,7 @@ pub struct Options {
 /// Runs the daemon until it has left the cluster.
 ///
 /// # Errors
-/// When it cannot start.
+/// If the daemon cannot start.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     let settings = Settings {
         config_dir: common.config_dir(),
@@ -93,7 +93,7 @@ const fn level(asked: LogLevel) -> Level {
     }
 }
 
-/// `500ms`, `30s`, `5min`, `1h`; a bare number is seconds. Never zero.
+/// Parses `500ms`, `30s`, `5min`, `1h`; a bare number is seconds. Refuses zero.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

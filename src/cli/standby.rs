@@ -1,4 +1,4 @@
-//! `locum standby` and `locum takeover`: a person moves groups between the nodes.
+//! `locum standby` and `locum takeover`: an administrator moves groups between the nodes.
 //!
 //! Exit code: 0 done (with `--no-wait`: begun), 1 refused, 2 not done in time or not all of it, 3 no daemon runs here,
 //! 4 no permission.
@@ -12,7 +12,7 @@ use crate::{
     voice::socket::{Client, Move, Outcome, Set, Word},
 };
 
-/// What moves, and whether to wait for it.
+/// The options of `locum standby` and `locum takeover`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Options {
     /// Which groups: all, those that prefer the other node (foreign), those that prefer this one (local), or those
@@ -24,18 +24,18 @@ pub struct Options {
     pub no_wait: bool,
 }
 
-/// Gives groups to the other node.
+/// Gives groups to the other nodes.
 ///
 /// # Errors
-/// None: what goes wrong is in the exit code.
+/// None: a failure is printed and is in the exit code.
 pub fn standby(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     order(common, "/standby", options)
 }
 
-/// Gets groups from the other node.
+/// Takes groups from the other node.
 ///
 /// # Errors
-/// None: what goes wrong is in the exit code.
+/// None: a failure is printed and is in the exit code.
 pub fn takeover(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     order(common, "/takeover", options)
 }
@@ -48,7 +48,7 @@ fn order(common: &Common, path: &str, options: Options) -> anyhow::Result<ExitCo
     })
 }
 
-/// Prints what came of it.
+/// Prints the outcome of an order and returns its exit code.
 pub(super) fn told(outcome: &Outcome) -> ExitCode {
     let Outcome { outcome, text } = outcome;
     match outcome {

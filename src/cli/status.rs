@@ -1,6 +1,6 @@
-//! `locum status`: what the cluster does, as this node sees it.
+//! `locum status`: the state of the cluster as this node sees it.
 //!
-//! Exit code: 0 all is well, 1 something is not (the last lines say what), 3 no daemon runs here, 4 no permission.
+//! Exit code: 0 all is well, 1 something is not (the last lines name it), 3 no daemon runs here, 4 no permission.
 
 mod native;
 
@@ -30,10 +30,10 @@ use crate::{
     },
 };
 
-/// How long `status` shows announcements without proof after the last one, in seconds.
+/// How long `status` shows refused announcements (without proof) after the last one, in seconds.
 const REFUSED_IS_NEWS: u64 = 60;
 
-/// How it is shown.
+/// The options of `locum status`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Options {
     /// As JSON, everything that is known
@@ -44,10 +44,10 @@ pub struct Options {
     pub watch: bool,
 }
 
-/// Prints the status.
+/// Prints the status, once or at every change.
 ///
 /// # Errors
-/// When the daemon's answer is none that this version understands, or standard output takes no text.
+/// If this version cannot read the daemon's answer, or standard output cannot be written.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     let client = Client::new(&common.run_dir());
     if options.watch {
@@ -67,7 +67,7 @@ fn watch(lines: impl BufRead, options: Options) -> anyhow::Result<ExitCode> {
     for line in lines.lines() {
         match line {
             Ok(line) => show(&line, options, clear)?,
-            // The daemon's sudden end.
+            // The daemon ended suddenly.
             Err(_) => break,
         };
     }
@@ -87,7 +87,7 @@ fn show(json: &str, options: Options, before: &str) -> anyhow::Result<ExitCode> 
     Ok(if report.troubles().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The whole page. Every text that is not ours goes through [`Safe`].
+/// The whole page. Every text that comes from outside goes through [`Safe`].
 fn text(report: &Report) -> String {
     let mut page = String::new();
     // Writing into a string cannot fail.
@@ -142,7 +142,7 @@ fn write_page(page: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-/// By what gates are made, and which somebody took away.
+/// The gate backend, and gates that another program removed.
 fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
     if let Some(engine) = &gates.engine {
         let why = match (&gates.bpf_missing, engine.as_str()) {
@@ -171,7 +171,7 @@ fn gate_lines(page: &mut String, gates: &GateStats) -> fmt::Result {
     Ok(())
 }
 
-/// By what the ARP filter is made, and whether somebody took it away.
+/// The backend of the ARP filter, and whether another program removed it.
 fn filter_lines(page: &mut String, filter: &ArpFilterStats) -> fmt::Result {
     if let Some(engine) = &filter.engine {
         writeln!(page, "ARP filter by {}", Safe(engine))?;
@@ -182,7 +182,7 @@ fn filter_lines(page: &mut String, filter: &ArpFilterStats) -> fmt::Result {
     Ok(())
 }
 
-/// What is weak, and not wrong: what the system refuses the heart, and the mind's hints.
+/// Weaknesses that are not faults: rights that the system refuses the heart, and the director's hints.
 fn notes(page: &mut String, daemon: &Daemon, heart: &HeartStats, hints: &[String]) -> fmt::Result {
     let refused = [
         ("no real-time rights", &heart.realtime_refused),
@@ -259,7 +259,7 @@ fn group_row(group: &Group) -> [String; 3] {
     [resources.join(" "), owner, facts.join(", ")]
 }
 
-/// What is under way; nothing for a group at rest.
+/// The operation in progress; `None` for a group at rest.
 fn phase(group: &Group) -> Option<String> {
     let member = |index: usize| group.resources.get(index).map_or_else(String::new, |r| Safe(r).to_string());
     match group.phase {
@@ -315,8 +315,8 @@ fn word(liveness: Liveness) -> String {
     .to_owned()
 }
 
-/// Text of others on a terminal: what could move the cursor, change colours or turn the writing direction is shown as
-/// its number.
+/// Text from outside, for a terminal. Characters that could move the cursor, change colours or turn the writing
+/// direction are shown as their numbers.
 pub(super) struct Safe<'a>(pub(super) &'a str);
 
 impl fmt::Display for Safe<'_> {
@@ -336,7 +336,7 @@ fn is_invisible(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Seconds as people say them.
+/// A duration in seconds, in the unit a reader expects.
 struct Span(f64);
 
 impl fmt::Display for Span {
@@ -357,7 +357,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// A time in seconds that a service was away: of a good move, a few milliseconds.
+/// The length of an outage in seconds; a good move takes a few milliseconds.
 struct Outage(f64);
 
 impl fmt::Display for Outage {
@@ -390,7 +390,7 @@ mod tests {
         }
     }
 
-    /// The article's cluster, seen from its first node.
+    /// The article's cluster as its first node sees it.
     fn article() -> Report {
         let cluster = Status {
             cluster: "linux-ha".to_owned(),

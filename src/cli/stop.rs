@@ -1,6 +1,6 @@
-//! `locum stop`: the daemon leaves the cluster gracefully, and the command returns when it has gone.
+//! `locum stop`: makes the daemon leave the cluster gracefully, and returns when it has ended.
 //!
-//! Exit code: 0 it has gone and left nothing running, 1 it could not be asked or ended without a word, 2 it has gone, but
+//! Exit code: 0 it ended and left nothing running, 1 it could not be asked or ended without an answer, 2 it ended but
 //! something here could not be stopped, 3 no daemon runs here, 4 no permission.
 
 use std::{
@@ -15,7 +15,7 @@ use crate::{
     voice::socket::{Client, Fault, Stop, Word},
 };
 
-/// Whether to wait.
+/// The options of `locum stop`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Options {
     /// Return as soon as the daemon has begun to leave
@@ -23,17 +23,17 @@ pub struct Options {
     pub no_wait: bool,
 }
 
-/// Asks the daemon to leave and waits until it has gone: stopping its groups takes as long as their agents need.
+/// Asks the daemon to leave and waits until it has ended. Stopping its groups takes as long as their agents need.
 ///
 /// # Errors
-/// None: what goes wrong is in the exit code.
+/// None: a failure is printed and is in the exit code.
 pub fn run(common: &Common, options: Options) -> anyhow::Result<ExitCode> {
     Ok(stop(&Client::new(&common.run_dir()), options).unwrap_or_else(|fault| failed(&fault)))
 }
 
 fn stop(client: &Client, options: Options) -> Result<ExitCode, Fault> {
-    // The daemon closes a watcher's connection by nothing but its own end. While it starts there is nothing to watch, and
-    // its answer alone is waited for.
+    // The daemon closes a watcher's connection only by its own end. While it starts it cannot be watched, and only its
+    // answer is awaited.
     let watched = if options.no_wait { None } else { client.watch().ok() };
     let outcome = client.stop(Stop { wait: !options.no_wait })?;
     let code = match outcome.outcome {
@@ -53,7 +53,7 @@ fn stop(client: &Client, options: Options) -> Result<ExitCode, Fault> {
     Ok(code)
 }
 
-/// A reset connection is an end too.
+/// Waits until the connection ends; a reset is an end, too.
 fn wait_for_end(mut watched: impl BufRead) {
     let _ = io::copy(&mut watched, &mut io::sink());
 }

@@ -1,17 +1,17 @@
-//! `locum witness`: a machine that votes in clusters and runs nothing of them.
+//! `locum witness`: a machine that votes in clusters and runs none of their groups.
 //!
-//! `add` makes a key that only this witness and one cluster have, and prints the one line that the cluster's `locum.toml`
-//! needs. `run` serves all clusters, each by a process of its own with a port, a ledger and a control socket of its own: none of
-//! them can do anything to another, whatever it sends.
+//! `add` makes a key that only this witness and one cluster share, and prints the line for the cluster's `locum.toml`.
+//! `run` serves every cluster by a process with its own port, ledger and control socket. So no cluster can affect
+//! another one, whatever it sends.
 //!
 //! ```text
 //! /etc/locum/witness/CLUSTER/line         what `add` printed, mode 0600
-//! /etc/locum/witness/CLUSTER/locum.toml   a copy of the cluster's file, brought by a person
+//! /etc/locum/witness/CLUSTER/locum.toml   a copy of the cluster's file, made by the administrator
 //! /var/lib/locum/witness/CLUSTER/         its state
 //! /run/locum/witness/CLUSTER/             its run directory
 //! ```
 //!
-//! Exit code: 0 done, 1 not; `status`: 1 when something is not well, 3 when no cluster is served here.
+//! Exit code: 0 done, 1 not done; `status`: 1 something is not well, 3 no cluster is served here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,14 +45,14 @@ use crate::{
     voice::notify::Notify,
 };
 
-/// Below the configuration, state and run directories.
+/// The directory below the configuration, state and run directories.
 const DIRECTORY: &str = "witness";
-/// What `add` printed.
+/// The file with the line that `add` printed.
 const LINE: &str = "line";
-/// A process that ended by itself is started again after this.
+/// The pause before a process that ended by itself is started again.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// What a witness does.
+/// The subcommands of `locum witness`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Make a key for one cluster, and print the line for its locum.toml; the same again for a cluster that is known
@@ -63,7 +63,7 @@ pub enum Command {
     Status(status::Options),
 }
 
-/// One cluster.
+/// The options of `locum witness add`.
 #[derive(Clone, Debug, Args)]
 pub struct Add {
     /// The cluster's name
@@ -76,7 +76,7 @@ pub struct Add {
     pub port: Option<u16>,
 }
 
-/// Does one of them.
+/// Runs the subcommand and returns its exit code.
 ///
 /// # Errors
 /// Why it could not be done.
@@ -89,7 +89,7 @@ pub fn run(common: &Common, command: &Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Where everything lies.
+/// The directories of all clusters of this witness.
 struct Places {
     config: PathBuf,
     state: PathBuf,
@@ -106,7 +106,7 @@ impl Places {
         }
     }
 
-    /// The clusters that `add` knows, by name.
+    /// The clusters that `add` registered, by name.
     fn clusters(&self) -> io::Result<BTreeSet<String>> {
         let entries = match fs::read_dir(&self.config) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
@@ -122,14 +122,14 @@ impl Places {
         Ok(names)
     }
 
-    /// Where this witness is reached by a cluster, by the line that was printed.
+    /// The address under which a cluster reaches this witness, read from the printed line.
     fn address(&self, cluster: &str) -> Option<SocketAddr> {
         let line = fs::read_to_string(self.config.join(cluster).join(LINE)).ok()?;
         line.split('"').nth(1)?.parse().ok()
     }
 }
 
-// ---- a cluster more
+// ---- add a cluster
 
 fn add(places: &Places, options: &Add) -> anyhow::Result<ExitCode> {
     let Add { cluster, address, port } = options;
@@ -181,7 +181,7 @@ fn add(places: &Places, options: &Add) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The line goes to standard output, all else beside it.
+/// Prints the line on standard output and the instructions on standard error.
 fn explain(line: &str, directory: &Path) {
     out!("{line}");
     errln!(
@@ -198,7 +198,7 @@ fn is_name(name: &str) -> bool {
     first && all && name.len() <= NAME_BYTES_MAX
 }
 
-// ---- all of them
+// ---- serve all clusters
 
 fn serve(places: &Places) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -233,7 +233,7 @@ async fn serve_all(places: &Places) -> anyhow::Result<ExitCode> {
             let mut child = match start(&program, places, &cluster) {
                 Ok(child) => child,
                 Err(error) => {
-                    // The others are served all the same.
+                    // The other clusters are served all the same.
                     errln!(
                         "locum: the witness of cluster {cluster} cannot be started ({error:#}): tried again"
                     );
@@ -267,14 +267,14 @@ async fn serve_all(places: &Places) -> anyhow::Result<ExitCode> {
             _ = int.recv() => break,
         }
     }
-    // Each of them ends at once: it has nothing to hand over. Whoever ended before waits for nothing.
+    // Each process ends at once, because it has no groups to hand over. Its task then still sleeps for `AGAIN_AFTER`.
     notify.stopping(AGAIN_AFTER * 2);
     tell(&served, Signal::TERM);
     while ends.join_next().await.is_some() {}
     Ok(ExitCode::SUCCESS)
 }
 
-/// A cluster's own process. It refuses to be anything but a witness, whatever the copied file says.
+/// Starts a cluster's own process. It refuses to be anything but a witness, whatever the copied file says.
 fn start(program: &Path, places: &Places, cluster: &str) -> anyhow::Result<Child> {
     let mut command = tokio::process::Command::new(program);
     command
@@ -294,7 +294,7 @@ fn start(program: &Path, places: &Places, cluster: &str) -> anyhow::Result<Child
 fn tell(served: &BTreeMap<String, Option<u32>>, sign: Signal) {
     for id in served.values().flatten() {
         if let Some(pid) = i32::try_from(*id).ok().and_then(Pid::from_raw) {
-            // It may have ended at this moment.
+            // The process may have ended at this moment.
             let _ = kill_process(pid, sign);
         }
     }

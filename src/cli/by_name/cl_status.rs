@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// The original's exit codes.
+/// Heartbeat's exit codes of `cl_status`.
 mod code {
     pub(super) const OK: u8 = 0;
     pub(super) const NO: u8 = 1;
@@ -63,7 +63,7 @@ hbparameter -p <parameter-name>
 \tThe value of a parameter of ha.cf.
 All take -m: a sentence instead of a word.";
 
-/// What is printed, and the exit code.
+/// The text to print, and the exit code.
 struct Said {
     out: String,
     code: u8,
@@ -73,11 +73,11 @@ fn said(out: impl Into<String>, code: u8) -> Said {
     Said { out: out.into(), code }
 }
 
-/// Why there is no such answer.
+/// Why there is no answer, and how to report it.
 enum Wrong {
-    /// To standard output, as the original does with its commonest complaints.
+    /// Printed on standard output, as heartbeat does with its commonest complaints.
     Printed(&'static str),
-    /// To standard error, like a line of a log, and the exit code.
+    /// Printed on standard error like a line of a log; with the exit code.
     Error(String, u8),
 }
 
@@ -156,7 +156,7 @@ impl Ask {
         serde_json::from_str(&text).map_err(|error| Fault::Broken(error.to_string()))
     }
 
-    /// Before the node takes part the original answers as if nothing ran; scripts wait for that.
+    /// Answers "stopped" until the node takes part, as heartbeat does: scripts wait for that.
     fn hbstatus(&self, given: &Given) -> Said {
         let stopped = || said("Heartbeat is stopped on this machine.", code::NO);
         match self.report() {
@@ -183,7 +183,7 @@ fn not_signed_on(fault: Fault) -> Wrong {
     Wrong::Error(format!("Cannot signon with heartbeat\nREASON: {fault}"), code)
 }
 
-/// A node of `ha.cf`, or a ping node.
+/// An ordinary node of `ha.cf`, or a ping node.
 enum Member<'a> {
     Normal(&'a Node),
     Ping(&'a locum_core::r1::status::Ping),
@@ -212,7 +212,7 @@ impl Member<'_> {
         }
     }
 
-    /// Link names and whether the node is heard over each.
+    /// The names of the links, and whether the node is heard over each.
     fn links(&self, cluster: &Status) -> Vec<(String, bool)> {
         match self {
             Self::Ping(ping) => vec![(ping.name.clone(), ping.liveness.is_up())],
@@ -253,7 +253,7 @@ fn named<'a>(given: &Given, cluster: &'a Status) -> Result<Member<'a>, Wrong> {
     member(cluster, name).ok_or(Wrong::Printed("Error. May be due to incorrect node name"))
 }
 
-/// The word alone, or in a sentence.
+/// The word alone, or a sentence with `-m`.
 fn one(given: &Given, word: &str, sentence: impl FnOnce() -> String) -> String {
     if given.has('m') { sentence() } else { word.to_owned() }
 }
@@ -349,8 +349,8 @@ fn hblinkstatus(given: &Given, cluster: &Status) -> Result<Said, Wrong> {
     Ok(said(one(given, word, sentence), if up { code::OK } else { code::NO }))
 }
 
-/// Clients of the original's programming interface: there are none, but ipfail is a part of the daemon. Of the peer's
-/// nobody here knows.
+/// Whether a client of heartbeat's programming interface runs. Locum has no such clients; only `ipfail`, a part of the
+/// daemon, counts as one. The clients of the peer are unknown here.
 fn clientstatus(given: &Given, cluster: &Status, ipfail: bool) -> Result<Said, Wrong> {
     let [name, client, ..] = &given.operands[..] else { return Err(Wrong::Printed("No enough parameter.")) };
     let Some(Member::Normal(_)) = member(cluster, name) else {

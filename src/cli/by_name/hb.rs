@@ -1,5 +1,5 @@
-//! `hb_standby`, `hb_takeover`, `hb_setweight`, `hb_setsite`: a message to the cluster, sent and not waited for.
-//! `hb_addnode`, `hb_delnode`: refused, as nothing but the files says which nodes there are.
+//! `hb_standby`, `hb_takeover`, `hb_setweight`, `hb_setsite`: send an order or a message to the cluster and do not wait
+//! for its end. `hb_addnode`, `hb_delnode`: refused, because only the files say which nodes there are.
 
 use std::process::ExitCode;
 
@@ -11,12 +11,12 @@ use crate::{
     voice::socket::{Client, Fault, Move, Outcome, Set, Word},
 };
 
-/// Which way groups move.
+/// The direction in which groups move.
 #[derive(Clone, Copy)]
 pub(super) enum Way {
-    /// To the other node.
+    /// Gives them to the other node.
     Standby,
-    /// To this node.
+    /// Takes them to this node.
     Takeover,
 }
 
@@ -36,8 +36,8 @@ impl Way {
     }
 }
 
-/// `hb_standby [all|foreign|local|failback]`, `hb_takeover` alike. Returns once the daemon has taken the order; a refusal
-/// that comes at once is told.
+/// `hb_standby [all|foreign|local|failback]`, and the same for `hb_takeover`. Returns once the daemon has accepted the
+/// order. A refusal that comes at once is printed.
 pub(super) fn move_groups(common: &Common, way: Way, words: &[String]) -> ExitCode {
     let name = way.name();
     let usage = || {
@@ -60,7 +60,7 @@ pub(super) fn move_groups(common: &Common, way: Way, words: &[String]) -> ExitCo
         }
     };
     if let Way::Standby = way {
-        // The original names the set that it asks for.
+        // Heartbeat prints the set that it asks for.
         let shown = set.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         let shown = if set == Set::Failback { "foreign".to_owned() } else { shown };
         errln!("Going standby [{shown}].");
@@ -69,12 +69,10 @@ pub(super) fn move_groups(common: &Common, way: Way, words: &[String]) -> ExitCo
     told(name, Client::new(&common.run_dir()).order(way.path(), order))
 }
 
-/// What a node's quorum data can be.
+/// An item of a node's quorum data.
 #[derive(Clone, Copy)]
 pub(super) enum Property {
-    /// A whole number.
     Weight,
-    /// A word.
     Site,
 }
 
@@ -95,7 +93,7 @@ pub(super) fn set(common: &Common, property: Property, words: &[String]) -> Exit
         return ExitCode::FAILURE;
     }
     let client = Client::new(&common.run_dir());
-    // The message itself is answered by nobody.
+    // The message itself gets no answer, so the node's name is checked first.
     match client.status().map(|text| serde_json::from_str::<Report>(&text)) {
         Ok(Ok(report)) if !report.cluster.nodes.iter().any(|known| known.name.eq_ignore_ascii_case(node)) => {
             errln!("{name}: refused: ha.cf names no node {node}");
@@ -111,7 +109,7 @@ pub(super) fn set(common: &Common, property: Property, words: &[String]) -> Exit
     told(name, client.say(fields.to_vec()))
 }
 
-/// `hb_addnode`, `hb_delnode`.
+/// `hb_addnode`, `hb_delnode`: prints the reason and what to do instead.
 pub(super) fn refuse_nodes(name: &str, words: &[String]) -> ExitCode {
     if words.is_empty() || words == ["--help"] {
         errln!("usage: {name} <node> <node> ...");
@@ -124,7 +122,7 @@ pub(super) fn refuse_nodes(name: &str, words: &[String]) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Nothing is printed when it was taken, as the original prints nothing.
+/// Prints nothing when the order was accepted, as heartbeat does.
 fn told(name: &str, outcome: Result<Outcome, Fault>) -> ExitCode {
     match outcome {
         Ok(Outcome { outcome: Word::Done | Word::Begun, .. }) => ExitCode::SUCCESS,

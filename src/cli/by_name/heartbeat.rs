@@ -1,4 +1,4 @@
-//! `heartbeat`: starts the daemon, asks whether it runs, lets it reread its files, stops it. Facts:
+//! `heartbeat`: starts the daemon, asks whether it runs, makes it reread its files, stops it. Facts:
 //! `docs/heartbeat.md`, section 1.
 
 use std::{
@@ -24,7 +24,7 @@ use crate::{
     voice::diagnostics,
 };
 
-/// The original's exit codes.
+/// Heartbeat's exit codes of `heartbeat`.
 mod code {
     pub(super) const GENERIC: u8 = 1;
     pub(super) const USAGE: u8 = 2;
@@ -95,14 +95,15 @@ fn status(common: &Common) -> ExitCode {
         }
         None => {
             outln!("heartbeat is stopped. No process");
-            // LSB: 1 when a dead one left its pid file.
+            // LSB: 1 when a dead daemon left its pid file.
             let left = state::running(&run_dir).is_some();
             ExitCode::from(if left { code::GENERIC } else { code::STOPPED })
         }
     }
 }
 
-/// TERM, and waits until it has gone. There is no limit: stopping a group takes as long as its agents need.
+/// Sends TERM and waits until the daemon has ended. There is no limit: stopping a group takes as long as its agents
+/// need.
 fn stop(common: &Common) -> ExitCode {
     let Some(pid) = state::living(&common.run_dir()) else {
         outln!("INFO: Heartbeat already stopped.");
@@ -116,7 +117,7 @@ fn stop(common: &Common) -> ExitCode {
                 ExitCode::from(code::GENERIC)
             }
         },
-        // Gone since we looked.
+        // It ended since we looked.
         Err(_) if state::living(&common.run_dir()).is_none() => ExitCode::SUCCESS,
         Err(error) => {
             errln!("ERROR: Could not kill pid {pid} : {error}");
@@ -125,7 +126,7 @@ fn stop(common: &Common) -> ExitCode {
     }
 }
 
-/// HUP, if the files are good; a daemon that does not run is started, as the original does.
+/// Sends HUP if the files are correct. If no daemon runs, starts one, as heartbeat does.
 fn reload(common: &Common, given: &Given, more: &[String]) -> ExitCode {
     let running = state::living(&common.run_dir());
     if let Err(code) = configuration(common) {
@@ -173,7 +174,7 @@ fn start(common: &Common, given: &Given, more: &[String]) -> ExitCode {
         Ok(Err(text)) => {
             let _ = std::io::stderr().write_all(&text);
             errln!("ERROR: Heartbeat not started.");
-            // It lost a race with another start: that is as good.
+            // Another start won the race, which is as good.
             match state::living(&common.run_dir()) {
                 Some(pid) => {
                     errln!("heartbeat: info: heartbeat: already running [pid {pid}].");
@@ -211,8 +212,8 @@ fn command_line(common: &Common, given: &Given, more: &[String]) -> Vec<String> 
     words
 }
 
-/// Starts the daemon in a session of its own and returns when it answers people, long before it takes part; the inner
-/// error is what it said before it gave up.
+/// Starts the daemon in a session of its own and returns when it answers on its control socket, long before it takes
+/// part. The inner error is the daemon's output before it gave up.
 fn in_background(words: Vec<String>) -> std::io::Result<Result<(), Vec<u8>>> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(words).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -220,7 +221,7 @@ fn in_background(words: Vec<String>) -> std::io::Result<Result<(), Vec<u8>>> {
     let mut daemon = command.spawn()?;
     let mut text = Vec::new();
     if let Some(mut errors) = daemon.stderr.take() {
-        // The daemon lets go of this pipe when it is ready or dead.
+        // The daemon closes this pipe when it is ready or dead.
         errors.read_to_end(&mut text)?;
     }
     if text.ends_with(READY) {
@@ -235,7 +236,7 @@ fn in_background(words: Vec<String>) -> std::io::Result<Result<(), Vec<u8>>> {
 
 // ---- the files -------------------------------------------------------------------------------------------------------
 
-/// The files, if they are good; else everything wrong with them is told, and the exit code returned.
+/// Reads the files. If they are wrong, prints everything that is wrong with them and returns the exit code.
 fn configuration(common: &Common) -> Result<(Files, Checked), u8> {
     let files = Files::read(&common.config_dir(), None);
     let checked = files.check();
@@ -258,11 +259,11 @@ fn print_defaults() {
     }
 }
 
-/// The configuration as it is understood, in the form of an ha.cf.
+/// Prints the configuration as it was understood, in the form of an ha.cf.
 fn dump(files: &Files, checked: &Checked) -> ExitCode {
     outln!("#\n#\tLinux-HA heartbeat configuration (on {})\n#", crate::files::host_name());
     for (name, value) in &checked.parameters {
-        // What `env` set is no directive.
+        // Parameters that `env` set are not directives.
         if let Some(row) = Directive::named(name) {
             outln!("{name}\t{value}\t#\t{}", row.meaning);
         }

@@ -1,4 +1,4 @@
-//! The article's files, and what the demo changes in them.
+//! The article's files, and the demo's changes to them.
 
 use std::{fmt::Write as _, fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -7,24 +7,24 @@ const AUTHKEYS: &str = include_str!("article/authkeys");
 const HARESOURCES: &str = include_str!("article/haresources");
 const HTTPD: &str = include_str!("article/httpd");
 
-/// The device that a PC of 2002 has, and the end of the null modem that a node of the rack has.
+/// The serial device of a PC of 2002, and the one of a node of the rack.
 const SERIAL: [&str; 2] = ["/dev/ttyS0", "/run/ttyS0"];
-/// The article's own deadtime and keepalive, in its ha.cf.
+/// The article's own deadtime and keepalive, as its ha.cf has them.
 const ARTICLE: Pace = Pace { keepalive: Duration::from_secs(2), deadtime: Duration::from_secs(10) };
 
-/// How fast the cluster beats.
+/// The keepalive and deadtime of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// The time between two beats.
     pub keepalive: Duration,
-    /// So long silent, and a node counts as dead.
+    /// A node that is silent for this time counts as dead.
     pub deadtime: Duration,
 }
 
 impl Pace {
-    /// The article's own, for which no line is added.
+    /// The article's own pace, for which no line is added.
     pub const ARTICLE: Self = ARTICLE;
-    /// The demo's, so that nobody has to wait.
+    /// The demo's pace, for a quick show.
     pub const QUICK: Self = Self { keepalive: Duration::from_millis(100), deadtime: Duration::from_secs(1) };
 
     fn lines(self) -> String {
@@ -35,13 +35,13 @@ impl Pace {
     }
 }
 
-/// The `ha.cf` of this pace, on a rack.
+/// The `ha.cf` for this pace, on a rack.
 #[must_use]
 pub fn ha_cf(pace: Pace) -> String {
     HA_CF.replace(SERIAL[0], SERIAL[1]) + &pace.lines()
 }
 
-/// The three files, and the differences of the demo's own in the manner of `diff`.
+/// The three files, and the demo's changes to them in the form of `diff`.
 #[must_use]
 pub fn shown(pace: Pace) -> String {
     let mut text = String::new();
@@ -65,10 +65,10 @@ pub fn shown(pace: Pace) -> String {
     text
 }
 
-/// Writes the configuration into a directory that is there.
+/// Writes the configuration into an existing directory.
 ///
 /// # Errors
-/// What the kernel says.
+/// The error of the kernel.
 pub fn write(directory: &Path, pace: Pace) -> io::Result<()> {
     let with_mode = |name: &str, text: &str, mode: u32| {
         let path = directory.join(name);

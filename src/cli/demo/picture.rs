@@ -13,56 +13,55 @@ use ratatui::{
 
 use super::stage::NODES;
 
-/// The terminal that the picture needs.
+/// The terminal size that the picture needs, in columns and lines.
 pub const SIZE: (u16, u16) = (80, 24);
-/// The width of a machine, and of the words at its LAN cable.
+/// The width of a machine, and of the words at its LAN cable, in columns.
 const MACHINE: u16 = 26;
 const LEG: usize = 16;
-/// The strip's columns.
+/// The width of the strip, in columns.
 const STRIP: u16 = 78;
-/// The time of one column of the strip.
+/// The time that one column of the strip stands for.
 const COLUMN: Duration = Duration::from_millis(100);
 
 /// A node, as the picture shows it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NodeView {
-    /// It has power.
     pub on: bool,
-    /// Its daemon stands still.
+    /// Whether its daemon is frozen.
     pub frozen: bool,
-    /// Its kernel has the service address.
+    /// Whether its kernel has the service address.
     pub holds: bool,
-    /// Its LAN cable is in.
+    /// Whether its LAN cable is plugged in.
     pub lan: bool,
 }
 
 /// Everything that the picture shows.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// Above everything: what runs, and how fast.
+    /// The top line: what runs, and how fast.
     pub title: String,
     /// Time since the show began.
     pub clock: Duration,
     /// The nodes, in the order of [`NODES`].
     pub nodes: [NodeView; 2],
-    /// The serial line works.
+    /// Whether the serial line works.
     pub serial: bool,
-    /// The crossover cable works.
+    /// Whether the crossover cable works.
     pub crossover: bool,
     /// Which node answered in each tenth of a second, the newest last.
     pub strip: Vec<Answer>,
     /// What happened, the newest last.
     pub news: Vec<String>,
-    /// The lowest line.
+    /// The lowest line: the keys that work.
     pub keys: String,
 }
 
-/// What the client got in one stretch of time.
+/// The client's answer in one stretch of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A page of the node with this place in [`NODES`].
     From(usize),
-    /// No page.
+    /// No page came in that time.
     None,
 }
 
@@ -82,7 +81,7 @@ pub fn strip(pages: &[Page], from: Moment, now: Moment, columns: u16) -> Vec<Ans
     strip
 }
 
-/// The strip of the last seconds that fits into the picture.
+/// The strip of the last seconds, as wide as the picture shows it.
 #[must_use]
 pub fn recent_strip(pages: &[Page], now: Moment) -> Vec<Answer> {
     strip(pages, now - COLUMN * u32::from(STRIP), now, STRIP)
@@ -98,7 +97,7 @@ pub fn as_text(strip: &[Answer]) -> String {
     strip.iter().map(sign).collect()
 }
 
-/// Draws it.
+/// Draws the picture into a frame.
 pub fn draw(frame: &mut Frame<'_>, view: &View) {
     let area = frame.area();
     let [title, machines, cables, lan, client, answers, news, keys] = Layout::vertical([
@@ -133,7 +132,7 @@ pub fn draw(frame: &mut Frame<'_>, view: &View) {
     frame.render_widget(Paragraph::new(view.keys.as_str()).dim(), keys);
 }
 
-/// Draws a page of text, as the show's first.
+/// Draws a page of text, such as the first one of the demo.
 pub fn draw_page(frame: &mut Frame<'_>, title: &str, text: &str) {
     let colour = |line: &str| match line.chars().next() {
         Some('+') => Style::new().fg(Color::Green),
@@ -198,7 +197,7 @@ fn draw_lan(frame: &mut Frame<'_>, cables: Rect, lan: Rect, view: &View) {
         let text = if node.lan { "│ eth0" } else { "╳ eth0 pulled" };
         Span::styled(format!("{text:<LEG$}"), Style::new().fg(if works { Color::Green } else { Color::Red }))
     };
-    // Each leg stands under the middle of its machine.
+    // Each leg is drawn under the middle of its machine.
     let gap = usize::from(cables.width).saturating_sub(usize::from(MACHINE) + LEG);
     let line = vec![
         Span::raw(" ".repeat(usize::from(MACHINE) / 2)),

@@ -1,4 +1,4 @@
-//! The stage of the demo: the article's two nodes and a client on a rack, a daemon on each node.
+//! The testbed of the demo: the article's two nodes and a client on a rack, with a daemon on each node.
 
 use std::{
     collections::BTreeMap,
@@ -21,21 +21,21 @@ pub const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
 pub const LAN: &str = "lan";
 /// The cable between the `eth1` of both nodes.
 pub const CROSSOVER: &str = "crossover";
-/// The null modem.
+/// The null-modem cable between the nodes.
 pub const SERIAL: &str = "serial";
 
-/// A shorter silence of the client's answers may be this machine's own.
+/// A shorter gap between the client's answers may be caused by this machine.
 const OUTAGE_MIN: Duration = Duration::from_millis(60);
-/// Answers have come again for so long: the outage is over.
+/// An outage counts as over when answers have come again for this time.
 const CALM_AGAIN: Duration = Duration::from_millis(500);
-/// Within this time a daemon answers a question, also on a busy machine.
+/// A daemon answers a question within this time, even on a busy machine.
 const ANSWER: Duration = Duration::from_secs(5);
 const CLIENT: &str = "client";
 const HTTP: u16 = 80;
-/// The configuration of a node, as the node sees it.
+/// The configuration directory of a node, as the node sees it.
 const CONFIG: &str = "/run/disk/ha.d";
 const STATE: &str = "/run/disk/state";
-/// What the daemon says, as the node sees it.
+/// The log of the daemon, as the node sees it.
 const LOG: &str = "/run/disk/locum.log";
 
 /// The rack that the article describes.
@@ -58,22 +58,21 @@ pub fn description(program: &Path) -> Description {
         .line(SERIAL, (one, "ttyS0"), (two, "ttyS0"))
 }
 
-/// The article's pair, live.
+/// The article's pair of nodes, running on a rack.
 pub struct Stage {
-    /// The machines.
     pub rack: Rack,
     daemons: BTreeMap<&'static str, Process>,
     frozen: BTreeMap<&'static str, bool>,
     cut: BTreeMap<&'static str, bool>,
-    /// Whose LAN cable is pulled.
+    /// The node whose LAN cable is pulled.
     lan_pulled: Option<&'static str>,
 }
 
 impl Stage {
-    /// Builds the rack, writes the files and begins to probe. No daemon runs yet.
+    /// Builds the rack, writes the files and starts the probes. No daemon runs yet.
     ///
     /// # Errors
-    /// No rack can be built here, or the kernel refuses.
+    /// If no rack can be built here, or the kernel refuses.
     pub fn build(pace: Pace) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("find this program")?;
         let mut rack = Rack::build(description(&program))?;
@@ -100,7 +99,7 @@ impl Stage {
     /// Starts the daemon of a node.
     ///
     /// # Errors
-    /// The node has no power, or the kernel refuses.
+    /// If the node has no power, or the kernel refuses.
     pub fn start(&mut self, node: &'static str) -> anyhow::Result<()> {
         let run = Program::new(&["locum", "--config", CONFIG, "--state", STATE, "run"]).output(LOG);
         self.daemons.insert(node, self.rack.start(node, &run)?);
@@ -111,7 +110,7 @@ impl Stage {
     /// Cuts a node's power.
     ///
     /// # Errors
-    /// It has none, or the kernel refuses.
+    /// If it has no power, or the kernel refuses.
     pub fn power_off(&mut self, node: &'static str) -> anyhow::Result<Moment> {
         let moment = self.rack.power_off(node)?;
         self.daemons.remove(node);
@@ -122,7 +121,7 @@ impl Stage {
     /// Gives the power back; the node boots, and its daemon starts.
     ///
     /// # Errors
-    /// It has power, or the kernel refuses.
+    /// If it has power, or the kernel refuses.
     pub fn power_on(&mut self, node: &'static str) -> anyhow::Result<Moment> {
         let moment = Moment::now();
         self.rack.power_on(node)?;
@@ -133,7 +132,7 @@ impl Stage {
     /// Freezes or thaws a node's daemon.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// If the kernel refuses.
     pub fn freeze(&mut self, node: &'static str, frozen: bool) -> anyhow::Result<()> {
         if let Some(daemon) = self.daemons.get_mut(node) {
             daemon.signal(if frozen { Sign::Stop } else { Sign::Continue })?;
@@ -148,10 +147,10 @@ impl Stage {
         self.frozen.get(node).copied().unwrap_or(false)
     }
 
-    /// Pulls or plugs a link: of the LAN the cable of the owner.
+    /// Pulls or plugs a link; of the LAN, only the owner's cable is pulled.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// If the kernel refuses.
     pub fn cut(&mut self, link: &'static str, cut: bool) -> anyhow::Result<Moment> {
         let node = if link == LAN { self.owner().unwrap_or(NODES[0]) } else { NODES[0] };
         let moment = Moment::now();
@@ -183,15 +182,15 @@ impl Stage {
         self.lan_pulled != Some(node)
     }
 
-    /// Has a person on `node` give all groups to the other one: `locum standby`.
+    /// Runs `locum standby` on `node`, as an administrator would: it gives all groups to the other node.
     ///
     /// # Errors
-    /// The node has no power, or the kernel refuses.
+    /// If the node has no power, or the kernel refuses.
     pub fn stand_by(&self, node: &str) -> anyhow::Result<Process> {
         Ok(self.rack.start(node, &Program::new(&["locum", "standby"]).output("/run/disk/standby.log"))?)
     }
 
-    /// What its daemon says of its gates, in words; nothing when it does not answer.
+    /// The line about gates in the daemon's status page; `None` when it does not answer.
     #[must_use]
     pub fn gates(&self, node: &str) -> Option<String> {
         let outcome = self.rack.run(node, &Program::new(&["locum", "status"]), ANSWER).ok()?;
@@ -202,7 +201,7 @@ impl Stage {
             .map(String::from)
     }
 
-    /// The node that holds the service address, if it is one alone.
+    /// The node that holds the service address, if there is exactly one.
     #[must_use]
     pub fn owner(&self) -> Option<&'static str> {
         match self.holders()[..] {
@@ -231,10 +230,10 @@ impl Stage {
         self.rack.look(pages).unwrap_or_default()
     }
 
-    /// The longest outages that touch the time from `begin` to now, by echo and by page.
+    /// The longest outages, by echo and by page, that overlap the time from `begin` to now.
     #[must_use]
     pub fn outages(&self, begin: Moment) -> [Option<Duration>; 2] {
-        // What is still on its way at this moment is not missing.
+        // Answers that are still on their way do not count as missing.
         let window = Span::new(begin, Moment::now() - Duration::from_millis(100));
         let length = |gap: Option<Span>| gap.map(|gap| gap.to.since(gap.from));
         let look = |record: &locum_lab::Record| {
@@ -243,8 +242,8 @@ impl Stage {
         self.rack.look(look).unwrap_or_default()
     }
 
-    /// The longest outage by echo since `from`, if one is over: the client has had echoes and pages again for a while.
-    /// Beside it the longest by page.
+    /// The longest outage by echo since `from`, if it is over: the client has had echoes and pages again for
+    /// [`CALM_AGAIN`]. With it, the longest outage by page.
     #[must_use]
     pub fn ended_outage(&self, from: Moment) -> Option<(Span, Option<Duration>)> {
         let look = |record: &locum_lab::Record| {
@@ -258,7 +257,7 @@ impl Stage {
         self.rack.look(look)?
     }
 
-    /// A daemon that ended by itself, and the last that it said.
+    /// A daemon that ended by itself, and the last lines of its log.
     pub fn fallen(&mut self) -> Option<(&'static str, String)> {
         let fallen = self.daemons.iter_mut().find_map(|(node, daemon)| daemon.ended().map(|_| *node))?;
         Some((fallen, self.last_words(fallen)))

@@ -1,4 +1,4 @@
-//! `locum lab bench` and `locum lab cost`: Locum beside its peers, on the same rack.
+//! `locum lab bench` and `locum lab cost`: Locum and its peers on the same rack.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -27,7 +27,7 @@ pub struct Common {
     json: bool,
 }
 
-/// `locum lab bench`
+/// The options of `locum lab bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub struct Bench {
     calm: Duration,
 }
 
-/// `locum lab cost`
+/// The options of `locum lab cost`.
 #[derive(Debug, Args)]
 pub struct Expense {
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub struct Expense {
     time: Duration,
 }
 
-/// What has its name in the lab, as a word of the command line.
+/// A value of the command line that goes by its name in the lab.
 #[derive(Clone, Copy, Debug)]
 struct Named<T>(T);
 
@@ -108,10 +108,10 @@ impl ValueEnum for Named<Scenario> {
     }
 }
 
-/// Measures what faults cost the client, and prints it.
+/// Measures the outages that faults cause for the client, and prints them.
 ///
 /// # Errors
-/// No rack, no such peer, a cluster that does not come up, or instruments that show the wrong thing.
+/// If there is no rack or no such peer, if a cluster does not come up, or if the instruments fail their own check.
 pub fn bench(options: Bench) -> anyhow::Result<ExitCode> {
     let interval = options.keepalive.unwrap_or(options.interval);
     let mut pace = Pace::of(interval);
@@ -143,7 +143,7 @@ pub fn bench(options: Bench) -> anyhow::Result<ExitCode> {
 /// Measures what the daemons cost while nothing happens, and prints it.
 ///
 /// # Errors
-/// No rack, no such peer, or a cluster that does not come up.
+/// If there is no rack or no such peer, or if a cluster does not come up.
 pub fn cost(options: &Expense) -> anyhow::Result<ExitCode> {
     let setup = setup(&options.common, Pace::of(options.interval), Duration::from_secs(5))?;
     let mut costs = Vec::new();
@@ -159,7 +159,7 @@ pub fn cost(options: &Expense) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Looks for the peers, and enters the lab while the process has but one thread.
+/// Looks for the peers, then enters the lab while the process still has a single thread.
 fn setup(common: &Common, pace: Pace, calm: Duration) -> anyhow::Result<Setup> {
     let program = std::env::current_exe()?;
     let root = peers_root(common.peers_root.as_deref(), &program)?;

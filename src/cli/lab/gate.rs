@@ -1,7 +1,7 @@
-//! `locum lab gate`: does a gate fall silent in time, whatever its daemon is frozen in?
+//! `locum lab gate`: does a gate shut in time, wherever its daemon is frozen?
 //!
-//! Exit code: 0 when no address answered after its lease, 1 when one did, 77 where no rack can be built, or no gate by the engine
-//! that was asked for, or by any.
+//! Exit code: 0 no address answered after its lease, 1 one did, 77 no rack can be built here, or the requested backend
+//! does not work, or none does.
 
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::bench::millis;
 use crate::cli::run::duration;
 
-/// `locum lab gate`
+/// The options of `locum lab gate`.
 #[derive(Debug, Args)]
 pub struct Gate {
     /// How many trials of each engine: half are frozen with a renewal in flight, half at any moment
@@ -56,10 +56,10 @@ impl ValueEnum for Named {
     }
 }
 
-/// Plays the trials of one engine after those of the other, and prints what was seen.
+/// Runs the trials of one backend after those of the other, and prints the results.
 ///
 /// # Errors
-/// No rack, an engine that does not work here, or what the kernel says.
+/// If there is no rack, a backend does not work here, or the kernel refuses.
 pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(options.freeze > options.lease * 2, "--freeze must be longer than two leases");
     anyhow::ensure!(options.lease >= Duration::from_millis(50), "--lease must be at least 50ms");
@@ -78,7 +78,7 @@ pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
     let (mut all, mut missing) = (Vec::new(), None);
     for kind in kinds {
         let tell = |done: u32| {
-            // Where nobody looks, nothing is to be done about it.
+            // If standard error is closed, the progress line is lost and nothing else.
             let _ = write!(std::io::stderr(), "\r{}: {done} of {}", kind.name(), options.runs);
         };
         match gate::play(kind, &plan, &tell) {
@@ -86,7 +86,7 @@ pub fn gate(options: &Gate) -> anyhow::Result<ExitCode> {
                 errln!();
                 all.push((kind, report));
             }
-            // What the kernel has is played.
+            // Go on with the backends that the kernel has.
             Err(fault @ Fault::NoGate { .. }) => {
                 errln!("locum: {fault}");
                 missing = Some(fault);
@@ -132,7 +132,7 @@ fn table(all: &[(Kind, Report)]) {
 
 const TOLERANCE_MS: u128 = gate::TOLERANCE.as_millis();
 
-/// Of all trials that were frozen at that point.
+/// The figures of all trials that were frozen at the same point.
 struct Figures {
     runs: usize,
     late: Duration,

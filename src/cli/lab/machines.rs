@@ -1,6 +1,6 @@
 //! `locum lab machines`: two nodes and a witness on Debian machines under a real systemd.
 //!
-//! Exit code: 0 when every group ran on exactly one node after every step and no operation failed; 1 when not.
+//! Exit code: 0 every group ran on exactly one node after every step and no operation failed, 1 otherwise.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -10,7 +10,7 @@ use locum_lab::machines::{self, Trial};
 /// Locum's unit file, as packages install it.
 const UNIT: (&str, &str) = ("locum.service", include_str!("../../../dist/locum.service"));
 
-/// `locum lab machines`
+/// The options of `locum lab machines`.
 #[derive(Debug, Args)]
 pub struct Machines {
     /// How many groups: every other one is a script, the rest are systemd units
@@ -30,10 +30,10 @@ pub struct Machines {
     root: Option<PathBuf>,
 }
 
-/// Boots the machines, does all of it, and prints what was seen.
+/// Boots the machines, runs all steps, and prints the results.
 ///
 /// # Errors
-/// No root, no systemd-nspawn, no rack, or a machine that does not boot.
+/// If there is no root, no systemd-nspawn or no rack, or a machine does not boot.
 pub fn machines(options: &Machines) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe()?;
     locum_lab::enter()?;

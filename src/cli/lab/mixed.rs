@@ -1,6 +1,6 @@
 //! `locum lab mixed` and `locum lab cts`: Locum and the real heartbeat in one cluster, audited after every step.
 //!
-//! Exit code: 0 when every audit was passed that two real heartbeats pass, 1 when one was not.
+//! Exit code: 0 every audit that two real heartbeats pass was passed, 1 one was not.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -33,7 +33,7 @@ pub struct Common {
     breakage: Option<String>,
 }
 
-/// `locum lab mixed`
+/// The options of `locum lab mixed`.
 #[derive(Debug, Args)]
 pub struct Mixed {
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub struct Mixed {
     racks: u8,
 }
 
-/// `locum lab cts`
+/// The options of `locum lab cts`.
 #[derive(Debug, Args)]
 pub struct Cts {
     #[command(flatten)]
@@ -75,7 +75,7 @@ pub struct Cts {
     oracle: bool,
 }
 
-/// What has its name in the lab, as a word of the command line.
+/// A value of the command line that goes by its name in the lab.
 #[derive(Clone, Copy, Debug)]
 struct Named<T>(T);
 
@@ -108,10 +108,10 @@ impl ValueEnum for Named<Scenario> {
     }
 }
 
-/// Plays scenarios, and prints what came of them.
+/// Plays scenarios, and prints the results.
 ///
 /// # Errors
-/// No rack, no heartbeat, or what the kernel says.
+/// If there is no rack or no heartbeat, or the kernel refuses.
 pub fn mixed(options: Mixed) -> anyhow::Result<ExitCode> {
     let pairs = if options.pairs.is_empty() {
         Pair::ALL.to_vec()
@@ -138,7 +138,7 @@ pub fn mixed(options: Mixed) -> anyhow::Result<ExitCode> {
     Ok(verdict(&all))
 }
 
-/// Plays what a seed chooses, and prints what came of it.
+/// Plays the steps that a seed chooses, and prints the results.
 ///
 /// # Errors
 /// As [`mixed()`].
@@ -175,7 +175,7 @@ pub fn cts(options: &Cts) -> anyhow::Result<ExitCode> {
     Ok(verdict(&all))
 }
 
-/// Looks for heartbeat where it is needed, and enters the lab while the process has but one thread.
+/// Looks for heartbeat where it is needed, then enters the lab while the process still has a single thread.
 pub(super) fn setup(common: &Common, pairs: &[Pair]) -> anyhow::Result<Setup> {
     let program = std::env::current_exe()?;
     let peers_root = peers_root(common.peers_root.as_deref(), &program)?;
@@ -193,7 +193,7 @@ pub(super) fn setup(common: &Common, pairs: &[Pair]) -> anyhow::Result<Setup> {
     Ok(Setup { program, peers_root, keep: common.keep.clone(), breakage })
 }
 
-/// Two real nodes failed at the same step of the same life.
+/// Whether two real heartbeats failed at the same step of the same scenario.
 fn is_shared(played: &Played, all: &[Played]) -> bool {
     let oracle = all.iter().find(|one| one.pair == Pair::ORACLE && one.name == played.name);
     let place = |played: &Played| played.failed().map(|_| played.steps.len());
@@ -261,7 +261,7 @@ fn life_json(played: &Played, all: &[Played]) -> Value {
 mod tests {
     use super::*;
 
-    /// A life of so many steps, of which the last one failed.
+    /// A run of `steps` steps, of which the last one failed.
     fn failed(pair: Pair, steps: usize) -> Played {
         let step = |faults| Audited {
             step: "split".into(),

@@ -1,7 +1,7 @@
 //! `locum lab native`: does a native cluster ever have two owners, whatever fails?
 //!
-//! Exit code: 0 when no two nodes had an open gate or answered at once, and the service came back in time where it
-//! should; 1 when not.
+//! Exit code: 0 no two nodes had an open gate or answered at once, and the service came back in time where it should; 1
+//! otherwise.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{bench::millis, gate::Named as Engine};
 use crate::cli::{demo_httpd, run::duration};
 
-/// `locum lab native`
+/// The options of `locum lab native`.
 #[derive(Debug, Args)]
 pub struct Native {
     /// What happens [default: all of it, one after the other]
@@ -66,13 +66,13 @@ impl ValueEnum for Named {
     }
 }
 
-/// A row and the pace of its cluster; the control has none.
+/// A row and the pace of its cluster. The control has no pace.
 type Paced = (Option<Duration>, Row);
 
-/// Plays the control, then every scenario in a rack of its own, and prints what was seen.
+/// Plays the control, then every scenario on a rack of its own, and prints the results.
 ///
 /// # Errors
-/// No rack, a cluster that does not come up, or instruments that do not see two owners.
+/// If there is no rack, a cluster does not come up, or the instruments do not see two owners in the control.
 pub fn native(options: &Native) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe()?;
     locum_lab::enter()?;

@@ -1,7 +1,7 @@
-//! `locum lab replace`: two real heartbeats become two Locums, node by node, while a client asks the service; and back.
-//! Beside it, heartbeat takes its own place in the same order.
+//! `locum lab replace`: replaces two real heartbeats by Locum, node by node, while a client uses the service; and back.
+//! For comparison, heartbeat is replaced by itself in the same order.
 //!
-//! Exit code: 0 when Locum's replacement passed every audit, 1 when it did not.
+//! Exit code: 0 Locum's replacement passed every audit, 1 it did not.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::cli::demo_httpd;
 
-/// `locum lab replace`
+/// The options of `locum lab replace`.
 #[derive(Debug, Args)]
 pub struct Replace {
     #[command(flatten)]
@@ -28,10 +28,10 @@ pub struct Replace {
     alone: bool,
 }
 
-/// Plays one replacement after the other: what one costs is not to disturb what the other costs.
+/// Plays one replacement after the other, so that they do not disturb each other's measurements.
 ///
 /// # Errors
-/// No rack, no heartbeat, or what the kernel says.
+/// If there is no rack or no heartbeat, or the kernel refuses.
 pub fn replace(options: &Replace) -> anyhow::Result<ExitCode> {
     let setup = setup(&options.common, &[Pair::ORACLE])?;
     let by: &[Daemon] = if options.alone { &[Daemon::Locum] } else { &[Daemon::Locum, Daemon::Heartbeat] };
@@ -69,7 +69,7 @@ fn table(all: &[Replaced]) {
     }
 }
 
-/// Gaps of pages, of echoes of both addresses, of the machine.
+/// The gaps of pages, of echoes of both addresses, and of the machine.
 fn cells(stage: &Stage) -> [String; 4] {
     let [first, second] = &stage.echo_gaps;
     [&stage.page_gaps, first, second, &stage.machine_gaps].map(|gaps| match gaps.as_slice() {

@@ -1,6 +1,6 @@
 //! `locum lab scale`: what many groups cost, and how soon all of them run.
 //!
-//! Exit code: 0 when all groups came up, and ran again after their owner lost its power; 1 when not, or when a daemon died.
+//! Exit code: 0 all groups came up, and ran again after their owner lost its power; 1 otherwise, or a daemon died.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{bench::millis, gate::Named as Backend};
 use crate::{cli::run::duration, voice::report::AnyReport};
 
-/// `locum lab scale`
+/// The options of `locum lab scale`.
 #[derive(Debug, Args)]
 pub struct Scale {
     /// How many groups, of one address each
@@ -44,10 +44,10 @@ pub struct Scale {
     json: bool,
 }
 
-/// Builds the cluster, measures, and prints what was seen.
+/// Builds the cluster, measures, and prints the results.
 ///
 /// # Errors
-/// No rack, or what the kernel says.
+/// If there is no rack, or the kernel refuses.
 pub fn scale(options: &Scale) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe()?;
     locum_lab::enter()?;
@@ -73,7 +73,7 @@ pub fn scale(options: &Scale) -> anyhow::Result<ExitCode> {
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What an answer of a node's control socket says.
+/// Reads the answer of a node's control socket.
 fn view(answer: &[u8]) -> Option<View> {
     let Ok(AnyReport::Native(report)) = AnyReport::read(answer) else { return None };
     let is_open = |group: &&locum_core::native::status::Group| {

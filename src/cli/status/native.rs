@@ -1,4 +1,4 @@
-//! The page of a native cluster.
+//! The status page of a native cluster.
 
 use std::fmt::{self, Write as _};
 
@@ -10,7 +10,7 @@ use locum_core::{
 use super::{Safe, Span, filter_lines, gate_lines, interface_row, notes, section, word};
 use crate::voice::report::NativeReport;
 
-/// The whole page. Every text that is not ours goes through [`Safe`].
+/// The whole page. Every text that comes from outside goes through [`Safe`].
 pub(super) fn text(report: &NativeReport) -> String {
     let mut page = String::new();
     // Writing into a string cannot fail.
@@ -116,7 +116,7 @@ fn member_row(member: &Member) -> [String; 3] {
     [Safe(&member.name).to_string(), state, facts.join(", ")]
 }
 
-/// A link, and what goes over it to each member.
+/// A link, and the state of its path to each member.
 fn link_row(link: &Link, members: &[Member]) -> [String; 3] {
     let (state, mut facts) = match &link.down {
         Some(why) => ("down".to_owned(), vec![Safe(why).to_string()]),
@@ -166,7 +166,7 @@ fn group_row(group: &Group) -> [String; 3] {
     [Safe(&group.name).to_string(), owner, facts.join(", ")]
 }
 
-/// What it does on this node; nothing for one that is not here.
+/// The operation in progress on this node; `None` for a group that does not run here.
 fn phase(group: &Group) -> Option<String> {
     let member = |index: usize| group.resources.get(index).map_or_else(String::new, |r| Safe(r).to_string());
     match group.phase {
