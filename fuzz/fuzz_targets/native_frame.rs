@@ -1,4 +1,4 @@
-//! Fuzz target: see `locum_fuzz` for what is fed and what must hold.
+//! Fuzz target: see `locum_fuzz` for its input and its check.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| locum_fuzz::native_frame::check(input));

@@ -1,4 +1,4 @@
-//! `authkeys`: any bytes give a set of keys, or an error that does not hold a word of the file.
+//! `authkeys`: any bytes give a set of keys, or an error that contains no word of the file.
 
 use locum_core::config::{failed, keys};
 
@@ -9,7 +9,7 @@ pub fn check(input: &[u8]) {
     if let Some(keys) = keys {
         assert!(keys.all().iter().any(|key| key.number == keys.signing().number));
     }
-    // A word that only a secret can be must not be found in what is said.
+    // A word that can only be a secret must not appear in a diagnostic.
     let secret = b"Qq-secret-of-the-cluster";
     let with_secret = [input, secret, b"\n", input].concat();
     let said = format!("{:?}", locum_core::config::keys(&with_secret).1);

@@ -1,5 +1,5 @@
-//! Frames: authenticate, parse, write again. The first byte chooses what the rest is: a whole frame (mostly refused
-//! at the door), or the body of a frame that is signed here, so that the parser behind the door is reached.
+//! Frames: authenticate, parse, write again. The first byte chooses the form of the rest: a whole frame (mostly refused
+//! by its authenticator), or the body of a frame that is signed here, so that the parser is reached.
 
 use locum_core::{
     framing::frame::{Framing, authenticate},
@@ -22,7 +22,7 @@ pub fn check(input: &[u8]) {
     let again = emit(&message, framing, &keys);
     let reread = authenticate(&again, &keys).expect("what we sign is ours");
     assert_eq!(Message::parse(&reread).as_ref(), Ok(&message));
-    // An authenticator inside a netstring frame is made anew: nobody checks the one that was there.
+    // An authenticator inside a netstring frame is replaced by a new one without being checked.
     let auths = frame.windows(5).filter(|window| window == b"auth=").count();
     let whole = frame.strip_suffix(b"\0").unwrap_or(&frame);
     if auths == usize::from(framing == Framing::Classic) {

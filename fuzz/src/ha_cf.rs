@@ -1,4 +1,4 @@
-//! `ha.cf`: any bytes give a plan that holds what it promises, or an error whose place lies in the file.
+//! `ha.cf`: any bytes give a plan that keeps its invariants, or an error whose place lies in the file.
 
 use locum_core::config::{Files, Options, check as check_files, failed};
 

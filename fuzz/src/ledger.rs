@@ -1,5 +1,6 @@
-//! A ledger's file: any bytes are read or refused, and what was read is written and read again the same. The first byte
-//! chooses what the rest is: a whole file (refused at its sum, but for those of the corpus), or lines whose sum is made here.
+//! A ledger's file: any bytes are read or refused. A content that was read is written and read again the same. The
+//! first byte chooses the form of the rest: a whole file (refused by its checksum, except those of the corpus), or
+//! lines whose checksum is added here.
 
 use locum_core::native::{ledger::Content, wire::members::Members};
 use sha2::{Digest as _, Sha256};
@@ -19,7 +20,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// These lines, and a last one over all before it.
+/// These lines, and a last one with a checksum over all before it.
 fn summed(lines: &[u8]) -> Vec<u8> {
     let mut bytes = lines.to_vec();
     if !bytes.ends_with(b"\n") {

@@ -1,4 +1,4 @@
-//! What the fuzz targets check, one module a target, each with `check(input)`: it must not panic, whatever the bytes.
+//! The checks of the fuzz targets, one module per target. Each has a `check(input)` that must not panic for any bytes.
 //! Plain `cargo test` replays the corpora through the same functions (`crates/core/tests/corpora.rs`).
 pub mod authkeys;
 pub mod frame;

@@ -1,4 +1,4 @@
-//! `locum.toml`: any bytes give a checked plan, whose meaning has one line a setting, or an error.
+//! `locum.toml`: any bytes give a checked plan, whose canonical settings have one line per setting, or an error.
 
 use locum_core::{
     config::{
@@ -24,7 +24,7 @@ pub fn check(input: &[u8]) {
     }
     let lines = plan.meaning();
     assert!(lines.iter().all(|line| line.contains(" = ") && !line.contains(char::is_control)));
-    // A text that the file writes is read back as it was.
+    // A text that the file writes is read back unchanged.
     let name = String::from_utf8_lossy(input).replace(char::is_control, " ");
     if !name.trim().is_empty() && name.len() < 1000 {
         let file = format!(

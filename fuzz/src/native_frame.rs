@@ -1,5 +1,6 @@
-//! Frames of the native dialect: read, write again, read the same. The first byte chooses what the rest is: a whole
-//! frame (refused at the door), or the kind, the fields and the list of a frame that is signed here, lines apart.
+//! Frames of the native dialect: read, write again, and read the same. The first byte chooses the form of the rest: a
+//! whole frame (refused by its authenticator), or the kind, fields and list of a frame that is signed here, separated
+//! by line ends.
 
 use locum_core::{
     claims::To,
@@ -19,7 +20,7 @@ pub fn check(input: &[u8]) {
     let now = Instant::from_millis(1);
     let Ok(received) = wire(1).read(now, &frame, &keys) else { return };
     let Content::Message(word, reach) = received.content else { return };
-    // What was one message may be several now, or one in parts.
+    // One message may have become several, or parts of one.
     let mut reader = wire(1);
     let mut again = vec![];
     for frame in wire(0).write(1, To::All, &word, &reach.unwrap_or_default()) {
@@ -36,7 +37,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// The length of a frame whose list cannot be cut any more; of others 0.
+/// The length of a frame whose list cannot be split further; 0 for others.
 fn frame_of_one_item(bytes: &[u8]) -> usize {
     let list = bytes.windows(5).position(|window| window == b"list=");
     let end = bytes.windows(5).rposition(|window| window == b",%%%\n");
@@ -49,7 +50,8 @@ fn wire(me: u8) -> Wire {
     Wire::new("test", members, MemberIndex(me), 7, Duration::from_secs(1))
 }
 
-/// A frame of node1: the first line is its kind, lines with `=` before an empty one are its fields, the rest is its list.
+/// A signed frame of node1. The first line is its kind, lines with `=` before an empty one are its fields, the rest is
+/// its list.
 fn signed(input: &[u8], keys: &Keys) -> Vec<u8> {
     let at = input.windows(2).position(|window| window == b"\n\n").unwrap_or(input.len());
     let (head, list) = (&input[..at], input.get(at + 2..).unwrap_or_default());

@@ -1,5 +1,5 @@
-//! The cutter of serial streams: the same frames come out however the stream is cut into pieces, each in bounds, and
-//! every byte is accounted for. The first byte chooses the size of the pieces.
+//! The cutter of serial streams: however the stream is cut into pieces, the same frames come out, each within bounds,
+//! and every byte is accounted for. The first byte chooses the size of the pieces.
 
 use locum_core::framing::classic::Cutter;
 
@@ -15,7 +15,7 @@ pub fn check(input: &[u8]) {
     }
     let inside: u64 = frames.iter().map(|frame| frame.len() as u64).sum();
     assert!(inside + skipped <= stream.len() as u64);
-    // A line that has gone mad is survived: after it the next frame is found.
+    // After a garbled line the next frame is found.
     let good = b"\n>>>\nt=x\n<<<\n".as_slice();
     let (frames, _) = cut([stream, good]);
     assert_eq!(frames.last().map(Vec::as_slice), Some(&good[1..]));

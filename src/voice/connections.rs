@@ -1,7 +1,6 @@
-//! Who is connected to the control socket. Connections are bounded in number, and so is the patience with each: a caller
-//! that does not finish its request, or does not take its answer, is let go. Where there is no room left, the connection
-//! that has been without a request for the longest time makes room; so nobody who is entitled to ask is ever locked out
-//! by connections that ask for nothing.
+//! The connections of the control socket. Their number is limited. A caller that does not finish its request, or does
+//! not take its answer, is disconnected. If no place is free, the connection that has been without a request for the
+//! longest time is closed. So idle connections never lock out a caller who is entitled to ask.
 
 use std::{
     fs, io,
@@ -22,19 +21,20 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-/// Connections at once of all who may only read.
+/// Connections at once of all callers that may only read.
 pub(super) const READERS_MAX: usize = 64;
 /// Connections at once of root.
 pub(super) const OWNERS_MAX: usize = 192;
-/// Of either, so many may be watchers: those stay, and others must find room beside them.
+/// The part of either limit that watchers may take, as (part, whole): watchers stay, and other callers need places,
+/// too.
 pub(super) const WATCHING: (usize, usize) = (3, 4);
-/// So long a request may take to arrive, and so long a connection may be without one.
+/// The time within which a request must arrive, and for which a connection may be without one.
 pub(super) const SILENCE_MAX: Duration =
     if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
-/// So long a caller that is being answered may take nothing of its answer.
+/// The time for which a caller may take nothing of its answer.
 const UNREAD_MAX: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(60) };
 
-/// Who is at the other end, as the kernel says.
+/// The caller at the other end, as the kernel reports it.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) may_change: bool,
@@ -43,18 +43,18 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// For as long as the value lives, this caller waits for us and not we for it.
+    /// Marks a request as being answered until the value is dropped: meanwhile the caller waits for us, not we for it.
     pub(super) fn busy(&self) -> Busy {
         self.connection.state().requests += 1;
         Busy(Arc::clone(&self.connection))
     }
 
-    /// The same for a watcher; none where too many are there.
+    /// As [`Self::busy`], for a watcher. `None` when there are too many watchers.
     pub(super) fn watch(&self) -> Option<Watching> {
         let Room { most, watchers, .. } = self.connection.room.as_ref();
         let (part, whole) = WATCHING;
         let free = watchers.fetch_add(1, Ordering::Relaxed) < most * part / whole;
-        // Gives its place back where there was none.
+        // Dropping it gives the place back if none was free.
         let watching = Watching(self.busy());
         free.then_some(watching)
     }
@@ -78,7 +78,7 @@ impl Drop for Busy {
     }
 }
 
-/// A watcher's request.
+/// A watcher's request, which holds a watcher's place.
 #[derive(Debug)]
 pub(super) struct Watching(Busy);
 
@@ -88,7 +88,7 @@ impl Drop for Watching {
     }
 }
 
-/// A connection, for those who must know of it.
+/// The part of a connection that other connections see.
 #[derive(Debug)]
 struct Connection {
     state: Mutex<State>,
@@ -99,11 +99,11 @@ struct Connection {
 struct State {
     /// Requests that are being answered.
     requests: usize,
-    /// When there was one last, or the caller took something.
+    /// When the last request ended, or the caller last took a part of its answer.
     since: Instant,
-    /// It is to end, because its place is needed.
+    /// Whether it must end because its place is needed.
     is_closed: bool,
-    /// Its reading end.
+    /// Wakes its reading end.
     waker: Option<Waker>,
 }
 
@@ -126,7 +126,7 @@ impl Connection {
     }
 }
 
-/// The connections of one kind of callers.
+/// The connections of one kind of callers: of root, or of all others.
 #[derive(Debug)]
 struct Room {
     most: usize,
@@ -139,7 +139,7 @@ impl Room {
         Arc::new(Self { most, watchers: AtomicUsize::new(0), there: Mutex::default() })
     }
 
-    /// One more. None when all that are there are being answered.
+    /// Adds a connection; closes the longest idle one when all places are taken. `None` when all of them are busy.
     fn enter(self: &Arc<Self>) -> Option<Arc<Connection>> {
         let mut there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
         there.retain(|connection| connection.strong_count() > 0);
@@ -158,7 +158,7 @@ impl Room {
     }
 }
 
-/// The listener, with a bound on how many connections there are: each takes a descriptor, and agents need some too.
+/// The listener, with a limit on connections: each takes a descriptor, and agents need some, too.
 pub(super) struct Bounded {
     listener: UnixListener,
     readers: Arc<Room>,
@@ -179,7 +179,7 @@ impl axum::serve::Listener for Bounded {
         let own = own_user();
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
-                // No descriptor or memory left: it passes or it does not, but asking at once again helps nobody.
+                // No descriptor or memory left. It may pass; asking again at once would not help.
                 sleep(Duration::from_millis(100)).await;
                 continue;
             };
@@ -209,7 +209,7 @@ fn own_user() -> u32 {
     fs::metadata("/proc/self").map_or(0, |own| own.uid())
 }
 
-/// A connection that holds its place, and is let go when the caller keeps us waiting.
+/// A connection that holds a place, and ends when the caller makes us wait too long.
 pub(super) struct Counted {
     stream: UnixStream,
     connection: Arc<Connection>,
@@ -223,7 +223,7 @@ impl Counted {
         Self { stream, connection, reading: timer(), writing: timer() }
     }
 
-    /// Nothing has come from the caller: whether that may go on.
+    /// Nothing has come from the caller: pending while it may stay silent, an error afterwards.
     fn wait_for_caller(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let deadline = {
             let mut state = self.connection.state();
@@ -239,7 +239,7 @@ impl Counted {
         late(self.reading.as_mut(), deadline, context)
     }
 
-    /// The caller takes nothing: whether that may go on.
+    /// The caller takes nothing: pending while it may do so, an error afterwards.
     fn wait_for_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let deadline = self.connection.state().since + UNREAD_MAX;
         late(self.writing.as_mut(), deadline, context)
@@ -281,7 +281,7 @@ impl AsyncWrite for Counted {
             }
         }
     }
-    /// A state of megabytes goes out without being copied for each reader.
+    /// Writes without copying, so that a state of megabytes is not copied for each reader.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -313,7 +313,6 @@ mod tests {
     use super::*;
 
     impl Caller {
-        /// Somebody.
         pub(in crate::voice) fn of(user: u32, may_change: bool) -> Self {
             let connection = Arc::new(Connection::new(Room::new(1)));
             Self { may_change, user, connection }

@@ -1,5 +1,5 @@
-//! Diagnostics about the configuration, drawn for people: file, line and column, the line itself with the offending
-//! text underlined, and the cure. Of `authkeys` only numbers and methods are drawn.
+//! Diagnostics about the configuration, drawn for the administrator: file, line and column, the line itself with the
+//! offending text underlined, and the cure. Of `authkeys` only numbers and methods are drawn.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -14,12 +14,12 @@ use locum_core::{
 
 use crate::files::Files;
 
-/// Prints what is wrong with heartbeat's files on standard error. Returns whether all of it is wrong on this host alone.
+/// Prints the faults of heartbeat's files on standard error. Returns whether all of them are wrong on this host only.
 pub(crate) fn complain(files: &Files, checked: &Checked) -> bool {
     complain_of(&checked.diags, &files.dir, |name| files.text(name))
 }
 
-/// The same of any files.
+/// As [`complain`], for any files.
 pub(crate) fn complain_of<'a>(
     diags: &[Diag],
     dir: &Path,
@@ -32,7 +32,7 @@ pub(crate) fn complain_of<'a>(
     diags.iter().filter(|diag| diag.severity == Severity::Error).all(|diag| diag.host)
 }
 
-/// Draws one diagnostic. `dir` is the configuration directory, `text` that of the file as it was read.
+/// Draws one diagnostic. `dir` is the configuration directory, `text` the text of the file as it was read.
 #[must_use]
 pub fn draw(diag: &Diag, dir: &Path, text: Option<&[u8]>, color: bool) -> String {
     let level = match diag.severity {
@@ -69,17 +69,17 @@ fn add_cure<'a>(group: Group<'a>, diag: &'a Diag) -> Group<'a> {
     }
 }
 
-/// A line as it may be drawn, and where each of its bytes went.
+/// A line as it is drawn, with the new position of each of its bytes.
 struct Shown {
     text: String,
-    /// Where the line begins in the file.
+    /// The offset of the line within the file.
     start: usize,
-    /// For each byte of the line, and its end, the place in `text`.
+    /// For each byte of the line, and for its end, the position in `text`.
     places: Vec<usize>,
 }
 
 impl Shown {
-    /// Where a byte of the file stands in the drawn line; what lies behind it stands at its end.
+    /// The position in the drawn line of a byte of the file. A byte beyond the line is at its end.
     fn offset(&self, byte: usize) -> usize {
         let at = byte.saturating_sub(self.start).min(self.places.len() - 1);
         self.places[at]
@@ -95,7 +95,7 @@ fn line_of(diag: &Diag, text: Option<&[u8]>) -> Option<Shown> {
     Some(drawable(diag.file, line, start))
 }
 
-/// A line without the secrets that such a file may hold.
+/// A line without the secrets that such a file may contain.
 fn drawable(file: FileName, line: &[u8], start: usize) -> Shown {
     match file {
         FileName::Authkeys => masked(line, start),
@@ -104,7 +104,7 @@ fn drawable(file: FileName, line: &[u8], start: usize) -> Shown {
     }
 }
 
-/// The same line with stars for what may be a key: many hex digits in a row.
+/// The line with stars in place of a possible key, which is a long row of hex digits.
 fn without_keys(line: &[u8]) -> Vec<u8> {
     const DIGITS_MIN: usize = 33; // an IPv6 address without colons has fewer
     let mut line = line.to_vec();
@@ -120,7 +120,7 @@ pub fn one_line(file: FileName, line: &[u8]) -> String {
     drawable(file, line, 0).text.replace('\t', " ").trim().to_owned()
 }
 
-/// Letters, digits, what ASCII can print and tabs as they are; the rest as `\xHH` or `\u{…}`.
+/// Keeps letters, digits, printable ASCII and tabs; writes the rest as `\xHH` or `\u{…}`.
 fn printable(line: &[u8], start: usize) -> Shown {
     let mut shown = Shown { text: String::new(), start, places: Vec::new() };
     for chunk in line.utf8_chunks() {
@@ -143,7 +143,7 @@ fn printable(line: &[u8], start: usize) -> Shown {
     shown
 }
 
-/// Only what cannot be a secret: a number or `auth`, and behind it a method or a number.
+/// Keeps only words that cannot be a secret: a number or `auth`, followed by a method or a number.
 fn masked(line: &[u8], start: usize) -> Shown {
     let mut shown = Shown { text: String::new(), start, places: Vec::new() };
     let is_number = |word: &[u8]| word.len() <= 2 && word.iter().all(u8::is_ascii_digit);

@@ -1,6 +1,6 @@
-//! What the watchers of the status are told. Each state is made once, however many watch: they share its bytes, which are
-//! cut into pieces, so that a reader who stands still keeps a piece and not the state. Only the newest states are kept: a
-//! reader that needs longer than that for one has lost the line in which it was, and its connection ends.
+//! The stream of states for the watchers of the status. Each state is made once, however many watch, and all share its
+//! bytes. They are cut into pieces, so that a slow reader holds a piece and not the state. Only the newest states are
+//! kept. A reader that needs longer than that for one line has lost the rest of it, and its connection ends.
 
 use std::{
     collections::VecDeque,
@@ -14,23 +14,23 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// How often there is news at most, where states are small; and how long nothing is said where there is none.
+/// The least time between two states while they are small, and the time after which an unchanged state is repeated.
 const EVERY: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_secs(5);
-/// A state of so many bytes more is made a second less often at most: what watching costs follows neither the number of
-/// those who watch nor, beyond some, that of the groups.
+/// Larger states are made less often: one second is added for each this many bytes. So the cost of watching does not
+/// grow with the number of watchers, nor, beyond a point, with that of the groups.
 const BYTES_A_SECOND: u64 = 2 << 20;
-/// So many states are kept for those who are still reading them.
+/// The number of states that are kept for readers that have not finished them.
 const KEPT: usize = 8;
 /// Bytes of a piece.
 const PIECE: usize = 64 << 10;
 
-/// The state of everything, as it is told.
+/// The state of everything, as the watchers get it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateText {
-    /// JSON.
+    /// The state as JSON.
     pub text: Bytes,
-    /// A digest of what of it is news when it changes.
+    /// A digest of the parts of the state whose change is reported at once.
     pub face: u64,
 }
 
@@ -42,22 +42,22 @@ struct Line {
 
 impl Line {
     fn of(text: &[u8]) -> Self {
-        // Each piece is memory of its own, to be freed when nobody reads it any more.
+        // Each piece is allocated separately, so that it is freed when its last reader is done.
         let mut pieces: Vec<Bytes> = text.chunks(PIECE).map(Bytes::copy_from_slice).collect();
         pieces.push(Bytes::from_static(b"\n"));
         Self { pieces }
     }
 }
 
-/// What the watchers follow.
+/// The newest line, as the watchers follow it.
 #[derive(Clone, Debug, Default)]
 struct Latest {
     line: Weak<Line>,
-    /// Grows when the daemon has not answered: all streams that began before end.
+    /// Grows when the daemon did not answer: all streams that began before then end.
     ends: u64,
 }
 
-/// Tells all watchers what is new.
+/// Sends new states to all watchers.
 #[derive(Clone, Debug)]
 pub struct Feed {
     latest: watch::Sender<Latest>,
@@ -66,14 +66,14 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Nobody watches.
+    /// A feed that has no watchers yet.
     #[must_use]
     pub fn new() -> Self {
         Self { latest: watch::Sender::new(Latest::default()), wanted: Arc::new(Notify::new()), every: EVERY }
     }
 
-    /// One more watcher: the pieces of what it is told, the present state first. They end with the daemon, or when they were not
-    /// taken in time.
+    /// Adds a watcher and returns the pieces of its stream, the present state first. The stream ends with the daemon,
+    /// or when the pieces were not taken in time.
     pub fn subscribe(&self) -> mpsc::Receiver<Bytes> {
         let (pieces, reader) = mpsc::channel(1);
         let latest = self.latest.subscribe();
@@ -83,7 +83,7 @@ impl Feed {
         reader
     }
 
-    /// Makes the states, as long as anybody watches. `ask` gives the present one.
+    /// Makes states while anyone watches. `ask` returns the present one.
     pub async fn run<E, F: Future<Output = Result<StateText, E>>>(&self, ask: impl Fn() -> F) {
         loop {
             self.wanted.notified().await;
@@ -121,7 +121,7 @@ impl Default for Feed {
     }
 }
 
-/// Hands on the newest state, and after it the one that is the newest by then.
+/// Sends the newest state, and after it the one that is the newest by then.
 async fn follow(mut latest: watch::Receiver<Latest>, ends: u64, pieces: mpsc::Sender<Bytes>) {
     loop {
         let now = latest.borrow_and_update().clone();
@@ -137,7 +137,7 @@ async fn follow(mut latest: watch::Receiver<Latest>, ends: u64, pieces: mpsc::Se
             }
             next += 1;
         }
-        // It was overtaken in the middle of a line: nobody could read what follows.
+        // The line was dropped while half of it was sent: a reader could not parse the next one.
         if next > 0 && now.line.strong_count() == 0 {
             return;
         }
@@ -159,7 +159,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(5);
 
-    /// A daemon with a state of so many bytes, which is another each time it is asked for; and how often that was.
+    /// A daemon whose state has this many bytes and is different each time; and a counter of how often it was asked.
     fn daemon(bytes: usize) -> (impl Fn() -> std::future::Ready<Result<StateText, ()>>, Arc<AtomicU64>) {
         let asked = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&asked);
@@ -200,7 +200,7 @@ mod tests {
                         assert_eq!(line(reader).await.unwrap(), 3001);
                     }
                 }
-                // Whoever is slow gets the newest and not all that it missed: fewer than were made, never more.
+                // A slow reader gets the newest states and not all of them: fewer than were made, never more.
                 let asked = asked.load(Ordering::Relaxed);
                 assert!((10..200).contains(&asked), "64 readers of ten states: {asked} were made");
             };

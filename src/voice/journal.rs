@@ -1,14 +1,15 @@
-//! The log. Lines go to the service manager's journal when standard error is connected to it, else to standard error;
-//! and to what `ha.cf` names: `logfile` (everything but debugging), `debugfile` (everything), `logfacility` (syslog).
+//! The log. Lines go to the service manager's journal when standard error is connected to it, else to standard error.
+//! In addition they go where `ha.cf` says: `logfile` (all but debug lines), `debugfile` (all lines), `logfacility`
+//! (syslog).
 //!
-//! A line is handed over without waiting: one thread of its own does the writing, so a disk or a reader that hangs
-//! delays nobody. What cannot be written is counted, and the count is said where it happened as soon as that place
-//! takes lines again. A file that was moved away (log rotation) is opened anew under its name.
+//! A line is handed over without waiting. A thread of its own does the writing, so a disk or a reader that hangs delays
+//! nothing else. Lines that cannot be written are counted, and the count is reported at that target as soon as it takes
+//! lines again. A file that was moved away (log rotation) is opened anew under its name.
 //!
-//! A line of standard error: `2026-11-22 10:06:10.123+00:00 clustnode1 locum[4711]: warning: text`, the time with the
-//! offset of this machine's time zone. The places that `ha.cf` names have heartbeat's form, for those who search them:
-//! `Nov 22 10:06:10 clustnode1 heartbeat: [4711]: WARN: text` (`docs/heartbeat.md`, section 11). The time is the one at
-//! which the thing happened, not the one of writing.
+//! A line of standard error: `2026-11-22 10:06:10.123+00:00 clustnode1 locum[4711]: warning: text`, with the offset of
+//! this machine's time zone. The targets that `ha.cf` names have heartbeat's form, for scripts that search them: `Nov
+//! 22 10:06:10 clustnode1 heartbeat: [4711]: WARN: text` (`docs/heartbeat.md`, section 11). The time is that of the
+//! event, not of the writing.
 
 use std::{
     fmt::Write as _,
@@ -37,36 +38,35 @@ use locum_core::model::{
 use rustix::{fs::OFlags, io::Errno};
 use tracing::field::{Field, Visit};
 
-/// Lines that may wait for the writer. More are counted as lost.
+/// Lines that may wait for the writer. Further ones are counted as lost.
 const WAITING_MAX: usize = 4096;
 /// Bytes of one line's text that are written; the rest is cut off.
 const TEXT_MAX: usize = 4096;
-/// A panic ends the process within this, whoever does not take its last words.
+/// After a panic the process ends within this time, even if its last lines cannot be written.
 const PANIC_SECONDS: u32 = 3;
-/// Where journald takes structured entries.
+/// The socket that takes structured entries for journald.
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
-/// Where journald takes syslog lines; `/dev/log` points to it where journald is the system log.
+/// The socket that takes syslog lines for journald. `/dev/log` points to it where journald is the system log.
 const JOURNAL_SYSLOG: &str = "/run/systemd/journal/dev-log";
-/// Where syslog listens.
 const SYSLOG_SOCKET: &str = "/dev/log";
 
-/// A handle on the log: cheap to clone, usable from every thread that may allocate (the heart may not; its notes come
-/// over the ring).
+/// A handle on the log: cheap to clone, usable from every thread that may allocate. (The heart may not; its notes come
+/// over the ring.)
 #[derive(Clone, Debug)]
 pub struct Journal {
     queue: SyncSender<Job>,
     lost: Arc<AtomicU64>,
-    /// The quietest level that is written.
+    /// The lowest level that is written.
     level: Arc<AtomicU8>,
-    /// A signal asked for everything.
+    /// Whether a signal asked for everything.
     debugging: Arc<AtomicBool>,
 }
 
-/// Where lines go.
+/// The targets of the log, and the form of their lines.
 #[derive(Debug)]
 pub struct Targets {
     style: Style,
-    /// The quietest level that is written anywhere.
+    /// The lowest level that is written to any target.
     pub level: Level,
     main: Main,
     logfile: Option<LogFile>,
@@ -75,7 +75,7 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Standard error or the journal, and what the configuration names. Nothing is opened yet.
+    /// Standard error or the journal, and the targets that the configuration names. Nothing is opened yet.
     #[must_use]
     pub fn new(node: &str, level: Level, logging: &Logging) -> Self {
         let mut main = Main::of_this_process();
@@ -103,10 +103,10 @@ impl Targets {
 }
 
 impl Journal {
-    /// Begins to write.
+    /// Starts the writing thread.
     ///
     /// # Errors
-    /// When no thread can be had.
+    /// If no thread can be started.
     pub fn start(targets: Targets) -> io::Result<Self> {
         let (queue, jobs) = mpsc::sync_channel(WAITING_MAX);
         let lost = Arc::new(AtomicU64::new(0));
@@ -131,12 +131,12 @@ impl Journal {
         });
     }
 
-    /// Writes a note about now.
+    /// Writes a note with the present time.
     pub fn tell(&self, note: &Note) {
         self.note(note, now());
     }
 
-    /// Writes a line about now.
+    /// Writes a line with the present time.
     pub fn say(&self, level: Level, text: impl Into<String>) {
         self.write(Line { level, group: None, epoch: None, time: now(), text: text.into() });
     }
@@ -156,12 +156,12 @@ impl Journal {
         level as u8 >= self.level.load(Ordering::Relaxed) || self.debugging.load(Ordering::Relaxed)
     }
 
-    /// Writes everything from now on, whatever was asked for at the start; or again what was asked for.
+    /// With `true` writes all levels from now on, with `false` again those chosen at the start.
     pub fn debug(&self, everything: bool) {
         self.debugging.store(everything, Ordering::Relaxed);
     }
 
-    /// Writes to these from now on. False when so much waits to be written that it was not heard.
+    /// Writes to these targets from now on. Returns false when the queue is full and nothing was changed.
     #[must_use]
     pub fn redirect(&self, targets: Targets) -> bool {
         let level = targets.level as u8;
@@ -172,27 +172,26 @@ impl Journal {
         heard
     }
 
-    /// Waits until everything said so far is written, at most this long. Whether it was.
+    /// Waits until all lines so far are written, at most for `limit`. Returns whether they were.
     #[must_use]
     pub fn flush(&self, limit: Duration) -> bool {
         let (done, wait) = mpsc::sync_channel(1);
         self.queue.try_send(Job::Flush(done)).is_ok() && wait.recv_timeout(limit).is_ok()
     }
 
-    /// Lets the `tracing` macros of this process write here: field `group` is the group's key, every other field is
-    /// appended as `name=value`. Once in a process; later calls change nothing.
+    /// Sends the `tracing` events of this process here. The field `group` is the group's key, every other field is
+    /// appended as `name=value`. Takes effect once in a process; later calls change nothing.
     pub fn install(&self) {
-        // The only error is that there is a subscriber already.
+        // The only error: there is a subscriber already.
         let _ = tracing::subscriber::set_global_default(Macros(self.clone()));
     }
 
-    /// Writes a panic, on whichever thread, as the last line before the process dies of it: a node that is half there
-    /// is worse than one that is taken over.
+    /// Logs a panic of any thread and ends the process. A node that is taken over is better than one that runs in part.
     pub fn catch_panics(&self) {
         let journal = self.clone();
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            // Standard error may be a pipe that nobody reads: half a daemon must not wait for its reader.
+            // Standard error may be a pipe that is not read: the daemon must not wait for its reader now.
             locum_sys::signal::end_after(PANIC_SECONDS);
             journal.say(Level::Critical, format!("a fault in Locum ends the daemon: {panic}"));
             let _ = journal.flush(Duration::from_secs(1));
@@ -202,13 +201,12 @@ impl Journal {
     }
 }
 
-/// The wall clock.
 #[expect(clippy::disallowed_methods, reason = "the voice is a driver: log lines carry the wall clock's time")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// Lines are one line each, whatever an agent printed; texts that are clean are not copied.
+/// Makes a text one line, whatever an agent printed. A clean text is not copied.
 fn printable(mut text: String) -> String {
     if text.len() > TEXT_MAX {
         let end = (0..=TEXT_MAX).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
@@ -241,14 +239,14 @@ enum Job {
 struct Line {
     level: Level,
     group: Option<String>,
-    /// Under which ownership of the group.
+    /// The epoch of the group's ownership.
     epoch: Option<String>,
     time: SystemTime,
     text: String,
 }
 
 impl Line {
-    /// The text, led by the group's key and followed by the epoch, unless it names them anyway.
+    /// The text, with the group's key in front and the epoch at the end, unless it contains them.
     fn message(&self) -> String {
         let mut message = match &self.group {
             Some(group) if !names(&self.text, group) => format!("{group}: {}", self.text),
@@ -261,7 +259,7 @@ impl Line {
     }
 }
 
-/// Whether a text has a name as a word of its own: the group `c` is not meant by "epoch", nor `web` by "web1".
+/// Whether a text contains a name as a word: the group `c` is not meant by "epoch", nor `web` by "web1".
 fn names(text: &str, name: &str) -> bool {
     let goes_on = |next: Option<char>| next.is_some_and(|c| c.is_alphanumeric() || c == '-' || c == '_');
     text.match_indices(name).any(|(at, _)| {
@@ -269,13 +267,13 @@ fn names(text: &str, name: &str) -> bool {
     })
 }
 
-/// The writing thread: ends when the last handle is gone.
+/// The writing thread; it ends when the last handle is dropped.
 fn write_all(mut targets: Targets, jobs: &Receiver<Job>, lost: &AtomicU64) {
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Line(line) => targets.write(&line),
             Job::Redirect(to) => targets = *to,
-            // Nobody waits any more: nothing is lost by that.
+            // An error means that the caller has stopped waiting.
             Job::Flush(done) => drop(done.send(())),
         }
         let dropped = lost.swap(0, Ordering::Relaxed);
@@ -295,7 +293,7 @@ impl Targets {
         let files = logfile.into_iter().chain(&mut self.debugfile);
         let faults: Vec<String> = files.filter_map(|file| file.write(line, &message, style)).collect();
         for text in faults {
-            // Who looks for lines in a file that cannot be written finds here why there are none.
+            // The administrator who misses lines in that file finds the reason here.
             let fault = Line { level: Level::Warning, group: None, epoch: None, time: line.time, text };
             self.main.write(&fault, &fault.text, style);
         }
@@ -305,7 +303,7 @@ impl Targets {
     }
 }
 
-/// How a line of text looks.
+/// The form of a line of text.
 #[derive(Clone, Copy, Debug)]
 enum Form {
     /// `2026-11-22 10:06:10.123+00:00 clustnode1 locum[4711]: warning: text`
@@ -316,13 +314,12 @@ enum Form {
     Dated,
 }
 
-/// What lines of text have in common.
+/// The common settings of all lines of text.
 #[derive(Debug)]
 struct Style {
-    /// This node's name.
     node: String,
     zone: TimeZone,
-    /// The form of the lines of files.
+    /// The form of the lines in files.
     files: Form,
 }
 
@@ -351,7 +348,7 @@ impl Style {
     }
 }
 
-/// A level as heartbeat writes it.
+/// The name that heartbeat gives to a level.
 fn heartbeats_word(level: Level) -> &'static str {
     match level {
         Level::Debug => "debug",
@@ -362,7 +359,7 @@ fn heartbeats_word(level: Level) -> &'static str {
     }
 }
 
-/// A level in lines of text.
+/// The name of a level in Locum's own lines.
 fn word(level: Level) -> &'static str {
     match level {
         Level::Debug => "debug",
@@ -373,7 +370,7 @@ fn word(level: Level) -> &'static str {
     }
 }
 
-/// A level as syslog counts them (RFC 5424, section 6.2.1).
+/// The number of a level in syslog (RFC 5424, section 6.2.1).
 fn severity(level: Level) -> u8 {
     match level {
         Level::Debug => 7,
@@ -384,8 +381,8 @@ fn severity(level: Level) -> u8 {
     }
 }
 
-/// A facility's number (RFC 5424, section 6.2.1) by the name that `logfacility` uses; none for `none` and for words
-/// that are no facility.
+/// The number of a facility (RFC 5424, section 6.2.1) by its name in `logfacility`. `None` for `none` and for unknown
+/// names.
 #[must_use]
 pub fn facility_number(name: &str) -> Option<u8> {
     const NAMES: [&str; 12] = [
@@ -401,15 +398,15 @@ fn journald_is_syslog() -> bool {
     std::fs::canonicalize(SYSLOG_SOCKET).is_ok_and(|path| path == Path::new(JOURNAL_SYSLOG))
 }
 
-/// Where lines go without any configuration.
+/// The target that needs no configuration.
 #[derive(Debug)]
 enum Main {
-    /// A terminal, a file, a pipe.
+    /// Standard error is a terminal, a file or a pipe.
     Stderr(Counted),
-    /// Standard error is the journal's, and the journal's own socket is out of reach: lines carry their level as
-    /// `<N>`, as sd-daemon(3) describes.
+    /// Standard error is connected to the journal, but the journal's own socket is out of reach. Lines carry their
+    /// level as `<N>`, as sd-daemon(3) describes.
     Prefixed,
-    /// The journal, with fields.
+    /// The journal's own socket, which takes fields.
     Journald(Journald),
 }
 
@@ -430,15 +427,16 @@ impl Main {
     }
 }
 
-/// `JOURNAL_STREAM` holds device and inode of the stream that the service manager connected to the journal; a child
-/// whose standard error was moved elsewhere still inherits the variable, so it is compared (systemd.exec(5)).
+/// Whether standard error is connected to the journal. `JOURNAL_STREAM` holds device and inode of the stream that the
+/// service manager connected. A child whose standard error was redirected still inherits the variable, so both are
+/// compared (systemd.exec(5)).
 fn stderr_is_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let connected = std::fs::metadata("/proc/self/fd/2").map(|m| format!("{}:{}", m.dev(), m.ino()));
     connected.is_ok_and(|connected| connected == stream)
 }
 
-/// A place that takes whole lines, and what it did not take.
+/// Counts the lines that a target did not take, with the last reason.
 #[derive(Debug, Default)]
 struct Counted {
     lost: u64,
@@ -453,7 +451,7 @@ impl Counted {
         self.keep(result);
     }
 
-    /// The line, and before it what has to be said first, now that there seems to be a way.
+    /// The line, after a report of the lines lost before it, if there are any.
     fn text(&self, line: &Line, message: &str, style: &Style, form: Form) -> String {
         let text = style.text(form, line.level, line.time, message);
         if self.lost == 0 {
@@ -475,16 +473,16 @@ impl Counted {
 }
 
 fn prefixed(level: Level, message: &str) {
-    // The journal's stream: when it is gone, so is everybody who could be told.
+    // If the journal's stream is gone, there is no other target to report that to.
     let _ = io::stderr().lock().write_all(format!("<{}>{message}\n", severity(level)).as_bytes());
 }
 
-/// `logfile` or `debugfile`.
+/// The file that `logfile` or `debugfile` names.
 #[derive(Debug)]
 struct LogFile {
     path: PathBuf,
     file: Option<File>,
-    /// The last write ended within a line.
+    /// Whether the last write ended within a line.
     torn: bool,
     counted: Counted,
 }
@@ -494,7 +492,7 @@ impl LogFile {
         Self { path: path.into(), file: None, torn: false, counted: Counted::default() }
     }
 
-    /// Says what is wrong when this is the first line that is lost.
+    /// Writes a line. Returns a warning when this is the first line that is lost.
     fn write(&mut self, line: &Line, message: &str, style: &Style) -> Option<String> {
         let text = self.counted.text(line, message, style, style.files);
         let result = self.try_write(&text);
@@ -518,16 +516,16 @@ impl LogFile {
             empty => empty.insert(open_to_append(&self.path)?),
         };
         let whole = format!("{}{text}", if self.torn { "\n" } else { "" });
-        // One write for the whole, so that two writers do not mix; what a full disk took of it ends within a line.
+        // A single write, so that the lines of two writers do not mix. On a full disk it may end within a line.
         let written = file.write(whole.as_bytes())?;
         self.torn = written < whole.len();
         if self.torn { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 
-/// A pipe that nobody reads and a terminal that takes nothing are errors and no reason to wait: the other places of the
-/// log have one writer with this one. Where others can write into the directory, the name leads to no other place: root
-/// would write into a file of their choice.
+/// Opens a log file to append. A pipe without a reader or a blocked terminal is an error and not waited for, because
+/// one thread writes all targets. In a directory where others can write, symbolic links and second names are refused:
+/// through them root would write into a file of another user's choice.
 fn open_to_append(path: &Path) -> io::Result<File> {
     let open = |more: OFlags| {
         let flags = OFlags::NONBLOCK | OFlags::NOCTTY | more;
@@ -554,12 +552,12 @@ fn open_to_append(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether it belongs to root, or to the user as whom this runs.
+/// Whether the file belongs to root, or to the user of this process.
 fn is_ours(data: &Metadata) -> bool {
     data.uid() == 0 || data.uid() == rustix::process::geteuid().as_raw()
 }
 
-/// Whether nobody else can put something under this name.
+/// Whether no other user can replace the file under this name.
 fn is_closed(path: &Path) -> io::Result<bool> {
     const OTHERS_WRITE: u32 = 0o022;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -567,14 +565,14 @@ fn is_closed(path: &Path) -> io::Result<bool> {
     Ok(is_ours(&data) && data.mode() & OTHERS_WRITE == 0)
 }
 
-/// Whether the file's name now leads elsewhere or nowhere.
+/// Whether the file's name now leads to another file or to none.
 fn moved_away(file: &File, path: &Path) -> bool {
     let (Ok(open), Ok(named)) = (file.metadata(), std::fs::metadata(path)) else { return true };
     (open.dev(), open.ino()) != (named.dev(), named.ino())
 }
 
-/// How long the writing thread waits for a log daemon that takes nothing more. A container's journal has room for some ten
-/// lines (`net.unix.max_dgram_qlen`), and groups that start side by side say more than that at once.
+/// How long the writing thread waits for a log daemon that takes nothing. A container's journal has room for about ten
+/// lines (`net.unix.max_dgram_qlen`), and groups that start together write more than that at once.
 const LOG_DAEMON_WAIT: Duration = Duration::from_millis(500);
 
 fn datagram() -> io::Result<UnixDatagram> {
@@ -583,14 +581,15 @@ fn datagram() -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Sends one entry. Waits for [`LOG_DAEMON_WAIT`] at most, and not at all after a time-out (`lost`), until an entry is taken
-/// again: a log daemon that hangs costs one wait.
+/// Sends one entry and waits at most [`LOG_DAEMON_WAIT`]. After a time-out (`lost`) it does not wait until an entry is
+/// taken again. So a log daemon that hangs costs one wait.
 fn send_entry(socket: &UnixDatagram, entry: &[u8], path: &Path, lost: u64) -> io::Result<()> {
     socket.set_nonblocking(lost > 0)?;
     socket.send_to(entry, path).map(drop)
 }
 
-/// journald's native protocol: one datagram an entry, one `FIELD=value` a line (systemd's "Native Journal Protocol").
+/// journald's native protocol: one datagram per entry, one `FIELD=value` per line (systemd's "Native Journal
+/// Protocol").
 #[derive(Debug)]
 struct Journald {
     socket: UnixDatagram,
@@ -623,7 +622,7 @@ impl Journald {
     }
 }
 
-/// One journal entry. Values are one line each: [`printable`] saw to that, and group keys come from a file of words.
+/// One journal entry. Values are single lines: [`printable`] ensures that, and group keys come from a file of words.
 fn entry(line: &Line, message: &str, facility: Option<u8>) -> String {
     let micros = line.time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros());
     let mut entry = format!(
@@ -669,7 +668,7 @@ impl Syslog {
         }
     }
 
-    /// In heartbeat's form, but for the node's name, which the syslog daemon adds.
+    /// Sends a line in heartbeat's form, without the node's name, which the syslog daemon adds.
     fn send(&self, level: Level, time: SystemTime, message: &str, style: &Style) -> io::Result<()> {
         let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let priority = u16::from(self.facility) * 8 + u16::from(severity(level));
@@ -683,7 +682,7 @@ impl Syslog {
     }
 }
 
-/// The end of the `tracing` macros.
+/// Receives the events of the `tracing` macros.
 struct Macros(Journal);
 
 impl tracing::Subscriber for Macros {
@@ -699,7 +698,7 @@ impl tracing::Subscriber for Macros {
         self.0.write(Line { level, group: fields.group, epoch: None, time: now(), text });
     }
 
-    // Spans are not used: a line says all by itself.
+    // Spans are not used: each line is complete by itself.
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
         tracing::span::Id::from_u64(1)
     }
@@ -782,7 +781,7 @@ mod tests {
         assert_eq!(under("is lost: b owns it under 14.1"), "web: is lost: b owns it under 14.1 (epoch 4.1)");
     }
 
-    /// Set for a second process of this test, which is to die.
+    /// Set for a second process of this test, which is to panic.
     const DIES: &str = "LOCUM_TEST_DIES";
 
     #[test]
@@ -839,7 +838,7 @@ mod tests {
             assert!(put(&mut LogFile::new(place.join("plain")), "x").is_none(), "a file of its own is good");
         }
         assert_eq!(fs::read_to_string(&target).unwrap(), "secret\n");
-        // The administrator's own link leads to where it leads.
+        // A link that the administrator made is followed.
         mode(0o755);
         for path in [&link, &second] {
             assert!(put(&mut LogFile::new(path), "x").is_none());
@@ -851,7 +850,7 @@ mod tests {
         Style { node: "clustnode1".to_owned(), zone: TimeZone::UTC, files }
     }
 
-    /// One line at the beginning of time.
+    /// Writes one line, dated at the epoch of Unix time.
     fn put(file: &mut LogFile, text: &str) -> Option<String> {
         let line =
             Line { level: Level::Info, group: None, epoch: None, time: at(0, 0), text: text.to_owned() };
@@ -962,7 +961,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_lines_and_stops_nothing() {
-        // The device that is always full.
+        // A device that is always full.
         let mut file = LogFile::new("/dev/full");
         let said = put(&mut file, "one").expect("the first is said");
         assert!(said.starts_with("/dev/full cannot be written: No space left"), "{said}");
@@ -1027,7 +1026,7 @@ mod tests {
         let style = style(Form::Syslog);
         let line =
             Line { level: Level::Info, group: None, epoch: None, time: at(0, 0), text: "x".to_owned() };
-        // More than any kernel's queue takes at once; the daemon reads all the time.
+        // More than a kernel's queue takes at once, but the daemon reads all the time.
         const LINES: usize = 2000;
         let reader = thread::spawn(move || {
             let mut buffer = [0; 200];
@@ -1037,7 +1036,7 @@ mod tests {
         (0..LINES).for_each(|_| syslog.write(&line, "x", &style));
         assert_eq!(syslog.lost, 0);
         let server = reader.join().unwrap();
-        // Now it hangs. If each line waited, this would take a quarter of an hour.
+        // Now the daemon hangs. If each line waited, this would take a quarter of an hour.
         (0..LINES).for_each(|_| syslog.write(&line, "x", &style));
         assert!(syslog.lost > 0);
         drop(server);

@@ -1,6 +1,6 @@
-//! The voice: what people see of a running daemon. [`journal`] writes the log, [`socket`] answers questions and takes
-//! orders, [`feed`] is what its watchers are told, [`report`] is the answer to the most frequent question, [`notify`]
-//! speaks to the service manager, [`diagnostics`] draws what is wrong with the configuration.
+//! Observing a running daemon. [`journal`] writes the log, [`socket`] answers questions and takes orders, [`feed`]
+//! streams states to watchers, [`report`] is the answer to `GET /status`, [`notify`] reports to the service manager,
+//! [`diagnostics`] draws the faults of a configuration.
 
 mod connections;
 pub mod diagnostics;

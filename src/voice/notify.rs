@@ -1,5 +1,5 @@
-//! Words for the service manager (sd_notify(3)): one datagram to the socket that it named in `NOTIFY_SOCKET`. Without
-//! one, nothing is said and nothing is missed.
+//! Notifies the service manager (sd_notify(3)): one datagram to the socket that it named in `NOTIFY_SOCKET`. Without
+//! that variable nothing is sent.
 
 use std::{
     ffi::OsStr,
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// The way to the service manager.
+/// The connection to the service manager.
 #[derive(Debug, Default)]
 pub struct Notify {
     manager: Option<(UnixDatagram, SocketAddr)>,
@@ -22,7 +22,7 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// As the environment says.
+    /// Reads the socket and the watchdog's limit from the environment.
     #[must_use]
     pub fn from_env() -> Self {
         let variable = |name| std::env::var_os(name);
@@ -37,41 +37,41 @@ impl Notify {
         Self { watchdog: watchdog.filter(|_| manager.is_some()), manager }
     }
 
-    /// How often the service manager wants to hear [`Notify::alive`]: half of the time after which it would act.
+    /// The time between two calls of [`Notify::alive`]: half of the service manager's limit. `None` if it has no limit.
     #[must_use]
     pub fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog.map(|limit| limit / 2)
     }
 
-    /// The links are open and the first beat is sent.
+    /// Reports that the links are open and the first beat is sent.
     pub fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// What `systemctl status` shows.
+    /// Sets the text that `systemctl status` shows.
     pub fn status(&self, status: &str) {
         self.send(&format!("STATUS={}", one_line(status)));
     }
 
-    /// The configuration is read again; ends with the next [`Notify::ready`].
+    /// Reports that the configuration is read again; ends with the next [`Notify::ready`].
     pub fn reloading(&self) {
         self.send("RELOADING=1");
     }
 
-    /// The graceful leave has begun. Stopping the groups may take as long as their limits say, so the service
-    /// manager is told each time how long to be patient from now.
+    /// Reports that the graceful leave has begun, and extends the service manager's patience to `patience` from now.
+    /// Stopping the groups may take as long as their limits allow.
     pub fn stopping(&self, patience: Duration) {
         self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", patience.as_micros()));
     }
 
-    /// Heart and control plane both move.
+    /// Feeds the service manager's watchdog. Call it only while both heart and control plane make progress.
     pub fn alive(&self) {
         self.send("WATCHDOG=1");
     }
 
     fn send(&self, text: &str) {
         if let Some((socket, address)) = &self.manager {
-            // A manager that does not listen is not a reason to stop; its watchdog is.
+            // The daemon goes on if the manager does not listen; the manager's watchdog decides about that.
             let _ = socket.send_to_addr(text.as_bytes(), address);
         }
     }

@@ -1,4 +1,4 @@
-//! What `GET /status` tells: the cluster as the core sees it, and what only the daemon around it knows.
+//! The answer to `GET /status`: the cluster as the core sees it, and facts that only the daemon around it knows.
 
 use std::hash::{DefaultHasher, Hasher};
 
@@ -14,34 +14,30 @@ use locum_core::{
 use locum_sys::netlink::{self, Netlink};
 use serde::{Deserialize, Serialize};
 
-/// The whole answer. As JSON, the fields of the core's view stand beside the others.
+/// The whole answer. In JSON, the fields of the core's view stand beside the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report<S = Status> {
-    /// The core's view.
     #[serde(flatten)]
     pub cluster: S,
-    /// The process.
     pub daemon: Daemon,
     /// The heart's own figures.
     pub heart: HeartStats,
-    /// Where the groups' addresses are or would be.
+    /// The interfaces on which the groups' addresses are or would be.
     pub service_interfaces: Vec<ServiceInterface>,
 }
 
-/// The process that answers.
+/// The daemon's process, which gives the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Daemon {
-    /// The program's version.
     pub version: String,
-    /// Its process number.
     pub pid: u32,
-    /// Where its configuration lies.
+    /// The configuration directory.
     pub config: String,
     /// Whether this node compares its ping nodes with the peer's.
     pub ipfail: bool,
-    /// Why what runs here is not kept together by control groups; absent when it is.
+    /// Why processes that run here are not kept together by control groups; absent when they are.
     pub control_groups_missing: Option<String>,
-    /// Rights that this process lacks and without which something does not work, each with the cure.
+    /// Rights that this process lacks, so that something does not work; each with the cure.
     #[serde(default)]
     pub rights_missing: Vec<String>,
 }
@@ -49,39 +45,38 @@ pub struct Daemon {
 /// An interface that carries service addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceInterface {
-    /// The service address.
     pub address: String,
     /// The key of its group.
     pub group: String,
     /// The interface; absent when no interface fits the address.
     pub interface: Option<String>,
-    /// Why nobody can be served there; absent when it has a carrier.
+    /// Why clients cannot be served there; absent when the interface has a carrier.
     pub fault: Option<String>,
 }
 
-/// That of a native cluster.
+/// The answer of a node of a native cluster.
 pub type NativeReport = Report<native::status::Status>;
 
 /// The answer of either dialect.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnyReport {
-    /// Heartbeat's.
+    /// From a node with heartbeat's files.
     R1(Box<Report>),
-    /// The native.
+    /// From a node of a native cluster.
     Native(Box<NativeReport>),
 }
 
-/// What tells the answers apart.
+/// The field that tells the answers apart.
 #[derive(Deserialize)]
 struct Dialect {
     dialect: String,
 }
 
 impl AnyReport {
-    /// Reads an answer.
+    /// Reads an answer of either dialect.
     ///
     /// # Errors
-    /// It is none of this version.
+    /// If this version cannot read the answer.
     pub fn read(answer: &[u8]) -> serde_json::Result<Self> {
         let Dialect { dialect } = serde_json::from_slice(answer)?;
         Ok(match dialect.as_str() {
@@ -90,10 +85,10 @@ impl AnyReport {
         })
     }
 
-    /// The answer, as JSON.
+    /// Writes the answer as JSON.
     ///
     /// # Errors
-    /// None that is known: all fields can be written.
+    /// No error is known: all fields can be written.
     pub fn write(&self) -> serde_json::Result<Vec<u8>> {
         match self {
             Self::R1(report) => serde_json::to_vec(report),
@@ -101,7 +96,7 @@ impl AnyReport {
         }
     }
 
-    /// A digest of [`Self::face`]: two that differ are news.
+    /// A digest of [`Self::face`]. If it differs, watchers are told.
     #[must_use]
     pub fn digest_of_face(self) -> u64 {
         let mut digest = Digest(DefaultHasher::new());
@@ -113,7 +108,7 @@ impl AnyReport {
         digest.0.finish()
     }
 
-    /// Everything that is not well, in words; empty when all is well.
+    /// Everything that is not well, one sentence each; empty when all is well.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         match self {
@@ -122,7 +117,7 @@ impl AnyReport {
         }
     }
 
-    /// What of it is news when it changes: everything but clocks and counters.
+    /// The parts whose change is reported at once: everything but clocks and counters.
     #[must_use]
     pub fn face(mut self) -> Self {
         match &mut self {
@@ -159,7 +154,7 @@ impl AnyReport {
     }
 }
 
-/// Takes bytes for their digest alone.
+/// Feeds bytes into a digest.
 struct Digest(DefaultHasher);
 
 impl std::io::Write for Digest {
@@ -194,7 +189,7 @@ impl<S> Report<S> {
                 rival.ago_ms / 1000
             )
         });
-        // Without one an address is answered for on other interfaces, too, whatever becomes of this daemon.
+        // Without the filter other interfaces answer for an address, too, even after this daemon has ended.
         let fault = self.heart.arp_filter.fault.iter().filter(|_| self.heart.gates.engine.is_some());
         let filter = fault.map(|fault| {
             format!(
@@ -220,11 +215,11 @@ impl<S> Report<S> {
 }
 
 impl NativeReport {
-    /// Everything that is not well, in words; empty when all is well.
+    /// Everything that is not well, one sentence each; empty when all is well.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         let without = &self.heart.gates.without;
-        // With ha.cf no group relies on one.
+        // With ha.cf no group relies on a gate.
         let missing = (!without.is_empty()).then(|| {
             let groups = without.join(" ");
             format!("no gate is possible here (`locum gate` says why), which these groups want: {groups}")
@@ -234,7 +229,7 @@ impl NativeReport {
 }
 
 impl Report {
-    /// Everything that is not well, in words; empty when all is well.
+    /// Everything that is not well, one sentence each; empty when all is well.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         let mut troubles = self.cluster.troubles.clone();
@@ -250,7 +245,7 @@ impl Report {
     }
 }
 
-/// Looks at the kernel for the interface of every service address.
+/// The interface of every service address, as the kernel reports it now.
 #[must_use]
 pub fn service_interfaces(duties: &Duties) -> Vec<ServiceInterface> {
     let addresses: Vec<(&str, &Address)> = duties
@@ -288,7 +283,7 @@ impl Kernel {
         Ok(Self { interfaces: netlink.interfaces()?, addresses: Register::of(netlink.addresses_roughly()?) })
     }
 
-    /// The interface as named, or the one whose network contains the address; and what is wrong with it.
+    /// The named interface, or the one whose network contains the address; and its fault, if any.
     fn interface_of(&self, address: &Address) -> (Option<String>, Option<String>) {
         let by_name =
             |name: &String| self.interfaces.iter().find(|i| i.name == *name).ok_or_else(|| name.clone());

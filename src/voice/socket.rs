@@ -1,5 +1,5 @@
-//! The control socket, `control` in the run directory: HTTP/1.1 over a Unix socket, so that anything that speaks HTTP
-//! can ask (`curl --unix-socket /run/locum/control http://locum/status`).
+//! The control socket, `control` in the run directory: HTTP/1.1 over a Unix socket, so that every HTTP client can ask
+//! (`curl --unix-socket /run/locum/control http://locum/status`).
 //!
 //! | request | answer |
 //! |---|---|
@@ -16,12 +16,12 @@
 //! | `POST /say` `{"fields": [["t", "setweight"], …]}` | an [`Outcome`]: begun; the message is what a script wrote to the FIFO |
 //! | `POST /stop` `{"wait": true}` | an [`Outcome`] when the daemon ends; without `wait`: begun |
 //!
-//! Who may connect is decided by the file: mode 0660, owner root, group `haclient` if there is one. All who may
-//! connect may read. Only root, and the user as whom the daemon runs, may change anything; the kernel says who calls.
+//! The file decides about connecting: mode 0660, owner root, group `haclient` if there is one. Every caller may read.
+//! Only root, and the user of the daemon's process, may change anything; the kernel names the caller.
 //!
-//! Nobody who asks can hold up the daemon: bodies and connections are bounded (root's apart from those of others: a
-//! person in need must get through), a request that does not arrive is not waited for (`connections`), and a
-//! watcher that is slow only misses what lies between.
+//! No caller can delay the daemon. Bodies and connections are limited, root's apart from those of others, so that root
+//! always gets through. A request that does not arrive is not waited for (`connections`). A slow watcher only misses
+//! the states in between.
 
 use std::{
     collections::BTreeMap,
@@ -60,88 +60,85 @@ use super::{
 
 /// The socket's name in the run directory.
 pub const NAME: &str = "control";
-/// The group that may read.
+/// The group that may connect and read.
 const GROUP: &str = "haclient";
-/// Bytes of a request's body.
+/// Bytes of a request's body at most.
 const BODY_MAX: usize = 4096;
-/// How long the heart may take to tell its state.
+/// How long the heart may take to report its state.
 const STATUS_LIMIT: Duration = Duration::from_secs(5);
-/// How long somebody who does not want to wait does wait for a refusal.
+/// How long an order with `wait: false` still waits for a refusal.
 const REFUSAL_LIMIT: Duration = Duration::from_millis(500);
 
-/// What comes in over the socket, for the daemon to answer.
+/// A request of the socket that the daemon must answer.
 #[derive(Debug)]
 pub enum Question {
-    /// Tell the state of everything, as JSON.
+    /// Report the state of everything, as JSON.
     Status(oneshot::Sender<Told>),
-    /// Do this.
+    /// Perform an order.
     Order(Request, oneshot::Sender<Answer>),
-    /// For so long, count how late the heart is every 10 ms; the status tells the result.
+    /// Count for this time how late the heart is at a tick of 10 ms; the status shows the result.
     Measure(Duration),
-    /// A message of a local script, its fields in their order.
+    /// Send a message of a local script, with its fields in order.
     Say(Vec<(String, String)>),
 }
 
-/// What a person asks for, and who.
+/// An order and the user who gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What.
     pub wish: Wish,
     /// The number of the user.
     pub user: u32,
 }
 
-/// What a person asks for, in their own words: the daemon knows which groups and nodes there are.
+/// An order as it was written: the daemon checks which groups and nodes there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Give groups away; in a native cluster all, and take none.
+    /// Give groups to other nodes. In a native cluster: all groups, and take none.
     Standby(Set),
-    /// Get groups from the other node.
+    /// Take groups from the other node.
     Takeover(Set),
-    /// Take part again.
+    /// End the standby: own groups again.
     Online,
-    /// Watch everything, and do nothing; or no longer so.
+    /// Watch everything in the whole cluster, and start, stop and move nothing.
     Maintenance {
-        /// Begin or end.
+        /// Whether maintenance begins or ends.
         on: bool,
     },
-    /// The same for one group.
+    /// The same as maintenance, for one group.
     Freeze {
-        /// Its name.
         group: String,
-        /// Begin or end.
+        /// Whether the freeze begins or ends.
         on: bool,
     },
-    /// Hand a group over.
+    /// Move a group to another node.
     Move {
-        /// Its name.
         group: String,
-        /// To this node; without one, to the best.
+        /// The node that is to run it. Without one the core chooses the best.
         to: Option<String>,
     },
-    /// Leave the cluster.
+    /// Leave the cluster and end the daemon.
     Leave,
 }
 
-/// The state of everything, or why it cannot be told.
+/// The state of everything, or the reason why it is not available.
 pub type Told = Result<StateText, String>;
 
-/// What came of an order, as JSON.
+/// The outcome of an order, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// In one word.
+    /// The kind of outcome, in one word.
     pub outcome: Word,
-    /// In a sentence.
+    /// The outcome as a sentence.
     pub text: String,
 }
 
-/// What came of an order.
+/// The kind of outcome of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Word {
     /// It is done. HTTP 200.
     Done,
-    /// It was begun and nobody waits for the end. HTTP 202.
+    /// It was begun, and the caller does not wait for its end. HTTP 202.
     Begun,
     /// It will not be done. HTTP 409.
     Refused,
@@ -205,7 +202,7 @@ pub enum Set {
 }
 
 impl Set {
-    /// As in a command.
+    /// The name of the set in commands.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -217,7 +214,7 @@ impl Set {
     }
 }
 
-/// As in the log.
+/// The order as the log shows it.
 impl fmt::Display for Wish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let safe = |text: &str| Escaped(text.as_bytes()).to_string();
@@ -239,9 +236,8 @@ impl fmt::Display for Wish {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
-    /// What moves.
     pub set: Set,
-    /// Whether the answer is the outcome, or only that it was begun.
+    /// Whether the answer comes with the outcome, or as soon as the order was begun.
     #[serde(default = "yes")]
     pub wait: bool,
 }
@@ -250,12 +246,11 @@ pub struct Move {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MoveGroup {
-    /// Its name.
     pub group: String,
-    /// The node; without one, the best.
+    /// The node that is to run it. Without one the core chooses the best.
     #[serde(default)]
     pub to: Option<String>,
-    /// Whether the answer is the outcome, or only that it was begun.
+    /// Whether the answer comes with the outcome, or as soon as the order was begun.
     #[serde(default = "yes")]
     pub wait: bool,
 }
@@ -264,7 +259,7 @@ pub struct MoveGroup {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Maintenance {
-    /// Begin or end.
+    /// Whether maintenance begins or ends.
     pub on: bool,
 }
 
@@ -272,9 +267,8 @@ pub struct Maintenance {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Freeze {
-    /// The group's name.
     pub group: String,
-    /// Begin or end.
+    /// Whether the freeze begins or ends.
     pub on: bool,
 }
 
@@ -282,7 +276,7 @@ pub struct Freeze {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measure {
-    /// For how long; an hour at most.
+    /// The time to measure, in seconds; at most an hour.
     pub seconds: u32,
 }
 
@@ -290,7 +284,7 @@ pub struct Measure {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stop {
-    /// Whether the answer is what came of it, when the daemon ends, or only that it was begun.
+    /// Whether the answer comes when the daemon ends, or as soon as the leave was begun.
     #[serde(default)]
     pub wait: bool,
 }
@@ -299,7 +293,7 @@ pub struct Stop {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
-    /// Names and values, `t` among them.
+    /// Names and values in order, `t` (the type) among them.
     pub fields: Vec<(String, String)>,
 }
 
@@ -307,27 +301,27 @@ fn yes() -> bool {
     true
 }
 
-/// Opens the socket in the run directory. Replaces one that a killed daemon left: the caller holds the directory's
+/// Opens the socket in the run directory. Replaces the socket of a killed daemon: the caller holds the directory's
 /// lock, so no other daemon answers there.
 ///
 /// # Errors
-/// When the directory cannot be written.
+/// If the directory cannot be written.
 pub fn open(run_dir: &Path) -> io::Result<UnixListener> {
     let path = run_dir.join(NAME);
-    // Made under another name and moved when its mode is right: nobody gets in between.
+    // Made under another name and renamed when its mode is right, so that no caller can connect before.
     let fresh = run_dir.join(format!(".{NAME}.new"));
     let _ = fs::remove_file(&fresh);
     let listener = UnixListener::bind(&fresh)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o660))?;
     if let Some(gid) = group_id(GROUP) {
-        // Not root: the group stays ours, and its members cannot ask. Nothing else depends on it.
+        // Without root the group stays our own, and members of `haclient` cannot ask. Nothing else depends on it.
         let _ = std::os::unix::fs::chown(&fresh, None, Some(gid));
     }
     fs::rename(&fresh, &path)?;
     Ok(listener)
 }
 
-/// A group's number by `/etc/group`. No name service: its libraries may block, and do not belong into a daemon like this.
+/// The number of a group, from `/etc/group`. A name service is not used: its libraries may block.
 fn group_id(name: &str) -> Option<u32> {
     group_in(&fs::read_to_string("/etc/group").ok()?, name)
 }
@@ -339,8 +333,8 @@ fn group_in(file: &str, name: &str) -> Option<u32> {
     })
 }
 
-/// Answers until it is dropped. What is asked comes out of the other end of `questions`; `parameters` are told as they
-/// are at that moment.
+/// Answers requests until it is dropped. Questions for the daemon come out of the other end of `questions`;
+/// `parameters` holds the present parameters of `ha.cf`.
 pub async fn serve(
     listener: UnixListener,
     questions: mpsc::Sender<Question>,
@@ -351,7 +345,7 @@ pub async fn serve(
     let asker = Asker { questions, feed: feed.clone() };
     let make = router(asker, parameters).into_make_service_with_connect_info::<Caller>();
     let serving = async {
-        // Ends with an error only when accepting does, which our listener never reports.
+        // Ends with an error only if accepting does, and our listener never reports one.
         let _ = axum::serve(listener, make).await;
     };
     tokio::select! { () = serving => {}, () = feed.run(|| state(asking.clone())) => {} }
@@ -376,15 +370,15 @@ fn router(asker: Asker, parameters: watch::Receiver<BTreeMap<String, String>>) -
         .with_state(asker)
 }
 
-/// Takes a request whole before anything is done for it: it may not take longer than [`SILENCE_MAX`] to arrive, and its
-/// answer may take as long as it needs.
+/// Reads the whole request before anything is done for it. It must arrive within [`SILENCE_MAX`]; the answer may take
+/// as long as it needs.
 async fn in_time(ConnectInfo(caller): Who, request: HttpRequest, next: Next) -> Response {
     let (head, body) = request.into_parts();
     let too_long = HttpBody::size_hint(&body).lower() > BODY_MAX as u64;
     let body = match timeout(SILENCE_MAX, axum::body::to_bytes(body, BODY_MAX)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) if too_long => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
-        // The connection has been given up meanwhile, or is about to be.
+        // The connection was given up, or is about to be.
         Ok(Err(_)) | Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
     };
     let _busy = caller.busy();
@@ -420,7 +414,6 @@ impl Asker {
     }
 }
 
-/// The present state of everything.
 async fn state(questions: mpsc::Sender<Question>) -> Result<StateText, Outcome> {
     let (answer, wait) = oneshot::channel();
     let told = async {
@@ -445,12 +438,12 @@ async fn watch(State(Asker { feed, .. }): State<Asker>, ConnectInfo(caller): Who
     let Some(watching) = caller.watch() else {
         return unavailable("too many are watching already: end one of them").into_response();
     };
-    // One piece in flight: a reader that is slow gets the newest afterwards, not all that it missed.
+    // One piece in flight: a slow reader then gets the newest state and not all that it missed.
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
     (headers, Body::from_stream(Lines(feed.subscribe(), watching))).into_response()
 }
 
-/// The receiving end as a stream.
+/// The stream of a watcher's pieces, with its place.
 struct Lines(
     mpsc::Receiver<Bytes>,
     #[expect(dead_code, reason = "a place that is given back when it is dropped")] Watching,
@@ -531,34 +524,34 @@ async fn stop(State(asker): State<Asker>, ConnectInfo(caller): Who, body: Bytes)
     }
 }
 
-/// The asking side: blocking, for commands.
+/// The side that asks: blocking, for commands.
 #[derive(Clone, Debug)]
 pub struct Client {
     path: PathBuf,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// Nobody listens.
+    /// No process listens on the socket of this path.
     #[error("no daemon runs here: nobody answers at {}", .0.display())]
     NotRunning(PathBuf),
-    /// The file or the daemon says no.
+    /// The file's mode or the daemon refuses.
     #[error("no permission: {0}")]
     NoPermission(String),
-    /// It listens, but something went wrong.
+    /// The daemon accepts the connection but does not answer in time.
     #[error("the daemon does not answer in time")]
     TimedOut,
-    /// The same, and why.
+    /// The daemon does not answer properly, with the reason.
     #[error("the daemon does not answer: {0}")]
     Broken(String),
-    /// It answers, but cannot tell or do that now; why, as it says.
+    /// The daemon answers that it cannot do this now, with its reason.
     #[error("{0}")]
     NotNow(String),
 }
 
 impl Fault {
-    /// The commands' exit code for it.
+    /// The exit code that commands use for this fault.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -573,13 +566,13 @@ impl Client {
     /// Bytes of an answer that are read at most.
     const ANSWER_MAX: u64 = 16 << 20;
 
-    /// For the daemon with this run directory. Nothing is opened yet.
+    /// A client of the daemon with this run directory. Opens nothing yet.
     #[must_use]
     pub fn new(run_dir: &Path) -> Self {
         Self { path: run_dir.join(NAME) }
     }
 
-    /// The state of everything, JSON.
+    /// Returns the state of everything, as JSON.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -589,7 +582,7 @@ impl Client {
         if answer.code == 200 { Ok(body) } else { Err(refusal(answer.code, &body)) }
     }
 
-    /// The state of everything, a JSON text a line, until the daemon ends.
+    /// Returns the states as they change, one JSON text per line, until the daemon ends.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -598,7 +591,7 @@ impl Client {
         if answer.code == 200 { Ok(answer.body) } else { Err(refusal(answer.code, &answer.text()?)) }
     }
 
-    /// Asks for a move: `path` is `/standby` or `/takeover`. Waits without limit: the daemon has its own.
+    /// Orders a move of groups; `path` is `/standby` or `/takeover`. Waits without limit: the daemon has its own.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -606,7 +599,7 @@ impl Client {
         self.post(path, &order)
     }
 
-    /// The parameters of `ha.cf` as scripts see them.
+    /// Returns the parameters of `ha.cf` as scripts see them.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -619,7 +612,7 @@ impl Client {
         serde_json::from_str(&body).map_err(|error| Fault::Broken(error.to_string()))
     }
 
-    /// Says a message to the cluster, as a script does through the FIFO.
+    /// Sends a message to the cluster, as a script does through the FIFO.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -627,7 +620,7 @@ impl Client {
         self.post("/say", &Message { fields })
     }
 
-    /// Asks a native cluster to hand a group over. Waits without limit: the daemon has its own.
+    /// Orders a native cluster to move a group. Waits without limit: the daemon has its own.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -635,7 +628,7 @@ impl Client {
         self.post("/move", order)
     }
 
-    /// Ends a standby.
+    /// Ends this node's standby.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -643,7 +636,7 @@ impl Client {
         self.outcome("/online", "")
     }
 
-    /// Begins or ends maintenance.
+    /// Begins or ends maintenance of the whole cluster.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -651,7 +644,7 @@ impl Client {
         self.post("/maintenance", &order)
     }
 
-    /// Freezes a group, or lets it go.
+    /// Freezes a group, or ends that.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -659,7 +652,8 @@ impl Client {
         self.post("/freeze", order)
     }
 
-    /// Asks the daemon to leave the cluster. With `wait` the answer comes when it ends, however long that takes.
+    /// Asks the daemon to leave the cluster. With `wait` the answer comes when the daemon ends, however long that
+    /// takes.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -667,7 +661,7 @@ impl Client {
         self.post("/stop", &stop)
     }
 
-    /// Lets the heart measure how late it is; the result stands in the status.
+    /// Makes the heart measure how late it is; the status shows the result.
     ///
     /// # Errors
     /// See [`Fault`].
@@ -691,7 +685,7 @@ impl Client {
         }
     }
 
-    /// Says HTTP/1.0, so that the answer's end is the connection's end, and no framing of parts is needed.
+    /// Sends a request as HTTP/1.0: the answer ends with the connection, so no chunks have to be parsed.
     fn ask(&self, method: &str, path: &str, body: &str, limit: Option<Duration>) -> Result<Reply, Fault> {
         let mut stream =
             std::os::unix::net::UnixStream::connect(&self.path).map_err(|error| match error.kind() {
@@ -724,7 +718,7 @@ fn broken(error: io::Error) -> Fault {
     }
 }
 
-/// What an answer that is not the wanted one means.
+/// The fault that an unexpected answer stands for.
 fn refusal(code: u16, body: &str) -> Fault {
     let text = serde_json::from_str(body).map_or_else(|_| body.to_owned(), |Outcome { text, .. }| text);
     match code {
@@ -734,7 +728,7 @@ fn refusal(code: u16, body: &str) -> Fault {
     }
 }
 
-/// An answer whose body is still to be read.
+/// An answer whose body is not read yet.
 struct Reply {
     code: u16,
     body: BufReader<std::os::unix::net::UnixStream>,
@@ -747,7 +741,7 @@ impl Reply {
         (&mut body).take(1024).read_line(&mut line).map_err(broken)?;
         let code = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
         let code = code.ok_or_else(|| Fault::Broken("it closed the connection".to_owned()))?;
-        // Header fields say nothing that is needed here.
+        // No header field is needed.
         for _ in 0..64 {
             line.clear();
             (&mut body).take(8192).read_line(&mut line).map_err(broken)?;
@@ -774,7 +768,7 @@ mod tests {
 
     use super::{super::connections::OWNERS_MAX, *};
 
-    /// A daemon that says `{"turn": N}` and answers every order but `takeover local`, which it refuses.
+    /// A daemon that reports `{"turn": N}`, and accepts every order but `takeover local`, which it refuses.
     fn with_daemon(test: impl FnOnce(&Path)) {
         let directory = tempfile::tempdir().unwrap();
         let run_dir = directory.path().to_owned();
@@ -813,7 +807,7 @@ mod tests {
             Question::Order(Request { wish: Wish::Takeover(Set::Failback), .. }, answer) => {
                 answer.send(Answer::Refused("we hold it".to_owned())).unwrap();
             }
-            // Never answered: somebody who does not wait gets away all the same.
+            // Never answered: a caller that does not wait must get away all the same.
             Question::Order(Request { wish: Wish::Leave, .. }, answer) => mem_forget(answer),
             Question::Order(request, answer) => answer.send(Answer::Done(request.wish.to_string())).unwrap(),
             Question::Measure(time) => assert_eq!(time, Duration::from_secs(60)),
@@ -913,7 +907,7 @@ mod tests {
         });
     }
 
-    /// Of root, and more than there may be: silent ones, half a head, half a body.
+    /// Connections of root, more than allowed: silent ones, half a head, half a body.
     #[test]
     fn half_open_connections_lock_nobody_out() {
         with_daemon(|run_dir| {
@@ -926,7 +920,7 @@ mod tests {
             let mut held: Vec<_> = (0..OWNERS_MAX + 20)
                 .map(|number| {
                     let mut stream = std::os::unix::net::UnixStream::connect(run_dir.join(NAME)).unwrap();
-                    // Refused where it was let go already.
+                    // Refused if it was let go already.
                     let _ = stream.write_all(words[number % words.len()]);
                     stream
                 })
