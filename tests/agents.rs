@@ -39,10 +39,10 @@ use locum_sys::netlink::{Interface, InterfaceAddress, Netlink, NewAddress};
 
 mod ladder;
 
-/// Longer than anything here takes on the slowest machine; nothing waits for it unless a test fails.
+/// Longer than any step here takes on the slowest machine. It is only waited for if a test fails.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A directory with a configuration directory, a place for programs, and one for what the scripts write.
+/// A directory with a configuration directory, one for programs, and one for the output of the scripts.
 struct House {
     dir: tempfile::TempDir,
     resources: Vec<Resource>,
@@ -78,7 +78,7 @@ impl House {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// A shell script; `$D` in it is the directory.
+    /// Writes a shell script; `$D` in it is the directory.
     fn program(&self, name: &str, text: &str) {
         let text = format!("#!/bin/sh\nD='{}'\n{text}\n", self.dir.path().display());
         self.raw_program(name, &text);
@@ -100,7 +100,7 @@ impl House {
         ResourceId { group: GroupIndex(0), member: self.resources.len() - 1 }
     }
 
-    /// A resource script with this text, as a resource.
+    /// Adds a resource with a resource script of this text.
     fn script(&mut self, name: &str, text: &str) -> ResourceId {
         self.program(&format!("ha.d/resource.d/{name}"), text);
         self.add(name, &[], Agent::Script)
@@ -184,7 +184,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime().block_on(future)
 }
 
-/// Waits until it holds; false when it does not for a very long time.
+/// Waits until the condition holds; false after a very long time.
 async fn comes_true(test: impl Fn() -> bool) -> bool {
     for _ in 0..3000 {
         if test() {
@@ -200,7 +200,7 @@ fn alive(pid: &str) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-/// Ends what a test left running on purpose.
+/// Kills processes that a test left running on purpose.
 struct Killed(String);
 
 impl Drop for Killed {
@@ -274,7 +274,7 @@ fn what_cannot_be_run_is_an_answer() {
     }
     let evil = house.add("../../bin/sh", &[], Agent::Script);
     assert!(matches!(house.run(evil, Start), Outcome::Missing(text) if text.contains("not the name")));
-    // Not executable; of another machine; the OCF agent is not installed.
+    // Not executable; built for another machine; an OCF agent that is not installed.
     let plain = house.script("plain", "exit 0");
     let path = house.path("ha.d/resource.d/plain");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
@@ -288,7 +288,7 @@ fn what_cannot_be_run_is_an_answer() {
     house.raw_program("ha.d/resource.d/lost", "#!/nonexistent/interpreter\n");
     let lost = house.add("lost", &[], Agent::Script);
     assert!(matches!(house.run(lost, Stop), Outcome::Missing(text) if text.contains("interpreter")));
-    // A script without its first line is run by a shell, as a shell would do.
+    // A script without a `#!` line is run by a shell, as a shell would do.
     house.raw_program("ha.d/resource.d/bare", "echo is running\n");
     let bare = house.add("bare", &[], Agent::Script);
     assert_eq!(house.run(bare, Status), Outcome::Running);
@@ -297,7 +297,7 @@ fn what_cannot_be_run_is_an_answer() {
 #[test]
 fn a_hanging_script_is_killed_with_everything_it_started() {
     let mut house = House::new();
-    // In its group; in a session of its own; orphaned in a session of its own; deaf to all but KILL.
+    // In its group; in a session of its own; orphaned in a session of its own; ignoring all signals but KILL.
     let id = house.script(
         "hang",
         r#"sleep 1000 & echo $! >> $D/pids
@@ -309,7 +309,7 @@ fn a_hanging_script_is_killed_with_everything_it_started() {
         sleep 1000"#,
     );
     let ready = house.path("ready");
-    // On a busy machine it may take long until everything is there.
+    // On a busy machine it may take long until all of them run.
     for limit in [2, 10, 50] {
         let _ = fs::remove_file(house.path("pids"));
         assert_eq!(house.run_within(id, Start, Duration::from_secs(limit)), Outcome::TimedOut);
@@ -344,7 +344,7 @@ fn an_abandoned_operation_is_killed() {
 #[test]
 fn a_service_left_in_the_background_survives() {
     let mut house = House::new();
-    // It keeps the outputs of its start script, and prints all its life.
+    // It keeps the outputs of its start script, and prints as long as it lives.
     let id = house.script(
         "daemon",
         r#"sh -c 'echo $$ > $0/new; mv $0/new $0/pid
@@ -358,7 +358,7 @@ fn a_service_left_in_the_background_survives() {
     assert!(first_life.block_on(comes_true(|| house.path("pid").exists() && ticks() > 0)));
     let service = Killed(house.read("pid").trim().to_owned());
     assert!(first_life.block_on(comes_true(|| house.has_told("(background): tick"))), "{:?}", house.told());
-    // The daemon ends: nobody reads any more.
+    // The daemon ends, so its output is not read any more.
     drop((agents, first_life));
     let before = ticks();
     assert!(block_on(comes_true(|| ticks() > before + 10)));
@@ -372,7 +372,7 @@ fn a_flood_is_drained_and_cut() {
     assert_eq!(house.run(id, Start), Outcome::Ok);
     assert!(house.told().len() < 110, "{} lines", house.told().len());
     assert!(house.has_told("more lines, not shown"));
-    // One that never ends is no reason to miss the limit.
+    // Endless output must not delay the limit.
     let id = house.script("endless", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxx; done");
     assert_eq!(house.run_within(id, Start, Duration::from_millis(500)), Outcome::TimedOut);
 }
@@ -391,7 +391,8 @@ fn different_resources_run_at_the_same_time() {
 
 #[test]
 fn the_environment_is_the_one_scripts_know_and_nothing_else() {
-    // What heartbeat itself gives to a resource script, as measured; without what its shell library adds.
+    // The variables that heartbeat itself gives to a resource script, as measured, without those that its shell library
+    // adds.
     let measured = "HA_BIN HA_CURHOST HA_DATEFMT HA_DEBUGLOG HA_DIR HA_DOCDIR HA_FIFO HA_FUNCS HA_LOGD HA_LOGFILE \
         HA_RCDIR HA_RESOURCEDIR HA_auto_failback HA_autojoin HA_baud HA_cluster HA_deadtime HA_debug HA_debugfile \
         HA_keepalive HA_logfile HA_udpport OCF_AGENTS OCF_ROOT";
@@ -425,7 +426,7 @@ fn the_environment_is_the_one_scripts_know_and_nothing_else() {
     assert_eq!(seen["HA_DATEFMT"], "%Y/%m/%d_%T\t");
     assert_eq!(seen["HA_DIR"], house.path("ha.d").to_str().unwrap());
     assert_eq!((house.read("pwd").trim(), house.read("umask").trim()), ("/", "0022"));
-    // The fourth is the listing's own.
+    // The fourth belongs to the listing itself.
     assert_eq!(house.read("fds").split_whitespace().count(), 4, "{}", house.read("fds"));
     let ids = house.read("ids");
     let (ids, pid) = ids.trim().split_once('\n').unwrap();
@@ -492,7 +493,7 @@ fn systemd_units_are_asked_through_systemctl() {
         ("active\n", "running\n", Outcome::Running),
         ("deactivating\n", "stop-sigterm\n", Outcome::Running),
         ("activating\n", "start-pre\n", Outcome::Running),
-        // A program that dies each time it is started is in this state nearly always.
+        // A program that dies at each start is in this state nearly always.
         ("activating\n", "auto-restart\n", waits()),
         ("activating\n", "auto-restart-queued\n", waits()),
         ("inactive\n", "dead\n", Outcome::Stopped),
@@ -505,7 +506,7 @@ fn systemd_units_are_asked_through_systemctl() {
     }
     assert_eq!(house.run(id, Start), Outcome::Ok);
     assert!(house.read("journal").ends_with("--no-ask-password start -- nginx.service\n"));
-    // What is the matter, and not where to read more about it.
+    // The reason, and not the hint where to read more.
     let complaint = "exit code 1: Failed to stop nginx.service: no bus";
     assert_eq!(house.run(id, Stop), Outcome::Failed(complaint.into()));
 }
@@ -574,7 +575,7 @@ fn a_file_system_is_mounted_by_the_systems_program() {
     assert_eq!(house.run(id, Stop), Outcome::Ok);
     assert_eq!(house.run(id, Start), Outcome::Failed("exit code 32: special device does not exist".into()));
     assert_eq!(house.read("journal"), format!("-t ext4 -o noatime -- /dev/nothing {directory}\n"));
-    // Something else lies there: not ours to touch.
+    // Another file system is mounted there: it must not be touched.
     let proc = house.add("Filesystem", &["/dev/nothing"], agent("/proc"));
     assert_eq!(house.run(proc, Status), Outcome::Running, "its source is no device, so it may be ours");
     let relative = house.add("Filesystem", &["/dev/nothing"], agent("mnt"));
@@ -606,13 +607,13 @@ fn old_places_are_warned_of_once() {
     assert_eq!(house.told().iter().filter(|line| line.contains("old days")).count(), 1);
 }
 
-/// The addresses of a machine that is not this one.
+/// The addresses of an imaginary machine.
 #[derive(Default)]
 struct Machine {
     standing: Mutex<Vec<InterfaceAddress>>,
-    /// Removed in vain so often.
+    /// How many removals fail before one succeeds.
     stubborn: Mutex<u32>,
-    /// A look takes so long.
+    /// How long each look takes.
     slow: Duration,
     looks: AtomicUsize,
 }
@@ -701,8 +702,8 @@ fn leftovers_are_found_and_stopped_right_to_left() {
     assert!(house.has_told("two was left running by an earlier life"));
 }
 
-/// However many addresses an earlier life left, the kernel is looked at once to find them and once to remove them, and
-/// whoever asks meanwhile is answered: nothing of it is done on the thread that answers.
+/// However many addresses an earlier run left, the kernel is asked once to find and once to remove them. The thread
+/// that answers questions does none of it, so questions are answered meanwhile.
 #[test]
 fn many_leftover_addresses_hold_up_nobody() {
     const SLOW: Duration = Duration::from_millis(500);
@@ -735,8 +736,8 @@ fn many_leftover_addresses_hold_up_nobody() {
     });
 }
 
-/// A service address that somebody put there is left alone; one of Locum beside it is taken away, and if that fails, a
-/// person is told of both.
+/// A service address that another program put there is left alone. One of Locum beside it is removed, and if that
+/// fails, the error names both.
 #[test]
 fn a_leftover_beside_somebody_elses_address_is_told() {
     let mut house = House::new();
@@ -803,7 +804,7 @@ fn with_a_control_group_nothing_can_hide() {
     };
     let mut house = House::new();
     house.cgroup = Some(group.0.clone());
-    // Orphaned, in a session of its own, without the mark.
+    // Orphaned, in a session of its own, without the marking variable.
     let id = house.script(
         "hidden",
         r#"(setsid env -i sh -c 'echo $$ > $0/new; mv $0/new $0/pid; sleep 1000' $D &)
@@ -818,7 +819,7 @@ fn with_a_control_group_nothing_can_hide() {
     }
     let pid = house.read("pid");
     assert!(block_on(comes_true(|| !alive(pid.trim()))));
-    // A service that stays keeps its group; once it has ended, the next operation removes it.
+    // A service that goes on keeps its group. Once it has ended, the next operation removes the group.
     let id = house.script(
         "daemon",
         "case $1 in stop) kill -9 $(cat $D/service);; start) sleep 1000 & echo $! > $D/service;; esac",
@@ -836,8 +837,8 @@ fn with_a_control_group_nothing_can_hide() {
     assert!(await_some(LONG, gone).is_some(), "the group of the start is gone");
 }
 
-/// A start hangs on its way to the program, as it does when that lies on a file system that does not answer. It is said,
-/// and not begun again and again; other resources go on, and so does this one when that file system answers again.
+/// A start hangs before its program runs, as on a file system that does not answer. This is reported, and not repeated.
+/// Other resources go on, and so does this one when the file system answers again.
 #[test]
 fn a_start_that_hangs_is_begun_once_and_holds_up_nobody() {
     let threads = || fs::read_dir("/proc/self/task").unwrap().count();
@@ -846,7 +847,7 @@ fn a_start_that_hangs_is_begun_once_and_holds_up_nobody() {
     house.cgroup = Some(house.path("cgroup"));
     let procs = house.path("cgroup/group-key/on-a-hung-disk/cgroup.procs");
     fs::create_dir_all(procs.parent().unwrap()).unwrap();
-    // Nobody reads it: opening it for writing does not return.
+    // A FIFO without a reader: opening it for writing does not return.
     rustix::fs::mkfifoat(rustix::fs::CWD, &procs, rustix::fs::Mode::RWXU).unwrap();
     let hung = house.script("on-a-hung-disk", "");
     let healthy = house.script("healthy", "");
@@ -872,7 +873,8 @@ fn a_start_that_hangs_is_begun_once_and_holds_up_nobody() {
     assert!(await_some(LONG, || (house.run(hung, Start) == Outcome::Ok).then_some(())).is_some());
 }
 
-/// Many operations begin and end at once: whoever tidies takes no group that another one has just made and not entered.
+/// Many operations begin and end at once: the cleanup must not remove a group that was just made and is not entered
+/// yet.
 fn each_in_its_group(keeps_kin: bool, beginning: &str) {
     const SCRIPTS: usize = 40;
     const ROUNDS: usize = 3;
@@ -891,7 +893,7 @@ fn each_in_its_group(keeps_kin: bool, beginning: &str) {
         .collect();
     let agents = house.agents();
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    // The daemon's own tidying is paced; here it never rests.
+    // The daemon's own cleanup is paced; here it runs without a pause.
     let tidying = {
         let (parent, stop) = (group.0.clone(), Arc::clone(&stop));
         std::thread::spawn(move || {
@@ -998,7 +1000,7 @@ fn mount_use_and_unmount() {
         assert_eq!(agents.run(id, Status, LONG, None).await, Outcome::Running);
         assert_eq!(agents.run(id, Stop, LONG, None).await, Outcome::Ok);
         assert_eq!(agents.run(id, Status, LONG, None).await, Outcome::Stopped);
-        // In use: by one that ends when asked, one that does not, and another mount.
+        // In use: by a process that ends when asked, one that does not, and another mount.
         assert_eq!(agents.run(id, Start, LONG, None).await, Outcome::Ok);
         fs::create_dir(mount.join("below")).unwrap();
         let shell = |script: &str| {
@@ -1015,12 +1017,12 @@ fn mount_use_and_unmount() {
         assert_eq!(deaf.wait().unwrap().signal(), Some(9));
     });
     assert!(house.has_told("is used by"));
-    // Our own mounts are not those of the machine.
+    // Mounts of the daemon's own namespace are not those of the machine.
     assert!(house.has_told("is mounted for this daemon and its children alone"));
 }
 
-/// Runs the named test once more, in namespaces of its own; there it does its work. Where they are not permitted it
-/// says so and does nothing.
+/// Runs the named test once more in namespaces of its own, where it executes `body`. Where they are not permitted it
+/// reports a skip.
 fn in_namespace(flags: &str, test: &str, body: fn()) {
     const INSIDE: &str = "LOCUM_TEST_INSIDE_NAMESPACE";
     if std::env::var_os(INSIDE).is_some() {
@@ -1071,7 +1073,7 @@ fn leftover_addresses_are_taken_from_the_kernel() {
         assert!(!Kernel.look().unwrap().stands(&here));
         Kernel.remove(&register.ours(&here)).unwrap();
         assert!(netlink.addresses().unwrap().iter().any(|there| there.ip == not_ours));
-        // What somebody else put there stays, also where it is the service address.
+        // An address that another program put there stays, even if it is the service address.
         netlink.add_address(&NewAddress::new(loopback, ours, 24)).unwrap();
         let register = Kernel.look().unwrap();
         assert_eq!(register.foreign(&here).as_deref(), Some("10.9.8.7/24 dev lo"));
@@ -1103,7 +1105,7 @@ fn event_scripts_run_one_at_a_time_and_a_bounded_number_waits() {
         while !ended() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // Nobody takes any while this does not wait.
+        // None is taken out while this thread does not wait.
         assert_eq!((0..100).filter(|_| offer("nobody", 0)).count(), 64);
     });
     assert_eq!(house.read("log"), "begin 1\nend 1\nbegin 2\nend 2\nbegin 3\nend 3\n");

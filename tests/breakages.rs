@@ -1,6 +1,6 @@
-//! Planted breakages beside a real heartbeat: each breaks one rule of Locum on purpose, and a named life of the mixed
-//! suite must turn red by it, which is green otherwise. `cargo breakages-mixed` prints the table. Minutes long, so not
-//! a part of the usual tests; those that the simulator shows are in `crates/sim/tests/breakages.rs`.
+//! Planted breakages beside a real heartbeat. Each breaks one rule of Locum on purpose, and a named run of the mixed
+//! suite, which passes otherwise, must fail by it. `cargo breakages-mixed` prints the table. They take minutes and so
+//! are not part of the usual tests. The breakages that the simulator shows are in `crates/sim/tests/breakages.rs`.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 /// As in `locum lab`: no rack can be built here.
 const NO_RACK: i32 = 77;
 
-/// What is broken, which life must turn red, and of whom.
+/// The breakage, the run that must fail, and the pair of nodes.
 const TABLE: &[(&str, &str, &str)] = &[
     ("NumbersConfused", "loss", "locum+heartbeat"),
     ("NoAcknowledgement", "loss", "locum+heartbeat"),
@@ -23,7 +23,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("NoNodeList", "first-first", "locum+heartbeat"),
 ];
 
-/// Plays one life; the answer of the lab, or nothing where there can be none.
+/// Plays one run. Returns the lab's answer, or `None` where no rack can be built.
 fn play(breakage: Option<&str>, life: &str, pair: &str) -> Option<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
     command.args(["lab", "mixed", "--json", "--loss", "100s", "--scenarios", life, "--pairs", pair]);
@@ -41,14 +41,14 @@ fn play(breakage: Option<&str>, life: &str, pair: &str) -> Option<Value> {
     }
 }
 
-/// The first fault of a life, if it has one.
+/// The first fault of a run, if it has one.
 fn fault(answer: &Value) -> Option<String> {
     let steps = answer["lives"][0]["steps"].as_array().expect("steps");
     let failed = steps.iter().find(|step| step["faults"].as_array().is_some_and(|f| !f.is_empty()))?;
     Some(format!("{}: {}", failed["step"].as_str()?, failed["faults"][0].as_str()?))
 }
 
-/// One test: the lives take turns on the machine.
+/// A single test, because the runs take turns on the machine.
 #[test]
 fn every_breakage_turns_its_life_red() {
     let mut faults = Vec::new();

@@ -1,5 +1,5 @@
-//! `locum check` from outside: what it prints and its exit codes. The links are devices that every Linux has, so that
-//! the texts do not depend on the machine.
+//! `locum check` from outside: its output and its exit codes. The links are devices that every Linux has, so that the
+//! texts do not depend on the machine.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ fn directory(ha_cf: &str, authkeys: &str, haresources: &str) -> tempfile::TempDi
     dir
 }
 
-/// The exit code and what was printed, the directory's name left out.
+/// The exit code and the output, without the directory's name.
 pub(crate) fn check(dir: &Path, options: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_locum"));
     let Output { status, stdout, stderr } =
@@ -86,7 +86,7 @@ fn everything_wrong_is_said_at_once() {
     let dir = directory(ha_cf, "auth 1\n1 sha1\n", "web3 httpd\nweb1 /bin/sh\n");
     let (code, text) = check(dir.path(), &["--as", "web1"]);
     let (_, text) = text.split_once("warning: ").unwrap();
-    // These name the interfaces of this machine.
+    // These lines name the interfaces of this machine.
     let (links, text): (Vec<&str>, Vec<&str>) =
         text.split("\n\n").partition(|diag| diag.starts_with("warning: there is no interface none"));
     assert_eq!(links.len(), 3);
@@ -175,7 +175,7 @@ fn good_files_on_the_wrong_host_are_told_apart() {
         text.contains("error: there is no script or systemd unit `ldap`; looked in DIR/resource.d, "),
         "{text}"
     );
-    // The daemon starts all the same, as its log says then.
+    // The daemon starts nevertheless, and its log then says so.
     let verdict = "\nthe files are good, and a daemon would start here as web2, but what is marked as an error cannot run here; \
                    1 error";
     assert!(code == 1 && text.ends_with(verdict), "{text}");

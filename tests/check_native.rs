@@ -1,4 +1,4 @@
-//! `locum check` of a `locum.toml` from outside: what it prints and its exit codes.
+//! `locum check` of a `locum.toml` from outside: its output and its exit codes.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 

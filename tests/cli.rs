@@ -1,5 +1,5 @@
-//! Two real daemons on the loopback interface, led through their lives by the commands, and judged by what their
-//! resource scripts wrote down. No rights are needed: the links are multicast on `lo`, the groups have no addresses.
+//! Two real daemons on the loopback interface, driven by the commands and judged by the journals of their resource
+//! scripts. No rights are needed: the links are multicast on `lo`, the groups have no addresses.
 
 use std::{
     fs::{self, File},
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A user without rights.
 const NOBODY: u32 = 65_534;
 
-/// Waits until it is so. Tests outside of the simulator have no other clock.
+/// Waits until the condition holds. Tests outside of the simulator have no other clock.
 #[expect(clippy::disallowed_methods, reason = "the daemons under test run in real time")]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
@@ -47,7 +47,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// `name` of the cluster `a1`, `a2`, with one group `service` that prefers `a1`; its script writes every start and
+    /// Node `name` of the cluster `a1`, `a2`. Its one group `service` prefers `a1`; the script writes every start and
     /// stop into `journal` beside the nodes' directories.
     pub(crate) fn new(cluster: &Path, name: &str, port: u16) -> Self {
         let place = cluster.join(name);
@@ -82,7 +82,7 @@ impl Node {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// The program with this node's directories.
+    /// The program, with this node's directories.
     fn command(&self, words: &[&str]) -> Command {
         let mut command = locum();
         for directory in ["config", "state", "run"] {
@@ -97,7 +97,7 @@ impl Node {
         self.command(words).output().unwrap()
     }
 
-    /// Exit code and what was printed, on either stream.
+    /// Exit code and output, of both streams.
     pub(crate) fn said(&self, words: &[&str]) -> (i32, String) {
         let output = self.ask(words);
         let text = [output.stdout, output.stderr].concat();
@@ -183,7 +183,7 @@ fn a_pair_is_led_through_its_life() {
     let page = String::from_utf8(a2.ask(&["status"]).stdout).unwrap();
     assert!(page.contains("if a1 falls silent: a2 starts service after 2.0 s"), "{page}");
 
-    // By hand, there and back: the command returns when it is done.
+    // Moved by hand and back: the command returns when the move is done.
     assert_eq!(a1.said(&["standby"]).0, 0);
     assert_eq!(journal(cluster.path())[1..], ["a1 stop", "a2 start"]);
     assert_eq!(a1.status().unwrap()["groups"][0]["owner"], "a2");
@@ -196,7 +196,7 @@ fn a_pair_is_led_through_its_life() {
     let pid = a1.daemon.as_ref().unwrap().id().to_string();
     assert!(code == 1 && text.contains(&pid), "{code}: {text}");
 
-    // A graceful end: the other node takes over at once.
+    // A graceful leave: the other node takes over at once.
     assert_eq!(a1.said(&["stop"]), (0, String::new()));
     assert_eq!(a1.ended().code(), Some(0));
     assert!(!a1.place.join("run/control").exists());
@@ -219,8 +219,8 @@ fn a_pair_is_led_through_its_life() {
     assert_eq!(a1.status().unwrap()["groups"][0]["owner"], "a1");
 }
 
-/// Other directories make no other node. What runs there is nobody's leftover; and who is no administrator cannot keep
-/// a daemon from starting by the name that says so.
+/// A daemon with other directories is still the same node. What runs there is not its leftover. And a user without
+/// rights cannot keep a daemon from starting by taking the name that marks a running one.
 #[test]
 fn a_second_daemon_of_the_same_node_starts_on_no_directories_at_all() {
     let cluster = tempfile::tempdir().unwrap();
@@ -241,7 +241,7 @@ fn a_second_daemon_of_the_same_node_starts_on_no_directories_at_all() {
     assert!(!other.exists(), "it leaves nothing behind");
     assert!(a1.is_well() && a2.is_well());
     assert_eq!(journal(cluster.path()), ["a1 start"], "nothing was swept");
-    // A reload goes on with what it has.
+    // A reload keeps the name.
     a1.signal("HUP");
     until("it is reread", || a1.log().contains("Configuration unchanged."));
     let names = names_of(pid);
@@ -249,7 +249,7 @@ fn a_second_daemon_of_the_same_node_starts_on_no_directories_at_all() {
     assert_eq!(a1.said(&["stop"]).0, 0);
     a1.ended();
 
-    // Its name is taken by somebody else, who is root or not.
+    // Another process takes its name, as root or not.
     let [name] = &names[..] else { unreachable!() };
     let address = SocketAddr::from_abstract_name(name).unwrap();
     let root = UnixListener::bind_addr(&address).unwrap();
@@ -259,7 +259,7 @@ fn a_second_daemon_of_the_same_node_starts_on_no_directories_at_all() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    // Of this thread alone.
+    // The user of this thread only.
     let nobodys = std::thread::scope(|scope| {
         let bind = || {
             rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
@@ -277,7 +277,7 @@ fn a_second_daemon_of_the_same_node_starts_on_no_directories_at_all() {
     drop(nobodys);
 }
 
-/// The names of the abstract sockets that a process of Locum listens at.
+/// The names of the abstract sockets on which a process of Locum listens.
 fn names_of(pid: u32) -> Vec<String> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let open: Vec<PathBuf> = open.filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
@@ -304,7 +304,7 @@ fn a_killed_daemon_is_taken_over_and_sweeps_what_it_left() {
     );
     a1.start();
     until("a1 is back", || a1.is_well() && a2.is_well());
-    // Stopped here before the other node gave it back.
+    // The leftover is stopped here before the other node gives the group back.
     assert_eq!(journal(cluster.path())[2..], ["a1 stop", "a2 stop", "a1 start"]);
     assert!(a1.log().contains("left running by an earlier life"), "{}", a1.log());
 }
@@ -331,7 +331,8 @@ fn hup_takes_good_keys_and_keeps_the_old_ones_otherwise() {
     assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
 }
 
-/// The holder first, then the other: a new life with new times and a new log, in the same process, and nothing moves.
+/// The owner first, then the other node: a reload in place with new times and a new log, in the same process, and
+/// nothing moves.
 #[test]
 fn hup_with_a_changed_ha_cf_begins_a_new_life_that_keeps_what_runs() {
     let cluster = tempfile::tempdir().unwrap();
@@ -362,7 +363,7 @@ fn hup_with_a_changed_ha_cf_begins_a_new_life_that_keeps_what_runs() {
         );
     }
     assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
-    // What would move is named, and files with an error change nothing.
+    // Changes that would move groups are named, and files with an error change nothing.
     let born = generation(&a1);
     change(&a1, "deadtime 3", "deadtime soon");
     until("it is refused", || a1.log().contains("the old one stays"));
@@ -374,7 +375,7 @@ fn hup_with_a_changed_ha_cf_begins_a_new_life_that_keeps_what_runs() {
     assert_eq!(journal(cluster.path()), ["a1 start"], "nothing moved");
 }
 
-/// What hangs on the old life goes with it: its clients, its links, its log. The new one has its own.
+/// Clients, links and log of the old configuration go with it; the new one has its own.
 #[test]
 fn hup_changes_clients_links_and_logs() {
     let cluster = tempfile::tempdir().unwrap();
@@ -437,7 +438,7 @@ fn parameters(mut control: UnixStream) -> String {
     answer
 }
 
-/// A checksum keeps nobody out, and nobody can overlook that.
+/// A checksum does not authenticate: the log, the check and the status say so.
 #[test]
 fn crc_is_said_everywhere() {
     let cluster = tempfile::tempdir().unwrap();
@@ -472,7 +473,7 @@ fn the_service_manager_hears_of_start_reload_and_end() {
     let first = heard();
     let ready = if first == "WATCHDOG=1" { heard() } else { first };
     assert_eq!(ready, "READY=1\nSTATUS=a1 in cluster linux-ha");
-    // The heart moves every 100 ms, so it is well each time it is asked for.
+    // The heart beats every 100 ms, so it is well each time it is asked.
     assert_eq!([heard(), heard()], ["WATCHDOG=1", "WATCHDOG=1"]);
     a1.signal("HUP");
     let others = || std::iter::repeat_with(heard).find(|word| word != "WATCHDOG=1").unwrap();
@@ -483,8 +484,8 @@ fn the_service_manager_hears_of_start_reload_and_end() {
     assert_eq!(a1.ended().code(), Some(0));
 }
 
-/// From before there is anything that a second daemon could be told of, a hangup is for the daemon to hear, and until then
-/// for nobody.
+/// The daemon takes HUP over before it writes the files by which a second daemon notices it. So a HUP during the start
+/// does not end it.
 #[test]
 fn a_hangup_while_it_starts_does_not_end_it() {
     let cluster = tempfile::tempdir().unwrap();
@@ -519,7 +520,7 @@ fn a_checksum_in_the_place_of_a_signature_is_the_first_word_of_the_log() {
     assert!(page.contains("anyone on the link can take the service"), "{page}");
 }
 
-/// Root changes, the socket's group looks, everybody else is told why not.
+/// Root changes, the socket's group reads, and every other user is told why not.
 #[test]
 fn who_may_look_and_who_may_change() {
     const GROUP: u32 = 65_533;
@@ -527,7 +528,7 @@ fn who_may_look_and_who_may_change() {
     if cluster.path().metadata().unwrap().uid() != 0 {
         return crate::skipped("only root can become somebody else");
     }
-    // Where the program was built, and where it runs now, may be out of nobody's reach.
+    // Other users may not be able to reach the directory in which the program was built or runs.
     fs::set_permissions(cluster.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = cluster.path().join("locum");
     fs::copy(env!("CARGO_BIN_EXE_locum"), &program).unwrap();
@@ -549,7 +550,7 @@ fn who_may_look_and_who_may_change() {
     assert_eq!(socket.metadata().unwrap().mode() & 0o777, 0o660);
     let Some((code, text)) = said(NOBODY, &["status"]) else { return };
     assert!(code == Some(4) && text.contains("is for root and the group haclient"), "{code:?}: {text}");
-    // By heartbeat's name, as the original says it.
+    // By heartbeat's name, with heartbeat's text.
     let name = cluster.path().join("cl_status");
     std::os::unix::fs::symlink(&program, &name).unwrap();
     let mut command = Command::new(&name);
@@ -588,7 +589,7 @@ fn a_watcher_sees_until_the_end() {
     let mut lines = BufReader::new(watcher.stdout.take().unwrap()).lines();
     let mut next = || lines.next().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     assert_eq!(next().unwrap()["node"], "a1");
-    // Clocks and counters alone are no news: this is said because it was quiet for long.
+    // Clocks and counters are not a change: this state is sent because nothing was sent for long.
     let times: Vec<f64> = (0..6).map(|_| next().unwrap()["uptime"].as_f64().unwrap()).collect();
     assert!(times.windows(2).any(|pair| pair[1] - pair[0] > 1.0), "{times:?}");
     assert_eq!(a1.said(&["stop"]).0, 0);
@@ -611,7 +612,7 @@ fn a_wrong_configuration_is_drawn_and_nothing_starts() {
     assert!(!a1.place.join("state").exists() && !a1.place.join("run").exists());
 }
 
-/// Whoever asked has gone, or the disk is full: what would have been said is lost, and the exit code is the same.
+/// The reader has gone, or the disk is full: the output is lost, and the exit code is the same.
 #[test]
 fn what_cannot_be_said_changes_no_exit_code() {
     let cluster = tempfile::tempdir().unwrap();
@@ -629,7 +630,7 @@ fn what_cannot_be_said_changes_no_exit_code() {
     assert_eq!(a1.command(&["links", links]).stdout(full()).status().unwrap().code(), Some(0));
 }
 
-/// Below ten, not even the files of the configuration can be read.
+/// With a limit below ten, not even the configuration files can be read.
 #[test]
 fn a_daemon_that_lacks_something_says_what() {
     let cluster = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Heartbeat's own commands by name: each text and exit code of the original's (`docs/commands.md`), asked of real
-//! daemons on the loopback interface.
+//! Heartbeat's own commands by name, run against real daemons on the loopback interface. Each text and exit code is
+//! compared with heartbeat's (`docs/commands.md`).
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::cli::{Node, pair, until};
 
-/// The links by heartbeat's names, in a directory beside the nodes'.
+/// The links with heartbeat's names, in a directory beside the nodes'.
 struct Names(PathBuf);
 
 impl Names {
@@ -41,7 +41,7 @@ impl Names {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
-    /// Exit code and standard output, when nothing else was said.
+    /// Exit code and standard output; standard error must be empty.
     fn said(&self, node: &Node, name: &str, words: &[&str]) -> (i32, String) {
         let (code, out, errors) = self.ask(node, name, words);
         assert_eq!(errors, "", "{name} {words:?}");
@@ -53,7 +53,7 @@ impl Names {
     }
 }
 
-/// A daemon that nobody is the parent of, ended with the test.
+/// A daemon that is not our child; it is ended with the test.
 struct Background<'a>(&'a Names, &'a Node);
 
 impl Drop for Background<'_> {
@@ -87,7 +87,8 @@ fn heartbeat_is_started_asked_reloaded_and_stopped() {
     assert!(code == 0 && out.contains("\ndeadtime\t2\t#\t") && out.contains("\nnode a2\n"), "{out}");
     assert!(out.contains("\nmcast lo 239.255.6.94 16998 1 1\n"), "{out}");
 
-    // Started: it returns at once, long before the node takes part (initdead is 20 s and the peer is not there).
+    // Started: the command returns at once, long before the node takes part (initdead is 20 s and the peer is not
+    // there).
     assert_eq!(heartbeat(&[]), ok(""));
     let _background = Background(&names, &a1);
     let (code, out, _) = heartbeat(&["-s"]);
@@ -108,16 +109,16 @@ fn heartbeat_is_started_asked_reloaded_and_stopped() {
     assert_eq!(names.cl_status(&a1, "nodestatus a2"), (1, "init\n".into()));
     assert_eq!(names.cl_status(&a1, "rscstatus"), (0, "transition\n".into()));
 
-    // Its own descriptors are not those of who started it.
+    // Its standard error is not that of the process that started it.
     let target = fs::read_link(format!("/proc/{pid}/fd/2")).unwrap();
     assert_eq!(target, Path::new("/dev/null"));
 
-    // Reread; with wrong files nothing happens to it.
+    // Reread; with wrong files nothing happens to the daemon.
     let (code, _, errors) = heartbeat(&["-r"]);
     let text = format!("heartbeat: info: Signalling heartbeat pid {pid} to reread config files\n");
     assert_eq!((code, errors), (0, text));
     let ha_cf = a1.place.join("etc/ha.cf");
-    // USR1: everything in the log; USR2: no more. Neither ends it.
+    // USR1: everything goes to the log; USR2: only what was asked for at the start. Neither ends the daemon.
     for (signal, text) in [("USR1", "debugging included"), ("USR2", "what was asked for at the start")] {
         let kill = Command::new("/bin/sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap();
         assert!(kill.success());
@@ -138,12 +139,12 @@ fn heartbeat_is_started_asked_reloaded_and_stopped() {
     }
     fs::write(&ha_cf, good).unwrap();
 
-    // Stopped: it returns when the daemon has gone.
+    // Stopped: the command returns when the daemon has ended.
     assert_eq!(heartbeat(&["-k"]), ok(""));
     assert!(!Path::new(&format!("/proc/{pid}/exe")).exists() && !a1.place.join("run/heartbeat.pid").exists());
     assert_eq!(heartbeat(&["-s"]).0, 3);
 
-    // -r starts what does not run. A killed one leaves its pid file: LSB's other code.
+    // -r starts a daemon that does not run. A killed one leaves its pid file: LSB has another code for that.
     assert_eq!(heartbeat(&["-r"]), ok(""));
     let pid = pid_of(&heartbeat(&["-s"]).1);
     let kill = Command::new("/bin/sh").args(["-c", &format!("kill -9 {pid}")]).status().unwrap();
@@ -160,13 +161,13 @@ fn a_daemon_that_cannot_start_says_why_to_who_started_it() {
     let names = Names::new(cluster.path());
     let a1 = Node::new(cluster.path(), "a1", 16_952);
     fs::create_dir(a1.place.join("state")).unwrap();
-    // The state directory is somebody else's.
+    // Another daemon holds the state directory.
     let lock = fs::File::open(a1.place.join("state")).unwrap();
     lock.try_lock().unwrap();
     let (code, _, errors) = names.ask(&a1, "heartbeat", &[]);
     assert!(code == 1 && errors.contains("only one daemon can run on it"), "{code}: {errors}");
     drop(lock);
-    // The original runs here.
+    // Heartbeat itself runs here.
     let original = cluster.path().join("heartbeat");
     fs::copy("/bin/sleep", &original).unwrap();
     let mut original = Command::new(original).arg("60").spawn().unwrap();
@@ -178,7 +179,7 @@ fn a_daemon_that_cannot_start_says_why_to_who_started_it() {
     original.wait().unwrap();
     assert!(code == 1 && errors.contains("heartbeat itself runs here"), "{code}: {errors}");
     assert!(taken == 1 && refused.contains("heartbeat itself runs here"), "{taken}: {refused}");
-    // Its leftover is none.
+    // A pid file that heartbeat left behind does not count.
     let mut daemon = names.command(&a1, "heartbeat", &["-f", "--", "--stop-limit", "10s"]).spawn().unwrap();
     until("it answers", || a1.status().is_some());
     assert_eq!(names.ask(&a1, "heartbeat", &["-k"]).0, 0);
@@ -296,7 +297,7 @@ fn cl_status_answers_as_the_original_does() {
     until("all is here", || names.cl_status(&a1, "rscstatus").1 == "all\n");
     until("its link is dead", || names.cl_status(&a1, "hblinkstatus a2 lo") == (1, "dead\n".into()));
 
-    // A daemon that does not move.
+    // A daemon that is frozen.
     a1.signal("STOP");
     let (code, _, errors) = names.ask(&a1, "cl_status", &["rscstatus"]);
     a1.signal("CONT");
@@ -406,7 +407,7 @@ fn scripts_speak_through_the_fifo_and_are_spoken_to() {
     assert!(seen(&a2).starts_with("harc\n") && !seen(&a1).contains("harc"));
     assert!(!seen(&a1).contains("rc.d/status"), "what Locum does itself runs no script");
 
-    // Rubbish costs a line, and what follows is read: netstring framing, as with `msgfmt netstring`.
+    // Garbage costs a log line, and the frame after it is read. It is netstring framing, as with `msgfmt netstring`.
     write_fifo(&a1, b"rubbish\n>>>\nt=backup\n>>>\nno field\n<<<\n>>>\nt=resource\nrsc_hold=all\n<<<\n");
     write_fifo(&a1, b"###\n18:(0)t=ask_resources,15:(0)rsc_hold=all,10:(0)info=me,%%%\n");
     until("it moves", || a1.status().is_some_and(|status| status["groups"][0]["owner"] == "a2"));
@@ -426,7 +427,7 @@ fn resource_manager_lists_asks_starts_and_stops() {
     let etc = a1.place.join("etc");
     fs::write(etc.join("haresources"), "a1 service second::x\nA2 third \\\n  fourth::a::b # c\n").unwrap();
     for name in ["second", "third", "fourth"] {
-        // Runs while its mark is there; `stubborn` lets it fail.
+        // Runs while its marker file exists; `stubborn` makes it fail.
         let mark = a1.place.join(name);
         let script = format!(
             "#!/bin/sh\nfor verb; do :; done\necho {name} $* >> {0}/calls\ntest -e {0}/stubborn.{name}.$verb && exit 7\n\
@@ -459,13 +460,13 @@ fn resource_manager_lists_asks_starts_and_stops() {
     }
     assert_eq!(rm(&["status", "fourth::a::b"]).0, 3);
     assert_eq!(rm(&["status", "third"]).0, 3);
-    // Not in the file: asked all the same.
+    // Not in the file: asked nevertheless.
     assert_eq!(rm(&["status", "fourth::z"]).0, 3);
     assert!(calls().contains("fourth z status"), "{}", calls());
     assert_eq!(out(&["statgroup", "third"]), "NONE\n");
     assert_eq!(rm(&["verifyallidle"]).0, 0);
 
-    // In order, with the words as arguments; what runs already is not started again.
+    // In order, with the words as arguments; a resource that runs already is not started again.
     fs::remove_file(a1.place.join("calls")).unwrap();
     assert_eq!(out(&["takegroup", "third"]), "");
     assert_eq!(calls(), "third status\nthird start\nfourth a b status\nfourth a b start\n");
@@ -484,14 +485,14 @@ fn resource_manager_lists_asks_starts_and_stops() {
     let (code, _, errors) = rm(&["takegroup", "nosuch"]);
     assert!(code == 1 && errors.contains("its groups are: service third"), "{errors}");
 
-    // A start that fails: what was started is stopped again.
+    // If a start fails, everything started before is stopped again.
     fs::write(a1.place.join("stubborn.fourth.start"), "").unwrap();
     let (code, _, errors) = rm(&["takegroup", "third"]);
     assert!(code == 1 && errors.contains("Giving up resources due to failure of fourth::a::b"), "{errors}");
     assert_eq!(rm(&["status", "third"]).0, 3);
     fs::remove_file(a1.place.join("stubborn.fourth.start")).unwrap();
 
-    // Where a daemon decides, nobody else does.
+    // While a daemon runs, only the daemon decides.
     a1.start();
     until("it answers", || a1.status().is_some());
     for verb in ["takegroup", "givegroup"] {

@@ -1,10 +1,10 @@
-//! `docs/directives.md` says how every directive stands: this compares it with the parser's rows, so that neither drifts.
+//! Compares `docs/directives.md`, which gives the state of every directive, with the rows of the parser.
 
 use std::{fs, path::Path};
 
 use locum_core::config::directives::{ROWS, Status};
 
-/// How a row stands, as the page says it.
+/// The state of a row in the page's words.
 fn state(status: Status) -> String {
     match status {
         Status::Honoured => "done".into(),
@@ -14,7 +14,7 @@ fn state(status: Status) -> String {
     }
 }
 
-/// All test functions of the repository's Rust files below a directory.
+/// Collects all test functions in the Rust files below a directory.
 fn tests(directory: &Path, found: &mut String) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

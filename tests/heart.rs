@@ -1,5 +1,5 @@
-//! The heart on a real kernel: two of them in two network namespaces with cables between, judged by what the kernel
-//! carries and what is heard on the wire. Skipped, with a line, where namespaces may not be made.
+//! The heart on a real kernel: two hearts in two network namespaces with cables between, judged by the state of the
+//! kernel and by the frames on the wire. Skipped, with one line, where namespaces may not be made.
 
 use std::{
     fs::File,
@@ -54,7 +54,7 @@ struct World {
 }
 
 impl World {
-    /// `None`, after saying so, where it cannot be built.
+    /// `None`, after printing the reason, where it cannot be built.
     fn new() -> Option<Self> {
         if !namespace::may_leave() {
             crate::skipped("no right to make network namespaces here");
@@ -73,7 +73,7 @@ impl World {
         Some(world)
     }
 
-    /// Does something in the namespace of one node.
+    /// Runs `body` in the namespace of one node.
     fn at<T: Send>(&self, node: usize, body: impl FnOnce() -> T + Send) -> T {
         let network = self.networks[node].as_fd();
         let run = move || {
@@ -85,7 +85,7 @@ impl World {
         })
     }
 
-    /// Lays a cable between interfaces of one name, each with its address.
+    /// Connects interfaces of the same name, each with its address.
     fn lay(&self, name: &str, ips: [&str; 2]) {
         self.at(0, || {
             let there = Some(self.networks[1].as_fd());
@@ -104,7 +104,7 @@ impl World {
         }
     }
 
-    /// Takes a cable and both its interfaces away.
+    /// Removes a cable and both its interfaces.
     fn remove(&self, name: &str) {
         self.at(0, || {
             let mut netlink = Netlink::open().unwrap();
@@ -127,7 +127,7 @@ fn plain(interface: u32, ip: &str) -> NewAddress {
     NewAddress::new(interface, ip.parse().unwrap(), 24)
 }
 
-/// Waits until something is so; how long it took.
+/// Waits until the condition holds; returns how long it took.
 #[expect(clippy::disallowed_methods, reason = "a test that waits for the kernel reads the clock")]
 fn wait(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
@@ -199,7 +199,7 @@ fn serial(device: &Path) -> Link {
     Link { name: device.clone(), media: vec![Medium::Serial { device, baud: 115_200 }] }
 }
 
-/// A running heart, its notes, and answers not yet asked for.
+/// A running heart, its notes, and answers that were not fetched yet.
 struct Node {
     handle: Handle,
     notes: Vec<String>,
@@ -220,7 +220,7 @@ impl Node {
             Identity { uuid, generation, peer_heard: None, stuck: Vec::new(), keeps: None, seed: me as u64 };
         let handle = world.at(me, || {
             let director = Director::new(Arc::clone(&plan), keys, identity, heart::now());
-            // What is pinned in the host's bpf file system is not the nodes' own.
+            // The host's bpf file system does not belong to the nodes, so nothing is pinned there.
             let options = Options { gates: GateChoice::None, ..Options::default() };
             heart::spawn(director, Arc::new(Duties::from(plan.as_ref())), options).unwrap()
         });
@@ -288,7 +288,7 @@ impl Node {
     }
 }
 
-/// Two nodes that have found each other; node 0 has the address.
+/// Two nodes that hear each other; node 0 has the address.
 fn pair(world: &World, links: impl Fn(usize) -> Vec<Link>) -> [Node; 2] {
     let mut nodes = [0, 1].map(|me| Node::start(world, plan(me, links(me), service()), 100));
     wait("both are stable", Duration::from_secs(10), || nodes.iter_mut().all(Node::stable));
@@ -301,7 +301,7 @@ fn both_links(_: usize) -> Vec<Link> {
     vec![broadcast("eth1"), broadcast("eth0")]
 }
 
-/// Which forms of announcement of the service address came from the `eth0` of a node (1 or 2): question, answer.
+/// Notes the forms in which the `eth0` of a node (1 or 2) announced the service address: question, answer.
 fn announced_by(tap: &Tap, node: u8, announced: &mut [bool; 2]) {
     let mut frame = [0; 2048];
     while let Some(heard) = tap.receive(&mut frame).unwrap() {
@@ -334,8 +334,8 @@ fn the_address_moves_when_its_owner_dies_and_when_it_is_asked_to() {
         announced == [true; 2]
     });
 
-    // The killed node's kernel still carries the address; its new life takes it for its own or drops it, but one of
-    // the two ends up alone with it.
+    // The killed node's kernel still has the address. Its new run keeps the address or drops it; in the end one of the
+    // two holds it alone.
     let mut a = Node::start(&world, plan(0, both_links(0), service()), 101);
     wait("both are stable again", Duration::from_secs(10), || a.stable() && b.stable());
     let _ = b.state();
@@ -403,7 +403,8 @@ fn an_address_taken_away_by_others_is_put_back() {
     }
     let (status, _) = a.state();
     assert_eq!(status.groups[0].taken_away, 3, "{:?}", a.notes);
-    // A network manager that starts again takes all of the interface, and our line names no mask and no interface.
+    // A network manager that restarts removes everything from the interface, and our line names neither mask nor
+    // interface.
     let there = world.addresses(0);
     let ours = there.iter().find(|address| address.ip.to_string() == SERVICE).unwrap();
     for of_interface in
@@ -418,7 +419,7 @@ fn an_address_taken_away_by_others_is_put_back() {
     });
 }
 
-/// Where this machine's own datagrams to that address would leave from.
+/// The source address of this machine's own datagrams to that address.
 fn source(world: &World, node: usize, to: &str) -> String {
     let any = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
     world.at(node, || {
@@ -429,7 +430,8 @@ fn source(world: &World, node: usize, to: &str) -> String {
     })
 }
 
-/// Every IPv4 address of an interface, as `ip address flush` does it: until none is left. How many rounds it took.
+/// Removes every IPv4 address of an interface, as `ip address flush` does: until none is left. Returns the number of
+/// rounds.
 fn flush(world: &World, node: usize, name: &str) -> usize {
     world.at(node, || {
         let mut netlink = Netlink::open().unwrap();
@@ -468,8 +470,8 @@ fn ip(world: &World, node: usize, words: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Somebody restarts the network of the owner: its own address comes back before the service address, which never is the
-/// source of anything, and takes no route with it when it moves.
+/// The network of the owner is restarted. Its own address comes back before the service address. The service address
+/// never is a source address, and takes no route with it when it moves.
 #[test]
 fn a_network_that_is_restarted_has_its_own_address_first() {
     let Some(world) = World::new() else { return };
@@ -495,7 +497,7 @@ fn a_network_that_is_restarted_has_its_own_address_first() {
     assert_eq!(ip(&world, 0, &["route"]), routes);
 }
 
-/// Where the machine's own address does not come back, the service does not wait for it for ever.
+/// If the machine's own address does not come back, the service waits for it only for a limited time.
 #[test]
 fn a_service_address_does_not_wait_for_ever_for_the_machines_own() {
     let Some(world) = World::new() else { return };
@@ -503,7 +505,7 @@ fn a_service_address_does_not_wait_for_ever_for_the_machines_own() {
     flush(&world, 0, "eth0");
     let back = wait("it is back", Duration::from_secs(8), || world.carries(0, SERVICE));
     assert!(back > Duration::from_secs(4), "{back:?}");
-    // And gives way when that comes in the end.
+    // It steps back when the own address comes in the end.
     give(&world, 0, "eth0", "172.23.2.1", 24);
     wait("it stands behind it", Duration::from_secs(1), || {
         world.carries(0, SERVICE)
@@ -514,8 +516,8 @@ fn a_service_address_does_not_wait_for_ever_for_the_machines_own() {
     assert_eq!(a.state().0.groups[0].taken_away, 1, "{:?}", a.notes);
 }
 
-/// The kernel promotes a service address when the machine's own goes, or that comes late: as soon as it is there it is the
-/// first of its network, with all its routes, and the service address answers all the time.
+/// The kernel promotes a service address when the machine's own address goes or comes late. As soon as the own address
+/// is there, it is the first of its network, with all its routes. The service address answers all the time.
 #[test]
 fn a_late_own_address_goes_in_front_of_the_service_addresses() {
     let Some(world) = World::new() else { return };
@@ -567,7 +569,8 @@ fn a_late_own_address_goes_in_front_of_the_service_addresses() {
     assert_eq!(own_routes(&ip(&world, 0, &["route"])), own_routes(&routes));
 }
 
-/// IPv6: neither the machine nor the links send from a service address, and its lifetime is not that of the network's route.
+/// IPv6: neither the machine nor the links send from a service address, and its lifetime differs from that of the
+/// network's route.
 #[test]
 fn an_ipv6_service_address_is_no_source() {
     let Some(world) = World::new() else { return };
@@ -612,7 +615,7 @@ fn an_ipv6_service_address_is_no_source() {
         }
         heard > 5
     });
-    // The machine's own goes and comes back.
+    // The machine's own address goes and comes back.
     let own = there(&world, 0, "2001:db8:8::1");
     world.at(0, || Netlink::open().unwrap().delete_address(&own).unwrap());
     wait("it is a source again", Duration::from_secs(1), || {
@@ -622,7 +625,7 @@ fn an_ipv6_service_address_is_no_source() {
     wait("and no more", Duration::from_secs(3), || source(&world, 0, "2001:db8:8::9") == "2001:db8:8::1");
     let [mut a, mut b] = nodes;
     wait("both are stable again", Duration::from_secs(10), || a.stable() && b.stable());
-    // A move: nobody takes anything from anybody.
+    // A move: neither node takes an address that the other one put.
     let answer = a.order(Order::Standby(Holding::All));
     assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
     wait("b carries all", Duration::from_secs(2), || world.carries(1, "2001:db8:9::50"));
@@ -633,7 +636,8 @@ fn an_ipv6_service_address_is_no_source() {
     }
 }
 
-/// Groups with addresses of each family, started and moved again and again: nobody takes anything.
+/// Groups with addresses of both families are started and moved repeatedly. Late notifications of the kernel must not
+/// look like addresses taken by another program.
 #[test]
 fn what_the_kernel_tells_late_was_taken_by_nobody() {
     let Some(world) = World::new() else { return };
@@ -663,8 +667,8 @@ fn what_the_kernel_tells_late_was_taken_by_nobody() {
     }
 }
 
-/// Another machine on the segment has the address: before the start, and later. It is named, and answered at once, so that
-/// caches have our word last; and an address of which nobody says anything is announced again now and then.
+/// Another machine on the segment has the address, before the start and later. It is named, and answered at once, so
+/// that caches keep our answer. An address that is not contested is announced again from time to time.
 #[test]
 fn another_machine_with_the_address_is_answered_and_named() {
     let Some(world) = World::new() else { return };
@@ -702,7 +706,7 @@ fn another_machine_with_the_address_is_answered_and_named() {
         let theirs = there(&world, 1, ip);
         world.at(1, || Netlink::open().unwrap().delete_address(&theirs).unwrap());
     }
-    // The announcements of the start are over, and the answer to the probe too.
+    // The announcements of the start, and the answer to the probe, are over.
     pass(Duration::from_secs(8));
     let tap = world.at(1, || Tap::open("eth0").unwrap());
     let mut heard = [false; 2];
@@ -729,7 +733,7 @@ fn another_machine_with_the_address_is_answered_and_named() {
     });
 }
 
-/// The service address is the machine's own, which nobody may take away: it is not started, and stands.
+/// The service address is the machine's own, which may not be removed: it is not started, and stays.
 #[test]
 fn an_address_of_the_machine_itself_is_left_alone() {
     let Some(world) = World::new() else { return };
@@ -757,7 +761,7 @@ fn an_address_of_the_machine_itself_is_left_alone() {
     }
 }
 
-/// What somebody else put on another interface meanwhile is theirs, though it is the same address.
+/// An address that another program put on another interface stays, even if it is the service address.
 #[test]
 fn a_twin_of_the_service_address_on_another_interface_is_left_alone() {
     let Some(world) = World::new() else { return };
@@ -779,7 +783,7 @@ fn a_twin_of_the_service_address_on_another_interface_is_left_alone() {
     assert!(matches!(&left[..], [there] if there.interface == eth1), "{left:?}");
 }
 
-/// `SendArp` speaks for an address that something else carries, and touches nothing.
+/// `SendArp` announces an address that another program carries, and does not touch it.
 #[test]
 fn an_address_of_somebody_else_is_announced_and_left_alone() {
     let Some(world) = World::new() else { return };
@@ -927,7 +931,7 @@ impl Cable {
             grantpt(&master).unwrap();
             unlockpt(&master).unwrap();
             let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-            // A slave that is held open here keeps the master readable while nobody else has it open.
+            // An open slave keeps the master readable while no other process has it open.
             let slave = File::options().read(true).write(true).open(&name).unwrap();
             (File::from(master), slave, PathBuf::from(name))
         };
@@ -961,7 +965,7 @@ fn a_serial_line_alone_makes_a_cluster_and_a_mute_one_is_seen() {
     });
     let (status, stats) = a.state();
     assert_eq!((stats.links[0].overtaken, stats.links[0].errors_out), (0, 0), "{stats:?}");
-    // Opening a line throws away what waits in it: the first frame may be the ends of two.
+    // Opening a line drops what waits in it: the first frame may be a mix of two.
     let torn: u64 = status.frames.refused.values().sum();
     assert!(torn <= 2, "{:?}", status.frames.refused);
     cable.cut.store(true, Ordering::Relaxed);
@@ -1012,7 +1016,7 @@ fn the_control_plane_waits_for_the_heart_without_polling() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         node.handle.send(Down::Status { request: 7 }).unwrap();
         loop {
-            // A dropped future loses nothing.
+            // A dropped future loses no message.
             let waited = tokio::time::timeout(Duration::from_micros(100), node.handle.next()).await;
             if let Ok(Up::Status { request: 7, heart, .. }) = waited {
                 return heart;

@@ -1,4 +1,4 @@
-//! The one integration test binary: what the parts promise together, from outside.
+//! The single integration test binary: the promises of all parts together, tested from outside.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
@@ -23,8 +23,8 @@ mod native_cli;
 mod orders;
 mod tidy;
 
-/// Says that something was not tried here, and why. Past the harness, which keeps what a passed test prints to itself;
-/// `scripts/test` counts these lines.
+/// Reports that something was not tried here, and why. Written past the harness, which hides the output of passed
+/// tests; `scripts/test` counts these lines.
 fn skipped(why: impl Display) {
     let _ = writeln!(io::stderr(), "skipped: {}", why.to_string().trim_end().replace('\n', " / "));
 }

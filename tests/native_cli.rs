@@ -111,7 +111,7 @@ fn a_directory_of_two_dialects_starts_nothing_until_one_is_named() {
     assert!(code == 1 && errors.contains("behind gates"), "{errors}");
 }
 
-/// Whatever is missing at the end, it is said; the draft of a file without nodes once ended in a panic.
+/// Any beginning of a file must end in a message. A draft without nodes once made the program panic.
 #[test]
 fn no_beginning_of_a_file_makes_check_or_run_panic() {
     let toml = "cluster = \"shop\"\npace = \"1s\"\n[nodes.a]\nlinks = { l = \"lo\" }\n[nodes.b]\nlinks = { l = \"lo\" }\n\

@@ -1,7 +1,7 @@
-//! The stories of `tests/stories` on their second stage: the daemons are processes in a rack, and are judged from
-//! outside. One test a story; where no rack can be built, one line says so.
+//! The stories of `tests/stories` on their second testbed: the daemons are processes on a rack, and are judged from
+//! outside. Each story is one test; where no rack can be built, one line says so.
 //!
-//! usage: cargo test --test stories [-- STORY …]; `--test-threads N` plays so many at a time.
+//! usage: `cargo test --test stories [-- STORY …]`; `--test-threads N` plays N at a time.
 
 use std::{path::Path, process::ExitCode, sync::Mutex};
 
@@ -11,10 +11,10 @@ use locum_sim::{stage::play, story::Story, transcript};
 
 mod stage;
 
-/// Stories wait for most of their time: more of them at once than a small machine has processors.
+/// Stories mostly wait, so more of them can run at once than a small machine has processors.
 const RACKS_AT_ONCE: usize = 4;
 
-/// What was measured on the way, printed at the end.
+/// Measurements of the stories, printed at the end.
 static MEASURED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 fn main() -> ExitCode {
@@ -43,18 +43,18 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// Why this process cannot build racks, in one line.
+/// The reason why this process cannot build racks, in one line.
 fn what_is_missing() -> Option<String> {
     let tried =
         locum_lab::enter().and_then(|()| Rack::build(Description::new(Path::new(stage::LOCUM)).node("node")));
     match tried {
         Err(missing @ Fault::Missing { .. }) => Some(missing.to_string().replace('\n', "; ")),
-        // Anything else is a fault of the rack: the stories will show it.
+        // Any other error is a fault of the rack, which the stories will show.
         _ => None,
     }
 }
 
-/// Plays a story and compares.
+/// Plays a story and compares the result with its expected text.
 fn tell(story: &Story) -> Result<(), String> {
     let mut stage = stage::RackStage::new(story)?;
     let told = play(story, &mut stage).and_then(|seen| {

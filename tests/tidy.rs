@@ -1,11 +1,11 @@
-//! The repository checks itself: what a compiler cannot see and a reviewer should not have to.
+//! Checks of the repository itself: rules that a compiler cannot check and a reviewer should not have to.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// Files of the repository, except what was built, fetched or recorded.
+/// All files of the repository, except those that were built, fetched or recorded.
 fn files() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -141,8 +141,8 @@ fn unsafe_stays_in_its_room_and_the_arrows_point_one_way() {
     complain(&faults);
 }
 
-/// The rooms of the core, and what each may import: what stands above it. Of the dialects the configuration knows the plans,
-/// and nothing that moves.
+/// The modules of the core, and what each may import: the modules above it. The configuration knows the plans of both
+/// dialects, but nothing that runs.
 const ROOMS: [(&str, &[&str]); 8] = [
     ("model", &[]),
     ("framing", &["model"]),
@@ -154,7 +154,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
     ("config", &["model", "r1::plan", "native::plan", "native::timing", "native::wire::members"]),
 ];
 
-/// What the lab plays: each of these on the rack and on its pair of nodes alone, and not on another one.
+/// The lab's kinds of experiments. Each knows the rack and its own pair of nodes, and no other experiment.
 const PLAYS: [&str; 6] = ["bench", "native", "scale", "mixed", "machines", "gate"];
 
 #[test]
@@ -181,7 +181,7 @@ fn what_the_lab_plays_does_not_know_what_else_it_plays() {
     for (path, room, import) in rooms("crates/lab/src") {
         let is_play = PLAYS.contains(&room.as_str()) || room == "pair";
         let other = PLAYS.iter().find(|play| **play != room && is_in(&import, play));
-        // The process that renews a gate, and the kinds of gates, are everybody's.
+        // The process that renews a gate, and the kinds of gates, are shared.
         if let Some(other) = other.filter(|other| is_play && **other != "gate") {
             faults.push(format!(
                 "{}: {room} imports {other}: what both need belongs into a room of its own",
@@ -196,8 +196,7 @@ fn is_in(import: &str, place: &str) -> bool {
     import == place || import.starts_with(&format!("{place}::"))
 }
 
-/// Each import from the root of a crate: the file, its room, which is the first part of its place, and what it imports. Without
-/// tests.
+/// Each import from the root of a crate: the file, its top-level module, and the imported path. Tests are left out.
 fn rooms(root: &str) -> Vec<(PathBuf, String, String)> {
     let mut found = Vec::new();
     for (path, text) in files() {
@@ -211,7 +210,7 @@ fn rooms(root: &str) -> Vec<(PathBuf, String, String)> {
             continue;
         }
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-        // How deep a module lies is how many times `super` leads to the root.
+        // A module at depth N reaches the root by N times `super`.
         let depth = inside.iter().count() - usize::from(inside.ends_with("mod.rs"));
         let to_root = "super::".repeat(depth);
         for import in imports(code) {
@@ -226,7 +225,7 @@ fn rooms(root: &str) -> Vec<(PathBuf, String, String)> {
     found
 }
 
-/// All paths of all `use` declarations and all paths from the root that stand in the code, without comments.
+/// The paths of all `use` declarations and all other paths from the root, without comments.
 fn imports(code: &str) -> Vec<String> {
     let lines = code.lines().map(|line| line.split("//").next().unwrap());
     let code: String = lines.flat_map(|line| [line, "\n"]).collect();
@@ -301,7 +300,7 @@ fn every_page_of_the_documentation_can_be_found() {
     complain(&faults);
 }
 
-/// What code rests on is shown by a test: the one that the page names must be there.
+/// A page names the tests that its statements rest on: they must exist.
 #[test]
 fn tests_that_a_page_names_exist() {
     let files = files();
@@ -321,7 +320,7 @@ fn tests_that_a_page_names_exist() {
     complain(&faults);
 }
 
-/// What the daemon promises to hold only if the service manager does its part.
+/// Settings of the service manager that the daemon's promises depend on.
 #[test]
 fn the_service_unit_does_its_part() {
     let unit = unit("locum.service");
@@ -342,7 +341,7 @@ fn the_service_unit_does_its_part() {
     ] {
         assert!(lines.contains(&needed), "{needed}");
     }
-    // Else systemd warns at every start that a unit conflicts with itself.
+    // Else systemd warns at every start that the unit conflicts with itself.
     let names: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("Alias=")).collect();
     let others = lines.iter().filter(|line| !line.starts_with("Alias="));
     for line in others {

@@ -1,9 +1,9 @@
-//! What starts leave running, and how it is ended.
+//! The processes that starts leave running, and how the stop ladder ends them.
 
 use super::*;
 
-/// A resource script whose start leaves three daemons: one that terminates when it is told to, one that notes it and
-/// goes on, and one that has gone to a session of its own and ignores it. `hide` begins the last one's command.
+/// A resource script whose start leaves three daemons: one that terminates when told to, one that notes the signal and
+/// goes on, and one that ignores it in a session of its own. `hide` begins the last one's command.
 fn three_daemons(house: &mut House, hide: &str) -> ResourceId {
     let text = format!(
         r#"[ $1 = start ] || exit 0
@@ -16,8 +16,8 @@ fn three_daemons(house: &mut House, hide: &str) -> ResourceId {
     house.script("three", &text)
 }
 
-/// The lower rungs of the ladder end what a start has left and touch nobody else; another life of the daemon does it,
-/// too: each operation here is asked of new agents.
+/// The lower rungs of the ladder end all processes that a start has left, and no others. A later run of the daemon does
+/// so, too: each operation here is asked of new agents.
 fn the_lower_rungs(house: &mut House, hide: &str) {
     house.keeps_kin = true;
     let neighbour = house
@@ -60,7 +60,8 @@ fn with_a_control_group_the_ladder_finds_whoever_has_dropped_the_mark() {
     assert!(await_some(LONG, gone).is_some(), "the empty ones are removed");
 }
 
-/// A service that has lost its main process and has workers left, as nginx after a SIGKILL: its agent finds nothing to stop.
+/// A service whose main process is dead and whose workers live, as nginx after a SIGKILL: its agent finds nothing to
+/// stop.
 fn half_of_it_dies(house: &mut House) {
     house.keeps_kin = true;
     let text = r#"case $1 in
@@ -80,7 +81,7 @@ fn half_of_it_dies(house: &mut House) {
     assert_eq!(house.run(id, Terminate), Outcome::Ok);
     assert_eq!((house.run(id, Status), house.run(id, Stop)), (Outcome::Stopped, Outcome::Ok));
 
-    // Another life finds it at its start.
+    // The next run of the daemon finds it at its start.
     assert_eq!(house.run(id, Start), Outcome::Ok);
     let (main, worker) = (pid(house, "main"), pid(house, "worker"));
     fs::remove_file(house.path("up")).unwrap();

@@ -1,4 +1,5 @@
-//! The bench runs and has the shape that it promises. What it measures is never a test: figures belong to a machine.
+//! Checks that the bench runs and prints the promised form. Its figures are not tested, because they depend on the
+//! machine.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, time::Duration};
 
@@ -102,7 +103,7 @@ fn what_is_laid_over_a_node_is_as_if_installed_there_alone() {
     assert!(!rack.processes("a").unwrap().is_empty());
 }
 
-/// Heartbeat and keepalived as Debian packs them, moved once by a person.
+/// Heartbeat and keepalived as Debian packs them, moved once by the administrator.
 #[test]
 fn the_real_peers_run_where_they_have_been_fetched() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/root");

@@ -1,5 +1,5 @@
-//! A cluster with `ha.cf`: the owner has a second interface, on a segment of its own. Nobody answers for the service there,
-//! while the daemon lives and after it was killed, when it would be answered for ever.
+//! A cluster with `ha.cf` whose owner has a second interface on another segment. No node answers for the service there,
+//! neither while the daemon lives nor after it was killed; without the filter it would be answered for ever.
 
 use locum_sys::{gate, netlink::Netlink};
 
@@ -49,7 +49,7 @@ fn is_silent_elsewhere(engine: &str) {
     let gates = pair.run(0, &["locum", "gate"]);
     assert!(gates.contains(&says), "{gates}");
 
-    // The next daemon goes on with it, and a clean end leaves nothing.
+    // The next daemon takes the filter over, and a clean end leaves nothing.
     pair.start_with(0, "", &["--gates", engine]);
     pair.wait("the first node serves again", |_| front.answers(SERVICE) == [homes[0]]);
     assert_eq!(back.answers(SERVICE), [[0; 6]; 0]);
@@ -59,7 +59,7 @@ fn is_silent_elsewhere(engine: &str) {
         pair.daemons[node].take().unwrap().wait(PATIENCE);
     }
 
-    // Nor does a person who removes what a killed one left.
+    // The same holds after an administrator removes what a killed daemon left.
     pair.start_with(0, "", &["--gates", engine]);
     pair.wait("it serves alone", |_| front.answers(SERVICE) == [homes[0]]);
     pair.daemons[0].as_mut().unwrap().signal(Sign::Kill).unwrap();
@@ -81,8 +81,8 @@ fn an_address_is_silent_on_other_interfaces_by_nft() {
     is_silent_elsewhere("nft");
 }
 
-/// A program of somebody else's on tcx that answers "pass" was there before, and another comes in front later: the gate
-/// shuts all the same. Rules of nf_tables do not mind any.
+/// Another program on tcx, which answers "pass", was there first, and one more comes in front later. The gate shuts
+/// nevertheless. Rules of nf_tables are not affected by either.
 fn shuts_beside_a_foreign_program(engine: &str) {
     let Some((mut pair, front, _)) = asked(engine) else { return };
     let put = |pair: &Pair, in_front| {
@@ -97,7 +97,7 @@ fn shuts_beside_a_foreign_program(engine: &str) {
     pair.wait("the first node serves", |_| front.answers(SERVICE) == [homes[0]]);
     let second = put(&pair, true).unwrap();
     if engine == "bpf" {
-        // In and out.
+        // Packets in and out.
         pair.wait("it is counted and shown", |pair| {
             let page = pair.run(0, &["locum", "status"]);
             page.contains("note: the program somebody came before the gates' on eth0 2 times")

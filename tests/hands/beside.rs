@@ -1,8 +1,8 @@
-//! What runs beside the cluster: clients, the watchdog, lost frames.
+//! Programs and devices beside the cluster: clients, the watchdog, lost frames.
 
 use super::*;
 
-/// Says who it is, takes its leave when it is asked to end, and does nothing else.
+/// A client that notes its user, says goodbye when it is asked to end, and does nothing else.
 const KEEPER: &str = r#"#!/bin/sh
 echo "$1 $(id -u) $(id -g) $(id -G) $HA_CURHOST" >> /run/journal
 trap 'echo "$1 ends" >> /run/journal; exit 0' TERM
@@ -45,7 +45,7 @@ fn clients_and_watchdog_live_with_the_node() {
     assert!(pair.log_has(0, "first speaks"), "what it prints is in the log");
     assert!(pair.text(0, "output").contains("`dopd` is a client of heartbeat's programming interface"));
 
-    // Killed, it is started again; with failfast the machine would be gone.
+    // A killed client is started again; with failfast the machine would reboot.
     run(&pair, 0, "kill -9 $(cat /run/first.pid)");
     pair.wait("it runs again", |pair| began(pair, 0, "first") == 2);
     assert!(pair.log_has(0, "Client /run/disk/keeper first killed by signal 9."));
@@ -54,7 +54,7 @@ fn clients_and_watchdog_live_with_the_node() {
     pair.wait("the machine is rebooted", |pair| pair.text(1, "rebooted") == "/run/disk/keeper fast\n");
     assert!(pair.log_has(1, "CRIT: Rebooting system.  Reason: /run/disk/keeper fast"));
 
-    // A leave ends them, the last one first, and leaves the watchdog in peace.
+    // A leave ends the clients, the last one first, and stops the watchdog safely.
     let fed = pair.text(0, "dog");
     assert!(fed.len() > 5 && fed.bytes().all(|byte| byte == 0), "{fed:?}");
     pair.wait("stable", |pair| pair.is_stable(0));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A fence agent that works once there is the file `works`, and notes what it was asked.
+/// A fence agent that succeeds once the file `works` exists, and notes its input.
 const AGENT: &str = r#"#!/bin/sh
 # As fence agents do: options from standard input, the exit code is the answer.
 while read -r line; do
@@ -14,7 +14,7 @@ echo "the device does not answer" >&2
 exit 1
 "#;
 
-/// A layer over the nodes' system that has one program.
+/// A layer with one program over the nodes' system.
 fn layer(name: &str, program: &str) -> tempfile::TempDir {
     let layer = tempfile::tempdir().unwrap();
     let programs = layer.path().join("usr/sbin");
@@ -25,7 +25,7 @@ fn layer(name: &str, program: &str) -> tempfile::TempDir {
     layer
 }
 
-/// Two stable nodes with a device, and the first one has lost its power.
+/// Two stable nodes with a device; the first one has just lost its power.
 fn bereaved(layer: &Path, device: &str) -> Option<Pair> {
     let mut pair = Pair::build(Some(layer))?;
     for node in [0, 1] {
@@ -103,7 +103,7 @@ fn a_device_that_does_not_work_is_told_before_it_is_needed() {
         }
         assert_eq!(pair.text(node, "asked"), "ip=10.0.0.9\naction=monitor\n");
     }
-    // The cluster serves all the same.
+    // The cluster serves nevertheless.
     pair.wait("both settle", |pair| {
         [0, 1].iter().all(|&node| pair.is_stable(node)) && owner(pair, 1).as_deref() == Some(NODES[0])
     });

@@ -1,19 +1,19 @@
-//! The gates of a cluster with `ha.cf`: what a daemon leaves behind that is killed or frozen falls silent before the other
-//! node answers. Judged by asking each node at its own hardware address.
+//! The gates of a cluster with `ha.cf`. If a daemon is killed or frozen, its addresses fall silent before the other
+//! node answers. Each node is asked at its own hardware address.
 
 use locum_lab::{Sight, clock::Moment, timeline::Span};
 
 use super::*;
 
 const CLIENT: &str = "client";
-/// With the files of [`Pair::start`]: deadtime less one keepalive.
+/// The lease with the files of [`Pair::start`]: deadtime less one keepalive.
 const LEASE: Duration = Duration::from_millis(1800);
 const KEEPALIVE: Duration = Duration::from_millis(200);
-/// An answer may be late by the processor that the one who asked for it did not get.
+/// An answer may be late because the asking process did not get the processor.
 const SLACK: Duration = Duration::from_millis(100);
 
 impl Pair {
-    /// With a client that asks both nodes.
+    /// Builds the pair with a client that asks both nodes.
     fn watched() -> Option<Self> {
         let description = Self::description(&[(CLIENT, "eth0", "172.23.2.20/24")]);
         let mut rack = build(description)?;
@@ -50,14 +50,14 @@ impl Pair {
         self.wait("it answers", |pair| pair.answers_since(node, since) && pair.is_stable(node));
     }
 
-    /// The first node's daemon does nothing since then: its address is silent in time, the other node takes over, and at no
-    /// moment both answer.
+    /// The first node's daemon does nothing from `since` on. Its address falls silent in time, the other node takes
+    /// over, and both never answer at the same time.
     #[track_caller]
     fn falls_silent(&self, since: Moment) {
         self.await_answers(1);
         let last = self.last_answer(0).unwrap();
         assert!(last <= since + LEASE + SLACK, "it answered {:?} after its last beat", last.since(since));
-        // It may have been about to beat.
+        // The daemon may have been about to beat.
         assert!(last + KEEPALIVE + SLACK >= since + LEASE, "silent {:?} after its end", last.since(since));
         assert_eq!(self.two_answered(since), Duration::ZERO);
         assert!(self.run(0, &["ip", "address"]).contains(&SERVICE.to_string()), "it stands there still");
@@ -79,13 +79,13 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     pair.daemons[0].as_mut().unwrap().signal(Sign::Kill).unwrap();
     pair.falls_silent(killed);
 
-    // Without gates: what stood there is swept, and the service comes back and has none.
+    // Without gates: the leftover is swept, and the service comes back without a gate.
     pair.start_with(0, "", &["--gates", "none"]);
     pair.await_answers(0);
     for node in [0, 1] {
         let gates = pair.run(node, &["locum", "gate"]);
         assert!(gates.contains("no gate stands here"), "{gates}");
-        // Beside it the other node is ready to take over, where that takes long.
+        // The other node has its packet filter ready for a takeover, if the backend takes long to make it.
         let is_ready = gates.contains("ready on eth0, and no group has a gate");
         assert_eq!(is_ready, node == 1 && gates.contains("engine bpf: works"), "{gates}");
     }
@@ -93,7 +93,7 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     pair.await_answers(1);
     pair.daemons[0].take().unwrap().wait(PATIENCE);
 
-    // By the other engine, where the kernel has both.
+    // With the other backend, where the kernel has both.
     let has_nft = pair.run(0, &["locum", "gate"]).contains("engine nft: works");
     let engine = if has_nft { "nft" } else { "auto" };
     pair.start_with(0, "", &["--gates", engine]);
@@ -107,7 +107,7 @@ fn what_a_killed_or_frozen_daemon_leaves_is_silent_before_the_other_node_answers
     pair.daemons[0] = Some(frozen);
     pair.await_answers(0);
 
-    // A clean end leaves nothing, and HUP with another name for the cluster neither.
+    // A clean end leaves nothing behind, and neither does a HUP with another cluster name.
     pair.put(0, "ha.d/ha.cf", &format!("{}cluster other\n", pair.text(0, "ha.d/ha.cf")));
     pair.daemons[0].as_mut().unwrap().signal(Sign::HangUp).unwrap();
     pair.wait("the gate has another name", |pair| {

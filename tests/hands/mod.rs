@@ -1,4 +1,4 @@
-//! The control plane's hands on real machines of a rack: clients, the watchdog, fencing devices, lost frames.
+//! The control plane on real machines of a rack: clients, the watchdog, fencing devices, lost frames.
 
 use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -21,13 +21,13 @@ const CONFIG: &str = "/run/disk/ha.d";
 
 /// Two machines with two links.
 struct Pair {
-    /// Declared before the rack: processes end before their hosts.
+    /// Declared before the rack, so that processes end before their hosts.
     daemons: [Option<Process>; 2],
     rack: Rack,
 }
 
 impl Pair {
-    /// `None`, after saying so, where no rack can be built. `layer` is laid over `/usr` and `/etc`.
+    /// `None`, after printing the reason, where no rack can be built. `layer` is laid over `/usr` and `/etc`.
     fn build(layer: Option<&Path>) -> Option<Self> {
         let mut description = Self::description(&[]);
         if let Some(layer) = layer {
@@ -36,7 +36,7 @@ impl Pair {
         Some(Self { daemons: [None, None], rack: build(description)? })
     }
 
-    /// The machines on their links, these others on the first one.
+    /// The machines with their links; `others` are further machines on the first link.
     fn description(others: &[(&str, &str, &str)]) -> Description {
         let [one, two] = NODES;
         let lan = [(one, "eth0", "172.23.2.12/24"), (two, "eth0", "172.23.2.13/24")];
@@ -47,7 +47,7 @@ impl Pair {
             .segment("link", &[(one, "eth1", "10.0.0.1/24"), (two, "eth1", "10.0.0.2/24")])
     }
 
-    /// Writes a file below the node's disk, for everybody to read and run.
+    /// Writes a file below the node's disk that every user may read and run.
     fn put(&self, node: usize, name: &str, text: &str) {
         let path = self.rack.disk(NODES[node]).join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -55,7 +55,7 @@ impl Pair {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// The text of such a file; nothing when it is not there.
+    /// The text of such a file; empty if it does not exist.
     fn text(&self, node: usize, name: &str) -> String {
         fs::read_to_string(self.rack.disk(NODES[node]).join(name)).unwrap_or_default()
     }
@@ -65,12 +65,12 @@ impl Pair {
         self.start_with(node, lines, &[]);
     }
 
-    /// The same, with more options of the daemon.
+    /// As [`Self::start`], with more options of the daemon.
     fn start_with(&mut self, node: usize, lines: &str, options: &[&str]) {
         self.start_by(node, lines, &[], options);
     }
 
-    /// The same, by way of another program.
+    /// As [`Self::start_with`], started through another program.
     fn start_by(&mut self, node: usize, lines: &str, by: &[&str], options: &[&str]) {
         let common = "keepalive 200ms\nwarntime 1\ndeadtime 2\ninitdead 4\nauto_failback on\nbcast eth1 eth0\n\
                       logfile /run/disk/ha-log\n";
@@ -112,7 +112,7 @@ impl Pair {
         nodes.iter().find(|other| other.name != NODES[node]).map(|other| other.liveness)
     }
 
-    /// Waits until it is so.
+    /// Waits until the condition holds.
     #[track_caller]
     fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         let waited = await_some(PATIENCE, || is_so(self).then_some(()));

@@ -1,16 +1,16 @@
-//! A daemon that lacks one of the kernel's rights. `check` under the same rights names it with the cure, and so does the status
-//! as long as it lasts. What cannot be carried without it runs on the other node.
+//! A daemon that lacks one of the kernel's rights. `check` under the same rights names the right with the cure, and so
+//! does the status while it is missing. A group that cannot run without it runs on the other node.
 
 use super::*;
 
-/// What follows where a right is missing.
+/// The consequence of a missing right.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
-    /// The group is left to the other node, and the status is not well.
+    /// The other node runs the group, and the status is not well.
     RunsThere,
-    /// It runs here, and the status is not well.
+    /// The group runs here, and the status is not well.
     RunsHere,
-    /// It runs here, less well, and the status has a note.
+    /// The group runs here, less well, and the status has a note.
     Weaker,
 }
 
@@ -32,7 +32,7 @@ fn a_missing_right_is_named_and_what_needs_it_runs_on_the_other_node() {
         pair.start(1, "");
         pair.start_by(0, "", &by, &[]);
         let check = pair.run(0, &[&by[..], &["locum", "--config", CONFIG, "check"]].concat());
-        // This machine may give by other means what these two are for.
+        // This machine may have other means for what these two rights allow.
         let has_other_means = match right {
             "sys_nice" => locum_sys::rights::may_be_realtime(1),
             "ipc_lock" => locum_sys::rights::may_lock_memory(),
@@ -49,7 +49,7 @@ fn a_missing_right_is_named_and_what_needs_it_runs_on_the_other_node() {
         pair.wait(&format!("{right}: it runs on {}", NODES[here]), |pair| {
             runs(pair, here) && !runs(pair, there)
         });
-        // And stays there.
+        // It stays there.
         let moved = || (!runs(&pair, here) || runs(&pair, there)).then_some(());
         assert_eq!(await_some(Duration::from_secs(3), moved), None, "{right}");
         let page = pair.run(0, &["locum", "status"]);

@@ -13,7 +13,7 @@ pub(super) const NODES: [&str; 2] = ["clustnode1", "clustnode2"];
 pub(super) const NETWORK: &str = "attacked";
 pub(super) const LINK: &str = "eth1";
 pub(super) const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)];
-/// The hostile neighbour.
+/// The name of the hostile neighbour's host.
 pub(super) const NEIGHBOUR: &str = "neighbour";
 pub(super) const NEIGHBOUR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 pub(super) const SERVICE: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 14);
@@ -26,13 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOG: &str = "locum.log";
 
 pub(super) struct Cluster {
-    /// Declared before the rack: processes end before their hosts.
+    /// Declared before the rack, so that processes end before their hosts.
     daemons: [Option<Process>; 2],
     pub(super) rack: Rack,
 }
 
 impl Cluster {
-    /// Everything on it has power, no daemon runs. `None`, after saying so, where no rack can be built.
+    /// Builds the rack with all hosts powered and no daemon running. `None`, after printing the reason, where that is
+    /// not possible.
     pub(super) fn build() -> Option<Self> {
         let [one, two] = NODES;
         let description = Description::new(Path::new(LOCUM))
@@ -74,13 +75,13 @@ impl Cluster {
         self.daemons[node] = Some(self.rack.start(NODES[node], &program).unwrap());
     }
 
-    /// A new life of the daemon, without a word of the old one.
+    /// Starts the daemon anew, without any state of the old one.
     pub(super) fn restart(&mut self, node: usize) {
         self.daemons[node] = None;
         self.start(node);
     }
 
-    /// What the daemon says of itself; none while nobody answers.
+    /// The daemon's own status; `None` while it does not answer.
     pub(super) fn status(&self, node: usize) -> Option<Report> {
         let asked = Program::new(&["locum", "status", "--json"]);
         let outcome = self.rack.run(NODES[node], &asked, Duration::from_secs(20)).unwrap();
@@ -105,7 +106,7 @@ impl Cluster {
         assert!(served.is_some(), "{:?} serve: {}", self.holders(), logs());
     }
 
-    /// Whose kernels have the service address.
+    /// The nodes whose kernels have the service address.
     pub(super) fn holders(&self) -> Vec<String> {
         let holders = |record: &locum_lab::Record| {
             record.holders(SERVICE.into()).into_iter().map(str::to_owned).collect()
@@ -131,7 +132,7 @@ impl Cluster {
     }
 }
 
-/// The second link is there for the flood at line rate, in which nobody can hear anybody on the first.
+/// The second link is for the flood at line rate, during which neither node hears the other on the first.
 fn write_files(place: &Path) {
     fs::create_dir_all(place).unwrap();
     let with_mode = |name: &str, text: &str, mode: u32| {
@@ -149,7 +150,7 @@ fn write_files(place: &Path) {
     with_mode("authkeys", AUTHKEYS, 0o600);
 }
 
-/// All classes of received frames but the refused ones.
+/// All classes of received frames except the refused ones.
 pub(super) fn not_refused(frames: &Frames) -> u64 {
     frames.accepted + frames.own + frames.echoes + frames.repeated + frames.elsewhere
 }

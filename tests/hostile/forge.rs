@@ -1,5 +1,5 @@
-//! The frames of a hostile neighbour, all of them from a seed and from what was recorded on the wire of this very
-//! cluster; and what has to become of each at each node.
+//! The frames of a hostile neighbour, made from a seed and from recorded frames of this cluster; and the fate that each
+//! must have at each node.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use locum_sim::rng::Rng;
 
 use super::cluster::NODES;
 
-/// The sorts of frames, and how many of each in a hundred.
+/// The sorts of frames, with their percentages.
 const SORTS: [(Sort, u64); 11] = [
     (Sort::Noise, 11),
     (Sort::Truncated, 11),
@@ -27,20 +27,20 @@ const SORTS: [(Sort, u64); 11] = [
     (Sort::Request, 7),
 ];
 
-/// What a frame is made as.
+/// The way in which a frame is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sort {
-    /// Random bytes, some of them behind the opening of a frame.
+    /// Random bytes, some of them after the opening of a frame.
     Noise,
     /// A recorded frame, cut off somewhere.
     Truncated,
     /// A recorded frame with some bytes changed, taken out or put in, or made of two.
     Mutated,
-    /// Signed with the right key: too many fields, names and values far too long, lengths that are lies.
+    /// Signed with the right key: too many fields, names and values far too long, false lengths.
     Oversized,
-    /// Another secret, an unknown number, another method.
+    /// Signed with another secret, an unknown number or another method.
     WrongKey,
-    /// Recorded in an earlier life of its sender.
+    /// Recorded in an earlier run of its sender.
     OlderLife,
     /// Recorded some moments ago.
     ThisLife,
@@ -48,13 +48,13 @@ pub(super) enum Sort {
     OurName,
     /// Signed with the right key, by a node that is not in `ha.cf`, with names that would be paths or escape sequences.
     UnknownNode,
-    /// Signed with the right key: an old number, and a deadtime that cannot be believed.
+    /// Signed with the right key: an old number, and an absurd deadtime.
     Deadtime,
-    /// Signed with the right key: send me fifty frames again.
+    /// Signed with the right key: a request to send fifty frames again.
     Request,
 }
 
-/// What becomes of a frame at a node.
+/// The fate of a frame at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
     Refused(&'static str),
@@ -70,12 +70,12 @@ pub(super) struct Forged {
     pub(super) fates: [Fate; 2],
 }
 
-/// Who a node is in the life that it leads now.
+/// The identity of a node in its present run.
 #[derive(Clone, Copy, Debug)]
 struct Life {
     uuid: Uuid,
     generation: u64,
-    /// A number that it has used long ago.
+    /// A number that the node used long ago.
     number: u64,
 }
 
@@ -83,14 +83,14 @@ pub(super) struct Forger {
     rng: Rng,
     right: Keys,
     wrong: Vec<Keys>,
-    /// Of an earlier life, and of this one.
+    /// Frames recorded in an earlier run, and in this one.
     older: Vec<Vec<u8>>,
     recent: Vec<Vec<u8>>,
     lives: [Life; 2],
 }
 
 impl Forger {
-    /// With what was recorded of both nodes in an earlier life and in this one.
+    /// A forger with recorded frames of both nodes, from an earlier run and from this one.
     pub(super) fn new(seed: u64, right: Keys, older: Vec<Vec<u8>>, recent: Vec<Vec<u8>>) -> Self {
         let read = |bytes: &Vec<u8>| Message::parse(&frame::authenticate(bytes, &right).unwrap()).unwrap();
         let lives = NODES.map(|name| {
@@ -227,7 +227,7 @@ impl Forger {
         bytes
     }
 
-    /// Bodies that nobody honest would sign, signed with the right key.
+    /// Bodies that an honest node would not sign, signed with the right key.
     fn oversized(&mut self) -> Vec<u8> {
         let head = "8:(0)t=status,17:(0)src=clustnode1,7:(0)ts=1,";
         let body = match self.below(8) {
@@ -238,7 +238,7 @@ impl Forger {
             4 => format!("{head}99999999999999999999:(0)a=x,"),
             5 => format!("{head}{}:(0)a=x,", 1 + self.below(70_000)),
             6 => format!("{head}{}", field("seq", &"f".repeat(17 + self.below(1000)))),
-            // The largest datagram: it takes the kernel's fragments to send it.
+            // The largest datagram, which the kernel has to send in fragments.
             _ if self.rng.chance(10) => format!("{head}{}", field("ld", &"9".repeat(65_000))),
             _ => format!("{head}{}", field("ld", &"\u{1b}]0;owned\u{7}".repeat(100))),
         };
@@ -247,7 +247,7 @@ impl Forger {
         format!("{open}{}:{stamp},", stamp.len()).into_bytes()
     }
 
-    /// By a machine that is none of the two, in the name of one of them or in another.
+    /// Frames of a machine that is not one of the two, in the name of one of them or in another.
     fn by_another(&mut self, name: Option<&str>) -> Vec<u8> {
         let (keys, node, uuid) = (self.right.clone(), self.below(2), self.random_bytes(16));
         self.signed_message(node, &keys, |message| {
@@ -258,7 +258,7 @@ impl Forger {
         })
     }
 
-    /// A beat in the name of a node with a number that it used long ago, changed as wanted.
+    /// A beat in the name of a node with a number that it used long ago, modified by `change`.
     fn signed_message(&self, node: usize, keys: &Keys, change: impl FnOnce(&mut Message)) -> Vec<u8> {
         let life = self.lives[node];
         let beat = Status { state: NodeState::Active, dead_ms: Some(2000), protocol: Some(1) };
@@ -274,12 +274,12 @@ impl Forger {
         bytes
     }
 
-    /// A beat in the name of a node that is no news, signed with other keys.
+    /// A beat with an old number in the name of a node, signed with other keys.
     pub(super) fn beat(&self, node: usize, keys: &Keys) -> Vec<u8> {
         self.signed_message(node, keys, |_| {})
     }
 
-    /// A beat of a node that is news: its number is far ahead.
+    /// A beat of a node with a new number, far ahead.
     pub(super) fn news(&self, node: usize, ahead_of: u64, dead_ms: u64) -> Vec<u8> {
         self.signed_message(node, &self.right, |message| {
             message.seq = Some(ahead_of);
@@ -289,8 +289,8 @@ impl Forger {
         })
     }
 
-    /// What has to become of a frame at a node: by its stamp and form first, then by who says to have sent it, then by
-    /// generation and number.
+    /// The fate that a frame must have at a node. It depends on its stamp and form first, then on its sender's name,
+    /// then on generation and number.
     pub(super) fn fate(&self, bytes: &[u8], node: usize) -> Fate {
         let read = frame::authenticate(bytes, &self.right).and_then(|frame| Message::parse(&frame));
         let message = match read {
@@ -326,7 +326,7 @@ fn field(name: &str, value: &str) -> String {
     format!("{}:(0){name}={value},", name.len() + value.len() + 4)
 }
 
-/// What was sent, by sort, and what has to become of it at each node.
+/// The frames that were sent, by sort, and the fate that each must have at each node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) frames: u64,

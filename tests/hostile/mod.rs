@@ -1,8 +1,8 @@
-//! The hostile neighbour: a third machine on the segment of a link floods it while the pair serves. What is shown and
-//! the figures: `docs/hostile.md`.
+//! The hostile neighbour: a third machine on the segment of a link floods it while the pair serves. Statement and
+//! figures: `docs/hostile.md`.
 //!
-//! usage: `LOCUM_HOSTILE_SECONDS=60 cargo test --release --test main hostile -- --nocapture`; without the variable it
-//! is a matter of seconds, and the machine's own noise is not judged. `LOCUM_HOSTILE_SEED` sets the seed.
+//! usage: `LOCUM_HOSTILE_SECONDS=60 cargo test --release --test main hostile -- --nocapture`. Without the variable the
+//! test takes a few seconds, and the machine's own noise is not judged. `LOCUM_HOSTILE_SEED` sets the seed.
 
 use std::{collections::BTreeMap, env, net::Ipv4Addr, thread, time::Duration};
 
@@ -23,18 +23,18 @@ use forge::{Fate, Forger, Sort, Tally};
 use neighbour::Neighbour;
 use sniffer::{Sniffed, Sniffer, Spoken};
 
-/// Frames a second.
+/// Frames that the neighbour sends per second.
 const RATE: u64 = 10_000;
 /// How much later than its keepalive a beat may be.
 const LATE_MAX: Duration = Duration::from_millis(50);
-/// So many lines more in each log, at most.
+/// How many additional lines each log may have.
 const LINES_MAX: usize = 100;
-/// Different frames of one flood.
+/// The number of different frames in one flood.
 const POOL: usize = 20_000;
 /// Frames that are still on their way, or were sent by the nodes themselves between two questions.
 const SLACK: u64 = 20;
 
-/// How long, and whether this machine is to be judged too.
+/// The duration, and whether this machine's own delays are judged, too.
 struct Run {
     flood: Duration,
     line_rate: Duration,
@@ -66,7 +66,7 @@ fn the_pair_serves_under_hostile_traffic() {
     assert!(AUTHKEYS.contains("1 sha1 the-right-secret"));
     println!("hostile: seed {}, {RATE} frames a second to both nodes for {:?}", run.seed, run.flood);
 
-    // Two lives of each node on tape.
+    // Records two runs of each node.
     let ears = NODES.map(|node| Sniffer::start(cluster.rack.tap(NETWORK, node).unwrap()));
     let tape = || ears.iter().flat_map(Sniffer::take).map(|frame| frame.bytes).collect::<Vec<_>>();
     (0..2).for_each(|node| cluster.start(node));
@@ -85,7 +85,7 @@ fn the_pair_serves_under_hostile_traffic() {
     let pool: Vec<_> = (0..POOL).map(|_| forger.forge()).collect();
     let neighbour = Neighbour::new(&cluster.rack);
 
-    // How this machine does without anybody hostile.
+    // The machine's figures without a hostile neighbour.
     pause(run.flood.min(Duration::from_secs(10)));
     let quiet = [0, 1].map(|node| Spoken::of(&ears[node].take(), &keys));
     wrong_keys_are_named(&cluster, &neighbour, &mut forger);
@@ -107,7 +107,8 @@ fn the_pair_serves_under_hostile_traffic() {
         );
         assert!(after.lines[node] - before.lines[node] < LINES_MAX, "{}", cluster.log(node));
         assert!(spoken[node].answers > 0, "{:?}", spoken[node]);
-        // A late heart bunches what it sends: the core's own limit (sequence.rs) shows on the wire of a quiet machine.
+        // A late heart sends several frames at once. So the core's own limit (sequence.rs) shows only on the wire of a
+        // quiet machine.
         assert!(!run.judged || spoken[node].answers_a_second <= 100, "{:?}", spoken[node]);
         assert!(!run.judged || spoken[node].gap <= KEEPALIVE + LATE_MAX, "{:?}", spoken[node]);
         let raw = |c: char| c.is_control() && c != '\n';
@@ -117,7 +118,7 @@ fn the_pair_serves_under_hostile_traffic() {
     at_line_rate(&cluster, &neighbour, &pool, &ears, &keys, &run);
 }
 
-/// Three machines with three wrong keys: one line for each, with what differs, which is the cure.
+/// Three machines with three wrong keys: one log line for each names the difference and thereby the cure.
 fn wrong_keys_are_named(cluster: &Cluster, neighbour: &Neighbour, forger: &mut Forger) {
     let machines = [
         (31, Key { number: 1, method: Method::Sha1, secret: b"wrong".to_vec() }, "same method, other key"),
@@ -143,7 +144,7 @@ fn wrong_keys_are_named(cluster: &Cluster, neighbour: &Neighbour, forger: &mut F
     }
 }
 
-/// A minute of it, while the service is probed and both nodes are asked once a second.
+/// One flood, while the service is probed and both nodes are asked once a second.
 fn flood(
     cluster: &Cluster,
     neighbour: &Neighbour,
@@ -175,7 +176,7 @@ fn flood(
     (tally, [0, 1].map(|node| Spoken::of(&ears[node].take(), keys)))
 }
 
-/// What both nodes have counted and written so far.
+/// The counters and log lines of both nodes so far.
 struct Account {
     reports: [Report; 2],
     lines: [usize; 2],
@@ -202,7 +203,7 @@ fn judge_counters(before: &Account, after: &Account, tally: &Tally) {
         let read: u64 = report.heart.links.iter().map(|link| link.frames_in).sum();
         assert_eq!(frames.received, read, "the heart hands over what it reads");
 
-        // What went over the wire: the neighbour's, the peer's, and the node's own broadcasts, which come back.
+        // All frames on the wire: the neighbour's, the peer's, and the node's own broadcasts, which come back.
         let sent = |node: usize| after.link(node).frames_out - before.link(node).frames_out;
         let offered = tally.frames + sent(0) + sent(1);
         let read = after.link(node).frames_in - before.link(node).frames_in;
@@ -232,7 +233,7 @@ fn judge_counters(before: &Account, after: &Account, tally: &Tally) {
     }
 }
 
-/// With the right key, a node can be made to have more patience with its peer, but not for ever.
+/// With the right key, a node can be made more patient with its peer, but only within bounds.
 fn no_deadtime_without_bounds(
     cluster: &Cluster,
     neighbour: &Neighbour,
@@ -260,7 +261,7 @@ fn newest(frames: &[Sniffed], keys: &Keys) -> Option<u64> {
     frames.iter().filter_map(|frame| Message::parse(&authenticate(&frame.bytes, keys).ok()?).ok()?.seq).max()
 }
 
-/// As fast as the wire takes it: nobody can hear anybody on this link any more, but beats are sent on it, and the
+/// A flood as fast as the wire allows. The nodes cannot hear each other on this link, but beats are sent on it, and the
 /// other link carries the cluster.
 fn at_line_rate(
     cluster: &Cluster,
@@ -270,7 +271,7 @@ fn at_line_rate(
     keys: &Keys,
     run: &Run,
 ) {
-    // The large ones would only cost the sender time.
+    // Large frames would only cost the sender time.
     let small = |forged: &&forge::Forged| forged.bytes.len() <= 1472;
     assert!(pool.iter().filter(small).count() > POOL / 2);
     ears.iter().for_each(|ear| drop(ear.take()));
@@ -299,7 +300,7 @@ fn at_line_rate(
         assert!(after.lines[node] - before.lines[node] < LINES_MAX, "{}", cluster.log(node));
         let (calm, now) = (&before.reports[node].cluster, &after.reports[node].cluster);
         assert_eq!((&now.digest, now.state), (&calm.digest, calm.state), "{}", cluster.log(node));
-        // A beat every keepalive, give or take what this machine did else.
+        // A beat every keepalive, allowing for other work of this machine.
         let due = time.as_millis() / KEEPALIVE.as_millis();
         assert!(spoken[node].beats as u128 * 2 > due, "{:?} of {due}", spoken[node]);
     }

@@ -17,10 +17,10 @@ use super::{
     forge::{Forged, Tally},
 };
 
-/// To both nodes at once.
+/// The broadcast address, which reaches both nodes at once.
 const EVERYBODY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 255);
 const PORT: u16 = 694;
-/// What fits into one packet with a forged sender.
+/// The most bytes that fit into one packet with a forged sender.
 const PACKET_BYTES_MAX: usize = 1472;
 
 pub(super) struct Neighbour {
@@ -40,8 +40,8 @@ impl Neighbour {
         rack.inside(NEIGHBOUR, open).unwrap().unwrap()
     }
 
-    /// Sends one frame to both nodes; with `sender` in the name of that address. Full queues are waited for: what this
-    /// says to have sent is on the wire.
+    /// Sends one frame to both nodes, in the name of `sender` if given. Waits while queues are full, so that everything
+    /// reported as sent is on the wire.
     pub(super) fn send(&self, bytes: &[u8], sender: Option<Ipv4Addr>) {
         let send = || match sender {
             Some(sender) if bytes.len() <= PACKET_BYTES_MAX => self.tap.send(&self.packet(bytes, sender)),
@@ -56,8 +56,8 @@ impl Neighbour {
         }
     }
 
-    /// Sends frames of the pool in their order, over and over, `rate` a second or as fast as it goes, every fifth with
-    /// a forged sender.
+    /// Sends frames of the pool in order, repeatedly, at `rate` a second or as fast as possible. Every fifth has a
+    /// forged sender.
     pub(super) fn flood(&self, pool: &[Forged], rate: Option<u64>, time: Duration) -> Tally {
         let (begin, mut tally) = (Moment::now(), Tally::default());
         let mut frames = pool.iter().cycle();
@@ -84,7 +84,7 @@ impl Neighbour {
         }
     }
 
-    /// An Ethernet frame to all with a UDP datagram in it. A UDP checksum of zero is none.
+    /// An Ethernet broadcast frame with a UDP datagram in it. A UDP checksum of zero means none.
     fn packet(&self, payload: &[u8], sender: Ipv4Addr) -> Vec<u8> {
         let length = |header: usize| u16::try_from(header + payload.len()).unwrap().to_be_bytes();
         let mut ip = [[0x45, 0], length(28), [0, 0], [0, 0], [64, 17], [0, 0]].concat();
@@ -101,7 +101,7 @@ impl Neighbour {
 
 const NO_BUFFERS: i32 = rustix::io::Errno::NOBUFS.raw_os_error();
 
-/// Thousands of them, on the link's own network and elsewhere; never a real node's.
+/// One of thousands of addresses, on the link's own network and elsewhere, but never a real node's.
 fn forged_sender(number: u64) -> Ipv4Addr {
     let [.., high, low] = (number / 5).to_be_bytes();
     if low % 2 == 0 { Ipv4Addr::new(10, 0, 0, 20 + low % 200) } else { Ipv4Addr::new(192, 168, high, low) }

@@ -1,4 +1,5 @@
-//! Everything that a node sends on the attacked link, taken from its port of the switch with the kernel's own stamps.
+//! All frames that a node sends on the attacked link, taken from its port of the switch with the kernel's own time
+//! stamps.
 
 use std::{
     mem,
@@ -18,7 +19,7 @@ use locum_core::{
 use locum_sys::tap::Tap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// A frame as it went over the wire, and when, by the wall clock.
+/// A frame on the wire, and its time by the wall clock.
 #[derive(Clone, Debug)]
 pub(super) struct Sniffed {
     pub(super) at: Duration,
@@ -52,7 +53,7 @@ impl Sniffer {
         Self { heard, end, thread: Some(thread) }
     }
 
-    /// What was heard since this was asked last.
+    /// The frames heard since the last call.
     pub(super) fn take(&self) -> Vec<Sniffed> {
         mem::take(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -67,7 +68,7 @@ impl Drop for Sniffer {
     }
 }
 
-/// The payload of a UDP datagram to the cluster's port, from an Ethernet frame.
+/// The payload of an Ethernet frame with a UDP datagram to the cluster's port.
 fn datagram(frame: &[u8]) -> Option<&[u8]> {
     let packet = frame.get(14..).filter(|_| frame[12..14] == [8, 0])?;
     let header = usize::from(packet.first()? & 15) * 4;
@@ -77,7 +78,7 @@ fn datagram(frame: &[u8]) -> Option<&[u8]> {
     udp.get(8..length).filter(|_| number(2) == Some(694))
 }
 
-/// What the frames of one node in one stretch of time come to.
+/// Figures about the frames of one node in one stretch of time.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
     pub(super) beats: usize,
@@ -85,7 +86,7 @@ pub(super) struct Spoken {
     pub(super) gap: Duration,
     /// Frames sent again, and refusals to send one again.
     pub(super) answers: usize,
-    /// Most of these in a second, less what a frame may be late on its way to the wire.
+    /// The most of these within a second, allowing for delays on the way to the wire.
     pub(super) answers_a_second: usize,
 }
 

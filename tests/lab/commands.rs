@@ -1,4 +1,4 @@
-//! Heartbeat's own scripts against our daemon, in a rack node where heartbeat's files lie where they always lay: its
+//! Heartbeat's own scripts against our daemon, on a rack node with heartbeat's files in their usual places: its
 //! `hb_standby` and `ha_clustermsg`, its boot script, and ours.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
@@ -8,14 +8,14 @@ use locum_lab::{Description, Program, Rack, clock::await_some};
 use super::{LOCUM, build};
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Everything of heartbeat's is where it always was, but what our links take the place of.
+/// All of heartbeat's files are in their usual places, except those that our links replace.
 const HEARTBEAT: &str = "/run/disk/names/heartbeat";
 
 const HA_CF: &str = "bcast eth1\nkeepalive 100ms\nwarntime 500ms\ndeadtime 2\ninitdead 20\nauto_failback off\n\
                      logfile /run/disk/ha-log\ndebugfile /run/disk/ha-debug\nnode a1 a2\n";
 const SERVICE: &str = "#!/bin/sh\ncase $1 in start) : > /run/mark;; stop) rm -f /run/mark;;\n\
                        status) test -e /run/mark && echo running || echo stopped;; esac\n";
-/// A person's event script: what it sees, after heartbeat's own shell functions.
+/// An administrator's event script: what it sees, after heartbeat's own shell functions.
 const BACKUP: &str = "#!/bin/sh\n. $HA_FUNCS\nha_log \"info: backup $HA_level\"\n\
                       env > /run/seen.new\nmv /run/seen.new /run/seen\n";
 
@@ -89,7 +89,7 @@ fn heartbeats_own_scripts_lead_our_daemon() {
         return crate::skipped("no real peers: scripts/peers fetches them");
     }
     let Some(rack) = rack(&root) else { return };
-    // Its own event scripts are there, unchanged: nothing is said of them.
+    // Heartbeat's event scripts are there unchanged, so `check` does not mention them.
     assert!(!said(&rack, "a1", "locum check").contains("rc.d"));
     // Heartbeat's own boot script starts our daemon through the link, after its own ResourceManager looked around.
     for node in ["a1", "a2"] {
@@ -148,7 +148,7 @@ fn heartbeats_own_scripts_lead_our_daemon() {
         assert!(log.contains("backup 2"), "what the script logs with heartbeat's functions: {log}");
     }
 
-    // The original's other boot-script words, and ours.
+    // The other words of heartbeat's boot script, and of ours.
     let text = said(&rack, "a1", "sh /run/disk/original.init reload 2>&1");
     assert!(text.contains("Signalling heartbeat pid"), "{text}");
     let text = said(&rack, "a1", "sh /run/disk/original.init stop");
@@ -186,7 +186,7 @@ fn scripts_of_both_programs_hear_each_other() {
     }
     let Some(rack) = rack(&root) else { return };
     said(&rack, "a1", &format!("{HEARTBEAT} && mkdir -p /run/resource-agents"));
-    // What heartbeat's package and boot script make.
+    // The files that heartbeat's package and boot script make.
     said(
         &rack,
         "a2",
@@ -216,7 +216,7 @@ fn scripts_of_both_programs_hear_each_other() {
     said(&rack, "a2", "/usr/libexec/heartbeat/heartbeat -k");
 }
 
-/// `locum resources takegroup` puts an address up where no daemon runs, and announces it.
+/// `locum resources takegroup` adds an address where no daemon runs, and announces it.
 #[test]
 fn a_group_with_an_address_is_taken_and_given_by_hand() {
     let Some(rack) = build(

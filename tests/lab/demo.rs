@@ -1,4 +1,4 @@
-//! The demo as a person without anything installed runs it: nothing but a shell in `PATH`, no terminal.
+//! The demo as a user without any installation runs it: only a shell in `PATH`, no terminal.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use rustix::{
 
 use super::{LOCUM, host};
 
-/// 77: no rack can be built here.
+/// Exit code 77: no rack can be built here.
 fn told(output: &Output) -> Option<String> {
     let text =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -27,7 +27,7 @@ fn told(output: &Output) -> Option<String> {
     Some(text)
 }
 
-/// The whole show: what it says at the end was measured, every act had its outcome, and the host is as before.
+/// The whole demo ran: its outages were measured, every step had its outcome, and the host is as before.
 fn assert_shown(text: &str) {
     for line in [
         "- serial /dev/ttyS0",
@@ -58,7 +58,7 @@ fn the_demo_needs_nothing_but_a_shell() {
 
 #[test]
 fn nobody_sees_the_demo_too() {
-    // Where the program was built may be out of nobody's reach.
+    // Other users may not be able to reach the directory in which the program was built.
     let place = tempfile::tempdir().unwrap();
     std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let program = place.path().join("locum");
@@ -78,7 +78,8 @@ fn nobody_sees_the_demo_too() {
     }
 }
 
-/// What a terminal of that size shows. Only what changed is sent, so a word that stands there may never have come as one.
+/// The contents of a terminal of that size. Only changes are sent, so a word on the screen may never have come in one
+/// piece.
 struct Picture {
     rows: Vec<Vec<char>>,
     at: (usize, usize),
@@ -92,7 +93,7 @@ impl Picture {
         Self { rows: vec![row; usize::from(rows)], at: (0, 0), sequence: None }
     }
 
-    /// Knows of the control sequences (ECMA-48) the one that moves the cursor; the others change no letter.
+    /// Interprets the control sequence (ECMA-48) that moves the cursor. The others change no letter.
     fn feed(&mut self, text: &str) {
         for letter in text.chars() {
             match self.sequence.take() {
@@ -125,8 +126,8 @@ impl Picture {
     }
 }
 
-/// `demo --hands-on` in a terminal of that size: the pictures it shows until it ends by itself, or after the last key, each
-/// of which is pressed when the text before it is seen.
+/// Runs `demo --hands-on` in a terminal of that size. Each key is pressed when the text before it appears. Returns the
+/// pictures until the demo ends, by itself or after the last key.
 fn hands_on(columns: u16, rows: u16, script: &[(&str, &str)]) -> Option<(Output, String)> {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&terminal).unwrap();
@@ -134,11 +135,11 @@ fn hands_on(columns: u16, rows: u16, script: &[(&str, &str)]) -> Option<(Output,
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&terminal, size).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
-    // What another test starts meanwhile must not hold it open.
+    // Processes that another test starts meanwhile must not hold it open.
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let open = || File::from(rustix::fs::open(&name, flags, Mode::empty()).unwrap());
     let mut command = Command::new("setsid");
-    // Whoever waits for a text that never comes waits for no key either.
+    // If an awaited text never appears, no key is pressed either.
     command.args(["--ctty", "--wait", "timeout", "--foreground", "300", LOCUM, "demo", "--hands-on"]);
     command.env("TERM", "xterm");
     command.stdin(open()).stdout(open()).stderr(std::process::Stdio::piped());
@@ -149,7 +150,7 @@ fn hands_on(columns: u16, rows: u16, script: &[(&str, &str)]) -> Option<(Output,
             return None;
         }
     };
-    // The terminal's end comes when nobody has the other side open any more.
+    // The terminal reports its end when no process has the other side open.
     drop(command);
     let (mut terminal, mut text, mut bytes) = (File::from(terminal), String::new(), [0; 4096]);
     let mut picture = Picture::new(columns, rows);
@@ -189,7 +190,7 @@ fn hands_on_without_room_for_the_keys_says_so() {
     assert!(told.contains("--hands-on needs a terminal of 80 x 24"), "{told}");
 }
 
-/// Who is nobody at all in a user namespace (no mapping) may make no other one.
+/// A user without a mapping in a user namespace may not make another one.
 #[test]
 fn without_namespaces_it_says_what_is_missing() {
     let output = Command::new("unshare").args(["--user", "--", LOCUM, "demo"]).output();

@@ -1,4 +1,4 @@
-//! The gate alone: frozen daemons, and the command that lists and removes what they left.
+//! The gate by itself: frozen daemons, and the command that lists and removes leftover gates.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{LOCUM, build, pair, text};
 const RENEWER: [&str; 10] =
     ["locum", "gate-renewer", "nft", "eth0", "172.23.2.14", "300", "60", "0", "false", "/run/notes"];
 
-/// Twenty-five trials of each engine; and a thawed process that goes on, which is what they are there to see.
+/// Twenty-five trials of each backend; and the control, a thawed process that goes on, which the trials must see.
 #[test]
 fn no_frozen_renewal_outlives_its_lease() {
     let control = ["lab", "gate", "--runs", "4", "--lease", "1s", "--engine", "nft", "--control"];
@@ -46,7 +46,7 @@ fn what_a_daemon_left_is_listed_and_removed() {
     await_some(Duration::from_secs(10), open).expect("the gate is listed");
     assert!(gate(&["--list", "--json"]).text.contains("\"interfaces\": [\n        \"eth0\"\n      ]"));
 
-    // As long as a daemon runs, or the process that made the gate lives, nobody takes it away.
+    // While a daemon runs, or the process that made the gate lives, the gate cannot be removed.
     let _daemon = lock(&rack, node);
     let refused = gate(&["--remove"]);
     assert_eq!(refused.code, Some(1), "{}", refused.text);
@@ -60,7 +60,7 @@ fn what_a_daemon_left_is_listed_and_removed() {
     let says = format!("{refused:?}");
     assert!(refused.code == Some(1) && says.contains("is open for "), "{says}");
     let refused = gate(&["--remove", "--keep-addresses"]);
-    // Linux before 6.9 does not know whose it is.
+    // Linux before 6.9 does not know which process made it.
     if refused.code != Some(0) {
         assert!(refused.code == Some(1) && refused.text.contains("still lives"), "{}", refused.text);
     }
@@ -72,7 +72,7 @@ fn what_a_daemon_left_is_listed_and_removed() {
         await_some(Duration::from_secs(10), shut).expect("a killed process leaves it shut");
         let other = gate(&["--remove", "--group", "another"]);
         assert!(other.code == Some(1) && other.text.contains("no such gate"), "{}", other.text);
-        // The address goes before its gate; the machine's own stays, and what bears no mark of Locum.
+        // The address is removed before its gate. The machine's own address stays, because it has no mark of Locum.
         let mark = locum_sys::netlink::ADDRESS_METRIC.to_string();
         text(&rack, node, &["ip", "address", "add", "172.23.2.14/24", "dev", "eth0", "metric", &mark]);
         text(&rack, node, &["ip", "address", "add", "172.23.2.14/32", "dev", "eth0"]);
@@ -92,7 +92,7 @@ fn what_a_daemon_left_is_listed_and_removed() {
     assert!(gate(&[]).text.contains("no gate stands here"));
 }
 
-/// Holds what a running daemon holds.
+/// Holds the lock of a running daemon.
 fn lock(rack: &Rack, node: &str) -> fs::File {
     let run = rack.volatile(node).join("locum");
     fs::create_dir_all(&run).unwrap();

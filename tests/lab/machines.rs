@@ -1,4 +1,4 @@
-//! Debian machines under a real systemd: a slice of `locum lab machines`.
+//! Debian machines under a real systemd: a short part of `locum lab machines`.
 
 use std::process::Command;
 

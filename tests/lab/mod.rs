@@ -1,4 +1,4 @@
-//! The rack: it is what it says, and leaves nothing behind. Where no rack can be built, one line says so.
+//! The rack: it is built as described, and leaves nothing behind. Where no rack can be built, one line says so.
 
 use std::{
     collections::BTreeSet,
@@ -50,7 +50,7 @@ fn pair() -> Description {
         .line("null modem", ("clustnode1", "ttyS0"), ("clustnode2", "ttyS0"))
 }
 
-/// A rack, or one line that says why there is none.
+/// Builds a rack, or prints one line with the reason why it cannot be built.
 pub(crate) fn build(description: Description) -> Option<Rack> {
     match Rack::build(description) {
         Ok(rack) => Some(rack),
@@ -93,7 +93,7 @@ fn a_node_has_everything_of_its_own() {
         assert!(!Path::new(elsewhere).exists(), "the host has {elsewhere}");
         shell("clustnode2", &format!("test ! -e {elsewhere}"));
     }
-    // Its first process is the holder; the second number is given to the first program.
+    // Its first process is the holder; the first program has the second number.
     let processes = shell("clustnode1", "echo /proc/[0-9]*");
     assert!(processes.starts_with("/proc/1 ") && processes.split_whitespace().count() <= 3, "{processes}");
 }
@@ -146,7 +146,7 @@ fn the_probes_see_a_cut_and_a_loss_of_power() {
     assert!(!rack.is_on("clustnode1"));
     assert_eq!(rack.record().holders(SERVICE.into()), Vec::<&str>::new());
     assert!(rack.run("clustnode1", &Program::new(&["true"]), Duration::from_secs(1)).is_err());
-    // The next owner announces nothing here, so the client asks anew when its kernel has lost patience.
+    // The next owner does not announce the address here, so the client asks anew when its neighbour entry has expired.
     rack.add_address("clustnode2", "eth0", SERVICE.into(), 24).unwrap();
     let told = || (rack.record().holders(SERVICE.into()) == ["clustnode2"]).then_some(());
     assert!(await_some(Duration::from_secs(5), told).is_some());
@@ -177,7 +177,7 @@ fn power_comes_back_to_the_disk_as_it_was() {
     assert!(await_some(Duration::from_secs(5), answered).is_some());
 }
 
-/// The measuring itself is measured: two nodes are made to hold and answer for a known time.
+/// Checks the instruments: two nodes are made to hold and answer for a known time.
 #[test]
 fn two_holders_are_seen() {
     let Some(mut rack) = build(pair()) else { return };
@@ -195,7 +195,7 @@ fn two_holders_are_seen() {
     assert!((290..2000).contains(&hold.as_millis()), "two held for {hold:?}");
     assert!((250..2000).contains(&answer.as_millis()), "two answered for {answer:?}");
     assert_eq!(record.holders(SERVICE.into()), ["clustnode2"]);
-    // And one alone is not two.
+    // A single holder does not count as two.
     let before = Span::new(begin - Duration::from_millis(200), begin);
     assert_eq!(record.two_hold(SERVICE.into(), before), Duration::ZERO);
 }
@@ -216,7 +216,7 @@ fn a_relay_loses_and_delays_as_it_is_told() {
     assert_eq!(rack.counters("lan", "clustnode1", Way::ToNode).unwrap().lost, 0);
     println!("the relay's own delay: {:?} / {:?}", counters.own_delay_median, counters.own_delay_p99);
 
-    // A cut in one direction alone: questions arrive, answers do not.
+    // A cut in one direction only: questions arrive, answers do not.
     rack.impair("lan", "clustnode1", Way::FromNode, Impairment { loss: 1.0, ..Impairment::default() })
         .unwrap();
     pause(Duration::from_millis(50));
@@ -227,7 +227,7 @@ fn a_relay_loses_and_delays_as_it_is_told() {
     assert!(rack.impair("no such network", "clustnode1", Way::ToNode, lossy).is_err());
 }
 
-/// Datagrams with a number, from one node to another.
+/// Sends numbered datagrams from one node to another.
 #[test]
 fn a_relay_delays_doubles_and_swaps() {
     let Some(rack) = build(pair().relayed(11)) else { return };
@@ -242,7 +242,7 @@ fn a_relay_delays_doubles_and_swaps() {
         let mut number = [0];
         receiver.recv(&mut number).ok().map(|_| number[0])
     };
-    // The neighbour caches are filled, so that ARP is no part of what follows.
+    // Fills the neighbour caches, so that ARP does not take part in the rest.
     send(0);
     assert_eq!(receive(), Some(0));
 
@@ -287,7 +287,7 @@ fn a_pulled_cable_takes_the_carrier_and_a_cut_behind_the_port_does_not() {
     rack.cut("lan", "clustnode1").unwrap();
     pause(Duration::from_millis(100));
     assert!(carrier(&rack, "clustnode1", "eth0"));
-    // A cable without a machine at its other end has no carrier; a switch has.
+    // A cable without a machine at its other end has no carrier; a switch keeps it.
     rack.power_off("clustnode2").unwrap();
     assert!(becomes(&rack, "clustnode1", "eth1", false) && carrier(&rack, "clustnode1", "eth0"));
     rack.power_on("clustnode2").unwrap();
@@ -310,7 +310,7 @@ fn a_tap_hears_the_node_and_speaks_to_it_behind_a_cut() {
     assert!(await_some(Duration::from_secs(5), heard).is_some());
 }
 
-/// Kills a process that holds a rack, and looks for what is left.
+/// Kills a process that holds a rack, and looks for leftovers on the host.
 #[test]
 fn a_killed_rack_leaves_nothing_on_the_host() {
     if build(pair()).is_none() {
@@ -362,7 +362,7 @@ fn a_dropped_rack_leaves_nothing_on_the_host() {
     assert_eq!(host(), before);
 }
 
-/// What a rack could leave on the host: interfaces, mounts, files in the places it covers.
+/// Everything of a rack that might remain on the host: interfaces, mounts, files in the directories that it covers.
 fn host() -> [BTreeSet<String>; 4] {
     let names = |path: &str| {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();

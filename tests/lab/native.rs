@@ -1,18 +1,18 @@
-//! Faults of a native cluster: no two nodes ever answer, and the control shows that it would be seen.
+//! Faults of a native cluster: two nodes never answer at once, and the control shows that this would be seen.
 
 use std::process::Command;
 
 use super::LOCUM;
 
-/// The worst of what can happen, each in a cluster of its own. The machine may be busy: the service may come back late,
-/// but there may never be two owners.
+/// The worst faults, each in a cluster of its own. On a busy machine the service may come back late, but there may
+/// never be two owners.
 #[test]
 fn a_killed_a_frozen_and_a_parted_owner_leave_no_two() {
     let scenarios = "kill,freeze,partition";
     let Some(report) = play(&["--scenarios", scenarios, "--pace", "1s", "--slack", "20s"]) else { return };
     let rows = report["rows"].as_array().unwrap();
     let figure = |row: &serde_json::Value, name: &str| row[name].as_f64().unwrap();
-    // The control comes first, and is there to be seen.
+    // The control comes first, and must be seen.
     assert!(
         figure(&rows[0], "two_open_ms") >= 250.0 && figure(&rows[0], "two_answer_ms") >= 250.0,
         "{report:#}"
@@ -24,7 +24,7 @@ fn a_killed_a_frozen_and_a_parted_owner_leave_no_two() {
     }
 }
 
-/// What the command prints, if a rack can be built here.
+/// The output of the command, if a rack can be built here.
 fn play(options: &[&str]) -> Option<serde_json::Value> {
     let output = Command::new(LOCUM).args(["lab", "native", "--json"]).args(options).output().unwrap();
     if output.status.code() == Some(77) {

@@ -1,15 +1,15 @@
-//! Who answers for an address when asked by ARP, on one interface of a client.
+//! The machines that answer for an address when a client's interface asks by ARP.
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use locum_lab::{Rack, clock::Moment};
 use locum_sys::{netlink::Netlink, tap::Tap};
 
-/// As long as an answer may take on a busy machine.
+/// How long an answer may take on a busy machine.
 const PATIENCE: Duration = Duration::from_millis(150);
 const TRIES: usize = 4;
 
-/// A client's interface that asks.
+/// A client's interface that asks by ARP.
 pub(crate) struct Asker {
     tap: Tap,
     mac: [u8; 6],

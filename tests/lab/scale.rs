@@ -1,4 +1,4 @@
-//! Many groups: all of them come up and are taken over, whoever watches.
+//! Many groups: all of them come up and are taken over, also beside watchers.
 
 use std::process::Command;
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::LOCUM;
 
-/// The rest of what `locum lab scale` measures is in `docs/bench.md`: here the machine may be busy, and the program is not
-/// optimized. Before there were indexes, both nodes of so many groups stood still in their own work.
+/// A part of `locum lab scale`; its figures are in `docs/bench.md`. Here the machine may be busy, and the program is
+/// not optimized. Without indexes, both nodes were blocked by their own work with this many groups.
 #[test]
 fn a_thousand_groups_come_up_and_are_taken_over_beside_watchers() {
     let options = ["--groups", "1000", "--watchers", "64", "--time", "3s", "--limit", "60s"];
@@ -17,13 +17,13 @@ fn a_thousand_groups_come_up_and_are_taken_over_beside_watchers() {
     let watched = &report["watched"];
     assert!(watched["answers_ms"].as_array().unwrap().iter().all(Value::is_number), "{report:#}");
     assert!(watched["move_ms"].is_number(), "{report:#}");
-    // 140 MB before its watchers shared what they read, and locked for good.
+    // 140 MB before watchers shared their states, and never freed again.
     for resident in [&watched["cost"]["resident"], &watched["resident_after"]] {
         assert!(resident.as_u64().unwrap() < 80 << 20, "{report:#}");
     }
 }
 
-/// What the command prints, if a rack can be built here.
+/// The output of the command, if a rack can be built here.
 fn play(options: &[&str]) -> Option<Value> {
     let output = Command::new(LOCUM).args(["lab", "scale", "--json"]).args(options).output().unwrap();
     if output.status.code() == Some(77) {

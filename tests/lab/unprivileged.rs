@@ -1,15 +1,15 @@
-//! A rack by somebody who is not root.
+//! Racks built by a user other than root.
 
 use super::LOCUM;
 use std::process::Command;
 
-/// As nobody, in a user namespace: the tests of the rack run again, on a host as the calling one is.
+/// As the user nobody, in a user namespace: the tests of the rack run again, on a host like this one.
 #[test]
 fn nobody_builds_a_rack_in_a_user_namespace() {
     build_as_nobody(Command::new("setpriv"));
 }
 
-/// systemd mounts a bpf file system on every machine. A user namespace may neither mount another nor use this one.
+/// systemd mounts a bpf file system on every machine. A user namespace may neither mount another one nor use this one.
 #[test]
 fn nobody_builds_a_rack_where_the_host_has_a_bpf_file_system() {
     let mut host = Command::new("unshare");
@@ -32,9 +32,9 @@ fn build_as_nobody(mut setpriv: Command) {
             );
             match output.status.code() {
                 Some(0) => assert!(said.contains("1 passed"), "{said}"),
-                // What is missing for everybody here is missing for the test above too.
+                // What is missing for every user here is missing for the test above, too.
                 Some(77) if !said.contains("mounts for a node") => crate::skipped(said),
-                // setpriv's own code: not permitted to change the user, or the program lies out of reach.
+                // setpriv's own codes: not permitted to change the user, or the program is out of reach.
                 Some(126 | 127) => crate::skipped(format!("nobody cannot run this here: {said}")),
                 _ => panic!("{said}"),
             }
@@ -42,7 +42,8 @@ fn build_as_nobody(mut setpriv: Command) {
     }
 }
 
-/// A user namespace may not load programs, as a kernel before Linux 6.6 has no place for them. Rules of nf_tables work there.
+/// A user namespace may not load programs, because a kernel before Linux 6.6 has no place for them. Rules of nf_tables
+/// work there.
 #[test]
 fn nobody_tries_the_gate_that_works() {
     let play = |engine: &[&str]| {
@@ -65,7 +66,7 @@ fn nobody_tries_the_gate_that_works() {
         _ => panic!("{said}"),
     }
     assert!(said.contains("no gate by bpf works here: ") && said.contains("nft     in flight"), "{said}");
-    // One that is asked for is not replaced.
+    // A backend that was requested is not replaced by another one.
     let output = play(&["--engine", "bpf"]).unwrap();
     assert_eq!(output.status.code(), Some(77), "{output:?}");
 }

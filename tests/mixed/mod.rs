@@ -1,5 +1,5 @@
-//! Locum and the real heartbeat in one cluster: a short part of the suite, and of the random runner. All of it is
-//! `locum lab mixed` and `locum lab cts`; what came of them is in `docs/mixed.md`.
+//! Locum and the real heartbeat in one cluster: a short part of the suite, and of the random runner. `locum lab mixed`
+//! and `locum lab cts` play all of it; `docs/mixed.md` has the results.
 
 use std::{path::Path, process::Command, thread};
 
@@ -10,7 +10,7 @@ use crate::lab::LOCUM;
 /// As in `locum lab`: no rack can be built here.
 const NO_RACK: i32 = 77;
 
-/// Runs a command of the lab with the real heartbeat; `None` where that cannot be.
+/// Runs a command of the lab with the real heartbeat; `None` where that is not possible.
 fn lab(words: &[&str]) -> Option<Value> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/root");
     if !root.join(".complete").exists() {
@@ -56,7 +56,7 @@ fn a_real_heartbeat_serves_beside_locum() {
     }
 }
 
-/// A seed whose services are quick, and whose only link loses frames.
+/// A seed with quick services whose only link loses frames.
 const SEED: u64 = 21;
 
 #[test]
@@ -88,7 +88,7 @@ fn heartbeat_is_replaced_node_by_node_and_comes_back_while_a_client_asks() {
     assert_eq!(runs_after("hand-back"), json!(["locum", "locum"]));
     assert_eq!(runs_after("back-hand-over"), json!(["locum", "heartbeat"]));
     assert_eq!(runs_after("back-hand-back"), json!(["heartbeat", "heartbeat"]));
-    // The guide says what is played, by name.
+    // The guide names the scenarios that are played.
     let guide = include_str!("../../docs/from-heartbeat.md");
     for stage in stages {
         let name = stage["name"].as_str().unwrap();

@@ -1,5 +1,5 @@
-//! The owner has a second interface, on a segment of its own: nobody answers for the service there, also when the owner's daemon
-//! is killed and its address stands until its lifetime ends.
+//! The owner has a second interface on another segment. No node answers for the service there, also after the owner's
+//! daemon is killed and its address stays until its lifetime ends.
 
 use super::*;
 use crate::lab::questions::{Asker, mac};
@@ -25,7 +25,7 @@ fn is_silent_elsewhere(engine: &'static str) {
 
     shop.daemon(alpha).signal(Sign::Kill).unwrap();
     shop.wait("the other node serves", |_| front.answers(SERVICE) == [other]);
-    // Its lifetime is longer than that.
+    // The lifetime of the address is longer than that.
     let stands = || shop.rack.run(alpha, &Program::new(&["ip", "address"]), PATIENCE).unwrap().text;
     assert!(stands().contains(&SERVICE.to_string()), "it stands there still");
     assert_eq!(back.answers(SERVICE), [[0; 6]; 0], "nor does what was left");

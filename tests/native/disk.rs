@@ -1,5 +1,5 @@
-//! What becomes of a native cluster when a member's disk loses, spoils or confuses what it must remember, or takes nothing
-//! more: one line in its log says so, two nodes never have the service, and it comes back as soon as a majority can.
+//! A member's disk loses, damages or confuses the ledger, or takes no more writes. One log line reports it, two nodes
+//! never have the service at once, and the service comes back as soon as a majority can vote.
 
 use std::{
     fs, io,
@@ -12,34 +12,33 @@ use locum_lab::{Program, Sign, clock::Moment, clock::await_some, timeline::Span}
 
 use super::{NODES, PATIENCE, SERVICE, Shop, WITNESS};
 
-/// Where a member's state is, in its node: memory of a limited size, so that it can be full and read-only.
+/// A member's state directory within its node: memory of a limited size, which can be made full or read-only.
 const STATE: &str = "/run/disk/state";
 const SIZE: &str = "size=96k";
-/// Beside it: what a member's disk once held.
+/// A copy of earlier contents of a member's disk, kept beside it.
 const ASIDE: &str = "/run/disk/aside";
 const BALLAST: &str = "ballast";
-/// With this variable every fault happens to every member.
+/// With this variable set, every fault is tried at every member.
 const EVERYWHERE: &str = "LOCUM_LEDGERS_EVERYWHERE";
 const MEMBERS: [&str; 3] = [NODES[0], NODES[1], WITNESS];
 
-/// What is done to the ledger of a member that does not run.
+/// The damage to the ledger of a member that does not run.
 #[derive(Clone, Copy, Debug)]
 enum Spoilt {
-    /// One file is cut off: a write that did not end.
+    /// One file is cut off, as by an unfinished write.
     Torn(usize),
-    /// Both are.
     TornBoth,
-    /// It is gone, and the rest of the state is there.
+    /// The ledger is lost; the rest of the state is there.
     Lost,
     /// All state is gone.
     AllLost,
-    /// It is that of a cluster with another name.
+    /// The ledger is that of a cluster with another name.
     OtherCluster,
     /// All state is another member's.
     OtherMember,
-    /// It is what an earlier life left.
+    /// The ledger is the one of an earlier run.
     OldCopy,
-    /// One of its bits is another.
+    /// One of its bits is flipped.
     Flipped,
 }
 
@@ -56,7 +55,7 @@ impl Spoilt {
         Self::Flipped,
     ];
 
-    /// What the member's log says of it.
+    /// The words of the member's log line about it.
     fn line(self) -> &'static str {
         match self {
             Self::Torn(_) => "one file of the ledger is not used: it is not whole",
@@ -69,7 +68,7 @@ impl Spoilt {
         }
     }
 
-    /// What the line says of what comes of it.
+    /// The words of that line about its consequence.
     fn cure(self) -> &'static str {
         match self {
             Self::Torn(_) => "the other one is what was there before",
@@ -82,7 +81,7 @@ impl Spoilt {
 
     fn happen(self, others: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
         let files = ledger_files()?;
-        // A life that had to copy has written one file so far.
+        // A run that had to copy the ledger has written one file so far.
         assert!(!files.is_empty());
         match self {
             Self::Torn(which) => cut(&files[which % files.len()]),
@@ -117,7 +116,7 @@ impl Spoilt {
     }
 }
 
-/// Half of a file is lost.
+/// Cuts off the second half of a file.
 fn cut(path: &PathBuf) -> io::Result<()> {
     let file = fs::File::options().write(true).open(path)?;
     file.set_len(file.metadata()?.len() / 2)
@@ -143,7 +142,7 @@ fn clear() -> io::Result<()> {
     files()?.iter().try_for_each(fs::remove_file)
 }
 
-/// Writes until nothing more is taken.
+/// Writes until the disk takes nothing more.
 fn fill() -> io::Result<()> {
     use io::Write as _;
     let mut file = fs::File::create(Path::new(STATE).join(BALLAST))?;
@@ -165,15 +164,15 @@ fn other(node: &str) -> &'static str {
 }
 
 impl Shop {
-    /// Serving, each member with a disk of its own that begins its second life: both files are written, and those of the first
-    /// life lie aside.
+    /// A serving cluster in which each member has its own disk and is in its second run. So both ledger files are
+    /// written, and those of the first run lie aside.
     fn with_disks() -> Option<Self> {
         let mut shop = Self::build(false)?;
         shop.lay_disks();
         MEMBERS.into_iter().for_each(|member| shop.start(member));
         let begun = Moment::now();
         shop.wait("the group runs", |shop| shop.runs_on().is_some() && shop.answers_since(begun));
-        // Who is ended before it remembers anything is still a founder.
+        // A member that ends before its first write to the ledger is still a founder.
         MEMBERS.into_iter().for_each(|member| shop.wait_for_vote(member));
         for member in [WITNESS, NODES[1], NODES[0]] {
             shop.end(member);
@@ -199,7 +198,7 @@ impl Shop {
         }
     }
 
-    /// Does it in a member's node.
+    /// Runs `job` in a member's node.
     #[track_caller]
     fn at<T: Send + 'static>(&self, member: &str, job: impl FnOnce() -> io::Result<T> + Send + 'static) -> T {
         self.rack.inside(member, job).unwrap().unwrap()
@@ -222,7 +221,7 @@ impl Shop {
         self.daemon(member).wait(PATIENCE).expect("killed");
     }
 
-    /// A member's daemon is killed, something happens to its disk, and a new daemon is started.
+    /// Kills a member's daemon, applies `fault` to its disk, and starts a new daemon.
     fn between_lives(
         &mut self,
         member: &'static str,
@@ -254,12 +253,12 @@ impl Shop {
         self.wait("it votes", |shop| shop.vote(member) == Some(OwnVote::Votes));
     }
 
-    /// What a member's daemons have said so far.
+    /// The length of the log of a member's daemons so far.
     fn said(&self, member: &str) -> usize {
         self.text(member, "output").len()
     }
 
-    /// What it has said since then with these words in it: one line, which is waited for.
+    /// Waits for the one line since then that contains these words, and returns it.
     #[track_caller]
     fn one_line(&self, member: &str, since: usize, words: &str) -> String {
         let lines = || {
@@ -277,7 +276,7 @@ impl Shop {
         found[0].clone()
     }
 
-    /// Starts a member's daemon, which must refuse: what it said.
+    /// Starts a member's daemon, which must refuse; returns its log.
     #[track_caller]
     fn refuses_to_start(&mut self, member: &'static str) -> String {
         let since = self.said(member);
@@ -288,7 +287,7 @@ impl Shop {
         said
     }
 
-    /// At no time since then two nodes answered, or had an open gate; no daemon has panicked.
+    /// Checks that since then two nodes never answered or had an open gate at once, and that no daemon panicked.
     #[track_caller]
     fn judge(&self, since: Moment, after: &str) {
         assert_eq!(self.two_answered(since), Duration::ZERO, "{after}");
@@ -301,7 +300,7 @@ impl Shop {
         }
     }
 
-    /// Spoils the ledger of a member that runs, between two of its lives.
+    /// Damages the ledger of a running member, between two of its runs.
     fn suffer(&mut self, member: &'static str, spoilt: Spoilt) {
         let began = Moment::now();
         let other = MEMBERS.into_iter().find(|other| *other != member).unwrap();
@@ -322,7 +321,7 @@ impl Shop {
     }
 }
 
-/// Each fault at one of the members in turn; at each of them when asked for, which takes minutes.
+/// Each fault at one of the members in turn; at every member if [`EVERYWHERE`] is set, which takes minutes.
 #[test]
 fn a_ledger_that_is_torn_lost_foreign_or_old_is_told_and_copied_anew() {
     let everywhere = std::env::var_os(EVERYWHERE).is_some();
@@ -348,7 +347,7 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
     assert_eq!(shop.wait_for_service(), alpha);
     shop.end(alpha);
     shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
-    // A new life needs room.
+    // A new start needs room.
     let said = shop.refuses_to_start(alpha);
     assert!(said.contains("No space left on device") && said.contains("make room"), "{said}");
     shop.at(alpha, empty);
@@ -367,8 +366,8 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
     shop.wait_for_vote(alpha);
     shop.judge(begun, "full disks");
 
-    // The owner's disk is read-only from now on. That is seen when something must be written: a ballot from far above, as
-    // a node has it that was started more often.
+    // The owner's disk is read-only from now on. This is noticed at the next write: for a much higher ballot, as of a
+    // node that was started more often.
     shop.remount(beta, "ro");
     let since = shop.said(beta);
     for _ in 0..3 {
@@ -377,7 +376,7 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
     }
     let line = shop.one_line(beta, since, "could not be kept");
     assert!(line.contains("Read-only file system"), "{line}");
-    // It may have lost the group already: its vote has ended while the other node, just started, was mute.
+    // It may have lost the group already: its vote has ended while the other node, just started, abstained.
     shop.locum(beta, &["move", "web", alpha]);
     shop.wait("the group has moved", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
     let line = shop.one_line(beta, since, "cannot be written");
@@ -394,7 +393,7 @@ fn disks_that_take_nothing_more_end_no_service_that_a_majority_can_give() {
     shop.judge(begun, "the owner's disk read-only");
 }
 
-/// A cluster is founded while a disk takes nothing.
+/// A cluster is founded while a disk takes no writes.
 #[test]
 fn a_cluster_is_founded_although_a_disk_takes_nothing() {
     let Some(mut shop) = Shop::build(false) else { return };

@@ -1,8 +1,8 @@
-//! Announcements of claims that nobody has made: who has not the cluster's key cannot silence a service, however fast he
-//! sends; who has it can. What is shown: `docs/hostile.md`.
+//! Forged announcements of claims. Without the cluster's key they cannot silence a service, however fast they are sent;
+//! with the key they can. The statement: `docs/hostile.md`.
 //!
-//! usage: `LOCUM_FORGED_SECONDS=60 cargo test --release --test main forged -- --nocapture`; without the variable it is a
-//! matter of seconds, and the machine's own noise is not judged.
+//! usage: `LOCUM_FORGED_SECONDS=60 cargo test --release --test main forged -- --nocapture`. Without the variable the
+//! test takes a few seconds, and the machine's own noise is not judged.
 
 use std::{
     sync::{
@@ -33,17 +33,17 @@ const BETA: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 13);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(172, 23, 2, 77);
 /// Forged packets a second, in the minute of them.
 const RATE: u64 = 10_000;
-/// How much later than without them a beat may be, and how many more of the questions, which are one a millisecond, may
-/// be without an answer: where the machine is judged.
+/// Allowed differences to an idle stretch, where the machine is judged: the delay of a beat, and the number of
+/// questions without an answer. One question is sent each millisecond.
 const LATE_MAX: Duration = Duration::from_millis(50);
 const UNANSWERED_MAX: u64 = 50;
 const ATTEMPTS: usize = 3;
 
-/// Somebody who is plugged into the service's segment, and says that he is the other node.
+/// A machine on the service's segment that claims to be the other node.
 struct Forger {
     tap: Tap,
     own: [u8; 6],
-    /// The first node's.
+    /// The first node's hardware address.
     owner: [u8; 6],
 }
 
@@ -68,7 +68,7 @@ impl Forger {
         [&self.owner[..], &self.own, &[8, 0], &ip, &udp, payload].concat()
     }
 
-    /// Full queues are waited for: what this says to have sent is on the wire.
+    /// Waits while queues are full, so that everything reported as sent is on the wire.
     fn send(&self, packet: &[u8]) {
         while self.tap.send(packet).is_err() {
             pause(Duration::from_millis(1));
@@ -93,8 +93,8 @@ fn keys_of_file(text: &str) -> Keys {
     locum_key::read(text.as_bytes()).0.expect("a key file")
 }
 
-/// What looks like an announcement and proves nothing: of this version and the one before, with any sixteen bytes, from a peer's
-/// address and a stranger's, about others, cut off.
+/// Packets that look like announcements and prove nothing: of this version and the one before, with any sixteen bytes,
+/// from a peer's and a stranger's address, about other groups, cut off.
 fn nothing_proved(forger: &Forger) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for proof in [[0; 16], [0xff; 16], *b"0123456789abcdef"] {
@@ -144,7 +144,7 @@ fn only_the_key_silences_an_owner() {
         let file = shop.text(alpha, "locum/locum.toml");
         let witness = file.split('"').find(|word| word.len() == 64).expect("the witness's own key");
         let witness = keys_of_file(witness);
-        // What was right once: the group was elsewhere, and is back.
+        // A proof that was right once: the group was elsewhere, and is back.
         let old = epoch(&shop);
         shop.order(alpha, &["move", "web", beta]);
         shop.wait("the group has moved", |shop| shop.runs(beta));
@@ -156,7 +156,7 @@ fn only_the_key_silences_an_owner() {
         packets.push(forger.packet(BETA, &claim("web", proof(&witness, &epoch(&shop)))));
         packets.push(forger.packet(BETA, &claim("web", proof(&cluster, &old))));
         let before = told(&shop);
-        // By a gate's own clock nothing is shut for longer than a beat, so each is sent again and again.
+        // By its own clock a gate stays shut for one beat at most, so each packet is sent repeatedly.
         for _ in 0..50 {
             packets.iter().for_each(|packet| forger.send(packet));
             pause(Duration::from_millis(50));
@@ -175,7 +175,7 @@ fn only_the_key_silences_an_owner() {
             "{page}"
         );
 
-        // With the key; a claim may have been made again since.
+        // With the key. A new claim may have been made meanwhile.
         let epoch = epoch(&shop);
         let (round, node) = epoch.split_once('.').unwrap();
         let round: u64 = round.parse().unwrap();
@@ -187,12 +187,12 @@ fn only_the_key_silences_an_owner() {
             pause(Duration::from_millis(500));
             told(shop) > before
         });
-        // And the next beat opens it again.
+        // The next beat opens the gate again.
         shop.wait("it answers again", |shop| shop.answers_since(Moment::now()) && shop.runs(alpha));
     });
 }
 
-/// One stretch of time: questions that were not answered, and the longest time between two of the owner's beats.
+/// Questions without an answer in one stretch of time, and the longest time between two of the owner's beats.
 #[derive(Debug)]
 struct Stretch {
     unanswered: u64,
@@ -201,7 +201,7 @@ struct Stretch {
     beat: Duration,
 }
 
-/// Plays for so long.
+/// Measures for this long, while `play` runs.
 fn stretch(shop: &Shop, long: Duration, play: impl FnOnce()) -> Stretch {
     let tap = shop.rack.tap("lan", NODES[0]).unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -254,7 +254,7 @@ fn a_minute_of_forged_announcements_is_like_an_idle_one() {
         let forger = Forger::new(&shop);
         let packets = nothing_proved(&forger);
         let backend = shop.gates.unwrap();
-        // A machine so starved that the group moves by itself shows nothing: then once more.
+        // If the machine is so starved that the group moves by itself, the result is void: try once more.
         let (mut idle, mut forged) = (None, None);
         let sent = AtomicU64::new(0);
         let told = || shop.text(alpha, "output").matches("another node has announced that it owns").count();
@@ -302,7 +302,7 @@ fn a_minute_of_forged_announcements_is_like_an_idle_one() {
         assert!(idle.beats > 0 && forged.beats > 0);
         if seconds.is_some() {
             assert!(sent.load(Relaxed) >= RATE * long.as_secs() * 9 / 10);
-            // Where the client gets no processor it does not ask: that is as much in both, but for chance.
+            // When the client gets no processor it does not ask. On average this affects both stretches alike.
             assert!(forged.unanswered <= idle.unanswered * 5 / 4 + UNANSWERED_MAX, "{idle:?} {forged:?}");
             assert!(forged.silence <= idle.silence + LATE_MAX, "{idle:?} {forged:?}");
             assert!(forged.beat <= idle.beat + LATE_MAX, "{idle:?} {forged:?}");

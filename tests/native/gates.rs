@@ -1,10 +1,10 @@
-//! Many groups with gates: what renews them, and what it costs.
+//! Many groups with gates: how they are renewed, and at which cost.
 
 use super::*;
 
 const GROUPS: u32 = 150;
 
-/// Addresses only. The first is the client's.
+/// Groups with addresses only. The first one is the client's.
 fn many() -> String {
     let nodes = FILE.split("[groups").next().unwrap_or_default();
     let group = |number: u32| {
@@ -41,7 +41,8 @@ fn one_renewal_is_for_all_groups(engine: &str) {
     shop.wait("all groups run", |shop| {
         NODES.iter().map(|node| shop.open(node)).sum::<usize>() == GROUPS as usize
     });
-    // Whoever has the most of them; some gates may be renewed by themselves for a while, until a beat holds their claims.
+    // The node with the most of them. Some gates may be renewed separately for a while, until a beat holds their
+    // claims.
     let node = NODES.into_iter().max_by_key(|node| shop.open(node)).unwrap();
     let renewals = |shop: &Shop| shop.status(node).map_or(0, |report| report.heart.gates.renewals);
     let pass = |seconds| {
@@ -62,7 +63,7 @@ fn one_renewal_is_for_all_groups(engine: &str) {
     );
     assert_eq!(NODES.iter().map(|node| shop.open(node)).sum::<usize>(), GROUPS as usize);
 
-    // All of them fall silent with their owner, the client's among them, and answer again elsewhere.
+    // All of them, the client's among them, fall silent with their owner and answer again elsewhere.
     let begun = Moment::now();
     shop.daemon(node).signal(Sign::Kill).unwrap();
     let heir = NODES.into_iter().find(|other| *other != node).unwrap();
@@ -72,7 +73,7 @@ fn one_renewal_is_for_all_groups(engine: &str) {
     assert!(gates.matches(": shut, by ").count() > 0 && !gates.contains(": open for"), "{gates}");
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
 
-    // What it left goes, and it takes part again.
+    // Its leftovers are removed, and it takes part again.
     shop.daemons.retain(|(name, _)| *name != node);
     shop.start_by(node, engine);
     shop.wait("what the earlier life left is swept", |shop| {

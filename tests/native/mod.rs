@@ -1,5 +1,5 @@
-//! A native cluster on a rack: two nodes and a witness, real daemons, judged by a client that asks for echoes and by what
-//! answers on the wire. Nothing here depends on how fast the machine is, but that it is not slower than a minute.
+//! A native cluster on a rack: two nodes and a witness, real daemons, judged by a client that asks for echoes and by
+//! the answers on the wire. The tests work on any machine whose delays stay below a minute.
 
 use std::{
     fs,
@@ -50,15 +50,14 @@ prefer = "alpha"
 guard = "lease"
 "#;
 
-/// Above the tables.
-/// Slow enough for a machine that is busy with other tests.
+/// The part of the file above its tables. Slow enough for a machine that is busy with other tests.
 const HEAD: &str = "cluster = \"shop\"\npace = \"2s\"\n";
-/// By that pace the kernel keeps an address that nobody renews for so long, and takes it away up to a second late.
+/// With that pace, the lifetime of an address that is not renewed. The kernel removes it up to a second late.
 const LIFETIME: Duration = Duration::from_secs(10);
 /// A witness that shares the cluster's key.
 const SHARING: &str = "witnesses.third = { address = \"172.23.2.14\" }\n";
 
-/// What it runs under, in a file.
+/// A script that writes the epoch of its start into a file.
 const MARKER: &str = "#!/bin/sh
 marker=/run/marker
 case $1 in
@@ -70,22 +69,22 @@ esac
 
 /// Two nodes, a witness, a client.
 struct Shop {
-    /// Declared before the rack: processes end before their hosts.
+    /// Declared before the rack, so that processes end before their hosts.
     daemons: Vec<(&'static str, Process)>,
     rack: Rack,
-    /// The witness has a key of its own, and is run by `locum witness run`.
+    /// Whether the witness has a key of its own, and is run by `locum witness run`.
     apart: bool,
-    /// What makes the gates, where it is not to be chosen.
+    /// The gate backend, if it is not to be chosen.
     gates: Option<&'static str>,
 }
 
 impl Shop {
-    /// `None`, after saying so, where no rack can be built.
+    /// `None`, after printing the reason, where no rack can be built.
     fn build(apart: bool) -> Option<Self> {
         Self::build_of(apart, FILE)
     }
 
-    /// The same, with another group.
+    /// As [`Self::build`], with another group.
     fn build_of(apart: bool, tables: &str) -> Option<Self> {
         let [one, two] = NODES;
         let description = Description::new(Path::new(LOCUM))
@@ -150,7 +149,7 @@ impl Shop {
         Some(shop)
     }
 
-    /// Built, started, and serving on the first node.
+    /// Builds and starts a cluster that serves on the first node.
     fn serving(apart: bool) -> Option<Self> {
         Some(Self::build(apart)?.served())
     }
@@ -166,8 +165,8 @@ impl Shop {
         shop
     }
 
-    /// Until every member remembers something, a cluster that has never been does not survive the loss of one; and each
-    /// node has to have heard who owns what before it can be asked to have it moved.
+    /// Waits until every member has written its ledger: before that a new cluster does not survive the loss of one.
+    /// Each node must also have heard the owner before a move can be ordered.
     fn await_founding(&self) {
         let own = if self.apart { "witness/shop/" } else { "" };
         let places = [(NODES[0], ""), (NODES[1], ""), (WITNESS, own)];
@@ -177,7 +176,7 @@ impl Shop {
             };
             places.iter().all(written) && NODES.iter().all(|node| shop.owner(node).is_some())
         });
-        // Whoever has its memory first may be the first to claim; the file says that the group stays there.
+        // The member that has its ledger first may claim first; the file says that the group stays there.
         self.wait("the group is on the first node", |shop| {
             if shop.owner(NODES[1]).as_deref() == Some(NODES[1]) {
                 shop.locum(NODES[1], &["move", "web", NODES[0]]);
@@ -201,7 +200,7 @@ impl Shop {
         self.start_with(member, &[]);
     }
 
-    /// The same, with more options of the daemon.
+    /// As [`Self::start`], with more options of the daemon.
     fn start_with(&mut self, member: &'static str, options: &[&str]) {
         let command: &[&str] = if self.apart && member == WITNESS { &["witness", "run"] } else { &["run"] };
         let gates = self.gates.filter(|_| member != WITNESS).map(|backend| ["--gates", backend]);
@@ -228,7 +227,7 @@ impl Shop {
         serde_json::from_str(&self.locum(node, &["status", "--json"]).1).ok()
     }
 
-    /// Who owns the group, as this node knows it.
+    /// The owner of the group, as this node knows it.
     fn owner(&self, node: &str) -> Option<String> {
         self.status(node)?.cluster.groups.swap_remove(0).owner
     }
@@ -240,20 +239,20 @@ impl Shop {
         })
     }
 
-    /// Whether the client was answered after that moment; it waits a little.
+    /// Whether the client got an answer after that moment; waits a little for it.
     fn answers_since(&self, moment: Moment) -> bool {
         let last = || self.rack.look(|record| record.echoes.get(&SERVICE)?.last().copied()).flatten();
         await_some(Duration::from_secs(1), || last().filter(|&at| at > moment)).is_some()
     }
 
-    /// For how long two nodes answered for the service since then.
+    /// How long two nodes answered for the service since then.
     fn two_answered(&self, since: Moment) -> Duration {
         let window = Span::new(since, Moment::now());
         self.rack.look(|record| record.two_answer(SERVICE, window)).unwrap_or_default()
     }
 
-    /// Gives an order; again while it is refused, as a person would: on a starved machine a group may be without an owner
-    /// for a moment.
+    /// Gives an order, and repeats it while it is refused, as an administrator would: on a starved machine a group may
+    /// be without an owner for a moment.
     #[track_caller]
     fn order(&self, node: &str, words: &[&str]) {
         let mut said = String::new();
@@ -292,17 +291,17 @@ fn a_group_is_served_moved_and_handed_over() {
     shop.wait("the group has moved", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
     let (code, said) = shop.locum(alpha, &["move", "nothing"]);
     assert!(code == Some(1) && said.contains("the groups are: web"), "{said}");
-    // A person keeps it where it is.
+    // An administrator freezes it where it is.
     shop.order(beta, &["freeze", "web"]);
     shop.wait("the pin is shown", |shop| {
-        // On every node, with where it was asked for.
+        // Every node shows it, with the node on which it was asked for.
         let is_told = |node| {
             let pins = shop.status(node).map(|mut report| report.cluster.groups.remove(0).pins);
             pins.is_some_and(|pins| pins.iter().any(|pin| pin.by.as_deref() == Some(beta)))
         };
         is_told(alpha) && is_told(beta)
     });
-    // Pins are told at once; whose the group is, with the next beat.
+    // Pins are sent at once; the owner of a group comes with the next beat.
     shop.wait("a move of what is frozen is refused", |shop| {
         let (code, said) = shop.locum(alpha, &["move", "web", "alpha"]);
         assert_ne!(code, Some(0), "{said}");
@@ -313,11 +312,11 @@ fn a_group_is_served_moved_and_handed_over() {
         let pins = |node| shop.status(node).map(|mut report| report.cluster.groups.remove(0).pins);
         NODES.iter().all(|node| pins(*node).is_some_and(|pins| pins.iter().all(|pin| pin.by.is_none())))
     });
-    // Whoever leaves hands over.
+    // A node that leaves hands its group over.
     shop.order(beta, &["stop"]);
     shop.wait("the group is back", |shop| shop.runs(alpha) && shop.answers_since(Moment::now()));
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
-    // Nothing is left of a gate where it was.
+    // Nothing is left of the gate on the earlier owner.
     let (_, gates) = shop.locum(beta, &["gate"]);
     assert!(gates.contains("no gate stands here"), "{gates}");
     let epochs = [alpha, beta].map(|node| shop.text(node, "epochs"));
@@ -370,7 +369,7 @@ fn a_killed_owner_falls_silent_and_its_next_life_sweeps() {
     let (_, gates) = shop.locum(alpha, &["gate"]);
     assert!(gates.contains("group web: shut"), "{gates}");
     let holders = shop.rack.look(|record| record.holders(SERVICE.into()).len()).unwrap();
-    // A machine that was slow for so long has seen the end of the address's own lifetime.
+    // On a machine this slow the address's own lifetime has ended.
     let is_early = Moment::now().since(begun) < LIFETIME * 2 / 3;
     assert!(holders == 2 || !is_early, "it still stands where the daemon was killed, behind its gate");
     shop.start(alpha);
@@ -383,7 +382,8 @@ fn a_killed_owner_falls_silent_and_its_next_life_sweeps() {
     assert_eq!(shop.two_answered(begun), Duration::ZERO);
 }
 
-/// Whoever kills the daemon and takes the gate away has its addresses answer where they should not: not for long.
+/// If the daemon is killed and its gate removed, its addresses answer where they should not, but only until their
+/// lifetime ends.
 #[test]
 fn addresses_go_by_themselves_when_nobody_renews_them() {
     const SIXTH: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x100));
@@ -392,8 +392,7 @@ fn addresses_go_by_themselves_when_nobody_renews_them() {
     let mut shop = shop.served();
     let [alpha, beta] = NODES;
     let both = [IpAddr::V4(SERVICE), SIXTH];
-    // As somebody does who does not look where the daemon is: the gate is put back, and the line says under which
-    // ownership.
+    // As an administrator does who gives the wrong directories. The gate is put back, and the log line gives the epoch.
     let elsewhere = ["--run", "/run/disk/elsewhere", "--state", "/run/disk/elsewhere"];
     let (code, said) =
         shop.locum(alpha, &[&elsewhere[..], &["gate", "--remove", "--keep-addresses"]].concat());
@@ -423,7 +422,7 @@ fn addresses_go_by_themselves_when_nobody_renews_them() {
         shop.rack.look(|record| record.holds.iter().filter(is_gone).count())
     };
     assert_eq!(gone(&shop), Some(0));
-    // The other node is to take nothing over while somebody looks.
+    // The other members are stopped, so that the group is not taken over meanwhile.
     for member in [beta, WITNESS] {
         shop.daemon(member).signal(Sign::Kill).unwrap();
     }
@@ -436,7 +435,7 @@ fn addresses_go_by_themselves_when_nobody_renews_them() {
     shop.wait("they have gone", |shop| holds(shop, alpha) == [false; 2]);
     let last = shop.rack.look(|record| record.holds.last().map(|hold| hold.at)).flatten().unwrap();
     let stood = last.since(killed);
-    // The kernel's own second; and the one who looks may get no processor.
+    // The kernel's own second; the looking process may also get no processor for a while.
     assert!(stood <= LIFETIME + Duration::from_secs(2), "{stood:?}");
     assert!(stood >= LIFETIME / 2, "{stood:?}");
 }
@@ -503,7 +502,7 @@ fn a_machine_without_power_returns_without_its_ledger_and_votes_again() {
     let [alpha, beta] = NODES;
     shop.rack.power_off(alpha).unwrap();
     shop.wait("the other node has taken over", |shop| shop.runs(beta) && shop.answers_since(Moment::now()));
-    // A short life may have written only one of its files.
+    // A short run may have written only one of its files.
     let files = ["a", "b"].map(|which| shop.rack.disk(alpha).join(format!("state/ledger-shop-{which}")));
     assert!(files.iter().filter(|file| fs::remove_file(file).is_ok()).count() > 0);
     shop.rack.power_on(alpha).unwrap();
@@ -539,7 +538,7 @@ fn a_gate_of_either_engine_is_put_back_and_holds_when_the_daemon_is_killed() {
     if !page.contains("gates by bpf") {
         return crate::skipped(format!("no bpf gate in a node: {page}"));
     }
-    // Somebody tidies up.
+    // Another program tidies up.
     let tidy = ["/bin/sh", "-c", "rm -r /sys/fs/bpf/locum/shop/web"];
     let tidied = shop.rack.run(alpha, &Program::new(&tidy), PATIENCE).unwrap();
     assert_eq!(tidied.code, Some(0), "{}", tidied.text);

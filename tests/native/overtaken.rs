@@ -1,5 +1,5 @@
-//! Programs of others on the interface of a service address, as container networks put them there: one that is asked
-//! before a gate's and answers "pass" would open it.
+//! Programs of other software on the interface of a service address, as container networks attach them. A program that
+//! runs before a gate's and answers "pass" would open the gate.
 
 use std::os::fd::OwnedFd;
 
@@ -8,7 +8,7 @@ use locum_sys::{gate, netlink::Netlink};
 use super::*;
 use crate::lab::questions::{Asker, mac};
 
-/// Puts one on the node's interface; it stays as long as what is returned.
+/// Attaches one to the node's interface; it stays as long as the result is held.
 fn put(shop: &Shop, node: &str, in_front: bool) -> Vec<OwnedFd> {
     let put = move || gate::pass_everything(Netlink::open()?.interface("eth0")?.index, in_front);
     shop.rack.inside(node, put).unwrap().unwrap()
@@ -35,7 +35,7 @@ fn a_foreign_program_in_front_opens_no_gate_and_a_stubborn_one_moves_the_group()
     shop.await_founding();
     shop.wait("the first node serves", |_| front.answers(SERVICE) == [home]);
     assert_eq!(times(&shop, alpha), 0, "ours went in front of what was there");
-    // One more comes in front, and ours goes there again.
+    // Another one comes in front, and ours moves to the front again.
     strangers.push(put(&shop, alpha, true));
     shop.wait("ours is in front again, both ways", |shop| times(shop, alpha) >= 2);
     let (_, page) = shop.locum(alpha, &["status"]);
@@ -47,12 +47,13 @@ fn a_foreign_program_in_front_opens_no_gate_and_a_stubborn_one_moves_the_group()
     assert!(gates.contains("group web: shut"), "{gates}");
     assert_eq!(front.answers(SERVICE), [other]);
 
-    // Where that goes on the group does not stay, as long as there is a better place; and it is never without an owner for it.
+    // If that goes on, the group leaves, as long as another node is better. The cluster never leaves it without an
+    // owner because of it.
     shop.start_with(alpha, &["--gates", "bpf"]);
     shop.wait("it is in the cluster again", |shop| shop.owner(alpha).as_deref() == Some(beta));
     for node in [beta, alpha] {
         shop.wait("it is said that it goes on", |shop| {
-            // An interface has room for 64. Those that ours overtook long ago make no difference.
+            // An interface has room for 64. Programs that ours overtook long ago make no difference.
             if strangers.len() > 20 {
                 strangers.remove(0);
             }

@@ -29,7 +29,7 @@ fn two_nodes_without_a_witness_take_over_and_agree_after_a_partition() {
     });
     let (_, page) = shop.locum(beta, &["status"]);
     assert!(page.contains("this node has counted alone for"), "{page}");
-    // Whoever comes back takes nothing, and what runs does not notice.
+    // The returning node takes nothing, and the running group does not notice.
     shop.rack.power_on(alpha).unwrap();
     shop.start(alpha);
     shop.wait("two voters again", |shop| {
@@ -54,7 +54,7 @@ fn two_nodes_without_a_witness_take_over_and_agree_after_a_partition() {
     for network in ["lan", "link"] {
         shop.rack.mend(network, alpha).unwrap();
     }
-    // The later claim is the higher one.
+    // The later claim has the higher ballot.
     shop.wait("one owner is left", |shop| {
         let stopped = shop.status(beta).is_some_and(|report| {
             let group = &report.cluster.groups[0];

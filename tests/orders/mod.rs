@@ -1,5 +1,5 @@
-//! Orders that arrive while something else is under way, and a machine that gives no more processes: real daemons of both
-//! dialects, judged by how they end and by what stands afterwards.
+//! Orders that arrive during another operation, and a machine that starts no more processes. Real daemons of both
+//! dialects are judged by how they end and by what remains afterwards.
 
 use std::{
     fs, io,
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const CONFIG: &str = "/run/disk/conf";
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";
 
-/// A service that is a file, and takes as long as other files say.
+/// The service is a file; other files say how long it takes.
 const SERVICE_SCRIPT: &str = "#!/bin/sh
 of() { cat /run/disk/$1 2>/dev/null || echo 0; }
 case $1 in
@@ -47,7 +47,7 @@ use Dialect::{Native, R1};
 /// Two nodes, and a witness where the dialect has one.
 struct House {
     dialect: Dialect,
-    /// Declared before the rack: processes end before their hosts.
+    /// Declared before the rack, so that processes end before their hosts.
     daemons: Vec<(&'static str, Process)>,
     rack: Rack,
 }
@@ -116,7 +116,7 @@ impl House {
         self.daemons.push((member, self.rack.start(member, &program).unwrap()));
     }
 
-    /// All that there must be for the first node to serve alone, and waits until it does.
+    /// Starts everything that the first node needs to serve alone, and waits until it serves.
     fn serve(&mut self) {
         if self.dialect == Native {
             for member in [WITNESS, NODES[1]] {
@@ -125,7 +125,7 @@ impl House {
         }
         self.start(NODES[0]);
         self.wait("the service runs somewhere", |house| NODES.iter().any(|node| house.serves(node)));
-        // Who founded the cluster decides where it begins.
+        // The founder of the cluster decides where the group begins.
         self.wait("the service runs on the first node", |house| {
             if house.serves(NODES[1]) {
                 house.locum(NODES[1], &["move", "web", NODES[0]]);
@@ -168,7 +168,7 @@ impl House {
     }
 }
 
-/// Which way somebody asks the daemon to leave.
+/// How the daemon is asked to leave.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Term,
@@ -179,7 +179,7 @@ fn reload_and_leave(dialect: Dialect) {
     let Some(mut house) = House::build(dialect) else { return };
     let [alpha, _] = NODES;
     house.serve();
-    // By how long the second one comes later, in milliseconds, which way, and whether the reload comes first.
+    // The delay of the second order in milliseconds, how it is given, and whether the reload comes first.
     let rounds = [
         (0, Way::Term, true),
         (1, Way::Term, true),
@@ -233,13 +233,13 @@ fn a_reload_and_a_leave_at_once_end_in_a_leave_native() {
     reload_and_leave(Native);
 }
 
-/// Killed while it serves and started again, the daemon finds what it left; then somebody asks it to leave.
+/// The daemon is killed while it serves and started again. While it sweeps its leftovers, it is asked to leave.
 fn leave_in_the_sweep(dialect: Dialect, way: Way, stop_fails: bool) {
     let Some(mut house) = House::build(dialect) else { return };
     let [alpha, beta] = NODES;
     house.serve();
     if dialect == Native {
-        // Nobody is to take it over while we look.
+        // The other node must not take it over meanwhile.
         house.daemon(beta).signal(Sign::Kill).unwrap();
     }
     house.put(alpha, "stop-takes", "3", 0o644);
@@ -287,7 +287,7 @@ fn a_leave_during_the_sweep_says_what_it_could_not_stop_native() {
     leave_in_the_sweep(Native, Way::Term, true);
 }
 
-/// Before the first beat every agent is asked; people are told at once which of them does not answer.
+/// Before the first beat every agent is asked; the status names at once those that do not answer.
 #[test]
 fn status_says_at_once_whom_it_waits_for() {
     for dialect in [R1, Native] {
@@ -305,7 +305,7 @@ fn status_says_at_once_whom_it_waits_for() {
         });
         assert!(told.is_some(), "{page}");
         assert!(page.contains("service for ") && page.contains("1 of 2 resources have answered"), "{page}");
-        // An order to leave is taken, and kept until the agent's time is over.
+        // An order to leave is accepted, and kept until the agent's limit is over.
         house.daemon(alpha).signal(Sign::Terminate).unwrap();
         house.wait("it is heard", |house| house.log(alpha).contains("TERM received; this node is starting"));
         house.put(alpha, "status-takes", "0", 0o644);
@@ -313,7 +313,7 @@ fn status_says_at_once_whom_it_waits_for() {
     }
 }
 
-/// A control group that bounds the number of processes and threads; removed at the end.
+/// A control group that limits the number of processes and threads; removed at the end.
 struct Pids(PathBuf);
 
 impl Pids {
@@ -341,7 +341,7 @@ impl Pids {
         fs::write(self.0.join("cgroup.procs"), process.to_string()).unwrap();
     }
 
-    /// Not one more than there are; or as many as wanted.
+    /// Allows no more processes than there are, or any number again.
     fn close(&self, closed: bool) {
         let now = fs::read_to_string(self.0.join("pids.current")).unwrap();
         fs::write(self.0.join("pids.max"), if closed { now.trim() } else { "max" }).unwrap();
@@ -367,7 +367,7 @@ fn no_process_left(dialect: Dialect) {
     }
     house.serve_on_first();
     pids.enter(house.daemon(alpha).id());
-    // Threads that nobody needs have gone after this.
+    // Idle threads have ended after this time.
     pause(Duration::from_secs(12));
     pids.close(true);
     let (code, said) = house.locum(alpha, &["standby", "--no-wait"]);
@@ -388,7 +388,8 @@ fn no_process_left(dialect: Dialect) {
     assert!(!house.service(alpha));
 }
 
-/// By hand, with directories of its own, where a daemon of the same node serves: that one is not touched.
+/// A second daemon, started by hand with its own directories, where a daemon of the same node serves: the latter is not
+/// affected.
 fn second_daemon(dialect: Dialect) {
     let Some(mut house) = House::build(dialect) else { return };
     let [alpha, _] = NODES;
@@ -404,7 +405,7 @@ fn second_daemon(dialect: Dialect) {
     house.wait("it answers", |house| house.locum(alpha, &["status", "--json"]).1.contains("cluster"));
     assert!(!house.log(alpha).contains("by an earlier life"), "{}", house.log(alpha));
     assert!(house.daemon(alpha).ended().is_none() && house.daemon(alpha).id() == pid);
-    // A killed one is in nobody's way.
+    // A killed daemon is in no one's way.
     house.daemon(alpha).signal(Sign::Kill).unwrap();
     house.end_of(alpha, PATIENCE);
     house.start(alpha);

@@ -1,4 +1,4 @@
-//! What a story needs: the description of its rack, and the files of its nodes.
+//! Prepares a story: the description of its rack, and the files of its nodes.
 
 use std::{
     fs,
@@ -12,15 +12,15 @@ use locum_sim::story::{Cable, Command, Conduct, Manner, NodeRef, Operation, Stor
 
 use super::{LOCUM, journal};
 
-/// Who asks for the service.
+/// The host that uses the service.
 pub(super) const CLIENT: &str = "client";
-/// Who records frames, where a story replays them.
+/// The host that records frames, where a story replays them.
 pub(super) const RECORDER: &str = "recorder";
-/// The network of the client, and the interface that all have there.
+/// The network of the client, and the name of every host's interface there.
 pub(super) const LAN: &str = "lan";
 pub(super) const LAN_INTERFACE: &str = "eth0";
 
-/// The first cluster has no name in a story, but its files lie somewhere.
+/// The directory name of a cluster. The first cluster has no name in a story, but needs a directory.
 pub(super) fn cluster_name(story: &Story, cluster: usize) -> &str {
     match story.clusters[cluster].name.as_str() {
         "" => "first",
@@ -28,12 +28,12 @@ pub(super) fn cluster_name(story: &Story, cluster: usize) -> &str {
     }
 }
 
-/// The rack's network of a link.
+/// The rack's network for a link.
 pub(super) fn network(link: &locum_sim::story::Link) -> &str {
     if link.cable == Cable::Lan { LAN } else { &link.name }
 }
 
-/// Whether a story records frames.
+/// Whether a story replays frames.
 pub(super) fn replays(story: &Story) -> bool {
     story.steps.iter().any(|step| matches!(step.command, Command::Replay { .. }))
 }
@@ -70,7 +70,7 @@ pub(super) fn description(story: &Story) -> Result<Description, String> {
                     who.iter().map(|host| port(host, &link.name, address(host))).collect();
                 let mut kind = if ports.len() == 2 { Kind::Crossover } else { Kind::Segment };
                 if replays(story) {
-                    // Somebody has tapped the cable.
+                    // The recorder is attached to the cable.
                     let of_first = address(&hosts[0]);
                     let net = of_first.rsplit_once('.').map_or("", |(net, _)| net);
                     ports.push(port(RECORDER, &link.name, format!("{net}.200")));
@@ -102,7 +102,7 @@ pub(super) fn has_link(story: &Story, host: &str, link: &str) -> bool {
     clusters.any(|c| c.links.iter().any(|l| l.name == link))
 }
 
-/// Where the files of a daemon lie on its host's disk, as this process sees it; the host sees it as
+/// The directory of a daemon's files on its host's disk, as this process sees it. The host sees it as
 /// `/run/disk/CLUSTER`.
 pub(super) fn place(rack: &Rack, story: &Story, node: NodeRef) -> PathBuf {
     rack.disk(&story.clusters[node.cluster].nodes[node.node]).join(cluster_name(story, node.cluster))
@@ -132,12 +132,12 @@ pub(super) fn write_files(rack: &Rack, story: &Story, node: NodeRef) -> io::Resu
     Ok(())
 }
 
-/// Writes `ha.cf`.
+/// Writes the `ha.cf` of a node into its directory.
 pub(super) fn write_ha_cf(place: &Path, story: &Story, node: NodeRef) -> io::Result<()> {
     fs::write(place.join("ha.d/ha.cf"), story.ha_cf(node.cluster, |name| format!("/run/{name}")))
 }
 
-/// Writes `authkeys` as a careful person does: whole, and never readable by others.
+/// Writes `authkeys` as a careful administrator does: whole, and never readable by others.
 pub(super) fn write_keys(place: &Path, text: &str) -> io::Result<()> {
     let (new, old) = (place.join("ha.d/authkeys.new"), place.join("ha.d/authkeys"));
     let mut file = fs::File::options().create(true).write(true).truncate(true).mode(0o600).open(&new)?;
@@ -145,7 +145,7 @@ pub(super) fn write_keys(place: &Path, text: &str) -> io::Result<()> {
     fs::rename(new, old)
 }
 
-/// From now on a script behaves like this.
+/// Makes a script behave like this from now on.
 pub(super) fn conduct(place: &Path, conduct: &Conduct) -> io::Result<()> {
     write_conduct(place, &conduct.script, conduct.operation, conduct.manner)
 }

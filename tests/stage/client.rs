@@ -1,4 +1,4 @@
-//! The client: asks for the service through its own kernel, whose neighbour cache nobody touches.
+//! The client: uses the service through its own kernel, whose neighbour cache is left as it is.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -12,19 +12,19 @@ use super::{build::CLIENT, words};
 
 /// How long the client tries.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// One try.
+/// The time limit of one attempt.
 const TRY: Duration = Duration::from_millis(400);
 const HTTP: u16 = 80;
 
-/// Who answered the client.
+/// The answer that the client got.
 pub(super) struct Answer {
-    /// At this hardware address.
+    /// The hardware address that answered.
     pub(super) mac: [u8; 6],
-    /// The page, where the service has one.
+    /// The page, if the service has one.
     pub(super) page: Option<String>,
 }
 
-/// Asks until there is an answer; nobody answers after some seconds.
+/// Asks until there is an answer; `None` if there was none for some seconds.
 pub(super) fn ask(rack: &Rack, service: IpAddr, has_page: bool) -> Result<Option<Answer>, String> {
     let asked = await_some(PATIENCE, || match rack.inside(CLIENT, move || connect(service, has_page)) {
         Err(fault) => Some(Err(words(fault))),
@@ -38,7 +38,8 @@ pub(super) fn ask(rack: &Rack, service: IpAddr, has_page: bool) -> Result<Option
         .ok_or_else(|| format!("{service} answers the client, which does not know where:\n{table}"))
 }
 
-/// A page, or where there is none to be had a refusal: that is an answer too, of the kernel that has the address.
+/// Asks for a page. If the service has none, a refused connection is an answer, too: it comes from the kernel with the
+/// address.
 fn connect(service: IpAddr, has_page: bool) -> io::Result<Option<String>> {
     let mut stream = match TcpStream::connect_timeout(&(service, HTTP).into(), TRY) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused && !has_page => return Ok(None),
@@ -55,7 +56,7 @@ fn connect(service: IpAddr, has_page: bool) -> io::Result<Option<String>> {
     page.map(|(_, page)| Some(page.trim().to_owned())).ok_or_else(|| ErrorKind::InvalidData.into())
 }
 
-/// Reads a line of the kernel's table of neighbours: address, type, flags, hardware address.
+/// The hardware address in a line of the kernel's neighbour table: address, type, flags, hardware address.
 fn mac_of(line: &str, service: IpAddr) -> Option<[u8; 6]> {
     let columns: Vec<&str> = line.split_whitespace().collect();
     if columns.first()?.parse::<IpAddr>().ok()? != service {

@@ -1,5 +1,5 @@
-//! The resource scripts of the stories, and the journal that they keep: each operation writes a line when it begins
-//! and one when it ends. One that is killed cannot: it has begun, has not ended, and its process is gone.
+//! The resource scripts of the stories, and the journal that they keep: each operation writes a line when it begins and
+//! one when it ends. A killed operation has begun, has not ended, and its process is gone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,16 +11,16 @@ use locum_sim::transcript::{End, Sight};
 
 /// The file of the journal, in the directory of the daemon's files.
 pub(super) const FILE: &str = "journal";
-/// Where in a host's `/run` the scripts note the processes that they have started.
+/// The directory in a host's `/run` where the scripts note the processes that they have started.
 pub(super) const SERVICES: &str = "services";
 
-/// The text of a script; what it is called says what it is.
+/// The text of a script. Its kind follows from the name by which it is called.
 pub(super) fn script(cluster: &str) -> String {
     SCRIPT.replace("CLUSTER", cluster)
 }
 
-/// `httpd` serves a page; all others are a process that does nothing. Both keep the script's output open, as services
-/// do that were not written with care.
+/// `httpd` serves a page; all others are a process that does nothing. Both keep the script's output open, as carelessly
+/// written services do.
 const SCRIPT: &str = r#"#!/bin/sh
 # NAME [ARGUMENT...] start|stop|status: a resource that keeps a journal, and behaves as it is told.
 here=/run/disk/CLUSTER
@@ -84,7 +84,7 @@ esac
 if [ $? = 0 ]; then note $1 done; else note $1 failed; exit 1; fi
 "#;
 
-/// What is known of the journal of one daemon's scripts.
+/// The state of the journal of one daemon's scripts.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     read: usize,
@@ -109,24 +109,24 @@ pub(super) struct Entry {
 }
 
 impl Journal {
-    /// The processes of the operations that go on.
+    /// The processes of the operations that have not ended.
     pub(super) fn open(&self) -> Vec<u32> {
         self.open.keys().copied().collect()
     }
 
-    /// The host has lost its power, and everything that ran there.
+    /// The host has lost its power, and so has everything that ran there.
     pub(super) fn lost(&mut self) {
         self.open.clear();
         self.running.clear();
     }
 
-    /// Reads on. `gone` are processes that were found gone before `text`, the whole journal, was read.
+    /// Reads the new lines. `gone` are processes that were found gone before `text`, the whole journal, was read.
     ///
     /// # Errors
     /// A line that no script of ours writes.
     pub(super) fn read(&mut self, text: &str, gone: &[u32], now: Moment) -> Result<Vec<Entry>, String> {
         let mut entries = Vec::new();
-        // A line that is being written is read the next time.
+        // An unfinished line is read the next time.
         let news = text.get(self.read..).unwrap_or_default();
         let news = news.rfind('\n').map_or("", |end| &news[..=end]);
         self.read += news.len();
@@ -135,7 +135,7 @@ impl Journal {
         }
         for pid in gone {
             if let Some(open) = self.open.remove(pid) {
-                // Whatever came of its death came later than this.
+                // Any effect of its death came later than this.
                 let at = open.begun + now.since(open.begun) / 2;
                 self.end(at, &open, End::Killed, &mut entries);
             }

@@ -1,6 +1,6 @@
-//! A rack of real daemons as a stage for stories. Nothing is asked of a daemon but orders: addresses are what each
-//! host's kernel notifies, services what their scripts wrote down and which of their processes live, answers what the
-//! client gets.
+//! A rack of real daemons as the testbed of stories. Daemons get orders and are asked nothing else. Addresses are taken
+//! from the notifications of each host's kernel, services from the journals of their scripts and their living
+//! processes, answers from the client.
 
 use std::{
     collections::BTreeMap,
@@ -34,44 +34,44 @@ use recorder::Recorder;
 /// The program under test.
 pub(crate) const LOCUM: &str = env!("CARGO_BIN_EXE_locum");
 
-/// How late this machine may be, on top of what a story allows: less than a deadtime of a second, so that what was to
-/// come at once is told from what came of silence.
+/// How late this machine may be, on top of what a story allows. It is less than a deadtime of a second, so that an
+/// immediate action can be told from one after a silence.
 const SLACK: Duration = Duration::from_millis(600);
-/// The longest settling, the longest wait for the answer to an order, and for the end of a daemon.
+/// The limit for settling, for the answer to an order, and for the end of a daemon.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// How often the stage looks.
+/// The time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// What a killed operation has started must be gone after this.
+/// Processes that a killed operation has started must be gone after this time.
 const DEATH: Duration = Duration::from_secs(2);
-/// So many of a daemon's last words are shown when a story fails.
+/// How many of a daemon's last log lines are shown when a story fails.
 const LAST_LINES: usize = 60;
 
-/// The stage of one story.
+/// The testbed of one story.
 pub(crate) struct RackStage<'a> {
-    /// What was measured, one line each.
+    /// Measurements, one line each.
     pub(crate) measured: Vec<String>,
     story: &'a Story,
     recorder: Option<Recorder>,
-    /// Declared before the rack: processes end before their hosts.
+    /// Declared before the rack, so that processes end before their hosts.
     daemons: BTreeMap<NodeRef, Process>,
     rack: Rack,
     journals: BTreeMap<NodeRef, Journal>,
     facts: Vec<(Moment, Fact)>,
-    /// So many of the notifications of the kernels have become facts.
+    /// How many of the kernels' notifications have become facts.
     holds_read: usize,
     last_change: Moment,
-    /// When each life of a daemon began.
+    /// The moments at which each daemon was started.
     lives: BTreeMap<NodeRef, Vec<Moment>>,
     /// Daemons that were killed, and those of them that have been started again since the last telling.
     killed: Vec<NodeRef>,
     sweeping: Vec<NodeRef>,
-    /// Lost and offered when the loss began.
+    /// Frames lost and offered when the loss began.
     losses_before: (u64, u64),
     macs: BTreeMap<[u8; 6], String>,
 }
 
 impl<'a> RackStage<'a> {
-    /// Builds the rack of a story, everything on it with power, and no daemon running.
+    /// Builds the rack of a story, with all hosts powered and no daemon running.
     pub(crate) fn new(story: &'a Story) -> Result<Self, String> {
         let mut rack = Rack::build(build::description(story)?).map_err(words)?;
         let hosts = story.hosts();
@@ -110,7 +110,7 @@ impl<'a> RackStage<'a> {
         })
     }
 
-    /// The last words of all daemons.
+    /// The last log lines of all daemons.
     pub(crate) fn logs(&self) -> String {
         let mut text = String::new();
         for node in self.story.nodes() {
@@ -122,7 +122,7 @@ impl<'a> RackStage<'a> {
         text
     }
 
-    /// No daemon may say that it did what no daemon does.
+    /// Checks that no daemon logged an action that daemons never take.
     pub(crate) fn check_logs(&self) -> Result<(), String> {
         for node in self.story.nodes() {
             if let Some(line) = self.log(node).lines().find(|line| line.contains("panicked")) {
@@ -145,7 +145,7 @@ impl<'a> RackStage<'a> {
         self.story.nodes().filter(|&node| self.host(node) == host).collect()
     }
 
-    // ---- what a person does ---------------------------------------------------------------------------------------
+    // ---- what an administrator does -------------------------------------------------------------------------------
 
     fn start(&mut self, node: NodeRef) -> Result<(), String> {
         let host = self.host(node);
@@ -191,7 +191,7 @@ impl<'a> RackStage<'a> {
             self.daemons.remove(&node);
             self.killed.retain(|&killed| killed != node);
         }
-        // What was done in the last moments was seen; what is gone with the power was not undone by anybody.
+        // Everything before this moment was seen. What was lost with the power was not undone by any operation.
         self.look_until(Some((host, moment)))?;
         for node in self.on_host(host) {
             self.journals.entry(node).or_default().lost();
@@ -241,7 +241,7 @@ impl<'a> RackStage<'a> {
         Ok(())
     }
 
-    /// What a host sends on a link is lost, or no more.
+    /// Begins or ends the loss of all frames that a host sends on a link.
     fn mute(&mut self, name: &str, host: &str, mute: bool) -> Result<(), String> {
         let links = self.story.links();
         let link = links.iter().find(|link| link.name == name).ok_or_else(|| format!("no link {name}"))?;
@@ -279,7 +279,7 @@ impl<'a> RackStage<'a> {
         Ok(())
     }
 
-    /// Frames lost by chance, and all that were offered, since the rack was built.
+    /// Frames lost by chance, and all frames that were offered, since the rack was built.
     fn count_losses(&self) -> Result<(u64, u64), String> {
         let mut sum = (0, 0);
         let mut add = |lost: u64, passed: u64| sum = (sum.0 + lost, sum.1 + lost + passed);
@@ -382,7 +382,7 @@ impl<'a> RackStage<'a> {
         Ok(())
     }
 
-    /// As [`look`](Self::look); a host that lost its power saw nothing after that moment.
+    /// As [`look`](Self::look). A host that lost its power saw nothing after that moment.
     fn look_until(&mut self, dark: Option<(&str, Moment)>) -> Result<(), String> {
         self.read_holds(dark);
         for node in self.story.nodes() {
@@ -415,7 +415,7 @@ impl<'a> RackStage<'a> {
         let journal = self.journals.entry(node).or_default();
         let open = journal.open();
         let host = self.story.clusters[node.cluster].nodes[node.node].as_str();
-        // Asked before the journal is read: whoever is gone by now has written all that he will ever write.
+        // Asked before the journal is read: a process that is gone by now has written all its lines.
         let gone = if self.rack.is_on(host) { gone(&self.rack, host, open)? } else { Vec::new() };
         let path = build::place(&self.rack, self.story, node).join(journal::FILE);
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -434,7 +434,7 @@ impl<'a> RackStage<'a> {
         Ok(())
     }
 
-    /// What a killed operation had started must be gone too.
+    /// Checks that all processes that a killed operation had started are gone.
     fn check_no_orphan(&self, node: NodeRef, resource: &str) -> Result<(), String> {
         let (host, name) = (self.host(node), format!("{resource}.hanging"));
         let Some(child) = self.noted_process(node, &name) else { return Ok(()) };
@@ -457,7 +457,7 @@ impl<'a> RackStage<'a> {
         self.facts.push((at, fact));
     }
 
-    /// From the start of a daemon after a kill to the last thing that its sweep stopped, before it starts anything.
+    /// Measures from the start of a daemon after a kill to the last stop of its sweep, which is before its first start.
     fn measure_sweeps(&mut self, facts: &[(Moment, Fact)]) {
         for node in std::mem::take(&mut self.sweeping) {
             let begun = self.lives.get(&node).and_then(|lives| lives.last()).copied().unwrap_or_default();
@@ -565,7 +565,7 @@ impl Stage for RackStage<'_> {
     }
 }
 
-/// Those of the processes of a host that do not live any more.
+/// The processes among these that do not live any more.
 fn gone(rack: &Rack, host: &str, mut processes: Vec<u32>) -> Result<Vec<u32>, String> {
     if processes.is_empty() {
         return Ok(processes);

@@ -1,4 +1,4 @@
-//! Somebody on the cable who records what is sent there, and plays it again later.
+//! A recorder on a cable: it records the frames there and replays them later.
 
 use std::{
     io,
@@ -20,9 +20,9 @@ use super::build::RECORDER;
 
 /// Longer than any frame.
 const FRAME_BYTES_MAX: usize = 65_536;
-/// Between two frames that are played again.
+/// The time between two frames that are replayed.
 const PACE: Duration = Duration::from_millis(20);
-/// How soon the recorder sees that it is to end.
+/// The time within which the recorder notices that it must end.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 struct Frame {
@@ -41,7 +41,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Begins to record everything that is sent to this port.
+    /// Begins to record all datagrams to this port.
     pub(super) fn start(rack: &Rack, port: u16) -> Result<Self, String> {
         let words = |error: io::Error| format!("record frames: {error}");
         let socket = rack.inside(RECORDER, move || open(port)).map_err(super::words)?.map_err(words)?;
@@ -50,7 +50,7 @@ impl Recorder {
         let thread = thread::spawn(move || {
             let mut buffer = vec![0; FRAME_BYTES_MAX];
             while !until.load(Relaxed) {
-                // Nothing heard for a while is an error of this call.
+                // If nothing is heard for a while, the call returns an error.
                 let Ok((length, from)) = ears.recv_from(&mut buffer) else { continue };
                 let frame = Frame { at: Moment::now(), from: from.ip(), bytes: buffer[..length].to_vec() };
                 to.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
@@ -59,7 +59,7 @@ impl Recorder {
         Ok(Self { port, socket, tape, end, threads: vec![thread] })
     }
 
-    /// Plays, over and over for some time, what these addresses sent between two moments.
+    /// Replays, repeatedly for some time, the frames that these addresses sent between two moments.
     pub(super) fn replay(
         &mut self,
         senders: &[IpAddr],
@@ -85,7 +85,7 @@ impl Recorder {
                 if over.remaining().is_zero() || end.load(Relaxed) {
                     return;
                 }
-                // A cable that is cut carries no replays either.
+                // A cut cable carries no replays either.
                 let _ = mouth.send_to(bytes, (*to, port));
                 pause(PACE);
             }
@@ -110,7 +110,7 @@ fn open(port: u16) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// The broadcast address of the network of 256 addresses in which this one is.
+/// The broadcast address of this address's network of 256 addresses.
 fn everybody_near(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => (u32::from(ip) | 0xff).to_be_bytes().into(),
