@@ -31,7 +31,6 @@ pub struct Report<S = Status> {
 pub struct Daemon {
     pub version: String,
     pub pid: u32,
-    /// The configuration directory.
     pub config: String,
     /// Whether this node compares its ping nodes with the peer's.
     pub ipfail: bool,

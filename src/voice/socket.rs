@@ -12,7 +12,7 @@
 //! | `POST /online` | an [`Outcome`]: the end of a standby. Native only |
 //! | `POST /maintenance` `{"on": true}` | an [`Outcome`]. Native only |
 //! | `POST /freeze` `{"group": "web", "on": true}` | an [`Outcome`]. Native only |
-//! | `POST /measure` `{"seconds": 60}` | an [`Outcome`]: begun; the status then tells how late the heart was, as `heart.measured` |
+//! | `POST /measure` `{"seconds": 60}` | an [`Outcome`]: begun; the status then shows how late the heart was, as `heart.measured` |
 //! | `POST /say` `{"fields": [["t", "setweight"], …]}` | an [`Outcome`]: begun; the message is what a script wrote to the FIFO |
 //! | `POST /stop` `{"wait": true}` | an [`Outcome`] when the daemon ends; without `wait`: begun |
 //!
@@ -74,7 +74,7 @@ const REFUSAL_LIMIT: Duration = Duration::from_millis(500);
 pub enum Question {
     /// Report the state of everything, as JSON.
     Status(oneshot::Sender<Told>),
-    /// Perform an order.
+    /// Perform an order, and send its outcome.
     Order(Request, oneshot::Sender<Answer>),
     /// Count for this time how late the heart is at a tick of 10 ms; the status shows the result.
     Measure(Duration),
