@@ -243,7 +243,7 @@ impl Stage {
     }
 
     /// The longest outage by echo since `from`, if it is over: the client has had echoes and pages again for
-    /// [`CALM_AGAIN`]. With it, the longest outage by page.
+    /// `CALM_AGAIN`. With it, the longest outage by page.
     #[must_use]
     pub fn ended_outage(&self, from: Moment) -> Option<(Span, Option<Duration>)> {
         let look = |record: &locum_lab::Record| {
