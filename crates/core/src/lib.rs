@@ -1,17 +1,17 @@
-//! **The mind of Locum.** Everything that is decided is decided here, as plain values: events in, actions out, and
-//! time is an argument. There is no socket, file, clock, thread or random source in this crate, and `no_std` makes
-//! the compiler hold that line; the simulator, the tests and the daemon all run this same code.
+//! **The core of Locum.** All decisions are made here, as plain values: events go in, actions come out, and time is an
+//! argument. This crate has no socket, file, clock, thread or random source, and `no_std` makes the compiler enforce
+//! that. The simulator, the tests and the daemon all run this same code.
 //!
-//! The rooms, each of which imports only what stands above it:
+//! The modules, each of which imports only those that stand above it:
 //!
-//! * [`model`]: who and what, events, actions, time; plain values that all others speak of;
+//! * [`model`]: nodes, links, groups, events, actions, time: the plain values that all other modules use;
 //! * [`framing`]: bytes, authentication, refusals;
-//! * [`liveness`]: who is alive, on which link, and which interfaces carry;
-//! * [`claims`]: who may run a group, in the native dialect;
+//! * [`liveness`]: which nodes are alive, on which link, and which interfaces of service addresses carry frames;
+//! * [`claims`]: which node may run a group, in the native dialect;
 //! * [`group`]: ordered start and stop;
-//! * [`r1`] and [`native`]: the two dialects, which do not know each other. In each, `director` is the front room: an
+//! * [`r1`] and [`native`]: the two dialects, which do not know each other. In each, `director` is the entry point: an
 //!   [`event::Event`](model::event::Event) goes in, [`action::Action`](model::action::Action)s come out;
-//! * [`config`]: files to checked plans; it knows the plans of the dialects and nothing that moves.
+//! * [`config`]: turns files into checked plans. Of the dialects it imports only the plans.
 #![no_std]
 
 extern crate alloc;

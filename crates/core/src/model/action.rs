@@ -1,4 +1,4 @@
-//! What the director wants done. The driver performs these in order and returns what came of them as events.
+//! The actions that a director asks for. The driver performs them in order and returns their results as events.
 
 use crate::model::{claim::Epoch, identity::MemberIndex, order::Answer};
 use alloc::{string::String, sync::Arc, vec::Vec};
@@ -14,129 +14,120 @@ use super::{
     time::{Duration, Instant},
 };
 
-/// One thing to do.
+/// One action for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Write a frame to every medium of a link. Shared: the same bytes usually go to several links.
+    /// Write a frame to every medium of a link. The bytes are shared because the same frame usually goes to several
+    /// links.
     Send {
-        /// The link.
         link: LinkIndex,
         /// A whole frame, in the framing of that link.
         bytes: Arc<[u8]>,
     },
-    /// Send a frame from a link's own socket to this address: where a member was last heard whose address no file tells.
+    /// Send a frame from a link's own socket to this address. It is for a member whose address no file tells, and goes to
+    /// where that member was last heard.
     SendTo {
-        /// The link.
         link: LinkIndex,
-        /// Where to.
         to: SocketAddr,
         /// A whole frame, in the framing of that link.
         bytes: Arc<[u8]>,
     },
     /// Send an ICMP echo with this payload to every member of a ping node.
     Ping {
-        /// The ping node.
         ping: PingIndex,
-        /// A whole frame.
+        /// The payload: a whole frame.
         bytes: Arc<[u8]>,
     },
-    /// Let an agent work. Answered by [`crate::model::event::Event::Done`] with the same ticket, always, exactly once.
+    /// Run one operation of an agent. Always answered, exactly once, by [`crate::model::event::Event::Done`] with the
+    /// same ticket.
     Run {
-        /// For the answer.
         ticket: Ticket,
-        /// What.
         resource: ResourceId,
-        /// Which way.
         operation: Operation,
-        /// After this long the agent and all its children are killed and the outcome is `TimedOut`.
+        /// The time limit. Then the driver kills the agent and all its children, and the outcome is `TimedOut`.
         limit: Duration,
-        /// The ownership under which the group runs, for the agent; R1 has none.
+        /// The epoch under which the group runs, for the agent; `None` in R1.
         epoch: Option<Epoch>,
     },
-    /// Nobody wants what this operation, asked for by [`Self::Run`], would bring about: kill it with all its children. It is
-    /// answered as any other that took too long, unless it has ended meanwhile.
+    /// The result of this operation, asked for by [`Self::Run`], is not wanted any more: kill it with all its children.
+    /// Unless it has ended meanwhile, it is answered like one that exceeded its limit.
     Abandon(Ticket),
-    /// Tell the segment again where the address is; only for resources with an address that are ours. Not answered.
+    /// Announce a service address again on its network segment. Only for resources of ours with an address. Not answered.
     Announce(ResourceId),
     /// The answer to a person's order.
     Reply {
         /// As given with the order.
         order: OrderId,
-        /// What came of it.
         answer: Answer,
     },
-    /// Keep on disk the newest that was heard of a node, so that recordings replayed after our own restart cannot keep
-    /// a dead peer alive. Need not be waited for, but should be done before the daemon ends.
+    /// Keep on disk the newest frame heard from a node, so that recordings replayed after our own restart cannot keep a
+    /// dead peer alive. The director does not wait for it, but the driver should do it before the daemon ends.
     Remember {
-        /// Of whom.
         member: MemberIndex,
-        /// What.
         heard: Heard,
     },
-    /// The group's addresses may answer for so long, and not longer; `None` shuts its gate at once. Not answered.
+    /// Open the group's gate until this lease ends; `None` shuts it at once. While the gate is shut, the group's
+    /// addresses answer nobody. Not answered.
     Gate {
-        /// Whose.
         group: GroupIndex,
-        /// Under which lease.
         lease: Option<GateLease>,
     },
-    /// What ends our ownership of the group, wherever it is announced: its gate is shut by an announced claim that carries
-    /// one of these, and by no other. Comes before anything leaves that may let a rival make a new one. Not answered.
+    /// Tell the gate the proofs that end our ownership of the group. An announced claim shuts the gate only if it carries
+    /// one of them. This action comes before any message that lets a rival make a new claim. Not answered.
     Proofs {
-        /// Whose gate.
         group: GroupIndex,
         /// All of them, the most important first; at most [`CLAIM_PROOFS_MAX`].
         proofs: Vec<ClaimProof>,
     },
-    /// Announce in one packet over every link that a majority has accepted our claim to the group, for the gate of a node
-    /// whose ownership that ends (`docs/wire.md`, 12.9). Not answered.
+    /// Announce in one packet over every link that a majority has accepted our claim to the group. It is meant for the
+    /// gate of the node whose ownership that ends (`docs/wire.md`, 12.9). Not answered.
     AnnounceClaim {
-        /// Of what.
         group: GroupIndex,
         /// What is announced.
         announcement: ClaimAnnouncement,
     },
-    /// Write this to the ledger's file and sync it; answered by [`crate::model::event::Event::Written`], always, once, in order.
-    /// One at a time.
+    /// Write this to the ledger's file and sync it. Always answered, once and in order, by
+    /// [`crate::model::event::Event::Written`]. Only one write is under way at a time.
     Write(Durable),
-    /// Reset a node with the device of [`crate::r1::plan::Plan::fencing`], so that it surely holds nothing any more. Answered
-    /// by [`crate::model::event::Event::Fenced`] with the same ticket, always, exactly once, and in a bounded time.
+    /// Reset a node with the device of [`crate::r1::plan::Plan::fencing`], so that it surely holds nothing any more.
+    /// Always answered, exactly once and in a bounded time, by [`crate::model::event::Event::Fenced`] with the same
+    /// ticket.
     Fence {
-        /// For the answer.
         ticket: Ticket,
-        /// Which.
         node: NodeIndex,
     },
-    /// A message that this node does not handle itself, or one of its own: if a person's script of that name lies in
-    /// `rc.d`, it is run. Not answered.
+    /// Run the event script of this name in `rc.d`, if there is one. It is for a message that this node does not handle
+    /// itself, or for one of its own. Not answered.
     EventScript {
         /// The message's type, which is the script's name: printable, without blanks and slashes.
         kind: String,
-        /// What the script sees as `HA_` and the name: names of letters, digits and `_`; values without control
-        /// characters.
+        /// The script gets each as an environment variable `HA_` and the name. Names have letters, digits and `_`; values
+        /// have no control characters.
         fields: Vec<(String, String)>,
-        /// The ownership of the group that it is about, if it is about one and the dialect has epochs.
+        /// The epoch of the group that the message is about. `None` if it is about no group, or if the dialect has no
+        /// epochs.
         epoch: Option<Epoch>,
     },
-    /// Something worth a line in the log.
+    /// Write a line to the log.
     Note(Note),
-    /// Everything is said: the daemon may end.
+    /// The director has finished: the daemon may end.
     Exit {
-        /// Nothing is left running that should have been stopped.
+        /// Whether everything that should have been stopped is stopped.
         clean: bool,
-        /// Do not end but begin a new life, with a new generation, after this long (what a real peer expects after a
-        /// healed partition).
+        /// Do not end, but start again with a new generation after this time. A real peer expects that after a healed
+        /// partition.
         restart: Option<Duration>,
-        /// What runs and goes on running: the next life is to be told ([`crate::r1::director::Identity::keeps`]).
+        /// The groups that keep running. The next run of the daemon is told of them
+        /// ([`crate::r1::director::Identity::keeps`]).
         keeps: Option<Holding>,
     },
 }
 
-/// A gate expects so many proofs at once: of six ballots by two keys each.
+/// How many proofs a gate expects at once: those of six ballots, by two keys each.
 pub const CLAIM_PROOFS_MAX: usize = 12;
 
-/// What only a member with the cluster's key can make: an ownership of a group, of one node under one ballot, has ended. It
-/// is a secret until it has.
+/// Proves that one ownership of a group has ended: that of one node under one ballot. Only a member with the cluster's
+/// key can make it. It is a secret until the ownership has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClaimProof(pub [u8; 16]);
 
@@ -163,13 +154,13 @@ impl fmt::Debug for ClaimAnnouncement {
     }
 }
 
-/// What a gate is told of the lease under which it stands open.
+/// The lease under which a gate is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateLease {
-    /// Its end, by the core's clock.
+    /// When the lease ends, by the core's clock.
     pub until: Instant,
-    /// When the beat or proposal was sent on which it rests: a gate that a rival has shut is opened only by what was sent
-    /// after that.
+    /// When the beat or proposal on which the lease rests was sent. A gate that a rival has shut opens again only for one
+    /// that was sent after that.
     pub sent: Instant,
     /// The claim's ballot; [`Ballot::ZERO`] where there are no claims.
     pub ballot: Ballot,
@@ -184,14 +175,14 @@ pub enum Operation {
     Stop,
     /// Tell whether it runs here.
     Status,
-    /// Ask whatever is left of its processes to terminate, and wait until they have: `Ok` when nothing is left.
+    /// Ask its remaining processes to terminate, and wait until they have: `Ok` when none is left.
     Terminate,
-    /// Kill whatever is left of its processes: `Ok` when nothing is left.
+    /// Kill its remaining processes: `Ok` when none is left.
     Kill,
 }
 
 impl Operation {
-    /// As agents are asked and the log says it.
+    /// The name of the operation, as agents and the log get it.
     #[must_use]
     pub const fn verb(self) -> &'static str {
         match self {

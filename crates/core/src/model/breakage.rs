@@ -21,7 +21,7 @@ pub enum Breakage {
     OldGenerationAccepted,
     /// The taker starts the groups before the giver has said that it stopped them.
     StartBeforeDone,
-    /// After a healed partition nobody yields.
+    /// After a healed partition no node yields.
     NoYieldAfterHeal,
     /// After a healed partition the owner from before the split yields, too.
     BothYieldAfterHeal,
@@ -37,7 +37,7 @@ pub enum Breakage {
     NoKeyRollOver,
     /// Missing frames are never asked for.
     NoRetransmission,
-    /// Frames with our own name count as news of the peer.
+    /// Frames with our own name count as signs of life of the peer.
     OwnFramesAreNews,
     /// The peer's `dt` is believed whatever it says.
     DeadtimeUnbounded,
@@ -47,29 +47,31 @@ pub enum Breakage {
     NoAnnouncementAfterHeal,
     /// The groups of a silent peer are taken over before it is fenced.
     TakeoverUnfenced,
-    /// Who reaches fewer ping nodes gives its groups away, although the peer may have lost its own at the same moment.
+    /// A node that reaches fewer ping nodes gives its groups away without waiting, although the peer may have lost its
+    /// own at the same moment.
     NoWaitBeforeYield,
     /// The numbers of a request for frames are hexadecimal, as all others on the wire.
     NumbersConfused,
-    /// What was received is never acknowledged.
+    /// Received frames are never acknowledged.
     NoAcknowledgement,
     /// The newest frame is asked for again, which no sender has in its history.
     NewestAskedAgain,
     /// The peer is judged by our own deadtime.
     PeerDeadtimeIgnored,
-    /// What the peer says that it holds is taken for our view.
+    /// The set that the peer says it holds is not turned to our point of view.
     HoldingNotMirrored,
-    /// Each life has a lower generation than the one before it.
+    /// Each start of the daemon has a lower generation than the one before it.
     GenerationFalls,
-    /// A node that starts and asks who holds what has no answer.
+    /// A node that starts and asks which node holds what gets no answer.
     NoAnswerToStarting,
     /// A hand-over that the peer offers is never agreed to.
     NoAgreement,
     /// Serial lines carry the framing of UDP.
     NetstringOnSerial,
-    /// A node that asks for the list of nodes has no answer.
+    /// A node that asks for the list of nodes gets no answer.
     NoNodeList,
-    /// Claims: only the owner of the newest reported claim is accounted for, not those that it had to account for itself.
+    /// Claims: only the owner of the newest reported claim is accounted for, not the owners that it had to account for
+    /// itself.
     NewestClaimOnly,
     /// Claims: a voter votes at once after its restart.
     NoMuteness,
@@ -81,74 +83,74 @@ pub enum Breakage {
     ReleaseProvesAnyBallot,
     /// Claims: for a voter, a release ends whatever claim of that owner it holds.
     ReleaseEndsAnyBallot,
-    /// Claims: a fence proves that its target runs nothing, whatever life of it the fence was begun against.
+    /// Claims: a fence proves that its target runs nothing, whatever generation of it the fence was begun against.
     FenceProvesAnyGeneration,
     /// Claims: an accept that must be durable counts from the end of its write.
     AcceptedAtSync,
-    /// Claims: what must be durable is kept in memory only.
+    /// Claims: durable claims are kept in memory only.
     DurableInMemory,
     /// Claims: an owner's new promise ends the grant of its old one.
     PromiseEndsOwnGrant,
     /// Claims: an echo extends claims that were added after the beat it echoes.
     EchoExtendsLaterClaims,
-    /// Claims: no ceiling is kept, so a new life begins with rounds that an earlier one used.
+    /// Claims: no ceiling is kept, so a restarted member begins with rounds that it has used before.
     NoCeiling,
-    /// Claims: who has lost its file goes on above the rounds that others have heard.
+    /// Claims: a member that has lost its file goes on above the rounds that others have heard.
     HeardRoundsOnly,
     /// Claims: votes of another voter set count.
     VotesAcrossSets,
     /// Claims: a voter whose file is gone votes at once.
     BlankVotes,
-    /// A peer that is renewed is taken for one that has lost what it held.
+    /// A peer that reloads in place is taken for one that has lost what it held.
     RenewalIsLoss,
-    /// Claims: an owner counts its lease from the answer of a majority, not from the asking.
+    /// Claims: an owner counts its lease from the answer of a majority, not from its own request.
     LeaseFromAnswer,
     /// Claims: an owner counts the whole lease, without a margin for clocks that drift.
     NoMargin,
     /// Claims: a voter accepts a ballot below its promise.
     AcceptBelowPromise,
-    /// Claims: an accept counts for whatever is being written at its ballot.
+    /// Claims: an accept counts for any version that is being written at its ballot.
     AnyVersionCounts,
-    /// Claims: what is proved is struck from a claim that is to be made again under a higher ballot, too.
+    /// Claims: proved earlier owners are cleared from a claim even if it is to be made again under a higher ballot.
     StrikeWhileOutbid,
-    /// Claims: a new accept does not end the release of what was accepted before.
+    /// Claims: a new accept does not end the release of the claim that was accepted before.
     ReleaseStays,
-    /// Claims: an echo counts in whatever life its beat was said.
+    /// Claims: an echo counts whatever generation sent its beat.
     EchoOfAnyLife,
-    /// Groups: what a monitor says changes nothing.
+    /// Groups: the answer of a monitor changes nothing.
     MonitorIgnored,
-    /// Groups: what fails is started again in place, however often it fails.
+    /// Groups: a resource that fails is started again in place, however often it fails.
     RestartForever,
-    /// Groups: what does not stop when it is asked is given up at once.
+    /// Groups: a resource that does not stop when it is asked is given up at once.
     LadderOfOneRung,
-    /// Claims: who learns that another owns a group under a higher ballot goes on under its own.
+    /// Claims: an owner that learns of another owner under a higher ballot goes on under its own.
     HigherClaimIgnored,
     /// Groups that stay together: each is started as soon as it is owned, and not only when all are.
     FamilyStartsInParts,
     /// Groups that stay together: each is given away as soon as it has stopped, and not only when all have.
     FamilyGivenInParts,
-    /// Claims: a ballot is proposed before the gate was told what would prove that it has ended.
+    /// Claims: a ballot is proposed before the gate knows the proofs that would end it.
     ProposalNotExpected,
-    /// Groups: what has no agent here is started again in place all the same.
+    /// Groups: a resource without an agent here is started again in place all the same.
     MissingIsTriedAgain,
-    /// Groups: the stop of what has no agent here has failed, although it was never started here.
+    /// Groups: the stop of a resource without an agent here fails, although it was never started here.
     MissingCannotBeStopped,
-    /// Groups: what failed is attempted again at once, as often as it is wanted.
+    /// Groups: a failed group is attempted again at once, as often as it is wanted.
     NoPauseAfterFailure,
     /// Native: a planned stop shuts the gate before anything is stopped.
     GateShutBeforeStop,
     /// Native: a group is handed over to a node that has not said that it could claim it.
     TakerNotAsked,
-    /// Native: who starts first claims first, whatever the group prefers.
+    /// Native: the node that starts first claims first, whatever the group prefers.
     FirstComeFirstServed,
-    /// R1: who was started while the peer stood still takes the peer's claims for no older than its own.
+    /// R1: a node that was started while the peer stood still takes the peer's claims for no older than its own.
     OlderLifeIgnored,
-    /// Groups: a start that lasts is waited for, although nobody wants the group any more.
+    /// Groups: a start that lasts is waited for, although the group is not wanted any more.
     LongStartAwaited,
 }
 
 impl Breakage {
-    /// Those that only a real peer shows, for the mixed suite.
+    /// The breakages that only a real peer shows, for the mixed suite.
     pub const BESIDE_A_REAL_PEER: [Self; 10] = [
         Self::NumbersConfused,
         Self::NoAcknowledgement,

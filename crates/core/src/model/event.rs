@@ -1,4 +1,4 @@
-//! What the director is told. Everything that happens outside the core arrives as one of these.
+//! The events that a director gets. Everything that happens outside the core arrives as one of these.
 
 use crate::model::order::{Order, OrderId};
 use alloc::string::String;
@@ -12,13 +12,13 @@ use super::{
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// Nothing but that the time has come: [`crate::r1::director::Director::deadline`] is reached.
+    /// The time returned by [`crate::r1::director::Director::deadline`] has been reached.
     Tick,
     /// Bytes came in on a link. Not yet authenticated, of any length and content.
     Frame {
         /// The link on which they came.
         link: LinkIndex,
-        /// Who says to have sent them.
+        /// The sender, as far as the medium tells it.
         from: Source,
         /// One datagram, or one frame cut out of a serial stream.
         bytes: &'a [u8],
@@ -27,12 +27,10 @@ pub enum Event<'a> {
     Echo {
         /// The ping node asked.
         ping: PingIndex,
-        /// The payload.
         bytes: &'a [u8],
     },
     /// A link can or cannot carry frames now, as far as this machine can tell (interface gone, carrier, tty error).
     Link {
-        /// The link.
         link: LinkIndex,
         /// Usable, or why not.
         state: Carrier,
@@ -41,37 +39,35 @@ pub enum Event<'a> {
     Done {
         /// As given with the action.
         ticket: Ticket,
-        /// How it ended.
         outcome: Outcome,
     },
-    /// What came of [`crate::model::action::Action::Fence`].
+    /// The fencing asked for by [`crate::model::action::Action::Fence`] has ended.
     Fenced {
         /// As given with the action.
         ticket: Ticket,
         /// Whether the node is reset.
         outcome: FenceOutcome,
     },
-    /// What [`crate::model::action::Action::Write`] asked for is on disk, or nobody knows.
+    /// The write asked for by [`crate::model::action::Action::Write`] has ended.
     Written {
-        /// It is on disk.
+        /// Whether it is on disk; `false` also if that is unknown.
         ok: bool,
     },
-    /// From which address this machine sends on the link to a witness now; `None` when it has none. Only a native cluster is told.
+    /// The address from which this machine now sends on the link to a witness. Only a native cluster is told.
     OwnAddress {
         /// The link to that witness.
         link: LinkIndex,
-        /// The socket's port, and the source address that the routes give.
+        /// The socket's port, and the source address that the routes give; `None` if there is none.
         address: Option<SocketAddr>,
     },
-    /// A local script wrote a message to the FIFO: its fields, `t` first. Not trusted beyond being local: what is wrong
-    /// with it ends in a line of the log.
+    /// A local script wrote a message to the FIFO: its fields, `t` first. It is not trusted beyond being local: a fault
+    /// in it ends in a line of the log.
     Script(&'a [(String, String)]),
     /// Somebody else took a service address of ours from its interface.
     AddressGone(ResourceId),
-    /// The interface on which a service address stands, or would be put, can or cannot carry frames now: told
-    /// of all that cannot before the first beat, then of every change.
+    /// The interface of a service address can or cannot carry frames now. It is the one on which the address stands or
+    /// would be put. Before the first beat the director is told of all that cannot, then of every change.
     Service {
-        /// The address.
         resource: ResourceId,
         /// Usable, or why not.
         state: Carrier,
@@ -80,7 +76,6 @@ pub enum Event<'a> {
     Order {
         /// Returned with the answer.
         id: OrderId,
-        /// What is asked.
         order: Order,
     },
     /// `authkeys` was read again and is good.
@@ -89,7 +84,7 @@ pub enum Event<'a> {
     Load(&'a str),
 }
 
-/// Who sent bytes, as far as the medium tells.
+/// The sender of received bytes, as far as the medium tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// A UDP sender. Can be forged.
@@ -100,22 +95,22 @@ pub enum Source {
     Local,
 }
 
-/// Whether a link can carry frames, judged without the peer.
+/// Whether a link or an interface can carry frames, judged without the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carrier {
-    /// Usable.
     Up,
     /// Not usable, and why, in words for the administrator.
     Down(String),
-    /// Not usable whatever the interface does, because this process lacks the right to; and why. Of service addresses alone.
+    /// Not usable whatever the interface does, because this process lacks the right to use it; with the reason. Only for
+    /// service addresses.
     Barred(String),
 }
 
-/// Connects a question with its answer. Never used twice by one director.
+/// Connects an action with its answer. One director never uses it twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// How an operation of an agent ended. Unknown is an answer, and never read as yes.
+/// How an operation of an agent ended. [`Self::Unknown`] is an answer, and never counts as success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A start or stop worked.
@@ -124,18 +119,18 @@ pub enum Outcome {
     Failed(String),
     /// It took longer than its limit, and all its processes were killed.
     TimedOut,
-    /// Status: it runs.
+    /// Status: the resource runs here.
     Running,
-    /// Status: it does not run.
+    /// Status: the resource does not run here.
     Stopped,
-    /// Status: nobody can tell; the reason in words.
+    /// Status: it cannot be told; the reason in words.
     Unknown(String),
-    /// Whatever was asked: this machine has no agent for it, or one that cannot be executed, or what the agent serves is not
-    /// installed. Nothing was done. The reason in words.
+    /// Any operation: this machine has no agent for the resource, or one that cannot be executed, or the program that the
+    /// agent serves is not installed. Nothing was done. The reason in words.
     Missing(String),
 }
 
-/// As the end of a sentence that began with the resource.
+/// Reads as the end of a sentence that began with the resource.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -162,7 +157,7 @@ pub enum FenceOutcome {
 }
 
 impl FenceOutcome {
-    /// As the message `stonith` says it.
+    /// The result as the message `stonith` carries it.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {

@@ -1,22 +1,18 @@
-//! The algebra of the two sets of groups. [`Holding`] stands on the wire (`rsc_hold`), in commands and in the
-//! dialect's state; here is how such sets are joined, cut and turned to the other node's point of view.
+//! The two sets of groups as one value. [`Holding`] stands on the wire (`rsc_hold`), in commands and in the dialect's
+//! state. Its functions join and intersect such sets, and turn them to the other node's point of view.
 
 /// `rsc_hold`: a set of groups, seen from one node: *local* are those that prefer it, *foreign* those that prefer
 /// the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holding {
-    /// Nothing.
     None,
-    /// The local ones.
     Local,
-    /// The foreign ones.
     Foreign,
-    /// Both.
     All,
 }
 
 impl Holding {
-    /// From its two halves.
+    /// The set that consists of these halves.
     #[must_use]
     pub const fn of(local: bool, foreign: bool) -> Self {
         match (local, foreign) {
@@ -45,19 +41,19 @@ impl Holding {
         matches!(self, Self::None)
     }
 
-    /// What is in either.
+    /// The union of both sets.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self::of(self.has_local() || other.has_local(), self.has_foreign() || other.has_foreign())
     }
 
-    /// What is in this and not in the other.
+    /// The difference: what is in this set and not in the other.
     #[must_use]
     pub const fn minus(self, other: Self) -> Self {
         Self::of(self.has_local() && !other.has_local(), self.has_foreign() && !other.has_foreign())
     }
 
-    /// What is in both.
+    /// The intersection of both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self::of(self.has_local() && other.has_local(), self.has_foreign() && other.has_foreign())

@@ -1,4 +1,4 @@
-//! The keys of `authkeys`, checked against each other. What is done with them: [`crate::framing::auth`].
+//! The keys of `authkeys`, checked against each other. Signing and verifying is in [`crate::framing::auth`].
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,11 +11,11 @@ pub const KEY_NUMBERS: u8 = 16;
 pub enum Method {
     /// A checksum without a key: guards against a bad cable, not against people.
     Crc,
-    /// HMAC-MD5.
+    /// HMAC with MD5 as hash.
     Md5,
-    /// HMAC-SHA-1.
+    /// HMAC with SHA-1 as hash.
     Sha1,
-    /// HMAC-SHA-256: an extension, for clusters in which every node is Locum's.
+    /// HMAC with SHA-256 as hash: an extension, for clusters in which every node runs Locum.
     Sha256,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Method {
 /// One line of `authkeys`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
-    /// 0 to 15.
+    /// The key's number, 0 to 15.
     pub number: u8,
     /// How tokens are made with it.
     pub method: Method,
@@ -65,7 +65,7 @@ impl fmt::Debug for Key {
 /// The keys of `authkeys`: at least one, with different numbers, and the one that signs is among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
-    /// Where the signing key stands.
+    /// The index of the signing key in `keys`.
     signing: usize,
     keys: Vec<Key>,
 }
@@ -107,39 +107,33 @@ impl Keys {
     }
 }
 
-/// Why keys do not make a set.
+/// Why keys cannot be used together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysFault {
     /// A number above 15.
     #[error("key number {number} is too high: 0 to {max}", max = KEY_NUMBERS - 1)]
     NumberTooHigh {
-        /// As written.
         number: u8,
     },
     /// Two keys with one number.
     #[error("key number {number} is there twice")]
     Twice {
-        /// Theirs.
         number: u8,
     },
     /// A method that needs a secret has none.
     #[error("key number {number}: method {method} needs a key")]
     SecretMissing {
-        /// The key.
         number: u8,
-        /// Its method.
         method: Method,
     },
-    /// crc takes no secret.
+    /// A key of method crc has a secret, which crc does not take.
     #[error("key number {number}: method crc takes no key")]
     SecretForbidden {
-        /// The key.
         number: u8,
     },
     /// `auth N` names no key.
     #[error("auth {number}: there is no key with this number")]
     SigningUnknown {
-        /// As written.
         number: u8,
     },
 }

@@ -1,20 +1,20 @@
-//! Where the log goes.
+//! The settings of the log.
 
 use alloc::string::String;
 
-/// `logfile`, `debugfile`, `logfacility`, `debug`, `syslogmsgfmt`.
+/// The directives `logfile`, `debugfile`, `logfacility`, `debug`, `log_badpack` and `syslogmsgfmt`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Logging {
-    /// Normal messages.
+    /// The file for normal messages.
     pub logfile: Option<String>,
-    /// All messages, debugging included.
+    /// The file for all messages, debugging included.
     pub debugfile: Option<String>,
-    /// A syslog facility's name.
+    /// The name of a syslog facility.
     pub facility: Option<String>,
-    /// 0 is quiet.
+    /// The debug level; 0 is quiet.
     pub debug: u8,
-    /// `log_badpack`
+    /// `log_badpack`: whether frames with a wrong key are logged.
     pub bad_packets: bool,
-    /// `syslogmsgfmt off`: lines of the files begin with the process and have the year.
+    /// `syslogmsgfmt off`: lines in files begin with the process and contain the year.
     pub dated: bool,
 }

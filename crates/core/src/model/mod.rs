@@ -1,10 +1,10 @@
-//! What everything else speaks of, as plain values: who and what, what happens, what is to be done, and time. It knows nothing
-//! of any dialect, of bytes or of files, and is imported by all.
+//! Plain values that everything else uses: nodes, links and groups, events, actions, orders, and time. This module knows
+//! nothing of dialects, bytes or files. All others import it.
 //!
-//! * [`identity`], [`resource`]: nodes, links, groups, and what groups are made of;
-//! * [`event`] and [`action`]: what the director is told, and what it wants done;
-//! * [`order`]: what people ask for, and what they are answered;
-//! * [`claim`]: an ownership as voters, disks and frames hold it; [`holding`]: a set of groups as heartbeat speaks of it;
+//! * [`identity`], [`resource`]: nodes, links, groups, and the resources of groups;
+//! * [`event`] and [`action`]: what the driver tells the director, and what the director asks the driver to do;
+//! * [`order`]: what people ask for, and the answers they get;
+//! * [`claim`]: an ownership as voters, disks and frames hold it; [`holding`]: a set of groups as heartbeat names it;
 //! * [`keys`], [`logging`], [`note`], [`status`]: keys, the log, and what both dialects show alike;
 //! * [`time`] and [`timer_queue`].
 

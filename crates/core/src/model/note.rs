@@ -1,19 +1,19 @@
-//! What is worth a line in the log, as values. The voice outside decides how it is written and where; nothing that
-//! came from the network gets into a text here unescaped.
+//! Lines for the log, as values. The program decides how and where they are written. Nothing that came from the network
+//! gets into a text here unescaped.
 
 use alloc::string::String;
 use core::fmt;
 
 use super::claim::Epoch;
 
-/// How loud.
+/// How important a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// For people who look for a fault in Locum.
     Debug,
-    /// Normal life.
+    /// Normal operation; needs no attention.
     Info,
-    /// Something a person should look at one day.
+    /// A condition that needs attention, but not now.
     Warning,
     /// Something does not work.
     Error,
@@ -24,11 +24,10 @@ pub enum Level {
 /// One line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// How loud.
     pub level: Level,
     /// The group it is about, by key, if it is about one.
     pub group: Option<String>,
-    /// Of a group that is claimed: under which ownership.
+    /// The epoch of that group, if the group is claimed.
     pub epoch: Option<Epoch>,
     /// The line, without time, node name or level. Printable, escaped.
     pub text: String,
@@ -40,13 +39,13 @@ impl fmt::Display for Note {
     }
 }
 
-/// Shows bytes that came from outside so that they can do no harm in a log, a terminal or JSON: printable ASCII as
-/// it is, everything else (and the backslash) as `\xHH`. At most `LIMIT` bytes are shown, then `…`.
+/// Shows bytes from outside so that they do no harm in a log, a terminal or JSON: printable ASCII as it is, a backslash
+/// doubled, everything else as `\xHH`. At most `LIMIT` bytes are shown, then `…`.
 #[derive(Clone, Copy)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
 impl Escaped<'_> {
-    /// Bytes shown at most.
+    /// How many bytes are shown at most.
     pub const LIMIT: usize = 120;
 }
 

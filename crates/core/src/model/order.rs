@@ -1,4 +1,4 @@
-//! What people ask for, and what they are answered.
+//! What people ask for, and the answers they get.
 
 use alloc::string::String;
 use core::fmt;
@@ -8,16 +8,16 @@ use super::{
     identity::{GroupIndex, MemberIndex, NodeIndex},
 };
 
-/// Connects an order with its answer. Its member never uses it twice in a life.
+/// Connects an order with its answer. A member never uses it twice in one run of its daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderId(pub u64);
 
-/// Who waits for the answer to an order.
+/// The person who waits for the answer to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Asker {
     /// A person at this member.
     Here(OrderId),
-    /// A person at another member, which has passed the order on and knows it by this number of its own.
+    /// A person at another member. That member has passed the order on and knows it by this number.
     At(MemberIndex, OrderId),
 }
 
@@ -30,32 +30,31 @@ pub enum Order {
     Takeover(Holding),
     /// `locum stop`, TERM: leave the cluster gracefully.
     Leave,
-    /// HUP with changed files: end this life and keep what runs, for the next one to go on with. Done at once, or
-    /// refused.
+    /// HUP with changed files: reload in place. This run of the daemon ends and keeps the groups running for the next
+    /// one. Done at once, or refused.
     Renew,
-    /// What only a native cluster knows.
+    /// An order that only a native cluster knows.
     Native {
-        /// What is asked.
         order: NativeOrder,
-        /// Which user of this machine asks, by number: `status` shows who pinned what.
+        /// The user id of the person on this machine: `status` shows who pinned what.
         user: u32,
     },
 }
 
-/// What a person may ask for.
+/// What a person may ask of a native cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NativeOrder {
-    /// Hand over this group, wherever it is: to this node, or to the best.
+    /// Move this group, wherever it is, to this node or to the best one.
     Move(GroupIndex, Option<NodeIndex>),
-    /// Hand over everything, and take nothing.
+    /// Put this node on standby: move its groups away and keep new ones off.
     Standby,
-    /// Take part again.
+    /// End the standby of this node.
     Online,
-    /// Watch everything, and start, stop and move nothing in the whole cluster; or no longer so.
+    /// Begin (`true`) or end maintenance: the whole cluster watches its groups, but starts, stops and moves none.
     Maintenance(bool),
-    /// The same for one group.
+    /// Begin (`true`) or end the same for one group.
     Freeze(GroupIndex, bool),
-    /// Leave the cluster.
+    /// Leave the cluster gracefully: stop the groups and end the daemon.
     Leave,
 }
 
@@ -76,10 +75,10 @@ impl fmt::Display for NativeOrder {
     }
 }
 
-/// What came of an order.
+/// The answer to an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is done; in words what was done.
+    /// It is done; says what was done.
     Done(String),
     /// It will not be done; the reason in words.
     Refused(String),

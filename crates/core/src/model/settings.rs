@@ -1,5 +1,5 @@
-//! What a configuration means, as short lines, one a setting: nodes compare what their files say by these lines, and by their
-//! digest. How the lines of a dialect are made is the dialect's affair.
+//! Canonical settings: a configuration as short lines, one per setting. Nodes compare their files by these lines and by
+//! their digest. Each dialect makes its own lines.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use alloc::{
 
 use sha2::{Digest as _, Sha256};
 
-/// The digest of a plan's lines.
+/// The settings digest: that of a plan's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
@@ -26,26 +26,26 @@ impl Digest {
         Self(hash.finalize().into())
     }
 
-    /// Its first eight bytes, for frames: enough to notice a slip; who could forge it has the key.
+    /// Its first eight bytes, for frames. They are enough to notice a mistake, and only a holder of the key could forge
+    /// them.
     #[must_use]
     pub fn short(&self) -> u64 {
         self.0[..8].iter().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
     }
 }
 
-/// In what two files differ: one setting.
+/// One setting in which two files differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The setting.
     pub name: String,
-    /// What the one says; `None` when it does not have this setting.
+    /// The value on our side; `None` if that side does not have this setting.
     pub ours: Option<String>,
-    /// What the other says.
+    /// The value on the other side; `None` likewise.
     pub theirs: Option<String>,
 }
 
-/// The settings in which two sets of lines differ, in the order of ours, then of theirs. Lines without `=` are settings
-/// without a value; any text may come in.
+/// The settings in which two sets of lines differ, in the order of ours, then of theirs. A line without `=` is a setting
+/// without a value; any text is accepted.
 #[must_use]
 pub fn differences(ours: &[String], theirs: &[String]) -> Vec<Difference> {
     let split = |line: &String| match line.split_once(" = ") {
@@ -67,7 +67,8 @@ pub fn differences(ours: &[String], theirs: &[String]) -> Vec<Difference> {
     found
 }
 
-/// The same for people: what only one of them has at all, such as a group or a link, is one line that counts its settings.
+/// The same for people. A subject that only one side has, such as a group or a link, is one line that counts its
+/// settings.
 #[must_use]
 pub fn summary(ours: &[String], theirs: &[String]) -> Vec<Difference> {
     let subject = |name: &str| Some(name.split_once(": ")?.0.to_string());

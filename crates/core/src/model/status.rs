@@ -5,14 +5,14 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A planned hand-over that waits for a node that can take, in seconds.
+/// A planned hand-over that waits until a node can take the group. Times are in seconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
     /// Why that node cannot yet.
     pub why: String,
-    /// For how long it has waited, where somebody ordered it.
+    /// How long it has waited, if a person ordered it.
     pub waited: Option<f64>,
-    /// Then it is refused; absent when it waits on.
+    /// The wait after which it is refused; absent if it waits without limit.
     pub at_most: Option<f64>,
 }
 
@@ -27,8 +27,8 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// Frames by what became of them. Every one received is counted once among accepted, own, echoes, repeated, elsewhere
-/// and refused.
+/// Counts frames by what became of them. Every received frame is counted once among accepted, own, echoes, repeated,
+/// elsewhere and refused.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Frames {
     /// Handed to the director: from all links, and answers to pings.
@@ -42,11 +42,11 @@ pub struct Frames {
     /// Refused, by reason: the names of [`crate::framing::frame::Refusal::name`], and `unknown-node`, `our-name`, `number`,
     /// `generation`, `replayed`, `before-status` for authentic ones.
     pub refused: BTreeMap<Cow<'static, str>, u64>,
-    /// Known already: over another link, or again.
+    /// Known already: received over another link, or sent again.
     pub repeated: u64,
-    /// Addressed to somebody else.
+    /// Addressed to another node than this one.
     pub elsewhere: u64,
-    /// Numbers noticed missing.
+    /// Missing, as the numbers of the others show.
     pub lost: u64,
     /// Sent, counted once however many links carry it.
     pub sent: u64,

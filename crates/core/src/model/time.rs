@@ -9,7 +9,7 @@ pub use core::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
-    /// The clock's zero.
+    /// The zero of the clock.
     pub const ZERO: Self = Self(0);
 
     /// The moment `nanos` nanoseconds after the clock's zero.
@@ -52,11 +52,11 @@ impl core::ops::Add<Duration> for Instant {
     }
 }
 
-/// What the clocks say when an event is handed over: the monotonic moment that all decisions use, and the wall
-/// clock that only goes into the `ts` field of frames.
+/// The clocks at the moment when an event is handed over: the monotonic time that all decisions use, and the wall clock
+/// that only goes into the `ts` field of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// The monotonic clock.
+    /// The monotonic clock, on which all decisions rest.
     pub instant: Instant,
     /// Seconds since 1970 by the wall clock; never used to decide anything.
     pub unix_seconds: u64,

@@ -1,11 +1,11 @@
-//! When what is due: so that time passing costs what has become due, and not a walk over everything that ever may.
+//! A timer queue. When time passes, only the keys that are due are visited, not everything that may become due.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::hash::{Hash, Hasher};
 
 use super::time::Instant;
 
-/// By key, at most one moment.
+/// Keys that become due, each at one moment at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agenda<Key, Moment = Instant> {
     moments: BTreeMap<Key, Moment>,
@@ -13,13 +13,13 @@ pub struct Agenda<Key, Moment = Instant> {
 }
 
 impl<Key: Copy + Ord, Moment: Copy + Ord> Agenda<Key, Moment> {
-    /// Nothing is ever due.
+    /// An empty queue: nothing is ever due.
     #[must_use]
     pub const fn new() -> Self {
         Self { moments: BTreeMap::new(), order: BTreeSet::new() }
     }
 
-    /// The key is due at that moment and at no other, or never.
+    /// Makes the key due at that moment and at no other; with `None`, never.
     pub fn set(&mut self, key: Key, at: Option<Moment>) {
         let old = match at {
             Some(at) => self.moments.insert(key, at),
@@ -36,18 +36,18 @@ impl<Key: Copy + Ord, Moment: Copy + Ord> Agenda<Key, Moment> {
         }
     }
 
-    /// When the first of them is due.
+    /// When the first key is due.
     #[must_use]
     pub fn first(&self) -> Option<Moment> {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// What is due by now, in the order of the moments. It stays due until it is set anew.
+    /// The keys that are due by now, in the order of their moments. A key stays due until it is set anew.
     pub fn due(&self, now: Moment) -> impl Iterator<Item = Key> {
         self.order.iter().take_while(move |(at, _)| *at <= now).map(|(_, key)| *key)
     }
 
-    /// The first of what is due by now; it is not due any more.
+    /// Takes out the first key that is due by now.
     pub fn take_due(&mut self, now: Moment) -> Option<Key> {
         let key = self.due(now).next()?;
         self.set(key, None);
@@ -61,7 +61,7 @@ impl<Key: Copy + Ord, Moment: Copy + Ord> Default for Agenda<Key, Moment> {
     }
 }
 
-/// An agenda follows from what it stands beside, which is hashed, too: nothing is added to that.
+/// A queue follows from the fields beside it, which are hashed, too, so it adds nothing to the hash.
 impl<Key, Moment> Hash for Agenda<Key, Moment> {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever was set and unset before, what is due is what a list without an index would give.
+        /// After any changes, the keys that are due are those that a list without an index would give.
         #[test]
         fn what_is_due_comes_once_and_in_order(
             changes in vec((0_usize..8, prop::option::of(0_u64..20)), 0..60),
