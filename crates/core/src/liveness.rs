@@ -1,4 +1,5 @@
-//! Who is alive. One small machine judges a node, a node's link or a ping node by what was heard of it and when.
+//! Which nodes are alive. One small state machine judges a node, a node's link or a ping node by what was heard of it and
+//! when.
 //!
 //! ```text
 //!            heard                warntime            deadtime
@@ -11,7 +12,7 @@
 //!                      └─────────────────────────────────────── Returned ◄─┘
 //! ```
 //!
-//! Silence is not death: what silence is worth is the dialect's decision (guard `none` accepts it as proof).
+//! Silence is not death: the dialect decides what follows from silence (guard `none` accepts it as proof).
 
 pub mod services;
 
@@ -25,7 +26,7 @@ use crate::model::time::{Duration, Instant};
 pub enum Liveness {
     /// Never heard since our start.
     Unheard,
-    /// Heard lately.
+    /// Heard within its warntime.
     Alive,
     /// Not heard for warntime.
     Late,
@@ -33,18 +34,18 @@ pub enum Liveness {
     Silent,
     /// Proved or accepted to be dead, or it said goodbye.
     Dead,
-    /// Heard again after silence or death; owns nothing that we know of until it has said so.
+    /// Heard again after silence or death. It counts as owning nothing until it has said what it owns.
     Returned,
 }
 
-/// What can happen to it.
+/// What can happen to a node or link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
     /// Something new came from it.
     Heard,
-    /// Nothing for warntime.
+    /// Nothing was heard for warntime.
     WarnElapsed,
-    /// Nothing for deadtime (or, before the first word, initdead).
+    /// Nothing was heard for deadtime (or, before the first frame, for initdead).
     DeadElapsed,
     /// Its death is proved, or silence is accepted as proof, or it has left.
     Proved,
@@ -97,13 +98,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Listens from `now` on and waits `first` (initdead) for the first word.
+    /// Listens from `now` on and waits `first` (initdead) for the first frame.
     #[must_use]
     pub const fn new(now: Instant, first: Duration) -> Self {
         Self { state: Liveness::Unheard, heard: now, warned: false, warn_after: first, dead_after: first }
     }
 
-    /// What is known.
+    /// The state as it is now.
     #[must_use]
     pub const fn state(&self) -> Liveness {
         self.state
@@ -115,7 +116,7 @@ impl Watch {
         self.heard
     }
 
-    /// How long a silence counts as death.
+    /// The length of a silence that counts as death.
     #[must_use]
     pub const fn dead_after(&self) -> Duration {
         self.dead_after
@@ -130,12 +131,12 @@ impl Watch {
         self.state = self.state.step(Sign::Heard);
     }
 
-    /// Any other sign than `Heard`.
+    /// Takes in any other sign than `Heard`.
     pub fn note(&mut self, sign: Sign) {
         self.state = self.state.step(sign);
     }
 
-    /// What the passing of time means: at most one of `WarnElapsed` and `DeadElapsed`, each once per silence.
+    /// Lets time pass. Returns at most one of `WarnElapsed` and `DeadElapsed`, each once per silence.
     pub fn elapse(&mut self, now: Instant) -> Option<Sign> {
         if self.state.is_down() {
             return None;
@@ -152,7 +153,7 @@ impl Watch {
         None
     }
 
-    /// When [`Self::elapse`] has something to say next.
+    /// When [`Self::elapse`] returns something next.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         if self.state.is_down() {
@@ -162,7 +163,7 @@ impl Watch {
         Some(self.heard + if warn_first { self.warn_after } else { self.dead_after })
     }
 
-    /// We ourselves did not run for this long: silence during it says nothing about the other side.
+    /// This node did not run for `pause` itself: silence during it says nothing about the other side.
     pub fn forgive(&mut self, now: Instant, pause: Duration) {
         self.heard = (self.heard + pause).min(now);
     }

@@ -1,8 +1,8 @@
-//! Who may speak: the keys of `authkeys`, the methods crc, md5, sha1 and sha256, signing and verifying.
+//! Authentication: the keys of `authkeys`, the methods crc, md5, sha1 and sha256, signing and verifying.
 //!
-//! A frame carries the number of a key and a *token*. [`Keys::sign`] makes the token, [`Keys::verify`] judges it: with
-//! the key that the frame's number names, then with every other key, so that keys can be rolled over node by node
-//! without a moment in which the nodes do not understand each other. Facts: `docs/wire.md`, section 2.
+//! A frame carries the number of a key and a *token*. [`Keys::sign`] makes the token. [`Keys::verify`] checks it: first
+//! with the key that the frame's number names, then with every other key. So keys can be rolled over node by node, and
+//! the nodes understand each other all the time. Facts: `docs/wire.md`, section 2.
 
 use core::fmt;
 
@@ -20,7 +20,7 @@ use crate::model::{
 /// Hex digits of the longest token.
 pub const TOKEN_DIGITS_MAX: usize = 64;
 
-/// The method whose tokens look like this one: all differ in length.
+/// The method whose tokens have this length: all differ in length.
 fn method_of(token: &[u8]) -> Option<Method> {
     match token.len() {
         1..=8 => Some(Method::Crc),
@@ -50,10 +50,10 @@ impl Key {
         proof
     }
 
-    /// Whether this key makes that token over these bytes. The time it takes tells nothing about the right token.
+    /// Whether this key makes that token over these bytes. The time that it takes tells nothing about the right token.
     fn makes<'a>(&self, token: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> bool {
         if self.method == Method::Crc {
-            return Token::of_crc(crc(parts)).as_bytes() == token; // without a secret there is nothing to tell
+            return Token::of_crc(crc(parts)).as_bytes() == token; // crc has no secret that the time could tell
         }
         let mut buffer = [0; TOKEN_DIGITS_MAX / 2];
         let Some(digest) = unhex(token, &mut buffer) else { return false };
@@ -79,12 +79,12 @@ impl Keys {
         Stamp { number: key.number, token: key.token(parts) }
     }
 
-    /// What proves these bytes to whoever accepts the key with which this node signs.
+    /// The proof of these bytes for members that accept the key with which this node signs.
     pub fn claim_proof<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> ClaimProof {
         self.signing().claim_proof(parts)
     }
 
-    /// What proves these bytes to this node: one for each key that it accepts.
+    /// The proofs of these bytes that this node accepts: one for each of its keys.
     pub fn claim_proofs<'a>(
         &self,
         parts: impl IntoIterator<Item = &'a [u8]> + Clone,
@@ -92,8 +92,8 @@ impl Keys {
         self.all().iter().map(move |key| key.claim_proof(parts.clone()))
     }
 
-    /// Judges the stamp of a frame; returns the number of the key that made it, in *our* `authkeys`. `parts` is
-    /// walked once for every key tried.
+    /// Verifies the stamp of a frame. Returns the number of the key that made it, in *our* `authkeys`. `parts` is walked
+    /// once for every key tried.
     ///
     /// # Errors
     /// Why no key of ours makes this token.
@@ -129,9 +129,7 @@ impl Keys {
 /// The stamp that this node puts on a frame: `NUMBER TOKEN` on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// The key's number.
     pub number: u8,
-    /// The token.
     pub token: Token,
 }
 
@@ -141,12 +139,12 @@ impl fmt::Display for Stamp {
     }
 }
 
-/// The stamp found on a frame, in the form of one but not yet believed.
+/// The stamp found on a frame: well-formed, but not yet verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimed<'a> {
-    /// The key's number, by the frame.
+    /// The key's number, as the frame gives it.
     pub number: u8,
-    /// The token, by the frame.
+    /// The token, as the frame gives it.
     pub token: &'a [u8],
 }
 
@@ -169,9 +167,7 @@ impl<'a> Claimed<'a> {
 /// A key's number and method, for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label {
-    /// The number.
     pub number: u8,
-    /// The method.
     pub method: Method,
 }
 
@@ -187,43 +183,36 @@ impl fmt::Display for Label {
     }
 }
 
-/// Why a stamp is not believed: what differs between the frame's sender and us, which is also the cure.
+/// Why a stamp is refused. It says what differs between the frame's sender and us, which is also the cure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum StampFault {
-    /// The token is as long as that of no method.
+    /// The token has the length of no known method.
     #[error("a token of no known method")]
     Form,
     /// The number is not in our `authkeys`.
     #[error("key number {} unknown: the frame is signed with {theirs}, this node signs with {ours}", theirs.number)]
     UnknownNumber {
-        /// Our signing key.
         ours: Label,
-        /// The frame's.
         theirs: Label,
     },
-    /// The frame names a key that we have but do not sign with, and it is not the same key.
+    /// The frame names a key that we have but do not sign with, and ours of that number is another key.
     #[error("this node signs with {ours}, the frame with {theirs}, which is another key here")]
     OtherSigning {
-        /// Our signing key.
         ours: Label,
-        /// The frame's.
         theirs: Label,
     },
     /// The number is that of our signing key, the method is not.
     #[error("other method: this node signs with {ours}, the frame with {theirs}")]
     OtherMethod {
-        /// Our signing key.
         ours: Label,
-        /// The frame's.
         theirs: Label,
     },
-    /// The checksum is wrong. It has no key that could be another one.
+    /// The checksum is wrong. It has no key, so another key cannot be the reason.
     #[error("the frame is damaged: its crc is wrong")]
     Damaged,
-    /// Number and method are those of our signing key.
+    /// Number and method are those of our signing key, but the token is not.
     #[error("same method, other key: number {theirs} is not the same on both nodes, or the frame is damaged")]
     OtherKey {
-        /// The frame's key.
         theirs: Label,
     },
 }
@@ -236,7 +225,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// All digits of a digest, two a byte.
+    /// All digits of a digest, two per byte.
     fn of_digest(digest: &[u8]) -> Self {
         let mut token = Self { digits: [0; TOKEN_DIGITS_MAX], len: 0 };
         digest.iter().for_each(|byte| {
@@ -259,13 +248,13 @@ impl Token {
         self.len += 1;
     }
 
-    /// The digits.
+    /// The hex digits as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.digits[..self.len]
     }
 
-    /// The digits, as text.
+    /// The hex digits as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(self.as_bytes()).expect("hex digits are ASCII")
@@ -278,7 +267,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The bytes behind lower-case hex digits, if that is what `token` is.
+/// Decodes lower-case hex digits; `None` if `token` is anything else.
 fn unhex<'b>(token: &[u8], buffer: &'b mut [u8; TOKEN_DIGITS_MAX / 2]) -> Option<&'b [u8]> {
     let nibble = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),

@@ -1,5 +1,5 @@
-//! Classic framing (serial lines, very old peers): `>>>`, one line a field, `<<<`, the stamp among the fields; and
-//! the [`Cutter`] that finds such frames in a stream of bytes. Facts: `docs/wire.md`, sections 1.2 and 7.4.
+//! Classic framing (serial lines, very old peers): `>>>`, one line per field, `<<<`, the stamp among the fields; and the
+//! [`Cutter`] that finds such frames in a stream of bytes. Facts: `docs/wire.md`, sections 1.2 and 7.4.
 
 use alloc::{borrow::Cow, vec::Vec};
 
@@ -10,16 +10,14 @@ use super::{
     frame::{FRAME_BYTES_MAX, Field, Kind, Refusal, field_name},
 };
 
-/// The opening line.
 pub(crate) const OPEN: &[u8] = b">>>\n";
-/// The closing line.
 pub(crate) const CLOSE: &[u8] = b"<<<\n";
 /// How the line of the stamp begins.
 const AUTH: &[u8] = b"auth=";
 /// Stands for a newline within a value.
 const NEWLINE: u8 = 19;
 
-/// The bounds of a frame.
+/// Where the parts of a frame are.
 pub(crate) struct Bounds<'a> {
     /// The lines between the opening and the closing one.
     pub body: &'a [u8],
@@ -27,7 +25,7 @@ pub(crate) struct Bounds<'a> {
     pub stamp: Claimed<'a>,
 }
 
-/// Finds the stamp.
+/// Finds the body and the stamp of a frame.
 pub(crate) fn find(bytes: &[u8]) -> Result<Bounds<'_>, Refusal> {
     let inside = bytes.strip_prefix(OPEN).ok_or(Refusal::NoFrame)?;
     let inside = inside.strip_suffix(b"\0").unwrap_or(inside); // old senders end with a NUL
@@ -40,7 +38,7 @@ pub(crate) fn find(bytes: &[u8]) -> Result<Bounds<'_>, Refusal> {
     Ok(Bounds { body, stamp })
 }
 
-/// What the stamp is over: all lines of a body but those of the stamp itself.
+/// The lines that the stamp covers: all of the body but those of the stamp itself.
 pub(crate) fn signed(body: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     lines(body).filter(|line| !line.starts_with(AUTH))
 }
@@ -56,7 +54,7 @@ pub(crate) fn cut_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), Refusal> {
     let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
     let (kind, named) = match *line {
         [b'(', digit, b')', ref named @ ..] => {
-            // Text has no type here, so that one message has one form.
+            // Text fields have no type digit here, so that one message has one form.
             let kind = Kind::from_digit(digit).filter(|&kind| kind != Kind::Text);
             (kind.ok_or(Refusal::FieldKind)?, named)
         }
@@ -79,7 +77,7 @@ pub(crate) fn cut_field(bytes: &[u8]) -> Result<(Field<'_>, &[u8]), Refusal> {
     Ok((Field { kind, name, value }, rest))
 }
 
-/// Writes one field. A field without a value cannot stand in this framing and is left out.
+/// Writes one field. A field without a value is not possible in this framing and is left out.
 pub(crate) fn put_field(out: &mut Vec<u8>, field: &Field<'_>) {
     if field.value.is_empty() {
         return;
@@ -131,13 +129,13 @@ enum Place {
     #[default]
     Outside,
     Inside,
-    /// The buffer was given away and is to be emptied.
+    /// The buffer was handed to the caller and is to be emptied.
     Given,
 }
 
 impl Cutter {
-    /// Takes bytes from the front of `input` until a frame is whole; `None` when all bytes are taken. To be called
-    /// again until then.
+    /// Takes bytes from the front of `input` until a frame is whole. Call it again until it returns `None`: then all
+    /// bytes are taken.
     pub fn cut(&mut self, input: &mut &[u8]) -> Option<&[u8]> {
         if self.place == Place::Given {
             self.start_outside();
@@ -156,13 +154,13 @@ impl Cutter {
         None
     }
 
-    /// Bytes that were not part of any frame, so far.
+    /// The number of bytes so far that were not part of any frame.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Noise may stand before an opening line without a newline of its own: a line need only end like one.
+    /// Noise without a newline may stand before an opening line, so a line need only end like one.
     fn outside(&mut self) {
         if self.buffer.ends_with(OPEN) {
             self.start_inside();
@@ -186,7 +184,7 @@ impl Cutter {
         }
     }
 
-    /// The buffer ends with an opening line; what stands before it is no frame.
+    /// The buffer ends with an opening line; the bytes before it are not a frame.
     fn start_inside(&mut self) {
         self.skipped += (self.buffer.len() - OPEN.len()) as u64;
         self.buffer.clear();

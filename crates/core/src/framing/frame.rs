@@ -1,16 +1,16 @@
-//! The view layer: finds the bounds of a frame, judges its stamp, and only then looks at its fields. Nothing here
-//! knows what a field means. Facts: `docs/wire.md`, sections 1 and 2.
+//! Finds the bounds of a frame, verifies its stamp, and only then looks at its fields. This module does not know what a
+//! field means. Facts: `docs/wire.md`, sections 1 and 2.
 
 use alloc::{borrow::Cow, string::ToString as _, vec::Vec};
 
 use super::{auth::StampFault, classic, netstring};
 use crate::model::keys::Keys;
 
-/// Most bytes of a frame: what fits into one UDP datagram. R1 frames have 200 to 350.
+/// The most bytes of a frame: one UDP datagram. R1 frames have 200 to 350.
 pub const FRAME_BYTES_MAX: usize = 65_507;
-/// Most fields of a frame. R1 frames have up to 16.
+/// The most fields of a frame. R1 frames have up to 16.
 pub const FIELDS_MAX: usize = 64;
-/// Most bytes of a field's name.
+/// The most bytes of a field's name.
 pub const FIELD_NAME_MAX: usize = 64;
 /// A node name is shorter than this.
 pub const NODE_NAME_MAX: usize = 100;
@@ -29,7 +29,7 @@ pub enum Framing {
 /// Checks the stamp of one frame. The fields are not looked at yet.
 ///
 /// # Errors
-/// Why this is no frame, or not one of ours.
+/// Why these bytes are not a frame, or not one of ours.
 pub fn authenticate<'a>(bytes: &'a [u8], keys: &Keys) -> Result<AuthenticFrame<'a>, Refusal> {
     if bytes.len() > FRAME_BYTES_MAX {
         return Err(Refusal::TooLong);
@@ -71,8 +71,8 @@ pub(crate) fn seal<'a>(
     }
 }
 
-/// The first field of a frame that nobody has authenticated, if it is a text field of this name: for telling a foreign
-/// cluster from a wrong key, and for nothing else.
+/// The first field of a frame that is not authenticated, if it is a text field of this name. It may only be used to tell
+/// a foreign cluster from a wrong key.
 pub(crate) fn first_field<'a>(bytes: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
     let (field, _) = match (bytes.strip_prefix(netstring::OPEN), bytes.strip_prefix(classic::OPEN)) {
         (Some(body), _) => netstring::cut_field(body).ok()?,
@@ -92,7 +92,7 @@ pub struct AuthenticFrame<'a> {
 }
 
 impl<'a> AuthenticFrame<'a> {
-    /// How it is framed.
+    /// The framing that holds it together.
     #[must_use]
     pub fn framing(&self) -> Framing {
         self.framing
@@ -130,30 +130,28 @@ impl<'a> AuthenticFrame<'a> {
     }
 }
 
-/// One field of a frame. `value` is what is meant, not how the framing wrote it, except for a struct: that stays as
-/// its framing wrote it.
+/// One field of a frame. `value` is decoded, except for a struct: that stays as its framing wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
     /// How the value is written.
     pub kind: Kind,
     /// Letters, digits, `_`, `-`, `.`; not empty.
     pub name: &'a str,
-    /// Any bytes.
     pub value: Cow<'a, [u8]>,
 }
 
-/// The type digit of a field. R1 traffic uses text and binary alone; the others are carried, not understood.
+/// The type digit of a field. R1 uses only text and binary; the others are carried, not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// 0
+    /// Digit 0: plain text.
     Text,
-    /// 1: UUIDs
+    /// Digit 1: bytes, such as UUIDs.
     Binary,
-    /// 2: a message inside the message
+    /// Digit 2: a message inside the message.
     Struct,
-    /// 3: a list of strings
+    /// Digit 3: a list of strings.
     List,
-    /// 4: a compressed struct
+    /// Digit 4: a compressed struct.
     Compressed,
 }
 
@@ -188,7 +186,7 @@ pub(crate) fn field_name(bytes: &[u8]) -> Result<&str, Refusal> {
     name.filter(|_| good).ok_or(Refusal::FieldName)
 }
 
-/// Why bytes were not taken as a message.
+/// Why bytes were refused as a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Refusal {
     /// More bytes than any frame has.
@@ -200,7 +198,7 @@ pub enum Refusal {
     /// It begins like a frame, but the closing line or what must follow it is missing: cut off, or damaged.
     #[error("a frame without an end")]
     NoEnd,
-    /// No stamp, or not the form of one.
+    /// No stamp, or a malformed one.
     #[error("not signed")]
     Unsigned,
     /// No key of ours made the stamp.
@@ -218,25 +216,25 @@ pub enum Refusal {
     /// A field's value cannot stand in its framing.
     #[error("a field with a value that is not in the form of its type")]
     FieldValue,
-    /// More than [`FIELDS_MAX`].
+    /// More fields than [`FIELDS_MAX`].
     #[error("more than {FIELDS_MAX} fields")]
     TooManyFields,
-    /// No message type `t`, or one that is no word.
+    /// No message type `t`, or a malformed one.
     #[error("no message type")]
     NoType,
-    /// No originator `src`.
+    /// The originator `src` is missing.
     #[error("no originator")]
     NoSource,
     /// `src` or `dest` is too long or has letters that no node name has.
     #[error("a node name that cannot be one")]
     NodeName,
-    /// No clock `ts`, or one that is zero or not in its form.
+    /// No time `ts`, or one that is zero or malformed.
     #[error("no time")]
     NoTime,
 }
 
 impl Refusal {
-    /// A short name, which does not change: for counters.
+    /// A short name for counters. It does not change.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! Bytes: what holds a frame together, who signed it, and what is refused. A frame is authenticated before it is parsed. Facts:
-//! `docs/wire.md`, sections 1 and 2.
+//! Frames as bytes: what holds them together, how they are signed, and which are refused. A frame is authenticated before
+//! it is parsed. Facts: `docs/wire.md`, sections 1 and 2.
 //!
 //! ```text
 //! bytes ── frame::authenticate ──► AuthenticFrame ── fields ──► a message of either dialect

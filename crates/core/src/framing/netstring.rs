@@ -9,22 +9,19 @@ use super::{
 };
 use crate::model::keys::Keys;
 
-/// The opening line.
 pub(crate) const OPEN: &[u8] = b"###\n";
 /// The closing line. It is signed too.
 const CLOSE: &[u8] = b"%%%\n";
 
-/// The bounds of a frame.
+/// Where the parts of a frame are.
 pub(crate) struct Bounds<'a> {
-    /// What the stamp is over.
+    /// The bytes that the stamp covers.
     pub signed: &'a [u8],
-    /// The fields.
     pub body: &'a [u8],
-    /// The trailer.
     pub stamp: Claimed<'a>,
 }
 
-/// Finds the trailer, which follows the last closing line: only there can it stand without being part of a value.
+/// Finds the trailer, which follows the last closing line. Anywhere else it could be part of a value.
 pub(crate) fn find(bytes: &[u8]) -> Result<Bounds<'_>, Refusal> {
     let inside = bytes.strip_prefix(OPEN).ok_or(Refusal::NoFrame)?;
     let close = inside.windows(CLOSE.len()).rposition(|window| window == CLOSE).ok_or(Refusal::NoEnd)?;
@@ -60,7 +57,7 @@ fn cut(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&content[..len], rest))
 }
 
-/// Writes one field.
+/// Appends one field to `out`.
 pub(crate) fn put_field(out: &mut Vec<u8>, field: &Field<'_>) {
     let len = "(0)=".len() + field.name.len() + field.value.len();
     out.extend_from_slice(len.to_string().as_bytes());

@@ -1,5 +1,5 @@
-//! What both directors keep of the frames that reach them: the keys that frames must be signed with, which links carry frames, how
-//! many frames there were and what became of them, and what is refused.
+//! What both directors keep about received frames: the keys that must have signed them, which links carry frames,
+//! counters, and refusals.
 
 use alloc::{format, string::String, vec::Vec};
 use core::fmt::Display;
@@ -14,46 +14,46 @@ use crate::model::{
     time::{Duration, Instant},
 };
 
-/// See the module's text.
+/// The reception of frames, as one director keeps it.
 #[derive(Debug)]
 pub(crate) struct Reception {
     keys: Keys,
-    /// By link: why this machine says that it carries nothing.
+    /// By link: why it carries nothing, as far as this machine can tell.
     down: Vec<Option<String>>,
-    /// Counted by whoever knows what a frame is worth.
+    /// Counted by the code that knows what became of a frame.
     pub(crate) frames: Frames,
     refusals: Refusals,
-    /// Between two beats of a peer: what is refused for some of them parts the cluster.
+    /// The time between two beats of a peer. Frames refused for some beats mean that the cluster is split.
     beat: Duration,
 }
 
-/// What a link's carrier has come to, and the line for the log.
+/// A change of a link's carrier, and the line for the log.
 pub(crate) struct LinkChange {
     pub(crate) level: Level,
     pub(crate) text: String,
-    /// It carries frames again.
+    /// Whether it carries frames again.
     pub(crate) is_up: bool,
 }
 
 impl Reception {
-    /// `links`: how many there are. `beat`: between two beats of a peer.
+    /// `links`: the number of links. `beat`: the time between two beats of a peer.
     pub(crate) fn new(keys: Keys, links: usize, beat: Duration) -> Self {
         let (frames, refusals) = (Frames::default(), Refusals::default());
         Self { keys, down: alloc::vec![None; links], frames, refusals, beat }
     }
 
-    /// What frames are signed with, and judged by.
+    /// The keys that sign frames and verify them.
     pub(crate) const fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// `file` was read again. Returns the line for the log.
+    /// Takes over the keys of `file`, which was read again. Returns the line for the log.
     pub(crate) fn reread(&mut self, file: &str, keys: Keys) -> String {
         self.keys = keys;
         format!("{file} reread; signing with key {}", self.keys.signing().number)
     }
 
-    /// A link carries frames from now on, or does not. `None` where that is no news.
+    /// Notes whether a link carries frames. `None` if nothing has changed.
     pub(crate) fn carrier(&mut self, link: LinkIndex, state: Carrier, name: &str) -> Option<LinkChange> {
         let down = match state {
             Carrier::Up => None,
@@ -77,17 +77,17 @@ impl Reception {
         self.down.get(link.0)?.as_deref()
     }
 
-    /// One more was refused, for this reason.
+    /// Counts one more refused frame under this reason.
     pub(crate) fn count_refusal(&mut self, reason: &'static str) {
         *self.frames.refused.entry(reason.into()).or_default() += 1;
     }
 
-    /// For the status, if it parts the cluster.
+    /// Notes a refusal for the status, if it splits the cluster.
     pub(crate) fn alarm(&mut self, now: Instant, from: Source, reason: &str, text: &dyn Display) {
         self.refusals.alarm(now, self.beat, from, reason, text);
     }
 
-    /// Counts it, and remembers it for the status. Returns the line for the log, if it is worth one now.
+    /// Counts a refused frame and notes it for the status. Returns the line for the log, if one is due now.
     pub(crate) fn refuse(
         &mut self,
         now: Instant,
@@ -100,17 +100,17 @@ impl Reception {
         self.refusals.add(now, from, reason, text)
     }
 
-    /// Lines for the log that are due, one after the other.
+    /// The next line for the log that is due; call it until `None`.
     pub(crate) fn tell(&mut self, now: Instant) -> Option<String> {
         self.refusals.tell(now)
     }
 
-    /// When the next of them is due.
+    /// When [`Self::tell`] has the next line.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.refusals.deadline()
     }
 
-    /// What is refused now and has been for some beats.
+    /// The alarms that have lasted for some beats.
     pub(crate) fn lasting(&self, now: Instant) -> impl Iterator<Item = (Alarm, &Sender, &str)> {
         self.refusals.lasting(now, self.beat)
     }

@@ -1,8 +1,8 @@
 //! Refused frames, for the log: the first of a sender at once, and then once a minute how many more there were and why.
-//! However many senders there are or are pretended, the lines are bounded, and so is what is kept.
+//! The number of lines and of kept senders is bounded, however many senders there are or are pretended.
 //!
-//! Some refusals mean that nodes which should be one cluster are not. Those are an [`Alarm`], for the status, as long as they
-//! last.
+//! Some refusals mean that nodes do not form one cluster although they should. Those are an [`Alarm`], which the status
+//! shows as long as it lasts.
 
 use alloc::{
     collections::BTreeMap,
@@ -20,12 +20,12 @@ use crate::model::{
     time::{Duration, Instant},
 };
 
-/// A refused sender is worth one line in this time.
+/// A refused sender gets one line in this time.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Distinct senders that are kept apart; more share one line.
+/// How many senders are kept apart; more share one line.
 const SENDERS_MAX: usize = 32;
 
-/// What was refused of whom in the minute that runs.
+/// The refusals of the current minute, by sender.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     senders: BTreeMap<Sender, Account>,
@@ -34,14 +34,14 @@ pub(crate) struct Refusals {
     alarms: BTreeMap<Alarm, Lasting>,
 }
 
-/// A refusal that parts a cluster.
+/// A refusal that splits a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Alarm {
     /// Authentic frames under our own name that we have not sent.
     OurName,
     /// Authentic frames under one name of two machines.
     TwoMachines,
-    /// Authentic frames of an earlier life of a member.
+    /// Authentic frames of an earlier generation of a member.
     OldLife,
     /// Signed with a key that is not ours.
     OtherKey,
@@ -49,7 +49,7 @@ pub(crate) enum Alarm {
     Stranger,
 }
 
-/// Since when and how long an alarm has been seen, and of whom.
+/// When an alarm was seen first and last, and from which sender.
 #[derive(Debug)]
 struct Lasting {
     first: Instant,
@@ -71,20 +71,21 @@ impl Alarm {
     }
 }
 
-/// How the names of refusals begin that come of a wrong key.
+/// Beginning of the names of refusals that come from a wrong key.
 pub(crate) const WRONG_KEY: &str = "key-";
-/// An alarm that was not seen for so long is over, and so is one that was not seen for three beats.
+/// An alarm is over when it was not seen for this time, or for three beats if that is longer.
 const ALARM_MIN: Duration = Duration::from_secs(3);
-/// Beats of one refused sender after which an alarm lasts: frames on their way when a member restarts are none.
+/// An alarm counts when it has lasted for this many beats. Frames under way when a member restarts cause none.
 const ALARM_BEATS: u32 = 2;
 
-/// Who sent it, as far as that can be told. Ports change with every forged datagram: the address is the sender.
+/// The sender of a frame, as far as it can be told: its address without the port, which changes with every forged
+/// datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Sender {
     Ip(IpAddr),
     Serial,
     Local,
-    /// All for whom there was no room.
+    /// All further senders, for which there was no room.
     Many,
 }
 
@@ -93,13 +94,13 @@ struct Account {
     until: Instant,
     /// Since the last line, by reason.
     more: BTreeMap<&'static str, u64>,
-    /// What one of them was refused for, with the cure; a wrong key before anything else, which only hides it.
+    /// The text of one refusal, with the cure. A wrong key comes before all other reasons, which only hide it.
     text: String,
     about_key: bool,
 }
 
 impl Refusals {
-    /// Something was refused that may part the cluster. Called for every such frame, whether or not it is worth a line.
+    /// Notes a refusal that may split the cluster. Call it for every such frame, whether or not a line is due.
     pub(crate) fn alarm(
         &mut self,
         now: Instant,
@@ -124,7 +125,7 @@ impl Refusals {
         }
     }
 
-    /// What lasts now: which alarm, from whom, and the text of one refusal.
+    /// The alarms that last now: which alarm, from which sender, and the text of one refusal.
     pub(crate) fn lasting(
         &self,
         now: Instant,
@@ -138,7 +139,7 @@ impl Refusals {
         alarms.map(|(alarm, lasting)| (*alarm, &lasting.from, lasting.text.as_str()))
     }
 
-    /// Keeps the books of one refused frame; the line for the log if it is the sender's first in its minute.
+    /// Counts one refused frame. Returns the line for the log if it is the sender's first in its minute.
     pub(crate) fn add(
         &mut self,
         now: Instant,
@@ -164,7 +165,7 @@ impl Refusals {
         Some(format!("frame from {sender} refused: {text}"))
     }
 
-    /// The line of a sender whose minute is over and who was refused again in it. One who was not is forgotten.
+    /// The line of a sender whose minute is over and of which more was refused in it. A sender without more is forgotten.
     pub(crate) fn tell(&mut self, now: Instant) -> Option<String> {
         if self.due.is_none_or(|due| now < due) {
             return None;
@@ -287,7 +288,7 @@ mod tests {
             Some("frames from many senders refused: 167 more in 60 s (no-frame 167): no frame")
         );
         assert_eq!(refusals.tell(T + PAUSE), None);
-        // Who comes later is known by its own address again.
+        // A later sender is known by its own address again.
         let line = refusals.add(T + PAUSE, ip(250), "key-other", &"another key");
         assert_eq!(line.as_deref(), Some("frame from 10.0.0.250 refused: another key"));
     }

@@ -1,7 +1,7 @@
-//! Whether clients could reach a service address from here, as far as this machine's interfaces tell. A plug that is pulled for
-//! a moment, or does not sit well, moves nothing: what changes counts when it has been so for a while. Others are told the worse
-//! of both at once: so nobody hands a group to a node that has lost its own carrier at the same moment, as when a switch dies,
-//! or to the first of them that has it back.
+//! Whether clients can reach a service address from here, as far as this machine's interfaces tell. A plug that is pulled
+//! for a moment, or does not sit well, moves nothing: a change counts only when it has lasted for a while. Other nodes
+//! are told of a fault at once and of its end late. So no node hands a group to one that has lost its own carrier at the
+//! same moment, as when a switch dies, or to the first one that has it back.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -14,15 +14,15 @@ use crate::model::{
 /// What is known of the interface of one address.
 #[derive(Debug)]
 struct Service {
-    /// Why it carries nothing, as it was told last.
+    /// Why it carries nothing, as reported last.
     told: Option<String>,
-    /// Since then it has been told so.
+    /// Since when it has been reported so.
     since: Instant,
-    /// What counts.
+    /// Whether it counts as unreachable.
     is_cut: bool,
 }
 
-/// The service addresses of the plan, as far as anything was told of them. Those that are not known carry.
+/// The service addresses of the plan that were reported. All others count as reachable.
 #[derive(Debug)]
 pub(crate) struct Services {
     services: BTreeMap<ResourceId, Service>,
@@ -31,7 +31,7 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// `pause`: so long a change must last. Before `begins` it counts at once: nothing is owned yet.
+    /// `pause`: how long a change must last. Before `begins` a change counts at once, because nothing is owned yet.
     pub(crate) const fn new(pause: Duration, begins: Instant) -> Self {
         Self { services: BTreeMap::new(), pause, begins }
     }
@@ -49,7 +49,8 @@ impl Services {
         service.told = told;
     }
 
-    /// What counts from now on and did not before: the addresses that reach nobody, and why; and those that do again.
+    /// The changes that count from now on: addresses that are unreachable, with the reason, and those that are reachable
+    /// again.
     pub(crate) fn elapse(&mut self, now: Instant) -> Vec<(ResourceId, Option<String>)> {
         let pause = self.pause;
         let due =
@@ -61,18 +62,18 @@ impl Services {
         news.collect()
     }
 
-    /// When [`Self::elapse`] has news.
+    /// When [`Self::elapse`] returns the next change.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.services.values().filter_map(|service| service.due(self.pause)).min()
     }
 
-    /// The groups with an address that reaches nobody, be it but for a moment, or has not reached anybody for long enough, in
-    /// order.
+    /// The groups with an address that is unreachable, even for a moment, or has not been reachable again for long
+    /// enough; in order.
     pub(crate) fn cut(&self) -> Vec<GroupIndex> {
         self.groups(|service| service.is_cut || service.told.is_some())
     }
 
-    /// The groups for which something is to be done about it, in order.
+    /// The groups that have been unreachable for long enough to do something about it, in order.
     pub(crate) fn cut_for_long(&self) -> Vec<GroupIndex> {
         self.groups(|service| service.is_cut && service.told.is_some())
     }
@@ -86,7 +87,7 @@ impl Services {
 }
 
 impl Service {
-    /// When what was told counts, if it does not yet.
+    /// When the last report begins to count, if it does not yet.
     fn due(&self, pause: Duration) -> Option<Instant> {
         (self.told.is_some() != self.is_cut).then(|| self.since + pause)
     }
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!((services.deadline(), services.elapse(at(9000))), (None, vec![]));
         assert_eq!(services.cut(), []);
         services.told(at(9000), resource(3, 0), down());
-        // Another reason is no new beginning.
+        // Another reason does not begin the time anew.
         services.told(at(9500), resource(3, 0), Carrier::Down("there is no interface eth0".into()));
         services.told(at(9500), resource(3, 1), down());
         assert_eq!(services.deadline(), Some(at(10_000)));
