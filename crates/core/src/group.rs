@@ -1,6 +1,6 @@
 //! Groups: resources that move together, started left to right and stopped right to left, one operation at a time.
 //!
-//! A group is told what is wanted of it ([`Groups::want`]) and gets there by itself:
+//! The layer above says what it wants of a group ([`Groups::want`]), and the group gets there by itself:
 //!
 //! ```text
 //!            want run              all members started
@@ -13,18 +13,20 @@
 //!                        └── it does not stop, whatever is done ──► Stuck
 //! ```
 //!
-//! What runs is asked for its status, where its [`Spec`] says so (`group::monitor`). What fails is started again in place, with
-//! all that stands right of it, as often as the spec allows; one failure more, and the group is stopped and
-//! [`News::Failed`]: another node's turn. A stop that fails is tried again, or goes down a ladder (`group::stopping`).
+//! A running member is asked for its status if its [`Spec`] says so (`group::monitor`). If a member fails, it is started
+//! again in place, together with all members right of it, as often as the spec allows. After one failure more, the group
+//! is stopped and reported as [`News::Failed`]: then another node's turn comes. A stop that fails is tried again, or goes down a
+//! ladder (`group::stopping`).
 //!
-//! Nothing is tried without a pause: after each failure in a row the next attempt waits longer (`group::pause`), whoever wants
-//! it. What has no agent here does not run here: it fails at once, is not started again in place, and its stop is
-//! done, unless it was started here before.
+//! After each failure in a row the next attempt waits longer (`group::pause`), whatever asked for it. A resource without
+//! an agent here does not run here: it fails at once, is not started again in place, and its stop is done, unless it was
+//! started here before.
 //!
-//! Before a start the agent is asked for the status: what runs already is not started again (behaviour reference,
-//! section 4). Different groups move at the same time.
+//! Before a start the agent is asked for the status, and a member that runs already is not started again (behaviour
+//! reference, section 4). Different groups move at the same time.
 //!
-//! Nothing here knows a dialect: what a group is stands in its [`Spec`], and who may run it is decided above.
+//! This module does not know the dialects: a [`Spec`] describes a group, and the layer above decides which node may run
+//! it.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -59,7 +61,7 @@ pub use stopping::{KILL_LIMIT, STOP_PAUSE, STOP_TRIES};
 /// Between two tries to put back an address that somebody took away.
 pub const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where a group is on its way.
+/// Where a group is between stopped and running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -71,22 +73,22 @@ pub enum Phase {
     Running,
     /// Its members are being stopped; this one now.
     Stopping(usize),
-    /// This member cannot be stopped; a person is needed.
+    /// Stop-failed: this member cannot be stopped, and a person is needed.
     Stuck(usize),
 }
 
-/// What the layer above must know of a group that came to rest.
+/// What the layer above must know when a group has come to rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// All of it runs.
     Started(GroupIndex),
-    /// A start failed, or what runs failed too often; everything of it was stopped again.
+    /// A start failed, or a member failed too often; all of the group was stopped again.
     Failed(GroupIndex),
-    /// Something of it failed and is started again in place; [`News::Started`] or [`News::Failed`] follows.
+    /// A member failed and is started again in place; [`News::Started`] or [`News::Failed`] follows.
     Restarting(GroupIndex),
     /// Nothing of it runs any more.
     Stopped(GroupIndex),
-    /// It cannot be stopped.
+    /// A member of it cannot be stopped.
     Stuck(GroupIndex),
 }
 
@@ -94,15 +96,15 @@ pub enum News {
 struct State {
     wanted: bool,
     phase: Phase,
-    /// The ownership under which it was started.
+    /// The epoch under which it was started.
     epoch: Option<Epoch>,
-    /// That under which it is wanted: other than `epoch` only until it was stopped and is started again.
+    /// The epoch under which it is wanted. It differs from `epoch` only until the group was stopped and is started again.
     next_epoch: Option<Epoch>,
     /// Failed tries of the current member's stop.
     tries: u32,
     /// How far down the ladder that stop is.
     rung: Operation,
-    /// It is stopped down to this member, that included, even if it is wanted.
+    /// The group is stopped down to this member, inclusive, even if it is wanted.
     floor: Option<usize>,
     /// The member that could not be stopped, while the group is started again from the left: it still runs.
     unstopped: Option<usize>,
@@ -112,25 +114,26 @@ struct State {
     pause: Option<Instant>,
     /// When the operation of the current step was begun.
     step_since: Instant,
-    /// Then it is ended, because nobody wants the group any more.
+    /// When that operation is ended, because the group is not wanted any more.
     abandon: Option<Instant>,
     /// By member: a start of it was begun here, and it was not stopped since.
     begun: Vec<bool>,
-    /// Failures in a row, and how long after the last of them nothing is attempted.
+    /// Failures in a row, and until when nothing is attempted after the last of them.
     attempts: pause::Attempts,
     /// The group is being stopped, or was stopped, because this member did not start or failed too often.
     failure: Option<String>,
     /// Failed starts in a row.
     failures: u32,
-    /// Times that somebody took an address of it away.
+    /// How often somebody took one of its addresses away.
     taken_away: u64,
-    /// Why an address cannot be put back, as last said: it is tried every second, and the interface may be gone for days.
+    /// Why an address cannot be put back, as logged last. It is tried every second, and the interface may be gone for
+    /// days.
     repair_failure: Option<String>,
-    /// When something of it was started again in place.
+    /// When members were started again in place.
     restarts: Vec<Instant>,
-    /// How often it came to run: an answer about an earlier time says nothing of this one.
+    /// Counts how often it came to run: an answer about an earlier run does not count for this one.
     run: u64,
-    /// By member, when it is to be asked next. `None` while it is asked, and for what is never asked.
+    /// By member, when its next monitor is due. `None` while one is under way, and for a member that is never monitored.
     monitors: Vec<Option<Instant>>,
     /// Why it cannot run here at all: it is not tried.
     barred: Option<String>,
@@ -138,7 +141,7 @@ struct State {
     frozen: bool,
     /// What was to be done next when it was frozen.
     postponed: Option<(ResourceId, Operation)>,
-    /// By member, what its last monitor said while it was frozen.
+    /// By member, the failure that its last monitor reported while the group was frozen.
     complaints: BTreeMap<usize, String>,
 }
 
@@ -173,7 +176,7 @@ impl State {
         }
     }
 
-    /// When a pause of it is over, or a member is to be asked.
+    /// When a pause is over, a monitor is due, or a start is to be ended.
     fn deadline(&self) -> Option<Instant> {
         let monitors = self.monitors.iter().flatten().filter(|_| self.phase == Phase::Running);
         monitors.chain(&self.pause).chain(&self.abandon).min().copied()
@@ -182,13 +185,13 @@ impl State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
-    /// The next step of the group's way.
+    /// The next step of a start or stop of the group.
     Step,
     /// Put back an address that somebody took away.
     Repair,
     /// Look at an address that may be gone.
     Look,
-    /// Ask what runs whether it still does; which run of the group it was.
+    /// Ask a running member whether it still runs; with the run of the group that is meant.
     Monitor(u64),
 }
 
@@ -198,21 +201,22 @@ pub struct Groups {
     specs: Vec<Spec>,
     states: Vec<State>,
     running: BTreeMap<Ticket, (ResourceId, Operation, Purpose)>,
-    /// By group the tickets of those: few, however many groups there are.
+    /// The tickets of those, by group: few, however many groups there are.
     tickets: Vec<Vec<Ticket>>,
     repairs: Vec<(ResourceId, Instant)>,
     last_ticket: u64,
-    /// The newest time that was told.
+    /// The newest time that was passed in.
     now: Instant,
     news: VecDeque<News>,
-    /// Of which groups something becomes due, and when.
+    /// By group, when something of it becomes due.
     agenda: Agenda<GroupIndex>,
-    /// Those of which anything may have changed, for [`Groups::changed`].
+    /// The groups that may have changed, for [`Groups::changed`].
     changed: BTreeSet<GroupIndex>,
 }
 
 impl Groups {
-    /// All stopped, but for these members, which an earlier life left running and which could not be stopped.
+    /// All groups are stopped, except for these members: an earlier run of the daemon left them running, and they could
+    /// not be stopped.
     #[must_use]
     pub fn new(specs: Vec<Spec>, stuck: &[ResourceId]) -> Self {
         let mut states: Vec<State> = specs.iter().map(State::stopped).collect();
@@ -240,13 +244,13 @@ impl Groups {
         }
     }
 
-    /// Where a group is.
+    /// The phase of a group.
     #[must_use]
     pub fn phase(&self, group: GroupIndex) -> Phase {
         self.states[group.0].phase
     }
 
-    /// A group's key.
+    /// The key of a group.
     #[must_use]
     pub fn key(&self, group: GroupIndex) -> &str {
         &self.specs[group.0].key
@@ -270,7 +274,7 @@ impl Groups {
         self.states[group.0].phase == Phase::Stopped
     }
 
-    /// Under which epoch it is wanted; if it is not, under which it ran last.
+    /// The epoch under which it is wanted; if it is not wanted, that under which it ran last.
     #[must_use]
     pub fn epoch(&self, group: GroupIndex) -> Option<&Epoch> {
         let state = &self.states[group.0];
@@ -311,18 +315,18 @@ impl Groups {
         matches!(self.states[group.0].phase, Phase::Stuck(_))
     }
 
-    /// Whether a group is at rest, wherever.
+    /// Whether a group is at rest: neither starting nor stopping.
     #[must_use]
     pub fn rests(&self, group: GroupIndex) -> bool {
         !matches!(self.states[group.0].phase, Phase::Starting(_) | Phase::Stopping(_))
     }
 
-    /// The groups that may be elsewhere on their way than when this was asked last.
+    /// The groups that may have changed since the last call.
     pub fn changed(&mut self) -> BTreeSet<GroupIndex> {
         core::mem::take(&mut self.changed)
     }
 
-    /// To be called at the end of whatever was done with a group.
+    /// Must be called after every change of a group.
     fn touch(&mut self, group: GroupIndex) {
         self.assert_sound(group);
         self.agenda.set(group, self.states[group.0].deadline());
@@ -337,7 +341,7 @@ impl Groups {
             .map(move |(member, _)| ResourceId { group, member })
     }
 
-    /// Says what is wanted of a group: that it runs here (`true`) or that nothing of it does.
+    /// Says what is wanted of a group: to run here (`true`) or to be stopped here.
     pub fn want(&mut self, group: GroupIndex, run: bool, out: &mut VecDeque<Action>) {
         if run {
             return self.want_under(group, None, out);
@@ -347,7 +351,7 @@ impl Groups {
         self.touch(group);
     }
 
-    /// Something of a group cannot run here whatever is tried, and why. What runs goes on.
+    /// Something of a group cannot run here at all; with the reason. Members that run go on.
     pub fn bar(&mut self, group: GroupIndex, why: String) {
         let state = &mut self.states[group.0];
         state.failure = Some(why.clone());
@@ -355,14 +359,15 @@ impl Groups {
         self.touch(group);
     }
 
-    /// Whether it cannot run here whatever is tried.
+    /// Whether it cannot run here at all.
     #[must_use]
     pub fn is_barred(&self, group: GroupIndex) -> bool {
         self.states[group.0].barred.is_some()
     }
 
-    /// The group is wanted to run here under this epoch, which its agents are told. What runs and is wanted already keeps
-    /// the one under which it was started; what is being stopped is stopped before it is started under another.
+    /// Like [`Self::want`] with `true`, under this epoch, which the agents get. A group that is wanted already keeps the
+    /// epoch under which it was started. One that is being stopped is stopped completely before it is started under
+    /// another epoch.
     pub fn want_under(&mut self, group: GroupIndex, epoch: Option<Epoch>, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         if state.barred.is_some() && state.phase == Phase::Stopped {
@@ -383,7 +388,7 @@ impl Groups {
         self.touch(group);
     }
 
-    /// Begins what is wanted, if it is not under way.
+    /// Begins the start or stop that is wanted, if it is not under way.
     fn pursue(&mut self, group: GroupIndex, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         if state.frozen {
@@ -398,7 +403,7 @@ impl Groups {
         match (state.phase, run) {
             // The pause before a start in place: nothing of that member is under way.
             (Phase::Starting(step), false) if state.pause.take().is_some() => self.stop(group, step, out),
-            // Nor is a start that lasts waited for.
+            // A start that lasts is not waited for.
             (Phase::Starting(_), false) if !breakage::is(Breakage::LongStartAwaited) => {
                 state.abandon = Some(state.step_since + LONG_START);
             }
@@ -415,7 +420,7 @@ impl Groups {
                 self.stop(group, self.members(group) - 1, out);
             }
             (Phase::Stuck(member), false) => {
-                // How much of it was started when it got stuck is not known any more.
+                // It is not known any more how much of it was started when its stop failed.
                 state.floor = Some(0);
                 self.stop(group, member, out);
             }
@@ -423,8 +428,8 @@ impl Groups {
         }
     }
 
-    /// While a group is frozen nothing of it is started, stopped or put back, whatever is wanted of it or fails; what is
-    /// under way ends. What runs is asked on. Afterwards what is wanted is begun.
+    /// While a group is frozen, nothing of it is started, stopped or put back. Operations under way end, and monitors go
+    /// on. When it is thawed, the start or stop that is wanted begins.
     pub fn freeze(&mut self, group: GroupIndex, frozen: bool, now: Instant, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         if state.frozen == frozen {
@@ -434,7 +439,7 @@ impl Groups {
         if frozen {
             return;
         }
-        // What failed may have been mended meanwhile.
+        // A member that failed may have been mended meanwhile.
         for member in core::mem::take(&mut state.complaints).into_keys() {
             if !self.is_asked(ResourceId { group, member }) {
                 self.states[group.0].monitors[member] = Some(now);
@@ -461,21 +466,21 @@ impl Groups {
         self.states[group.0].frozen
     }
 
-    /// What fails of a frozen group: the member's name and what its monitor said.
+    /// The failures of a frozen group: the member's name and the answer of its monitor.
     pub fn complaints(&self, group: GroupIndex) -> impl Iterator<Item = (&str, &str)> {
         let names = move |member: usize| self.specs[group.0].members[member].text.as_str();
         self.states[group.0].complaints.iter().map(move |(member, why)| (names(*member), why.as_str()))
     }
 
-    /// How often something of it was started again in place, as far as that still counts.
+    /// How often members of it were started again in place, as far as that still counts.
     #[must_use]
     pub fn restarts(&self, group: GroupIndex, now: Instant) -> usize {
         let within = self.specs[group.0].restarts.within;
         self.states[group.0].restarts.iter().filter(|at| now.since(**at) < within).count()
     }
 
-    /// A group runs, from an earlier life of this daemon. Nothing is started; only the addresses are looked at, so that
-    /// whoever carries them knows that they are ours.
+    /// An earlier run of this daemon left this group running. Nothing is started. Only the addresses are looked at, so
+    /// that the part of the program that carries them knows that they are ours.
     pub fn keep(&mut self, group: GroupIndex, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         state.wanted = true;
@@ -486,7 +491,7 @@ impl Groups {
         self.touch(group);
     }
 
-    /// An operation has ended. Answers of operations that were never asked for are ignored.
+    /// An operation has ended. An answer with an unknown ticket is ignored.
     pub fn done(&mut self, now: Instant, ticket: Ticket, outcome: &Outcome, out: &mut VecDeque<Action>) {
         let Some((resource, operation, purpose)) = self.running.remove(&ticket) else { return };
         self.tickets[resource.group.0].retain(|other| *other != ticket);
@@ -524,7 +529,7 @@ impl Groups {
         self.repair(resource, out);
     }
 
-    /// Time has come: pauses that are over end, and monitors are due.
+    /// Time has passed: ends pauses that are over, and begins monitors that are due.
     pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         self.now = self.now.max(now);
         let due: Vec<GroupIndex> = self.agenda.due(now).collect();
@@ -564,7 +569,7 @@ impl Groups {
         self.agenda.first().into_iter().chain(self.repairs.iter().map(|(_, at)| *at)).min()
     }
 
-    /// What came to rest, oldest first.
+    /// The next report, oldest first.
     pub fn news(&mut self) -> Option<News> {
         self.news.pop_front()
     }
@@ -583,7 +588,7 @@ impl Groups {
         &self.specs[resource.group.0].members[resource.member]
     }
 
-    /// The next step of the group's way; it waits while the group is frozen.
+    /// Does the next step of a start or stop; it waits while the group is frozen.
     fn step(&mut self, resource: ResourceId, operation: Operation, out: &mut VecDeque<Action>) {
         let state = &mut self.states[resource.group.0];
         if state.frozen {
@@ -625,7 +630,7 @@ impl Groups {
         out.push_back(Action::Run { ticket, resource, operation, limit, epoch });
     }
 
-    /// As the original's scripts say it.
+    /// Logs it in the words of heartbeat's scripts.
     fn say_line(&self, group: GroupIndex, what: &str, out: &mut VecDeque<Action>) {
         let text = format!("{what} resource group: {}", self.specs[group.0].line);
         self.note(group, Level::Info, text, out);
@@ -653,7 +658,7 @@ impl Groups {
         if step == 0 {
             state.epoch.clone_from(&state.next_epoch);
         }
-        // Started again in place: as often as the spec allows, but not without a pause.
+        // A start again in place is allowed as often as the spec says, but not without a pause.
         if !self.waits_for_pause(group) {
             self.begin_start(group, step, out);
         }
@@ -672,8 +677,8 @@ impl Groups {
             Phase::Starting(step) => {
                 (0..step).any(|earlier| self.in_start_order(resource.group, earlier) == resource.member)
             }
-            // While others are started again in place, what stands left of them stays; unless it was to be stopped with
-            // them for a while, and its turn has come.
+            // While others are started again in place, the members left of them stay, unless the stop has reached them
+            // already.
             Phase::Stopping(step) => {
                 let state = &self.states[resource.group.0];
                 let stays = state.wanted && state.floor.is_some_and(|floor| resource.member < floor);
@@ -702,14 +707,14 @@ impl Groups {
         self.under_way(resource.group).any(|(_, running)| *running == repair)
     }
 
-    /// Puts an address back, unless that is being done. A frozen group is looked at when that ends.
+    /// Puts an address back, unless that is being done. A frozen group is looked at when it is thawed.
     fn repair(&mut self, resource: ResourceId, out: &mut VecDeque<Action>) {
         if !self.is_being_put_back(resource) && !self.states[resource.group.0].frozen {
             self.run(resource, Operation::Start, Purpose::Repair, out);
         }
     }
 
-    /// Looks at this member, or at the next one that is an address.
+    /// Asks for the status of this member, or of the next one that is an address.
     fn look(&mut self, from: ResourceId, out: &mut VecDeque<Action>) {
         let members = self.specs[from.group.0].members.iter().skip(from.member);
         if let Some(further) = members.map(|member| member.is_carried).position(|carried| carried) {
@@ -741,7 +746,7 @@ impl Groups {
         let state = &self.states[group.0];
         let Phase::Starting(step) = state.phase else { return };
         if !state.wanted || state.floor.is_some() {
-            // Not wanted any more: what was begun is stopped, this member included.
+            // Not wanted any more: all begun members are stopped, this one included.
             return self.stop(group, step, out);
         }
         match (operation, outcome) {
@@ -789,11 +794,11 @@ impl Groups {
         state.restarts.retain(|at| now.since(*at) < within);
         let times = state.restarts.len() + 1;
         state.attempts.failed(now);
-        // What this machine does not have is not there a moment later, either.
+        // What is missing on this machine will be missing a moment later, too.
         let is_missing =
             matches!(outcome, Outcome::Missing(_)) && !breakage::is(Breakage::MissingIsTriedAgain);
         let again = u32::try_from(times).is_ok_and(|times| times <= in_place) && !is_missing;
-        // Also where it is given up: it may be wanted again before all of it was stopped.
+        // Also if the group is given up: it may be wanted again before all of it was stopped.
         state.floor = Some(resource.member);
         if again || breakage::is(Breakage::RestartForever) {
             state.restarts.push(now);
@@ -842,7 +847,7 @@ impl Groups {
     }
 }
 
-/// Two programs that each want their way with an address can go on for ever, many times a second.
+/// Two programs that fight for an address can go on for ever, many times a second.
 fn is_worth_a_line(count: u64) -> bool {
     count <= 10 || count.is_multiple_of(100)
 }

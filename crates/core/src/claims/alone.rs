@@ -1,10 +1,10 @@
-//! Two voters and no third: of two, neither is a majority without the other, and who has lost the other would have to stop
-//! what it owns. Where nothing is promised against that (guard `none`), the one that is left may *count alone*: its own vote
-//! is a majority then.
+//! Single-vote mode, for two voters without a third. Of two, neither is a majority without the other, and a node that has
+//! lost the other would have to stop what it owns. If the groups have guard `none`, the node that is left may enter
+//! *single-vote mode*: then its own vote is a majority.
 //!
-//! It never takes by that what its own vote has granted to the other: such a grant runs until the other has been silent for a
-//! lease. Both count alone in a partition, and then both may own a group; when they hear each other again, the higher claim
-//! stays (`Member::learn`).
+//! In this mode it never takes what its own vote has granted to the other: such a grant runs until the other has been
+//! silent for a lease. In a partition both nodes enter the mode, and then both may own a group. When they hear each other
+//! again, the higher claim stays (`Member::learn`).
 
 use alloc::vec;
 
@@ -14,14 +14,14 @@ use crate::model::{
     time::{Duration, Instant},
 };
 
-/// When a voter of two counts alone.
+/// When one of two voters enters single-vote mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Patience {
-    /// So long after the sending of the last beat that the other one granted. Shorter than the lease as its owner counts it,
-    /// so that no lease ends meanwhile.
+    /// How long after it sent the last beat that the other one granted. Shorter than the lease as its owner counts it, so
+    /// that no lease ends meanwhile.
     pub vote: Duration,
-    /// Who was heard within so long and has not heard us is no reason: then it is we who are not heard, and what we have
-    /// is for the other to take.
+    /// The other one is not silent if it was heard within this time. If it does not hear us, it is we who are not heard,
+    /// and the other may take what we have.
     pub word: Duration,
 }
 
@@ -31,26 +31,26 @@ pub(super) struct Alone {
     patience: Patience,
     lease: Duration,
     other: MemberIndex,
-    /// When anything of it was heard last; at first our birth.
+    /// When it was heard last; at first, when we started.
     heard: Instant,
-    /// In which of its lives.
+    /// The highest generation in which it was heard.
     life: u64,
-    /// Since when without a break, as far as what it says counts.
+    /// Since when it is heard without a break, in messages that count.
     hears_since: Option<Instant>,
-    /// The last of our beats that it has heard: when that was sent.
+    /// When the last of our beats that it has heard was sent.
     echoed: Option<Instant>,
-    /// The last of our beats that it granted: when that was sent, and in which of its lives it said so.
+    /// When the last of our beats that it granted was sent, and in which of its generations it said so.
     granted: Option<(Instant, u64)>,
-    /// We vote since then.
+    /// Since when we vote.
     votes_since: Option<Instant>,
-    /// We count alone: since when, and the last beat that was sent before.
+    /// Set in single-vote mode: since when, and the last beat that was sent before.
     counts: Option<(Instant, u64)>,
-    /// When [`Self::judge`] may come to something else by time alone.
+    /// When [`Self::judge`] may come to another result by time alone.
     next: Option<Instant>,
 }
 
 impl Alone {
-    /// Of one of these two voters, born now; of any other number nobody counts alone.
+    /// For one of these two voters, which starts now; `None` if there are more or fewer voters.
     pub(super) fn new(
         now: Instant,
         patience: Patience,
@@ -79,22 +79,20 @@ impl Alone {
         Some(alone)
     }
 
-    /// The other voter.
     pub(super) const fn other(&self) -> MemberIndex {
         self.other
     }
 
-    /// Since when we count alone.
+    /// Since when we are in single-vote mode.
     pub(super) fn since(&self) -> Option<Instant> {
         self.counts.map(|(since, _)| since)
     }
 
-    /// See `next`.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         self.next
     }
 
-    /// It lives, in this life of it. `counts`: what it says does.
+    /// It is alive, in this generation. `counts`: whether its messages count.
     pub(super) fn hear(&mut self, now: Instant, life: u64, counts: bool) {
         let is_new = self.is_unheard(now) || life > self.life;
         self.hears_since = self.hears_since.filter(|_| !is_new).or(Some(now)).filter(|_| counts);
@@ -102,7 +100,7 @@ impl Alone {
         self.life = self.life.max(life);
     }
 
-    /// It has heard a beat of ours that was sent then, and perhaps granted it.
+    /// It has heard a beat of ours that was sent at `sent`, and perhaps granted it.
     pub(super) fn echoes(&mut self, beat: u64, sent: Instant, granted: bool) {
         self.echoed = self.echoed.max(Some(sent));
         if !granted {
@@ -111,13 +109,13 @@ impl Alone {
         if self.granted.is_none_or(|(last, _)| last < sent) {
             self.granted = Some((sent, self.life));
         }
-        // One that was sent before would prove nothing: it may be late.
+        // A beat that was sent before would prove nothing: its echo may be late.
         if self.counts.is_some_and(|(_, last)| beat > last) {
             self.counts = None;
         }
     }
 
-    /// So long we did not run ourselves: that silence was ours.
+    /// We did not run for `pause` ourselves: that silence was ours.
     pub(super) fn forgive(&mut self, now: Instant, pause: Duration) {
         self.heard = now.min(self.heard + pause);
     }
@@ -126,7 +124,7 @@ impl Alone {
         now.since(self.heard) >= self.patience.word
     }
 
-    /// Whether we count alone from now on. `votes`: our own vote is worth something. `beat`: our newest one.
+    /// Whether we are in single-vote mode from now on. `votes`: whether our own vote counts. `beat`: our newest beat.
     pub(super) fn judge(&mut self, now: Instant, votes: bool, beat: u64) -> bool {
         self.next = None;
         let hears_us = self.echoed.is_some_and(|sent| now.since(sent) < self.patience.vote);
@@ -135,7 +133,7 @@ impl Alone {
             return false;
         }
         let votes_since = *self.votes_since.get_or_insert(now);
-        // We hear it well, and it does not hear us: the cable came back one way.
+        // We hear it well, and it does not hear us: the cable works one way only.
         let hears_well = self.hears_since.is_some_and(|since| now.since(since) >= self.lease);
         let is_deaf = !hears_us && hears_well && !self.is_unheard(now);
         if self.counts.is_some() {
@@ -145,8 +143,8 @@ impl Alone {
         let (granted, life) =
             self.granted.map_or((votes_since, None), |(sent, life)| (sent.max(votes_since), Some(life)));
         let (missed, unheard) = (granted + self.patience.vote, self.heard + self.patience.word);
-        // It is silent; or it hears us and does not vote: it is mute, blank, or its disk is broken; or it has begun a new
-        // life, which votes for nobody yet and runs nothing.
+        // It is silent. Or it hears us and does not vote: it abstains after a restart, is blank, or its disk is broken.
+        // Or it has started again: then it votes for nobody yet and runs nothing.
         let has_no_vote = hears_us || (!is_deaf && life.is_some_and(|life| life < self.life));
         if now >= missed && (has_no_vote || now >= unheard) {
             self.counts = Some((now, beat));
@@ -157,7 +155,7 @@ impl Alone {
     }
 }
 
-/// Whose votes count for who counts alone.
+/// The voters that count in single-vote mode: ourselves.
 pub(super) fn only(me: MemberIndex, voters: &Voters) -> Voters {
     Voters { number: voters.number, members: vec![me] }
 }

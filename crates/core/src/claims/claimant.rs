@@ -1,5 +1,6 @@
-//! One node's side of its own claims: asking for groups, counting votes, renewing by beats, striking what is proved,
-//! releasing. Whether a group should be claimed, started or given up is decided above; here is only what is true.
+//! One node's side of its own claims: asking for groups, counting votes, renewing by beats, clearing proved earlier
+//! owners, releasing. The layer above decides whether a group should be claimed, started or given up; this module only
+//! keeps to what is true.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -19,23 +20,23 @@ use crate::model::{
 
 /// How many beats an echo may be late: older ones extend nothing.
 const BEATS_KEPT: usize = 16;
-/// So many groups' calls are said again at one moment: where thousands are not answered in time, more of the same would keep
-/// everybody from answering. The rest has its turn after the next wait.
+/// For how many groups calls are repeated at one moment. If thousands are not answered in time, repeating all of them
+/// would keep everybody from answering. The rest has its turn after the next wait.
 const REPEATED_MAX: usize = 512;
-/// How often a release is said: whoever misses all of them waits for the lease.
+/// How often a release is sent. A member that misses all of them waits for the lease.
 const RELEASES: u32 = 3;
 
-/// What became of a group, for the layer above.
+/// A report for the layer above on what became of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum News {
     /// It is ours, under this epoch.
     Gained(GroupId, Ballot),
-    /// An earlier owner was struck from the claim; the number of those that are left.
+    /// An earlier owner was cleared from the claim; the number of those that are left.
     Struck(GroupId, usize),
-    /// Our lease has ended: whatever runs must be stopped, and [`Claimant::release`]d then.
+    /// Our lease has ended: all of the group must be stopped, and [`Claimant::release`]d then.
     Lost(GroupId),
-    /// Our ballot failed. Another owner's grant runs for at least so long yet; zero if a higher ballot stood against it,
-    /// or nobody answered.
+    /// Our ballot failed. Another owner's grant still runs for at least this time; zero if a higher ballot stood against
+    /// ours, or nobody answered.
     Refused(GroupId, Duration),
 }
 
@@ -48,7 +49,7 @@ pub struct Held {
     pub epoch: Ballot,
     /// The end of the lease, by our own clock.
     pub until: Instant,
-    /// The first beat in whose list it is, without a gap since then.
+    /// The first beat that listed it, without a gap since then.
     listed_since: Option<u64>,
     /// Being written at the same ballot: confirmed, or with entries struck.
     write: Option<Write>,
@@ -60,7 +61,7 @@ pub struct Held {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Write {
     claim: Claim,
-    /// When it was first sent: from then on it counts.
+    /// When it was first sent: the lease counts from then.
     sent: Instant,
     again: Instant,
     accepted: Vec<MemberIndex>,
@@ -76,8 +77,8 @@ impl Write {
 /// A ballot on its way to a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Attempt {
-    /// Given up then, a lease after it began: a voter that lost its file forgets what it promised, and is mute for no less
-    /// than a lease; no ballot may count its old word together with what was said after that.
+    /// When it is given up, a lease after it began. A voter that lost its file forgets what it promised, and abstains for
+    /// no less than a lease. So no ballot may count its old promise together with its votes after that.
     until: Instant,
     stage: Stage,
 }
@@ -94,7 +95,7 @@ enum Stage {
 }
 
 impl Attempt {
-    /// What voters may have accepted of it.
+    /// The claim that voters may have accepted.
     fn into_claim(self) -> Option<Claim> {
         match self.stage {
             Stage::Propose(write) => Some(write.claim),
@@ -103,7 +104,7 @@ impl Attempt {
     }
 }
 
-/// A release that is being said.
+/// A release that is being sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Leaving {
     claim: Claim,
@@ -116,13 +117,13 @@ struct Leaving {
 struct Seat {
     held: Option<Held>,
     attempt: Option<Attempt>,
-    /// To be claimed as soon as the ledger admits a round; whether durably.
+    /// Set if it is to be claimed as soon as the ledger admits a round; then, whether durably.
     wanted: Option<bool>,
-    /// What was ours when the lease ended: nothing new is claimed before it was stopped and released.
+    /// Our claim when the lease ended: nothing new is claimed before it was stopped and released.
     lapsed: Option<Claim>,
     /// The highest round seen or used.
     round: u64,
-    /// We have said that we start nothing below this.
+    /// We have said that we start nothing below this ballot.
     barred: Option<Ballot>,
     leaving: Option<Leaving>,
 }
@@ -158,7 +159,7 @@ impl Seat {
     }
 }
 
-/// What is to be said to all voters.
+/// A message to all voters about one group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Call {
     Prepare(GroupId, Ballot),
@@ -173,18 +174,18 @@ struct Sent {
     at: Instant,
 }
 
-/// The claimant's state. See the module's text.
+/// The state of one node's own claims.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claimant {
     me: MemberIndex,
     generation: u64,
     lease: Lease,
-    /// After which an unanswered call is sent again.
+    /// The time after which an unanswered call is sent again.
     retry: Duration,
-    /// Rounds of earlier lives lie below.
+    /// Earlier runs of this daemon used no round above this one.
     base: u64,
     seats: ByGroup<Seat>,
-    /// Of which groups something becomes due, and when.
+    /// By group, when something of it becomes due.
     agenda: Agenda<GroupId>,
     /// The groups that wait for the ledger to admit a round.
     waiting: BTreeSet<GroupId>,
@@ -195,14 +196,14 @@ pub struct Claimant {
     echoed: BTreeMap<MemberIndex, u64>,
     /// The newest of our beats that a majority granted.
     granted: u64,
-    /// What was changed since [`Self::take_touched`] was asked last.
+    /// What has changed since the last call of [`Self::take_touched`].
     touched: Touched,
     calls: Vec<Call>,
     news: VecDeque<News>,
 }
 
 impl Claimant {
-    /// A new life: it holds nothing.
+    /// The claimant of a daemon that starts: it holds nothing.
     #[must_use]
     pub fn new(me: MemberIndex, generation: u64, lease: Lease, retry: Duration, ledger: &Ledger) -> Self {
         let base = rules::rounds_begin_above(ledger.synced().ceiling);
@@ -225,12 +226,12 @@ impl Claimant {
         }
     }
 
-    /// Rounds up to this one were perhaps used by an earlier life.
+    /// An earlier run of this daemon may have used rounds up to this one.
     pub(super) fn start_above(&mut self, round: u64) {
         self.base = self.base.max(round);
     }
 
-    /// What happened, oldest first.
+    /// The next report, oldest first.
     pub fn poll(&mut self) -> Option<News> {
         self.news.pop_front()
     }
@@ -260,7 +261,7 @@ impl Claimant {
         self.holding.iter().filter_map(|group| Some((*group, self.seats.get(group)?.held.as_ref()?)))
     }
 
-    /// Of which groups what we hold or ask for may have changed since this was asked last.
+    /// The groups of which our claim or our request may have changed since the last call.
     pub fn take_touched(&mut self) -> Touched {
         core::mem::take(&mut self.touched)
     }
@@ -271,7 +272,7 @@ impl Claimant {
         self.agenda.first()
     }
 
-    /// To be called after whatever changed a seat: the lists of groups follow it.
+    /// Must be called after every change of a seat: the lists of groups follow it.
     fn reindex(&mut self, group: GroupId) {
         let Some(seat) = self.seats.get(&group) else { return };
         seat.facts(self.me, self.generation, self.base).assert(group);
@@ -290,8 +291,8 @@ impl Claimant {
 
     // ---- asking ----------------------------------------------------------
 
-    /// Begins to claim a group; also one that we hold, under a higher ballot. Nothing happens while what a lapsed claim
-    /// left is not released, or a ballot is under way.
+    /// Begins to claim a group; also one that we hold, under a higher ballot. Does nothing while a lapsed claim is not
+    /// released, or a ballot is under way.
     pub fn claim(&mut self, now: Instant, ledger: &mut Ledger, group: GroupId, durable: bool) {
         let seat = self.seats.entry(group).or_default();
         if seat.lapsed.is_none() && seat.attempt.is_none() {
@@ -318,7 +319,7 @@ impl Claimant {
             refused: Vec::new(),
         };
         seat.attempt = Some(Attempt { until: now + self.lease.owner(), stage });
-        // A claim that is made again is not renewed by beats meanwhile: what is promised to a higher ballot is granted to
+        // A claim that is made again is not renewed by beats meanwhile: a voter that has promised a higher ballot grants
         // no lower one.
         if let Some(held) = &mut seat.held {
             held.listed_since = None;
@@ -326,13 +327,13 @@ impl Claimant {
         self.calls.push(Call::Prepare(group, ballot));
     }
 
-    /// Somebody uses this ballot for the group: the next of ours will be higher.
+    /// Another member uses this ballot for the group: our next one will be higher.
     pub(super) fn saw(&mut self, group: GroupId, ballot: Ballot) {
         let seat = self.seats.entry(group).or_default();
         seat.round = seat.round.max(ballot.round);
     }
 
-    /// `promise`
+    /// A voter has promised our ballot. With a majority of promises, the claim is proposed.
     pub fn promised(
         &mut self,
         now: Instant,
@@ -357,7 +358,7 @@ impl Claimant {
         if accepted.filter(|claim| claim.owner() != self.me).any(|claim| Some(claim.ballot) > held)
             && held.is_some()
         {
-            // Somebody else owned it since we did: our clock stood still. What runs here runs under an old epoch.
+            // Another node owned it since we did: our clock stood still. The group runs here under an old epoch.
             self.lose(group);
             return self.reindex(group);
         }
@@ -382,7 +383,7 @@ impl Claimant {
         }
         seat.round = seat.round.max(promised.round);
         if let Some(held) = seat.held.as_mut().filter(|held| held.claim.ballot == ballot) {
-            // A write of ours at a ballot that somebody has outbid: claim again above it, while the lease runs.
+            // A write of ours at a ballot that was outbid: claim again above it, while the lease runs.
             if held.write.take().is_some() && seat.attempt.is_none() {
                 seat.wanted = Some(held.claim.durable);
             }
@@ -390,7 +391,7 @@ impl Claimant {
         }
         let refused = match seat.attempt.as_mut().map(|attempt| &mut attempt.stage) {
             Some(Stage::Prepare { ballot: ours, again, refused, .. }) if *ours == ballot => {
-                // Asked again as soon as that grant ends: the next in rank is not to come first.
+                // Asked again as soon as that grant ends, so that the next node in rank does not come first.
                 if !wait.is_zero() {
                     *again = (*again).min(now + wait);
                 }
@@ -409,7 +410,7 @@ impl Claimant {
         self.reindex(group);
     }
 
-    /// The ballot will not be ours. While we hold the group under a lower one, it is claimed again.
+    /// The ballot has failed. While we hold the group under a lower one, it is claimed again.
     fn fail(&mut self, now: Instant, group: GroupId, wait: Duration) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let proposed = seat.attempt.take().and_then(Attempt::into_claim);
@@ -423,7 +424,7 @@ impl Claimant {
         self.news.push_back(News::Refused(group, wait));
     }
 
-    /// `accept`
+    /// A voter has accepted our claim. With a majority, the group is ours, or the new version of its claim counts.
     pub fn accepted(
         &mut self,
         now: Instant,
@@ -475,7 +476,7 @@ impl Claimant {
         let held_before = seat.held.take().filter(|held| held.until > now);
         let barred = seat.barred.is_some_and(|barred| write.claim.ballot < barred);
         if held_before.is_none() && (until <= now || barred) {
-            // Too late, or we have promised somebody not to start under it.
+            // Too late, or we have promised another node not to start under it.
             seat.wanted = None;
             self.say_release(now, group, write.claim, None);
             self.news.push_back(News::Refused(group, Duration::ZERO));
@@ -507,7 +508,7 @@ impl Claimant {
 
     // ---- renewing --------------------------------------------------------
 
-    /// A beat goes out now: the digest of the list that it stands for.
+    /// A beat is sent now. Returns the digest of the list that it stands for.
     pub fn beat(&mut self, now: Instant, sequence: u64) -> Digest {
         for group in &self.holding {
             let Some(seat) = self.seats.get_mut(group) else { continue };
@@ -525,18 +526,18 @@ impl Claimant {
         Digest::of(self.list().map(|(group, claim)| (group, claim.ballot)))
     }
 
-    /// What is in the list now.
+    /// The claims that are in the list now.
     pub fn list(&self) -> impl Iterator<Item = (GroupId, &Claim)> {
         let listed = self.all_held().filter(|(_, held)| held.listed_since.is_some());
         listed.map(|(group, held)| (group, &held.claim))
     }
 
-    /// The same for a voter that asks for it.
+    /// The list, for a voter that asks for it.
     pub(super) fn whole_list(&self) -> Vec<(GroupId, Claim)> {
         self.list().map(|(group, claim)| (group, claim.clone())).collect()
     }
 
-    /// A voter's echo of a beat of ours. What it disputes is claimed again whether its votes count now or not.
+    /// A voter's echo of a beat of ours. Disputed groups are claimed again whether the voter's votes count now or not.
     pub fn echoed(
         &mut self,
         now: Instant,
@@ -563,7 +564,7 @@ impl Claimant {
         }
     }
 
-    /// The newest beat that a majority granted extends what was in its list, from the moment it was sent.
+    /// The newest beat that a majority granted extends the claims in its list, from the moment when it was sent.
     pub(super) fn extend(&mut self, voters: &Voters) {
         let echoed =
             || self.echoed.iter().filter(|(voter, _)| voters.contains(**voter)).map(|(_, beat)| beat);
@@ -587,7 +588,7 @@ impl Claimant {
 
     // ---- proofs ----------------------------------------------------------
 
-    /// Something is proved of an earlier owner: what it covers is struck by one more write.
+    /// Something is proved of an earlier owner: the entries that it covers are cleared by one more write.
     pub fn prove(&mut self, now: Instant, group: GroupId, proof: Proof) {
         if let Some(held) = self.seats.get_mut(&group).and_then(|seat| seat.held.as_mut()) {
             // The same answer may come with each beat until it can be written.
@@ -599,9 +600,9 @@ impl Claimant {
         }
     }
 
-    /// Strikes what is proved, unless something is being written: then it waits. It waits, too, while the claim is to be made
-    /// again under a higher ballot: what was refused of this one may have been accepted by some, and no version of it may
-    /// come to mean two things.
+    /// Clears the entries that are proved, but not while something is being written, and not while the claim is to be
+    /// made again under a higher ballot. A version that was refused may have been accepted by some voters, and no version
+    /// may come to mean two things.
     fn strike(&mut self, now: Instant, group: GroupId) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let may_strike = rules::may_strike(seat.wanted.is_some());
@@ -620,8 +621,8 @@ impl Claimant {
         }
     }
 
-    /// Somebody who holds the group under `ballot` asks whether we may be forgotten. `running`: something of the group may
-    /// run here. If the answer is yes, nothing will be started here under a lower ballot.
+    /// The node that holds the group under `ballot` asks whether we run nothing of it. `running`: something of the group
+    /// may run here. If the answer is yes, nothing will be started here under a lower ballot.
     pub fn answer(&mut self, now: Instant, group: GroupId, ballot: Ballot, running: bool) -> bool {
         let seat = self.seats.entry(group).or_default();
         let holds = seat.held.as_ref().is_some_and(|held| held.until > now);
@@ -636,7 +637,7 @@ impl Claimant {
 
     // ---- ending ----------------------------------------------------------
 
-    /// Everything that ran of the group is stopped, and its gate is shut: the claim, held or lapsed, is given back.
+    /// Gives the claim back, held or lapsed. All of the group must be stopped, and its gate shut.
     pub fn release(&mut self, now: Instant, group: GroupId, successor: Option<MemberIndex>) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         seat.wanted = None;
@@ -658,7 +659,7 @@ impl Claimant {
         self.seats.entry(group).or_default().leaving = Some(leaving);
     }
 
-    /// Time has passed: leases end, what was not answered is said again.
+    /// Time has passed: leases end, and unanswered calls are repeated.
     pub fn tick(&mut self, now: Instant, ledger: &mut Ledger) {
         let mut groups: BTreeSet<GroupId> = self.agenda.due(now).collect();
         groups.extend(&self.waiting);
@@ -679,8 +680,8 @@ impl Claimant {
         }
     }
 
-    /// Somebody else has this confirmed claim of the group. Under a higher ballot than ours it is what counts: our clock
-    /// stood still, or each of us counted alone.
+    /// Another node has this claim of the group. If it is confirmed and under a higher ballot than ours, it is the one
+    /// that counts: our clock stood still, or both of us were in single-vote mode.
     pub(super) fn learn(&mut self, group: GroupId, claim: &Claim) {
         let held = self.seats.get(&group).and_then(|seat| seat.held.as_ref());
         if held.is_some_and(|held| rules::is_overtaken(held.claim.ballot, claim, self.me)) {
@@ -689,7 +690,7 @@ impl Claimant {
         }
     }
 
-    /// What is held is ours no longer.
+    /// The group is not ours any more.
     fn lose(&mut self, group: GroupId) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let Some(held) = seat.held.take() else { return };
@@ -700,7 +701,7 @@ impl Claimant {
         self.news.push_back(News::Lost(group));
     }
 
-    /// Says again what was not answered, or puts that off.
+    /// Repeats the calls that were not answered, or puts that off.
     fn repeat(&mut self, now: Instant, group: GroupId, may_say: bool) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let retry = self.retry;
@@ -765,7 +766,8 @@ mod tests {
         (claimant, ledger)
     }
 
-    /// Were all of them said again whenever nobody answers in time, thousands of groups would drown who has to answer.
+    /// If all of them were repeated whenever answers are late, thousands of groups would drown the members that have to
+    /// answer.
     #[test]
     fn of_thousands_that_are_not_answered_some_are_said_again_at_a_time() {
         let begin = Instant::from_millis(1000);
@@ -801,8 +803,9 @@ mod tests {
         assert_eq!(claimant.deadline(), Some(now + wait + RETRY), "and then as often as ever");
     }
 
-    /// Found by a simulated cluster: the confirmation was refused by a voter that had restarted, the earlier owner answered,
-    /// and version 1 was said twice, of two claims; who had accepted the first answered for the second, and granted nothing.
+    /// Found by a simulated cluster: a voter that had restarted refused the confirmation, the earlier owner answered, and
+    /// version 1 was sent twice, of two claims. Voters that had accepted the first answered for the second, and granted
+    /// nothing.
     #[test]
     fn no_version_of_a_claim_that_was_outbid_means_two_things() {
         let now = Instant::from_millis(1000);
@@ -838,7 +841,7 @@ mod tests {
         }
         assert_eq!(claimant.held(later, GROUP).expect("held").until, until);
 
-        // Claimed again above, what was proved is struck.
+        // Claimed again above, the proved entry is cleared.
         sync(&mut ledger);
         claimant.tick(later, &mut ledger);
         let second = Ballot { round: 5001, node: MemberIndex(0) };

@@ -6,28 +6,29 @@ use crate::model::{
     time::Duration,
 };
 
-/// By how many rounds the ceiling is moved ahead at once: so seldom is it written.
+/// How many rounds the ceiling is moved ahead at once, so that it is seldom written.
 pub const CEILING_STEP: u64 = 1024;
 
-/// The file and what is on its way to it. One write at a time; what changes meanwhile goes with the next.
+/// The file and what is on its way to it. Only one write is under way; changes made meanwhile go with the next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ledger {
     /// What is surely on disk.
     synced: Durable,
-    /// What should be.
+    /// What should be on disk.
     wanted: Durable,
-    /// They may differ; claims are many, and are not compared at every event.
+    /// Whether `synced` and `wanted` may differ. Claims are many, and are not compared at every event.
     touched: bool,
     /// What is being written.
     writing: Option<Durable>,
-    /// A write failed: nothing that this member says may be relied on any more.
+    /// A write failed: this member's promises cannot be relied on any more.
     failed: bool,
-    /// There is no file, and none is made before [`Self::adopt`]: the next life must not take it for a memory.
+    /// There is no file. None is made before [`Self::adopt`]: after a restart it would be taken for a memory.
     blank: bool,
 }
 
 impl Ledger {
-    /// As read from disk. The ceiling is moved ahead at once: this life's rounds lie above what the last one may have used.
+    /// As read from disk. The ceiling is moved ahead at once: the rounds of this run lie above those that the last one
+    /// may have used.
     #[must_use]
     pub fn new(read: Durable) -> Self {
         let ceiling = read.ceiling.saturating_add(CEILING_STEP);
@@ -35,7 +36,8 @@ impl Ledger {
         Self { wanted, synced: read, touched: true, writing: None, failed: false, blank: false }
     }
 
-    /// There is no file, or it belongs to another voter set: of that one the rounds count that were used.
+    /// The ledger if there is no file, or if it belongs to another voter set (`other`). Of that set, the used rounds
+    /// count.
     #[must_use]
     pub fn blank(other: Option<Durable>) -> Self {
         let other = other.unwrap_or_default();
@@ -60,9 +62,9 @@ impl Ledger {
         self.failed
     }
 
-    /// Whether this round may be promised or proposed. If not, the ceiling will be moved, and whoever asked asks again.
+    /// Whether this round may be promised or proposed. If not, the ceiling will be moved, and the asker has to ask again.
     pub fn admits_round(&mut self, round: u64) -> bool {
-        // In time, so that seldom anybody has to wait for it.
+        // Early enough, so that an asker seldom has to wait for it.
         if round.saturating_add(CEILING_STEP / 2) > self.wanted.ceiling {
             self.wanted.ceiling = round.saturating_add(CEILING_STEP);
             self.touched = true;
@@ -71,7 +73,7 @@ impl Ledger {
         rules::round_is_covered(round, self.synced.ceiling)
     }
 
-    /// Whether a lease of this length may be granted. If not, it will be written, and whoever asked asks again.
+    /// Whether a lease of this length may be granted. If not, it will be written, and the asker has to ask again.
     pub fn admits_lease(&mut self, lease: Duration) -> bool {
         if lease > self.wanted.longest_lease {
             self.wanted.longest_lease = lease;
@@ -80,7 +82,7 @@ impl Ledger {
         lease <= self.synced.longest_lease
     }
 
-    /// Remembers what a voter accepted. Whether it is on disk is told by [`Self::has`].
+    /// Remembers what a voter accepted. [`Self::has`] tells whether it is on disk.
     pub fn keep(&mut self, group: GroupId, report: Report) {
         self.wanted.claims.insert(group, report);
         self.touched = true;
@@ -104,7 +106,7 @@ impl Ledger {
         self.wanted.claims = copied.claims;
     }
 
-    /// What to write now, if anything: to be answered by [`Self::written`].
+    /// The content to write now, if any. [`Self::written`] is the answer to it.
     pub fn poll(&mut self) -> Option<Durable> {
         if self.failed || self.blank || self.writing.is_some() || !self.touched {
             return None;
@@ -118,7 +120,7 @@ impl Ledger {
         self.writing.clone()
     }
 
-    /// The write that [`Self::poll`] gave has ended: it is on disk, or nobody knows.
+    /// The write that [`Self::poll`] gave has ended. `ok`: it is surely on disk.
     pub fn written(&mut self, ok: bool) {
         let Some(written) = self.writing.take() else { return };
         if ok {

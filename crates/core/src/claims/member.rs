@@ -1,6 +1,6 @@
-//! One member of the cluster as far as claims go: a node that claims, a voter, or both. Messages come in, messages go
-//! out; what must be on disk is handed to the hands and comes back as an event. What the member says to all it says to
-//! itself, too: its own vote is a vote like any other.
+//! The claims of one member of the cluster: a node that claims, a voter, or both. Messages come in, messages go out. The
+//! driver writes to disk for it and reports that as an event. A message to all goes to the member itself, too: its own
+//! vote is a vote like any other.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -25,32 +25,31 @@ use crate::model::{
 /// With so many beats a new life says that it has swept. Who misses all of them waits for the leases of the old one.
 const SWEPT_BEATS: u64 = 3;
 
-/// What a member is born with.
+/// The settings with which a member starts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// Which member it is.
     pub me: MemberIndex,
-    /// Which of its lives.
+    /// Which start of its daemon this is.
     pub generation: u64,
-    /// Who votes.
     pub voters: Voters,
     /// For how long ownership is granted.
     pub lease: Lease,
-    /// After which an unanswered message is said again.
+    /// The time after which an unanswered message is sent again.
     pub retry: Duration,
     /// Whether it may claim: a witness may not.
     pub claims: bool,
-    /// When it may count alone, if there is but one other voter. Nothing is protected then from an owner that lives and is
-    /// not heard, so only for groups with guard `none`.
+    /// When it may enter single-vote mode, if there is exactly one other voter. Then nothing protects from an owner that
+    /// lives and is not heard, so only for groups with guard `none`.
     pub alone: Option<Patience>,
 }
 
 /// What the layer above must know.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Notice {
-    /// Of our own claims.
+    /// A report on our own claims.
     Own(News),
-    /// A group was released by its owner; perhaps for somebody.
+    /// A group was released by its owner; perhaps for a certain member.
     Released(GroupId, Ballot, Option<MemberIndex>),
 }
 
@@ -62,32 +61,32 @@ struct Peer {
     word: Option<Word>,
     /// Our newest beat that it has heard.
     echoed: u64,
-    /// What it says that it owns, as of `list_digest`.
+    /// The claims that it lists as its own, as of `list_digest`.
     list: ByGroup<Claim>,
     list_digest: Digest,
     copied: Option<Copied>,
 }
 
-/// Whether we know what our earlier lives promised and proposed.
+/// Whether we know what earlier runs of this daemon promised and proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Memory {
     /// There is no file.
     Lost,
-    /// Nor has any voter: every other one was heard to be blank in this life of ours. The cluster is new.
+    /// There is no file, and every other voter was heard to be blank since we started. The cluster is new.
     Founding,
     /// A copy is on its way to the disk; up to this round anything may have been promised or proposed.
     Adopting(u64),
-    /// We do.
+    /// All of it is known.
     Good,
 }
 
-/// The member's state. See the module's text.
+/// The state of one member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     settings: Settings,
-    /// Whose votes count now: those of all voters, or our own while we count alone.
+    /// The voters that count now: all of them, or only ourselves in single-vote mode.
     counted: Voters,
-    /// Only of a node that is one of two voters and may count alone.
+    /// Only for a node that is one of two voters and may enter single-vote mode.
     alone: Option<Alone>,
     ledger: Ledger,
     voter: Option<Voter>,
@@ -96,19 +95,19 @@ pub struct Member {
     sequence: u64,
     /// When our newest beats were sent, for [`Self::is_heard`].
     sent: VecDeque<(u64, Instant)>,
-    /// What may run here; told by the layer above.
+    /// The groups that may run here, as the layer above says.
     running: BTreeSet<GroupId>,
     memory: Memory,
     out: Vec<Envelope>,
     notices: VecDeque<Notice>,
-    /// Of what others list as theirs.
+    /// Changes in what others list as theirs.
     touched: Touched,
 }
 
 impl Member {
-    /// A new life. `read`: what the file says; `None` if there is none, or none that belongs to this cluster. What was
-    /// promised as one of other voters is nothing to stand by among these: the new set is founded when all of it are there,
-    /// or copied from.
+    /// The member of a daemon that starts. `read`: the content of the file; `None` if there is none, or none that belongs
+    /// to this cluster. Promises from another voter set do not count in this one: the new set begins when all its voters
+    /// are there, or by a copy.
     #[must_use]
     pub fn new(now: Instant, settings: Settings, read: Option<Durable>) -> Self {
         let blank = !rules::remembers(read.as_ref().map(|read| read.set), settings.voters.number);
@@ -141,17 +140,17 @@ impl Member {
 
     // ---- what comes out --------------------------------------------------
 
-    /// What is to be sent, oldest first.
+    /// The messages to send, oldest first.
     pub fn take_out(&mut self) -> Vec<Envelope> {
         core::mem::take(&mut self.out)
     }
 
-    /// What happened, oldest first.
+    /// The next notice, oldest first.
     pub fn poll(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 
-    /// What is to be written now, if anything; answered by [`Self::written`].
+    /// The content to write now, if any; answered by [`Self::written`].
     pub fn write(&mut self) -> Option<Durable> {
         self.ledger.poll()
     }
@@ -163,25 +162,25 @@ impl Member {
         claims.into_iter().chain(self.alone.as_ref().and_then(Alone::deadline)).min()
     }
 
-    /// What it is born with.
+    /// The settings with which it started.
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// What is on its way to the disk and on it.
+    /// Its ledger: what is on disk, and on its way there.
     #[must_use]
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Its standing as a voter; `None` if it is none.
+    /// Whether it may vote; `None` if it is not a voter.
     #[must_use]
     pub fn standing(&self, now: Instant) -> Option<Standing> {
         self.voter.as_ref().map(|voter| voter.standing(now))
     }
 
-    /// Its voter's memory, if it votes.
+    /// Its voter, if it is one.
     #[must_use]
     pub const fn voter(&self) -> Option<&Voter> {
         self.voter.as_ref()
@@ -193,7 +192,7 @@ impl Member {
         self.claimant.as_ref()
     }
 
-    /// Of which groups it may have changed who owns them, or what we ask for, since this was asked last.
+    /// The groups whose owner, or our request for them, may have changed since the last call.
     pub fn take_touched(&mut self) -> Touched {
         let mut touched = core::mem::take(&mut self.touched);
         touched.take_in(self.claimant.as_mut().map(Claimant::take_touched).unwrap_or_default());
@@ -201,14 +200,14 @@ impl Member {
         touched
     }
 
-    /// Who said last that it owns this group: the newest of the claims in the lists of the others.
+    /// The newest claim of this group in the lists of the others.
     #[must_use]
     pub fn owner_elsewhere(&self, group: GroupId) -> Option<&Claim> {
         self.peers.values().filter_map(|peer| peer.list.get(&group)).max_by_key(|claim| claim.ballot)
     }
 
-    /// Whether a majority of voters has heard a beat of ours that is younger than a lease. Who is not heard has no
-    /// business to claim.
+    /// Whether a majority of voters has heard a beat of ours that is younger than a lease. A node that is not heard must
+    /// not claim.
     #[must_use]
     pub fn is_heard(&self, now: Instant) -> bool {
         let Some(oldest) = self.oldest_that_counts(now) else { return false };
@@ -216,27 +215,29 @@ impl Member {
         voters.has_majority(voters.members.iter().filter(|voter| self.has_echoed(oldest, **voter)))
     }
 
-    /// Since when this member's own vote is a majority, because the only other voter is silent or does not vote.
+    /// Since when this member is in single-vote mode: its own vote is a majority, because the only other voter is silent
+    /// or does not vote.
     #[must_use]
     pub fn counts_alone(&self) -> Option<Instant> {
         self.alone.as_ref().and_then(Alone::since)
     }
 
-    /// Whether [`Self::claim`] would do anything: a majority hears us, and we know what our earlier lives proposed.
+    /// Whether [`Self::claim`] would do anything: a majority hears us, and we know what earlier runs of this daemon
+    /// proposed.
     #[must_use]
     pub fn may_claim(&self, now: Instant) -> bool {
         self.memory == Memory::Good && self.is_heard(now)
     }
 
-    /// Whether this member has heard a beat of ours that is younger than a lease, and we have heard it say so. Only of
-    /// members with which we echo ([`Self::echoes`]).
+    /// Whether `member` has heard a beat of ours that is younger than a lease, and we have heard it say so. Only for
+    /// members that exchange echoes with us ([`Self::echoes`]).
     #[must_use]
     pub fn is_heard_by(&self, now: Instant, member: MemberIndex) -> bool {
         self.oldest_that_counts(now).is_some_and(|oldest| self.has_echoed(oldest, member))
     }
 
-    /// Whether this member and we echo each other's beats: one of us votes. Between others an echo would count for nothing,
-    /// and where many nodes do not vote most of all that is said would be such echoes.
+    /// Whether this member and we echo each other's beats: at least one of us votes. Between others an echo would count
+    /// for nothing, and with many nodes that do not vote most messages would be such echoes.
     #[must_use]
     pub fn echoes(&self, member: MemberIndex) -> bool {
         self.voter.is_some() || self.settings.voters.contains(member)
@@ -272,7 +273,7 @@ impl Member {
         self.with_claimant(now, |claimant| claimant.prove(now, group, proof));
     }
 
-    /// Whether anything of a group may run here.
+    /// Sets whether anything of a group may run here.
     pub fn set_running(&mut self, group: GroupId, runs: bool) {
         if runs {
             self.running.insert(group);
@@ -319,21 +320,21 @@ impl Member {
         beat
     }
 
-    /// Another member lives, although nothing that it says counts.
+    /// Another member is alive, although its messages do not count.
     pub fn lives(&mut self, now: Instant, member: MemberIndex, generation: u64) {
         if let Some(alone) = self.alone.as_mut().filter(|alone| alone.other() == member) {
             alone.hear(now, generation, false);
         }
     }
 
-    /// For so long we ourselves did not run: silence of others in that time was ours.
+    /// We did not run for `pause` ourselves: the silence of others in that time was ours.
     pub fn forgive(&mut self, now: Instant, pause: Duration) {
         if let Some(alone) = &mut self.alone {
             alone.forgive(now, pause);
         }
     }
 
-    /// Time has passed.
+    /// Time has passed: leases end, and unanswered messages are repeated.
     pub fn tick(&mut self, now: Instant) {
         self.count_alone(now);
         if let Some(claimant) = &mut self.claimant {
@@ -370,7 +371,7 @@ impl Member {
 
     // ---- what it hears ---------------------------------------------------
 
-    /// A message came from another member in this life of it, with this number of its voter set.
+    /// A message came from another member, of this generation, with this number of its voter set.
     pub fn heard(&mut self, now: Instant, from: MemberIndex, generation: u64, set: u32, message: Message) {
         if let Some(alone) = self.alone.as_mut().filter(|alone| alone.other() == from) {
             alone.hear(now, generation, true);
@@ -440,7 +441,7 @@ impl Member {
                     peer.copied = Some(copied);
                 }
             }
-            // Votes of another set are no votes, and what it remembers is nothing to us.
+            // Votes of another set are no votes, and its memory does not count here.
             Message::Prepare(_)
             | Message::Propose(..)
             | Message::Promise(_)
@@ -468,7 +469,8 @@ impl Member {
         }
         let me = self.settings.me;
         for (_, mut echo) in beat.echoes.into_iter().filter(|(of, _)| *of == me) {
-            // Before a promise to its own ballot is claimed above: it may have the group, if both of us counted alone.
+            // If both of us were in single-vote mode, the other may have the group. So a promise to its own ballot is
+            // claimed above only when we know its list.
             if self.alone.is_some() && !knows_list {
                 echo.disputed.retain(|(_, promised)| promised.node != from);
             }
@@ -507,7 +509,7 @@ impl Member {
         }
     }
 
-    /// What we tell a member of its newest beat. Who does not vote tells that it was heard.
+    /// Our echo of a member's newest beat. A member that does not vote only says that it has heard it.
     fn echo(&self, of: MemberIndex) -> Option<Echo> {
         let peer = self.peers.get(&of).filter(|peer| peer.sequence > 0)?;
         let Peer { generation, sequence, .. } = *peer;
@@ -516,7 +518,7 @@ impl Member {
         Some(voted.filter(|echo| (echo.generation, echo.sequence) == (generation, sequence)).unwrap_or(heard))
     }
 
-    /// Somebody uses this ballot: ours will be higher.
+    /// Another member uses this ballot: ours will be higher.
     fn saw(&mut self, group: GroupId, ballot: Ballot) {
         if let Some(claimant) = &mut self.claimant {
             claimant.saw(group, ballot);
@@ -623,9 +625,9 @@ impl Member {
         }
     }
 
-    // ---- counting alone --------------------------------------------------
+    // ---- single-vote mode ------------------------------------------------
 
-    /// Begins to count alone, or ends it.
+    /// Enters single-vote mode, or leaves it.
     fn count_alone(&mut self, now: Instant) {
         let votes = self.standing(now) == Some(Standing::Voting);
         let Some(alone) = &mut self.alone else { return };
@@ -637,7 +639,7 @@ impl Member {
         self.counted = if counts { alone::only(me, voters) } else { voters.clone() };
         invariants::assert_counted(&self.counted, voters, me);
         if let Some(claimant) = &mut self.claimant {
-            // What we have granted ourselves is enough now, before any lease ends.
+            // Our own grant is enough now, before any lease ends.
             claimant.extend(&self.counted);
         }
     }
@@ -657,7 +659,7 @@ impl Member {
         }
     }
 
-    /// Whether every voter has heard so much of this life that it will have heard that we swept.
+    /// Whether every voter has heard enough of our beats since we started to have heard that we swept.
     fn is_known_to_all_voters(&self) -> bool {
         let known = |voter: &MemberIndex| {
             *voter == self.settings.me || self.peers.get(voter).is_some_and(|peer| peer.echoed >= SWEPT_BEATS)
@@ -665,7 +667,7 @@ impl Member {
         self.settings.voters.members.iter().all(known)
     }
 
-    /// Every earlier owner that may still run something is asked, with each beat, before anybody thinks of fencing it.
+    /// Asks every earlier owner that may still run something, with each beat, before any node thinks of fencing it.
     fn ask_the_unproved(&mut self) {
         let mut questions: BTreeMap<MemberIndex, Vec<(GroupId, Ballot)>> = BTreeMap::new();
         for (group, claim) in self.claimant.iter().flat_map(Claimant::list) {
@@ -678,7 +680,7 @@ impl Member {
         }
     }
 
-    /// What our word is worth.
+    /// What our beats say of our memory.
     const fn word(&self) -> Word {
         match self.memory {
             Memory::Lost => Word::Blank,
@@ -688,8 +690,7 @@ impl Member {
         }
     }
 
-    /// A member without memory copies from a majority of the other voters. In a cluster where no voter has one, there is
-    /// nothing to copy.
+    /// A member without memory copies from a majority of the other voters. If no voter has one, there is nothing to copy.
     fn copy(&mut self) {
         if !matches!(self.memory, Memory::Lost | Memory::Founding) {
             return;
@@ -708,11 +709,12 @@ impl Member {
         let votes = self.voter.is_some();
         let all_blank =
             all && votes && others.iter().all(|peer| is(peer, Word::Blank) && !is(peer, Word::Good));
-        // Who has been blank with all others, and meets one that has a file now, knows that it was founded by them all.
+        // A member that was blank together with all others, and now meets one with a file, knows that all of them founded
+        // the cluster.
         let founded = (all_blank && others.iter().all(|peer| is(peer, Word::AllBlank)))
             || (self.memory == Memory::Founding && others.iter().any(|peer| is(peer, Word::Good)));
         let copies: Vec<&Copied> = others.iter().filter_map(|peer| peer.copied.as_ref()).collect();
-        // The one other of two knows all that both have decided.
+        // Of two voters, the other one knows all that both have decided.
         let voters = &self.settings.voters;
         let there_are = voters.members.iter().filter(|voter| **voter != me).count();
         let copied = copies.len() >= voters.majority().min(there_are);
@@ -757,7 +759,7 @@ impl Member {
         }
     }
 
-    /// Says something to one member, which may be ourselves.
+    /// Sends a message to one member, which may be ourselves.
     fn reply(&mut self, now: Instant, to: MemberIndex, message: Message) {
         if to == self.settings.me {
             self.take(now, to, self.settings.generation, self.settings.voters.number, message);
@@ -770,7 +772,7 @@ impl Member {
         self.out.push(Envelope { to, message });
     }
 
-    /// Carries what the claimant wants said to all voters, our own included, many groups in one message.
+    /// Sends the claimant's calls to all voters, our own included, many groups in one message.
     fn settle(&mut self, now: Instant) {
         loop {
             let calls = self.claimant.as_mut().map(Claimant::take_calls).unwrap_or_default();
@@ -810,8 +812,8 @@ impl Member {
     }
 }
 
-/// Of two reports of a group, what a majority's memory comes to: the newer claim, in its newest version, released if one
-/// knows so.
+/// Merges two reports of a group, for the memory of a majority: the newer claim, in its newest version, released if one
+/// of them says so.
 fn merge(into: &mut Report, other: &Report) {
     let Some(claim) = &other.accepted else { return };
     match &mut into.accepted {

@@ -1,4 +1,4 @@
-//! What members say to each other, as values. The bytes are in `docs/wire.md`.
+//! The messages of members to each other, as values. The bytes are in `docs/wire.md`.
 
 use alloc::vec::Vec;
 
@@ -9,34 +9,34 @@ use crate::model::{
     time::Duration,
 };
 
-/// What members say to each other. Lists, because one frame carries many groups.
+/// A message of a member to others. It has lists, because one frame carries many groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
-    /// The periodic word of a member, to all.
+    /// The periodic message of a member, to all others.
     Beat(Beat),
     /// May I propose under these ballots?
     Prepare(Vec<(GroupId, Ballot)>),
     /// Yes; and this is what I accepted before.
     Promise(Vec<(GroupId, Ballot, Report)>),
-    /// No.
+    /// No to these prepares or proposals.
     Refuse(Vec<Refusal>),
     /// These claims, for a lease of this length.
     Propose(Duration, Vec<(GroupId, Claim)>),
     /// Accepted, in this version.
     Accept(Vec<(GroupId, Ballot, u32)>),
-    /// Stopped, and given back; who should claim next.
+    /// Stopped, and given back; with the node that should claim next.
     Release(Vec<(GroupId, Claim, Option<MemberIndex>)>),
-    /// I live in a new generation and have swept what the earlier ones left.
+    /// I have started with a new generation, and have swept what the earlier ones left.
     Swept,
-    /// Your list is not what I know: tell it.
+    /// Your list is not the one I know: send it.
     AskList,
-    /// My list.
+    /// This is my whole list.
     List(Vec<(GroupId, Claim)>),
     /// Do you still run, or may you still start, anything of these groups below my ballots?
     Ask(Vec<(GroupId, Ballot)>),
     /// Nothing runs, and nothing will be started below these ballots.
     Clear(Vec<(GroupId, Ballot)>),
-    /// I have no file: tell all that you remember.
+    /// I have no file: send all that you remember.
     AskCopy,
     /// All that I remember.
     Copy(Copied),
@@ -45,56 +45,55 @@ pub enum Message {
 /// Why a prepare or a proposal was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Refusal {
-    /// Of which group.
     pub group: GroupId,
     /// The ballot that was refused.
     pub ballot: Ballot,
-    /// This much is promised.
+    /// The ballot that is promised.
     pub promised: Ballot,
-    /// Another owner's grant runs for so long yet; zero if it is for the promise alone.
+    /// How long another owner's grant still runs; zero if only the promise stands against it.
     pub wait: Duration,
 }
 
 /// The claims' part of a beat. Its size does not depend on the number of groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Beat {
-    /// Counts the sender's beats of this life.
+    /// Counts the sender's beats since its daemon started.
     pub sequence: u64,
-    /// Of the list of its claims.
+    /// The digest of the list of its claims.
     pub digest: Digest,
     /// The lease that its claims want.
     pub lease: Duration,
-    /// Whether it knows what its earlier lives promised.
+    /// Whether it knows what it promised before its daemon started.
     pub word: Word,
-    /// What it heard of the others: of all if it votes, else of voters.
+    /// What it heard of the others: of all if it votes, else of voters only.
     pub echoes: Vec<(MemberIndex, Echo)>,
 }
 
-/// Whether a voter's word is worth something.
+/// Whether a voter remembers what it has promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Word {
     /// It has no file.
     Blank,
-    /// Nor has any other voter: it has heard each of them say so. The cluster is new.
+    /// It has no file, and has heard every other voter say so, too. The cluster is new.
     AllBlank,
-    /// It has one, or is no voter.
+    /// It has a file, or is not a voter.
     Good,
 }
 
-/// What is echoed of a member's newest beat.
+/// The echo of a member's newest beat.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Echo {
-    /// The life that sent it.
+    /// The generation that sent the beat.
     pub generation: u64,
-    /// Which beat.
+    /// The number of the beat.
     pub sequence: u64,
-    /// Every claim in its list is granted for another lease, from its receipt.
+    /// Whether every claim in its list is granted for another lease, from its receipt.
     pub granted: bool,
-    /// These are not, for the sake of these ballots.
+    /// The groups that are not granted, each with the ballot that stands against it.
     pub disputed: Vec<(GroupId, Ballot)>,
 }
 
-/// All that a voter remembers, for one without a file.
+/// All that a voter remembers, for a voter without a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Copied {
     /// Above every round that it promised or proposed.
@@ -105,27 +104,23 @@ pub struct Copied {
     pub groups: Vec<(GroupId, Ballot, Report)>,
 }
 
-/// To whom.
+/// The receivers of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum To {
-    /// All other members.
+    /// All members but the sender.
     All,
-    /// One of them.
     One(MemberIndex),
 }
 
 /// A message on its way out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope {
-    /// To whom.
     pub to: To,
-    /// What.
     pub message: Message,
 }
 
 impl Envelope {
-    /// The same, with messages of one kind that follow each other to the same members said as one: a frame has room for
-    /// many groups.
+    /// Joins messages of one kind that follow each other to the same members: a frame has room for many groups.
     #[must_use]
     pub fn joined(envelopes: Vec<Self>) -> Vec<Self> {
         let mut joined: Vec<Self> = Vec::with_capacity(envelopes.len());
@@ -142,7 +137,7 @@ impl Envelope {
 }
 
 impl Message {
-    /// Takes in the list of another message of the same kind, or gives that back.
+    /// Takes in the list of another message of the same kind. A message of another kind is given back.
     fn join(&mut self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Prepare(list), Self::Prepare(more)) => list.extend(more),

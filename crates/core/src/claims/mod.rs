@@ -1,7 +1,7 @@
-//! Claims: who may run a group, in the native dialect. Each group is a register that voters keep; owning the group is
-//! a *claim* that a majority of them accepted and whose *lease* has not ended. Nobody needs a synchronized clock, and a
-//! renewal costs no packet and no write. The published base is PaxosLease (Trencseni, Gazso, Reinhardt, 2012); what is
-//! added to it, and why, is in `docs/claims.md`.
+//! Claims: which node may run a group, in the native dialect. Each group is a register that voters keep. A node owns the
+//! group if it has a *claim* that a majority of them accepted and whose *lease* has not ended. Nobody needs a
+//! synchronized clock, and a renewal costs no packet and no write. The published base is PaxosLease (Trencseni, Gazso,
+//! Reinhardt, 2012); `docs/claims.md` says what is added to it, and why.
 //!
 //! ```text
 //!             prepare                promise (what it accepted)         propose               accept
@@ -9,14 +9,14 @@
 //!           beat (digest of its claims) ───────────► voters ── echo in their own beats ───────────────► longer lease
 //! ```
 //!
-//! * [`Voter`] promises, accepts and grants; it never decides who should own.
+//! * [`Voter`] promises, accepts and grants; it never decides which node should own a group.
 //! * [`Claimant`] is one node's side of its own claims: it asks, counts, renews, releases.
-//! * [`Ledger`] is what must survive a restart: rounds that were used, leases that may run, claims that fencing needs.
-//! * [`Member`] composes the three for one member of the cluster: messages in, messages out. It is what the daemon, the
-//!   simulator and the model checker run.
+//! * [`Ledger`] holds what must survive a restart: rounds that were used, leases that may run, claims that fencing needs.
+//! * [`Member`] composes the three for one member of the cluster: messages in, messages out. The daemon, the simulator
+//!   and the model checker run it.
 //!
-//! Time is each member's own monotonic clock. A voter counts a lease from the moment it *received* what it grants, the
-//! owner from the moment it *sent* it, less a margin for clocks that drift ([`Lease`]).
+//! Time is each member's own monotonic clock. A voter counts a lease from the moment when it *received* the request that
+//! it grants. The owner counts it from the moment when it *sent* that, less a margin for clocks that drift ([`Lease`]).
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -46,38 +46,33 @@ pub use touched::Touched;
 pub use union::union;
 pub use voter::{GROUPS_MAX, Standing, Verdict, Voter};
 
-/// Why an earlier owner surely runs nothing any more.
+/// Proves that an earlier owner runs nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Proof {
     /// It released this ballot after it had stopped.
     Released(Ballot),
     /// It was fenced; the fence was begun against this generation.
     Fenced {
-        /// Who.
         node: MemberIndex,
         /// Its generation when the fence began.
         generation: u64,
     },
-    /// It answered that it runs nothing and will start nothing below this ballot, which is its asker's.
+    /// It answered that it runs nothing and will start nothing below this ballot, which is that of the asker.
     Answered {
-        /// Who.
         node: MemberIndex,
-        /// The asker's ballot.
         ballot: Ballot,
     },
-    /// Whatever ran under a ballot up to this one has been stopped by its node's own watchdog.
+    /// Its node's own watchdog has stopped everything that ran under a ballot up to this one.
     Waited(Ballot),
-    /// It lives in this generation now, and has swept what earlier ones left.
+    /// Its daemon has started with this generation, and has swept what earlier ones left.
     Swept {
-        /// Who.
         node: MemberIndex,
-        /// Its new life.
         generation: u64,
     },
 }
 
 impl Proof {
-    /// Whether this entry is accounted for by it. A proof that is older than the entry proves nothing of it.
+    /// Whether it accounts for this entry. A proof that is older than the entry proves nothing.
     #[must_use]
     pub fn covers(&self, entry: &Earlier) -> bool {
         match *self {
@@ -90,23 +85,23 @@ impl Proof {
     }
 }
 
-/// For how long ownership is granted.
+/// How long ownership is granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// As voters count it.
+    /// The length as voters count it.
     pub length: Duration,
-    /// By how much less the owner counts it: more than two clocks drift apart within a lease.
+    /// How much less the owner counts: more than two clocks drift apart within a lease.
     pub margin: Duration,
 }
 
 impl Lease {
-    /// As the owner counts it.
+    /// The length as the owner counts it.
     #[must_use]
     pub fn owner(&self) -> Duration {
         rules::owner_lease(self.length, self.margin)
     }
 
-    /// When that was sent on which a lease rests that its owner counts until then.
+    /// When the beat or proposal was sent on which a lease rests, if its owner counts that lease until `until`.
     #[must_use]
     pub fn sent(&self, until: Instant) -> Instant {
         let owner = u64::try_from(self.owner().as_nanos()).unwrap_or(u64::MAX);
@@ -114,16 +109,16 @@ impl Lease {
     }
 }
 
-/// Who votes. Other voters make a set of another number; votes of another set do not count.
+/// The voters of a cluster. Other voters make a set of another number; votes of another set do not count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Voters {
-    /// Which set it is: a digest of its voters, for whoever makes it.
+    /// Identifies the set: a digest of its voters.
     pub number: u32,
     /// At most [`VOTERS_MAX`], in order, each once.
     pub members: Vec<MemberIndex>,
 }
 
-/// Most voters of a cluster.
+/// The most voters of a cluster.
 pub const VOTERS_MAX: usize = 7;
 
 impl Voters {
@@ -133,25 +128,25 @@ impl Voters {
         self.members.len() / 2 + 1
     }
 
-    /// Whether so many of them are among these, each named once.
+    /// Whether a majority is among these members, each named once.
     fn has_majority<'a>(&self, of: impl IntoIterator<Item = &'a MemberIndex>) -> bool {
         of.into_iter().filter(|member| self.contains(**member)).count() >= self.majority()
     }
 
-    /// Whether this one votes.
+    /// Whether this member is a voter.
     #[must_use]
     pub fn contains(&self, member: MemberIndex) -> bool {
         self.members.contains(&member)
     }
 }
 
-/// What a list of claims comes to, for beats: members whose lists have the same digest have the same list. Versions are
-/// left out of it: a strike must not disturb a renewal.
+/// The digest of a list of claims, for beats: members whose lists have the same digest have the same list. Versions are
+/// left out of it, because clearing an earlier owner must not disturb a renewal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Digest(pub u64);
 
 impl Digest {
-    /// Of this list; the order does not matter. Frames are authenticated, so chance is the only adversary.
+    /// The digest of this list, in any order. Frames are authenticated, so chance is the only adversary.
     #[must_use]
     pub fn of(list: impl IntoIterator<Item = (GroupId, Ballot)>) -> Self {
         let mut digest = Self::default();
@@ -159,12 +154,12 @@ impl Digest {
         digest
     }
 
-    /// One more is in the list.
+    /// Adds a claim to the list.
     const fn add(&mut self, group: GroupId, ballot: Ballot) {
         self.0 = self.0.wrapping_add(Self::of_one(group, ballot));
     }
 
-    /// It is in the list no more.
+    /// Removes a claim from the list.
     const fn remove(&mut self, group: GroupId, ballot: Ballot) {
         self.0 = self.0.wrapping_sub(Self::of_one(group, ballot));
     }
@@ -182,5 +177,4 @@ const fn mix(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// By group.
 type ByGroup<T> = BTreeMap<GroupId, T>;

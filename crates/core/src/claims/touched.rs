@@ -1,17 +1,16 @@
-//! Which groups something was changed of since that was asked last: so that what follows from the claims costs what was
-//! changed, and not a walk over all groups.
+//! The groups that have changed since the last call: so the layer above looks only at those, and not at all groups.
 
 use alloc::collections::BTreeSet;
 use core::hash::{Hash, Hasher};
 
 use crate::model::claim::GroupId;
 
-/// See the module's text.
+/// The groups that have changed since the last call.
 #[derive(Clone, Debug, Default)]
 pub struct Touched {
-    /// Something of these may be other than it was: who owns them, what is granted or asked for.
+    /// The groups whose owner, grant or request may have changed.
     pub groups: BTreeSet<GroupId>,
-    /// Leases of ours may end later than they did, of any group.
+    /// Our leases, of any group, may end later than before.
     pub extended: bool,
 }
 
@@ -26,7 +25,7 @@ impl Touched {
     }
 }
 
-/// It says what was changed, which is no part of what there is: states that differ in this alone are the same.
+/// Always equal: it tells what has changed and is not part of the state. States that differ only in this are the same.
 impl PartialEq for Touched {
     fn eq(&self, _: &Self) -> bool {
         true

@@ -1,4 +1,4 @@
-//! What a new claim must account for.
+//! The earlier owners that a new claim must account for.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -11,9 +11,9 @@ use crate::model::{
 /// The `unproved` of a claim of `proposer`, from what a majority of voters reported.
 ///
 /// Below the highest *confirmed* claim everything is accounted for: its owner took it over from a majority's reports.
-/// From there on nothing is: a minority may have accepted later claims whose owners started under none of them, or did.
-/// Of one claim reported in several versions the newest counts, and one voter that knows of its release is enough. The
-/// proposer itself has swept what it left.
+/// From there on nothing is: a minority may have accepted later claims, and their owners may or may not have started
+/// under them. If one claim is reported in several versions, the newest counts, and one voter that knows of its release
+/// is enough. The proposer itself has swept what it left.
 #[must_use]
 pub fn union<'a>(reports: impl Iterator<Item = &'a Report> + Clone, proposer: MemberIndex) -> Vec<Earlier> {
     let confirmed = reports

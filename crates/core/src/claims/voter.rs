@@ -1,6 +1,6 @@
-//! One voter: what it has promised, accepted and granted, group by group. It decides nothing; it only never goes back
-//! on its word. What it cannot stand by (muteness after a restart, a round or a lease that is not on disk yet) it does
-//! not say at all: whoever asked asks again.
+//! One voter: what it has promised, accepted and granted, group by group. It decides nothing, but it never breaks a
+//! promise. If it cannot keep one (it abstains after a restart, or a round or a lease is not on disk yet), it does not
+//! answer at all, and the asker asks again.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -11,19 +11,19 @@ use crate::model::{
     time::{Duration, Instant},
 };
 
-/// Most groups that one voter keeps: what a stranger's cluster may cost a witness is bounded.
+/// The most groups that one voter keeps. It bounds what a foreign cluster may cost a witness.
 pub const GROUPS_MAX: usize = 4096;
 
 /// Whether this voter may vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// It has no file: it would not know what it has promised. First it copies from a majority of the others.
+    /// It has no file and does not know what it has promised. First it copies from a majority of the others.
     Blank,
-    /// Its last life may have granted leases that run until then.
+    /// It abstains until then: before its restart it may have granted leases that run so long.
     Mute(Instant),
-    /// It votes.
+    /// It votes on every request.
     Voting,
-    /// A write failed: for the rest of this life it says nothing.
+    /// A write failed: it answers nothing until its daemon is started again.
     Broken,
 }
 
@@ -35,7 +35,7 @@ struct Record {
     accepted: Option<Claim>,
     /// `accepted` was released, exactly this ballot: it is never granted or adopted again.
     released: bool,
-    /// Until then nobody but the owner of `accepted` is promised anything.
+    /// Until then, only the owner of `accepted` is promised anything.
     until: Instant,
     /// The owner does not list it (or not yet), so its beats do not renew it.
     unlisted: bool,
@@ -43,13 +43,13 @@ struct Record {
     unsynced: bool,
 }
 
-/// What this voter holds of one life of an owner as that lists it. Nothing here follows the number of groups: a beat
-/// that is granted costs as much for a thousand of them as for one.
+/// The claims that an owner lists in one of its generations, as this voter has them. Nothing here depends on the number
+/// of groups: to grant a beat costs as much for a thousand of them as for one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct List {
     digest: Digest,
     groups: usize,
-    /// All of it is granted until then: what is in the list has no lease of its own.
+    /// Until when all of it is granted: claims in the list have no lease of their own.
     until: Instant,
 }
 
@@ -61,47 +61,47 @@ struct Heard {
     digest: Digest,
     lease: Duration,
     granted: bool,
-    /// What of its list we cannot grant, with the ballot that stands against it.
+    /// The groups of its list that we cannot grant, each with the ballot that stands against it.
     disputed: Vec<(GroupId, Ballot)>,
 }
 
-/// What a voter answers.
+/// The answer of a voter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// To a prepare: promised; this is what was accepted before.
     Promise(Report),
     /// To a prepare or a propose: no.
     Refuse {
-        /// This much is promised.
+        /// The ballot that is promised.
         promised: Ballot,
-        /// Another owner's grant runs for so long yet.
+        /// How long another owner's grant still runs.
         wait: Duration,
     },
     /// To a propose: accepted, and on disk where it must be.
     Accept,
 }
 
-/// The voter's state. See the module's text.
+/// The state of one voter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Voter {
     standing: Standing,
-    /// The promise of every group: above all that an earlier life promised.
+    /// The promise for every group: above all that was promised before the daemon started.
     floor: Ballot,
     records: ByGroup<Record>,
-    /// By owner and its generation; what a record must be for its claim to be in one says [`Voter::is_listed`].
+    /// By owner and its generation. [`Voter::is_listed`] says which records belong to a list.
     lists: BTreeMap<(MemberIndex, u64), List>,
     heard: BTreeMap<MemberIndex, Heard>,
     /// Accepts that wait for the disk.
     unanswered: Vec<(GroupId, Ballot, u32)>,
     /// Only for a planted breakage: claims that count from the end of their write.
     late: Vec<(GroupId, Claim, Duration)>,
-    /// What was changed since [`Self::take_touched`] was asked last.
+    /// What has changed since the last call of [`Self::take_touched`].
     touched: Touched,
 }
 
 impl Voter {
-    /// The voter of a new life. `margin`: by how much its clock may run ahead of an owner's within the longest lease.
-    /// Without a ledger from an earlier life (`blank`) it has to copy first.
+    /// The voter of a daemon that starts. `margin`: how far its clock may run ahead of an owner's within the longest
+    /// lease. `blank`: it has no ledger from an earlier run, and has to copy first.
     #[must_use]
     pub fn new(now: Instant, ledger: &Ledger, margin: Duration, blank: bool) -> Self {
         let durable = ledger.synced();
@@ -123,7 +123,7 @@ impl Voter {
         voter
     }
 
-    /// Takes over what the file says; up to this round anything may have been promised.
+    /// Takes over the content of the file. Anything may have been promised up to this round.
     fn restore(&mut self, durable: &Durable, round: u64) {
         self.floor = self.floor.max(rules::promised_to_all(round));
         for (group, report) in &durable.claims {
@@ -137,7 +137,7 @@ impl Voter {
         }
     }
 
-    /// Its standing now.
+    /// Whether it may vote at this time.
     #[must_use]
     pub fn standing(&self, now: Instant) -> Standing {
         match self.standing {
@@ -146,7 +146,7 @@ impl Voter {
         }
     }
 
-    /// When its muteness ends, for as long as it lasts.
+    /// Until when it abstains; `None` if it does not abstain.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         match self.standing {
@@ -155,8 +155,8 @@ impl Voter {
         }
     }
 
-    /// A majority of the others has told what it remembers, and it is on disk now: from here on as after a restart.
-    /// Up to this round anything may have been promised.
+    /// The memory of a majority of the others is copied and on disk. From here on it is as after a restart. Anything may
+    /// have been promised up to this round.
     pub fn copied(&mut self, now: Instant, durable: &Durable, round: u64, margin: Duration) {
         assert!(self.standing == Standing::Blank, "a voter that remembers takes over what others remember");
         self.restore(durable, round);
@@ -185,7 +185,7 @@ impl Voter {
         }
     }
 
-    /// Changes a record, unless there are too many. All changes go this way: the lists follow.
+    /// Changes a record, unless there are too many. Every change goes through here, because the lists follow.
     fn change(&mut self, group: GroupId, change: impl FnOnce(&mut Record)) {
         let Some(mut record) = self.record(group) else { return };
         if let Some((owner, ballot)) = self.is_listed(&record)
@@ -207,7 +207,8 @@ impl Voter {
             let list = self.lists.entry(owner).or_default();
             list.digest.add(group, ballot);
             list.groups += 1;
-            // A list has one lease. What joins it may gain by that; a voter that keeps rivals off for longer is no danger.
+            // A list has one lease. A claim that joins it may get a longer one by that. It is no danger if a voter keeps
+            // rivals off for longer.
             list.until = list.until.max(core::mem::take(&mut record.until));
         }
         self.records.insert(group, record);
@@ -215,13 +216,13 @@ impl Voter {
         self.touched.add(group);
     }
 
-    /// Of which groups something was promised, accepted or released since this was asked last.
+    /// The groups of which something was promised, accepted or released since the last call.
     pub fn take_touched(&mut self) -> Touched {
         core::mem::take(&mut self.touched)
     }
 
-    /// Whether it is in a list: a confirmed, unreleased claim with no higher promise, as its node lists it. Whose, and
-    /// under which ballot.
+    /// The list that a record belongs to, and its ballot. A record is in a list if its claim is confirmed and not
+    /// released, no higher ballot is promised, and its node lists it.
     fn is_listed(&self, record: &Record) -> Option<((MemberIndex, u64), Ballot)> {
         let claim = record.accepted.as_ref()?;
         let grantable = claim.is_confirmed() && !record.released && self.promised(record) <= claim.ballot;
@@ -229,13 +230,13 @@ impl Voter {
             .then_some(((claim.owner(), claim.generation), claim.ballot))
     }
 
-    /// Until when nobody but the owner of what it accepted is promised anything.
+    /// Until when only the owner of the accepted claim is promised anything.
     fn until(&self, record: &Record) -> Instant {
         let list = self.is_listed(record).and_then(|(owner, _)| self.lists.get(&owner));
         list.map_or(record.until, |list| list.until)
     }
 
-    /// `prepare`: may this ballot be proposed?
+    /// The answer to `prepare`: may this ballot be proposed? `None` if it cannot answer now.
     pub fn prepare(
         &mut self,
         now: Instant,
@@ -272,7 +273,7 @@ impl Voter {
         Some(Verdict::Promise(report))
     }
 
-    /// `propose`: this claim, for a lease of this length from now on.
+    /// The answer to `propose`: this claim, for a lease of this length from now on. `None` if it cannot answer now.
     pub fn propose(
         &mut self,
         now: Instant,
@@ -313,7 +314,7 @@ impl Voter {
         Some(Verdict::Accept)
     }
 
-    /// From this moment on the claim blocks rivals and is reported, be it on disk or not.
+    /// From this moment on the claim blocks rivals and is reported, whether it is on disk or not.
     fn accept(&mut self, now: Instant, group: GroupId, claim: &Claim, lease: Duration) {
         self.change(group, |record| {
             record.promised = record.promised.max(Some(claim.ballot));
@@ -327,8 +328,8 @@ impl Voter {
         assert!(kept == Some(claim), "{group:?}: something else was accepted than is kept");
     }
 
-    /// A write of the ledger has ended: the accepts that it made durable, to be answered now. Only those whose ballot is
-    /// still the promise.
+    /// A write of the ledger has ended. Returns the accepts that it made durable, to be sent now. Only those count whose
+    /// ballot is still the promise.
     pub fn written(&mut self, now: Instant, ledger: &Ledger) -> Vec<(GroupId, Ballot, u32)> {
         if ledger.has_failed() {
             self.standing = Standing::Broken;
@@ -363,8 +364,8 @@ impl Voter {
             .collect()
     }
 
-    /// `release`: the owner has stopped what it ran under this claim. Recorded even by a voter that missed the accept;
-    /// it belongs to this ballot alone.
+    /// `release`: the owner has stopped all that it ran under this claim. A voter that missed the accept notes it, too.
+    /// It belongs to this ballot alone.
     pub fn release(&mut self, ledger: &mut Ledger, group: GroupId, claim: &Claim) {
         if matches!(self.standing, Standing::Blank | Standing::Broken) {
             return;
@@ -384,13 +385,14 @@ impl Voter {
         self.change(group, |record| {
             record.accepted = Some(accepted);
             record.released = true;
-            // What is released is newer than what was promised, or the promise is: either way nothing older comes after.
+            // Either the released claim is newer than the promise, or the promise is. In both cases nothing older comes
+            // after.
             record.promised = record.promised.max(Some(claim.ballot));
         });
     }
 
-    /// A node lives in this generation, and has swept what its earlier lives left: their claims are released, each
-    /// exactly as it stands here.
+    /// A node has started with this generation, and has swept what it left before. The claims of its earlier generations
+    /// are released, each exactly as it stands here.
     pub fn swept(&mut self, ledger: &mut Ledger, owner: MemberIndex, generation: u64) {
         let left = |(group, record): (&GroupId, &Record)| {
             let claim = record.accepted.as_ref().filter(|_| !record.released)?;
@@ -405,8 +407,8 @@ impl Voter {
         }
     }
 
-    /// A beat of an owner: if its list is ours, every claim in it is granted for another lease. Tells whether the list
-    /// must be asked for.
+    /// A beat of an owner: if its list is the same as ours, every claim in it is granted for another lease. Tells whether
+    /// the list must be asked for.
     pub fn beat(
         &mut self,
         now: Instant,
@@ -429,7 +431,7 @@ impl Voter {
         !self.grant(now, owner)
     }
 
-    /// Grants the newest beat of this owner if its list is ours: no more is looked at than the two digests.
+    /// Grants the newest beat of this owner if its list is the same as ours. Only the two digests are compared.
     fn grant(&mut self, now: Instant, owner: MemberIndex) -> bool {
         let Some(heard) = self.heard.get_mut(&owner) else { return false };
         let list = self.lists.get_mut(&(owner, heard.generation));
@@ -445,8 +447,9 @@ impl Voter {
         true
     }
 
-    /// An owner's whole list, asked for because its beat's digest was not ours. What we missed is adopted, what we
-    /// cannot grant is disputed, what is not in it is not renewed by the owner's beats, but not ended by it either.
+    /// An owner's whole list, asked for because the digest of its beat was not ours. Claims that we missed are adopted,
+    /// and those that we cannot grant are disputed. Claims that are not in it are not renewed by the owner's beats, but
+    /// not ended either.
     pub fn list(
         &mut self,
         now: Instant,
@@ -498,14 +501,14 @@ impl Voter {
         }
     }
 
-    /// What is to be echoed to an owner of its newest beat.
+    /// The echo of an owner's newest beat.
     #[must_use]
     pub fn echo(&self, owner: MemberIndex) -> Option<Echo> {
         let Heard { generation, sequence, granted, ref disputed, .. } = *self.heard.get(&owner)?;
         Some(Echo { generation, sequence, granted, disputed: disputed.clone() })
     }
 
-    /// All that it remembers, for a voter that has lost its file. Nothing while its own word is worth nothing.
+    /// All that it remembers, for a voter that has lost its file. `None` while its own memory cannot be relied on.
     pub fn copy(&mut self, now: Instant) -> Option<Vec<(GroupId, Ballot, Report)>> {
         let standing = self.standing(now);
         if !matches!(standing, Standing::Voting | Standing::Mute(_)) {
@@ -516,8 +519,8 @@ impl Voter {
         Some(copies.collect())
     }
 
-    /// Who is known to hold this group: the newest claim that this voter accepted and that was not released, and
-    /// until when it keeps others away.
+    /// The holder of this group, as far as known: the newest claim that this voter accepted and that was not released,
+    /// and until when it keeps others away.
     #[must_use]
     pub fn holder(&self, group: GroupId) -> Option<(&Claim, Instant)> {
         let record = self.records.get(&group).filter(|record| !record.released)?;

@@ -1,5 +1,5 @@
-//! Monitors: what runs is asked for its status, each member at its own period and never twice at once. Everything but
-//! "it runs" is a failure. The answers of one run of a group say nothing about the next.
+//! Monitors: each running member is asked for its status at its own period, and never twice at once. Every answer but "it
+//! runs" is a failure. The answers about one run of a group say nothing about the next.
 
 use super::*;
 
@@ -7,13 +7,13 @@ use super::*;
 const SPREAD: u32 = 8;
 
 impl Groups {
-    /// All of the group runs since then: its members are asked from now on.
+    /// All of the group runs since `now`: its members are monitored from now on.
     pub(super) fn watch(&mut self, group: GroupIndex, now: Instant) {
         self.states[group.0].run += 1;
         for member in 0..self.members(group) {
             let resource = ResourceId { group, member };
             let every = self.member(resource).monitor_every;
-            // Who still answers for the run before is asked again after that.
+            // A member whose monitor of the run before is under way is asked again after its answer.
             let asked = self.is_asked(resource);
             let first = every.map(|every| now + every + spread(resource, every));
             self.states[group.0].monitors[member] = first.filter(|_| !asked);
@@ -25,7 +25,7 @@ impl Groups {
         self.under_way(of.group).any(|(_, (resource, _, purpose))| *resource == of && asks(*purpose))
     }
 
-    /// Asks whoever is due.
+    /// Begins the monitors that are due.
     pub(super) fn ask(&mut self, now: Instant, group: GroupIndex, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         if state.phase != Phase::Running {
@@ -70,7 +70,7 @@ impl Groups {
         }
     }
 
-    /// Said once for each thing that it says.
+    /// Logs a failure of a frozen group, once for each different answer.
     fn complain(&mut self, resource: ResourceId, outcome: &Outcome, out: &mut VecDeque<Action>) {
         let why = format!("{outcome}");
         let state = &mut self.states[resource.group.0];
@@ -82,7 +82,7 @@ impl Groups {
     }
 }
 
-/// The same for a member each time, and different for most of them.
+/// How much later the first monitor of a member is due: always the same for one member, and different for most of them.
 fn spread(resource: ResourceId, every: Duration) -> Duration {
     let which = (resource.group.0 * 31 + resource.member) % 16;
     let sixteenth = every / SPREAD / 16;

@@ -1,7 +1,7 @@
-//! The pause between attempts. What fails at once must not be tried at once again, whoever wants it and for whatever reason:
-//! else a missing script keeps a core busy and fills the log. The first failure costs nothing, so that what died is there again
-//! without delay; each further one in a row doubles the pause between two attempts, counted from the beginning of the one that
-//! failed. What has run for a while has no failures behind it.
+//! The pause between attempts. An attempt that fails at once must not be repeated at once, whatever asked for it: a
+//! missing script would keep a CPU busy and fill the log. The first failure costs nothing, so that a resource that died
+//! runs again without delay. Each further failure in a row doubles the pause between two attempts, counted from the
+//! beginning of the failed one. A group that has run for a while has no failures any more.
 
 use super::*;
 
@@ -9,22 +9,24 @@ use super::*;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts to start or stop what keeps failing.
 pub const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// A group that has run for so long begins with a clean sheet.
+/// A group that has run for this time begins to count its failures anew.
 pub const CALM: Duration = Duration::from_secs(60);
-/// So does one that was not attempted for so long.
+/// So does a group that was not attempted for this time.
 const FORGOTTEN: Duration = Duration::from_secs(600);
-/// A start that has lasted so long is ended when nobody wants the group any more; a shorter one may come to its end.
+/// When a group is not wanted any more, a start that has lasted for this time is ended. A shorter one may come to its
+/// end.
 pub const LONG_START: Duration = Duration::from_secs(5);
 
-/// Failed attempts of one group: starts, stops that ended stuck, and monitors that failed soon after a start.
+/// Failed attempts of one group: starts, stops that nothing could bring about, and monitors that failed soon after a
+/// start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Attempts {
     failed: u32,
     /// When the last one was begun.
     begun: Instant,
-    /// Nothing is attempted before.
+    /// Nothing is attempted before this time.
     until: Instant,
-    /// All of it runs since then.
+    /// Since when all of it runs.
     runs: Option<Instant>,
 }
 
@@ -52,7 +54,7 @@ impl Attempts {
 }
 
 impl Groups {
-    /// Whether the next attempt has to wait. Then it is made by [`Groups::tick`] when the pause is over, if it is still wanted.
+    /// Whether the next attempt has to wait. [`Groups::tick`] makes it when the pause is over, if it is still wanted.
     pub(super) fn waits_for_pause(&mut self, group: GroupIndex) -> bool {
         let now = self.now;
         let state = &mut self.states[group.0];
@@ -64,7 +66,7 @@ impl Groups {
         waits
     }
 
-    /// Who asks for a group to be stopped does not wait until a start that hangs has used up its limit.
+    /// Ends a start that hangs, if the group is not wanted any more: a stop does not wait until it has used up its limit.
     pub(super) fn abandon(&mut self, now: Instant, group: GroupIndex, out: &mut VecDeque<Action>) {
         let state = &mut self.states[group.0];
         if state.abandon.take_if(|at| now >= *at).is_none() {
@@ -84,7 +86,7 @@ impl Groups {
         self.note(group, Level::Warning, text, out);
     }
 
-    /// Nothing is waited for any more: what is being started is not wanted. What runs goes on.
+    /// Ends all starts that are under way: those groups are not wanted any more. Running groups go on.
     pub fn end_starts(&mut self, out: &mut VecDeque<Action>) {
         for group in (0..self.states.len()).map(GroupIndex) {
             if matches!(self.states[group.0].phase, Phase::Starting(_)) {
@@ -93,7 +95,7 @@ impl Groups {
         }
     }
 
-    /// A person has seen to it: what failed is attempted at once.
+    /// A person has seen to the failures: failed groups are attempted at once.
     pub fn forgive(&mut self, out: &mut VecDeque<Action>) {
         for group in (0..self.states.len()).map(GroupIndex) {
             let state = &mut self.states[group.0];
@@ -112,7 +114,7 @@ impl Groups {
         }
     }
 
-    /// Until when the next attempt of what failed waits, if one is wanted.
+    /// Until when the next attempt of a failed group waits, if one is wanted.
     #[must_use]
     pub fn paused(&self, group: GroupIndex) -> Option<Instant> {
         let state = &self.states[group.0];

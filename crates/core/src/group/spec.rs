@@ -1,4 +1,4 @@
-//! What a group is, for whoever starts and stops it, whatever dialect it belongs to.
+//! The description of a group, in either dialect, for starting and stopping it.
 
 use alloc::{string::String, vec::Vec};
 
@@ -7,12 +7,12 @@ use crate::model::{
     time::Duration,
 };
 
-/// One group.
+/// The description of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// Its name, unique on this node.
     pub key: String,
-    /// What the log says of it when it is acquired or released.
+    /// How the log calls it when it is acquired or released.
     pub line: String,
     /// At least one; started first to last, stopped last to first.
     pub members: Vec<Member>,
@@ -23,17 +23,17 @@ pub struct Spec {
 /// One resource of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// How people call it: [`Resource::name`].
+    /// Its name for people: [`Resource::name`].
     pub text: String,
-    /// What the log says is run: the script and its arguments.
+    /// What the log says when it is run: the script and its arguments.
     pub command: String,
-    /// It is a service address: announced again when asked for.
+    /// It is a service address, which is announced again when that is asked for.
     pub is_address: bool,
-    /// The heart carries or announces it, and must be told of one that an earlier life left.
+    /// The heart carries or announces it, and must be told of one that an earlier run of the daemon left.
     pub is_carried: bool,
     /// How long its operations may take.
     pub limits: Limits,
-    /// Between two monitors; `None` is never.
+    /// The time between two monitors; `None` if it is never monitored.
     pub monitor_every: Option<Duration>,
     /// What is done when it does not stop.
     pub failed_stop: FailedStop,
@@ -61,14 +61,11 @@ impl Member {
     }
 }
 
-/// How long an operation may take; then it is killed and has timed out.
+/// How long operations may take. One that takes longer is killed and has timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of a start.
     pub start: Duration,
-    /// Of a stop.
     pub stop: Duration,
-    /// Of a status question.
     pub status: Duration,
 }
 
@@ -84,10 +81,10 @@ pub enum FailedStop {
     },
 }
 
-/// What fails is started again in place so many times within the time; the next failure ends the group here.
+/// How often a failed member is started again in place, and within which time. The next failure ends the group here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restarts {
-    /// 0: the first failure ends it.
+    /// 0 if the first failure ends the group here.
     pub in_place: u32,
     /// Older failures are forgotten.
     pub within: Duration,

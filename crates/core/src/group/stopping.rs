@@ -1,19 +1,19 @@
-//! Stopping, and what is done when that fails. Two ways, as the member's [`FailedStop`] says:
+//! Stopping, and what is done when a stop fails, as the member's [`FailedStop`] says:
 //!
-//! * it is tried again [`STOP_TRIES`] times, and then asked whether it still runs;
-//! * it goes down a ladder, each rung with a limit: its agent is asked to stop it; its processes are told to terminate;
-//!   they are killed. After each of the lower rungs it is asked whether it still runs.
+//! * the stop is tried [`STOP_TRIES`] times, and then the agent is asked whether the member still runs;
+//! * it goes down a ladder, each rung with a limit: the agent is asked to stop the member; its processes are told to
+//!   terminate; they are killed. After each of the lower rungs the agent is asked whether the member still runs.
 //!
-//! Only "it does not run" is an end; whatever else is left in the end is stuck, and a person (or, where a guard asks for
-//! it, a watchdog) is needed.
+//! Only the answer "it does not run" ends a stop. After any other last answer the member is stop-failed, and a person
+//! (or, if a guard asks for it, a watchdog) is needed.
 
 use super::*;
 
-/// A failed stop is tried again this often, as heartbeat's HA_STOPRETRYMAX.
+/// How often a stop that fails is tried, as heartbeat's HA_STOPRETRYMAX.
 pub const STOP_TRIES: u32 = 10;
-/// Between two tries.
+/// The pause between two tries of a stop.
 pub const STOP_PAUSE: Duration = Duration::from_secs(1);
-/// For the killed to be gone.
+/// How long killed processes may take to be gone.
 pub const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 impl Groups {
@@ -22,7 +22,8 @@ impl Groups {
         let begun = step;
         let step = state.unstopped.take().map_or(begun, |member| begun.max(member));
         if step > begun {
-            // From there on only what could not be stopped may run: wanted again, the group goes on from there.
+            // From there on, only the member that could not be stopped may run. If the group is wanted again, it goes on
+            // from there.
             state.floor = Some(state.floor.map_or(begun, |floor| floor.min(begun)));
         }
         state.phase = Phase::Stopping(step);
@@ -61,7 +62,7 @@ impl Groups {
         let Phase::Stopping(step) = self.states[group.0].phase else { return };
         match (operation, outcome) {
             (Operation::Stop, Outcome::Ok) => self.member_stopped(group, step, out),
-            // What cannot be found here, and was not started here, does not run here.
+            // A member without an agent here that was not started here does not run here.
             (Operation::Stop, Outcome::Missing(_))
                 if !self.states[group.0].begun[resource.member]
                     && !breakage::is(Breakage::MissingCannotBeStopped) =>
@@ -98,7 +99,7 @@ impl Groups {
         if tries < STOP_TRIES {
             state.pause = Some(now + STOP_PAUSE);
         } else {
-            // Whatever is said now is the end.
+            // The next answer is the last one.
             state.rung = Operation::Kill;
         }
         let name = &self.member(resource).text;
@@ -109,7 +110,7 @@ impl Groups {
         }
     }
 
-    /// This rung of the ladder did not help: the next one, or the end.
+    /// The next rung of the ladder, or the end after the last one.
     fn descend(&mut self, resource: ResourceId, outcome: &Outcome, out: &mut VecDeque<Action>) {
         let name = &self.member(resource).text;
         let state = &self.states[resource.group.0];

@@ -1,5 +1,5 @@
-//! A handful of members with a network that delivers at once, unless a link is cut: what the rules come to when nothing is
-//! left to chance. Chance is the model checker's and the simulator's.
+//! A handful of members with a network that delivers at once, unless a link is cut. These tests leave nothing to chance;
+//! the model checker and the simulator play with chance.
 
 use alloc::{collections::BTreeMap, format, vec, vec::Vec};
 
@@ -24,7 +24,7 @@ struct Cluster {
     sets: Vec<u32>,
     cut: BTreeSet<(u8, u8)>,
     claims: Vec<bool>,
-    /// The first so many vote.
+    /// How many members vote: the first ones.
     voters: u8,
     notices: Vec<(u8, Notice)>,
     /// Writes are answered at once; else by hand.
@@ -37,7 +37,7 @@ impl Cluster {
         Self::of(nodes, witness, nodes + u8::from(witness))
     }
 
-    /// The same; so many vote, the first ones.
+    /// The same, in which the first `voters` members vote.
     fn of(nodes: u8, witness: bool, voters: u8) -> Self {
         let count = usize::from(nodes) + usize::from(witness);
         let mut cluster = Self {
@@ -76,7 +76,7 @@ impl Cluster {
             lease: Lease { length: LEASE, margin: Duration::from_millis(20) },
             retry: Duration::from_millis(50),
             claims: self.claims[index],
-            // What only two voters make use of.
+            // Only two voters use this.
             alone: Some(Patience { vote: LEASE * 9 / 10, word: BEAT * 3 / 2 }),
         };
         self.members[index] = Some(Member::new(self.now, settings, self.files[index].clone()));
@@ -132,7 +132,7 @@ impl Cluster {
         what(self.members[index].as_mut().expect("alive"), self.now)
     }
 
-    /// A beat of everybody, one after the other.
+    /// A beat of every member, one after the other.
     fn beats(&mut self) {
         for index in 0..self.members.len() {
             if self.members[index].is_some() {
@@ -143,7 +143,6 @@ impl Cluster {
         }
     }
 
-    /// So many beats.
     fn run(&mut self, beats: u32) {
         for _ in 0..beats {
             self.pass(BEAT);
@@ -151,7 +150,7 @@ impl Cluster {
         }
     }
 
-    /// Time passes and nothing is said but what is due.
+    /// Time passes, and only messages that are due are sent.
     fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
         for index in 0..self.members.len() {
@@ -269,7 +268,7 @@ fn an_owner_that_is_not_heard_loses_the_group_by_itself() {
     cluster.claim(1);
     cluster.cut.clear();
     assert_eq!(cluster.owner(), [1]);
-    // What it had is stopped late; the release proves it.
+    // It stops late what it had; the release proves it.
     cluster.run(2);
     cluster.at(0, |member, now| member.release(now, GROUP, None));
     cluster.deliver();
@@ -464,7 +463,7 @@ fn who_does_not_vote_echoes_voters_alone() {
         let expected: Vec<u8> = if index < 7 { others.collect() } else { (0..7).collect() };
         assert_eq!(echoed.collect::<Vec<_>>(), expected, "of {index}");
     }
-    // Nor is anything missing: who does not vote owns, renews, and follows.
+    // Nothing is missing: a node that does not vote owns, renews, and takes over.
     cluster.claim(8);
     cluster.run(8);
     assert_eq!(cluster.owner(), [8]);

@@ -1,4 +1,4 @@
-//! Two voters and no third.
+//! Single-vote mode: two voters without a third.
 
 use super::*;
 
@@ -11,7 +11,7 @@ impl Cluster {
         cluster
     }
 
-    /// Time passes in small steps, with a beat of everybody where one is due; after each step somebody looks.
+    /// Time passes in small steps, with a beat of every member when one is due; `look` is called after each step.
     fn live(&mut self, millis: u64, mut look: impl FnMut(&Self)) {
         for _ in 0..millis / 50 {
             self.pass(STEP);
@@ -44,7 +44,7 @@ impl Cluster {
         cluster
     }
 
-    /// What the layer above does with a group that was lost: it stops, and is given back.
+    /// Does what the layer above does with a group that was lost: it stops, and is given back.
     fn stop_what_is_lost(&mut self) -> Vec<u8> {
         let lost: Vec<u8> = self
             .news()
@@ -70,7 +70,7 @@ fn who_is_left_keeps_what_it_owns_without_a_gap() {
         cluster.live(5000, |cluster| assert_eq!(cluster.owner(), [0], "at {:?}", cluster.now));
         assert_eq!(cluster.held(0).epoch, epoch);
         assert!(cluster.counts_alone(0));
-        // It comes back, and is mute at first, which costs nothing either.
+        // It comes back, and abstains at first, which costs nothing either.
         cluster.start(1);
         cluster.live(900, |cluster| {
             assert_eq!(cluster.owner(), [0]);
@@ -144,7 +144,7 @@ fn a_partition_that_heals_one_way_leaves_who_is_heard() {
     let higher = cluster.held(1).epoch;
     cluster.news();
     cluster.cut.remove(&(0, 1));
-    // The second hears the first, and is not heard: it counts alone no longer, although its claim is the higher one.
+    // The second hears the first, and is not heard: it leaves single-vote mode, although its claim is the higher one.
     cluster.live(2500, |cluster| assert!(cluster.owner().contains(&0)));
     assert_eq!(cluster.owner(), [0]);
     assert!(!cluster.counts_alone(1));
