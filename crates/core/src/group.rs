@@ -10,7 +10,7 @@
 //!    │                   │ a start failed    │              │
 //!    └─────────────── Stopping ◄─────────────┴──────────────┘
 //!                        │
-//!                        └── it does not stop, whatever is done ──► Stuck
+//!                        └── it cannot be stopped ──► Stuck
 //! ```
 //!
 //! A running member is asked for its status if its [`Spec`] says so (`group::monitor`). If a member fails, it is started

@@ -20,8 +20,8 @@ pub struct Patience {
     /// How long after it sent the last beat that the other one granted. Shorter than the lease as its owner counts it, so
     /// that no lease ends meanwhile.
     pub vote: Duration,
-    /// The other one is not silent if it was heard within this time. If it does not hear us, it is we who are not heard,
-    /// and the other may take what we have.
+    /// The other one is not silent if it was heard within this time. If it does not hear us, then we are not heard, and
+    /// the other may take what we have.
     pub word: Duration,
 }
 

@@ -51,7 +51,7 @@ pub struct Held {
     pub until: Instant,
     /// The first beat that listed it, without a gap since then.
     listed_since: Option<u64>,
-    /// Being written at the same ballot: confirmed, or with entries struck.
+    /// Being written at the same ballot: confirmed, or with entries cleared.
     write: Option<Write>,
     /// Proofs that came while something was being written.
     proofs: Vec<Proof>,

@@ -41,7 +41,7 @@ pub struct Claim {
     pub ballot: Ballot,
     /// The generation of the owner that made it.
     pub generation: u64,
-    /// 0 as proposed; 1 once the owner has said that a majority accepted it; one more with each write that cleared
+    /// 0 as proposed; 1 once the owner has confirmed that a majority accepted it; one more with each write that cleared
     /// entries of `unproved`.
     pub version: u32,
     /// Whether a voter must have it on disk before it answers an accept. True if the group's guard is `watchdog` or
@@ -58,7 +58,7 @@ impl Claim {
         self.ballot.node
     }
 
-    /// Whether its owner has said that a majority accepted it.
+    /// Whether its owner has confirmed that a majority accepted it.
     #[must_use]
     pub const fn is_confirmed(&self) -> bool {
         self.version > 0

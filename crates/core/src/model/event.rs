@@ -123,7 +123,7 @@ pub enum Outcome {
     Running,
     /// Status: the resource does not run here.
     Stopped,
-    /// Status: it cannot be told; the reason in words.
+    /// Status: it cannot be determined; the reason in words.
     Unknown(String),
     /// Any operation: this machine has no agent for the resource, or one that cannot be executed, or the program that the
     /// agent serves is not installed. Nothing was done. The reason in words.
