@@ -1,9 +1,12 @@
-//! What every node must know although it happened at one: what people have pinned, and which groups failures have moved.
-//! Each entry has a number that no other has, and of a pin the highest counts; so boards that are laid together in any
-//! order, however often, come to the same. A beat tells the digest of its sender's board, and whoever hears another one
-//! than its own answers with its entries: after one exchange both know all.
+//! The gossip state: what every node must know although it happened at one of them. These are the pins that people set,
+//! and the groups that failures have moved.
 //!
-//! Nothing of it is on disk: a node that starts is told by the others, and with the last of them it is forgotten.
+//! Each entry has a unique number, and of the pins of one group the highest number counts. So states that are merged in
+//! any order, however often, become equal. A beat carries the digest of its sender's state. A node that hears another
+//! digest than its own answers with its entries: after one exchange both know all.
+//!
+//! Nothing of it is on disk. A node that starts is told by the others; when the last node stops, the state is
+//! forgotten.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -17,58 +20,57 @@ use crate::{
     },
 };
 
-/// One thing on the board, as it is told.
+/// One entry of the gossip state, as messages carry it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// A person wants nothing to be done to a group, or to any; or wants that no longer.
+    /// A person has pinned a group, or all of them, or has ended such a pin.
     Pin {
-        /// To which; `None` is maintenance: to any.
+        /// The pinned group; `None` is maintenance: all groups.
         group: Option<GroupId>,
-        /// The round is above that of every pin of the same group that the node knew at which it was asked for.
+        /// The round is above that of every pin of the same group known to the node at which the person asked.
         number: Ballot,
-        /// Whether it begins.
+        /// Whether the pin begins or ends.
         on: bool,
-        /// The number of the user who asked, on that node's machine.
+        /// The uid of the user who asked, on that node's machine.
         user: u32,
-        /// Since then.
+        /// The time since the person asked.
         age: Duration,
     },
     /// A failure has moved a group.
     Moved {
-        /// Which.
         group: GroupId,
-        /// The epoch of the ownership that ended so.
+        /// The epoch of the ownership that the failure ended.
         epoch: Ballot,
-        /// Since then.
+        /// The time since the move.
         age: Duration,
     },
 }
 
-/// What a person wants of a group, or of all.
+/// A pin of one group, or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pinned {
     number: Ballot,
     on: bool,
     since: Past,
-    /// The number of the user who asked, on the machine of [`Self::by`].
+    /// The uid of the user who asked, on the machine of [`Self::by`].
     pub user: u32,
 }
 
 impl Pinned {
-    /// For how long.
+    /// For how long the pin has stood.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
         self.since.ago(now)
     }
 
-    /// At which node it was asked for.
+    /// The node at which the person asked.
     #[must_use]
     pub const fn by(&self) -> MemberIndex {
         self.number.node
     }
 }
 
-/// A moment that may lie before this machine's clock began: so long before this instant.
+/// A moment that may lie before this machine's clock began: `before` earlier than `this`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Past {
     before: Duration,
@@ -85,36 +87,36 @@ impl Past {
     }
 }
 
-/// Moves by failure of one group, by the epochs that ended so.
+/// Moves by failure of one group, by the epoch that each one ended.
 type Moves = BTreeMap<Ballot, Past>;
 
-/// A group that failures have moved too often stays where it is.
+/// The hold of a group that failures have moved too often: it stays where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldDown {
-    /// For how long already.
+    /// For how long it is held already.
     pub age: Duration,
-    /// Until when.
+    /// When the hold ends.
     pub until: Instant,
 }
 
-/// One node's board.
+/// The gossip state as one node knows it.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
-    /// `None` is maintenance. What is over stays, so that nobody who missed the end brings it back.
+    /// `None` is maintenance. A pin that has ended stays here, so that a node that missed the end cannot bring it back.
     pins: BTreeMap<Option<GroupId>, Pinned>,
     moves: BTreeMap<GroupId, Moves>,
-    /// Of all of it, kept with every change.
+    /// The digest of all entries, updated with every change.
     digest: Digest,
 }
 
 impl Board {
-    /// Boards of the same digest are the same.
+    /// The digest of all entries. Equal digests mean equal states.
     #[must_use]
     pub const fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// All that is on it.
+    /// All entries, with their ages at `now`.
     #[must_use]
     pub fn entries(&self, now: Instant) -> Vec<Entry> {
         let pin = |(group, pinned): (&Option<GroupId>, &Pinned)| Entry::Pin {
@@ -133,7 +135,7 @@ impl Board {
         self.pins.iter().map(pin).chain(self.moves.iter().flat_map(moved)).collect()
     }
 
-    /// What is wanted of this group alone, or with `None` of all, as long as it is wanted.
+    /// The pin of this group alone, or with `None` of all, if it holds now.
     #[must_use]
     pub fn pinned(&self, group: Option<GroupId>) -> Option<&Pinned> {
         self.pins.get(&group).filter(|pinned| pinned.on)
@@ -144,7 +146,7 @@ impl Board {
         self.moves.keys().copied()
     }
 
-    /// For how long a group has been held down and until when, if it is: failures have moved it as often as `rule` says.
+    /// For how long a group has been held and until when, if it is: failures have moved it as often as `rule` says.
     #[must_use]
     pub fn held_down(&self, now: Instant, group: GroupId, rule: &HoldDown) -> Option<HeldDown> {
         let moves = self.moves.get(&group)?;
@@ -155,7 +157,8 @@ impl Board {
         (is_enough && age < rule.rest).then(|| HeldDown { age, until: now + (rule.rest - age) })
     }
 
-    /// A person asked for it here. What is so already stays as it was asked for first: then nothing changes.
+    /// Sets or ends a pin at a person's request at this node. Returns the new entry; `None` if the pin already was so:
+    /// then the first request stays.
     pub fn pin(
         &mut self,
         now: Instant,
@@ -174,13 +177,14 @@ impl Board {
         Some(Entry::Pin { group, number, on, user, age: Duration::ZERO })
     }
 
-    /// A failure ends our ownership of this epoch.
+    /// Records that a failure ends our ownership of this epoch.
     pub fn moved(&mut self, now: Instant, group: GroupId, epoch: Ballot, rule: &HoldDown) -> Entry {
         self.add_move(group, epoch, Past::now(now), rule);
         Entry::Moved { group, epoch, age: Duration::ZERO }
     }
 
-    /// Another node has told this; of groups that the plan does not have nothing is kept. Whether it is news.
+    /// Takes an entry from another node; entries about groups that the plan does not have are dropped. Returns whether
+    /// it was new.
     pub fn told(
         &mut self,
         now: Instant,
@@ -206,7 +210,7 @@ impl Board {
         }
     }
 
-    /// Forgets the moves of groups that have stayed where they are for so long that none of them can count any more.
+    /// Forgets the moves of groups that have not moved for so long that none of their moves can count any more.
     pub fn forget(&mut self, now: Instant, plan: &Plan, index: &BTreeMap<GroupId, GroupIndex>) {
         let known = self.moves.len();
         self.moves.retain(|group, moves| {
@@ -224,7 +228,7 @@ impl Board {
         self.reckon();
     }
 
-    /// As many as can count are kept, the newest. Whether this one is news.
+    /// Adds a move and keeps only as many of the newest as can count. Returns whether this one was new and is kept.
     fn add_move(&mut self, group: GroupId, epoch: Ballot, at: Past, rule: &HoldDown) -> bool {
         let moves = self.moves.entry(group).or_default();
         if moves.contains_key(&epoch) {
@@ -242,7 +246,7 @@ impl Board {
     }
 
     fn reckon(&mut self) {
-        // The complement tells a pin from a move of the same number; maintenance is that of no group.
+        // The complement tells a pin from a move of the same number; maintenance takes the complement of 0.
         let pins = self
             .pins
             .iter()
@@ -253,7 +257,7 @@ impl Board {
     }
 }
 
-/// For how long a move counts at most.
+/// The longest time for which a move can count.
 fn memory(rule: &HoldDown) -> Duration {
     rule.within.max(rule.rest)
 }
@@ -326,7 +330,7 @@ mod tests {
     fn entries() -> impl Strategy<Value = Vec<Entry>> {
         let number = (0_u64..4, 0_u8..3).prop_map(|(round, node)| Ballot { round, node: MemberIndex(node) });
         let group = || (0_usize..3).prop_map(|group| GroupId::of(&format!("g{group}")));
-        // Of a number there is one entry, so what it says follows from it.
+        // Two entries with one number are the same entry, so the content is made from the number.
         let pin = (proptest::option::of(group()), number.clone()).prop_map(|(group, number)| Entry::Pin {
             group,
             number,
@@ -365,11 +369,11 @@ mod tests {
             let (one, other) = (hear(&entries)?, hear(&shuffled)?);
             prop_assert_eq!(one.digest(), other.digest());
             prop_assert_eq!(one.entries(at(5000)), other.entries(at(5000)));
-            // What one tells the other is nothing new.
+            // What one tells the other is not new.
             let mut again = one.clone();
             let news: Vec<bool> = other.entries(at(5001)).iter().map(|e| again.told(at(5001), &plan, &index, e)).collect();
             prop_assert_eq!(news.iter().filter(|news| **news).count(), 0);
-            // What the plan does not have is not kept.
+            // An entry about a group that the plan does not have is dropped.
             let strange = GroupId::of("g2");
             prop_assert!(!one.moves.contains_key(&strange) && one.pinned(Some(strange)).is_none());
             let mut late = one;

@@ -1,17 +1,19 @@
-//! The front room of a native member: bytes go in, bytes come out. It is driven as [`crate::r1::director::Director`] is: feed
-//! one event with [`Director::handle`], then perform everything that [`Director::poll`] gives, oldest first, before the
-//! next event; wake it with [`Event::Tick`] no later than [`Director::deadline`].
+//! The director of a native member: frames and events go in, frames and other actions come out. It is driven as
+//! [`crate::r1::director::Director`] is: feed one event with [`Director::handle`], then perform everything that
+//! [`Director::poll`] gives, oldest first, before the next event. Wake it with [`Event::Tick`] no later than
+//! [`Director::deadline`].
 //!
 //! ```text
-//!  frame ─► wire: key, cluster, sender, number ─► links ─► versions ─► node ─► words ─► wire ─► a frame for each link
+//!  frame ─► wire: key, cluster, sender, number ─► links ─► versions ─► node ─► messages ─► wire ─► a frame for each link
 //! ```
 //!
-//! The mind itself is [`Node`]. What is added here is what concerns bytes: keys and their roll-over, refusals, which links
-//! carry frames which way, versions of the protocol, what must be remembered against replays, and who pinned what.
+//! [`Node`] decides about groups. The director adds what concerns frames: keys and their roll-over, refusals, which links
+//! carry frames which way, and versions of the protocol. It also keeps what must be remembered against replays, and who
+//! asked for which pin.
 //!
-//! Links are numbered as in the plan; after them comes one for each witness: on a node and on another witness the way to
-//! that witness's address, on the witness itself its own socket, from which it answers whoever it hears
-//! ([`Action::SendTo`]).
+//! Links are numbered as in the plan; after them comes one for each witness. On a node and on another witness this link is
+//! the way to the witness's address. On the witness itself it is its own socket, from which it answers every member that it
+//! hears ([`Action::SendTo`]).
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -52,32 +54,32 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-/// How often the newest that was heard of a living member is kept.
+/// How often the newest frame numbers heard of living members are saved.
 pub const REMEMBER_EVERY: Duration = Duration::from_secs(60);
-/// Most foreign clusters that are told apart; the frames of more are counted together.
+/// Most foreign clusters that are counted by name; the frames of more are not told apart.
 pub const FOREIGN_MAX: usize = 16;
 
-/// What a member is born with: from the state directory and the sweep.
+/// What a member starts with, from the state directory and the sweep of leftovers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// This start's generation; larger than any before.
     pub generation: u64,
     /// The ledger's content; `None` if there is no file of this cluster and member.
     pub ledger: Option<Durable>,
-    /// The newest that was heard of other members before this start, as [`Action::Remember`] told it.
+    /// The newest frames heard of other members before this start, as [`Action::Remember`] gave them.
     pub heard: Vec<(MemberIndex, Heard)>,
-    /// What an earlier life left running and could not be stopped.
+    /// Leftover resources of an earlier daemon that could not be stopped.
     pub stuck: Vec<ResourceId>,
-    /// Any number.
+    /// Any number; spreads the waits after collisions.
     pub seed: u64,
 }
 
-/// The mind of one member. See the module's text.
+/// The director of one member. See the module's text.
 #[derive(Debug)]
 pub struct Director {
     plan: Arc<Plan>,
     reception: Reception,
-    /// By witness: the keys of the way to it, where they are not the cluster's.
+    /// By witness: the keys for its link, if it has a key of its own.
     witness_keys: Vec<Option<Keys>>,
     generation: u64,
     now: Now,
@@ -85,18 +87,17 @@ pub struct Director {
     node: Node,
     wire: Wire,
     links: Links,
-    /// By link: from which address we send to a witness, as this machine says.
+    /// By link: the address from which this machine sends to a witness.
     own_addresses: Vec<Option<SocketAddr>>,
-    /// By member.
     peers: Vec<Peer>,
     foreign: BTreeMap<String, u64>,
-    /// A person wants nothing to run on this node.
+    /// The standby of this node, with the user who asked for it.
     standby: Option<Pinned>,
     /// The order to leave that waits for its answer.
     leaving: Option<OrderId>,
     /// Nothing is claimed before the links are tested.
     waits_for_links: bool,
-    /// Our own ballots of groups, as the node told them.
+    /// Our own ballots of each group, as the node gave them.
     expected: BTreeMap<GroupIndex, Vec<Ballot>>,
     out: VecDeque<Action>,
 }
@@ -104,17 +105,18 @@ pub struct Director {
 /// What is known of another member's frames.
 #[derive(Clone, Debug)]
 struct Peer {
-    /// Which protocols it speaks, in this of its lives. Nothing that it says counts before its first beat has said that.
+    /// Its generation and the protocols that it speaks. Its messages do not count before the first beat of this
+    /// generation has given them.
     versions: Option<(u64, Versions)>,
-    /// It was told that there is no common one.
+    /// It has no protocol in common with this member, and the log says so.
     refused: bool,
     /// The number of the key that signs its frames.
     key: Option<u8>,
-    /// What was last kept of it, and when.
+    /// What was last saved of it, and when.
     remembered: (Option<Heard>, Instant),
 }
 
-/// Who asked for it, and since when it holds.
+/// Which user asked for a standby, and since when it holds.
 #[derive(Clone, Copy, Debug)]
 struct Pinned {
     since: Instant,
@@ -122,7 +124,8 @@ struct Pinned {
 }
 
 impl Director {
-    /// A member that has just started, has swept what an earlier life left, and has heard nobody. `keys`: the cluster's.
+    /// A member that has just started and has heard nobody. Its driver has swept the leftovers of earlier daemons.
+    /// `keys`: the cluster's.
     #[must_use]
     pub fn new(plan: Arc<Plan>, keys: Keys, identity: Identity, now: Now) -> Self {
         let Identity { generation, ledger, heard, stuck, seed } = identity;
@@ -161,7 +164,7 @@ impl Director {
         director
     }
 
-    /// Something happened. Call [`Self::poll`] until it is empty before the next event.
+    /// Takes an event. Call [`Self::poll`] until it is empty before the next event.
     pub fn handle(&mut self, now: Now, event: Event<'_>) {
         let before = self.now.instant;
         self.now = Now { instant: now.instant.max(before), unix_seconds: now.unix_seconds };
@@ -169,7 +172,7 @@ impl Director {
         if self.now.instant.since(before) >= long {
             let late = self.now.instant.since(self.deadline().max(before));
             if late >= long {
-                // The node says so.
+                // The node logs it.
                 self.links.forgive(self.now.instant, late);
             }
         }
@@ -206,42 +209,42 @@ impl Director {
                 // The numbers of keys may have changed with the file.
                 self.peers.iter_mut().for_each(|peer| peer.key = None);
             }
-            // What belongs to heartbeat's dialect: ping nodes, fencing devices, the FIFO, the load.
+            // Events of heartbeat's dialect: ping nodes, fencing devices, the FIFO, the load.
             Event::Echo { .. } | Event::Fenced { .. } | Event::Script(_) | Event::Load(_) => {}
         }
         self.settle();
     }
 
-    /// The next thing to do, oldest first.
+    /// The next action, oldest first.
     pub fn poll(&mut self) -> Option<Action> {
         self.out.pop_front()
     }
 
-    /// When to wake it with [`Event::Tick`] at the latest.
+    /// When to send [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.reception.deadline().map_or(self.node.deadline(), |at| at.min(self.node.deadline()))
     }
 
-    /// Whether this member takes part: what it claims or grants counts. Groups may be started from then on.
+    /// Whether this member takes part: a majority of the voters hears it. Groups may be started from then on.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.node.member().is_heard(self.now.instant)
     }
 
-    /// When the next beat is due: it moves with every beat.
+    /// When the next beat is due; changes with every beat.
     #[must_use]
     pub const fn next_beat(&self) -> Instant {
         self.node.next_beat()
     }
 
-    /// Under which ownership a group is ours, or ran here last.
+    /// The epoch under which a group is ours; else the one under which it ran here last.
     #[must_use]
     pub fn epoch(&self, group: GroupIndex) -> Option<Epoch> {
         self.node.epoch(group)
     }
 
-    /// The mind behind it.
+    /// The node that decides about groups.
     #[must_use]
     pub const fn node(&self) -> &Node {
         &self.node
@@ -251,7 +254,7 @@ impl Director {
         self.node.handle(self.now.instant, event);
     }
 
-    /// Carries out what the node wants, until it wants no more.
+    /// Performs the node's actions until it has no more.
     fn settle(&mut self) {
         let now = self.now.instant;
         while let Some(action) = self.node.poll() {
@@ -306,7 +309,7 @@ impl Director {
         self.out.push_back(Action::Reply { order: id, answer });
     }
 
-    /// What cannot be asked of this member.
+    /// Refuses an order that this member cannot carry out.
     fn check(&self, order: NativeOrder) -> Result<(), Answer> {
         let unknown = |what: &str| Err(Answer::Refused(format!("this member's file has no such {what}")));
         let of = match order {
@@ -330,7 +333,7 @@ impl Director {
         Ok(())
     }
 
-    /// Remembers who asked for what concerns this node alone; the rest is on the board.
+    /// Remembers the user of an order that concerns this node alone. Other pins are in the gossip state.
     fn pin(&mut self, order: NativeOrder, user: u32) {
         match order {
             NativeOrder::Standby => {
@@ -341,7 +344,7 @@ impl Director {
         }
     }
 
-    /// A node hands everything over first; a witness has nothing.
+    /// Begins to leave: a node hands everything over first, a witness leaves at once.
     fn leave(&mut self, id: OrderId) {
         if self.leaving.is_some() {
             let answer = Answer::Done("this member is leaving already".into());
@@ -359,7 +362,7 @@ impl Director {
 
     // ---- links -----------------------------------------------------------
 
-    /// This machine itself says whether a link can carry frames.
+    /// Takes what this machine itself says of a link: whether it can carry frames.
     fn carrier(&mut self, link: LinkIndex, state: Carrier) {
         if link.0 >= self.links.count() {
             return;
@@ -368,13 +371,13 @@ impl Director {
         let is_news = self.links.carries(link, state == Carrier::Up);
         match self.reception.carrier(link, state, &name) {
             Some(change) => self.note(change.level, change.text),
-            // The first that is heard of it.
+            // The first event of this link.
             None if is_news => self.note(Level::Info, format!("{name} is open")),
             None => {}
         }
     }
 
-    /// As in a line of the log.
+    /// The link's name as log lines have it.
     fn link_name(&self, link: LinkIndex) -> String {
         match self.links.witness(link) {
             Some(witness) => format!("link to witness {}", self.plan.witnesses[witness.0].name),
@@ -382,7 +385,7 @@ impl Director {
         }
     }
 
-    /// The keys of a link.
+    /// The keys for a link: a witness's own or the cluster's.
     fn keys(&self, link: LinkIndex) -> &Keys {
         let own = self.links.witness(link).and_then(|witness| self.witness_keys[witness.0].as_ref());
         own.unwrap_or(self.reception.keys())
@@ -390,7 +393,7 @@ impl Director {
 
     // ---- small things ----------------------------------------------------
 
-    /// Has the newest kept on disk that was heard of members since the last time, if that is so long ago.
+    /// Saves the newest frame numbers of each member that were not saved for `pause`.
     fn remember_all(&mut self, pause: Duration) {
         for index in 0..self.peers.len() {
             if self.now.instant.since(self.peers[index].remembered.1) >= pause {
@@ -422,7 +425,7 @@ impl Director {
     }
 }
 
-/// The keys of a witness that has one of its own.
+/// The keys of a witness that has a key of its own.
 #[must_use]
 pub fn keys_of(secret: Secret) -> Keys {
     let key = Key { number: 0, method: Method::Sha256, secret: secret.0.to_vec() };

@@ -1,5 +1,5 @@
-//! The ledger's files ([`crate::claims::Ledger`]): what a member must remember over a restart, as text in two files that
-//! take turns. A write that is torn spoils the file that it went to, and the other one is what was surely there before.
+//! The ledger's files ([`crate::claims::Ledger`]): what a member must remember over a restart, as text in two files that are
+//! written in turn. A torn write spoils only the file that it goes to; the other one still has the content before it.
 //!
 //! ```text
 //! locum-ledger 1
@@ -16,9 +16,9 @@
 //!
 //! Times are nanoseconds; `set` is the digest of the voters ([`super::plan::Plan::voter_set`]). A claim is: the group,
 //! `held` or `released`, the ballot, the owner's generation, the version, `durable` or `plain`, and its `unproved`: member,
-//! generation and ballot each; without an accepted claim the line ends behind the first word. Members stand with their
-//! names, so that a changed configuration makes no claim another's. The
-//! last line is over all before it.
+//! generation and ballot each. Without an accepted claim the line ends after `held` or `released`. Members stand with their
+//! names, so that a changed configuration cannot turn a claim into another member's. The checksum in the last line covers all
+//! lines before it.
 
 use alloc::{
     collections::BTreeMap,
@@ -38,44 +38,44 @@ use crate::model::{
     time::Duration,
 };
 
-/// The first line.
+/// The first line of a ledger's file, with the version of the format.
 const TITLE: &str = "locum-ledger 1";
-/// What a member that has never lived says.
+/// The log's text for the first start of a member.
 const FIRST: &str = "there is no ledger yet: a new cluster makes it when all its voters are there; else it is copied from them";
-/// Before the last word of the last line.
+/// The beginning of the last line; the checksum follows.
 const SUM: &str = "sha256 ";
 
-/// What one of its files holds.
+/// The content of one ledger file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// The cluster's name.
+    /// The name of the cluster that the ledger belongs to.
     pub cluster: String,
-    /// Whose ledger it is.
+    /// The name of the member that wrote it.
     pub member: String,
-    /// Which of its lives wrote it.
+    /// The generation of the daemon start that wrote it.
     pub generation: u64,
-    /// Counts the writes of all lives.
+    /// Counts the writes of all daemon starts.
     pub sequence: u64,
-    /// What is remembered.
+    /// What the claims protocol remembers.
     pub durable: Durable,
 }
 
-/// Why a file cannot be used.
+/// Why a ledger file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// A write that did not end, or a damage.
+    /// The checksum is wrong or missing: a write was cut short, or the file is damaged.
     #[error("it is not whole")]
     Torn,
-    /// The sum is right and the content is not: another version's.
+    /// The checksum is right, but the content is not in this version's format.
     #[error("it is not in the form of this version")]
     Form,
-    /// It speaks of a member that the configuration does not have; the name as it stands there, escaped.
+    /// It names a member that the configuration does not have; the name as it stands there, escaped.
     #[error("it speaks of the member `{0}`, which the configuration does not have")]
     Member(String),
 }
 
 impl Content {
-    /// The file's content.
+    /// The text of the file, with its checksum.
     #[must_use]
     pub fn write(&self, members: &Members) -> String {
         let Self { cluster, member, generation, sequence, durable } = self;
@@ -95,10 +95,10 @@ impl Content {
         text + SUM + &sum + "\n"
     }
 
-    /// What [`Self::write`] wrote.
+    /// Reads the text that [`Self::write`] made.
     ///
     /// # Errors
-    /// Why it is nothing that can be used.
+    /// Why the file cannot be used.
     pub fn read(bytes: &[u8], members: &Members) -> Result<Self, Fault> {
         let text = core::str::from_utf8(bytes).map_err(|_| Fault::Torn)?;
         let content = text.strip_suffix('\n').ok_or(Fault::Torn)?;
@@ -134,9 +134,9 @@ fn sum(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// With a blank before it.
+/// The claim in the file's format, with a leading blank.
 fn in_words(claim: &Claim, members: &Members) -> String {
-    // A member without a name is none of the configuration's, and cannot have claimed anything.
+    // A member without a name is not in the configuration, so it cannot have claimed anything.
     let name = |member: MemberIndex| members.name(member).unwrap_or("-");
     let ballot = |ballot: Ballot| format!("{}/{}", ballot.round, name(ballot.node));
     let kind = if claim.durable { "durable" } else { "plain" };
@@ -187,23 +187,23 @@ fn number<T: core::str::FromStr>(text: &str) -> Result<T, Fault> {
     text.parse().map_err(|_| Fault::Form)
 }
 
-/// What a member that starts finds on its disk.
+/// What a starting member finds in its two ledger files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// What it remembers; `None`: it has to copy from the others, and grants nothing before.
+    /// The remembered state; `None`: the member has to copy it from the others, and grants nothing before.
     pub durable: Option<Durable>,
-    /// The highest generation that it is known to have lived; 0 if none.
+    /// The highest known generation of this member; 0 if none.
     pub generation: u64,
-    /// The number of the next write.
+    /// The sequence number of the next write.
     pub sequence: u64,
-    /// Which file the next write goes to: the other one must outlive it.
+    /// The index of the file for the next write; the other file must survive that write.
     pub next: usize,
-    /// What a person should know of it.
+    /// A line for the log, if there is something that a person should know.
     pub note: Option<(Level, String)>,
 }
 
-/// Judges what the two files hold (`None`: there is no such file). `lived` is the highest generation of this member that
-/// is known from elsewhere: a ledger of an earlier life than that has been put back from a copy.
+/// Judges the content of the two files (`None`: the file does not exist). `lived` is the highest generation of this
+/// member known from elsewhere. A ledger of an earlier generation was restored from a copy and cannot be used.
 #[must_use]
 pub fn judge(
     files: [Option<&[u8]>; 2],
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn a_write_that_is_torn_anywhere_loses_nothing() {
         let (old, new) = (content(12).write(&members()), content(13).write(&members()));
-        // What a torn write leaves: the beginning of the new content, and behind it the rest of an older one or nothing.
+        // A torn write leaves the beginning of the new content; behind it stands the rest of an older one, or nothing.
         let before = content(11).write(&members());
         for length in 0..new.len() {
             for rest in ["", before.get(length..).unwrap_or_default()] {

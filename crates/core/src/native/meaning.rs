@@ -1,6 +1,6 @@
-//! What a plan means, as short lines: one a setting, `name = value`, in an order that the plan alone decides. Comments,
-//! the order of tables and the way a value is written do not change them. Their digest is in every beat; where two nodes
-//! differ, the lines say in what.
+//! The canonical settings of a plan, as short lines: one a setting, `name = value`, in an order that the plan alone
+//! decides. Comments, the order of tables and the way a value is written do not change them. Their digest is in every
+//! beat. If two nodes differ, they compare the lines to find where.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -20,17 +20,18 @@ use crate::model::{
     time::{Duration, Written},
 };
 
-/// A resource that two files give to different groups. Voters know a group by its name alone: both could be owned at once.
+/// A resource that two files give to different groups. Voters know a group by its name alone, so both groups could be
+/// owned at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispute {
-    /// The resource.
+    /// The resource that both groups name.
     pub resource: String,
-    /// To which group the other file gives it.
+    /// The group that has it in the other file.
     pub group: String,
 }
 
-/// By name the groups of ours of which the other file gives a resource to another group, each with the first such resource.
-/// What both files give to that other group is no difference.
+/// By name, those of our groups of which the other file gives a resource to another group, each with the first such
+/// resource. A resource that both files give to that other group does not count.
 #[must_use]
 pub fn disputes(ours: &[String], theirs: &[String]) -> BTreeMap<String, Dispute> {
     let (our_things, their_things) = (things(ours), things(theirs));
@@ -51,7 +52,7 @@ pub fn disputes(ours: &[String], theirs: &[String]) -> BTreeMap<String, Dispute>
     found
 }
 
-/// What must not be in two places, however a file writes it.
+/// A thing that must not be in use in two places, however a file writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Thing<'a> {
     Address(IpAddr),
@@ -70,14 +71,14 @@ impl core::fmt::Display for Thing<'_> {
     }
 }
 
-/// What lines give to groups, in their order. Any text may come in.
+/// The things that lines give to groups, in the order of the lines. Any text may come in.
 fn things(lines: &[String]) -> Vec<(Thing<'_>, &str)> {
     let mut found = Vec::new();
     for line in lines {
         let resource = || {
             let (group, rest) = line.strip_prefix("group ")?.split_once(": resource ")?;
             let (place, text) = rest.split_once(" = ")?;
-            // Else it is a limit of the resource.
+            // A line without a number is a limit of the resource.
             place.parse::<u32>().ok()?;
             Some((group, text))
         };
@@ -92,10 +93,10 @@ fn things_of(text: &str) -> Vec<Thing<'_>> {
     let mut words = text.split("::");
     let script = words.next().unwrap_or_default();
     let address = |word: &str| word.split('/').next()?.parse().ok().map(Thing::Address);
-    // `tmpfs` and the like are in as many places as one wants.
+    // `tmpfs` and the like may be mounted in any number of places.
     let device = |word| Some(Thing::Device(word)).filter(|_| word.contains(['/', '=']));
     let mut found: Vec<Thing<'_>> = match script {
-        // They hold nothing.
+        // They hold nothing that two nodes could share.
         "MailTo" | "Delay" => return Vec::new(),
         "IPaddr" | "IPaddr2" | "IPv6addr" | "SendArp" => words.next().and_then(address).into_iter().collect(),
         "Filesystem" => {
@@ -120,20 +121,21 @@ fn things_of(text: &str) -> Vec<Thing<'_>> {
 }
 
 impl Plan {
-    /// What it means, one line a setting.
+    /// The canonical settings, one line a setting.
     #[must_use]
     pub fn meaning(&self) -> Vec<String> {
         lines(self)
     }
 
-    /// The digest of that.
+    /// The settings digest: the digest of these lines.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(&self.meaning())
     }
 }
 
-/// The lines of a plan. Secrets are in them as digests; what concerns one machine alone is not.
+/// The canonical settings of a plan. They contain digests of secrets, never the secrets. Settings that concern one
+/// machine alone are left out.
 #[must_use]
 pub fn lines(plan: &Plan) -> Vec<String> {
     let mut lines = Lines { plan, lines: Vec::new() };
@@ -251,7 +253,8 @@ fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
     text
 }
 
-/// A resource as `haresources` would write it. Empty arguments count where their place does.
+/// A resource as `haresources` would write it. A file system always has four arguments, because each is known by its
+/// place; a missing one is empty.
 fn agent(runs: &crate::model::resource::Resource) -> String {
     let mut text = runs.script.clone();
     let mut push = |arg: &str| {
@@ -386,7 +389,7 @@ mod tests {
             assert_eq!(said(&[&new], &[&old]), expected(format!("www {what} web")), "{one} {other}");
             assert_eq!(said(&[&old], &[&old]), [""; 0]);
         }
-        // What both files give to two groups is none, whatever else they differ in.
+        // A resource that both files give to two groups is not in dispute, whatever else they differ in.
         assert_eq!(said(&["a x", "b x"], &["a x", "b x", "c y"]), [""; 0]);
         assert_eq!(said(&["a x", "b x"], &["a x", "c x"]), ["a x c", "b x c"]);
         assert_eq!(

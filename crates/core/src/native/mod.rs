@@ -1,13 +1,15 @@
 //! The native dialect: two to 32 nodes, claims and leases, configured by one file, `locum.toml`.
 //!
-//! * [`plan`] is that file, checked, as plain values ([`crate::config::locum_toml`] makes it);
-//! * [`timing`] derives every time from the one number that the file gives;
-//! * [`meaning`] writes a plan as short lines, by which nodes compare what their files say;
-//! * [`node`] is the mind, which speaks in [`word`]s; [`wire`] writes and reads them as frames;
-//! * [`board`] is what every node must know although it happened at one: pins, moves by failure;
-//! * [`director`] joins the two, and looks after links and keys: it is what a driver drives;
-//! * [`ledger`] writes and reads what a member must remember;
-//! * [`status`] is what a person may see of it.
+//! * [`plan`]: that file, checked, as plain values ([`crate::config::locum_toml`] makes it);
+//! * [`timing`]: every time, derived from the one number that the file gives;
+//! * [`meaning`]: the canonical settings of a plan, as short lines that nodes compare;
+//! * [`node`]: composes claims, ownership and groups, and decides; [`word`] has the messages that it sends and takes;
+//! * [`ownership`]: which groups this node should claim, keep or hand over; [`placement`] ranks the nodes for it;
+//! * [`wire`]: writes messages as frames and reads frames;
+//! * [`board`]: the gossip state: pins and moves by failure, which happen at one node and which every node must know;
+//! * [`director`]: joins node and wire, and looks after links and keys; a driver feeds it;
+//! * [`ledger`]: writes and reads what a member must remember over a restart;
+//! * [`status`]: the values that `locum status` shows.
 
 pub mod board;
 pub mod director;

@@ -1,9 +1,10 @@
-//! The mind of one member of a native cluster, a node or a witness: an event goes in, actions come out, as with
-//! [`crate::r1::director`]. It composes [`crate::claims`] (what is true), [`super::ownership`] (what should be) and
-//! [`crate::group`] (start and stop), and speaks [`Word`]s: whoever drives it turns them into authentic frames and back.
+//! The decisions of one member of a native cluster, a node or a witness: an event goes in, actions come out, as with
+//! [`crate::r1::director`]. It composes [`crate::claims`] (who owns), [`super::ownership`] (who should own) and
+//! [`crate::group`] (start and stop). It sends and takes [`Word`]s; its driver turns them into authentic frames and
+//! back.
 //!
-//! The driver's contract: feed one event with [`Node::handle`], then perform everything that [`Node::poll`] gives, oldest
-//! first, before the next event; wake it with [`Event::Tick`] no later than [`Node::deadline`].
+//! The driver's contract: feed one event with [`Node::handle`], then perform everything that [`Node::poll`] gives,
+//! oldest first, before the next event. Wake it with [`Event::Tick`] no later than [`Node::deadline`].
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -38,103 +39,95 @@ use crate::{
     },
 };
 
-/// Nobody reads more groups than this in an answer.
+/// Most groups that an answer names; the rest is only counted.
 const STAYING_SAID_MAX: usize = 8;
-/// How long an owner may take to hand over a group that a person asked it for, before the person is told to look.
+/// How long an owner may take to hand over a group that a person asked for. Then the person is told to look at
+/// `status`.
 pub const MOVE_MAX: Duration = Duration::from_secs(600);
-/// So long nothing is claimed because a living node has not told in what its file differs. It is asked with each of its
-/// beats; what it never tells, because it is longer than a list may be, keeps no service down.
+/// How long claims wait for a living node whose file differs to send its lines. It is asked with each of its beats.
+/// Lines that never come, because they are longer than a list may be, must keep no service down.
 pub const FILES_WAIT: Duration = Duration::from_secs(10);
 
-/// One thing that happened.
+/// An event for [`Node::handle`].
 #[derive(Debug)]
 pub enum Event {
-    /// Nothing but that the time has come.
+    /// The time returned by [`Node::deadline`] has been reached.
     Tick,
-    /// A member said something: authentic, of this cluster, and new.
+    /// A message of another member: authentic, of this cluster, and new.
     Heard {
-        /// Who.
         from: MemberIndex,
-        /// In which of its lives.
+        /// The sender's generation.
         generation: u64,
-        /// The number of its voter set.
+        /// The number of the sender's voter set.
         set: u32,
-        /// What.
         word: Word,
     },
-    /// An operation has ended.
+    /// An operation of an agent has ended.
     Done {
-        /// As given with the action.
+        /// The ticket of the action that started it.
         ticket: Ticket,
-        /// How it ended.
         outcome: Outcome,
     },
-    /// What [`crate::model::action::Action::Write`] asked for is on disk, or nobody knows.
+    /// The write of [`crate::model::action::Action::Write`] has ended.
     Written {
-        /// It is on disk.
+        /// The ledger is on disk; `false`: it may or may not be.
         ok: bool,
     },
     /// Somebody else took a service address of ours from its interface.
     AddressGone(ResourceId),
-    /// See [`crate::model::event::Event::Service`].
+    /// The state of a service address's interface, see [`crate::model::event::Event::Service`].
     Service {
-        /// The address.
+        /// The service address.
         resource: ResourceId,
-        /// Usable, or why not.
         state: Carrier,
     },
     /// A person asks for something.
     Order {
         /// Returned with the answer.
         id: OrderId,
-        /// What.
         order: NativeOrder,
-        /// Which user of this machine asks, by number.
+        /// The uid of the user of this machine who asks.
         user: u32,
     },
 }
 
-/// One thing to do.
+/// An action that the driver must perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Say this over every link.
+    /// Send this message over every link that leads to its receivers.
     Send {
-        /// To whom.
         to: To,
-        /// What.
         word: Word,
     },
-    /// Under these ballots others may know us as the group's owner, the owned one first: who proves that one of them has
-    /// ended shuts its gate.
+    /// The group's gate accepts proofs against these ballots of this node, the owned one first. Other members may know
+    /// us as the group's owner under any of them. A proof that one of them has ended shuts the gate.
     Expect {
-        /// Which group.
         group: GroupIndex,
-        /// All of them.
+        /// The complete list; it replaces the last one.
         ballots: Vec<Ballot>,
     },
     /// Announce our claim to the gate of an earlier owner.
     Announce {
-        /// Which group.
         group: GroupIndex,
-        /// Our claim's.
+        /// The ballot of our claim.
         ballot: Ballot,
-        /// What it ends: the last that is known of that owner.
+        /// The ownership that our claim ends: the last ballot known of that owner.
         ended: Ballot,
     },
-    /// What is asked of the hands.
+    /// An action that the director passes on to its own driver.
     Hands(action::Action),
 }
 
-/// What a member is born with.
+/// The state that a member starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// This start's generation; larger than any before.
     pub generation: u64,
     /// The ledger's content; `None` if there is no file of this cluster.
     pub ledger: Option<Durable>,
-    /// What an earlier life left running and could not be stopped.
+    /// Leftover resources of an earlier daemon that could not be stopped.
     pub stuck: Vec<ResourceId>,
-    /// Any number.
+    /// Any number; spreads the waits after collisions.
     pub seed: u64,
 }
 
@@ -151,19 +144,19 @@ struct Peer {
     watch: Watch,
     generation: u64,
     config: Option<u64>,
-    /// Of its board, as its last beat told it.
+    /// The digest of its gossip state, from its last beat.
     board: Option<Digest>,
-    /// Its lease is not ours: nothing that it says of claims counts.
+    /// Its lease differs from ours: its claims messages do not count.
     refused: bool,
-    /// In what its file differs from ours.
+    /// The settings in which its file differs from ours.
     differences: Vec<settings::Difference>,
-    /// It has told them.
+    /// It has sent the lines of its file.
     told: bool,
-    /// Since when it is asked.
+    /// Since when it is asked for them.
     asked_since: Instant,
 }
 
-/// The state. See the module's text.
+/// The state of one member. See the module's text.
 #[derive(Debug)]
 pub struct Node {
     plan: Arc<Plan>,
@@ -173,39 +166,39 @@ pub struct Node {
     ids: Vec<GroupId>,
     index: BTreeMap<GroupId, GroupIndex>,
     member: Member,
-    /// By member; ours is never heard.
+    /// By member; the entry of this member is not used.
     peers: Vec<Peer>,
-    /// What ownership asks of them; of witnesses, too, although nobody asks.
+    /// By member: what ownership needs to know of it. The entries of witnesses are not used.
     views: Vec<NodeView>,
     ownership: Ownership,
     board: Board,
     services: Services,
-    /// Until then nothing is claimed before the boards of the others are known.
+    /// Until then nothing is claimed before the gossip state of the other nodes is known.
     told_by: Instant,
     groups: Groups,
-    /// The groups whose gates are meant to be open, and the leases that these were told.
+    /// The groups whose gates should be open, with the lease that each gate was last given.
     gates: BTreeMap<GroupIndex, Option<GateLease>>,
-    /// Of those, and of no others, the groups that are being stopped while they are ours: the gate is shut when the stop
+    /// A subset of `gates`: groups that are being stopped while this node owns them. The gate is shut when the stop
     /// reaches the address.
     closing: BTreeSet<GroupIndex>,
-    /// The claims that were announced, by group the last one.
+    /// By group, the last claim that was announced.
     announced: Announced,
-    /// Our own ballots, as [`Action::Expect`] told them.
+    /// By group, our own ballots as [`Action::Expect`] last gave them.
     expected: BTreeMap<GroupIndex, Vec<Ballot>>,
-    /// To be sent after the gates were told.
+    /// Announcements to be sent after the gates have their leases.
     announcements: Vec<Action>,
-    /// The groups of which something cannot be stopped.
+    /// The groups with a resource that cannot be stopped.
     stuck: BTreeSet<GroupIndex>,
     next_beat: Instant,
-    /// Something changed that matters for who should own what: [`Ownership`] is told of what, and looks at that.
+    /// Something changed that matters for who should own what. [`Ownership`] knows which groups to look at.
     due_to_look: bool,
-    /// The groups whose gates may have to be told another lease.
+    /// The groups whose gates may need another lease.
     gates_due: BTreeSet<GroupIndex>,
-    /// A majority of the voters hears us, and this member remembers what it must.
+    /// Whether a majority of the voters hears us and this member remembers what it must.
     may_claim: bool,
-    /// The log was told that we count alone.
+    /// Whether the log has a line that single-vote mode is on.
     told_alone: bool,
-    /// Orders that we passed on, and until when they are waited for.
+    /// Orders that we passed on to owners, and how long each is waited for.
     passed: BTreeMap<OrderId, Instant>,
     left: bool,
     out: VecDeque<Action>,
@@ -213,7 +206,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A member that has just started, has swept what an earlier life left, and has heard nobody.
+    /// A member that has just started and has heard nobody. Its driver has swept the leftovers of earlier daemons.
     #[must_use]
     pub fn new(plan: Arc<Plan>, identity: Identity, now: Instant) -> Self {
         let index = |member: plan::Member| plan.index(member);
@@ -287,7 +280,7 @@ impl Node {
         node
     }
 
-    /// Something happened. Call [`Self::poll`] until it is empty before the next event.
+    /// Takes an event. Call [`Self::poll`] until it is empty before the next event.
     pub fn handle(&mut self, now: Instant, event: Event) {
         self.forgive_own_pause(now);
         self.now = now.max(self.now);
@@ -312,18 +305,18 @@ impl Node {
         self.settle();
     }
 
-    /// From now on, or no longer, this node claims nothing, because the links that it would rely on are not tested yet.
+    /// Sets whether this node claims nothing because the links that it would rely on are not tested yet.
     pub fn wait_for_links(&mut self, wait: bool) {
         self.stir();
         self.ownership.wait_for_links(wait);
     }
 
-    /// The next thing to do, oldest first.
+    /// The next action, oldest first.
     pub fn poll(&mut self) -> Option<Action> {
         self.out.pop_front()
     }
 
-    /// When to wake it with [`Event::Tick`] at the latest.
+    /// When to send [`Event::Tick`] at the latest.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let peers = self.peers.iter().enumerate().filter(|(index, _)| *index != self.me.place());
@@ -338,31 +331,31 @@ impl Node {
         watches.chain(others.into_iter().flatten()).chain(passed).fold(self.next_beat, Instant::min)
     }
 
-    /// Where a group is here.
+    /// The phase of a group on this node.
     #[must_use]
     pub fn phase(&self, group: GroupIndex) -> Phase {
         self.groups.phase(group)
     }
 
-    /// The claims.
+    /// The state of the claims protocol.
     #[must_use]
     pub const fn member(&self) -> &Member {
         &self.member
     }
 
-    /// The group as the voters know it.
+    /// The group's id, by which voters know it.
     #[must_use]
     pub fn id(&self, group: GroupIndex) -> GroupId {
         self.ids[group.0]
     }
 
-    /// Whether another member is heard.
+    /// Whether another member is heard now.
     #[must_use]
     pub fn hears(&self, member: MemberIndex) -> bool {
         self.peers.get(member.place()).is_some_and(|peer| peer.watch.state().is_up())
     }
 
-    /// In what another member's file differs from ours, as far as it is known.
+    /// The settings in which another member's file differs from ours, as far as they are known.
     #[must_use]
     pub fn differences(&self, member: MemberIndex) -> &[settings::Difference] {
         self.peers.get(member.place()).map_or(&[], |peer| &peer.differences)
@@ -370,10 +363,10 @@ impl Node {
 
     // ---- time ------------------------------------------------------------
 
-    /// When we ourselves did not run for long, the silence in that time was ours.
+    /// Discounts silence for a time in which this node itself did not run.
     fn forgive_own_pause(&mut self, now: Instant) {
         let long = self.plan.timing.silent / 2;
-        // No deadline lies so far back when the last event does not.
+        // If the last event is recent, no deadline lies that far back.
         if now.since(self.now) < long {
             return;
         }
@@ -416,7 +409,7 @@ impl Node {
         self.due_to_look |= self.ownership.deadline().is_some_and(|at| at <= now);
     }
 
-    /// Something changed that matters for groups that nobody can name: all of them are looked at.
+    /// Makes ownership look at all groups: something changed that concerns more groups than can be named.
     fn stir(&mut self) {
         self.due_to_look = true;
         self.ownership.touch_all();
@@ -469,7 +462,8 @@ impl Node {
         }
     }
 
-    /// Whether a node lives whose board is not ours: it tells us its own as soon as it has heard our beat.
+    /// Whether the gossip state of a living node differs from ours. That node sends its own as soon as it has heard our
+    /// beat.
     fn knows_not_all(&self) -> bool {
         let digest = self.board.digest();
         let nodes = self.peers.iter().zip(&self.views).take(self.plan.nodes.len()).enumerate();
@@ -478,14 +472,14 @@ impl Node {
         self.node().is_some() && others.any(|(_, (peer, _))| peer.board != Some(digest))
     }
 
-    /// Whose files count, and whether all of those are known.
+    /// Brings up to date whose files count, and whether all of those are known.
     fn watch_files(&mut self) {
         let now = self.now;
         let mut untold = false;
         let me = self.me.place();
         for index in (0..self.plan.nodes.len()).filter(|index| *index != me) {
             let peer = &self.peers[index];
-            // Silence ends no lease yet where its clock is the slower one.
+            // If its clock is slower than ours, its lease still runs when we call it silent.
             let may_own = peer.generation > 0 && now.since(peer.watch.heard()) < self.plan.timing.mute;
             let is_known = peer.told || peer.config == Some(self.config);
             untold |= may_own && !is_known && now.since(peer.asked_since) < FILES_WAIT;
@@ -498,7 +492,7 @@ impl Node {
         }
     }
 
-    /// In what a node's file differs from ours, and what follows.
+    /// Takes the lines of a node's file: what differs from ours, and which groups are in dispute.
     fn heard_meaning(&mut self, from: MemberIndex, theirs: &[String]) {
         let ours = self.plan.meaning();
         let Some(peer) = self.peers.get_mut(from.place()) else { return };
@@ -510,7 +504,7 @@ impl Node {
         self.stir();
     }
 
-    /// Not at once: one lost beat is soon made good.
+    /// Logs a change of single-vote mode, a lease later: one lost beat is soon made good.
     fn tell_alone(&mut self) {
         let since = self.member.counts_alone();
         let tell = since.is_some_and(|since| self.now.since(since) >= self.plan.timing.lease);
@@ -551,7 +545,7 @@ impl Node {
             unable: self.unable().map(|group| self.ids[group.0]).collect(),
             cut: self.services.cut().into_iter().map(|group| self.ids[group.0]).collect(),
         };
-        // Renewals must not hang on a beat of many frames.
+        // Renewals must not depend on the arrival of several frames.
         let (lists, apart) = if all.are_short() { (Some(all), None) } else { (None, Some(all)) };
         let beat = Beat {
             claims,
@@ -568,20 +562,20 @@ impl Node {
         }
     }
 
-    /// Whether this node could claim now what it was given.
+    /// Whether this node could claim a group now.
     fn could_claim(&self) -> bool {
         let Self { ownership, .. } = self;
         let waits = ownership.waits_for_links() || ownership.waits_for_board() || ownership.waits_for_files();
         self.member.may_claim(self.now) && !waits
     }
 
-    /// What must not be given to this node now: it could not be run here, or what an earlier ownership left here cannot be
-    /// stopped.
+    /// Groups that must not be given to this node now: it could not run them, or something of an earlier ownership
+    /// cannot be stopped here.
     fn unable(&self) -> impl Iterator<Item = GroupIndex> {
         self.ownership.unable(self.now).chain(self.stuck.iter().copied())
     }
 
-    // ---- what others say -------------------------------------------------
+    // ---- messages of others -----------------------------------------------
 
     fn heard(&mut self, from: MemberIndex, generation: u64, set: u32, word: Word) {
         let now = self.now;
@@ -616,7 +610,8 @@ impl Node {
                     self.hands.push_back(action::Action::Reply { order, answer });
                 }
             }
-            // A witness runs nothing, and nobody asks it; one that has a key of its own has no business here at all.
+            // Only nodes exchange gossip state: a witness runs nothing, and one with a key of its own is not trusted
+            // with it.
             Word::Board(entries) if !refused && self.node().is_some() && self.is_node(from) => {
                 self.heard_board(&entries);
             }
@@ -655,7 +650,7 @@ impl Node {
         // A witness has no configuration of the cluster, and no pace of its own.
         let is_node = self.is_node(from);
         if is_node && beat.config != self.config {
-            // Until it has answered: the question or the answer may be lost.
+            // With each beat until it has answered: the question or the answer may be lost.
             if !self.peers[from.place()].told {
                 self.send(To::One(from), Word::AskMeaning);
             }
@@ -673,7 +668,7 @@ impl Node {
             self.note(Level::Error, None, text);
         }
         if is_node && !refused && self.node().is_some() && beat.board != self.board.digest() {
-            // What it has and we have not it tells us when it has heard our next beat.
+            // When it has heard our next beat, it sends what we lack.
             self.say_board(To::One(from), self.board.entries(self.now));
         }
         if refused {
@@ -705,7 +700,7 @@ impl Node {
         }
     }
 
-    // ---- the board -------------------------------------------------------
+    // ---- gossip state -----------------------------------------------------
 
     fn say_board(&mut self, to: To, entries: Vec<Entry>) {
         if !entries.is_empty() {
@@ -716,7 +711,7 @@ impl Node {
     fn heard_board(&mut self, entries: &[Entry]) {
         let mut has_changed = false;
         for entry in entries {
-            // A life that is told of a pin when all is over has nothing to say of it.
+            // A pin that is already over is not logged: this node never knew that it held.
             let is_said = match *entry {
                 Entry::Pin { group, on: false, .. } => self.board.pinned(group).is_some(),
                 Entry::Pin { .. } | Entry::Moved { .. } => true,
@@ -733,7 +728,7 @@ impl Node {
         }
     }
 
-    /// What has just been put on it.
+    /// Applies the pins that the gossip state has now.
     fn heed_board(&mut self) {
         let all = self.board.pinned(None).is_some();
         let is_pinned = |group: GroupIndex| all || self.board.pinned(Some(self.ids[group.0])).is_some();
@@ -790,7 +785,8 @@ impl Node {
         let asker = Asker::Here(id);
         let done = |text: &str| Answer::Done(text.into());
         if matches!(order, NativeOrder::Standby | NativeOrder::Online | NativeOrder::Leave) {
-            // Before anything is released: who takes it could give it back to us.
+            // Before anything is released: the new owner must know by our beat that it cannot give the group back to
+            // us.
             self.next_beat = self.now;
         }
         match order {
@@ -831,7 +827,7 @@ impl Node {
         }
     }
 
-    /// Groups with the reason why they stay, in a line; `None` where all go.
+    /// The groups that stay, each with the reason, on one line; `None` if no group stays.
     fn said_of(&self, staying: &[(GroupIndex, String)]) -> Option<String> {
         let said =
             |(group, why): &(GroupIndex, String)| format!("{} ({why})", self.plan.groups[group.0].name);
@@ -879,9 +875,9 @@ impl Node {
         self.send(To::One(to), Word::MoveAnswer { order, done, text });
     }
 
-    // ---- what follows ----------------------------------------------------
+    // ---- consequences ----------------------------------------------------
 
-    /// What the ownership goes by, for a question.
+    /// What ownership needs to see, for a question at `now`.
     fn view(&self, now: Instant, me: NodeIndex) -> View<'_> {
         View {
             now,
@@ -914,7 +910,7 @@ impl Node {
         change(&mut self.ownership, &view);
     }
 
-    /// Passes on of which groups the claims have changed.
+    /// Tells ownership of which groups the claims have changed.
     fn tell_touched(&mut self) {
         let touched = self.member.take_touched();
         if touched.extended {
@@ -934,10 +930,10 @@ impl Node {
         }
     }
 
-    /// Carries what one part said to the others until all of them rest.
+    /// Passes results between claims, groups and ownership until none has anything new.
     fn settle(&mut self) {
         loop {
-            // What was decided is done before anything else is decided.
+            // Each decision is performed before the next one is made.
             if let Some(step) = self.ownership.poll() {
                 self.perform(step);
             } else if let Some(notice) = self.member.poll() {
@@ -968,7 +964,7 @@ impl Node {
         }
         let envelopes = Envelope::joined(self.member.take_out());
         self.expect_proposed(&envelopes);
-        // A gate is shut before its group's release is said.
+        // A group's gate is shut before its release is sent.
         self.out.extend(self.hands.drain(..).map(Action::Hands));
         self.out.extend(self.announcements.drain(..));
         for Envelope { to, message } in envelopes {
@@ -1018,11 +1014,11 @@ impl Node {
                     self.closing.insert(group);
                 }
                 if lost || breakage::is(Breakage::GateShutBeforeStop) {
-                    // The kernel has shut it by now.
+                    // The kernel has shut it by now: its lease has ended.
                     self.shut_gate(group);
                 }
                 if lost {
-                    // Another node will run it: not even a frozen group may go on.
+                    // Another node will run it: even a frozen group must stop.
                     self.groups.freeze(group, false, now, &mut self.hands);
                 }
                 self.groups.want(group, false, &mut self.hands);
@@ -1041,7 +1037,8 @@ impl Node {
 
     fn freeze_groups(&mut self) {
         for group in (0..self.ids.len()).map(GroupIndex) {
-            // What is ours no longer is being stopped, whatever was said of it; and who leaves stops all.
+            // A freeze does not hold for a group that is lost, which is being stopped, nor on a node that leaves and
+            // stops all.
             let held = self.member.claimant().and_then(|c| c.held(self.now, self.ids[group.0])).is_some();
             let frozen = held && self.ownership.is_frozen(group) && !self.ownership.is_leaving();
             self.groups.freeze(group, frozen, self.now, &mut self.hands);
@@ -1061,7 +1058,8 @@ impl Node {
         }
     }
 
-    /// What is stopped while it is ours answers until its last address is taken away: a service finishes its clients.
+    /// Shuts the gate of a group that is stopped while it is ours right before its last address is taken away. Until
+    /// then its services finish with their clients.
     fn shut_gates_of_addresses(&mut self) {
         let Self { plan, gates, closing, hands, .. } = self;
         if closing.is_empty() {
@@ -1082,7 +1080,7 @@ impl Node {
         *hands = todo.collect();
     }
 
-    /// Until the group is started again.
+    /// Shuts a gate until the group is started again.
     fn shut_gate(&mut self, group: GroupIndex) {
         self.closing.remove(&group);
         if self.gates.remove(&group).flatten().is_some() {
@@ -1090,7 +1088,7 @@ impl Node {
         }
     }
 
-    /// A gate follows its group's lease, as long as the group is meant to run.
+    /// Gives the gate its group's lease, as long as the group should run.
     fn tell_gate(&mut self, group: GroupIndex) {
         let Some(told) = self.gates.get_mut(&group) else { return };
         let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
@@ -1115,7 +1113,7 @@ impl Node {
         self.announce_new(group);
     }
 
-    /// Nothing is owned here and nothing runs, but for what cannot be stopped.
+    /// Whether nothing is owned here and nothing runs, except for what cannot be stopped.
     fn has_let_go(&self) -> bool {
         let kept = |group: GroupIndex| self.ownership.is_left_behind(&self.groups, group);
         let is_owned = |id: GroupId| self.index(id).is_none_or(|group| !kept(group));
@@ -1129,7 +1127,7 @@ impl Node {
         !owns && !(0..self.ids.len()).map(GroupIndex).any(runs)
     }
 
-    // ---- small things ----------------------------------------------------
+    // ---- helpers ---------------------------------------------------------
 
     fn index(&self, id: GroupId) -> Option<GroupIndex> {
         self.index.get(&id).copied()
@@ -1150,7 +1148,7 @@ impl Node {
         self.out.push_back(Action::Send { to, word });
     }
 
-    /// Under which it is ours; if it is not, under which it ran here last.
+    /// The epoch under which the group is ours; else the one under which it ran here last.
     pub(in crate::native) fn epoch(&self, group: GroupIndex) -> Option<claim::Epoch> {
         let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
         held.map(|held| held.epoch.into()).or_else(|| self.groups.epoch(group).cloned())

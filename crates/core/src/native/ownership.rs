@@ -1,7 +1,7 @@
-//! The native dialect: which group this node should claim, keep, hand over or leave alone. Pure bookkeeping, as
-//! [`crate::r1::ownership`] is for heartbeat's: it is told what was granted and what came to rest, and answers with [`Step`]s.
-//! Who *may* own is the voters' affair ([`crate::claims`]); who *should* is decided here, by the same function on every
-//! node ([`placement`]).
+//! Which groups this node should claim, keep, hand over or leave to others, in the native dialect. This module only keeps
+//! books, as [`crate::r1::ownership`] does for heartbeat's dialect: it is told what was granted and what has stopped, and
+//! answers with [`Step`]s. The voters decide who *may* own a group ([`crate::claims`]). Who *should* own it is decided here,
+//! by the same function on every node ([`placement`]).
 //!
 //! ```text
 //!  free ──my turn──► claiming ──granted──► ours: start ──► running
@@ -10,11 +10,11 @@
 //!   └────────────── released ◄──────stopped───────────── giving (or lapsed)
 //! ```
 //!
-//! A planned move names its successor in the release: it claims at once, and nobody waits for a lease.
+//! A planned move names its successor in the release. The successor claims at once, and no node waits for a lease.
 //!
 //! Groups that stay together are a family, and move as one: all of it is stopped, then all of it is released, to one
-//! successor. So that two nodes never run parts of it, its first group is claimed first, the rest by whoever owns that
-//! one, and nothing of it is started before all of it is owned.
+//! successor. Two nodes must never run parts of it. So its first group is claimed first; the owner of that group claims the
+//! rest; and nothing of the family is started before all of it is owned.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -47,96 +47,91 @@ use crate::{
 
 mod giving;
 
-/// After a failed start or too many failed monitors a node is not tried again for so long, unless a person says so.
+/// How long a node does not try a group again after a failed start or too many failed monitors, unless a person asks.
 pub const UNABLE: Duration = Duration::from_secs(600);
-/// A group that is held down and fails is started again after this long.
+/// After this long, a held group (too many failures) that fails is started again.
 pub const HELD_DOWN_PAUSE: Duration = Duration::from_secs(30);
-/// So long a group that is to be handed over waits for a node that can take it; twice the mute time where that is longer.
+/// How long a group that is to be handed over waits for a node that can take it; twice the mute time if that is longer.
 pub const TAKER_WAIT: Duration = Duration::from_secs(30);
-/// What cannot be stopped and is ours no longer is told to stop again after this long.
+/// After this long, a group that is no longer ours and could not be stopped is told to stop again.
 pub const STUCK_PAUSE: Duration = Duration::from_secs(30);
 
-/// What the dialect wants done.
+/// What [`Ownership`] wants done, for [`Ownership::poll`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Claim this group.
     Claim(GroupIndex),
-    /// Nothing of it runs here: give its claim back, perhaps for somebody.
+    /// Give the group's claim back, perhaps for a named successor. Nothing of the group runs here.
     Release(GroupIndex, Option<NodeIndex>),
-    /// Start it under this epoch.
+    /// Start the group under this epoch.
     Start(GroupIndex, Ballot),
-    /// Stop it; its gate is shut before.
+    /// Stop the group; its gate is shut first.
     Stop(GroupIndex),
-    /// A failure ends our ownership of this epoch.
+    /// Record that a failure ends our ownership of this epoch.
     Moved(GroupIndex, Ballot),
-    /// Answer a person.
+    /// Answer the person who asked.
     Answer(Asker, Answer),
-    /// A line for the log, about a group.
+    /// A line for the log, perhaps about a group.
     Note(Level, Option<GroupIndex>, String),
 }
 
-/// What is known of a node.
+/// What this node knows of one node, itself included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeView {
-    /// Heard of within its lease; of ourselves: always.
+    /// Heard within its lease; always true of this node.
     pub up: bool,
-    /// Since when without a break.
+    /// Since when it has been up without a break.
     pub since: Instant,
-    /// A person wants nothing to run there, or it is about to leave.
+    /// It should run nothing: a person put it on standby, or it is about to leave.
     pub standby: bool,
-    /// Since when it has said without a break that it could claim what it is given; of ourselves nobody asks.
+    /// Since when it has said without a break that it could claim a group. Not used for this node.
     pub ready_since: Option<Instant>,
-    /// What it could not run.
+    /// The groups that it could not run.
     pub unable: BTreeSet<GroupIndex>,
-    /// Whose service would reach nobody from there.
+    /// The groups that clients could not reach there.
     pub cut: BTreeSet<GroupIndex>,
-    /// Those of them for which it is time to do something; known of ourselves alone.
+    /// Those of `cut` that have been so for long enough to act on it. Known of this node only.
     pub cut_for_long: BTreeSet<GroupIndex>,
-    /// Of which groups its file gives a resource to another group.
+    /// The groups of which its file gives a resource to another group.
     pub disputes: BTreeMap<GroupIndex, Dispute>,
-    /// It may still own what its file has: it was heard within a lease and its margin.
+    /// Whether it may still own groups of its file: it was heard within a lease and its margin.
     pub may_own: bool,
 }
 
 impl NodeView {
-    /// It lives, and could claim now what it is given.
+    /// Whether it is up and could claim a group now.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
         self.up && self.ready_since.is_some()
     }
 }
 
-/// What the rest of the node knows and the dialect needs to know.
+/// What [`Ownership`] reads of the rest of the node.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    /// The time.
     pub now: Instant,
-    /// The configuration.
     pub plan: &'a Plan,
-    /// This node.
     pub me: NodeIndex,
-    /// The claims.
+    /// The state of the claims protocol.
     pub member: &'a Member,
-    /// The groups as the voters know them, in the order of the plan.
+    /// The ids by which voters know the groups, in the order of the plan.
     pub ids: &'a [GroupId],
-    /// Where in that order each is.
+    /// The index of each group in that order.
     pub index: &'a BTreeMap<GroupId, GroupIndex>,
-    /// By node.
     pub nodes: &'a [NodeView],
-    /// What runs here.
+    /// What runs on this node.
     pub groups: &'a Groups,
-    /// What people and failures have done.
+    /// The gossip state: pins and moves by failure.
     pub board: &'a Board,
 }
 
-/// Who owns a group.
+/// The owner of a group, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    /// We do.
+    /// This node holds the claim.
     Us,
-    /// A living node says so.
+    /// A living node says that it owns the group.
     Lives(NodeIndex),
-    /// Nobody says so any more, but our own vote is granted to it until then.
+    /// No living node says so, but our own vote is granted to this node until then.
     Granted(NodeIndex, Instant),
 }
 
@@ -166,8 +161,8 @@ impl View<'_> {
         says.map(Owner::Lives).or_else(granted)
     }
 
-    /// Whose file gives a resource of one of these to another group, which that node may own as long as it lives: voters
-    /// know groups by name, and would grant both.
+    /// The node whose file gives a resource of one of these groups to another group, which that node may own as long as
+    /// it lives. Voters know groups by name, and would grant both.
     pub(super) fn disputed(&self, groups: &[GroupIndex]) -> Option<Disputed> {
         let nodes =
             self.nodes.iter().enumerate().filter(|(_, node)| node.may_own && !node.disputes.is_empty());
@@ -197,111 +192,113 @@ impl View<'_> {
     }
 }
 
-/// A group on its way from us.
+/// The state of a group that this node is handing over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Giving {
     to: Option<NodeIndex>,
     order: Option<Asker>,
-    /// Something of it failed here too often.
+    /// A resource of it failed here too often.
     failed: bool,
 }
 
-/// A group that is to go, as soon as a node could claim it that clients would reach.
+/// A handover that waits for a node that can claim the group and where clients reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wish {
     to: Option<NodeIndex>,
     order: Option<Asker>,
-    /// Why it waits, and since when.
+    /// Why it waits. `since`: since when.
     why: String,
     since: Instant,
-    /// Then whoever asked is told why not; `None`: that was told, and it waits on as long as this node is on standby.
+    /// Until when the person who asked waits for an answer. `None`: the answer was given, and the group waits on as
+    /// long as this node is on standby.
     until: Option<Instant>,
 }
 
-/// What is kept of one group.
+/// What this node remembers of one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Desk {
-    /// Somebody was seen to own it in this life of ours.
+    /// The group was seen to have an owner since this daemon started.
     had_owner: bool,
-    /// It waits for somebody who can take it.
+    /// A handover that waits for a node that can take the group.
     wish: Option<Wish>,
-    /// Nobody is known to own it since then.
+    /// Since when no owner is known.
     free_since: Option<Instant>,
-    /// It is not claimed before.
+    /// The group is not claimed earlier.
     not_before: Instant,
-    /// Refusals in a row.
+    /// Refusals by the voters in a row.
     refusals: u32,
-    /// Our lease ended before it was stopped.
+    /// Our lease ended before the group was stopped.
     lapsed: bool,
     giving: Option<Giving>,
     /// Its claim is being given back.
     released: bool,
-    /// Released to us by name: the next turn is ours.
+    /// Its last owner released it to this node by name, so the next turn is ours.
     named: bool,
-    /// It is held down and failed: it is not started before.
+    /// The group is held and failed; it is not started earlier.
     retry_at: Option<Instant>,
-    /// It was to be given and could not be stopped: nothing but a person moves it now.
+    /// It was to be handed over and could not be stopped. Only a person moves it now.
     stays: bool,
-    /// It could not be stopped after it was lost: then that is tried again.
+    /// When to try again to stop it: it could not be stopped after it was lost.
     stop_at: Option<Instant>,
-    /// A person wants nothing to be done to it.
+    /// A person has frozen it.
     frozen: bool,
-    /// When it became ours, if it is.
+    /// When this node became its owner; means nothing while it is not.
     gained: Instant,
 }
 
-/// The dialect's state.
+/// The state from which [`Step`]s follow: what this node remembers of its groups and of people's requests.
 #[derive(Debug)]
 pub struct Ownership {
     desks: Vec<Desk>,
-    /// By group: those that stay together with it, itself included, in order.
+    /// By group: its family, itself included, in order.
     families: Vec<Arc<[GroupIndex]>>,
-    /// What could not be run here, and until when it is not tried again.
+    /// The groups that could not be run here, and until when they are not tried again.
     unable: BTreeMap<GroupIndex, Instant>,
-    /// When [`Self::tick`] has something to do, as of the last one.
+    /// When [`Self::tick`] has something to do, as computed by the last one.
     next: Option<Instant>,
-    /// Of which groups something may be otherwise since the last [`Self::tick`], or all: only these are looked at, and those
-    /// whose time has come. What changes of the others changes nothing here.
+    /// The groups for which something may have changed since the last [`Self::tick`]; with `all_touched` all. A tick
+    /// looks only at these, and at those whose time has come. A change to one group does not affect the rest.
     touched: BTreeSet<GroupIndex>,
     all_touched: bool,
-    /// When each group is to be looked at again.
+    /// When to look at each group again.
     looks: Agenda<GroupIndex>,
-    /// By group: those whose fate may depend on it, itself included.
+    /// By group: the groups to look at when it changes, itself included.
     relatives: Vec<Arc<[GroupIndex]>>,
-    /// By group: the places of others are something to it, or its own is something to them.
+    /// By group: whether its ranking depends on the places of others, or theirs on its place.
     is_related: Vec<bool>,
-    /// Whose owner may be another than in the last ranking.
+    /// The groups whose owner may have changed since the last ranking.
     owners_due: BTreeSet<GroupIndex>,
     all_owners_due: bool,
-    /// What nodes cannot run may be otherwise than in the last ranking; and when time alone makes it so.
+    /// Whether the groups that nodes cannot run may have changed since the last ranking. `hindrances_until`: when they
+    /// change by time alone.
     hindrances_due: bool,
     hindrances_until: Option<Instant>,
-    /// When what our vote has granted to others ends.
+    /// When our vote's grants to others end.
     grants: Agenda<GroupIndex>,
-    /// How many groups were looked at.
+    /// Counts how many groups were looked at.
     #[cfg(test)]
     pub(super) looked: usize,
-    /// How often what nodes cannot run was gathered.
+    /// Counts how often the groups that nodes cannot run were gathered.
     #[cfg(test)]
     pub(super) gathered: usize,
     standby: bool,
     /// Nothing is claimed before the links are tested.
     waits_for_links: bool,
-    /// Nothing is claimed before the others' boards are known.
+    /// Nothing is claimed before the gossip state of the others is known.
     waits_for_board: bool,
-    /// Nothing is claimed before it is known what the others' files give to which group.
+    /// Nothing is claimed before it is known which resources the others' files give to which groups.
     waits_for_files: bool,
     leaving: Option<Option<Asker>>,
     random: u64,
-    /// What the last [`Self::tick`] asked to be claimed.
+    /// The groups that the last [`Self::tick`] asked to claim.
     claims: BTreeSet<GroupIndex>,
-    /// The last ranking, and what it was made of.
+    /// The last ranking, and what it was made from.
     ranking: Option<(Scene, Vec<Rank>)>,
     steps: VecDeque<Step>,
 }
 
 impl Ownership {
-    /// A node that owns nothing. `seed`: any number; spreads the waits after collisions.
+    /// The state of a node that owns nothing. `seed`: any number; spreads the waits after collisions.
     #[must_use]
     pub fn new(plan: &Plan, seed: u64) -> Self {
         Self {
@@ -335,89 +332,89 @@ impl Ownership {
         }
     }
 
-    /// Something of this group may be otherwise: who owns it, what runs of it, what is kept of it here.
+    /// Marks a group: its owner, what runs of it, or what this node remembers of it may have changed.
     pub fn touch(&mut self, group: GroupIndex) {
         self.owners_due.insert(group);
         self.touched.extend(self.relatives[group.0].iter().copied());
     }
 
-    /// The same of all: something is otherwise that is not of single groups, as which nodes live.
+    /// Marks all groups: something has changed that does not belong to single groups, such as which nodes live.
     pub const fn touch_all(&mut self) {
         self.all_touched = true;
         self.all_owners_due = true;
         self.hindrances_due = true;
     }
 
-    /// What is to be done next, oldest first.
+    /// The next step to perform, oldest first.
     pub fn poll(&mut self) -> Option<Step> {
         self.steps.pop_front()
     }
 
-    /// Whether this node wants to run nothing.
+    /// Whether this node should run nothing: it is on standby or leaves.
     #[must_use]
     pub const fn is_standby(&self) -> bool {
         self.standby || self.leaving.is_some()
     }
 
-    /// From now on nothing is claimed, or no longer so.
+    /// Sets whether nothing is claimed because the links are not tested.
     pub const fn wait_for_links(&mut self, wait: bool) {
         self.waits_for_links = wait;
     }
 
-    /// The same, because what others know is not known here yet. Whether that is new.
+    /// Sets whether nothing is claimed because the gossip state of others is not known. Returns whether that changed.
     pub const fn wait_for_board(&mut self, wait: bool) -> bool {
         core::mem::replace(&mut self.waits_for_board, wait) != wait
     }
 
-    /// The same, because it is not known what others' files say. Whether that is new.
+    /// Sets whether nothing is claimed because others' files are not known. Returns whether that changed.
     pub const fn wait_for_files(&mut self, wait: bool) -> bool {
         core::mem::replace(&mut self.waits_for_files, wait) != wait
     }
 
-    /// Whether everything is to be given up, after [`Self::leave`].
+    /// Whether everything is being given up, after [`Self::leave`].
     #[must_use]
     pub const fn is_leaving(&self) -> bool {
         self.leaving.is_some()
     }
 
-    /// Whether nothing is claimed before the links are tested.
+    /// Whether nothing is claimed because the links are not tested yet.
     pub(super) const fn waits_for_links(&self) -> bool {
         self.waits_for_links
     }
 
-    /// Whether nothing is claimed before the others' boards are known.
+    /// Whether nothing is claimed because the others' gossip state is not known yet.
     pub(super) const fn waits_for_board(&self) -> bool {
         self.waits_for_board
     }
 
-    /// Whether nothing is claimed before the others' files are known.
+    /// Whether nothing is claimed because the others' files are not known yet.
     pub(super) const fn waits_for_files(&self) -> bool {
         self.waits_for_files
     }
 
-    /// Those that stay together with this group, itself included, in order.
+    /// The group's family, itself included, in order.
     pub(super) fn family(&self, group: GroupIndex) -> &[GroupIndex] {
         &self.families[group.0]
     }
 
-    /// The groups that must not be where this one is.
+    /// The groups that must not be on the same node as this one.
     fn kept_away(&self, plan: &Plan, group: GroupIndex) -> Vec<GroupIndex> {
         placement::kept_away(plan, &self.families, group)
     }
 
-    /// What could not be run here, and is not tried again yet.
+    /// The groups that could not be run here and are not tried again yet.
     pub fn unable(&self, now: Instant) -> impl Iterator<Item = GroupIndex> {
         self.unable.iter().filter(move |(_, until)| **until > now).map(|(group, _)| *group)
     }
 
-    /// Whether it is among [`Self::unable`].
+    /// Whether the group is among [`Self::unable`].
     #[must_use]
     pub fn is_unable(&self, now: Instant, group: GroupIndex) -> bool {
         self.unable.get(&group).is_some_and(|until| *until > now)
     }
 
-    /// When [`Self::tick`] has something to do. Whatever else is asked or told of here wants one, too, before this holds
-    /// again: one for many, if they come together.
+    /// When [`Self::tick`] has something to do. Every other call that changes this state needs a tick, too, before the
+    /// answer is right again; several calls may share one.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         self.next
@@ -425,13 +422,14 @@ impl Ownership {
 
     // ---- what a person asks for ------------------------------------------
 
-    /// Everything is handed over, and nothing is taken, until [`Self::online`].
+    /// Hands everything over and takes nothing until [`Self::online`].
     pub const fn standby(&mut self) {
         self.standby = true;
         self.touch_all();
     }
 
-    /// Which groups of ours stay here for now while others may run them, and why. They go when that changes.
+    /// The groups of ours that stay here for now although other nodes may run them, each with the reason. They go when
+    /// the reason ends.
     pub fn staying(&mut self, view: &View<'_>) -> Vec<(GroupIndex, String)> {
         self.rank(view);
         let others =
@@ -447,7 +445,7 @@ impl Ownership {
             .collect()
     }
 
-    /// Takes part again; what could not be run or stopped here is tried again.
+    /// Takes groups again, and tries again to run or stop what could not be run or stopped here.
     pub fn online(&mut self) {
         self.standby = false;
         self.touch_all();
@@ -458,21 +456,21 @@ impl Ownership {
         }
     }
 
-    /// Whether nothing is done to this group.
+    /// Whether the group is frozen, by its own pin, by one of its family, or by maintenance.
     #[must_use]
     pub fn is_frozen(&self, group: GroupIndex) -> bool {
         self.desks[group.0].frozen
     }
 
-    /// People's pins as they are now: by their own words these are frozen, or all of them. With one of a family all of it
-    /// is.
+    /// Sets which groups are frozen, from the pins as they are now. If one group of a family is pinned, all of the
+    /// family is frozen.
     pub fn freeze(&mut self, is_pinned: impl Fn(GroupIndex) -> bool) {
         for (desk, family) in self.desks.iter_mut().zip(&self.families) {
             desk.frozen = family.iter().any(|group| is_pinned(*group));
         }
     }
 
-    /// Hands everything over for good.
+    /// Hands everything over for good, because this node leaves.
     pub const fn leave(&mut self, order: Option<Asker>) {
         self.leaving = Some(order);
         self.touch_all();
@@ -480,7 +478,7 @@ impl Ownership {
 
     // ---- what happens ----------------------------------------------------
 
-    /// News of the claims.
+    /// Takes a notice of the claims protocol.
     pub fn noticed(&mut self, view: &View<'_>, notice: &Notice) {
         let index = |id: &GroupId| view.index.get(id).copied();
         let (Notice::Own(News::Gained(id, _) | News::Struck(id, _) | News::Lost(id) | News::Refused(id, _))
@@ -526,7 +524,7 @@ impl Ownership {
                 desk.free_since = Some(view.now);
                 desk.named = *successor == Some(me);
                 desk.refusals = 0;
-                // Of a family it is the first one's turn that counts.
+                // In a family only the turn of the first group counts.
                 let follows = self.families[group.0][0] != group;
                 let others_turn = successor.is_some_and(|named| named != me) && !follows;
                 desk.not_before = if others_turn { view.now + view.plan.timing.rank_step } else { view.now };
@@ -534,7 +532,8 @@ impl Ownership {
         }
     }
 
-    /// The voters said no: not before the grant that stands against us ends, and not at the same moment as a rival.
+    /// Sets the next try after the voters have refused a claim: not before the grant against us ends, and not at the
+    /// same moment as a rival.
     fn refused(&mut self, view: &View<'_>, group: GroupIndex, wait: Duration) {
         let timing = &view.plan.timing;
         self.random ^= self.random << 13;
@@ -543,7 +542,7 @@ impl Ownership {
         let desk = &mut self.desks[group.0];
         let most = (timing.collision * (1 << desk.refusals.min(8))).min(timing.collision_max);
         let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX).max(1);
-        // Who was refused for a grant that runs has met no rival: its turn comes when the grant ends.
+        // If a running grant was the reason, there was no collision with a rival: our turn comes when the grant ends.
         let random = if wait.is_zero() { Duration::from_nanos(self.random % most) } else { Duration::ZERO };
         assert!(random <= timing.collision_max, "a node waits longer for a rival than it may");
         desk.refusals += u32::from(wait.is_zero());
@@ -551,14 +550,14 @@ impl Ownership {
         desk.named = false;
     }
 
-    /// All of the group runs.
+    /// All of the group runs now.
     pub fn started(&mut self, group: GroupIndex) {
         self.touch(group);
         self.note(Level::Info, Some(group), "runs here".into());
     }
 
-    /// It could not be started, or failed too often, and was stopped or is being stopped: another node's turn, unless it is
-    /// held down.
+    /// The group could not be started or failed too often, and is stopped or being stopped. It is another node's turn,
+    /// unless the group is held.
     pub fn failed(&mut self, view: &View<'_>, group: GroupIndex) {
         self.touch(group);
         let owns = view.holds(group).is_some();
@@ -584,21 +583,21 @@ impl Ownership {
         }
     }
 
-    /// Nothing of it runs here any more.
+    /// Nothing of the group runs here any more.
     pub fn stopped(&mut self, view: &View<'_>, group: GroupIndex) {
         self.desks[group.0].stays = false;
         self.came_to_rest(view, group);
     }
 
-    /// Whether this node leaves and keeps the claim of a group, because something of its family cannot be stopped: what
-    /// may still run is never released. The claim ends with its lease.
+    /// Whether this node leaves and keeps the claim of a group because something of its family cannot be stopped. A
+    /// claim is never released while something of its group may still run; it ends with its lease.
     #[must_use]
     pub fn is_left_behind(&self, groups: &Groups, group: GroupIndex) -> bool {
         self.leaving.is_some() && self.families[group.0].iter().any(|member| groups.is_stuck(*member))
     }
 
-    /// It cannot be stopped: what was to be handed over stays, with all of its family. Unless this node leaves: then it is
-    /// left behind.
+    /// The group cannot be stopped. A handover of it and its family is cancelled, unless this node leaves: then they
+    /// are left behind.
     pub fn stuck(&mut self, view: &View<'_>, group: GroupIndex) {
         self.touch(group);
         self.desks[group.0].stays = true;
@@ -648,7 +647,7 @@ impl Ownership {
         assert!(view.at_rest(group), "{}: released before all of it was stopped", self.name(view, group));
         assert!(successor != Some(view.me), "{}: released to the node that has it", self.name(view, group));
         let Giving { order, failed, .. } = giving.unwrap_or_default();
-        // Where there is one node alone, nothing moves.
+        // If the group has only one candidate, nothing moves.
         if let Some(epoch) =
             view.holds(group).filter(|_| failed && view.plan.groups[group.0].candidates.len() > 1)
         {
@@ -658,7 +657,7 @@ impl Ownership {
         let desk = &mut self.desks[group.0];
         desk.released = true;
         desk.free_since = Some(view.now);
-        // Whoever it is for goes first; if it does not come, we are a candidate like any other.
+        // The successor goes first. If it does not claim, this node is a candidate like any other.
         desk.not_before = view.now + view.plan.timing.lease;
         if let Some(order) = order {
             let to = successor.map_or("nobody", |node| view.plan.nodes[node.0].name.as_str());
@@ -669,8 +668,8 @@ impl Ownership {
         }
     }
 
-    /// Time has passed, or something changed: whatever is due is done. Groups are looked at of which something changed, or
-    /// whose time has come, in their order.
+    /// Does what is due after time has passed or something has changed. Looks at the groups that have changed or whose
+    /// time has come, in their order.
     pub fn tick(&mut self, view: &View<'_>) {
         let unable = self.unable.len();
         self.unable.retain(|_, until| *until > view.now);
@@ -681,11 +680,12 @@ impl Ownership {
         self.claims.clear();
         let mut due = core::mem::take(&mut self.touched);
         due.extend(self.looks.due(view.now));
-        // What failures have moved is let go by time, which nobody tells.
+        // A hold after too many failures ends by time alone, which no call reports.
         due.extend(view.board.moved_groups().filter_map(|id| view.index.get(&id).copied()));
         let mut next = 0;
         loop {
-            // What becomes otherwise on the way is looked at if its turn is yet to come, else in the next look.
+            // A group that changes meanwhile is looked at in this tick if it comes later in the order, else in the next
+            // tick.
             if core::mem::take(&mut self.all_touched) {
                 due.extend((next..self.desks.len()).map(GroupIndex));
                 self.touched.extend((0..next).map(GroupIndex));
@@ -707,7 +707,7 @@ impl Ownership {
         self.next = self.looks.first().into_iter().chain(self.unable.values().min().copied()).min();
     }
 
-    /// When to look again.
+    /// Looks at one group. Returns when to look again.
     fn look_at(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
         #[cfg(test)]
         {
@@ -720,7 +720,7 @@ impl Ownership {
             self.name(view, group)
         );
         let stop_at = self.stop_again(view, group);
-        // Who leaves takes nothing along: even what is frozen is stopped.
+        // A node that leaves stops even frozen groups.
         if self.is_frozen(group) && (self.leaving.is_none() || view.holds(group).is_none()) {
             self.desks[group.0].free_since = None;
             return stop_at;
@@ -734,8 +734,8 @@ impl Ownership {
         stop_at.into_iter().chain(later.filter(|at| *at > view.now)).min()
     }
 
-    /// What could not be stopped and is ours no longer is told to stop once more, now and then: a person may have helped.
-    /// When to look again.
+    /// Repeats the stop of a group that could not be stopped and is no longer ours: a person may have removed the
+    /// cause. Returns when to look again.
     fn stop_again(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
         let desk = &mut self.desks[group.0];
         if !view.groups.is_stuck(group) || view.holds(group).is_some() {
@@ -751,7 +751,7 @@ impl Ownership {
         None
     }
 
-    /// A group of ours: does it run, and should it be here? When to look again.
+    /// Looks at a group of ours: whether it runs, and whether it should be here. Returns when to look again.
     fn look_at_own(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
         if self.desks[group.0].giving.is_some() || self.desks[group.0].released {
             return None;
@@ -763,7 +763,7 @@ impl Ownership {
             return None;
         }
         if self.leaving.is_some() {
-            // What nobody else may run must stop all the same, and nobody is waited for.
+            // A group that no other node may run must stop, too; so this waits for no taker.
             self.hand_over(view, group, Giving::default());
             return None;
         }
@@ -773,10 +773,10 @@ impl Ownership {
             if wish.is_some() || giving.is_some() || *released {
                 return at;
             }
-            // It is not to go any more: whatever else there is to do about it has waited for that.
+            // The handover is off. Everything else about the group has waited for it.
         }
         if self.standby {
-            // What nobody else may run stays where it is.
+            // A group that no other node may run stays here.
             if self.may_give(view, group, None).is_ok() {
                 self.give(view, group, None, None);
             }
@@ -785,7 +785,8 @@ impl Ownership {
         let stays = self.desks[group.0].stays;
         let leader = self.families[group.0][0];
         if leader != group && view.holds(leader).is_none() && !stays {
-            // Who has lost the first of a family gives back the rest: it belongs to whoever claims that one.
+            // A node that has lost the first group of a family gives back the rest. They belong to the node that claims
+            // the first.
             self.desks[group.0].giving = Some(Giving::default());
             if !view.at_rest(group) {
                 self.steps.push_back(Step::Stop(group));
@@ -822,7 +823,8 @@ impl Ownership {
             self.families[group.0].iter().all(|member| view.holds(*member).is_none() || view.runs(*member))
         };
         let better = self.better_place(view, group).filter(|_| view.runs(group) && all_run())?;
-        // It is well when it could claim it; and who gave it to us, or a person, does not get it back at once.
+        // The time counts from when the node could claim groups. A group that was just given to us, by a node or a
+        // person, does not go back at once.
         let since = match view.nodes[better.0].ready_since {
             _ if breakage::is(Breakage::TakerNotAsked) => view.nodes[better.0].since,
             since => since?,
@@ -834,7 +836,7 @@ impl Ownership {
         Some(at)
     }
 
-    /// The group's service reaches nobody from here, and the best node has what we lack.
+    /// Whether clients do not reach the group here, and would reach it on the best node.
     fn is_better_connected(&self, view: &View<'_>, group: GroupIndex) -> bool {
         let best = self.ranking(group).first().copied();
         view.nodes[view.me.0].cut_for_long.contains(&group)
@@ -842,7 +844,7 @@ impl Ownership {
             && best.is_some_and(|best| self.unready(view, group, best).is_none())
     }
 
-    /// Clients do not reach all of the family there, as of the last [`Self::rank`].
+    /// Whether a group of the family is unreachable on that node, as of the last [`Self::rank`].
     fn is_cut(&self, group: GroupIndex, node: NodeIndex) -> bool {
         let scene = self.ranking.as_ref().map(|(scene, _)| scene);
         scene.is_some_and(|scene| {
@@ -850,7 +852,7 @@ impl Ownership {
         })
     }
 
-    /// A preferred node that is above us in the ranking, and not only because nobody is reached by clients.
+    /// A preferred node ranked above this one, if clients reach the group there.
     fn better_place(&self, view: &View<'_>, group: GroupIndex) -> Option<NodeIndex> {
         let best = self.ranking(group).first().copied()?;
         let prefer = &view.plan.groups[group.0].prefer;
@@ -875,7 +877,8 @@ impl Ownership {
         }
     }
 
-    /// A group that is not ours: is it free, and is it our turn? When to look again, if not at `not_before`.
+    /// Looks at a group that is not ours: whether it is free, and whether it is our turn. Returns when to look again;
+    /// `None`: at `not_before`.
     fn look_at_other(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
         let claiming = view.member.claimant().is_some_and(|claimant| claimant.is_claiming(view.ids[group.0]));
         let owner = view.owner(group);
@@ -886,7 +889,7 @@ impl Ownership {
             desk.named = false;
             desk.free_since = None;
             if let Owner::Granted(_, until) = owner {
-                // From that moment on it is free, and our turn is counted from it.
+                // At that moment the group becomes free, and our turn is counted from it.
                 desk.not_before = until;
             }
             return None;
@@ -895,13 +898,13 @@ impl Ownership {
         let follows = leader != group;
         let waits = self.waits_for_links || self.waits_for_board || self.waits_for_files;
         let waits = waits || !view.member.may_claim(view.now) || view.disputed(self.family(group)).is_some();
-        // What follows one that is on its way from here is claimed where that goes.
+        // If the first of the family is being handed over, the rest is claimed on the node where that goes.
         let leads_here = || view.holds(leader).is_some() && self.desks[leader.0].giving.is_none();
         let waits = waits || (follows && !leads_here());
         let desk = &mut self.desks[group.0];
         if waits {
-            // Turns are counted from the moment at which there is a choice: on a cluster that has just been switched on,
-            // nodes would take theirs all at once otherwise.
+            // Turns count from the moment at which this node may claim. Otherwise, in a cluster that was just switched
+            // on, all nodes would take their turns at once.
             desk.free_since = None;
             return None;
         }
@@ -932,10 +935,11 @@ impl Ownership {
         {
             return Some(at);
         }
-        // The first of a family has not waited for what the others come after: they are started when that runs.
+        // The first of a family does not wait for groups that only its followers come after: they are started when that
+        // group runs.
         let waits =
             placement::waits_for(view.plan, group, |other| view.owner(other).is_some()).filter(|_| !follows);
-        // Each of two that must not meet may be free to be ours; both are not.
+        // Each of two groups that must not meet may be free for us to claim, but not both.
         let is_asked_for = |other: &GroupIndex| {
             let claims = |claimant: &Claimant| claimant.is_claiming(view.ids[other.0]);
             self.claims.contains(other) || view.member.claimant().is_some_and(claims)
@@ -953,8 +957,8 @@ impl Ownership {
         None
     }
 
-    /// Nodes that are switched on together can claim one after the other. What nobody has owned since waits for those that it
-    /// prefers to us, for at most two mute times; until when.
+    /// Until when a group that had no owner since our start waits for nodes that it prefers to this one: at most two
+    /// mute times. So nodes that are switched on together claim one after the other.
     fn preferred_turn(&self, view: &View<'_>, group: GroupIndex, free_since: Instant) -> Option<Instant> {
         let family = &self.families[group.0];
         if self.desks[group.0].had_owner || breakage::is(Breakage::FirstComeFirstServed) {
@@ -965,13 +969,13 @@ impl Ownership {
         let comes = before_us.any(|node| {
             let known = &view.nodes[node.0];
             let hindered = known.standby || family.iter().any(|member| known.unable.contains(member));
-            // It may be there and yet have to wait: voters that have just been started grant nothing to anybody.
+            // A node that is up may still have to wait: voters that have just started grant nothing.
             !hindered && !self.is_cut(group, node) && (!known.up || self.ranking(group).contains(&node))
         });
         comes.then(|| free_since + view.plan.timing.mute * 2)
     }
 
-    /// Ranks the groups anew if anything changed that matters for it.
+    /// Ranks the nodes again if something changed that the ranking depends on.
     fn rank(&mut self, view: &View<'_>) {
         let (mut scene, ranks) = match self.ranking.take() {
             Some((scene, ranks)) => (scene, Some(ranks)),
@@ -997,8 +1001,8 @@ impl Ownership {
         self.ranking = Some((scene, ranks));
     }
 
-    /// Brings the owners in the scene up to date. Whether one changed that matters for the ranking of any group: the place of
-    /// a group that stands in no relation to others matters for none, not even for its own.
+    /// Updates the owners in the scene. Returns whether a change affects any ranking. The place of a group without
+    /// relations affects none, not even its own.
     fn look_at_owners(&mut self, view: &View<'_>, scene: &mut Scene) -> bool {
         let due: Vec<GroupIndex> = match core::mem::take(&mut self.all_owners_due) {
             true => {
@@ -1033,7 +1037,7 @@ impl Ownership {
         self.ranking.as_ref().is_some_and(|(_, ranks)| ranks[group.0].is_misplaced)
     }
 
-    /// Brings the nodes in the scene up to date. Whether anything changed.
+    /// Updates the nodes in the scene. Returns whether anything changed.
     fn look_at_nodes(&mut self, view: &View<'_>, scene: &mut Scene) -> bool {
         let available = view.nodes.iter().enumerate().map(|(index, node)| match index == view.me.0 {
             true => !self.is_standby(),
@@ -1045,7 +1049,8 @@ impl Ownership {
         self.look_at_hindrances(view, scene) || has_changed
     }
 
-    /// The same of what nodes cannot run: that may be all groups, so it is gathered anew only if it may be otherwise.
+    /// Updates the groups that nodes cannot run. These may be all groups, so they are gathered again only if they may
+    /// have changed.
     fn look_at_hindrances(&mut self, view: &View<'_>, scene: &mut Scene) -> bool {
         let is_over = self.hindrances_until.is_some_and(|at| at <= view.now);
         if !core::mem::take(&mut self.hindrances_due) && !is_over {
@@ -1061,7 +1066,7 @@ impl Ownership {
         let here = here.map(|(group, _)| (view.me, *group));
         let there = nodes().filter(|(node, _)| *node != view.me);
         let there = there.flat_map(|(node, known)| known.unable.iter().map(move |group| (node, *group)));
-        // What is held down must be somewhere, wherever it failed.
+        // A held group must run somewhere, even on a node where it failed.
         let counts = |(_, group): &(NodeIndex, GroupIndex)| {
             let held = view.held_down(*group);
             until = held.as_ref().map(|held| held.until).into_iter().chain(until).min();

@@ -1,22 +1,22 @@
 //! Where groups belong: the same answer on every node that sees the same. Every node ranks the nodes that may run a
-//! group; the first claims at once, each further one a step later, so that two seldom claim together. A wrong answer
-//! costs time, never safety: who owns is decided by the voters.
+//! group. The first one claims at once, each further one a step later, so that two seldom claim together. A wrong
+//! answer costs time, never safety: the voters decide who owns a group.
 
 use alloc::{collections::BTreeSet, sync::Arc, vec, vec::Vec};
 
 use super::plan::{Plan, Relation};
 use crate::model::identity::{GroupIndex, NodeIndex};
 
-/// What a node sees.
+/// What the ranking depends on, as one node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scene {
-    /// By node: it lives, is told to run groups, and its file says what ours says.
+    /// By node: whether it lives and may run groups.
     pub available: Vec<bool>,
     /// By group: its owner.
     pub owners: Vec<Option<NodeIndex>>,
-    /// Groups that could not run on a node, and are not tried there again before a person or time says so.
+    /// Groups that could not run on a node. They are not tried there again before a person asks or time has passed.
     pub unable: BTreeSet<(NodeIndex, GroupIndex)>,
-    /// Groups whose service would reach nobody from a node: it is asked last.
+    /// Groups that clients could not reach on a node: that node is ranked last.
     pub cut: BTreeSet<(NodeIndex, GroupIndex)>,
 }
 
@@ -26,21 +26,21 @@ impl Scene {
     }
 }
 
-/// Where a group should be.
+/// The ranking of the nodes for one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rank {
-    /// The nodes that should claim it, best first. A group that is owned has the ranking that it would have if it were
-    /// free: whether it should move is another question.
+    /// The nodes that should claim the group, best first. An owned group has the ranking that it would have if it were
+    /// free; whether it should move is another question.
     pub nodes: Vec<NodeIndex>,
-    /// It is owned, and where it is it must not be, because of a group that stands before it in the file. Nodes that did
-    /// not hear each other bring that about. It ranks as if those after it were nowhere: they follow.
+    /// The group is owned, but must not be on that node, because of a group that stands before it in the file. This
+    /// happens after nodes did not hear each other. Its ranking disregards the groups after it: they follow.
     pub is_misplaced: bool,
 }
 
-/// Where each group should be.
+/// Ranks the nodes for each group.
 ///
-/// Groups are looked at in their order, and each that is free is thought of as where its first candidate is: so groups
-/// that must not meet, or want to be spread, part although none of them is owned yet.
+/// Groups are ranked in the order of the plan. A free group counts as if it were on its first candidate. So groups that
+/// must not meet, or want to be spread, part although none of them is owned yet.
 #[must_use]
 pub fn rank(plan: &Plan, scene: &Scene) -> Vec<Rank> {
     let mut places = scene.owners.clone();
@@ -51,7 +51,7 @@ pub fn rank(plan: &Plan, scene: &Scene) -> Vec<Rank> {
         let own = places[index].take();
         let earlier = &places[..index];
         let is_misplaced = own.is_some_and(|node| !may_be(&relations, scene, earlier, group, node));
-        // Those that stay together with it and are where it is would follow it: they keep it nowhere.
+        // Family members on the same node would follow the group, so they do not keep it anywhere.
         let followers: Vec<GroupIndex> = match own {
             Some(_) => {
                 family(&relations, &group).iter().copied().filter(|g| place(&places, *g) == own).collect()
@@ -82,7 +82,7 @@ fn related(plan: &Plan) -> Vec<Vec<&Relation>> {
     related
 }
 
-/// Whether a group has to wait for another that it comes after.
+/// The group that this one still has to wait for, because it comes after it and `runs` says that it does not run.
 #[must_use]
 pub fn waits_for(plan: &Plan, group: GroupIndex, runs: impl Fn(GroupIndex) -> bool) -> Option<GroupIndex> {
     plan.relations.iter().find_map(|relation| match relation {
@@ -99,7 +99,7 @@ fn rank_one(
     group: GroupIndex,
 ) -> Vec<NodeIndex> {
     let family = family(relations, &group);
-    // All of a family follow the wishes of its first member.
+    // A whole family follows the preferences of its first group.
     let wishes = &plan.groups[family[0].0];
     let fits = |node: NodeIndex| {
         let may_run = |member: &GroupIndex| {
@@ -108,7 +108,7 @@ fn rank_one(
         family.iter().all(may_run) && may_be(relations, scene, places, group, node)
     };
     let mut ranking: Vec<NodeIndex> = wishes.candidates.iter().copied().filter(|node| fits(*node)).collect();
-    // A preferred node is worth more than an even spread; among the others the emptier one is better. The sort is stable.
+    // A preferred node counts more than an even spread. Among the others the emptier one is better. The sort is stable.
     ranking.sort_by_key(|node| {
         let is_cut = family.iter().any(|member| scene.cut.contains(&(*node, *member)));
         match wishes.prefer.contains(node) {
@@ -119,7 +119,7 @@ fn rank_one(
     ranking
 }
 
-/// By group: those that stay together with it, itself included, in order.
+/// By group: its family, itself included, in order.
 #[must_use]
 pub fn families(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
     let mut families: Vec<Arc<[GroupIndex]>> =
@@ -133,7 +133,7 @@ pub fn families(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
     families
 }
 
-/// By group: those whose fate may depend on where it is or what runs of it, itself included.
+/// By group: those to look at when its place, or what runs of it, changes; itself included.
 #[must_use]
 pub fn relatives(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
     let families = families(plan);
@@ -141,7 +141,7 @@ pub fn relatives(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
         families.iter().map(|family| family.iter().copied().collect()).collect();
     for relation in &plan.relations {
         match relation {
-            // Where all of it has changed, the ranking has changed, which is noticed for all.
+            // If a whole family or spread has changed, the ranking has changed, and then all groups are looked at.
             Relation::Spread { .. } | Relation::Together(_) => {}
             Relation::After { group, first } => {
                 let waiting = families[group.0].iter().copied();
@@ -158,18 +158,18 @@ pub fn relatives(plan: &Plan) -> Vec<Arc<[GroupIndex]>> {
     relatives.into_iter().map(|relatives| relatives.into_iter().collect()).collect()
 }
 
-/// By group: whether the ranking of any group depends on where it is.
+/// By group: whether the ranking of any group depends on its place.
 #[must_use]
 pub fn are_related(plan: &Plan) -> Vec<bool> {
     related(plan).into_iter().map(|relations| !relations.is_empty()).collect()
 }
 
-/// The groups that stay together with this one, itself included.
+/// The group's family, itself included.
 fn family<'a>(relations: &[Vec<&'a Relation>], group: &'a GroupIndex) -> &'a [GroupIndex] {
     relations[group.0].iter().find_map(|relation| relation.family()).unwrap_or(core::slice::from_ref(group))
 }
 
-/// Whether the places of other groups let it be on that node. What is not among the places is nowhere.
+/// Whether the places of other groups let the group be on that node. A group beyond the end of `places` is nowhere.
 fn may_be(
     relations: &[Vec<&Relation>],
     scene: &Scene,
@@ -187,8 +187,8 @@ fn place(places: &[Option<NodeIndex>], group: GroupIndex) -> Option<NodeIndex> {
     places.get(group.0).copied().flatten()
 }
 
-/// The groups that must not be where this one is, nor any of those that stay together with it: all that stay together with
-/// one of them, too, as they will be where it is.
+/// The groups that must not be on the node of this group's family. Their families are included, because they will be on
+/// the same node as them.
 pub fn kept_away(plan: &Plan, families: &[Arc<[GroupIndex]>], group: GroupIndex) -> Vec<GroupIndex> {
     let family = &families[group.0];
     let others = plan.relations.iter().filter_map(|relation| match relation {
@@ -199,8 +199,8 @@ pub fn kept_away(plan: &Plan, families: &[Arc<[GroupIndex]>], group: GroupIndex)
     others.flat_map(|other| families[other.0].iter().copied()).collect()
 }
 
-/// Whether a group that must not meet this one is on that node, or one that stays together with that group: where the first
-/// of a family is, the rest is to follow.
+/// Whether that node has a group that must not meet this one, or a member of such a group's family: the rest of a
+/// family is to follow its first group.
 fn is_kept_away(
     relations: &[Vec<&Relation>],
     places: &[Option<NodeIndex>],

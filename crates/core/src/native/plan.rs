@@ -1,7 +1,7 @@
-//! The checked configuration of a native cluster, with no question left to ask.
+//! The checked configuration of a native cluster: complete and valid.
 //!
-//! Nodes, witnesses, links and groups stand in the order of their names, whatever their order in the file: files that
-//! mean the same make equal plans, and an index means the same on every node.
+//! Nodes, witnesses, links and groups stand in the order of their names, whatever their order in the file. Files with
+//! the same settings make equal plans, and an index means the same on every node.
 
 use alloc::{string::String, vec::Vec};
 use core::{
@@ -17,17 +17,17 @@ use crate::model::{
     time::Duration,
 };
 
-/// Fewest nodes.
+/// Fewest nodes of a cluster.
 pub const NODES_MIN: usize = 2;
-/// Most nodes.
+/// Most nodes of a cluster.
 pub const NODES_MAX: usize = 32;
-/// Most voters.
+/// Most voters of a cluster.
 pub const VOTERS_MAX: usize = 7;
 /// Most witnesses: as many as could vote.
 pub const WITNESSES_MAX: usize = VOTERS_MAX;
-/// Most links.
+/// Most links between nodes.
 pub const LINKS_MAX: usize = identity::LINKS_MAX;
-/// Most groups.
+/// Most groups of a cluster.
 pub const GROUPS_MAX: usize = 4096;
 /// Most resources of one group.
 pub const RESOURCES_MAX: usize = 64;
@@ -35,15 +35,16 @@ pub const RESOURCES_MAX: usize = 64;
 pub const NAME_BYTES_MAX: usize = 32;
 /// Longest name of a node, in bytes: what `uname -n` can say (uname(2): `__NEW_UTS_LEN`).
 pub const NODE_NAME_BYTES_MAX: usize = 64;
-/// The UDP port of the native dialect when the file names none; not heartbeat's, so that both can run on one machine.
+/// The UDP port of the native dialect when the file names none. It is not heartbeat's, so that both can run on one
+/// machine.
 pub const PORT: u16 = 6940;
 
 /// Which witness: an index into [`Plan::witnesses`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WitnessIndex(pub usize);
 
-/// Who speaks the protocol. The members that vote are its active voters; passive ones (a disk block) would be a kind of
-/// their own.
+/// A member: a machine that speaks the protocol. All voters are members. A passive voter, such as a disk block, would
+/// need a kind of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Member {
     /// A machine that may run groups.
@@ -57,19 +58,17 @@ pub enum Member {
 pub struct Plan {
     /// The cluster's name: frames of other names are a foreign cluster's.
     pub cluster: String,
-    /// Who reads this.
+    /// The member that reads this plan.
     pub me: Member,
     /// All times, derived from `pace`.
     pub timing: Timing,
     /// 2 to 32, by name.
     pub nodes: Vec<Node>,
-    /// By name.
     pub witnesses: Vec<Witness>,
-    /// Who grants claims: at most 7, all different; nodes first.
+    /// The members that grant claims: at most 7, all different; nodes first.
     pub voters: Vec<Member>,
     /// By name; never empty.
     pub links: Vec<Link>,
-    /// By name.
     pub groups: Vec<Group>,
     /// Each once, in the order of kinds, then groups.
     pub relations: Vec<Relation>,
@@ -81,7 +80,7 @@ impl Plan {
     /// The name of a member.
     ///
     /// # Panics
-    /// When the index was not made from this plan.
+    /// If the index was not made from this plan.
     #[must_use]
     pub fn name(&self, member: Member) -> &str {
         match member {
@@ -90,10 +89,10 @@ impl Plan {
         }
     }
 
-    /// Its place among all members.
+    /// A member's index among all members: nodes first, then witnesses.
     ///
     /// # Panics
-    /// When the index was not made from this plan.
+    /// If the index was not made from this plan.
     #[must_use]
     pub fn index(&self, member: Member) -> MemberIndex {
         match member {
@@ -102,13 +101,13 @@ impl Plan {
         }
     }
 
-    /// The node that a member is; `None` of a witness and of one that the plan does not have.
+    /// The node that a member is; `None` for a witness and for a member that the plan does not have.
     #[must_use]
     pub fn node(&self, member: MemberIndex) -> Option<NodeIndex> {
         member.node(self.nodes.len())
     }
 
-    /// The member of that name.
+    /// The member with that name.
     #[must_use]
     pub fn member(&self, name: &str) -> Option<Member> {
         let node = self.nodes.iter().position(|node| node.name == name);
@@ -117,13 +116,13 @@ impl Plan {
             .or_else(|| witness().map(|witness| Member::Witness(WitnessIndex(witness))))
     }
 
-    /// The group of that name.
+    /// The group with that name.
     #[must_use]
     pub fn group(&self, name: &str) -> Option<GroupIndex> {
         self.groups.binary_search_by(|group| group.name.as_str().cmp(name)).ok().map(GroupIndex)
     }
 
-    /// The link of that name.
+    /// The link with that name.
     #[must_use]
     pub fn link(&self, name: &str) -> Option<LinkIndex> {
         self.links.iter().position(|link| link.name == name).map(LinkIndex)
@@ -132,19 +131,20 @@ impl Plan {
     /// The resource behind an id.
     ///
     /// # Panics
-    /// When the id was not made from this plan.
+    /// If the id was not made from this plan.
     #[must_use]
     pub fn resource(&self, id: ResourceId) -> &Resource {
         &self.groups[id.group.0].resources[id.member]
     }
 
-    /// How many voters are more than half of them.
+    /// The number of voters that is a majority: more than half.
     #[must_use]
     pub fn majority(&self) -> usize {
         self.voters.len() / 2 + 1
     }
 
-    /// Which voter set it is: the same for the same voters, in files that differ in all else. A digest of their names.
+    /// The number of the voter set: a digest of the voters' names. Files with the same voters have the same number,
+    /// whatever else they say.
     #[must_use]
     pub fn voter_set(&self) -> u32 {
         self.voters.iter().fold(0, |set, &voter| set ^ MemberId::of(self.name(voter)).0)
@@ -153,21 +153,21 @@ impl Plan {
     /// The time within which a group runs again after its owner's death; see [`Group::takeover_bound`].
     ///
     /// # Panics
-    /// When the index was not made from this plan.
+    /// If the index was not made from this plan.
     #[must_use]
     pub fn takeover_bound(&self, group: GroupIndex, timing: &Timing) -> Duration {
         let is_of_family = self.relations.iter().any(|relation| relation.is_family_of(group));
         self.groups[group.0].takeover_bound(timing, is_of_family)
     }
 
-    /// Whether one voter may fall silent without that the others' majority ends: two cannot outvote each other.
+    /// Whether the others still have a majority if one voter falls silent. With two voters they do not.
     #[must_use]
     pub fn has_third_voter(&self) -> bool {
         self.voters.len() > 2
     }
 
-    /// Whether a node may count its own vote alone when it is the only one left: of two voters, where no group is promised
-    /// to be answered by one node only.
+    /// Whether single-vote mode is possible: a node takes its own vote for a majority when it is the only voter left.
+    /// It needs exactly two voters, and no group with a guard, since both nodes may then answer for a group.
     #[must_use]
     pub fn may_count_alone(&self) -> bool {
         self.voters.len() == 2 && self.groups.iter().all(|group| group.guard == Guard::None)
@@ -184,11 +184,11 @@ pub struct Node {
 /// A machine that votes and runs nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Witness {
-    /// Its name in this cluster.
+    /// The witness's name in this cluster.
     pub name: String,
-    /// Where it is asked.
+    /// The address at which members ask the witness.
     pub address: SocketAddr,
-    /// The key that only this cluster and this witness have; without it the cluster's own.
+    /// The key that only this cluster and this witness have; `None`: the cluster's key.
     pub key: Option<Secret>,
 }
 
@@ -207,10 +207,9 @@ impl fmt::Debug for Secret {
 pub struct Link {
     /// Its name; the same on all nodes.
     pub name: String,
-    /// What carries it.
     pub medium: Medium,
     /// For each node where it is connected, of the kind that fits the medium; `None` for a node without this link. At
-    /// least two are connected, and exactly two of a serial line.
+    /// least two nodes are connected, and exactly two on a serial line.
     pub ends: Vec<Option<End>>,
 }
 
@@ -219,26 +218,22 @@ pub struct Link {
 pub enum Medium {
     /// UDP to each node's address.
     Unicast {
-        /// Of both sides.
         port: u16,
     },
     /// UDP to the broadcast address of each node's interface.
     Broadcast {
-        /// Of both sides.
         port: u16,
     },
     /// UDP to a multicast group, over each node's interface.
     Multicast {
-        /// The group.
+        /// The multicast address.
         group: IpAddr,
-        /// Of both sides.
         port: u16,
         /// Hop limit, 1 to 255.
         ttl: u8,
     },
     /// A null-modem line between two nodes.
     Serial {
-        /// Bits a second.
         baud: u32,
     },
 }
@@ -246,47 +241,45 @@ pub enum Medium {
 /// Where a node is connected to a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Of a unicast link: the node's own address, and the interface that carries it where the file says so
-    /// (`10.0.0.1%eth1`).
+    /// On a unicast link: the node's own address, and its interface if the file names one (`10.0.0.1%eth1`).
     Address {
-        /// Where the others send.
+        /// The address that the others send to.
         ip: IpAddr,
-        /// Which interface carries it; else the one that has the address.
+        /// The interface that carries it; `None`: the one that has the address.
         interface: Option<String>,
     },
-    /// Of a broadcast or multicast link: the node's interface.
+    /// On a broadcast or multicast link: the node's interface.
     Interface(String),
-    /// Of a serial line: the device's path.
+    /// On a serial line: the path of the device.
     Device(String),
 }
 
 /// Resources that move together: started left to right, stopped right to left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Its name.
     pub name: String,
-    /// At least one.
+    /// At least one, in the order of their starts.
     pub resources: Vec<Resource>,
-    /// The nodes that it would rather be on, best first; perhaps none. The beginning of `candidates`.
+    /// The preferred nodes, best first; may be empty. They are the beginning of `candidates`.
     pub prefer: Vec<NodeIndex>,
     /// The nodes that may run it, in the order in which they are asked to; at least one.
     pub candidates: Vec<NodeIndex>,
-    /// What happens when a node that it prefers returns.
+    /// What happens when a preferred node returns.
     pub failback: Failback,
     /// How sure a takeover must be.
     pub guard: Guard,
-    /// What happens when a resource fails and its node lives.
+    /// What happens when a resource fails while its node lives.
     pub restarts: Restarts,
-    /// When a group has moved too often.
+    /// When failures have moved the group too often.
     pub hold_down: HoldDown,
-    /// The person's own words for a group whose guard does not protect its data.
+    /// The reason that a person gave for a group whose guard does not protect its data (`i-know`).
     pub i_know: Option<String>,
 }
 
 impl Group {
-    /// The time within which it runs again after its owner's death, if a majority of the voters lives and the first
-    /// living candidate starts it: the claim, that of the rest if it stays together with others, then one start after
-    /// another.
+    /// The time within which the group runs again after its owner's death, if a majority of the voters lives and the
+    /// first living candidate starts it. It is the sum of the claim, the claims of the rest of its family if it has
+    /// one, and one start after another.
     #[must_use]
     pub fn takeover_bound(&self, timing: &Timing, is_of_family: bool) -> Duration {
         let family = if is_of_family { timing.family_round() } else { Duration::ZERO };
@@ -298,24 +291,24 @@ impl Group {
 /// One thing to start, stop and monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// What runs it: the same agents as in `haresources`.
+    /// The agent that runs it, as in `haresources`.
     pub runs: resource::Resource,
     /// How long its operations may take.
     pub limits: Limits,
-    /// Between two monitors; `None` is never.
+    /// The time between two monitors; `None`: never.
     pub monitor_every: Option<Duration>,
 }
 
 /// How long an agent's operation may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of a start, which then has failed.
+    /// The limit of a start; then it has failed.
     pub start: Duration,
-    /// Of a stop; then its processes are told to terminate.
+    /// The limit of a stop; then its processes are told to terminate.
     pub stop: Duration,
-    /// Of what was told to terminate; then it is killed.
+    /// The limit of the termination; then the processes are killed.
     pub terminate: Duration,
-    /// Of a monitor, which then has failed.
+    /// The limit of a monitor; then it has failed.
     pub monitor: Duration,
 }
 
@@ -343,30 +336,30 @@ impl Limits {
 pub enum Failback {
     /// The group stays where it is.
     Stay,
-    /// `status` offers the return; a person asks for it.
+    /// `status` offers the return; a person must ask for it.
     WhenAsked,
-    /// The group returns when the node has been alive for so long.
+    /// The group returns when the node has been alive for this long.
     After(Duration),
 }
 
-/// How sure a takeover must be.
+/// How sure a takeover must be that the old owner does not answer any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Guard {
-    /// The old owner has been silent for the lease.
+    /// The old owner has been silent for a lease.
     None,
     /// The new owner holds the claim.
     Lease,
-    /// And the old owner's watchdog has had its time. Refused by the check so far.
+    /// As [`Self::Lease`], and the old owner's watchdog has had its time. Refused by the check so far.
     Watchdog,
-    /// And the old owner has been fenced. Refused by the check so far.
+    /// As [`Self::Lease`], and the old owner has been fenced. Refused by the check so far.
     Fence,
 }
 
 impl Guard {
-    /// All of them, the weakest first.
+    /// All guards, the weakest first.
     pub const ALL: [Self; 4] = [Self::None, Self::Lease, Self::Watchdog, Self::Fence];
 
-    /// The word in the file.
+    /// The guard's keyword in the file.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -384,10 +377,10 @@ impl fmt::Display for Guard {
     }
 }
 
-/// A resource that fails is started again in place so many times within the time; the next failure moves the group.
+/// How often a failed resource is started again in place within a time; the next failure moves the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restarts {
-    /// 0 moves at the first failure.
+    /// 0: the first failure moves the group.
     pub in_place: u32,
     /// Older failures are forgotten.
     pub within: Duration,
@@ -399,10 +392,10 @@ impl Default for Restarts {
     }
 }
 
-/// A group that failures have moved so many times within the time stays where it is, until it has rested.
+/// When failures have moved a group so often within a time that it is held: it stays where it is for the time `rest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldDown {
-    /// At least 1.
+    /// The number of moves that begins the hold; at least 1.
     pub moves: u32,
     /// Older moves are forgotten.
     pub within: Duration,
@@ -416,23 +409,21 @@ impl Default for HoldDown {
     }
 }
 
-/// What groups are to each other.
+/// A rule about where groups run relative to each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Relation {
-    /// Always on one node; two or more, in order. A group is in one of these at most.
+    /// Always on one node: a family of two or more, in order. A group is in one family at most.
     Together(Vec<GroupIndex>),
     /// Never on one node; the smaller index first.
     Apart(GroupIndex, GroupIndex),
-    /// Starts only where and while `first` runs somewhere in the cluster.
+    /// `group` starts only where and while `first` runs somewhere in the cluster.
     After {
-        /// Which waits.
         group: GroupIndex,
-        /// For which.
         first: GroupIndex,
     },
-    /// On as many nodes as there are, as evenly as can be; a wish, not a condition.
+    /// Spread over the nodes as evenly as possible; a wish, not a condition.
     Spread {
-        /// The word that its groups share.
+        /// The name that its groups share.
         name: String,
         /// One or more, in order.
         groups: Vec<GroupIndex>,
@@ -440,7 +431,7 @@ pub enum Relation {
 }
 
 impl Relation {
-    /// The family that it makes, in order; none if it is about something else.
+    /// The family that the rule makes, in order; `None` for another kind of rule.
     #[must_use]
     pub fn family(&self) -> Option<&[GroupIndex]> {
         match self {
@@ -449,23 +440,22 @@ impl Relation {
         }
     }
 
-    /// Whether it says that this group stays together with others.
+    /// Whether the rule makes a family that this group belongs to.
     #[must_use]
     pub fn is_family_of(&self, group: GroupIndex) -> bool {
         self.family().is_some_and(|family| family.contains(&group))
     }
 }
 
-/// What concerns one machine alone.
+/// The settings that concern one machine alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Local {
-    /// The cluster's key file; relative to the configuration directory.
+    /// The cluster's key file, relative to the configuration directory.
     pub key_file: String,
     /// The heart's SCHED_FIFO priority; `None` without real-time rights.
     pub realtime: Option<u8>,
-    /// Log files and facility.
     pub logging: Logging,
-    /// The device that resets this machine when the daemon hangs.
+    /// The device that resets this machine if the daemon hangs.
     pub watchdog: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What [`crate::group`] must know of a native plan's groups.
+//! A native plan's groups in the form that [`crate::group`] takes.
 
 use alloc::{format, vec::Vec};
 
@@ -6,7 +6,7 @@ use super::plan::{Group, Plan, Resource, Restarts};
 use crate::group::{self, FailedStop, Limits, Member, Spec};
 
 impl Plan {
-    /// The groups, in their order.
+    /// The specifications of all groups, in the order of the plan.
     #[must_use]
     pub fn specs(&self) -> Vec<Spec> {
         self.groups.iter().map(spec).collect()
@@ -27,7 +27,7 @@ fn member(Resource { runs, limits, monitor_every }: &Resource, group: &[Resource
     let group = group.iter().map(|resource| &resource.runs);
     let limits_of_group = Limits { start: limits.start, stop: limits.stop, status: limits.monitor };
     let member = Member::new(runs, group, limits_of_group);
-    // An address has no processes: its stop is a word to the kernel, and can only be said again.
+    // An address has no processes to kill. Its stop is one request to the kernel, which can only be repeated.
     let failed_stop = match member.is_carried {
         true => FailedStop::TryAgain,
         false => FailedStop::Ladder { terminate: limits.terminate },

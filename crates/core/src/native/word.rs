@@ -1,5 +1,5 @@
-//! What members of a native cluster say to each other, as values: claims and what belongs to them, and what people and
-//! `status` need beside it. The bytes are the codec's affair.
+//! The messages between members of a native cluster, as values: claims and what belongs to them, and what people and
+//! `status` need besides. [`super::wire`] turns them into bytes and back.
 
 use alloc::{string::String, vec::Vec};
 
@@ -9,72 +9,69 @@ use crate::{
     model::{claim::GroupId, identity::MemberIndex, order::OrderId},
 };
 
-/// One message.
+/// A message from one member to another, or to all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// The periodic word of a member, to all.
+    /// The periodic status of a member, to all.
     Beat(Beat),
-    /// Of claims; never a beat.
+    /// A message about claims; never the claims' part of a beat, which goes inside [`Beat`].
     Claims(claims::Message),
-    /// A person wants this group, which you own, to move: to this node, or to the best.
+    /// A person wants this group, which the receiver owns, to move to another node.
     AskMove {
-        /// Returned with the answer.
         order: OrderId,
-        /// Which.
         group: GroupId,
-        /// Where to.
+        /// The target node; `None`: the best one.
         to: Option<MemberIndex>,
     },
-    /// What came of [`Self::AskMove`].
+    /// The result of [`Self::AskMove`].
     MoveAnswer {
-        /// As asked.
+        /// The same as in the request.
         order: OrderId,
-        /// Whether it is done.
         done: bool,
-        /// In words.
+        /// The result in words, for the person.
         text: String,
     },
-    /// Your file says something else than mine: in which lines?
+    /// Asks for the lines of the receiver's canonical settings, because its digest differs from the sender's.
     AskMeaning,
-    /// What my file means, see [`super::meaning`].
+    /// The lines of the sender's canonical settings, see [`super::meaning`].
     Meaning(Vec<String>),
-    /// What stands on my board, or some of it. Of nodes alone.
+    /// The sender's gossip state, or some entries of it. Only nodes send it.
     Board(Vec<Entry>),
-    /// What did not fit my beat.
+    /// The lists of groups that did not fit the sender's beat.
     Lists(Lists),
 }
 
-/// The periodic word of a member.
+/// The periodic status of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
-    /// Renewals, echoes.
+    /// The claims' part: renewals and echoes.
     pub claims: claims::Beat,
-    /// The digest of what its file means, shortened.
+    /// The digest of the sender's canonical settings, shortened to 64 bits.
     pub config: u64,
-    /// Of its board.
+    /// The digest of the sender's gossip state.
     pub board: Digest,
-    /// Nothing shall run there: a person said so, or it is about to leave.
+    /// The sender runs no groups: a person put it on standby, or it is about to leave.
     pub standby: bool,
-    /// It could not claim now what it was given: it has just started, no majority hears it, its links are not tested, or it
-    /// does not know yet what others know.
+    /// The sender could not claim a group now. It has just started, no majority hears it, its links are not tested, or
+    /// it does not know yet what others know.
     pub waits: bool,
-    /// The lists of groups; `None`: they are too long for a beat, and told by [`Word::Lists`].
+    /// The lists of groups; `None`: they are too long for a beat and follow in [`Word::Lists`].
     pub lists: Option<Lists>,
 }
 
-/// What is to be known of some of a node's groups.
+/// What others must know of some of a node's groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
-    /// Groups that it owns and that do not run yet, or any more: others that come after them wait.
+    /// Groups that the sender owns and that do not run yet, or no longer run. Groups that come after them wait.
     pub starting: Vec<GroupId>,
-    /// Groups that could not be run there.
+    /// Groups that could not be run on the sender.
     pub unable: Vec<GroupId>,
-    /// Groups whose service would reach nobody from there.
+    /// Groups that clients could not reach on the sender.
     pub cut: Vec<GroupId>,
 }
 
 impl Lists {
-    /// Whether a beat has room for them: it stays one small frame.
+    /// Whether the lists fit into a beat, so that it stays one small frame.
     #[must_use]
     pub const fn are_short(&self) -> bool {
         self.starting.len() <= BEAT_LIST_MAX
@@ -83,5 +80,5 @@ impl Lists {
     }
 }
 
-/// Most groups in a list of a beat.
+/// Most groups in one list of a beat.
 pub const BEAT_LIST_MAX: usize = 16;

@@ -1,10 +1,11 @@
-//! Proofs: what the announcements of claims carry (`docs/wire.md`, 12.9), and what the gates of this node expect of others'.
+//! Proofs: what announcements of claims carry (`docs/wire.md`, 12.9), and which proofs the gates of this node accept.
 
 use super::*;
 use crate::{model::action::CLAIM_PROOFS_MAX, native::wire::announcement};
 
 impl Director {
-    /// With every key that is accepted: in a roll-over nobody knows with which the rival signs.
+    /// Gives the group's gate the proofs that end our ownership, by every accepted key. In a roll-over this node does
+    /// not know which key a rival signs with.
     pub(super) fn tell_proofs(&mut self, group: GroupIndex) {
         let mut proofs = Vec::new();
         for ballot in self.expected.get(&group).into_iter().flatten() {

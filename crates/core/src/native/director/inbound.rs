@@ -1,8 +1,8 @@
-//! Frames in: from bytes of anybody to words for the node.
+//! Incoming frames: from bytes of any sender to messages for the node.
 
 use super::*;
 
-/// Frames of the life before this one come back for no longer.
+/// For this long after the start, our own frames of the run before it may still come back.
 const ECHOES: Duration = Duration::from_secs(2);
 use crate::native::wire::{Content, Received, Refusal};
 
@@ -30,7 +30,7 @@ impl Director {
         }
     }
 
-    /// An authentic frame of another member, which may still have been heard before.
+    /// Takes an authentic frame of another member, which may be a copy of one heard before.
     fn received(&mut self, link: LinkIndex, from: Source, received: Received) {
         let Received { from: member, generation, begins, number, set, key, at, content } = received;
         let frame = Heard { generation, number };
@@ -42,7 +42,7 @@ impl Director {
             self.note_key(link, member, key);
         }
         if begins {
-            // At once: what was recorded of its earlier lives is worth nothing from now on, whenever we start again.
+            // Saved at once: from now on recordings of its earlier generations are refused, also after our own restart.
             self.remember(member.place());
         }
         match content {
@@ -64,7 +64,7 @@ impl Director {
         let peer = &self.peers[member.place()];
         let versions = peer.versions.filter(|(of, _)| *of == generation).map(|(_, versions)| versions);
         match versions.map(|versions| versions.common(OURS)) {
-            // Its first beat was lost; what it says will be said again.
+            // Its first beat was lost; it will repeat what it said.
             None => self.count_refusal("before-beat"),
             Some(None) => self.count_refusal("version"),
             Some(Some(_)) => {
@@ -97,7 +97,7 @@ impl Director {
         self.note(level, text);
     }
 
-    /// Says when a member begins to sign with another key, as it does in a roll-over.
+    /// Logs that a member begins to sign with another key, as it does in a roll-over.
     fn note_key(&mut self, link: LinkIndex, member: MemberIndex, key: u8) {
         let ours = self.keys(link).signing().number;
         let known = self.peers[member.place()].key.replace(key);
@@ -114,7 +114,8 @@ impl Director {
         self.note(Level::Info, text);
     }
 
-    /// A cluster beside ours: nothing is wrong. Its name is not authentic, so only so many are told.
+    /// Counts a frame of another cluster on our links, which is no fault. Its name is not authentic, so only
+    /// [`FOREIGN_MAX`] names are kept.
     fn foreign(&mut self, name: String) {
         self.count_refusal("foreign-cluster");
         let is_new = !self.foreign.contains_key(&name);
@@ -134,7 +135,7 @@ impl Director {
         self.reception.count_refusal(reason);
     }
 
-    /// Also worth a line for the log, now or with others later.
+    /// Counts a refused frame and logs it, at once or in a later line together with others.
     fn refuse(&mut self, from: Source, reason: &'static str, text: &dyn Display) {
         if let Some(line) = self.reception.refuse(self.now.instant, from, reason, text) {
             self.note(Level::Warning, line);

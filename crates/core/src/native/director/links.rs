@@ -1,15 +1,17 @@
-//! The links as the native dialect sees them: which of them carry frames between each other member and us, and which
-//! way. A node's link has the place that it has in the plan; after those comes one for each witness, in their order: the
-//! way between that witness and everybody else.
+//! The links in the native dialect: which of them carry frames between each other member and us, and which way. A link
+//! of the plan has its index in the plan. After those comes one link for each witness, in their order: the way between
+//! that witness and all other members.
 //!
-//! What a link brings is seen here. What it takes is told by the other side: its beats say on which links it hears us.
-//! Both ways are believed after [`Timing::link_test`], and so is everything else: one lost beat is no news.
+//! This member sees itself what a link brings. The other side reports what the link carries to it: its beats say on
+//! which links it hears us. A state counts after it has lasted for [`Timing::link_test`], so one lost beat changes
+//! nothing.
 //!
-//! Who is heard on any link is heard. Whether it hears us is told by its echoes of our beats, whatever links they took:
-//! an echo has gone both ways by itself, so neither a claim nor a renewal asks for the state of any single link. (Two that
-//! do not vote have no echoes of each other, and need none.) The
-//! test of links is there so that people learn of a dead cable before they need it, and that no node takes up its work
-//! on a cluster whose cables nobody has looked at.
+//! A member counts as heard if any link brings its frames. Its echoes of our beats show that it hears us, whatever
+//! links they took: an echo has gone both ways by itself. So neither a claim nor a renewal depends on the state of a
+//! single link. (Two members that do not vote have no echoes of each other, and need none.)
+//!
+//! Links are tested so that people learn of a dead cable before they need it, and so that no node claims groups in a
+//! cluster whose cables were never tested.
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -40,35 +42,36 @@ pub(super) struct Path {
     pub link: LinkIndex,
     /// The link on which ours go.
     pub out: LinkIndex,
-    /// The newest frame that it brought: a recording of older ones keeps no link alive.
+    /// The newest frame that it brought. A recording of older frames does not make the link look alive.
     newest: Heard,
-    /// When it brought that.
+    /// When it brought that frame.
     heard: Option<Instant>,
-    /// What counts.
+    /// The state that counts.
     way: Way,
-    /// What it looks like, and since when.
+    /// The state as it looks now, and since when.
     seems: (Way, Instant),
-    /// What was last told of it.
+    /// The state last reported by [`Links::news`].
     told: Way,
 }
 
 #[derive(Debug)]
 struct Peer {
     paths: Vec<Path>,
-    /// On which links it hears us, as its newest beat says, and when that came. None if that means nothing here.
+    /// The links on which it hears us, a bit for each, from its newest beat, and when that came. `None`: the bits mean
+    /// nothing here.
     hears_us: Option<(u32, Instant)>,
-    /// Its file is not ours: its links cannot be tested.
+    /// Its file differs from ours, so its links cannot be tested.
     is_strange: bool,
-    /// When it was first heard.
+    /// When its first frame came.
     first: Option<Instant>,
-    /// Where to answer it, if it is on no link of the plan's.
+    /// The address for answers, if it is on no link of the plan.
     home: Home,
 }
 
-/// The state. See the module's text.
+/// The state of all links. See the module's text.
 #[derive(Debug)]
 pub(super) struct Links {
-    /// By member; ours has no paths.
+    /// By member; this member has no paths.
     peers: Vec<Peer>,
     nodes: usize,
     links: usize,
@@ -80,7 +83,7 @@ pub(super) struct Links {
     news: VecDeque<News>,
 }
 
-/// What changed of one link, to be told.
+/// A change of one link, to be reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct News {
     pub link: LinkIndex,
@@ -112,23 +115,23 @@ impl Links {
         }
     }
 
-    /// How many there are, those to witnesses included.
+    /// The number of links, those to witnesses included.
     pub(super) fn count(&self) -> usize {
         self.down.len()
     }
 
-    /// Whether this member is connected to it, and so is somebody else: links of others are nothing that could be down here.
+    /// Whether the link connects this member to another one. A link between others cannot be down here.
     pub(super) fn is_ours(&self, link: LinkIndex) -> bool {
         self.peers.iter().flat_map(|peer| &peer.paths).any(|path| path.link == link || path.out == link)
     }
 
-    /// The witness to which a link goes.
+    /// The witness that a link leads to.
     pub(super) fn witness(&self, link: LinkIndex) -> Option<WitnessIndex> {
         link.0.checked_sub(self.links).filter(|_| link.0 < self.count()).map(WitnessIndex)
     }
 
-    /// Whether this member may speak on this link: between nodes every node, on a witness's link that witness, and where
-    /// we are the witness, everybody.
+    /// Whether this member may speak on this link. On a link between nodes every node may, on a witness's link that
+    /// witness; if this member is the witness, all may.
     pub(super) fn may_speak(&self, member: MemberIndex, link: LinkIndex) -> bool {
         let index = member.place();
         match self.witness(link) {
@@ -143,12 +146,13 @@ impl Links {
         self.peers.get(member.place()).map_or(&[], |peer| &peer.paths)
     }
 
-    /// Where to send to a member on our own witness's link.
+    /// The address to answer a member at, on our own witness's link.
     pub(super) fn home(&self, member: MemberIndex) -> Option<SocketAddr> {
         self.peers.get(member.place())?.home.address()
     }
 
-    /// An authentic frame of a member came to a witness's link from this address; `at`: the address that it says itself.
+    /// An authentic frame of a member came to a witness's link from the address `from`; `at`: the address that the
+    /// frame itself names.
     pub(super) fn came_from(
         &mut self,
         now: Instant,
@@ -174,8 +178,8 @@ impl Links {
         path.heard = Some(now);
     }
 
-    /// A beat of a member says on which links it hears us. If its file is not ours, its links have other places: nothing
-    /// follows then, but for a witness, to which there is one way only.
+    /// A beat of a member says on which links it hears us. If its file differs from ours, its links have other numbers
+    /// and the bits are ignored. On the only link to or from a witness, any bit means that link.
     pub(super) fn told(&mut self, now: Instant, member: MemberIndex, hears_us: u32, has_our_file: bool) {
         let only_way = self.is_only_way(member);
         let Some(peer) = self.peers.get_mut(member.place()) else { return };
@@ -188,7 +192,7 @@ impl Links {
         judge(peer, now, &self.timing);
     }
 
-    /// Whether a member hears us on any link, as its newest beat says; none if its file is not ours.
+    /// Whether a member hears us on any link, as its newest beat says; `None` if its file differs from ours.
     pub(super) fn is_heard_by(&self, now: Instant, member: MemberIndex) -> Option<bool> {
         let peer = self.peers.get(member.place()).filter(|peer| !peer.is_strange)?;
         let is_fresh = |at: Instant| now.since(at) < self.timing.silent;
@@ -199,13 +203,13 @@ impl Links {
         member.place() >= self.nodes || matches!(self.me, plan::Member::Witness(_))
     }
 
-    /// This machine says that a link can or cannot carry frames. Tells whether that is news.
+    /// Records what this machine says of a link: whether it can carry frames. Returns whether that changed.
     pub(super) fn carries(&mut self, link: LinkIndex, carries: bool) -> bool {
         let Some(down) = self.down.get_mut(link.0) else { return false };
         core::mem::replace(down, !carries) == carries
     }
 
-    /// We ourselves did not run for so long.
+    /// Discounts a time in which this daemon itself did not run.
     pub(super) fn forgive(&mut self, now: Instant, pause: Duration) {
         for peer in &mut self.peers {
             let heard = peer.paths.iter_mut().filter_map(|path| path.heard.as_mut());
@@ -215,7 +219,8 @@ impl Links {
         }
     }
 
-    /// On which links each member is heard now, for a beat of ours. What changed is judged, and told by [`Self::news`].
+    /// The links on which each member is heard now, for a beat of ours. Also judges all links; [`Self::news`] has the
+    /// changes.
     pub(super) fn beat(&mut self, now: Instant) -> BTreeMap<MemberIndex, u32> {
         let mut hears = BTreeMap::new();
         let mut changes: BTreeMap<(LinkIndex, Way), Vec<MemberIndex>> = BTreeMap::new();
@@ -227,7 +232,7 @@ impl Links {
                 hears.insert(index, bits);
             }
             for path in &mut peer.paths {
-                // What this machine itself has said of the link says enough.
+                // The log already has what this machine itself said of the link.
                 let is_down =
                     self.down.get(path.link.0) == Some(&true) || self.down.get(path.out.0) == Some(&true);
                 if path.way != Way::Untested && path.way != path.told && !is_down {
@@ -244,10 +249,9 @@ impl Links {
         self.news.pop_front()
     }
 
-    /// Whether every link was tested once, so that the first group may be claimed. Waited for are, from our start, those
-    /// who were not heard yet, and from its first word each other, as long as a voter is mute after its start: before
-    /// that nobody grants anything in a cluster that has just been switched on, and a dead cable must not keep services
-    /// down.
+    /// Whether the link tests are over, so that the first group may be claimed. A member that was not heard yet is
+    /// waited for from our start, any other from its first frame, for the mute time in both cases. In a cluster that
+    /// was just switched on, voters grant nothing before that. A dead cable must not keep services down for longer.
     pub(super) fn are_tested(&self, now: Instant) -> bool {
         let waits = |peer: &Peer| {
             let untested = peer.paths.iter().any(|path| path.way == Way::Untested);
@@ -258,12 +262,12 @@ impl Links {
 }
 
 impl Path {
-    /// What counts.
+    /// The state of the link that counts.
     pub(super) const fn way(&self) -> Way {
         self.way
     }
 
-    /// When it last brought something new.
+    /// When it last brought a frame that was new.
     pub(super) const fn heard(&self) -> Option<Instant> {
         self.heard
     }
@@ -273,7 +277,7 @@ impl Path {
     }
 }
 
-/// What each link of a member looks like now; what has looked so for long enough, counts.
+/// Updates what each link of a member looks like now. What has lasted for [`Timing::link_test`] counts.
 fn judge(peer: &mut Peer, now: Instant, timing: &Timing) {
     let is_up = peer.paths.iter().any(|path| path.is_heard(now, timing));
     let hears_us =
@@ -297,7 +301,7 @@ fn judge(peer: &mut Peer, now: Instant, timing: &Timing) {
     }
 }
 
-/// The links between a member and us, in the order of their places.
+/// The links between a member and us, in the order of their numbers.
 fn paths(plan: &Plan, member: plan::Member, now: Instant) -> Vec<Path> {
     let path = |link: usize, out: usize| Path {
         link: LinkIndex(link),

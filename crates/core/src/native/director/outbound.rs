@@ -1,9 +1,9 @@
-//! Words out: each written once per framing and key, and sent over every link that leads to whom it is for.
+//! Outgoing messages: each is written once per framing and key, and sent over every link that leads to its receivers.
 
 use super::*;
 use crate::native::{status::Way, wire::Frame};
 
-/// In which form a link carries a frame.
+/// The bytes that a link needs for a frame: the framing, and for a witness its key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
     Netstring,
@@ -26,7 +26,7 @@ impl Director {
         }
     }
 
-    /// What the links have come to, once for each change.
+    /// Logs each change of the links once.
     fn tell_links(&mut self) {
         while let Some(links::News { link, way, members }) = self.links.news() {
             let names: Vec<&str> = members.iter().map(|member| self.name(*member)).collect();
@@ -70,7 +70,7 @@ impl Director {
         }
     }
 
-    /// The links that lead to a member, or to all, each once; on our own witness's link the addresses.
+    /// The links that lead to a member, or to all, each once; on our own witness's link with the members' addresses.
     fn ways(&self, to: To) -> Vec<(LinkIndex, Option<SocketAddr>)> {
         let all = (0..self.peers.len()).map(MemberIndex::at);
         let members: Vec<MemberIndex> = match to {
@@ -82,7 +82,7 @@ impl Director {
             for path in self.links.paths(member) {
                 let is_own = self.links.witness(path.out).map(plan::Member::Witness) == Some(self.plan.me);
                 match is_own.then(|| self.links.home(member)) {
-                    // Where it is, is not known before it was heard.
+                    // Its address is not known before it was heard.
                     Some(None) => {}
                     Some(home) => ways.push((path.out, home)),
                     None => ways.push((path.out, None)),

@@ -1,4 +1,4 @@
-//! What a person may see: the director's state as a [`Status`].
+//! The director's state as a [`Status`], for `locum status`.
 
 use super::*;
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Director {
-    /// What a person may see.
+    /// The cluster as this member sees it at `now`.
     #[must_use]
     pub fn status(&self, now: Now) -> Status {
         let at = now.instant.max(self.now.instant);
@@ -54,7 +54,7 @@ impl Director {
         status
     }
 
-    /// Frames that are refused: what parts this member from others now, with the cure, and what does not.
+    /// What the refused frames mean, with the cure: troubles if they separate this member from others now, else hints.
     fn alarms(&self, now: Instant, status: &Status) -> (Vec<String>, Vec<String>) {
         let misses = |member: &Member| !member.is_me && (member.liveness.is_down() || member.heard.is_none());
         let misses_somebody = status.members.iter().any(misses);
@@ -131,7 +131,7 @@ impl Director {
             true => Some(claims.is_heard_by(now, member)),
             false => self.links.is_heard_by(now, member),
         };
-        // Whoever is silent says nothing of whom it hears.
+        // A silent member does not say whom it hears.
         let liveness = self.node.liveness(member);
         let hears_us = hears_us.filter(|_| !liveness.is_down());
         let own = self.node.ownership();
@@ -204,7 +204,7 @@ impl Director {
         }
     }
 
-    /// What keeps a group where it is.
+    /// The pins that keep a group where it is.
     fn group_pins(&self, group: GroupIndex, owner: Option<MemberIndex>, now: Instant) -> Vec<Pin> {
         let own = self.node.board().pinned(Some(self.node.id(group)));
         let frozen = "frozen: it is not started, stopped or moved, whoever owns it";
@@ -222,7 +222,7 @@ impl Director {
         own.into_iter().chain(held).chain(self.preference(group, owner)).collect()
     }
 
-    /// What concerns this node as a whole, or all.
+    /// The pins of this node as a whole, and of all nodes.
     fn pins(&self, now: Instant) -> Vec<Pin> {
         let maintenance = "maintenance: nothing is started, stopped or moved in the whole cluster";
         let all = self.node.board().pinned(None);
@@ -247,7 +247,7 @@ impl Director {
         }
     }
 
-    /// It is on another node than the living one that it prefers, and stays there.
+    /// The preferred node that lives, if the group is on another one and stays there.
     fn preference(&self, group: GroupIndex, owner: Option<MemberIndex>) -> Option<Pin> {
         let plan = &self.plan.groups[group.0];
         let owner = self.plan.node(owner?)?;
@@ -289,7 +289,7 @@ impl Director {
     }
 }
 
-/// What is wrong, and what is worth to be known, in words.
+/// What is wrong and what is worth knowing, in words: troubles and hints.
 fn complaints(status: &Status) -> (Vec<String>, Vec<String>) {
     let (mut troubles, mut hints) = (Vec::new(), Vec::new());
     for (group, disputed) in status.groups.iter().filter_map(|group| Some((group, group.disputed.as_ref()?)))

@@ -1,5 +1,6 @@
-//! When the claims of this node are announced to the gates of others, in packets that are heard where nothing of Locum
-//! can run (`docs/wire.md`, 12.9), and which ballots of its own such packets may end. A hint: nothing waits for it.
+//! Announcements of this node's claims to the gates of earlier owners, and which ballots of its own such announcements
+//! may end. The packets are heard even where nothing of Locum can run (`docs/wire.md`, 12.9). They only speed things
+//! up: nothing waits for them.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
@@ -13,23 +14,23 @@ use crate::{
     },
 };
 
-/// For so long a claim is announced again with each beat, as long as an earlier owner is not proved to have stopped.
+/// How long a claim is announced again with each beat while an earlier owner is not proved to have stopped.
 const ANNOUNCE_MAX: Duration = Duration::from_secs(10);
-/// So many of our own ballots of a group are known to its gate: the owned one and the newest of those proposed since.
-/// Where more were proposed, a rival that met one of the others is not heard, and the lease ends what it would have.
+/// Most ballots of our own that a group's gate knows: the owned one and the newest proposed since. If more were
+/// proposed, a proof against one of the others is not accepted, and the gate stays open until the lease ends.
 pub(super) const BALLOTS_MAX: usize = 6;
 
-/// The claims that were announced.
+/// The claims that this node has announced.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Announced {
-    /// The last one of each group.
+    /// The last announced ballot of each group.
     ballots: BTreeMap<GroupIndex, Ballot>,
-    /// Those that are announced again, and until when.
+    /// The groups whose claim is announced again with each beat, and until when.
     again: BTreeMap<GroupIndex, Instant>,
 }
 
 impl Node {
-    /// The group's gate was told its lease: once for each ballot that opens it.
+    /// Announces a claim when the group's gate has its lease: once for each ballot that opens it.
     pub(super) fn announce_new(&mut self, group: GroupIndex) {
         let Some(&Some(GateLease { ballot, .. })) = self.gates.get(&group) else { return };
         if self.announced.ballots.insert(group, ballot) != Some(ballot) {
@@ -38,10 +39,11 @@ impl Node {
         }
     }
 
-    /// With each beat: the first one may have been lost, and an earlier owner that stands still cannot be asked.
+    /// Announces claims again, with each beat: the first announcement may have been lost, and an earlier owner that
+    /// does not run cannot be asked.
     pub(super) fn announce_again(&mut self) {
         let Announced { ballots, again } = &mut self.announced;
-        // Long after it nobody looks at them with each beat.
+        // Drops expired entries, so that the beats do not walk over them for ever.
         again.retain(|_, until| self.now < *until);
         let is_open = |group: &GroupIndex| self.gates.get(group).is_some_and(Option::is_some);
         let due = again.keys().filter(|group| is_open(group));
@@ -49,8 +51,8 @@ impl Node {
         due.into_iter().for_each(|(group, ballot)| self.announce(group, ballot));
     }
 
-    /// To each earlier owner that may still answer, under the last ballot that is known of it. Our own is never told: it is
-    /// what keeps our gate from being shut.
+    /// Announces a claim to each earlier owner that may still answer clients, with the last ballot known of that owner.
+    /// No proof of our own ballot is ever sent: with it anybody could shut our gate.
     fn announce(&mut self, group: GroupIndex, ballot: Ballot) {
         let held = self.member.claimant().and_then(|claimant| claimant.held(self.now, self.ids[group.0]));
         let Some(Held { claim, .. }) = held.filter(|held| held.claim.ballot == ballot) else { return };
@@ -59,7 +61,8 @@ impl Node {
         self.announcements.extend(ended);
     }
 
-    /// What is about to be said may be accepted by some, and be all that a rival knows of us: it is told to the gate first.
+    /// Gives the gate the ballots that are about to be proposed. Some voters may accept a proposal, and it may be all
+    /// that a rival knows of us, so the gate must know it first.
     pub(super) fn expect_proposed(&mut self, envelopes: &[Envelope]) {
         if breakage::is(Breakage::ProposalNotExpected) {
             return;
@@ -87,7 +90,8 @@ impl Node {
         }
     }
 
-    /// Under this ballot the group is ours: what was proposed before it can be nothing to anybody.
+    /// Makes `owned` the first expected ballot. Older ballots are forgotten: nobody can own the group under them any
+    /// more.
     pub(super) fn expect_owned(&mut self, group: GroupIndex, owned: Ballot) {
         let ballots = self.expected.entry(group).or_default();
         if ballots.first() != Some(&owned) {

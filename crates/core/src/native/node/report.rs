@@ -1,4 +1,4 @@
-//! What a report needs to know of a node.
+//! What the director's report reads from a node.
 
 use super::{Board, GateLease, GroupIndex, Instant, MemberIndex, Node, NodeView, Peer};
 use alloc::{collections::BTreeSet, vec::Vec};
@@ -11,7 +11,7 @@ use crate::{
     native::{board::HeldDown, ownership::Ownership},
 };
 
-/// What is known of another member.
+/// What this node knows of another member.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::native) struct PeerView<'a> {
     pub watch: &'a Watch,
@@ -20,18 +20,18 @@ pub(in crate::native) struct PeerView<'a> {
     pub standby: bool,
     pub unable: &'a BTreeSet<GroupIndex>,
     pub cut: &'a BTreeSet<GroupIndex>,
-    /// Its file means something else than ours.
+    /// Its canonical settings differ from ours.
     pub differs: bool,
     pub differences: &'a [settings::Difference],
-    /// Its lease is not ours.
+    /// Its lease differs from ours.
     pub refused: bool,
 }
 
-/// Who owns a group, as far as is known here.
+/// Who owns a group, as far as this member knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::native) struct Owner {
     pub member: MemberIndex,
-    /// Its claim's, as it stands now.
+    /// The ballot of its claim as it stands now.
     pub ballot: Ballot,
 }
 
@@ -57,7 +57,7 @@ impl Node {
         self.me
     }
 
-    /// The digest of our file's meaning, as beats carry it.
+    /// The digest of our canonical settings, as beats carry it.
     pub(in crate::native) const fn config(&self) -> u64 {
         self.config
     }
@@ -66,18 +66,18 @@ impl Node {
         &self.ownership
     }
 
-    /// The groups whose service would reach nobody from here.
+    /// The groups that clients could not reach on this node.
     pub(in crate::native) fn cut(&self) -> Vec<GroupIndex> {
         self.services.cut()
     }
 
-    /// What people and failures have done, as far as it is known here.
+    /// The gossip state as this node knows it: pins and moves by failure.
     #[must_use]
     pub const fn board(&self) -> &Board {
         &self.board
     }
 
-    /// Whether a group is held down, and since and until when.
+    /// Whether a group is held because failures have moved it too often, for how long already, and until when.
     #[must_use]
     pub fn held_down(&self, now: Instant, group: GroupIndex) -> Option<HeldDown> {
         self.board.held_down(now, self.ids[group.0], &self.plan.groups[group.0].hold_down)
@@ -91,17 +91,17 @@ impl Node {
         self.next_beat
     }
 
-    /// What the group's gate was told last.
+    /// The lease that the group's gate was last given.
     pub(in crate::native) fn gate(&self, group: GroupIndex) -> Option<GateLease> {
         self.gates.get(&group).copied().flatten()
     }
 
-    /// Our own claim of a group.
     pub(in crate::native) fn held(&self, now: Instant, group: GroupIndex) -> Option<&Held> {
         self.member.claimant()?.held(now, self.ids[group.0])
     }
 
-    /// We do; or a living node says that it does; or our own vote is granted to one.
+    /// The owner of a group: this member if it holds the claim; else a living node that lists the claim; else the node
+    /// that our own vote is granted to.
     pub(in crate::native) fn owner(&self, now: Instant, group: GroupIndex) -> Option<Owner> {
         if let Some(held) = self.held(now, group) {
             return Some(Owner { member: self.me, ballot: held.claim.ballot });

@@ -5,8 +5,9 @@ use alloc::{collections::VecDeque, format, vec};
 use super::*;
 use crate::{config::locum_toml, model::action::Operation};
 
-/// How many groups were looked at for each operation that ended, while so many groups were started on a node that counts alone;
-/// and how often what its nodes cannot run was gathered in all that time, although nothing of that changed.
+/// For a node in single-vote mode that starts this many groups: how many groups were looked at for each ended
+/// operation, and how often the groups that nodes cannot run were gathered in all that time, although none of that
+/// changed.
 fn costs_of_a_start(groups: usize) -> (usize, usize) {
     let mut toml = String::from("cluster = 'c'\n");
     for (node, at) in [("a", 1), ("b", 2)] {
@@ -51,7 +52,7 @@ fn costs_of_a_start(groups: usize) -> (usize, usize) {
     (looks.div_ceil(operations), gathered)
 }
 
-/// With thousands of groups a walk over all of them for each one that has started is minutes of work.
+/// With thousands of groups, a walk over all of them for each started one would take minutes.
 #[test]
 fn a_group_that_has_started_costs_no_look_at_all_the_others() {
     for groups in [16, 1024] {
@@ -61,8 +62,8 @@ fn a_group_that_has_started_costs_no_look_at_all_the_others() {
     }
 }
 
-/// As many stops in one turn as there are groups: each gate is shut right before the stop of its last address, and nothing else
-/// changes its place.
+/// As many groups are stopped in one turn as there are. Each gate is shut right before the stop of its last address,
+/// and nothing else changes its place.
 #[test]
 fn gates_are_shut_right_before_the_stops_of_their_addresses() {
     const GROUPS: usize = 300;

@@ -1,4 +1,5 @@
-//! Why nobody owns a group. Nothing is decided here: it is told from what [`Ownership`](super::Ownership) goes by.
+//! Why nobody owns a group: the blocked reason. This module decides nothing; it reads what
+//! [`Ownership`](super::Ownership) goes by.
 
 use super::{GroupIndex, Instant, Node, NodeIndex, Phase};
 use crate::native::{
@@ -7,12 +8,12 @@ use crate::native::{
 };
 
 impl Node {
-    /// Who gives something of this group to another one.
+    /// The node whose file gives a resource of this group to another group, if there is one.
     pub(in crate::native) fn disputed(&self, now: Instant, group: GroupIndex) -> Option<Disputed> {
         self.view(now, self.node()?).disputed(self.ownership.family(group))
     }
 
-    /// Nothing where somebody owns it, and on a witness.
+    /// The reason why the group is blocked; `None` if it has an owner, and on a witness.
     pub(in crate::native) fn unowned(&self, now: Instant, group: GroupIndex) -> Option<Unowned> {
         let me = self.node()?;
         if self.owner(now, group).is_some() {

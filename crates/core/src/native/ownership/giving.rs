@@ -1,11 +1,12 @@
-//! A group of ours is handed over: to whom, when, and why not.
+//! Handing over a group of ours: to which node, when, and why not.
 
 use alloc::{format, string::String};
 
 use super::*;
 
 impl Ownership {
-    /// Hands a group of ours to a node, or to the best.
+    /// Hands a group of ours to a node, or with `None` to the best one. Waits for the node if it cannot take the group
+    /// yet.
     pub fn give(&mut self, view: &View<'_>, group: GroupIndex, to: Option<NodeIndex>, order: Option<Asker>) {
         self.rank(view);
         let name = &view.plan.groups[group.0].name;
@@ -23,7 +24,7 @@ impl Ownership {
         }
     }
 
-    /// Who could claim the group now that it is given away, best first, or that node; or why nobody could.
+    /// The node that could take the group now: `to`, or with `None` the best one. The error says why no node could.
     pub(super) fn taker(
         &self,
         view: &View<'_>,
@@ -54,7 +55,7 @@ impl Ownership {
                 "{name} could not claim it yet: it has just started, or no majority hears it"
             ));
         }
-        // Where clients reach neither of us, a person may have a reason.
+        // If clients reach the group on neither node, a person may have a reason to move it.
         let is_worse = self.is_cut(group, node) && !self.is_cut(group, view.me);
         is_worse.then(|| format!("clients would not reach it on {name}: an interface there carries nothing"))
     }
@@ -73,7 +74,7 @@ impl Ownership {
         self.touch(group);
     }
 
-    /// A group of ours that is to go: is there somebody now who can take it? When to look again.
+    /// Looks at a handover that waits: whether a node can take the group now. Returns when to look again.
     pub(super) fn look_at_wish(&mut self, view: &View<'_>, group: GroupIndex) -> Option<Instant> {
         let Wish { to, order, since, until, .. } = self.desks[group.0].wish.take()?;
         if order.is_none() && !self.is_standby() {
@@ -104,7 +105,7 @@ impl Ownership {
         until
     }
 
-    /// The hand-over that waits: why, since when, and until when.
+    /// The handover that waits: why, since when, and until when.
     pub(in crate::native) fn waiting(&self, group: GroupIndex) -> Option<(&str, Instant, Option<Instant>)> {
         let Wish { why, since, until, .. } = self.desks[group.0].wish.as_ref()?;
         Some((why, *since, *until))
@@ -117,11 +118,11 @@ impl Ownership {
         }
     }
 
-    /// All of the group's family is on its way from us, as far as it is ours.
+    /// Begins to hand over the group's family, as far as it is ours.
     pub(super) fn hand_over(&mut self, view: &View<'_>, group: GroupIndex, giving: Giving) {
         self.touch(group);
         let family = Arc::clone(&self.families[group.0]);
-        // Nobody else may have all of it: what goes well stays.
+        // No other node may run the whole family, so its other groups stay.
         let alone = giving.failed && self.ranking(group).iter().all(|node| *node == view.me);
         let given = |member: &GroupIndex| *member == group || (!alone && view.holds(*member).is_some());
         for member in family.iter().copied().filter(given) {

@@ -1,13 +1,13 @@
-//! Where a witness answers one member.
+//! The address at which a witness answers one member.
 //!
-//! The stamp of a frame says who wrote it, not who sent this copy. Copies come from elsewhere too: a witness on the network
-//! of the nodes also hears their broadcasts, and anybody can send on what he has seen. So a frame that is sent to a
-//! witness carries its sender's address there (`at`) under the stamp:
+//! The stamp of a frame shows who wrote it, but not who sent this copy. Copies come from elsewhere, too: a witness on the
+//! network of the nodes also hears their broadcasts, and anybody can forward frames that he has seen. So a frame that is sent
+//! to a witness carries its sender's address there (`at`) under the stamp:
 //!
-//! 1. A frame that comes from the address that it names settles the matter.
-//! 2. Behind a translator of addresses none does. Then the first address stays as long as it brings what is new. Another
-//!    one has its turn when the member says that it does not hear us.
-//! 3. A frame that names no address (a broadcast, an older version) counts last.
+//! 1. An address counts most if a frame comes from it and names it.
+//! 2. Behind a translator of addresses (NAT) no frame does. Then the first address stays as long as it brings new frames.
+//!    Another one has its turn when the member says that it does not hear us.
+//! 3. A frame that names no address (a broadcast, an older version) counts least.
 
 use core::net::SocketAddr;
 
@@ -16,11 +16,12 @@ use crate::model::{
     time::{Duration, Instant},
 };
 
-/// The address, and what speaks for it.
+/// The address for answers, and how far it is trusted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Home {
     chosen: Option<Chosen>,
-    /// The newest frames with an address under their stamp, and without. A recording of older ones moves nothing.
+    /// The newest frame that names an address, and the newest that names none. Recordings of older frames change
+    /// nothing.
     newest: [Option<Heard>; 2],
 }
 
@@ -32,14 +33,14 @@ struct Chosen {
     heard: Instant,
 }
 
-/// What speaks for an address, least first.
+/// Why an address is trusted, least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
     /// A frame that names no address came from it.
     Unnamed,
-    /// A frame that names another one came from it.
+    /// A frame that names another address came from it.
     Translated,
-    /// A frame that names it came from it.
+    /// A frame that names this address came from it.
     Named,
 }
 
@@ -48,8 +49,8 @@ impl Home {
         self.chosen.map(|chosen| chosen.address)
     }
 
-    /// A frame came `from` there, and names `at`. `patience`: how long an address may bring nothing, or its member not hear
-    /// us (`is_deaf`: it says so), before another may take its place.
+    /// A frame came from the address `from`, and names `at`. Another address may replace the chosen one only after
+    /// `patience`, in which that brought nothing or the member did not hear us (`is_deaf`: the member says so).
     pub(super) fn came(
         &mut self,
         now: Instant,
@@ -65,7 +66,7 @@ impl Home {
             return;
         }
         *newest = Some(frame);
-        // The scope of a link-local address is a number of this machine's.
+        // The scope of a link-local address is a number of this machine only.
         let is_named = at.is_some_and(|at| (at.ip(), at.port()) == (from.ip(), from.port()));
         let trust = match at {
             _ if is_named => Trust::Named,
@@ -107,8 +108,8 @@ mod tests {
         Heard { generation: 1, number }
     }
 
-    /// Copies of each of these frames: who brings one, and whether it is the one that was sent to the witness. Whether the
-    /// member says that it hears us follows from where the last answer went.
+    /// Plays copies of each of these frames: the address each comes from, and whether it is a copy of the one sent to
+    /// the witness. The member says that it hears us if the last answer went to `real`.
     fn play(
         home: &mut Home,
         frames: core::ops::Range<u64>,
@@ -126,8 +127,8 @@ mod tests {
     }
 
     proptest! {
-        /// However many copies come, in whatever order, beside the frame that was sent to the witness: at the end of each
-        /// beat the answers go to its sender.
+        /// Copies come beside the frame that was sent to the witness, in any number and order. At the end of each beat
+        /// the answers go to that frame's sender.
         #[test]
         fn the_address_under_the_stamp_wins_over_every_copy(
             before in many((2_u16..9, any::<bool>()), 0..6),
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!(home.address(), Some(new));
         home.came(Instant::from_millis(600), PATIENCE, false, frame(3), old, Some(old));
         assert_eq!(home.address(), Some(new));
-        // A translator comes between: the old address brings nothing any more.
+        // A translator comes between, so the old address brings nothing any more.
         play(&mut home, 7..20, new, address(9), &[(address(9), true)]);
         assert_eq!(home.address(), Some(address(9)));
     }
