@@ -210,7 +210,7 @@ impl Board {
         }
     }
 
-    /// Forgets the moves of groups that have not moved for so long that none of their moves can count any more.
+    /// Forgets the moves of groups whose moves are all too old to count.
     pub fn forget(&mut self, now: Instant, plan: &Plan, index: &BTreeMap<GroupId, GroupIndex>) {
         let known = self.moves.len();
         self.moves.retain(|group, moves| {

@@ -56,7 +56,7 @@ pub enum Event {
     /// A message of another member: authentic, of this cluster, and new.
     Heard {
         from: MemberIndex,
-        /// The sender's generation.
+        /// The generation of the sender's daemon.
         generation: u64,
         /// The number of the sender's voter set.
         set: u32,
@@ -77,7 +77,6 @@ pub enum Event {
     AddressGone(ResourceId),
     /// The state of a service address's interface, see [`crate::model::event::Event::Service`].
     Service {
-        /// The service address.
         resource: ResourceId,
         state: Carrier,
     },

@@ -39,7 +39,7 @@ pub const NODE_NAME_BYTES_MAX: usize = 64;
 /// machine.
 pub const PORT: u16 = 6940;
 
-/// Which witness: an index into [`Plan::witnesses`].
+/// The index of a witness in [`Plan::witnesses`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WitnessIndex(pub usize);
 
@@ -72,7 +72,7 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// Each once, in the order of kinds, then groups.
     pub relations: Vec<Relation>,
-    /// What concerns this machine alone and is not compared between nodes.
+    /// The settings of this machine alone, which nodes do not compare.
     pub local: Local,
 }
 
@@ -213,7 +213,7 @@ pub struct Link {
     pub ends: Vec<Option<End>>,
 }
 
-/// What carries a link.
+/// The medium of a link: a kind of UDP or a serial line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
     /// UDP to each node's address.
@@ -226,7 +226,7 @@ pub enum Medium {
     },
     /// UDP to a multicast group, over each node's interface.
     Multicast {
-        /// The multicast address.
+        /// The address of the multicast group.
         group: IpAddr,
         port: u16,
         /// Hop limit, 1 to 255.
@@ -288,7 +288,7 @@ impl Group {
     }
 }
 
-/// One thing to start, stop and monitor.
+/// A resource of a group: one thing to start, stop and monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
     /// The agent that runs it, as in `haresources`.
@@ -447,7 +447,7 @@ impl Relation {
     }
 }
 
-/// The settings that concern one machine alone.
+/// The settings that concern one machine only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Local {
     /// The cluster's key file, relative to the configuration directory.

@@ -1,5 +1,5 @@
-//! What a person may see of a native cluster, as one value: taken from the director at a moment, printed by `locum
-//! status`, written as JSON by the control socket.
+//! The status of a native cluster as one value: taken from the director at a moment, printed by `locum status`, written
+//! as JSON by the control socket.
 
 use alloc::{borrow::Cow, string::String, vec::Vec};
 use core::fmt;
@@ -12,25 +12,23 @@ use crate::{
     model::status::{Frames, Waiting},
 };
 
-/// The cluster as one member sees it. Times are seconds: before the moment of the question, or after it where a field
-/// says `left`.
+/// The cluster as one member sees it. Times are in seconds: before the moment of the question, or after it if the
+/// field's name says `left`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// `cluster` of `locum.toml`.
+    /// The cluster's name, from `cluster` of `locum.toml`.
     pub cluster: String,
-    /// `native`
+    /// Always `native` in this type.
     pub dialect: Cow<'static, str>,
-    /// This member.
     pub member: String,
-    /// What it is.
     pub kind: Kind,
-    /// This daemon's generation.
+    /// The generation of this daemon start.
     pub generation: u64,
     /// Seconds since the daemon's start.
     pub uptime: f64,
-    /// The lease, in seconds: all times follow from it.
+    /// The lease, in seconds. All other times follow from it.
     pub pace: f64,
-    /// The digest of what the file means, 16 digits, as beats carry it.
+    /// The settings digest, 16 digits, as beats carry it.
     pub config: String,
     /// This member and all others: nodes, then witnesses.
     pub members: Vec<Member>,
@@ -38,109 +36,104 @@ pub struct Status {
     pub links: Vec<Link>,
     /// The groups, by name.
     pub groups: Vec<Group>,
-    /// Who grants claims.
+    /// The voters, and the vote of this member.
     pub votes: Votes,
-    /// What a person did to this member as a whole, or to all: standby, maintenance.
+    /// The pins of this member as a whole, or of all: standby, maintenance.
     pub pins: Vec<Pin>,
-    /// What is wrong, in words; empty when all is well.
+    /// What is wrong, in words; empty if all is well.
     pub troubles: Vec<String>,
-    /// Things to know that are nobody's fault today.
+    /// What is worth knowing, in words, although nothing is wrong today.
     pub hints: Vec<String>,
-    /// Frames by what became of them.
+    /// Counts of frames, by their result.
     pub frames: Frames,
-    /// Clusters other than ours that were heard on our links, with the frames of each.
+    /// Other clusters that were heard on our links, with the number of their frames.
     pub foreign: Vec<(String, u64)>,
 }
 
-/// What a member is.
+/// The kind of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// It may run groups.
     Node,
-    /// It runs nothing.
+    /// A witness votes, but runs nothing.
     Witness,
 }
 
-/// A member.
+/// One member of the cluster, as this member sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Member {
-    /// Its name.
     pub name: String,
-    /// What it is.
     pub kind: Kind,
-    /// This is ourselves: what follows about hearing means nothing.
+    /// This is the member that answers; its fields about hearing mean nothing.
     pub is_me: bool,
-    /// What is known of it.
+    /// Whether it is alive, late, silent, dead or returned, as far as this member knows.
     pub liveness: Liveness,
     /// Seconds since it was last heard; absent if never.
     pub heard: Option<f64>,
-    /// It hears us, too: it has echoed a beat of ours that is younger than a lease; where neither of us votes, it says so
-    /// of a link. Absent where that cannot be told: it is silent; or neither votes, and its file is not ours.
+    /// Whether it hears us: it has echoed a beat of ours that is younger than a lease; if neither of us votes, its
+    /// beats say so of a link. Absent if this cannot be known: the member is silent, or neither of us votes and its
+    /// file differs from ours.
     pub hears_us: Option<bool>,
-    /// Its generation.
     pub generation: Option<u64>,
-    /// Nothing shall run there: a person said so, or it leaves.
+    /// It should run nothing: a person put it on standby, or it leaves.
     pub standby: bool,
-    /// Each link between it and us.
+    /// The links between it and us.
     pub links: Vec<Path>,
-    /// The number of the key that signs its frames, in our key file.
+    /// The number, in our key file, of the key that signs its frames.
     pub key: Option<u8>,
     /// The protocols that it speaks, lowest and highest.
     pub protocols: Option<(u32, u32)>,
-    /// Why nothing that it says counts.
+    /// Why its messages do not count.
     pub refused: Option<String>,
-    /// Its file means something else than ours.
+    /// Its canonical settings differ from ours.
     pub differs: bool,
-    /// In what, as far as it has told.
+    /// The settings that differ, as far as it has sent its own.
     pub differences: Vec<Difference>,
-    /// Groups that could not be run there.
+    /// The groups that could not be run there.
     pub unable: Vec<String>,
-    /// Groups whose service would reach nobody from there.
+    /// The groups that clients could not reach there.
     pub cut: Vec<String>,
 }
 
-/// A setting in which two files differ.
+/// A setting that differs between two files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// The setting.
     pub name: String,
-    /// What our file says; absent when it does not have the setting.
+    /// The value in our file; absent if our file does not have the setting.
     pub ours: Option<String>,
-    /// What the other says.
+    /// The value in the other file; absent if that one does not have it.
     pub theirs: Option<String>,
 }
 
-/// A link between a member and us.
+/// A link between another member and this one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Path {
-    /// Its name; to and from a witness `witness NAME`.
+    /// The name of the link; to and from a witness `witness NAME`.
     pub link: String,
-    /// Which ways it carries frames.
+    /// The directions in which it carries frames.
     pub way: Way,
-    /// Seconds since it last brought something new; absent if never.
+    /// Seconds since it last brought a new frame; absent if never.
     pub heard: Option<f64>,
 }
 
-/// Which ways a link carries frames between a member and us.
+/// The directions in which a link carries frames between a member and us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
-    /// Not tested: the member is not heard at all, or its file is not ours.
+    /// Not tested: the member is not heard at all, or its file differs from ours.
     #[default]
     Untested,
-    /// Both.
     Both,
     /// We hear the member, it does not hear us.
     OnlyHere,
-    /// It hears us, we do not hear it.
+    /// The member hears us, we do not hear it.
     OnlyThere,
-    /// Neither, while the member is heard over another link.
+    /// No frames either way, while the member is heard over another link.
     Neither,
 }
 
 impl Way {
-    /// What is wrong with it, in words.
+    /// The fault in words; `None` if there is none.
     #[must_use]
     pub const fn trouble(self) -> Option<&'static str> {
         match self {
@@ -152,115 +145,111 @@ impl Way {
     }
 }
 
-/// A link, as far as this machine can tell alone.
+/// A link, as far as this machine alone can tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
-    /// Its name.
     pub name: String,
-    /// Why it cannot carry frames; absent when it can.
+    /// Why it cannot carry frames; absent if it can.
     pub down: Option<String>,
 }
 
-/// A group.
+/// A group, as this member sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Group {
-    /// Its name.
     pub name: String,
     /// Its resources as written.
     pub resources: Vec<String>,
-    /// `none`, `lease`
+    /// The guard: `none` or `lease`.
     pub guard: Cow<'static, str>,
     /// The nodes that may run it, in the order in which they are asked to.
     pub candidates: Vec<String>,
-    /// Who owns it; absent when nobody is known to.
+    /// The owner; absent if none is known.
     pub owner: Option<String>,
-    /// Why nobody does; absent where somebody does, and on a witness, which is not told.
+    /// Why nobody owns it. Absent if it has an owner, and on a witness, which does not know.
     #[serde(default)]
     pub unowned: Option<Unowned>,
-    /// Another node's file gives something of it to another group: no node claims it. Absent where none does.
+    /// Another node's file gives a resource of the group to another group, so no node claims it. Absent otherwise.
     #[serde(default)]
     pub disputed: Option<Disputed>,
-    /// The owner's claim as it stands now, `ROUND.NODE`.
+    /// The ballot of the owner's claim as it stands now, `ROUND.NODE`.
     pub ballot: Option<String>,
-    /// The ballot under which it was gained, as agents see it; of our own groups only.
+    /// The ballot under which the group was gained, as agents see it; only for our own groups.
     pub epoch: Option<String>,
-    /// It is to be handed over, and waits.
+    /// The group is to be handed over and waits.
     #[serde(default)]
     pub waiting: Option<Waiting>,
-    /// What happens to it on this node.
+    /// The phase of the group on this node.
     pub phase: Phase,
-    /// Seconds left of our lease, or of the one that our vote has granted to another.
+    /// Seconds left of our lease, or of the lease that our vote has granted to another node.
     pub lease_left: Option<f64>,
-    /// Seconds for which its gate here still stands open; absent when it is shut.
+    /// Seconds for which its gate on this node is still open; absent if it is shut.
     pub gate_left: Option<f64>,
-    /// What keeps it from moving, or from coming here.
+    /// The pins that keep the group from moving, or from coming here.
     pub pins: Vec<Pin>,
-    /// Earlier owners that are not proved to have stopped; of our own groups only.
+    /// Earlier owners that are not proved to have stopped; only for our own groups.
     pub unproved: Vec<Earlier>,
     /// Why it could not be started here.
     pub failure: Option<String>,
-    /// It could not be run here and is not tried again yet, or cannot be stopped.
+    /// It could not be run here and is not tried again yet, or it cannot be stopped.
     pub unable: bool,
-    /// How often somebody took an address of it away.
+    /// How often somebody took one of its addresses away.
     pub taken_away: u64,
     /// Restarts in place within the time that counts.
     pub restarts: usize,
 }
 
-/// Why nobody owns a group, as this node sees it: of several reasons the one that has to go first.
+/// The blocked reason: why nobody owns a group, as this node sees it. Of several reasons, the one that must end first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
 pub enum Unowned {
-    /// `locum maintenance`
+    /// Set by `locum maintenance`.
     Maintenance,
-    /// `locum freeze`, of this group or of one that stays together with it.
+    /// Set by `locum freeze` for this group or another one of its family.
     Frozen {
-        /// Which.
+        /// The group that is frozen.
         group: String,
     },
     /// No majority of the voters has heard a beat of ours that is younger than a lease.
     NoMajority,
-    /// This node does not know what its earlier lives proposed, or cannot write it down.
+    /// This node has no ledger with the ballots of its earlier runs yet, or cannot write it.
     NoMemory,
     /// The links are not tested yet.
     Links,
-    /// What other nodes' boards say is not known yet.
+    /// The gossip state of other nodes is not known yet.
     Boards,
-    /// What other nodes' files say is not known yet.
+    /// What the files of other nodes say is not known yet.
     Files,
-    /// Another node's file gives something of it, or of what stays together with it, to another group.
+    /// Another node's file gives a resource of the group's family to another group.
     Disputed(Disputed),
-    /// It belongs to whoever owns the first of those that stay together with it.
+    /// It is for the node that owns the first group of its family.
     Follows {
-        /// That one.
+        /// The first group of the family.
         group: String,
     },
-    /// It comes after a group that nobody owns.
+    /// It comes after a group that has no owner.
     After {
-        /// That one.
+        /// The group that has to run first.
         group: String,
     },
     /// None of its candidates may have it now.
     NoCandidate {
-        /// All of them.
+        /// All candidates, each with the reason.
         nodes: Vec<Hindered>,
     },
-    /// The best candidate is another node: its turn comes first.
+    /// Another node is the best candidate and claims first.
     Turn {
-        /// That one.
         node: String,
     },
-    /// This node is the best, and what still runs of it here has to stop first.
+    /// This node is the best candidate. What still runs of the group here has to stop first.
     Stopping,
-    /// The same, and it cannot be stopped.
+    /// This node is the best candidate, but something of the group cannot be stopped here.
     Stuck,
-    /// This node is the best, and asks the voters.
+    /// This node is the best candidate and asks the voters.
     Claiming,
-    /// This node is the best, and claims it in a moment: for the first time, or again after the voters have refused it.
+    /// This node is the best candidate and claims in a moment: for the first time, or again after the voters refused.
     Soon,
 }
 
-/// In words.
 impl fmt::Display for Unowned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -292,18 +281,16 @@ impl fmt::Display for Unowned {
     }
 }
 
-/// A living node may run something of a group under another group's name.
+/// Another living node may run a resource of a group under another group's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disputed {
-    /// That node.
     pub node: String,
-    /// The resource.
     pub resource: String,
     /// The group that has it in that node's file.
     pub group: String,
 }
 
-/// In words, with the cure.
+/// Also names the cure.
 impl fmt::Display for Disputed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { node, resource, group } = self;
@@ -314,16 +301,13 @@ impl fmt::Display for Disputed {
     }
 }
 
-/// A candidate that may not have a group now.
+/// A candidate that may not have a group now, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hindered {
-    /// Its name.
     pub node: String,
-    /// Why not.
     pub by: Hindrance,
 }
 
-/// In words.
 impl fmt::Display for Hindered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let node = &self.node;
@@ -345,35 +329,32 @@ impl fmt::Display for Hindered {
 pub enum Hindrance {
     /// It is not heard.
     Silent,
-    /// A person wants nothing to run there, or it leaves.
+    /// A person put it on standby, or it leaves.
     Standby,
-    /// It could not run the group, or one that stays together with it, and is not asked again yet.
+    /// It could not run the group or another one of its family, and is not tried again yet.
     Unable {
-        /// Which.
+        /// The group that it could not run.
         group: String,
     },
     /// It has a group that must not meet this one.
     Apart {
-        /// That one.
         group: String,
     },
-    /// Those that stay together with it are elsewhere or may not run there, or another group is to be there that must not
-    /// meet it.
+    /// The group's family is elsewhere or may not run there, or a group that must not meet it is to be there.
     Elsewhere,
 }
 
-/// Something that keeps groups from moving.
+/// A pin: what keeps groups from moving, or from coming to a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pin {
-    /// What.
     pub kind: PinKind,
-    /// Seconds since it holds; absent of what the file says.
+    /// Seconds for which it has stood; absent if it comes from the file.
     pub age: Option<f64>,
-    /// Which user asked for it, by number on the machine where it was asked for; absent of what nobody asked for.
+    /// The uid of the user who asked, on the machine of `by`; absent if nobody asked.
     pub user: Option<u32>,
-    /// At which member it was asked for.
+    /// The member at which the user asked.
     pub by: Option<String>,
-    /// In words.
+    /// A description for people.
     pub text: String,
 }
 
@@ -381,72 +362,69 @@ pub struct Pin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PinKind {
-    /// `locum freeze`: nothing is done to the group, by any node.
+    /// `locum freeze`: no node starts, stops or moves the group.
     Frozen,
-    /// Failures have moved it too often: none does for a while.
+    /// Failures have moved the group too often: it is held for a while.
     HeldDown,
-    /// `locum maintenance`: nothing is done to any group, by any node.
+    /// `locum maintenance`: no node starts, stops or moves any group.
     Maintenance,
-    /// `locum standby`: this node takes nothing.
+    /// `locum standby`: this node takes no groups.
     Standby,
-    /// It is not on the node that it prefers, and the file says that it stays.
+    /// The group is not on the node that it prefers, and the file says that it stays.
     Preference,
 }
 
-/// An earlier owner that may still run something.
+/// An earlier owner that may still run something of a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Earlier {
-    /// Which node.
     pub node: String,
-    /// In which of its lives.
+    /// The generation of its daemon start.
     pub generation: u64,
     /// The highest ballot under which it may run the group.
     pub ballot: String,
 }
 
-/// The voters, and our own vote.
+/// The voters, and the vote of this member.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Votes {
-    /// The number of the set of voters.
+    /// The number of the voter set.
     pub set: u32,
-    /// The voters.
     pub voters: Vec<Voter>,
-    /// How many make a majority.
+    /// The number of voters that is a majority.
     pub majority: usize,
     /// A majority has heard beats of ours that are younger than a lease.
     pub heard: bool,
-    /// What our own vote is worth.
+    /// The state of this member's own vote.
     pub own: OwnVote,
-    /// Of two voters: for so many seconds our own vote has been a majority, because the other does not vote.
+    /// Single-vote mode of one of two voters: the seconds for which our own vote has been a majority, because the other
+    /// voter does not vote.
     pub alone: Option<f64>,
-    /// Above every round that we promised or proposed, as it stands on disk.
+    /// A round above every one that this member promised or proposed, as it stands on disk.
     pub ceiling: u64,
 }
 
-/// A voter.
+/// A voter, as this member sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Voter {
-    /// Its name.
     pub name: String,
-    /// It answers: it has echoed a beat of ours that is younger than a lease.
+    /// It has echoed a beat of ours that is younger than a lease.
     pub answers: bool,
 }
 
-/// What our own vote is worth.
+/// The state of this member's own vote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "standing", rename_all = "lowercase")]
 pub enum OwnVote {
-    /// We are no voter.
+    /// This member is not a voter.
     None,
-    /// There is no ledger's file: first we copy from a majority of the others.
+    /// The ledger's file is missing: this member first copies it from a majority of the others.
     Blank,
-    /// Our last life may have granted leases; so many seconds are left of the longest.
+    /// This member abstains: its run before this one may have granted leases that have not ended.
     Mute {
-        /// Seconds.
+        /// Seconds until the longest of these leases has ended.
         left: f64,
     },
-    /// We vote.
     Votes,
-    /// The ledger could not be written: for the rest of this life we do not vote.
+    /// The ledger could not be written: this member does not vote until its daemon is restarted.
     Broken,
 }

@@ -1,62 +1,60 @@
-//! One number sets the pace; every other time follows from it here, each with its formula and what it is for.
+//! All times of a native cluster. Each follows from one number, the pace, by a formula that is stated here with its
+//! purpose.
 
 use alloc::{format, string::String};
 use core::fmt;
 
 use crate::model::time::Duration;
 
-/// The shortest pace: below it a busy machine's own delays are of the lease's size.
+/// The shortest pace: below it a busy machine's own delays are as long as the lease.
 pub const PACE_MIN: Duration = Duration::from_millis(100);
-/// The longest.
+/// The longest pace that the file may name.
 pub const PACE_MAX: Duration = Duration::from_secs(60);
 /// The pace when the file names none.
 pub const PACE: Duration = Duration::from_secs(1);
 
-/// So many groups a common machine renews in time, and takes over within some seconds, at a pace of a second; at a shorter
-/// one fewer in proportion (`docs/bench.md`, "Many groups").
+/// How many groups a common machine renews in time, and takes over within some seconds, at a pace of 1 s. At a shorter
+/// pace the number falls in proportion (`docs/bench.md`, "Many groups").
 pub const GROUPS_A_SECOND: u64 = 4096;
 
 /// All times of a native cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// For how long a voter's grant stands, from the receipt of the beat that it granted.
+    /// How long a voter's grant stands, from the receipt of the beat that it granted.
     pub lease: Duration,
-    /// Between two beats.
     pub beat: Duration,
-    /// What clocks may differ by in one lease.
+    /// How far clocks may drift apart in one lease.
     pub margin: Duration,
-    /// For how long an owner may act on a grant, from the *sending* of that beat: also the gate's deadline.
+    /// How long an owner may act on a grant, from the *sending* of that beat; also the gate's deadline.
     pub hold: Duration,
-    /// Silence after which a node is late: a warning.
+    /// Silence after which a node is late, which is only a warning.
     pub late: Duration,
     /// Silence after which a node, or one link to it, is silent.
     pub silent: Duration,
-    /// For how long a voter that started grants nothing.
+    /// How long a voter grants nothing after its start.
     pub mute: Duration,
-    /// Without a vote of the other one of two for so long, a node counts alone.
+    /// Of two voters, a node enters single-vote mode when the other has not voted for this long.
     pub alone: Duration,
-    /// Who was heard within so long and has not heard us lives.
+    /// A voter that was heard within this time but has not heard us is alive: no single-vote mode.
     pub unheard: Duration,
     /// How much later each further candidate claims.
     pub rank_step: Duration,
-    /// After which an unanswered prepare or propose is sent again.
+    /// After this time an unanswered prepare or propose is sent again.
     pub retry: Duration,
-    /// The first wait after a collision, at most; it doubles with each further one.
+    /// The longest first wait after a collision; it doubles with each further one.
     pub collision: Duration,
     /// The longest wait after a collision.
     pub collision_max: Duration,
     /// How long a link must carry beats both ways before it counts.
     pub link_test: Duration,
-    /// Between two monitors of a resource whose file says nothing.
+    /// Between two monitors of a resource whose file names no interval.
     pub monitor_every: Duration,
 }
 
 /// One time, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What it is called.
     pub name: &'static str,
-    /// How long it is.
     pub value: Duration,
     /// How it follows from the pace.
     pub formula: &'static str,
@@ -71,8 +69,8 @@ impl fmt::Display for Row {
 }
 
 impl Timing {
-    /// The times for a pace. Any pace gives times that can be calculated with; the check admits [`PACE_MIN`] to
-    /// [`PACE_MAX`].
+    /// The times for a pace. Any pace gives times that can be calculated with; the check of the file admits
+    /// [`PACE_MIN`] to [`PACE_MAX`].
     #[must_use]
     pub fn of(pace: Duration) -> Self {
         let lease = pace.clamp(PACE_MIN, PACE_MAX);
@@ -98,8 +96,9 @@ impl Timing {
         }
     }
 
-    /// The time from an owner's death to the claim of its group by another of so many candidates, if a majority of the
-    /// voters lives, no more than one frame of each kind is lost and no more than one collision happens.
+    /// The longest time from an owner's death to the claim of its group by one of the other candidates; `candidates`:
+    /// how many the group has. A majority of the voters must live. At most one frame of each kind may be lost, and at
+    /// most one collision may happen.
     #[must_use]
     pub fn claim_bound(&self, candidates: usize) -> Duration {
         let ranks = u32::try_from(candidates.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -107,30 +106,31 @@ impl Timing {
         self.lease + self.margin + waits.saturating_add(self.retry * 4 + self.collision)
     }
 
-    /// How many groups are not too many for this pace: each beat renews all of them, and after a death all are claimed within
-    /// a lease.
+    /// How many groups are advisable at this pace: each beat renews all of them, and after a death all are claimed
+    /// within a lease.
     #[must_use]
     pub fn groups_advised(&self) -> u64 {
         let lease = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
         GROUPS_A_SECOND.saturating_mul(lease) / 1000
     }
 
-    /// How much later the last of several groups that stay together is claimed than the first, under the same conditions:
-    /// one more round of claims, for which nobody else is a candidate and which waits for no lease.
+    /// How much later the last group of a family is claimed than the first, under the same conditions. It is one more
+    /// round of claims, which has no rival and waits for no lease.
     #[must_use]
     pub fn family_round(&self) -> Duration {
         self.retry * 4
     }
 
-    /// For how long the kernel keeps a service address that nobody renews, in whole seconds: five leases, at least 10 s. Each
-    /// node's own affair, and none of the times that nodes compare.
+    /// How long the kernel keeps a service address that is not renewed, in whole seconds: five leases, at least 10 s.
+    /// Nodes do not compare this time.
     #[must_use]
     pub fn address_lifetime(&self) -> Duration {
         let long = (self.lease * 5).max(Duration::from_secs(10));
         Duration::from_secs(long.as_secs() + u64::from(long.subsec_nanos() > 0))
     }
 
-    /// All times with their formulas, in the order in which a takeover meets them. `candidates` is for the last one.
+    /// All times with their formulas, in the order in which a takeover meets them. `candidates` is for the time
+    /// `takeover`.
     #[must_use]
     pub fn rows(&self, candidates: usize) -> [Row; 17] {
         let row = |name, value, formula, purpose| Row { name, value, formula, purpose };
@@ -254,9 +254,11 @@ mod tests {
         for timing in paces() {
             // Both clocks may be off by half the margin; what is left of the lease is the owner's.
             assert!(timing.hold + timing.margin <= timing.lease, "{timing:?}");
-            // A beat, one that is lost, and the wait for the echo in the beat after: renewed before the hold ends.
+            // The hold lasts for a beat, a lost one, and the wait for the echo in the beat after: renewed before it
+            // ends.
             assert!(timing.beat * 3 < timing.hold, "{timing:?}");
-            // Who has lost the other counts alone before its leases end: had it been heard, a beat would have come.
+            // A node that has lost the other enters single-vote mode before its leases end. Had the other been heard, a
+            // beat would have come.
             assert!(timing.alone < timing.hold && timing.unheard + timing.beat <= timing.alone, "{timing:?}");
             assert!(timing.late < timing.silent && timing.mute > timing.lease, "{timing:?}");
             assert!(timing.collision <= timing.collision_max, "{timing:?}");
@@ -303,7 +305,7 @@ mod tests {
     fn an_address_outlives_several_leases_in_whole_seconds() {
         for timing in paces() {
             let lifetime = timing.address_lifetime();
-            // Renewed every third of it: two renewals may fail, and a lease is never what waits for one.
+            // Renewed every third of it: two renewals may fail, and no lease depends on one.
             assert!(lifetime / 3 > timing.lease && lifetime.subsec_nanos() == 0, "{timing:?}");
             assert!(lifetime >= Duration::from_secs(10) && lifetime <= Duration::from_secs(300));
         }

@@ -1,4 +1,4 @@
-//! Directors that speak bytes with each other, over links that can be cut each way.
+//! Directors that exchange frames over links that can be cut in each direction.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -93,7 +93,7 @@ struct Machine {
     director: Option<Director>,
     notes: Vec<String>,
     gate: Option<GateLease>,
-    /// The same by group.
+    /// By group, the lease that its gate was last given.
     gates: BTreeMap<GroupIndex, GateLease>,
     /// What was announced, and when.
     announced: Vec<(u64, Announced)>,
@@ -101,18 +101,18 @@ struct Machine {
     proofs: Vec<ClaimProof>,
     proofs_before: Vec<Vec<ClaimProof>>,
     runs: bool,
-    /// By group, as its file writes it.
+    /// The running resources, with their group, as the file writes them.
     running: BTreeSet<(GroupIndex, String)>,
-    /// Whether its agents can start anything.
+    /// Its agents can start nothing.
     fails: bool,
     answers: Vec<Answer>,
     remembered: BTreeMap<MemberIndex, Heard>,
-    /// All that was written, oldest first.
+    /// All ledgers that were written, oldest first.
     ledgers: Vec<Durable>,
     left: bool,
 }
 
-/// A frame on its way.
+/// A frame that was sent and has not arrived.
 struct Flying {
     at: u64,
     to: usize,
@@ -121,24 +121,24 @@ struct Flying {
     bytes: Arc<[u8]>,
 }
 
-/// Three members, a millisecond from each other.
+/// Three members; a frame takes 1 ms between them.
 struct World {
     millis: u64,
-    /// What the wall clock says, by time and member.
+    /// The wall clock of each member, by time in ms.
     wall: fn(u64, usize) -> u64,
     machines: Vec<Machine>,
     frames: VecDeque<Flying>,
-    /// From, to, link.
+    /// The cut links, each as (from, to, link).
     cuts: BTreeSet<(usize, usize, usize)>,
-    /// The witness also hears what the nodes send to each other.
+    /// The witness also hears the frames between the nodes.
     broadcasts: bool,
-    /// Somebody sends on what is sent to the witness, and is faster.
+    /// A relay forwards what is sent to the witness, and its copies arrive first.
     relay: bool,
-    /// The lines of files do not arrive.
+    /// The messages with the lines of files are lost.
     swallows_meaning: bool,
-    /// Answers of the witness that reached neither node.
+    /// Counts answers of the witness to addresses of no node.
     astray: usize,
-    /// All that was ever sent, by sender.
+    /// All frames ever sent, by sender.
     tape: Vec<(usize, LinkIndex, Arc<[u8]>)>,
 }
 
@@ -205,7 +205,7 @@ impl World {
                 Action::Send { link, bytes } => {
                     self.tape.push((member, link, Arc::clone(&bytes)));
                     let targets: &[usize] = if link.0 == 2 { &[2] } else { &[0, 1] };
-                    // What is faster than the frame that its sender has sent there.
+                    // A copy that arrives before the frame itself.
                     if member < 2 && (link.0 < 2 && self.broadcasts || link.0 == 2 && self.relay) {
                         let from = if link.0 == 2 { RELAY } else { "10.0.0.9:40000" };
                         let from = Source::Udp(from.parse().unwrap());
@@ -292,7 +292,7 @@ impl World {
         }
     }
 
-    /// Both ways between two members on a link.
+    /// Cuts a link between two members, both ways.
     fn cut(&mut self, one: usize, other: usize, link: usize) {
         self.cuts.extend([(one, other, link), (other, one, link)]);
     }
@@ -314,7 +314,7 @@ impl World {
         }
     }
 
-    /// A new life, which finds the newest ledger, or with `torn` the one before it.
+    /// Restarts a member. It finds its newest ledger, or with `torn` the one before.
     fn restart(&mut self, member: usize, generation: u64, torn: bool) {
         let machine = &mut self.machines[member];
         if torn {
@@ -323,10 +323,10 @@ impl World {
         self.begin(member, TOML, generation);
     }
 
-    /// A new life with this file.
+    /// Starts a member with this file.
     fn begin(&mut self, member: usize, toml: &str, generation: u64) {
         let machine = &mut self.machines[member];
-        // As the hands do, before the life begins.
+        // A driver writes the ledger before the start, too.
         let ledger = machine.ledgers.last().cloned().unwrap();
         machine.ledgers.push(ledger.clone());
         (machine.gate, machine.runs, machine.left) = (None, false, false);
@@ -352,7 +352,7 @@ impl World {
         status.members[other].links.iter().map(|path| path.way).collect()
     }
 
-    /// Why nobody owns the groups, as that member says it; of those that have an owner nothing.
+    /// The blocked reasons of the groups that have no owner, as that member sees them.
     fn unowned(&mut self, member: usize) -> Vec<String> {
         let now = now(self.millis);
         let status = self.director(member).status(now);
@@ -393,7 +393,7 @@ fn what_parts_the_cluster_stands_first_in_the_status_as_long_as_it_lasts() {
     for member in 0..3 {
         assert_eq!(troubles(&mut world, member), [""; 0], "{member}");
     }
-    // Machines made from a copy of the first one's disk, by an older clock and by a newer one.
+    // Two machines made from a copy of the first one's disk, one with an older clock and one with a newer one.
     for generation in [5, 5000] {
         let members = Members::new(["a", "b", "w"].iter().map(ToString::to_string));
         let mut clone = Wire::new("test", members, MemberIndex(0), generation, Duration::from_secs(1));
@@ -426,7 +426,7 @@ fn the_witness_answers_who_asked_it_whatever_copies_it_hears_first() {
         let astray = world.astray;
         world.pass(5000);
         assert_eq!(world.astray, astray, "{broadcasts} {relay}");
-        // Its vote counts: the other node is gone, and the witness makes the majority.
+        // The witness's vote counts: the other node is gone, and the witness makes the majority.
         world.machines[1].director = None;
         world.pass(10_000);
         assert_eq!(world.owner(), Some(0));
@@ -470,7 +470,7 @@ fn a_cluster_comes_up_moves_and_fails_over_through_bytes() {
 fn a_claim_is_announced_with_each_beat_to_an_earlier_owner_that_is_in_doubt() {
     let mut world = World::new(TOML);
     world.pass(4000);
-    // Nobody owned before; then a move, whose giver has stopped.
+    // First the group had no owner. Then it moves, and its earlier owner has stopped.
     let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), None), user: 0 };
     world.handle(0, Event::Order { id: OrderId(1), order });
     world.pass(4000);
@@ -480,7 +480,7 @@ fn a_claim_is_announced_with_each_beat_to_an_earlier_owner_that_is_in_doubt() {
         [0, 0],
         "there is nobody to tell"
     );
-    // A silent owner may have its gate open still.
+    // The gate of a silent owner may still be open.
     world.machines[1].director = None;
     world.pass(20_000);
     assert_eq!(world.owner(), Some(0));
@@ -499,8 +499,8 @@ fn a_claim_is_announced_with_each_beat_to_an_earlier_owner_that_is_in_doubt() {
     assert!((beats..=beats + 2).contains(&count), "{count} in {beats} beats");
 }
 
-/// A voter that was restarted lets nothing below its ceiling pass: the owner proposes a higher ballot, which a rival may meet
-/// at one voter alone. Its gate knows of it before anybody else, and of the old one until the new one is owned.
+/// After a restart a voter lets nothing below its ceiling pass, so the owner proposes a higher ballot. A rival may meet
+/// that ballot at one voter alone. The owner's gate knows it first, and knows the old one until the new one is owned.
 #[test]
 fn a_ballot_is_expected_before_it_is_proposed() {
     let mut world = World::new(TOML);
@@ -521,7 +521,7 @@ fn a_ballot_is_expected_before_it_is_proposed() {
     assert!(world.machines[0].announced.is_empty(), "nothing of its own is ever proved");
 }
 
-/// In a roll-over nobody knows with which key a rival signs.
+/// In a roll-over a gate cannot know which key a rival signs with.
 #[test]
 fn a_gate_expects_proofs_by_every_key_that_is_accepted() {
     let mut world = World::new(TOML);
@@ -535,7 +535,7 @@ fn a_gate_expects_proofs_by_every_key_that_is_accepted() {
     world.handle(1, Event::Keys(both(0)));
     let [first, second] = world.machines[1].proofs[..] else { panic!("{:?}", world.machines[1].proofs) };
     assert!(first == old && second != old);
-    // The taker signs with the new key already.
+    // The taker already signs with the new key.
     (0..3).for_each(|member| world.handle(member, Event::Keys(both(u8::from(member != 1)))));
     world.machines[1].director = None;
     world.pass(4000);
@@ -545,7 +545,7 @@ fn a_gate_expects_proofs_by_every_key_that_is_accepted() {
     assert_eq!(world.machines[1].proofs, [first, second]);
 }
 
-/// A witness that has a key of its own speaks for itself alone: it ends nobody's ownership.
+/// A witness that has a key of its own speaks only for itself: a proof by that key ends no ownership.
 #[test]
 fn a_witness_s_key_proves_nothing_to_a_gate() {
     let secret = "11".repeat(32);
@@ -562,7 +562,7 @@ fn a_witness_s_key_proves_nothing_to_a_gate() {
     assert_ne!(keys_of(Secret([0x11; 32])).claim_proof([&subject[..]]), expected);
 }
 
-/// Two of three voters are a majority, but none of them may claim before the third has come, too.
+/// Two of three voters are a majority, but neither may claim before the third has come, too.
 #[test]
 fn a_new_cluster_is_founded_when_its_last_voter_comes_late() {
     for late in 0..3 {
@@ -601,7 +601,8 @@ fn whoever_has_lost_its_last_write_keeps_nobody_from_owning() {
 fn a_wall_clock_that_jumps_years_changes_not_a_byte() {
     const YEAR: u64 = 365 * 24 * 3600;
     const NOW: u64 = 1_795_334_146;
-    // Up, moved, the owner gone: all that was sent and said, and what the gates were at the end.
+    // A cluster starts, a group moves, its owner dies. The result is all that was sent and logged, and the gates at the
+    // end.
     let play = |wall: fn(u64, usize) -> u64| {
         let mut world = World::new(TOML);
         world.wall = wall;
@@ -619,7 +620,7 @@ fn a_wall_clock_that_jumps_years_changes_not_a_byte() {
         (world.tape, said)
     };
     let steady = play(|millis, _| NOW + millis / 1000);
-    // Every second another jump, of each member another way; and a clock that stands at its beginning or end.
+    // The wall clock jumps every second, each member's another way, and also stands at its beginning or end.
     let jumps = |millis: u64, member: usize| match (millis / 1000 + member as u64) % 5 {
         0 => NOW,
         1 => NOW + YEAR,
@@ -678,7 +679,7 @@ fn the_first_claim_waits_for_every_link_and_not_for_ever() {
     assert!(!ways.contains(&Way::Untested), "{ways:?}");
     assert!(broken < 2500, "{broken}");
 
-    // Nobody there but the witness: a dead node cannot be tested.
+    // Only the witness is there: links to a dead node cannot be tested.
     let mut world = World::new(TOML);
     world.machines[1].director = None;
     while world.owner().is_none() {
@@ -688,7 +689,7 @@ fn the_first_claim_waits_for_every_link_and_not_for_ever() {
     assert_eq!(world.ways(0, 2), [Way::Both]);
 }
 
-/// What each of two nodes knows of the other, where the witness alone votes.
+/// What each of two nodes knows of the other if only the witness votes.
 #[test]
 fn two_that_do_not_vote_test_their_links_without_echoes() {
     let one_voter = format!("voters = [\"w\"]\n{TOML}");
@@ -708,14 +709,14 @@ fn two_that_do_not_vote_test_their_links_without_echoes() {
     }
     assert_eq!((world.ways(0, 1), world.ways(0, 2)), (vec![Way::Both; 2], vec![Way::Both]));
     assert_eq!(hears_us(&mut world, 0)[1..], [Some(true); 2]);
-    // What a hears, b does not.
+    // b does not get a's frames.
     world.cuts.extend([(0, 1, 0), (0, 1, 1)]);
     world.pass(5000);
     assert_eq!((world.ways(0, 1), world.ways(1, 0)), (vec![Way::OnlyHere; 2], vec![Way::Untested; 2]));
     assert_eq!(hears_us(&mut world, 0)[1..], [Some(false), Some(true)]);
-    // b, which hears nothing of a, cannot tell whom a hears.
+    // b does not get a's frames, so it cannot know whether a hears it.
     assert_eq!(hears_us(&mut world, 1)[0], None);
-    // With another file its places mean nothing, and nothing is said of it.
+    // With another file the places mean nothing, and nothing is logged about the link.
     let other = one_voter.replace("groups.web.prefer", "groups.web.failback = \"5min\"\ngroups.web.prefer");
     world.cuts.clear();
     let later = now(world.millis);
@@ -809,7 +810,7 @@ fn keys_are_changed_member_by_member_without_a_lost_lease() {
     let status = world.director(0).status(now);
     assert_eq!(status.frames.refused.get("key-other"), None);
     assert_eq!(status.members[1].key, Some(0));
-    // The old key is worth nothing any more.
+    // Frames signed with the old key are refused now.
     world.handle(1, Event::Keys(Keys::new(0, vec![key(0, "secret")]).unwrap()));
     world.pass(3000);
     let status = world.director(0).status(Now { instant: Instant::from_millis(9_999_999), unix_seconds: 0 });
@@ -888,7 +889,7 @@ fn recordings_of_a_dead_member_are_nothing_after_our_restart() {
     };
     let (hears, frames) = replay(heard);
     assert!(!hears && frames.refused["replayed"] == frames.received, "{frames:?}");
-    // The control: without memory they are taken for life.
+    // Without the saved numbers, the recordings look like frames of a live member.
     assert!(replay(vec![]).0);
 }
 
@@ -953,7 +954,7 @@ fn orders_are_pinned_with_who_asked_and_those_of_another_dialect_are_refused() {
     );
     world.handle(2, Event::Order { id: OrderId(1), order: native(NativeOrder::Standby, 0) });
     assert!(matches!(&world.machines[2].answers[..], [Answer::Refused(_)]));
-    // A witness's person may move what others run.
+    // A person at the witness may move groups that nodes run.
     world.handle(2, Event::Order { id: OrderId(2), order: native(NativeOrder::Move(web, None), 0) });
     world.pass(200);
     assert_eq!(world.owner(), Some(1));
@@ -989,7 +990,7 @@ fn a_new_life_says_of_pins_what_holds_and_not_what_is_over() {
     order(&mut world, NativeOrder::Maintenance(false));
     world.pass(100);
     assert_eq!(said(&mut world, 1), [format!("maintenance is over: {by}")]);
-    // All is over: the next life hears of nothing that it has seen.
+    // All pins have ended: after its next start the node logs none of those that it has seen.
     world.restart(1, 30, false);
     world.pass(3000);
     assert!(said(&mut world, 1).is_empty());
@@ -1021,7 +1022,7 @@ fn status_says_why_a_group_has_no_owner() {
     assert_eq!((&b[0], b.last().unwrap().as_str()), (&a[0], "web: it is the turn of a"));
     world.pass(1000);
     assert_eq!((world.unowned(0), world.unowned(1)), (vec![], vec![]));
-    // Its owner dies while a person keeps it where it is.
+    // The owner dies while its group is frozen.
     order(&mut world, 0, NativeOrder::Freeze(GroupIndex(0), true));
     world.pass(100);
     world.machines[0].director = None;
@@ -1069,7 +1070,8 @@ fn status_says_what_hinders_each_candidate() {
     let met = "log: no node may have it now: a has db, which must not meet it".to_string();
     assert_eq!((world.unowned(0), world.unowned(1)), (vec![met.clone()], vec![met]));
 
-    // What comes after a group, and what stays with it, when the one node that may run that group dies.
+    // The only candidate of a group dies. A second group comes after that one, and a third stays together with the
+    // second.
     let after = "groups.cache.resources = ['c']\ngroups.cache.together = 'web'\ngroups.cache.prefer = 'a'\n\
                  groups.cache.after = 'db'\ngroups.db.resources = ['d']\ngroups.db.nodes = ['a']\n";
     let toml = format!("{TOML}{after}");
@@ -1085,7 +1087,7 @@ fn status_says_what_hinders_each_candidate() {
     ];
     assert_eq!(world.unowned(1), orphans);
 
-    // It fails where alone it may run.
+    // It fails on its only candidate.
     let mut world = World::new(&toml);
     world.machines[0].fails = true;
     world.pass(5000);
@@ -1119,7 +1121,7 @@ fn a_refused_move_says_what_hinders_the_node() {
     };
     let refused = |text: &str| Some(Answer::Refused(text.into()));
     let web = |to: Option<usize>| NativeOrder::Move(GroupIndex(0), to.map(NodeIndex));
-    // Just started, it knows of no owner; which does not mean that there is none.
+    // Right after its start it knows no owner, which does not mean that there is none.
     let unknown = order(&mut world, 1, web(None));
     let Some(Answer::Refused(text)) = unknown else { panic!("{unknown:?}") };
     assert!(text.starts_with("this member knows no owner of it now: "), "{text}");
@@ -1130,7 +1132,7 @@ fn a_refused_move_says_what_hinders_the_node() {
     assert_eq!(order(&mut world, 0, web(Some(1))), refused("web: b is on standby or leaves"));
     let nobody = "web: no other node may run it now: b is on standby or leaves";
     assert_eq!(order(&mut world, 0, web(None)), refused(nobody));
-    // On standby too it keeps what nobody can take, and says so.
+    // On standby it keeps a group that no other node can take, and says so.
     let Some(Answer::TimedOut(text)) = order(&mut world, 0, NativeOrder::Standby) else { panic!() };
     assert!(text.ends_with(": web (no other node may run it now: b is on standby or leaves)"), "{text}");
     assert!(world.machines[0].runs);
@@ -1181,7 +1183,7 @@ fn a_file_that_differs_is_shown_line_by_line_and_its_links_are_not_tested() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Garbage, and good frames with a bit turned or an end cut off, change nothing but counters.
+    /// Garbage, and good frames with a flipped bit or a missing end, change nothing but counters.
     #[test]
     fn damaged_bytes_change_nothing(
         garbage in many(any::<u8>(), 0..200),
@@ -1191,7 +1193,7 @@ proptest! {
     ) {
         let mut world = World::new(TOML);
         world.pass(700);
-        // The next frames of the others, which were not heard yet.
+        // Frames of the others that this member has not heard.
         world.cuts = (0..3).flat_map(|from| (0..3).flat_map(move |to| (0..3).map(move |link| (from, to, link)))).collect();
         let known = world.tape.len();
         world.pass(400);

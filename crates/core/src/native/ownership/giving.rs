@@ -105,7 +105,7 @@ impl Ownership {
         until
     }
 
-    /// The handover that waits: why, since when, and until when.
+    /// The handover that waits: why it waits, since when, and until when.
     pub(in crate::native) fn waiting(&self, group: GroupIndex) -> Option<(&str, Instant, Option<Instant>)> {
         let Wish { why, since, until, .. } = self.desks[group.0].wish.as_ref()?;
         Some((why, *since, *until))

@@ -1,4 +1,5 @@
-//! What a frame says, and how each kind is written and read. The fields of every kind are in `docs/wire.md`, section 12.
+//! The content of frames: how each kind of message is written and read. The fields of every kind are in `docs/wire.md`,
+//! section 12.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -15,7 +16,7 @@ use crate::{
 
 /// The protocol that this program speaks.
 pub const PROTOCOL: u32 = 1;
-/// Longest text of an answer, in characters; what is more is cut off.
+/// Longest text of an answer, in characters; the rest is cut off.
 pub const ANSWER_MAX: usize = 200;
 
 const STANDBY: &str = "standby";
@@ -27,34 +28,33 @@ const HEARS: &str = "hears";
 /// The lists come in a message of their own.
 const APART: &str = "lists-apart";
 
-/// What a beat tells those who look after the links.
+/// What a beat says about links and protocols.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
-    /// Which protocols the sender speaks.
+    /// The protocols that the sender speaks.
     pub versions: Versions,
-    /// On which links it hears whom at present: bits in the order of its configuration's links. They mean something only
-    /// to a member of the same configuration. Members that it does not hear are left out.
+    /// By member, the links on which the sender hears it now: bits in the order of the links in the sender's
+    /// configuration. They only mean something to a member with the same configuration. Members that it does not hear
+    /// are left out.
     pub hears: BTreeMap<MemberIndex, u32>,
 }
 
 impl Default for Reach {
-    /// This program, which hears nobody.
+    /// The reach of a member that speaks this program's protocol and hears nobody.
     fn default() -> Self {
         Self { versions: Versions { lowest: PROTOCOL, highest: PROTOCOL }, hears: BTreeMap::new() }
     }
 }
 
-/// The protocols that a member speaks.
+/// The protocols that a member speaks, from `lowest` to `highest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
-    /// The oldest.
     pub lowest: u32,
-    /// The newest.
     pub highest: u32,
 }
 
 impl Versions {
-    /// The newest that both speak.
+    /// The newest protocol that both speak; `None` if there is none.
     #[must_use]
     pub fn common(self, other: Self) -> Option<u32> {
         let newest = self.highest.min(other.highest);
@@ -74,7 +74,7 @@ pub(super) struct Parcel {
 /// Kinds whose list means nothing in pieces.
 pub(super) const WHOLE: [&str; 5] = ["beat", "list", "copy", "meaning", "lists"];
 
-/// `t`; none of a beat that is not whole.
+/// The field `t`; `None` for a bare beat of claims, which has no frame of its own.
 const fn kind(word: &Word) -> Option<&'static str> {
     Some(match word {
         Word::Beat(_) => "beat",
@@ -101,7 +101,7 @@ const fn kind(word: &Word) -> Option<&'static str> {
     })
 }
 
-/// A message as fields and a list. `reach` goes with beats alone.
+/// The message as fields and a list. `reach` is used for beats only.
 pub(super) fn write(word: &Word, reach: &Reach, sender: Sender<'_>) -> Option<Parcel> {
     let kind = kind(word)?;
     let mut parcel = Parcel { kind, fields: Vec::new(), items: Vec::new(), whole: WHOLE.contains(&kind) };
@@ -135,13 +135,13 @@ pub(super) fn write(word: &Word, reach: &Reach, sender: Sender<'_>) -> Option<Pa
     Some(parcel)
 }
 
-/// Text without control characters.
+/// The text with control characters replaced.
 fn shown(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
 }
 
-/// What a frame, or the frames of a list, say; `None` is a kind that this version does not know. A beat comes with its
-/// [`Reach`].
+/// Reads the message of a frame, or of a list that was put together. `None`: a kind that this version does not know. A
+/// beat comes with its [`Reach`].
 pub(super) fn read<'a>(
     kind: &str,
     fields: &Fields<'_>,
@@ -220,7 +220,7 @@ impl Fields<'_> {
     }
 }
 
-/// A digest, with all its digits.
+/// A number as a digest is written: with all 16 digits.
 pub(super) fn digest(number: u64) -> String {
     alloc::format!("{number:016x}")
 }
@@ -257,7 +257,7 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
         }
     }
     let not_echoed = hears.iter().filter(|(of, _)| claims.echoes.iter().all(|(echoed, _)| echoed != *of));
-    // Most of many nodes do not vote, and hear each other on the same links.
+    // In a large cluster most nodes do not vote, and hear each other on the same links.
     let mut by_links: BTreeMap<u32, u64> = BTreeMap::new();
     for (of, links) in not_echoed {
         match place(*of).filter(|_| sender.members.is_node(*of)) {
@@ -273,12 +273,13 @@ fn write_beat(beat: &Beat, reach: &Reach, sender: Sender<'_>, parcel: &mut Parce
     }
 }
 
-/// The bit of a node, if it has one.
+/// The bit of a node, if its index has one.
 fn place(node: MemberIndex) -> Option<u64> {
     1_u64.checked_shl(node.0.into())
 }
 
-/// Nodes that are none of ours stand in a configuration that is not ours, either: their places mean nothing here.
+/// Reads an item of nodes by their places. Places of nodes that we do not have come from another configuration and mean
+/// nothing here.
 fn read_places(words: &str, sender: Sender<'_>, hears: &mut BTreeMap<MemberIndex, u32>) -> Result<(), Fault> {
     let mut item = Reader::new(sender, words);
     let links = u32::try_from(item.hex()?).map_err(|_| Fault::Form)?;
@@ -300,7 +301,7 @@ fn write_lists(lists: &Lists, sender: Sender<'_>, items: &mut Vec<String>) {
     }
 }
 
-/// Whether the item was one of theirs.
+/// Reads an item of the lists; returns `false` if it is another kind of item.
 fn read_lists(line: &str, sender: Sender<'_>, lists: &mut Lists) -> Result<bool, Fault> {
     let (first, rest) = line.split_once(' ').ok_or(Fault::Form)?;
     let list = match first {
@@ -335,7 +336,7 @@ fn read_beat<'a>(
         },
         config: digits(fields.must("cfg")?, 16)?,
         board: Digest(fields.get("board").map_or(Ok(0), |board| digits(board, 16))?),
-        // Flags that are not known are of a later version.
+        // Unknown flags come from a later version and are ignored.
         standby: is(STANDBY),
         waits: is(WAITS),
         lists: None,
@@ -346,7 +347,7 @@ fn read_beat<'a>(
             continue;
         }
         match read_beat_item(line, sender, &mut beat, &mut reach) {
-            // The sender's configuration has a member that ours has not: what it heard of it is not for us.
+            // The sender's configuration has a member that ours lacks: what it heard of that one is not for us.
             Ok(()) | Err(Fault::Member) => {}
             Err(fault) => return Err(fault),
         }
@@ -360,7 +361,7 @@ fn read_beat_item(line: &str, sender: Sender<'_>, beat: &mut Beat, reach: &mut R
     match first {
         "!" => return read_dispute(rest, sender, &mut beat.claims.echoes),
         HEARS => return read_places(rest, sender, &mut reach.hears),
-        // Not an id: a word of a later version.
+        // Not an id: an item of a later version.
         _ if first.len() != MEMBER_DIGITS && first.bytes().all(|byte| byte.is_ascii_lowercase()) => {
             return Ok(());
         }
@@ -408,7 +409,7 @@ fn read_memory(text: &str) -> Result<Memory, Fault> {
     words.into_iter().find(|word| memory_text(*word) == text).ok_or(Fault::Form)
 }
 
-// ---- the board -------------------------------------------------------------
+// ---- the gossip state --------------------------------------------------------
 
 const PINNED: &str = "pinned";
 const FREE: &str = "free";
@@ -430,7 +431,7 @@ fn write_entry(entry: &Entry, item: Writer<'_>) -> String {
     }
 }
 
-/// None of a kind that this version does not know.
+/// Reads one entry; `None`: a kind that this version does not know.
 fn read_entry(mut item: Reader<'_>) -> Result<Option<Entry>, Fault> {
     let kind = item.word()?;
     let entry = match kind {

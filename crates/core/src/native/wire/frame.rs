@@ -1,4 +1,5 @@
-//! Frames: a message with its head, cut into as many frames as it needs. The framing is that of [`crate::framing::frame`].
+//! Frames: the head of a message, its split into as many frames as it needs, and the reading of a frame's head. The
+//! framing is that of [`crate::framing::frame`].
 
 use alloc::{
     borrow::Cow,
@@ -20,29 +21,31 @@ use crate::{
     native::plan::{NAME_BYTES_MAX, NODE_NAME_BYTES_MAX},
 };
 
-/// Most bytes of a frame that has more than one item: what an Ethernet frame carries, less room for tunnels.
+/// Most bytes of a frame with more than one item: what an Ethernet frame carries, less room for tunnels.
 pub const FRAME_BYTES: usize = 1400;
 /// Most parts of one list.
 pub const PARTS_MAX: usize = 1024;
-/// Opening and closing line, a trailer with the longest key number and token, and on a witness's link the longest `at`.
+/// The bytes around the fields: opening and closing line, a trailer with the longest key number and token, and on a
+/// witness's link the longest `at`.
 const AROUND: usize =
     "###\n%%%\n".len() + "67:15 ,".len() + crate::framing::auth::TOKEN_DIGITS_MAX + AT_BYTES_MAX;
-/// The field `at` of the longest address.
+/// The length of the field `at` with the longest address.
 const AT_BYTES_MAX: usize = "53:(0)at=[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535,".len();
 
-/// One frame: its fields in order, to be written in any framing. Every link carries the same frame.
+/// A frame: its fields in order, not yet in any framing. Every link carries the same fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     fields: Vec<(&'static str, String)>,
 }
 
 impl Frame {
-    /// Appends the frame to `out`, signed.
+    /// Appends the signed frame to `out`.
     pub fn emit(&self, framing: Framing, keys: &Keys, out: &mut Vec<u8>) {
         self.emit_from(framing, keys, None, out);
     }
 
-    /// The same for a witness: it also says from which address it is sent, so that the answer goes there.
+    /// The same for a frame to a witness: it also carries the address that it is sent from, to which the witness
+    /// answers.
     pub fn emit_from(&self, framing: Framing, keys: &Keys, at: Option<SocketAddr>, out: &mut Vec<u8>) {
         let at = at.map(|at| at.to_string());
         let fields = self.fields.iter().map(|(name, value)| (*name, value.as_str()));
@@ -55,7 +58,7 @@ impl Frame {
         frame::seal(framing, fields, keys, out);
     }
 
-    /// The frame in netstring framing.
+    /// The signed frame in netstring framing.
     #[must_use]
     pub fn bytes(&self, keys: &Keys) -> Vec<u8> {
         let mut out = Vec::with_capacity(FRAME_BYTES);
@@ -64,7 +67,7 @@ impl Frame {
     }
 }
 
-/// What every frame of a message says first.
+/// The fields that begin every frame of a message.
 pub(super) struct Head<'a> {
     pub cluster: &'a str,
     pub src: &'a str,
@@ -73,7 +76,7 @@ pub(super) struct Head<'a> {
     pub set: u32,
 }
 
-/// Cuts a message into frames, each with a number of its own from `next` on.
+/// Splits a message into frames and numbers them from `next` on.
 pub(super) fn cut(head: &Head<'_>, parcel: &Parcel, next: &mut u64) -> Vec<Frame> {
     let fields = |number: u64| {
         let mut fields = Vec::with_capacity(16);
@@ -85,7 +88,7 @@ pub(super) fn cut(head: &Head<'_>, parcel: &Parcel, next: &mut u64) -> Vec<Frame
         fields.extend(parcel.fields.iter().cloned());
         fields
     };
-    // The number may grow by a digit within a message, and so may the length of its field.
+    // The frame's number may grow by a digit within a message, and then the length of its field may, too.
     let around: usize = fields(*next).iter().map(|(name, value)| size(name, value.len())).sum();
     let room = FRAME_BYTES.saturating_sub(AROUND + around + 2);
     let mut lists = fill(&parcel.items, room);
@@ -108,8 +111,8 @@ pub(super) fn cut(head: &Head<'_>, parcel: &Parcel, next: &mut u64) -> Vec<Frame
     frames
 }
 
-/// Joins items, one a line, so that each list with its field's name takes at most `room` bytes; at least one list. An
-/// item that is longer than that has a list of its own.
+/// Joins items, one a line, so that each list with its field's name takes at most `room` bytes. Returns at least one
+/// list. An item that is longer gets a list of its own.
 fn fill(items: &[String], room: usize) -> Vec<String> {
     let mut lists = alloc::vec![String::new()];
     for item in items {
@@ -140,7 +143,7 @@ fn size(name: &str, value: usize) -> usize {
 /// An authentic frame of our cluster, with its head read.
 #[derive(Debug)]
 pub(super) struct Opened {
-    /// The number of the key, in our key file, that signed it.
+    /// The number, in our key file, of the key that signed it.
     pub key: u8,
     pub kind: String,
     pub src: String,
@@ -148,16 +151,16 @@ pub(super) struct Opened {
     pub generation: u64,
     pub number: u64,
     pub set: u32,
-    /// The address from which it was sent to a witness.
+    /// The address from which its sender says to have sent it to a witness.
     pub at: Option<SocketAddr>,
-    /// Which of how many parts, from 1.
+    /// The index of this part, from 1, and the number of parts.
     pub part: Option<(usize, usize)>,
     pub list: String,
-    /// All others.
+    /// All other fields, by name.
     pub fields: BTreeMap<String, String>,
 }
 
-/// The cluster that a frame names, authentic or not: which keys to try. Nothing else may follow from it.
+/// The cluster that a frame names, authentic or not. Use it only to choose the keys to try.
 #[must_use]
 pub fn cluster_of(bytes: &[u8]) -> Option<String> {
     let name = frame::first_field(bytes, "cluster")?;
@@ -220,8 +223,8 @@ fn read_head(key: u8, mut fields: BTreeMap<String, String>) -> Result<Opened, &'
     })
 }
 
-/// All text fields; of two with one name the first counts. Fields of other types, and texts that are none, are of a
-/// later version.
+/// All text fields; of two with one name the first counts. Fields of other types and texts that are not UTF-8 come from
+/// a later version and are skipped.
 fn texts(frame: &AuthenticFrame<'_>) -> Result<BTreeMap<String, String>, Refusal> {
     let mut texts = BTreeMap::new();
     for field in frame.fields()?.into_iter().filter(|field| field.kind == Kind::Text) {
@@ -232,7 +235,7 @@ fn texts(frame: &AuthenticFrame<'_>) -> Result<BTreeMap<String, String>, Refusal
     Ok(texts)
 }
 
-/// A name as the configuration allows it; it may be shown as it is.
+/// Whether a name is one that the configuration allows. Such a name is safe to show.
 fn is_name(name: &str, bytes_max: usize) -> bool {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=bytes_max).contains(&name.len()) && name.bytes().all(is_good)

@@ -1,5 +1,5 @@
-//! The items of lists: words between blanks. One form a value: hexadecimal numbers without leading zeros, ids with all
-//! their digits.
+//! The items of lists: words between blanks. Each value has exactly one form: hexadecimal numbers without leading
+//! zeros, ids with all their digits.
 
 use alloc::string::{String, ToString as _};
 use core::fmt::Write as _;
@@ -18,12 +18,12 @@ use crate::{
 const UNPROVED_MAX: usize = 1024;
 /// Digits of a member's id.
 pub(super) const MEMBER_DIGITS: usize = 8;
-/// Stands for the member whose ballot is nobody's.
+/// Stands for no member.
 const NOBODY: &str = "-";
 /// Stands for the generation of the frame's sender.
 const SAME: &str = "=";
 
-/// Who sends a frame, in which life: what items need not say.
+/// The sender of a frame and its generation, which items need not repeat.
 #[derive(Clone, Copy)]
 pub(super) struct Sender<'a> {
     pub members: &'a Members,
@@ -31,16 +31,16 @@ pub(super) struct Sender<'a> {
     pub generation: u64,
 }
 
-/// Why an item is not read.
+/// Why an item cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It is not in its form.
+    /// It is malformed or incomplete.
     Form,
-    /// It names a member that is none of ours.
+    /// It names a member that our configuration does not have.
     Member,
 }
 
-/// An item on its way out.
+/// Writes one item, word by word.
 pub(super) struct Writer<'a> {
     sender: Sender<'a>,
     text: String,
@@ -132,7 +132,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// As the wire counts time.
+/// Nanoseconds, the unit of times in frames.
 pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -141,7 +141,7 @@ fn id(members: &Members, member: MemberIndex) -> String {
     members.id(member).map_or_else(|| NOBODY.into(), |id| id.to_string())
 }
 
-/// An item that came in.
+/// Reads one item, word by word.
 pub(super) struct Reader<'a> {
     sender: Sender<'a>,
     words: core::str::Split<'a, char>,
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
         Self { sender, words: item.split(' ') }
     }
 
-    /// Nothing may follow.
+    /// Returns `value`, or an error if words are left over.
     pub(super) fn end<T>(mut self, value: T) -> Result<T, Fault> {
         self.words.next().map_or(Ok(value), |_| Err(Fault::Form))
     }
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
         digits(self.word()?, 16).map(GroupId)
     }
 
-    /// A member, or nobody.
+    /// Reads a member; `None` is written as `-`.
     pub(super) fn member(&mut self) -> Result<Option<MemberIndex>, Fault> {
         let member = read_member(self.sender.members, self.word()?)?;
         Ok((member != MemberIndex::NOBODY).then_some(member))
@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
         read_ballot(self.sender.members, self.word()?, self.sender.member)
     }
 
-    /// All that is left.
+    /// Reads a claim; takes the rest of the item.
     pub(super) fn claim(&mut self) -> Result<Claim, Fault> {
         let ballot = self.ballot()?;
         let generation = match self.word()? {
@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
         Ok(claim)
     }
 
-    /// All that is left.
+    /// Reads a report; takes the rest of the item.
     pub(super) fn report(&mut self) -> Result<Report, Fault> {
         let released = match self.word()? {
             "held" => false,
@@ -224,12 +224,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A number in its one form.
+/// Reads a hexadecimal number without leading zeros.
 pub(super) fn hex(word: &str) -> Result<u64, Fault> {
     number_hex(word.as_bytes()).ok_or(Fault::Form)
 }
 
-/// A number of exactly so many digits.
+/// Reads a hexadecimal number of exactly this many digits.
 pub(super) fn digits(word: &str, digits: usize) -> Result<u64, Fault> {
     let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let is_good = word.len() == digits && word.bytes().all(is_digit);

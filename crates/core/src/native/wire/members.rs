@@ -1,4 +1,4 @@
-//! How members and groups are named in frames: by digests of their names, so that a frame means the same to nodes whose
+//! How frames name members and groups: by digests of their names, so that a frame means the same to nodes whose
 //! configurations differ for a while.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
@@ -11,22 +11,22 @@ use crate::{
     native::plan::Plan,
 };
 
-/// Two names that would be one in frames, or one name that is there twice.
+/// Two names that frames cannot tell apart, or one name that is there twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Twins(pub String, pub String);
 
-/// Looks for two names that cannot be told apart as members.
+/// Checks that frames can tell these members apart.
 ///
 /// # Errors
-/// The first two.
+/// The first two names that they cannot.
 pub fn check_members<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), Twins> {
     check(names, MemberId::of)
 }
 
-/// The same for groups.
+/// Checks that frames can tell these groups apart.
 ///
 /// # Errors
-/// The first two.
+/// The first two names that they cannot.
 pub fn check_groups<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), Twins> {
     check(names, GroupId::of)
 }
@@ -45,15 +45,15 @@ fn check<'a, Id: Ord>(names: impl IntoIterator<Item = &'a str>, id: fn(&str) -> 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
     names: Vec<String>,
-    /// So many of them are nodes: the first ones.
+    /// The number of nodes; they come first.
     nodes: usize,
     ids: BTreeMap<MemberId, MemberIndex>,
 }
 
 impl Members {
-    /// The members of these names, in this order. A name whose id is another's is left to the first of them; the check
-    /// of the configuration refuses it ([`check_members`]). No more than [`MemberIndex`] can count are taken. All of them
-    /// are nodes.
+    /// The members with these names, in this order, all of them nodes. If two names have one id, it belongs to the
+    /// first; the check of the configuration refuses such names ([`check_members`]). Names beyond the count of
+    /// [`MemberIndex`] are dropped.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let names: Vec<String> = names.into_iter().take(usize::from(MemberIndex::NOBODY.0)).collect();
@@ -78,26 +78,26 @@ impl Members {
         member.place() < self.nodes
     }
 
-    /// A member's name; none of a member that is not among them.
+    /// A member's name; `None` if it is not among them.
     #[must_use]
     pub fn name(&self, member: MemberIndex) -> Option<&str> {
         self.names.get(member.place()).map(String::as_str)
     }
 
-    /// A member's id.
+    /// The id by which frames name a member; `None` if it is not among them.
     #[must_use]
     pub fn id(&self, member: MemberIndex) -> Option<MemberId> {
         self.name(member).map(MemberId::of)
     }
 
-    /// The member of that name.
+    /// The member with that name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<MemberIndex> {
         let index = self.by_id(MemberId::of(name))?;
         (self.name(index) == Some(name)).then_some(index)
     }
 
-    /// The member of that id.
+    /// The member with that id.
     #[must_use]
     pub fn by_id(&self, id: MemberId) -> Option<MemberIndex> {
         self.ids.get(&id).copied()
@@ -132,7 +132,7 @@ mod tests {
     fn names_with_one_digest_are_told() {
         assert_eq!(check_members(["a", "b"]), Ok(()));
         assert_eq!(check_groups(["web", "db", "web"]), Err(Twins("web".into(), "web".into())));
-        // printf node13192 | sha256sum | cut -c1-8; the same of node26341
+        // printf node13192 | sha256sum | cut -c1-8; node26341 gives the same
         let twins = check_members(["a", "node13192", "node26341"]);
         assert_eq!(twins, Err(Twins("node13192".into(), "node26341".into())));
     }

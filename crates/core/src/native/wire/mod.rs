@@ -1,13 +1,13 @@
 //! The frames of the native dialect: typed messages to bytes and back. `docs/wire.md`, section 12, has every field.
 //!
 //! ```text
-//!           Word ── write ──► Frames ── emit ──► bytes        one frame, the same on every link
+//!         message ── write ──► Frames ── emit ──► bytes        one frame, the same on every link
 //! bytes ── authenticate ── our cluster? ── head ── heard before? ── parts ──► Received
 //! ```
 //!
-//! The framing is heartbeat's ([`crate::framing::frame`]), the stamp HMAC-SHA-256. Members and groups are named by digests
-//! of their names ([`members`]), so that frames mean the same to nodes whose configurations differ for a while; the
-//! indices of the core are made from them here. Each frame of a member has a number that is taken once ([`window`]).
+//! The framing is heartbeat's ([`crate::framing::frame`]), the stamp HMAC-SHA-256. Frames name members and groups by digests
+//! of their names ([`members`]), so that they mean the same to nodes whose configurations differ for a while. The reader
+//! turns them into the core's indices. Each frame of a member has a number that is taken once ([`window`]).
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use core::net::SocketAddr;
@@ -45,42 +45,43 @@ use crate::{
 /// Why bytes were not taken as a message of our cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// It is no frame, or its stamp is not ours.
+    /// The bytes are not a frame, or its stamp is not ours.
     #[error(transparent)]
     Frame(#[from] crate::framing::frame::Refusal),
-    /// A frame of the cluster of that name, which is letters, digits, `-`, `_` and `.`: nothing is wrong.
+    /// A frame of the cluster with that name, which is letters, digits, `-`, `_` and `.`. Nothing is wrong.
     #[error("a frame of another cluster, `{0}`")]
     ForeignCluster(String),
-    /// It was signed by a key of ours that is not for this dialect.
+    /// Signed with a key of ours that is not for this dialect.
     #[error("signed with a key that is not of method sha256")]
     WeakKey,
-    /// This field of the head is missing or not in its form.
+    /// This field of the head is missing or malformed.
     #[error("the field `{0}` is missing or not in its form")]
     Head(&'static str),
-    /// Its sender, whose name is letters, digits, `-`, `_` and `.`, is no member: the configurations differ, or
+    /// The sender, whose name is letters, digits, `-`, `_` and `.`, is not a member: the configurations differ, or
     /// somebody has our key.
     #[error("the sender `{0}` is no member of this cluster")]
     UnknownSender(String),
-    /// Our own: broadcasts come back.
+    /// Our own frame: broadcasts come back.
     #[error("our own frame")]
     Own,
-    /// Of an earlier life of ours: it came back late, it is a recording, or another machine was made from a copy of our disk.
+    /// Our own frame from an earlier start: it came back late, it is a recording, or another machine was made from a
+    /// copy of our disk.
     #[error("a frame of an earlier life of this member")]
     OwnEarlier,
-    /// It says that it is ours, but we have not sent it: another machine has our name, or our clock and our state went
+    /// It claims to be ours, but we have not sent it: another machine has our name, or our clock and our state went
     /// back in time.
     #[error(
         "another machine sends under this member's name, or this one's clock and state went back in time: give each machine \
          a name of its own"
     )]
     SameName,
-    /// Of an older life of its sender, or said before our own restart.
+    /// Of an older generation of its sender, or sent before our own restart.
     #[error("a frame of an older life of its sender")]
     Replayed,
-    /// What it says is not in its form.
+    /// The message is malformed.
     #[error("a message that is not in the form of its kind")]
     Message,
-    /// It is about a member that is none of ours: the configurations differ.
+    /// It is about a member that our configuration does not have: the configurations differ.
     #[error("a message about a member that is not known here")]
     UnknownMember,
     /// Its sender may not speak on the link on which it came: a witness's key is good for that witness alone.
@@ -92,7 +93,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// A short name, which does not change: for counters.
+    /// A short name for counters, which never changes.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -116,33 +117,32 @@ impl Refusal {
 /// An authentic frame of another member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Whose.
     pub from: MemberIndex,
-    /// In which of its lives.
+    /// The generation of the sender's daemon.
     pub generation: u64,
-    /// Nothing of this life was heard before, not even before our own restart.
+    /// No frame of this generation was heard before, not even before our own restart.
     pub begins: bool,
-    /// Its number. A link is heard by a frame whose number is above all that this link has brought in that life: a
-    /// recording keeps no link alive.
+    /// The frame's number. A link counts as heard only by a number above all that it has brought in this generation, so
+    /// a recording does not make a link look alive.
     pub number: u64,
     /// The number of the sender's voter set.
     pub set: u32,
-    /// The number of the key, in our key file, that signed it.
+    /// The number, in our key file, of the key that signed it.
     pub key: u8,
-    /// Where its sender says to have sent it from; only what is sent to a witness says so.
+    /// The address from which its sender says to have sent it; only frames to a witness have it.
     pub at: Option<SocketAddr>,
-    /// What follows from it.
+    /// What the reader does with it.
     pub content: Content,
 }
 
-/// What follows from a frame.
+/// The result of reading an authentic frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// This message, once; of a beat also what it tells of links.
+    /// A message, delivered once; of a beat also what it says about links.
     Message(Word, Option<Reach>),
     /// A message of a kind that this version does not know.
     Unknown(String),
-    /// A part of a list that is not complete yet, or that a newer one has overtaken.
+    /// A part of a list that is not complete yet, or that a newer list has overtaken.
     Part,
     /// It is for another member.
     ForAnother,
@@ -157,22 +157,22 @@ struct Peer {
     parts: Parts,
 }
 
-/// One member's side of the wire to all others.
+/// One member's writer and reader of frames: numbers its own frames and checks those of all others.
 #[derive(Clone, Debug)]
 pub struct Wire {
     cluster: String,
     members: Members,
     me: MemberIndex,
     generation: u64,
-    /// The number of the next frame.
     next: u64,
-    /// After which an incomplete list is forgotten.
+    /// After this time an incomplete list is forgotten.
     patience: Duration,
     peers: BTreeMap<MemberIndex, Peer>,
 }
 
 impl Wire {
-    /// A new life of a member. `patience`: after that an incomplete list is forgotten; a lease is a good time.
+    /// The wire of a member that has just started. `patience`: after this time an incomplete list is forgotten; a lease
+    /// is a good value.
     #[must_use]
     pub fn new(
         cluster: impl Into<String>,
@@ -185,12 +185,12 @@ impl Wire {
         Self { cluster, members, me, generation, next: 1, patience, peers: BTreeMap::new() }
     }
 
-    /// What was heard of a member before our own restart.
+    /// Sets the newest frame that was heard of a member before our own restart.
     pub fn remember(&mut self, member: MemberIndex, heard: Heard) {
         self.peers.entry(member).or_default().window = Window::new(Some(heard));
     }
 
-    /// The newest heard of a member: to be remembered over our restart.
+    /// The newest frame heard of a member, for the driver to save over a restart.
     #[must_use]
     pub fn heard(&self, member: MemberIndex) -> Option<Heard> {
         self.peers.get(&member)?.window.heard()
@@ -202,8 +202,8 @@ impl Wire {
         &self.members
     }
 
-    /// The configuration has changed: what is known of members stays with their names. Nothing changes if we are not
-    /// among the new ones.
+    /// Takes the members of a changed configuration. What is known of members stays with their names. Nothing changes
+    /// if the new configuration does not have this member.
     pub fn set_members(&mut self, members: Members) {
         let Some(me) = self.members.name(self.me).and_then(|name| members.named(name)) else { return };
         let peers = core::mem::take(&mut self.peers).into_iter();
@@ -213,8 +213,8 @@ impl Wire {
         self.members = members;
     }
 
-    /// The frames of a message, which say that we vote in the set of this number. `reach` goes with beats. None for a
-    /// beat of claims alone, which is no message.
+    /// The frames of a message, with the number of the voter set that we vote in. `reach` is used for beats only. Empty
+    /// for a bare beat of claims, which has no frame of its own.
     pub fn write(&mut self, set: u32, to: To, word: &Word, reach: &Reach) -> Vec<Frame> {
         let sender = Sender { members: &self.members, member: self.me, generation: self.generation };
         let dest = match to {
@@ -227,18 +227,18 @@ impl Wire {
         parcel.map(|parcel| frame::cut(&head, &parcel, &mut self.next)).unwrap_or_default()
     }
 
-    /// Takes a frame of anybody.
+    /// Reads a frame of any sender.
     ///
     /// # Errors
-    /// Why nothing follows from it.
+    /// Why the frame is refused.
     pub fn read(&mut self, now: Instant, bytes: &[u8], keys: &Keys) -> Result<Received, Refusal> {
         self.read_of(now, bytes, keys, |_| true)
     }
 
-    /// Takes a frame that came where only some members may speak.
+    /// Reads a frame from a link on which only some members may speak.
     ///
     /// # Errors
-    /// Why nothing follows from it.
+    /// Why the frame is refused.
     pub fn read_of(
         &mut self,
         now: Instant,

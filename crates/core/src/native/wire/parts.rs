@@ -1,4 +1,4 @@
-//! Lists that came in several frames, put together again: all of a list or nothing of it, within bounds.
+//! Puts lists together that came in several frames: the whole list or nothing of it, within bounds.
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
@@ -11,7 +11,7 @@ use crate::model::time::{Duration, Instant};
 /// Most bytes of incomplete lists that are kept of one member.
 pub const PARTS_BYTES_MAX: usize = 1 << 20;
 
-/// The incomplete lists of one member in one of its lives: one of each kind, the newest.
+/// The incomplete lists of one generation of a member: of each kind the newest.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parts {
     lists: BTreeMap<&'static str, List>,
@@ -19,7 +19,7 @@ pub(super) struct Parts {
 
 #[derive(Clone, Debug)]
 struct List {
-    /// The number of its first frame: the frames of a list have numbers in a row.
+    /// The number of its first frame: the frames of a list have consecutive numbers.
     first: u64,
     since: Instant,
     lists: BTreeMap<usize, String>,
@@ -37,17 +37,17 @@ pub(super) enum Fault {
 }
 
 impl Parts {
-    /// Forgets what was not completed in time.
+    /// Forgets lists that were not completed in time.
     pub(super) fn expire(&mut self, now: Instant, patience: Duration) {
         self.lists.retain(|_, list| now.since(list.since) < patience);
     }
 
-    /// Bytes that are kept.
+    /// The number of bytes kept.
     pub(super) fn bytes(&self) -> usize {
         self.lists.values().map(|list| list.bytes).sum()
     }
 
-    /// Keeps a part, or gives the whole list with which it is complete.
+    /// Keeps a part. Returns the whole list if this part completes it.
     pub(super) fn take(&mut self, now: Instant, opened: &mut Opened) -> Result<Option<String>, Fault> {
         let Some((index, parts)) = opened.part else { return Ok(Some(core::mem::take(&mut opened.list))) };
         let kind = WHOLE.into_iter().find(|kind| *kind == opened.kind).ok_or(Fault::Place)?;

@@ -1,4 +1,4 @@
-//! Frames of every kind, there and back; what is refused; and the bytes that `docs/wire.md` states.
+//! Frames of every kind, written and read; refusals; and the bytes that `docs/wire.md` states.
 
 extern crate std; // the table of bytes is printed
 
@@ -134,7 +134,7 @@ fn what_is_read_says_who_sent_it() {
         content: Content::Message(Word::AskMeaning, None),
     };
     assert_eq!(received, expected);
-    // Over the other link.
+    // The same frame over the other link.
     let again = reader.read(NOW, frame, &keys()).unwrap();
     assert_eq!(again, Received { begins: false, content: Content::Again, ..expected });
 }
@@ -186,7 +186,7 @@ fn foreign_clusters_are_told_from_wrong_keys() {
     assert_eq!(read(&frame("cluster=prod"), &ours), foreign, "two clusters with one key");
     let wrong = read(&frame("cluster=test"), &others);
     assert!(matches!(wrong, Refusal::Frame(FrameRefusal::Stamp(StampFault::OtherKey { .. }))), "{wrong:?}");
-    // A name that could do harm in a log is none.
+    // A cluster name that could do harm in a log is not a name.
     for strange in ["cluster=\x1b[2J", "cluster=", "cluster=a b", "cluster=123456789012345678901234567890123"]
     {
         assert!(matches!(read(&frame(strange), &others), Refusal::Frame(_)), "{strange:?}");
@@ -293,7 +293,7 @@ fn replays_survive_no_restart() {
     }
     let next = write(&mut sender, To::All, &Word::AskMeaning)[0].bytes(&keys());
     assert!(!reborn.read(NOW, &next, &keys()).unwrap().begins);
-    // The sender's next life ends what the old one said.
+    // After the first frame of the sender's next start, frames of the old one are refused.
     let mut second = Wire::new("test", members(), MemberIndex(0), LIFE + 9, PATIENCE);
     let beat = write(&mut second, To::All, &Word::AskMeaning)[0].bytes(&keys());
     assert!(reborn.read(NOW, &beat, &keys()).unwrap().begins);
@@ -312,7 +312,7 @@ fn a_changed_configuration_keeps_what_was_heard_of_each_name() {
     assert_eq!((again.from, again.content), (MemberIndex(1), Content::Again));
     let written = write(&mut reader, To::All, &Word::AskMeaning)[0].bytes(&keys());
     assert_eq!(wire(0).read(NOW, &written, &keys()).unwrap().from, MemberIndex(1));
-    // Without us nothing changes.
+    // Nothing changes if the new configuration does not have this member.
     reader.set_members(Members::new(["node1".to_string()]));
     assert_eq!(reader.members().named("added"), Some(MemberIndex(0)));
 }
@@ -356,7 +356,7 @@ fn nodes_are_heard_by_their_places_and_witnesses_by_name() {
     let text = String::from_utf8(frames[0].bytes(&keys())).unwrap();
     let list = format!("list={} 2\nhears 1 1,", crate::model::identity::MemberId::of("witness"));
     assert!(text.contains(&list), "{text}");
-    // Of another configuration: a place that is none of ours, and one that is a witness's here.
+    // Places from another configuration: one that we do not have, and one that is a witness's here.
     let head = ["cluster=test", "src=node2", "gen=1", "num=1", "set=1"];
     let read = |list| {
         let fields = [&head[..], &BEAT, &[list]].concat();
@@ -406,7 +406,7 @@ fn messages_out_of_form_are_refused() {
         assert_eq!(read(&[&kind, &list]), Refusal::Message, "{kind} {item:?}");
     }
     for missing in 1..BEAT.len() {
-        // A word that is not said is not good.
+        // A beat without `word` must not pass for `good`.
         let fields = [&BEAT[..missing], &BEAT[missing + 1..]].concat();
         assert_eq!(read(&fields), Refusal::Message, "without {}", BEAT[missing]);
     }
@@ -507,11 +507,11 @@ fn an_incomplete_list_is_forgotten_in_time_or_when_a_newer_one_comes() {
     };
     let mut reader = wire(1);
     first[1..].iter().for_each(|frame| part(&mut reader, NOW, frame));
-    // What is missing comes too late.
+    // The missing part comes too late.
     part(&mut reader, NOW + PATIENCE, &first[0]);
     part(&mut reader, NOW + PATIENCE, &second[0]);
     third[1..].iter().for_each(|frame| part(&mut reader, NOW + PATIENCE, frame));
-    // The rest of the second is overtaken.
+    // The rest of the second list is overtaken by the third.
     second[1..].iter().for_each(|frame| part(&mut reader, NOW + PATIENCE, frame));
     assert_eq!(message(reader.read(NOW + PATIENCE, &third[0], &keys())), word);
 }
@@ -682,7 +682,7 @@ fn any_word() -> impl Strategy<Value = Word> {
     ]
 }
 
-/// What was cut into messages of their own, as one again.
+/// Puts messages that were split together again.
 fn join(words: Vec<Word>) -> Word {
     let mut words = words.into_iter();
     let mut first = words.next().unwrap();
@@ -737,7 +737,7 @@ proptest! {
         let mut damaged = frame.clone();
         damaged[place] ^= 1 << bit;
         let read = wire(1).read(NOW, &damaged, &keys());
-        // The key's number is not signed: another number finds the same key.
+        // The key's number is not signed: a number that finds the same key passes.
         let digit = frame.len() - "0 ,".len() - 64;
         let refused = matches!(read, Err(Refusal::Frame(_) | Refusal::ForeignCluster(_)));
         prop_assert!(refused || (place == digit && read.is_ok()), "{:?}", read);
@@ -777,10 +777,10 @@ proptest! {
 
 // ---- bytes -----------------------------------------------------------------
 
-/// The page that states what is measured here.
+/// The page that states the measured bytes.
 const PAGE: &str = include_str!("../../../../../docs/wire.md");
 
-/// The page has each of these texts.
+/// Asserts that the page has each of these texts.
 fn assert_stated(texts: &[String]) {
     texts.iter().for_each(|text| std::println!("{text}"));
     for text in texts {
@@ -792,7 +792,7 @@ fn cluster(names: impl Iterator<Item = String>, cluster: &str) -> Wire {
     Wire::new(cluster, Members::new(names), MemberIndex(0), LIFE, PATIENCE)
 }
 
-/// A beat of the first of so many members, after so many beats, with so many groups of its own, which echoes so many
+/// A beat of the first of `members` members after `sequence` beats. It has `own` groups of its own and echoes `echoed`
 /// others.
 fn beat(members: u8, echoed: u8, sequence: u64, own: u64) -> (Word, Reach) {
     let echo = Echo { generation: LIFE, sequence, granted: true, disputed: vec![] };

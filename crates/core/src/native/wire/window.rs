@@ -2,41 +2,41 @@
 
 use crate::model::identity::Heard;
 
-/// Within so many numbers below the newest, each is taken once; older ones are not taken.
+/// How far below the newest number frames are still taken, each number once. Older ones count as heard.
 pub const WINDOW: u64 = 64;
 
-/// What a frame's generation and number are worth.
+/// Whether a frame is new, by its generation and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The first of a life that was not heard before.
+    /// The first frame of a generation that was not heard before.
     Begins,
-    /// New.
+    /// The first frame with this number.
     New,
     /// Heard before, or so old that it may have been.
     Again,
-    /// Of a life before the newest known, or said before our own restart.
+    /// Of a generation before the newest known, or sent before our own restart.
     Replayed,
 }
 
-/// The newest that was heard of a member, and what of the last numbers before it.
+/// The newest frame heard of a member, and which of the numbers right before it were heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     newest: Option<Heard>,
     /// Bit n: the number `newest - n` was heard.
     seen: u64,
-    /// Up to this number the generation was heard before our own restart.
+    /// The newest number of this generation that was heard before our own restart.
     before: u64,
 }
 
 impl Window {
-    /// `remembered`: what was heard before our own restart.
+    /// A window after a start. `remembered`: the newest frame that was heard before it.
     #[must_use]
     pub fn new(remembered: Option<Heard>) -> Self {
         let before = remembered.map_or(0, |heard| heard.number);
         Self { newest: remembered, seen: u64::MAX, before }
     }
 
-    /// The newest heard, for the hands to remember.
+    /// The newest frame heard, for the driver to save.
     #[must_use]
     pub const fn heard(&self) -> Option<Heard> {
         self.newest

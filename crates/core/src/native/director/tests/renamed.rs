@@ -1,8 +1,8 @@
-//! A group gets another name, or a resource another group, and the new file reaches one node after the other.
+//! A group is renamed, or a resource goes to another group, and the new file reaches one node after the other.
 
 use super::*;
 
-/// Two files, what they share before it.
+/// The groups of an old and a new file; [`HEAD`] stands before both.
 struct Case {
     old: &'static str,
     new: &'static str,
@@ -16,11 +16,11 @@ nodes.b.links = { front = "10.0.0.2", back = "10.1.0.2" }
 witnesses.w.address = "10.9.0.1"
 "#;
 
-/// Everything that stands here is in one place at most.
+/// Each of these things runs in one place at most.
 const THINGS: [&str; 3] = ["10.0.0.101", "apache2", "db.service"];
 
 const CASES: [Case; 4] = [
-    // Another name, and another way of writing the address.
+    // Another name, and another form of the address.
     Case {
         old: "groups.web.resources = ['10.0.0.101/24', 'apache2']",
         new: "groups.www.resources = ['IPaddr2::10.0.0.101/16', 'apache2']",
@@ -30,12 +30,12 @@ const CASES: [Case; 4] = [
         old: "groups.one.resources = ['10.0.0.101', 'apache2']\ngroups.two.resources = ['db.service']",
         new: "groups.one.resources = ['apache2']\ngroups.two.resources = ['10.0.0.101', 'db.service']",
     },
-    // A unit does.
+    // A unit goes to another group.
     Case {
         old: "groups.one.resources = ['10.0.0.101', 'apache2', 'db.service']\ngroups.two.resources = ['10.0.0.102']",
         new: "groups.one.resources = ['10.0.0.101', 'apache2']\ngroups.two.resources = ['10.0.0.102', 'db.service']",
     },
-    // Of groups that stay together.
+    // The same in a family.
     Case {
         old: "groups.one.resources = ['10.0.0.101']\ngroups.two.resources = ['apache2', 'db.service']\ngroups.two.together = 'one'",
         new: "groups.one.resources = ['10.0.0.102']\n\
@@ -50,14 +50,14 @@ impl Case {
 }
 
 impl World {
-    /// All members have this file.
+    /// A cluster in which all members have this file.
     fn with(toml: &str) -> Self {
         let mut world = Self::new(TOML);
         (0..3).for_each(|member| world.begin(member, toml, 20));
         world
     }
 
-    /// Which members have a thing, and answer.
+    /// The members on which a thing runs behind an open gate.
     fn having(&self, thing: &str) -> Vec<usize> {
         let has = |machine: &Machine| {
             machine.running.iter().any(|(group, text)| {
@@ -69,7 +69,7 @@ impl World {
         (0..3).filter(|member| has(&self.machines[*member])).collect()
     }
 
-    /// At every moment everything is in one place at most.
+    /// Passes this many ms, and checks in each that every thing is in one place at most.
     fn audit(&mut self, millis: u64) -> Result<(), String> {
         for _ in 0..millis {
             self.pass(1);
@@ -86,7 +86,7 @@ impl World {
         Ok(())
     }
 
-    /// As `systemctl restart` does it, with another file.
+    /// Restarts a member with another file, as `systemctl restart` does.
     fn restart_with(&mut self, member: usize, toml: &str, generation: u64, away: u64) -> Result<(), String> {
         if member < 2 {
             let order = Order::Native { order: NativeOrder::Leave, user: 0 };
@@ -122,7 +122,7 @@ fn a_renamed_group_is_not_started_while_a_node_lives_that_may_run_it_under_its_o
     assert_eq!(world.troubles(0), [text("web", "is not taken over", "b", "www")]);
     assert_eq!(world.troubles(1)[0], text("www", "is not started here", "a", "web"));
     assert_eq!(world.unowned(1), [format!("www: a's file has 10.0.0.101 in group web; {cure}")]);
-    // It would be started nowhere.
+    // No node would start it.
     let order = Order::Native { order: NativeOrder::Move(GroupIndex(0), Some(NodeIndex(1))), user: 0 };
     world.handle(0, Event::Order { id: OrderId(1), order });
     world.audit(3000).unwrap();
@@ -142,7 +142,7 @@ fn a_dead_node_s_file_counts_as_long_as_its_lease_and_no_longer() {
     world.audit(5000).unwrap();
     world.restart_with(1, &new, 30, 100).unwrap();
     world.audit(5000).unwrap();
-    // Its agents and its gate are there until the lease ends, its daemon is not.
+    // Its agents and its gate stay until the lease ends; its daemon is gone.
     world.machines[0].director = None;
     world.audit(3000).unwrap();
     assert_eq!(world.having("10.0.0.101"), [1]);
@@ -151,7 +151,7 @@ fn a_dead_node_s_file_counts_as_long_as_its_lease_and_no_longer() {
 #[test]
 fn nothing_is_claimed_before_it_is_known_what_a_living_node_s_file_says_for_a_bounded_time() {
     let [old, new] = CASES[0].files();
-    // Only the lines never come: nodes with other files exchange all else.
+    // The lines of files never arrive; everything else does.
     let started = |lines_come: u64| {
         let mut world = World::with(&old);
         world.begin(1, &new, 30);
@@ -182,7 +182,7 @@ fn nothing_is_claimed_before_it_is_known_what_a_living_node_s_file_says_for_a_bo
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whoever restarts first, whoever owns what, whatever is lost on the way.
+    /// For every order of restarts, every owner, and every lost frame.
     #[test]
     fn a_file_that_reaches_one_node_after_the_other_never_makes_two_owners(
         case in 0..CASES.len(),
@@ -207,7 +207,7 @@ proptest! {
         }
         for (turn, member) in order.into_iter().enumerate() {
             world.restart_with(member, &new, 30 + turn as u64, away[turn]).map_err(TestCaseError::fail)?;
-            // Shorter than a lease: it hears nobody yet, or is not heard.
+            // Shorter than a lease: it does not hear the others yet, or they do not hear it.
             let others = (0..3).filter(|other| *other != member);
             let cuts = others.flat_map(|other| (0..3).map(move |link| (other, link)));
             let heard = deaf[turn] % 2 == 0;
@@ -229,7 +229,7 @@ proptest! {
         }
     }
 
-    /// A death while the files differ: what the living one's file has is up in the end.
+    /// A node dies while the files differ. In the end everything in the living node's file runs.
     #[test]
     fn a_node_that_dies_while_the_files_differ_leaves_nothing_down(
         case in 0..CASES.len(),
