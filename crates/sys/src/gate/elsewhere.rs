@@ -1,22 +1,23 @@
-//! **The ARP filter**: a question about a service address, by ARP or by neighbour discovery, is answered on the address's own
-//! interface and on no other. Linux answers ARP for any of its addresses on whatever interface the question comes in, and a
-//! gate stands on the address's own interface alone: with two interfaces on one segment a killed owner would go on answering
-//! on the other one.
+//! **The ARP filter**: a question about a service address, by ARP or by neighbour discovery, is answered on the
+//! address's own interface and on no other. Linux answers ARP for any of its addresses on whatever interface the
+//! question arrives, but a gate covers only the address's own interface. With two interfaces on one segment, a killed
+//! owner would go on answering on the other one.
 //!
-//! It knows nothing of leases and needs no renewal: what is answered on the own interface is the gate's affair. By rules of
-//! nf_tables it is one table a family, and holds on interfaces that come later. By programs on tcx it has to be put on each
-//! interface, which takes 10 to 20 ms each: not for a thread that has beats to send.
+//! The filter knows nothing of leases and needs no renewal: on the own interface the gate decides. As rules of
+//! nf_tables it is one table per family, and also covers interfaces that come later. As programs on tcx it has to be
+//! attached to each interface, which takes 10 to 20 ms each: too long for a thread that has beats to send.
 
 use std::{collections::BTreeMap, io, net::IpAddr, path::PathBuf};
 
 use super::{Engine, Name, bpf, nft};
 use crate::netlink::Netlink;
 
-/// The service addresses, each with the number of the interface on which it is answered for; on none as long as that is not
-/// known.
+/// The service addresses, each with the number of its own interface; `None` while that is not known: then no interface
+/// answers for it.
 pub type Homes = BTreeMap<IpAddr, Option<u32>>;
 
-/// The filter of one cluster, in the calling thread's network namespace. Dropping it changes nothing in the kernel.
+/// The ARP filter of one cluster, in the calling thread's network namespace. Dropping the value changes nothing in the
+/// kernel.
 #[derive(Debug)]
 pub struct ArpFilter {
     engine: Engine,
@@ -25,7 +26,8 @@ pub struct ArpFilter {
     looks: u32,
 }
 
-/// In one of so many looks the addresses are compared, too: thousands take a while, and they go with what holds them.
+/// One check out of this many also compares the addresses: with thousands of them that takes a while, and they rarely
+/// disappear without the table or map that holds them.
 const LOOKS_A_COMPARISON: u32 = 60;
 
 #[derive(Debug)]
@@ -35,11 +37,11 @@ enum Hold {
 }
 
 impl ArpFilter {
-    /// Makes the filter stand for these addresses. What an earlier life left is taken over without a hole; an address that it
-    /// has, that is none of these, and that stands on this machine still, is kept.
+    /// Makes the filter for these addresses. A filter left by an earlier daemon is taken over without a gap. Addresses
+    /// of that filter that are not in `homes` are kept if they are still configured on this machine.
     ///
     /// # Errors
-    /// What the kernel says, and to what.
+    /// The kernel's error, and the step that failed.
     pub fn open(engine: &Engine, cluster: &str, mut homes: Homes) -> io::Result<Self> {
         let name = Name::new(cluster, "").elsewhere();
         let mut hold = match engine {
@@ -60,28 +62,29 @@ impl ArpFilter {
                 programs.cover()?;
             }
         }
-        // An address is in one cluster: what the filter of another name has of these is from a life under that name.
+        // An address belongs to one cluster. If a filter of another name has one of these, an earlier daemon under that
+        // name left it.
         for listed in others {
             let shared: Vec<_> = listed.homes.keys().filter(|ip| homes.contains_key(ip)).copied().collect();
             if !shared.is_empty() {
-                // Refused while that cluster's daemon lives: then it is that one's.
+                // Refused while that cluster's daemon is running: then the address is its own.
                 let _ = take_out(&listed, &shared);
             }
         }
-        // By the other engine, an earlier life's.
+        // Left by an earlier daemon that used the other backend.
         for listed in old.iter().filter(|listed| listed.engine != *engine) {
             remove(listed)?;
         }
         Ok(Self { engine: engine.clone(), homes, hold, looks: 0 })
     }
 
-    /// What does the work.
+    /// The backend that implements the filter.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// From now on the address is answered for on that interface, and on no other.
+    /// Moves the address to that interface: from now on only that one answers for it.
     ///
     /// # Errors
     /// What the kernel says.
@@ -98,10 +101,11 @@ impl ArpFilter {
         Ok(())
     }
 
-    /// Interfaces have come, gone, or become ports of a bridge: programs are put on and taken off. Rules stand on none.
+    /// Attaches and detaches programs after interfaces have come, gone, or become ports of a bridge. Rules need
+    /// nothing: they are not bound to interfaces.
     ///
     /// # Errors
-    /// What the kernel says of the first that it refuses; the others are covered.
+    /// The kernel's first error; the other interfaces are covered all the same.
     pub fn cover(&mut self) -> io::Result<()> {
         match &mut self.hold {
             Hold::Tables(_) => Ok(()),
@@ -109,8 +113,8 @@ impl ArpFilter {
         }
     }
 
-    /// Puts back what somebody took away; what that was, in words. To be called once a second: in the first look and each
-    /// minute the addresses are compared, too.
+    /// Puts back what somebody removed, and returns descriptions of it. To be called once a second. The first check,
+    /// and one each minute, also compare the addresses.
     ///
     /// # Errors
     /// What the kernel says.
@@ -130,7 +134,7 @@ impl ArpFilter {
         Ok(missing)
     }
 
-    /// Leaves nothing of it.
+    /// Removes the filter completely.
     ///
     /// # Errors
     /// What the kernel says.
@@ -147,14 +151,14 @@ impl ArpFilter {
     }
 }
 
-/// A filter that stands, whoever made it.
+/// A filter found in the kernel, whichever process made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedFilter {
-    /// Of which cluster; [`Name::cluster`].
+    /// The cluster that it belongs to; see [`Name::cluster`].
     pub name: Name,
-    /// What does the work.
+    /// The backend that implements it.
     pub engine: Engine,
-    /// Its addresses.
+    /// Its addresses, with their own interfaces.
     pub homes: Homes,
 }
 
@@ -164,7 +168,7 @@ pub struct ListedFilter {
 /// What the kernel says.
 pub fn list() -> io::Result<Vec<ListedFilter>> {
     let mut all = Vec::new();
-    // Where nf_tables cannot be asked nothing of it stands that this process could have made.
+    // If nf_tables cannot be asked, this process cannot have made a table.
     for table in nft::elsewhere::tables().unwrap_or_default() {
         let Some(name) = Name::from_elsewhere(&table) else { continue };
         let homes = nft::elsewhere::Tables::open(table)?.homes()?;
@@ -179,10 +183,10 @@ pub fn list() -> io::Result<Vec<ListedFilter>> {
     Ok(all)
 }
 
-/// Leaves nothing of a filter, whoever made it.
+/// Removes a filter completely, whichever process made it.
 ///
 /// # Errors
-/// What the kernel says; `ResourceBusy` while the process lives to which its tables belong.
+/// The kernel's error; `ResourceBusy` while the process that owns its tables is running.
 pub fn remove(filter: &ListedFilter) -> io::Result<()> {
     match &filter.engine {
         Engine::Nft => nft::elsewhere::Tables::open(filter.name.path())?.remove().map(drop),
@@ -190,7 +194,7 @@ pub fn remove(filter: &ListedFilter) -> io::Result<()> {
     }
 }
 
-/// Takes some addresses out of a filter, and leaves nothing of it if they were the last.
+/// Removes some addresses from a filter; if they were the last ones, the filter, too.
 ///
 /// # Errors
 /// As [`remove`].
@@ -202,10 +206,11 @@ pub fn take_out(filter: &ListedFilter, addresses: &[IpAddr]) -> io::Result<()> {
     if is_left { Ok(()) } else { remove(filter) }
 }
 
-/// What can make the filter here. Rules are preferred: they hold on interfaces that come when no daemon lives.
+/// Chooses the backend for the filter. Rules are preferred, because they cover interfaces that come while no daemon is
+/// running.
 ///
 /// # Errors
-/// Why nothing can.
+/// The reasons why no backend works.
 pub fn choose(programs: Result<PathBuf, String>) -> Result<Engine, String> {
     let Err(rules) = nft::elsewhere::probe() else { return Ok(Engine::Nft) };
     match programs {
@@ -214,10 +219,10 @@ pub fn choose(programs: Result<PathBuf, String>) -> Result<Engine, String> {
     }
 }
 
-/// Whether rules can make the filter here.
+/// Checks whether the filter can be made of rules here.
 ///
 /// # Errors
-/// What is missing, in words.
+/// A description of what is missing.
 pub fn probe_rules() -> Result<(), String> {
     nft::elsewhere::probe()
 }

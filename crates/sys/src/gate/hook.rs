@@ -1,28 +1,28 @@
-//! Where a gate stands: the places on interfaces that both engines take.
+//! The hooks that a gate takes on interfaces, the same for both backends.
 
 use super::Settings;
 
-/// A place on the interface with that number.
+/// A hook on the interface with that number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Hook {
-    /// What comes in is judged.
+    /// Filters arriving packets for the gates.
     In(u32),
-    /// What goes out is judged.
+    /// Filters departing packets for the gates.
     Out(u32),
-    /// What comes in is searched for rivals' claims.
+    /// The claim listener: looks for rivals' claims among arriving packets.
     Ear(u32),
 }
 
 impl Hook {
-    /// No other comes before it.
+    /// Sorts before all other hooks.
     pub(super) const FIRST: Self = Self::In(0);
 
-    /// Both places of the judge.
+    /// The two hooks of the packet filter on an interface.
     pub(super) fn judges(interface: u32) -> [Self; 2] {
         [Self::In(interface), Self::Out(interface)]
     }
 
-    /// All that a gate takes, each once.
+    /// All hooks that a gate needs, each once.
     pub(super) fn wanted(settings: &Settings) -> Vec<Self> {
         let judges = settings.interfaces.iter().flat_map(|&interface| Self::judges(interface));
         let ears = settings.rivals.iter().flat_map(|rivals| &rivals.interfaces).map(|&i| Self::Ear(i));
@@ -37,7 +37,7 @@ impl Hook {
         interface
     }
 
-    /// What is pinned there, or the chain: `in-N`, `out-N` or `ear-N`.
+    /// The name of the pin or of the chain: `in-N`, `out-N` or `ear-N`.
     pub(super) fn name(self) -> String {
         let word = match self {
             Self::In(_) => "in",
@@ -47,7 +47,7 @@ impl Hook {
         format!("{word}-{}", self.interface())
     }
 
-    /// The place of that name.
+    /// The hook with that name; `None` for any other text.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let interface = name.split_once('-')?.1.parse().ok()?;
         let all = [Self::In(interface), Self::Out(interface), Self::Ear(interface)];

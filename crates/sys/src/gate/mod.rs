@@ -1,15 +1,15 @@
 //! **The gate**: lets the service addresses of a group answer only while an unexpired lease stands in the kernel,
-//! whatever becomes of the process that renews it (`docs/gate.md`).
+//! whatever happens to the process that renews it (`docs/gate.md`).
 //!
-//! A gate that is shut drops, in and out, on each of its interfaces, silently: IPv4 and IPv6 packets from and to a
-//! service address, ARP packets that name one as sender or target, and neighbour solicitations and advertisements that
-//! are about one. All else passes. It is open as long as the boot-time clock is below its deadline, and, where rivals
-//! are listened to, the beat on which the last renewal rests was sent after a rival was heard last.
+//! A shut gate silently drops packets on each of its interfaces, in both directions: IPv4 and IPv6 packets from and to
+//! a service address, ARP packets with one as sender or target, and neighbour solicitations and advertisements about
+//! one. All other packets pass. The gate is open as long as the boot-time clock is below its deadline. If it listens to
+//! rivals, the beat behind the last renewal must also have been sent after the last rival was heard.
 //!
-//! Two engines do the same: `bpf`, a program on tcx that reads its deadlines from memory shared with this process, and
-//! `nft`, rules of nf_tables. Both outlive the process shut, never open.
+//! Two backends do the same: `bpf`, a program on tcx that reads its deadlines from memory shared with this process, and
+//! `nft`, rules of nf_tables. Both stay in the kernel when the process ends, and then they shut at the deadline.
 //!
-//! One [`Judge`] stands on each interface for all groups of a cluster.
+//! One packet filter ([`Judge`]) per interface serves all groups of a cluster.
 
 use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc};
 
@@ -28,16 +28,16 @@ pub use name::Name;
 pub use nft::Watch;
 pub use pattern::{Pattern, Proof, Subject};
 
-/// What every name of ours in the kernel begins with.
+/// All names that Locum uses in the kernel begin with this.
 const ROOT: &str = "locum";
-/// So many gates a cluster can have on a machine: as many as groups.
+/// The most gates that a cluster can have on one machine: as many as groups.
 pub const GATES_MAX: u32 = 4096;
-/// Service addresses and peers of one gate, together.
+/// The most service addresses and peers of one gate, together.
 pub const ADDRESSES_MAX: usize = 1024;
-/// Proofs that one gate expects at once; more are left out.
+/// The most proofs that one gate expects at a time; further ones are left out.
 pub const PROOFS_MAX: usize = 12;
 
-/// What does the work.
+/// The mechanism that implements a gate in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// An eBPF program, pinned in this bpf file system.
@@ -58,12 +58,12 @@ impl fmt::Display for Engine {
     }
 }
 
-/// Whose claims shut this gate, heard in the packets' path.
+/// Whose claims shut this gate. The gate hears them in the packet path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rivals {
     /// The numbers of the interfaces on which they are heard.
     pub interfaces: Vec<u32>,
-    /// Who is believed.
+    /// The addresses whose announcements are believed.
     pub peers: Vec<IpAddr>,
     /// The UDP port to which claims are announced.
     pub port: u16,
@@ -71,23 +71,23 @@ pub struct Rivals {
     pub subject: Subject,
 }
 
-/// What a gate is to be.
+/// How a gate is to be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whose it is.
+    /// The cluster and the group that the gate belongs to.
     pub name: Name,
-    /// What it shuts. An address is in one gate of a cluster.
+    /// The service addresses that it opens and shuts. An address belongs to one gate of a cluster only.
     pub addresses: Vec<IpAddr>,
-    /// The numbers of the interfaces on which it stands, at least.
+    /// The numbers of the interfaces that it covers, at least.
     pub interfaces: Vec<u32>,
-    /// Whose claims shut it, if anybody's.
+    /// Whose claims shut it; `None` if no claims do.
     pub rivals: Option<Rivals>,
-    /// An announced claim shuts the gate if it carries one of these, and nothing else does. The first [`PROOFS_MAX`] count.
+    /// An announced claim shuts the gate only if it carries one of these proofs. The first [`PROOFS_MAX`] count.
     pub proofs: Vec<Proof>,
 }
 
 impl Settings {
-    /// Without the interfaces that are gone.
+    /// A copy without the interfaces that no longer exist.
     fn present(&self) -> Self {
         let mut present = self.clone();
         let lists = present.rivals.iter_mut().map(|rivals| &mut rivals.interfaces);
@@ -111,12 +111,12 @@ impl Settings {
     }
 }
 
-/// A renewal, in nanoseconds of [`crate::clock::boot_nanos`].
+/// A renewal of a gate's lease, in nanoseconds of [`crate::clock::boot_nanos`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Renewal {
-    /// Until then the gate is open.
+    /// The gate is open until this time.
     pub deadline: u64,
-    /// When the beat was sent on which the renewal rests.
+    /// The time when the beat behind this renewal was sent.
     pub sent: u64,
 }
 
@@ -125,17 +125,19 @@ pub struct Renewal {
 pub enum Renewed {
     /// The gate is open until the deadline.
     Open,
-    /// A rival was heard after the beat was sent: the gate stays shut until a renewal by a later beat.
+    /// A rival was heard after the beat was sent. The gate stays shut until a later beat renews it.
     Shut {
-        /// The boot time before which beats are of no use.
+        /// Beats sent before this boot time cannot open the gate.
         since: u64,
     },
 }
 
-/// What judges for all groups of one cluster, before any of them has a gate: what takes long is done then. It stops nobody
-/// by itself, what is in no gate passes. Dropping it changes nothing in the kernel.
+/// The packet filter of one cluster, which serves the gates of all its groups. It can be set up before any group has a
+/// gate, because setting it up is the slow part. By itself it blocks nothing: addresses that are in no gate pass.
+/// Dropping the value changes nothing in the kernel.
 ///
-/// `bpf`: programs on interfaces, which take tens of milliseconds to come and to go. `nft`: a table, with chains on interfaces.
+/// `bpf`: programs on interfaces, which take tens of milliseconds to attach and detach. `nft`: a table with chains on
+/// interfaces.
 #[derive(Debug)]
 pub struct Judge {
     engine: Engine,
@@ -165,7 +167,7 @@ impl Judge {
         Ok(Self { engine: engine.clone(), name, hold })
     }
 
-    /// Stands on the interface with that number from now on, until it is removed.
+    /// Puts the packet filter on the interface with that number, until it is removed.
     ///
     /// # Errors
     /// What the kernel says.
@@ -174,8 +176,8 @@ impl Judge {
         Hook::judges(interface).into_iter().try_for_each(|hook| self.hook(hook))
     }
 
-    /// Hears rivals on the interface with that number from now on, until it is removed: what comes to that port and has the
-    /// shape of a claim's announcement is dropped there, whether it shuts a gate or not.
+    /// Hears rivals on the interface with that number, until it is removed. Datagrams to that port that have the shape
+    /// of a claim's announcement are dropped there, whether they shut a gate or not.
     ///
     /// # Errors
     /// What the kernel says.
@@ -195,18 +197,19 @@ impl Judge {
         }
     }
 
-    /// Whether the kernel lets nobody else change what stands, so that nobody has to watch it (`nft`, Linux 6.9).
+    /// Whether the kernel protects the packet filter from changes by other processes (`nft`, Linux 6.9). If it does, no
+    /// watch is needed.
     #[must_use]
     pub fn is_owned(&self) -> bool {
         matches!(&self.hold, Courts::Nft(judge) if judge.is_owned())
     }
 
-    /// Renews gates that this judge made, or shuts those that are given none, all of them at once: `nft` makes one change for all
-    /// that have the same renewal, and asks one question. What became of each is returned in their order; `None` for those
-    /// that were to be shut.
+    /// Renews gates that this packet filter made, all at once. Gates without a renewal are shut. `nft` makes one change
+    /// for all gates with the same renewal, and asks one question. The result of each gate is returned in their order;
+    /// `None` for those that were to be shut.
     ///
     /// # Errors
-    /// As [`Gate::renew`], for all of them: then none may have been renewed.
+    /// As [`Gate::renew`], for all of them. After an error none may have been renewed.
     pub fn renew<'a>(
         &self,
         orders: impl Iterator<Item = (&'a Gate, Option<Renewal>)>,
@@ -233,7 +236,7 @@ impl Judge {
         }
     }
 
-    /// As [`Gate::set_proofs`], for many gates that this judge made, all at once.
+    /// As [`Gate::set_proofs`], for many gates that this packet filter made, all at once.
     ///
     /// # Errors
     /// As there, for all of them.
@@ -283,8 +286,8 @@ impl Judge {
         Ok(Gate { settings, engine: self.engine.clone(), hold })
     }
 
-    /// What of it is not in the kernel, in words; what is the gates' alone each of them tells. An interface that is gone is
-    /// nothing that is missing.
+    /// Describes what is missing in the kernel. Parts that belong to one gate alone are reported by [`Gate::missing`].
+    /// An interface that no longer exists does not count as missing.
     ///
     /// # Errors
     /// What the kernel says.
@@ -295,11 +298,11 @@ impl Judge {
         }
     }
 
-    /// As [`missing`](Self::missing), but of no more than so many places of interfaces, each time others. Of rules, which are
-    /// asked for at once, all of it.
+    /// As [`missing`](Self::missing), but checks at most that many hooks of interfaces, each time others. `nft` asks
+    /// for all rules at once, and checks them all.
     ///
     /// # Errors
-    /// What the kernel says; `Interrupted` where rules changed all the time, and nothing is known.
+    /// The kernel's error; `Interrupted` if rules kept changing, so that nothing is known.
     pub fn missing_of(&self, most: usize) -> io::Result<Vec<String>> {
         match &self.hold {
             Courts::Bpf(judge) => judge.missing(most),
@@ -307,8 +310,8 @@ impl Judge {
         }
     }
 
-    /// Puts back what is missing. `bpf`: the gates' own each of them puts back; `nft`: theirs, too, and what has to be made anew
-    /// is shut until it is renewed.
+    /// Puts back what is missing. With `bpf` each gate puts back its own part. `nft` puts back the gates' parts, too; a
+    /// part that is made anew is shut until it is renewed.
     ///
     /// # Errors
     /// What the kernel says.
@@ -319,9 +322,9 @@ impl Judge {
         }
     }
 
-    /// How many announcements of claims were dropped here because they prove nothing: not from a named peer, of another
-    /// version, cut off, or to a group of this node without one of the proofs that its gate expects. Announcements about
-    /// others are dropped, too, and not counted.
+    /// The number of claim announcements that were dropped here because they prove nothing: they came from no named
+    /// peer, were of another version or cut off, or were for a group of this node without a proof that its gate
+    /// expects. Announcements about other nodes are dropped without being counted.
     ///
     /// # Errors
     /// What the kernel says.
@@ -332,19 +335,19 @@ impl Judge {
         }
     }
 
-    /// If somebody else's program has come before ours on an interface, and would answer in its place, ours goes in front again
-    /// there, without a packet in between: one place in a call, which takes 10 to 20 ms. Returns where that was. No more than
-    /// `most` places are looked at, each time others. Rules need no place in front: no other chain's verdict passes what one of
-    /// them drops.
+    /// If a foreign program runs before ours on an interface and could decide in its place, puts ours in front again
+    /// without missing a packet. One call repairs one hook, which takes 10 to 20 ms, and returns which one. At most
+    /// `most` hooks are checked, each time others. Rules need no place in front: no other chain's verdict passes a
+    /// packet that one of them drops.
     ///
     /// # Errors
-    /// What the kernel says: the other program is in front.
+    /// The kernel's error; the foreign program is still in front then.
     pub fn stay_in_front(&self, most: usize) -> io::Result<Option<Overtaken>> {
         let Courts::Bpf(judge) = &self.hold else { return Ok(None) };
         Ok(judge.stay_in_front(most)?.map(|(interface, by)| Overtaken { interface, by }))
     }
 
-    /// Leaves nothing of it, unless a gate of the cluster stands.
+    /// Removes it completely, unless a gate of the cluster still exists.
     ///
     /// # Errors
     /// What the kernel says.
@@ -356,16 +359,16 @@ impl Judge {
     }
 }
 
-/// Somebody else's program was asked before a gate's.
+/// A foreign program that ran before a gate's program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overtaken {
-    /// The number of the interface.
+    /// The number of the interface where it ran.
     pub interface: u32,
-    /// The other program's name, or its number.
+    /// The foreign program's name, or its number.
     pub by: String,
 }
 
-/// A gate in the kernel. Dropping it changes nothing there: it stays, and shuts at its deadline.
+/// A gate in the kernel. Dropping the value changes nothing there: the gate stays, and shuts at its deadline.
 #[derive(Debug)]
 pub struct Gate {
     settings: Settings,
@@ -391,8 +394,8 @@ impl Gate {
         Self::stand(engine, settings, true)
     }
 
-    /// The gate as an earlier life left it, made to be as `settings` say without a hole, its lease running on; `None`
-    /// when nothing of it stands.
+    /// Takes over the gate that an earlier daemon left. It is changed to `settings` without being shut or open in
+    /// between, and its lease goes on. `None` if no part of it exists.
     ///
     /// # Errors
     /// As [`install`](Self::install).
@@ -428,30 +431,31 @@ impl Gate {
         Ok(Self { settings, engine: engine.clone(), hold })
     }
 
-    /// Which engine it is.
+    /// The backend that implements the gate.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// What it is.
+    /// The settings that the gate has now.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Opens the gate until the deadline, or shuts it then if that comes earlier than the last one. A deadline that
-    /// has passed opens nothing, however late the renewal reaches the kernel.
+    /// Opens the gate until the deadline; a deadline earlier than the last one shuts it then. A deadline that has
+    /// passed opens nothing, however late the renewal reaches the kernel.
     ///
-    /// `bpf` stores two numbers; `nft` makes two short requests and waits for no answer that is not there.
+    /// `bpf` stores two numbers. `nft` makes two short requests, and waits only for answers that are there already.
     ///
     /// # Errors
-    /// `nft`: what the kernel says, `NotFound` when the table is gone; see [`missing`](Self::missing).
+    /// `nft`: the kernel's error, `NotFound` when the table is gone; see [`missing`](Self::missing).
     pub fn renew(&mut self, renewal: Renewal) -> io::Result<Renewed> {
         self.prepare(renewal).commit()
     }
 
-    /// All of a renewal but what changes the kernel: whoever is frozen in between opens nothing.
+    /// Prepares a renewal without changing the kernel. If the process is frozen before [`Prepared::commit`] and goes on
+    /// after the deadline, the commit opens nothing.
     pub fn prepare(&mut self, renewal: Renewal) -> Prepared<'_> {
         if let Hold::Nft(gate) = &mut self.hold {
             gate.prepare(renewal);
@@ -471,8 +475,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Which announced claims shut the gate from now on: those that carry one of these proofs. To be called before anything
-    /// leaves this node that may let a rival make one of the new ones.
+    /// Sets the proofs that shut the gate when an announced claim carries one of them. To be called before this node
+    /// sends anything that may let a rival make one of the new proofs.
     ///
     /// # Errors
     /// As [`renew`](Self::renew).
@@ -485,7 +489,7 @@ impl Gate {
         Ok(())
     }
 
-    /// Puts the gate on one more interface, before the address comes there.
+    /// Puts the gate on one more interface. To be called before the address is put there.
     ///
     /// # Errors
     /// What the kernel says.
@@ -500,7 +504,8 @@ impl Gate {
         }
     }
 
-    /// Takes the gate from an interface, after the address. A judge that stands there for all groups stays.
+    /// Takes the gate from an interface. To be called after the address was removed there. A packet filter that serves
+    /// all groups stays there.
     ///
     /// # Errors
     /// What the kernel says.
@@ -512,8 +517,8 @@ impl Gate {
         }
     }
 
-    /// What of the gate is not in the kernel, in words; nothing when it holds. Of a gate that a [`Judge`] made that is what the
-    /// [judge](Judge::missing) does not tell.
+    /// Describes what is missing in the kernel; empty if the gate is complete. For a gate made by a [`Judge`] this
+    /// covers only the parts that the [packet filter](Judge::missing) does not report.
     ///
     /// # Errors
     /// What the kernel says.
@@ -524,8 +529,8 @@ impl Gate {
         }
     }
 
-    /// Puts back what is missing, except on interfaces that are gone. `nft`: what has to be made anew is shut until it is
-    /// renewed.
+    /// Puts back what is missing, except on interfaces that are gone. `nft`: a part that is made anew is shut until it
+    /// is renewed.
     ///
     /// # Errors
     /// What the kernel says.
@@ -537,7 +542,7 @@ impl Gate {
         }
     }
 
-    /// For tests: what a stranger's `flush ruleset` does where the kernel does not know tables' owners.
+    /// For tests: does what a foreign `flush ruleset` does on kernels without table owners.
     #[cfg(test)]
     fn forget_table(&mut self) {
         if let Hold::Nft(gate) = &mut self.hold {
@@ -545,7 +550,7 @@ impl Gate {
         }
     }
 
-    /// For tests: what a stranger does to a table that is nobody's.
+    /// For tests: gives access to a gate's elements in a table without an owner.
     #[cfg(test)]
     fn nft(&self) -> &nft::Gate {
         match &self.hold {
@@ -554,10 +559,10 @@ impl Gate {
         }
     }
 
-    /// Leaves nothing of the gate: the addresses answer from now on, wherever they stand.
+    /// Removes the gate completely. From then on the addresses answer wherever they are configured.
     ///
     /// # Errors
-    /// What the kernel says; the gate stands then, all of it or what is listed.
+    /// The kernel's error. The gate then still exists, or the parts of it that are listed.
     pub fn remove(self) -> io::Result<()> {
         match self.hold {
             Hold::Bpf(gate) => gate.remove(&self.settings.name),
@@ -566,7 +571,7 @@ impl Gate {
     }
 }
 
-/// A renewal that is ready.
+/// A renewal that is ready to be committed.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     gate: &'a mut Gate,
@@ -574,7 +579,7 @@ pub struct Prepared<'a> {
 }
 
 impl Prepared<'_> {
-    /// Changes the kernel.
+    /// Sends the prepared renewal to the kernel.
     ///
     /// # Errors
     /// As [`Gate::renew`].
@@ -586,25 +591,25 @@ impl Prepared<'_> {
     }
 }
 
-/// A gate that stands, whoever made it.
+/// A gate found in the kernel, whichever process made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Whose it is.
+    /// The cluster and the group that it belongs to.
     pub name: Name,
-    /// What does the work.
+    /// The backend that implements it.
     pub engine: Engine,
-    /// What it shuts.
+    /// The service addresses that it opens and shuts.
     pub addresses: Vec<IpAddr>,
-    /// The numbers of the interfaces on which it stands.
+    /// The numbers of the interfaces that it covers.
     pub interfaces: Vec<u32>,
-    /// Until when it is open, on the boot-time clock; `None`: it is shut.
+    /// The end of its lease, on the boot-time clock; `None` if it is shut.
     pub deadline: Option<u64>,
 }
 
 /// All gates of the calling thread's network namespace (`nft`) and of that bpf file system, if any.
 ///
 /// # Errors
-/// What the kernel says, also that this process may not ask.
+/// The kernel's error, also if this process may not ask.
 pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<Listed>> {
     let mut all = match bpffs {
         Some(bpffs) => bpf::list(&bpffs)?,
@@ -614,20 +619,20 @@ pub fn list(bpffs: Option<PathBuf>) -> io::Result<Vec<Listed>> {
     Ok(all)
 }
 
-/// A judge that stands, whoever made it.
+/// A packet filter found in the kernel, whichever process made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandingJudge {
-    /// Of which cluster; [`Name::cluster`].
+    /// The cluster that it belongs to; see [`Name::cluster`].
     pub name: Name,
-    /// What does the work.
+    /// The backend that implements it.
     pub engine: Engine,
-    /// The numbers of the interfaces on which it stands.
+    /// The numbers of the interfaces that it covers.
     pub interfaces: Vec<u32>,
-    /// How many groups have a gate.
+    /// The number of groups that have a gate.
     pub gates: usize,
 }
 
-/// All judges, with gates or without, where [`list`] looks.
+/// All packet filters where [`list`] looks, with and without gates.
 ///
 /// # Errors
 /// What the kernel says.
@@ -640,10 +645,11 @@ pub fn judges(bpffs: Option<PathBuf>) -> io::Result<Vec<StandingJudge>> {
     Ok(all)
 }
 
-/// Leaves nothing of a judge, whoever made it, unless a gate of its cluster stands. Returns whether there was something.
+/// Removes a packet filter completely, whichever process made it, unless a gate of its cluster still exists. Returns
+/// whether there was one.
 ///
 /// # Errors
-/// What the kernel says; `nft`: `ResourceBusy` while the process lives that made it.
+/// The kernel's error; `nft`: `ResourceBusy` while the process that made it is running.
 pub fn remove_judge(judge: &StandingJudge) -> io::Result<bool> {
     match &judge.engine {
         Engine::Bpf { bpffs } => bpf::remove_judge(bpffs, &judge.name),
@@ -651,17 +657,17 @@ pub fn remove_judge(judge: &StandingJudge) -> io::Result<bool> {
     }
 }
 
-/// Leaves nothing of a gate, whoever made it; and nothing of the judge, where it was the cluster's last. Returns whether
-/// there was something.
+/// Removes a gate completely, whichever process made it. If it was the cluster's last one, the packet filter goes with
+/// it. Returns whether there was a gate.
 ///
 /// # Errors
-/// What the kernel says; `nft`: `ResourceBusy` while the process lives that made it.
+/// The kernel's error; `nft`: `ResourceBusy` while the process that made it is running.
 pub fn remove(engine: &Engine, name: &Name) -> io::Result<bool> {
     remove_all(engine, std::slice::from_ref(name)).pop().unwrap_or(Ok(false))
 }
 
-/// As [`remove`], for gates of one cluster, which costs less than one after the other. What became of each is returned in
-/// their order.
+/// As [`remove`], for several gates of one cluster at once, which is faster than one after the other. The results are
+/// in the order of `names`.
 #[must_use]
 pub fn remove_all(engine: &Engine, names: &[Name]) -> Vec<io::Result<bool>> {
     match engine {
@@ -670,20 +676,20 @@ pub fn remove_all(engine: &Engine, names: &[Name]) -> Vec<io::Result<bool>> {
     }
 }
 
-/// What the kernel has for this process, or what is missing, in words.
+/// What each backend needs from the kernel: found, or an explanation of what is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// The file system for pins.
+    /// The bpf file system for pins, or why `bpf` does not work.
     pub bpf: Result<PathBuf, String>,
-    /// Rules.
+    /// Why `nft` does not work, if so.
     pub nft: Result<(), String>,
 }
 
 impl Probe {
-    /// The preferred engine of those that work.
+    /// The preferred backend of those that work.
     ///
     /// # Errors
-    /// Why none works.
+    /// The reasons why none works.
     pub fn choose(&self) -> Result<Engine, String> {
         match (&self.bpf, &self.nft) {
             (Ok(bpffs), _) => Ok(Engine::Bpf { bpffs: bpffs.clone() }),
@@ -693,8 +699,8 @@ impl Probe {
     }
 }
 
-/// Tries both engines in the calling thread's namespaces, and leaves nothing behind. The bpf file system is the one that
-/// is mounted there.
+/// Tries both backends in the calling thread's namespaces, and leaves nothing behind. Uses the bpf file system that is
+/// mounted there.
 #[must_use]
 pub fn probe() -> Probe {
     let bpffs = match find_bpffs() {
@@ -712,18 +718,18 @@ pub fn probe_with(bpffs: PathBuf) -> Probe {
     Probe { bpf: bpf::probe().map(|()| bpffs), nft: nft::probe() }
 }
 
-/// The error with what was being done.
+/// Adds to an error the step that failed.
 fn said(error: &io::Error, doing: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{doing}: {error}"))
 }
 
-/// An interface that is not there is a mistake where a gate is made.
+/// Checks that the interface exists: a gate cannot be made on a missing one.
 fn exists(interface: u32) -> io::Result<()> {
     let named = crate::netlink::interface_name(interface);
     named.map(drop).map_err(|error| said(&error, &format!("interface {interface}")))
 }
 
-/// For messages: words, and the interface's name, if it has one.
+/// For messages: `words`, followed by the interface's name, or its number if it is gone.
 fn with_interface(words: &str, number: u32) -> String {
     match crate::netlink::interface_name(number) {
         Ok(name) => format!("{words} {name}"),

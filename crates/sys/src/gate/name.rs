@@ -1,18 +1,18 @@
-//! A gate's name, made safe for a path in bpffs and for the name of a table.
+//! The name of a gate, escaped for paths in a bpf file system and for names of tables.
 
 use std::fmt;
 
-/// Bytes of each escaped part. A table's name has at most 255 in all, a name in bpffs too.
+/// The most bytes of an escaped part. Names of tables and names in bpffs have at most 255 bytes in all.
 const PART_BYTES_MAX: usize = 96;
-/// Hexadecimal digits of the digest in which a part that is too long ends.
+/// Hexadecimal digits of the digest at the end of a shortened part.
 const DIGEST_DIGITS: usize = 16;
 
-/// In a group's place: what judges for all groups of a cluster. No group's name is escaped to this.
+/// In the group's place: the packet filter of all groups of a cluster. No group's name is escaped to this.
 const JUDGE: &str = "_judge";
-/// And what answers for none of their addresses elsewhere.
+/// In the group's place: the ARP filter of a cluster.
 const ELSEWHERE: &str = "_elsewhere";
 
-/// What gate it is: the cluster's name and the group's. Any text is allowed.
+/// A gate's name: the cluster's name and the group's. Any text is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     cluster: String,
@@ -20,24 +20,24 @@ pub struct Name {
 }
 
 impl Name {
-    /// The gate of a group of a cluster.
+    /// Names the gate of a group of a cluster.
     #[must_use]
     pub fn new(cluster: &str, group: &str) -> Self {
         Self { cluster: escape(cluster), group: escape(group) }
     }
 
-    /// From escaped parts, as they stand in the kernel; `None` for what is none of ours.
+    /// From escaped parts as they are in the kernel; `None` if they do not name a gate of Locum.
     pub(super) fn from_parts(cluster: &str, group: &str) -> Option<Self> {
         let ours = |part: &str| unescape(part).is_some() || shortened(part);
         (ours(cluster) && ours(group)).then(|| Self { cluster: cluster.into(), group: group.into() })
     }
 
-    /// What judges for all groups of a cluster, whose name is escaped; `None` for what is none of ours.
+    /// The packet filter of a cluster, from the cluster's escaped name; `None` if that is not one of Locum's.
     pub(super) fn of_judge(cluster: &str) -> Option<Self> {
         Self::from_parts(cluster, "_").map(|name| name.judges())
     }
 
-    /// What judges for all groups of the same cluster.
+    /// The packet filter of the same cluster.
     pub(super) fn judges(&self) -> Self {
         Self { cluster: self.cluster.clone(), group: JUDGE.into() }
     }
@@ -47,47 +47,47 @@ impl Name {
         Self { cluster: self.cluster.clone(), group: ELSEWHERE.into() }
     }
 
-    /// The ARP filter whose table has that name; `None` for what is none of ours.
+    /// The ARP filter from its table's name; `None` if the table is not one of Locum's.
     pub(super) fn from_elsewhere(path: &str) -> Option<Self> {
         let (cluster, group) = path.strip_prefix(super::ROOT)?.strip_prefix('/')?.split_once('/')?;
         (group == ELSEWHERE).then(|| Self::of_judge(cluster)).flatten().map(|name| name.elsewhere())
     }
 
-    /// Another group of the same cluster, from its escaped name; `None` for what is none.
+    /// Another group of the same cluster, from its escaped name; `None` if that is not one of Locum's.
     pub(super) fn beside(&self, group: &str) -> Option<Self> {
         Self::from_parts(&self.cluster, group)
     }
 
-    /// From a name of the form `locum/CLUSTER/GROUP`.
+    /// From a path of the form `locum/CLUSTER/GROUP`.
     pub(super) fn from_path(path: &str) -> Option<Self> {
         let (cluster, group) = path.strip_prefix(super::ROOT)?.strip_prefix('/')?.split_once('/')?;
         Self::from_parts(cluster, group)
     }
 
-    /// What judges for all groups of a cluster, from a name of the form `locum/CLUSTER/_judge`.
+    /// The packet filter of a cluster, from a path of the form `locum/CLUSTER/_judge`.
     pub(super) fn judges_from_path(path: &str) -> Option<Self> {
         let (cluster, group) = path.strip_prefix(super::ROOT)?.strip_prefix('/')?.split_once('/')?;
         (group == JUDGE).then(|| Self::of_judge(cluster)).flatten()
     }
 
-    /// The group's name as it stands in the kernel.
+    /// The group's name as it is in the kernel, escaped.
     pub(super) fn escaped_group(&self) -> &str {
         &self.group
     }
 
-    /// `locum/CLUSTER/GROUP`, the parts escaped: at most 199 bytes of letters, digits, `-`, `_` and `/`.
+    /// The path `locum/CLUSTER/GROUP` with escaped parts: at most 199 bytes of letters, digits, `-`, `_` and `/`.
     #[must_use]
     pub fn path(&self) -> String {
         format!("{}/{}/{}", super::ROOT, self.cluster, self.group)
     }
 
-    /// The cluster's name; one that had to be shortened, as it stands in the kernel.
+    /// The cluster's name. A shortened one is returned as it is in the kernel.
     #[must_use]
     pub fn cluster(&self) -> String {
         unescape(&self.cluster).unwrap_or_else(|| self.cluster.clone())
     }
 
-    /// The group's name; one that had to be shortened, as it stands in the kernel.
+    /// The group's name. A shortened one is returned as it is in the kernel.
     #[must_use]
     pub fn group(&self) -> String {
         unescape(&self.group).unwrap_or_else(|| self.group.clone())
@@ -112,9 +112,9 @@ impl fmt::Display for Name {
     }
 }
 
-/// Letters, digits and `-` as they are, every other byte as `_` and two hexadecimal digits (bpffs refuses the dot, nft
-/// cannot speak of other signs); nothing at all as `_`. Two names that differ never come out the same: one that is too
-/// long ends in a digest of the whole, behind a `__` that nothing else makes.
+/// Letters, digits and `-` stay as they are. Every other byte becomes `_` and two hexadecimal digits, because bpffs
+/// refuses the dot and nft cannot name other characters. An empty text becomes `_`. Different names never get the same
+/// result: a name that is too long ends in `__`, which nothing else makes, and a digest of the whole name.
 fn escape(text: &str) -> String {
     if text.is_empty() {
         return "_".into();
@@ -134,7 +134,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// `None` for what [`escape`] did not make, or had to shorten.
+/// `None` if [`escape`] did not make it, or had to shorten the name.
 fn unescape(escaped: &str) -> Option<String> {
     if escaped == "_" {
         return Some(String::new());
@@ -165,7 +165,7 @@ fn shortened(part: &str) -> bool {
         && digest.is_some_and(|d| d.len() == DIGEST_DIGITS && d.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// FNV-1a, 64 bits: names of one cluster's file are no attack.
+/// FNV-1a, 64 bits. A stronger hash is not needed: the names come from one cluster's own file.
 fn digest(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))

@@ -1,5 +1,6 @@
-//! The ARP filter by programs: one on tcx ingress of each interface that asks and answers, with a map of the service addresses
-//! and where each is at home. Pinned, so that it outlives the daemon; but an interface that comes when no daemon lives has none.
+//! The ARP filter as programs: one on tcx ingress of each interface that asks and answers, with a map from service
+//! addresses to their own interfaces. It is pinned, so that it outlives the daemon. An interface that comes while no
+//! daemon is running is not covered.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,32 +31,33 @@ use crate::{
 
 const PROGRAM: &str = "locum_arp";
 const MAP: &str = "homes";
-/// Service addresses of all groups of a cluster.
+/// The most service addresses of all groups of a cluster.
 const ADDRESSES_MAX: u32 = 16_384;
 const SHAPE: MapShape =
     MapShape { kind: MapShape::HASH, key: ADDRESS_BYTES as u32, value: 4, entries: ADDRESSES_MAX, flags: 0 };
-/// No interface has this number: nowhere answered for.
+/// No interface has this number: no interface answers for the address.
 const NOWHERE: u32 = 0;
 
 // struct __sk_buff
 const SKB_INTERFACE: i16 = 40;
 
-/// The stack: ARP's 28 bytes or an IPv6 header; a key.
+/// The stack: ARP's 28 bytes or an IPv6 header, and a key.
 const HEADER: i16 = -64;
 const KEY: i16 = -16;
 
-/// What stands of one cluster.
+/// The filter of one cluster, as far as it is in the kernel.
 #[derive(Debug)]
 pub(in crate::gate) struct Programs {
     place: Place,
     map: OwnedFd,
-    /// The same twice: on one interface a program can be once, and a new link comes before the old one goes.
+    /// The same program twice: an interface takes a program only once, and a new link is made before the old one is
+    /// removed.
     programs: [OwnedFd; 2],
     links: BTreeMap<u32, OwnedFd>,
 }
 
 impl Programs {
-    /// Finds or makes it. What stands goes on, with this version's program.
+    /// Finds or makes the filter. One that exists goes on with this version's program.
     pub(in crate::gate) fn open(bpffs: &Path, name: &Name) -> io::Result<Self> {
         let place = Place::of(bpffs, name);
         place.make()?;
@@ -122,8 +124,8 @@ impl Programs {
         syscall::entries(&self.map).map_err(|error| said(&error, "read the addresses of the ARP filter"))
     }
 
-    /// Stands on those interfaces and on no others. Each that is new takes 10 to 20 ms. The first fault is told, the others
-    /// are covered all the same.
+    /// Covers exactly the interfaces that answer. Each new one takes 10 to 20 ms. Returns the first error, and covers
+    /// the others all the same.
     pub(in crate::gate) fn cover(&mut self) -> io::Result<()> {
         let wanted: BTreeSet<u32> = Netlink::open()?.answering_interfaces()?.into_iter().collect();
         let mut result = Ok(());
@@ -137,7 +139,7 @@ impl Programs {
                 Some(link) if is_on(link, index) => self.stay_in_front(index),
                 _ => self.attach(index),
             };
-            // One that went meanwhile is no fault.
+            // An interface that has gone meanwhile is no error.
             if covered.is_err() && crate::gate::exists(index).is_ok() {
                 result = result.and(covered);
             }
@@ -145,7 +147,7 @@ impl Programs {
         result
     }
 
-    /// In front of all programs that are there. A link that was there goes when the new one stands.
+    /// Attaches in front of all programs on the interface. An older link is removed after the new one is in place.
     fn attach(&mut self, index: u32) -> io::Result<()> {
         let doing = |error| said(&error, &with_interface("put the ARP filter on", index));
         let pin = Hook::In(index).name();
@@ -156,7 +158,7 @@ impl Programs {
         Ok(())
     }
 
-    /// A program of somebody else that came in front would answer before this one is asked.
+    /// A foreign program in front would decide before this one runs.
     fn stay_in_front(&mut self, index: u32) -> io::Result<()> {
         match self
             .links
@@ -169,7 +171,7 @@ impl Programs {
         }
     }
 
-    /// What of it is not in the kernel any more, in words. Interfaces are [`cover`](Self::cover)'s.
+    /// Describes what is missing in the kernel, except for interfaces: [`cover`](Self::cover) repairs those.
     pub(in crate::gate) fn missing(&self, homes: Option<&Homes>) -> io::Result<Vec<String>> {
         let mut missing = Vec::new();
         let own = syscall::map_number(&self.map)?;
@@ -223,7 +225,7 @@ fn names(link: &OwnedFd, index: u32) -> bool {
     syscall::link_info(link).is_ok_and(|info| (info.interface, info.way) == (index, Way::In as u32))
 }
 
-/// An interface of that number may be one of another network namespace.
+/// An interface with that number may also exist in another network namespace.
 fn is_on(link: &OwnedFd, index: u32) -> bool {
     let Ok(info) = syscall::link_info(link) else { return false };
     names(link, index)
@@ -231,7 +233,7 @@ fn is_on(link: &OwnedFd, index: u32) -> bool {
             .is_ok_and(|all| all.iter().any(|other| other.link == info.number))
 }
 
-/// The addresses of a filter that stands, whoever made it; nothing if there is none.
+/// The addresses of the filter in the kernel, whichever process made it; empty if there is none.
 pub(in crate::gate) fn homes(bpffs: &Path, name: &Name) -> io::Result<Homes> {
     let Some(map) = Place::of(bpffs, name).get(MAP)? else { return Ok(Homes::new()) };
     if syscall::map_shape(&map)? != SHAPE {
@@ -240,13 +242,13 @@ pub(in crate::gate) fn homes(bpffs: &Path, name: &Name) -> io::Result<Homes> {
     Ok(syscall::entries(&map)?.into_iter().map(home_of).collect())
 }
 
-/// The clusters of which one stands, by the filter's name.
+/// The clusters with such a filter, by the filter's name.
 pub(in crate::gate) fn standing(bpffs: &Path) -> io::Result<Vec<Name>> {
     let all = Place::clusters(bpffs)?.into_iter().map(|judge| judge.elsewhere());
     Ok(all.filter(|name| Place::of(bpffs, name).exists()).collect())
 }
 
-/// Takes some addresses out. Returns whether any is left.
+/// Removes some addresses. Returns whether any is left.
 pub(in crate::gate) fn take_out(bpffs: &Path, name: &Name, addresses: &[IpAddr]) -> io::Result<bool> {
     let Some(map) = Place::of(bpffs, name).get(MAP)? else { return Ok(false) };
     let mut left = false;
@@ -260,7 +262,7 @@ pub(in crate::gate) fn take_out(bpffs: &Path, name: &Name, addresses: &[IpAddr])
     Ok(left)
 }
 
-/// Leaves nothing of it. Returns whether there was something.
+/// Removes the filter completely. Returns whether there was one.
 pub(in crate::gate) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
     let place = Place::of(bpffs, name);
     let stood = place.exists();
@@ -270,7 +272,7 @@ pub(in crate::gate) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
     Ok(stood)
 }
 
-/// Drops a question about a service address that comes in elsewhere than at its home.
+/// Drops questions about a service address that arrive on another interface than its own.
 fn program(map: BorrowedFd<'_>) -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
     let [look, own, arp, ipv6, known, short, asks, drop, pass] = std::array::from_fn(|_| a.label());
@@ -293,11 +295,11 @@ fn program(map: BorrowedFd<'_>) -> Vec<[u8; 8]> {
     a.jump_if(R1, If::NotEqual, protocol(0x0604), pass);
     a.load(Size::Half, R1, R10, HEADER + 6);
     a.jump_if(R1, If::NotEqual, protocol(1), pass);
-    // Aligned loads alone: half by half.
+    // Only aligned loads are allowed, so two bytes at a time.
     map_into_ipv6(&mut a, KEY);
     a.load(Size::Word, R2, R10, HEADER + 24);
     a.store(Size::Word, R10, KEY + 12, R2);
-    // Who announces that it has the address asks nobody.
+    // Gratuitous ARP: sender and target are equal, so it asks nothing.
     for half in [0, 2] {
         a.load(Size::Half, R1, R10, HEADER + 14 + half);
         a.load(Size::Half, R2, R10, HEADER + 24 + half);
@@ -330,7 +332,7 @@ fn program(map: BorrowedFd<'_>) -> Vec<[u8; 8]> {
     a.set(R0, NEXT);
     a.exit();
 
-    // In pieces, or shorter than what it says it is, which asks nobody.
+    // The packet is in pieces, or is shorter than its header says and asks nothing.
     a.here(short);
     a.jump_if(R9, If::NotEqual, 0, pass);
     pull_together(&mut a);

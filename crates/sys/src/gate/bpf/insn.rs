@@ -1,4 +1,4 @@
-//! A small assembler for eBPF (RFC 9669): instructions with labels, no more of the language than the gate speaks.
+//! A small assembler for eBPF (RFC 9669): instructions with labels, only the subset that the gate needs.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -17,10 +17,11 @@ const ADD: u8 = 0x00;
 const JUMP: u8 = 0x00;
 const CALL: u8 = 0x80;
 const EXIT: u8 = 0x90;
-/// In a 64-bit constant's source register: the constant is a map's descriptor.
+/// In the source register of a 64-bit constant: the constant is the descriptor of a map.
 const MAP: u8 = 1;
 
-/// A register. `R0`: results; `R1` to `R5`: arguments, lost in a call; `R6` to `R9`: kept; `R10`: the stack's end.
+/// A register. `R0`: results; `R1` to `R5`: arguments, lost in a call; `R6` to `R9`: preserved; `R10`: end of the
+/// stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reg {
     R0,
@@ -36,21 +37,17 @@ pub(super) enum Reg {
     R10,
 }
 
-/// How much is loaded or stored.
+/// The width of a load or a store.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(super) enum Size {
-    /// 4 bytes.
     Word = 0x00,
-    /// 2 bytes.
     Half = 0x08,
-    /// 1 byte.
     Byte = 0x10,
-    /// 8 bytes.
     Double = 0x18,
 }
 
-/// When a jump is made; all comparisons are of 64 bits, without sign.
+/// The condition of a jump. All comparisons are unsigned and of 64 bits.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(super) enum If {
@@ -61,53 +58,50 @@ pub(super) enum If {
     NotGreater = 0xb0,
 }
 
-/// A place in the program that is jumped to; see [`Assembler::label`] and [`Assembler::here`].
+/// A jump target in the program; see [`Assembler::label`] and [`Assembler::here`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Label(usize);
 
-/// A program in the making.
+/// Assembles a program, instruction by instruction.
 #[derive(Default)]
 pub(super) struct Assembler {
     instructions: Vec<[u8; 8]>,
     places: Vec<Option<usize>>,
-    /// Instructions whose offset waits for the label's place.
+    /// Jumps whose offset is filled in at the end.
     jumps: Vec<(usize, Label)>,
 }
 
 impl Assembler {
-    /// A label without a place yet.
+    /// Makes a label that has no position yet.
     pub(super) fn label(&mut self) -> Label {
         self.places.push(None);
         Label(self.places.len() - 1)
     }
 
-    /// The label's place is here, before the next instruction.
+    /// Sets the label's position to the next instruction.
     pub(super) fn here(&mut self, label: Label) {
         self.places[label.0] = Some(self.instructions.len());
     }
 
-    /// `to = from`
     pub(super) fn copy(&mut self, to: Reg, from: Reg) {
         self.push(ALU64 | MOVE | FROM_REGISTER, to as u8, from as u8, 0, 0);
     }
 
-    /// `to = value`, the sign extended
+    /// `to = value`, sign-extended
     pub(super) fn set(&mut self, to: Reg, value: i32) {
         self.push(ALU64 | MOVE, to as u8, 0, 0, value);
     }
 
-    /// `to = value`
+    /// `to = value`, of 64 bits
     pub(super) fn set_wide(&mut self, to: Reg, value: u64) {
         let [low, high] = halves(value);
         self.wide(to, 0, low, high);
     }
 
-    /// `to += value`
     pub(super) fn add(&mut self, to: Reg, value: i32) {
         self.push(ALU64 | ADD, to as u8, 0, 0, value);
     }
 
-    /// `to = map`
     pub(super) fn map(&mut self, to: Reg, map: BorrowedFd<'_>) {
         self.wide(to, MAP, map.as_raw_fd(), 0);
     }
@@ -127,24 +121,24 @@ impl Assembler {
         self.push(ST | MEMORY | size as u8, to as u8, 0, offset, value);
     }
 
-    /// `*(to + offset) += from`, of 8 bytes, as one step for all processors
+    /// `*(to + offset) += from`, of 8 bytes, atomically
     pub(super) fn add_atomically(&mut self, to: Reg, offset: i16, from: Reg) {
         self.push(STX | ATOMIC | Size::Double as u8, to as u8, from as u8, offset, ADD.into());
     }
 
-    /// Goes to the label if register and value compare so; the value's sign is extended.
+    /// Jumps to the label if the condition holds for register and value; the value is sign-extended.
     pub(super) fn jump_if(&mut self, left: Reg, condition: If, value: i32, label: Label) {
         self.jumps.push((self.instructions.len(), label));
         self.push(JMP | condition as u8, left as u8, 0, 0, value);
     }
 
-    /// Goes to the label if the registers compare so.
+    /// Jumps to the label if the condition holds for the registers.
     pub(super) fn jump_if_register(&mut self, left: Reg, condition: If, right: Reg, label: Label) {
         self.jumps.push((self.instructions.len(), label));
         self.push(JMP | FROM_REGISTER | condition as u8, left as u8, right as u8, 0, 0);
     }
 
-    /// Goes to the label.
+    /// Jumps to the label in any case.
     pub(super) fn jump(&mut self, label: Label) {
         self.jumps.push((self.instructions.len(), label));
         self.push(JMP | JUMP, 0, 0, 0, 0);
@@ -155,15 +149,15 @@ impl Assembler {
         self.push(JMP | CALL, 0, 0, 0, helper);
     }
 
-    /// Ends the program with `R0`.
+    /// Ends the program with the result in `R0`.
     pub(super) fn exit(&mut self) {
         self.push(JMP | EXIT, 0, 0, 0, 0);
     }
 
-    /// The finished program, eight bytes an instruction.
+    /// Finishes the program: eight bytes an instruction.
     ///
     /// # Panics
-    /// A label has no place, or is too far away: a fault of the program's text, which every test finds.
+    /// A label has no position or is too far away: an error in the program's source, which every test finds.
     pub(super) fn assemble(mut self) -> Vec<[u8; 8]> {
         for (at, label) in self.jumps {
             let place = self.places[label.0].expect("a label that is jumped to has a place");
@@ -181,7 +175,7 @@ impl Assembler {
     }
 
     fn push(&mut self, code: u8, to: u8, from: u8, offset: i16, value: i32) {
-        // The two registers share a byte, in an order that follows the machine's.
+        // The two registers share a byte, in an order that depends on the machine's byte order.
         let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
         let mut bytes = [code, registers, 0, 0, 0, 0, 0, 0];
         bytes[2..4].copy_from_slice(&offset.to_ne_bytes());

@@ -1,6 +1,6 @@
-//! The preferred engine: an eBPF program on tcx, both ways of each interface, that compares the kernel's boot time with
-//! the deadlines of a cluster's gates in a map. Links, deadlines and addresses are pinned, so a daemon that dies leaves the
-//! gates standing, and their deadlines shut them.
+//! The preferred backend: an eBPF program on tcx, in both directions of each interface. It compares the kernel's boot
+//! time with the deadlines of a cluster's gates in a map. Links, deadlines and addresses are pinned: if the daemon dies
+//! the gates stay, and their deadlines shut them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,12 +34,13 @@ pub(super) use state::SLOTS;
 use state::{Slot, State};
 use syscall::Way;
 
-/// The name of the program that shows the kernel's clock.
+/// The name of the program that reads the kernel's clock.
 const CLOCK: &str = "locum_clock";
-/// So often the clock is compared before a comparison that was interrupted each time is believed.
+/// The most comparisons of the clocks. A comparison fails if the process is interrupted between its readings; if all of
+/// them fail, the difference is believed.
 const CLOCK_TRIES: usize = 10;
 
-/// A gate of this engine: a slot of its cluster's judge, and what names it.
+/// A gate of this backend: a slot of its cluster's packet filter, and the map entries that name it.
 #[derive(Debug)]
 pub(super) struct Gate {
     judge: Arc<Judge>,
@@ -48,8 +49,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Makes the gate stand as `settings` say, whatever of it stands already. A lease that runs goes on, unless it is
-    /// to be closed first.
+    /// Makes the gate as `settings` say, whatever parts of it exist already. A running lease goes on unless `closed`.
     pub(super) fn install(judge: Arc<Judge>, settings: &Settings, closed: bool) -> io::Result<Self> {
         for hook in Hook::wanted(settings) {
             judge.cover(hook)?;
@@ -63,7 +63,7 @@ impl Gate {
         gate.set_proofs(&settings.proofs);
         if let Err(error) = gate.put(settings) {
             if is_new {
-                // Whoever does without a gate must not stay silent behind half of one.
+                // A caller that goes on without the gate must not be silenced by half of one.
                 let _ = gate.judge.forget(slot, &gate.place);
             }
             return Err(error);
@@ -71,13 +71,13 @@ impl Gate {
         Ok(gate)
     }
 
-    /// Makes it stand, its state as it is.
+    /// Makes its pins and map entries; its state stays as it is.
     fn put(&self, settings: &Settings) -> io::Result<()> {
         self.judge.pin_slot(self.slot, &self.place)?;
         self.judge.name(self.slot, settings)
     }
 
-    /// Whether something of the gate is pinned.
+    /// Whether any part of the gate is pinned.
     pub(super) fn stands(bpffs: &Path, name: &Name) -> bool {
         matches!(Place::of(bpffs, name).slot(), Ok(Some(_)))
     }
@@ -104,7 +104,7 @@ impl Gate {
         Hook::judges(interface).into_iter().try_for_each(|hook| self.judge.cover(hook))
     }
 
-    /// The judge goes from there, where it is for this gate alone; where it is for all gates of the cluster it stays.
+    /// Removes the program from there if it serves this gate alone. A packet filter for all gates of the cluster stays.
     pub(super) fn remove_interface(&self, interface: u32, name: &Name) -> io::Result<()> {
         if self.judge.stays() || Place::gates(self.judge.bpffs(), name)?.len() > 1 {
             return Ok(());
@@ -112,7 +112,7 @@ impl Gate {
         Hook::judges(interface).into_iter().try_for_each(|hook| self.judge.uncover(hook))
     }
 
-    /// What of the gate is not in the kernel any more. A judge that stays is asked by itself.
+    /// Describes what is missing of the gate in the kernel. A packet filter that stays reports its own parts.
     pub(super) fn missing(&self, settings: &Settings) -> io::Result<Vec<String>> {
         let mut missing = if self.judge.stays() { Vec::new() } else { self.judge.missing(usize::MAX)? };
         missing.extend(self.judge.missing_of(self.slot, &self.place, settings)?);
@@ -131,7 +131,7 @@ impl Gate {
         self.put(settings)
     }
 
-    /// Leaves nothing of the gate; nor of its judge, if that was for this gate alone.
+    /// Removes the gate completely, and the packet filter if it served this gate alone.
     pub(super) fn remove(self, name: &Name) -> io::Result<()> {
         self.judge.forget(self.slot, &self.place)?;
         if !self.judge.stays() {
@@ -141,7 +141,7 @@ impl Gate {
     }
 }
 
-/// All gates that are pinned.
+/// All gates that are pinned in the bpf file system.
 pub(super) fn list(bpffs: &Path) -> io::Result<Vec<Listed>> {
     let mut all = Vec::new();
     for judge in Place::clusters(bpffs)? {
@@ -184,7 +184,7 @@ fn list_of(bpffs: &Path, judge: &Name, gates: Vec<Name>) -> io::Result<Vec<Liste
         .collect()
 }
 
-/// Where the judge stands.
+/// The interfaces that the packet filter covers.
 fn interfaces(place: &Place) -> io::Result<Vec<u32>> {
     let mut interfaces = BTreeSet::new();
     for hook in place.hooks()?.into_iter().filter(|hook| !matches!(hook, Hook::Ear(_))) {
@@ -194,7 +194,7 @@ fn interfaces(place: &Place) -> io::Result<Vec<u32>> {
     Ok(interfaces.into_iter().collect())
 }
 
-/// All judges that are pinned, with gates or without.
+/// All packet filters that are pinned, with and without gates.
 pub(super) fn judges(bpffs: &Path) -> io::Result<Vec<StandingJudge>> {
     let look = |name: Name| {
         let place = Place::of_judge(bpffs, &name);
@@ -207,7 +207,8 @@ pub(super) fn judges(bpffs: &Path) -> io::Result<Vec<StandingJudge>> {
     Place::clusters(bpffs)?.into_iter().filter_map(|name| look(name).transpose()).collect()
 }
 
-/// Leaves nothing of the gate, and nothing of the cluster's judge if it was the last one. Returns whether there was something.
+/// Removes the gate completely, and the cluster's packet filter if it was the last gate. Returns whether there was a
+/// gate.
 pub(super) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
     let place = Place::of(bpffs, name);
     let stood = place.exists();
@@ -221,7 +222,8 @@ pub(super) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
     Ok(stood)
 }
 
-/// For racks and tests: somebody else's program that answers "pass", both ways, as long as what is returned lives.
+/// For racks and tests: puts a foreign program on the interface that answers "pass", in both directions. It stays as
+/// long as the returned descriptors live.
 ///
 /// # Errors
 /// What the kernel says.
@@ -235,7 +237,7 @@ pub fn pass_everything(interface: u32, in_front: bool) -> io::Result<Vec<OwnedFd
     Ok(vec![link(Way::In)?, link(Way::Out)?])
 }
 
-/// Why this engine does not work for the calling thread; all but the file system for its pins.
+/// Why this backend does not work for the calling thread, apart from the file system for its pins.
 pub(super) fn probe() -> Result<(), String> {
     let clock = syscall::load(&program::clock(), CLOCK).map_err(|error| match error.raw_os_error() {
         Some(libc::EPERM) => {
@@ -253,11 +255,11 @@ pub(super) fn probe() -> Result<(), String> {
     Ok(())
 }
 
-/// The kernel's time must lie between two readings of ours.
+/// Checks that the kernel's time lies between two readings of our clock.
 fn compare_clock(program: &OwnedFd) -> Result<(), String> {
     let mut apart = 0;
     for _ in 0..CLOCK_TRIES {
-        // An Ethernet header is the least that a packet must have.
+        // A packet must have an Ethernet header at least.
         let mut packet = [0; 64];
         let before = clock::boot_nanos();
         syscall::test_run(program, &mut packet)
