@@ -1,6 +1,6 @@
-//! What judges for all groups of a cluster on this machine: two programs on each interface, one ear, and the maps that they
-//! read. To put a program on an interface takes tens of milliseconds, as the kernel waits for all processors; to make
-//! or remove a gate changes a few entries of maps.
+//! The packet filter of a cluster on this machine: two gate programs and one claim listener on each interface, and the
+//! maps that they read. Putting a program on an interface takes tens of milliseconds, because the kernel waits for all
+//! processors. Making or removing a gate only changes a few entries of maps.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -21,19 +21,19 @@ use super::{
 };
 use crate::gate::{Name, Pattern, Settings, Subject, hook::Hook, said, with_interface};
 
-/// What the pin of a link begins with that is about to take another's place.
+/// The prefix of the pin of a link that is about to replace another one.
 const NEXT_PIN: &str = "next-";
-/// A service address of any group: so many, together.
+/// The most service addresses of all groups together.
 const ADDRESSES_MAX: u32 = 16_384;
-/// Peers of any group.
+/// The most peers of all groups together.
 const PEERS_MAX: u32 = 1024;
 
 pub(super) type AddressKey = [u8; ADDRESS_BYTES];
 type PeerKey = [u8; PEER_BYTES];
 type GroupKey = [u8; Subject::BYTES];
 
-/// The maps, by the names of their pins. Hash maps have the room for all their entries from the beginning: an entry that is
-/// added when a group is taken over must not fail for want of memory.
+/// The maps, by the names of their pins. Hash maps have room for all their entries from the beginning: adding an entry
+/// when a group is taken over must not fail for lack of memory.
 #[derive(Debug)]
 pub(super) struct Maps {
     gates: OwnedFd,
@@ -61,7 +61,7 @@ const fn hash(key: usize, value: u32, entries: u32) -> MapShape {
 }
 
 impl Maps {
-    /// Those that are pinned, or new ones.
+    /// Opens the pinned maps, and makes those that are missing.
     pub(super) fn make(place: &Place) -> io::Result<Self> {
         place.make()?;
         let [gates, addresses, peers, groups] = [GATES, ADDRESSES, PEERS, GROUPS].map(|(pin, shape)| {
@@ -77,7 +77,7 @@ impl Maps {
         Ok(Self { gates: gates?, addresses: addresses?, peers: peers?, groups: groups? })
     }
 
-    /// Those that are pinned; `None` if one is not, or is one of another version.
+    /// Opens the pinned maps; `None` if one is missing or has the shape of another version.
     pub(super) fn find(place: &Place) -> io::Result<Option<Self>> {
         let [gates, addresses, peers, groups] =
             [GATES, ADDRESSES, PEERS, GROUPS].map(|(pin, shape)| pinned_map(place, pin, shape));
@@ -107,7 +107,7 @@ impl Maps {
         States::new(&self.gates).map_err(|error| said(&error, "map the states of gates"))
     }
 
-    /// The service addresses of all gates.
+    /// The service addresses of all gates, with their slots.
     pub(super) fn addresses(&self) -> io::Result<Vec<(AddressKey, Option<Slot>)>> {
         let all = syscall::entries(&self.addresses).map_err(|error| said(&error, "read gates' addresses"))?;
         Ok(all.into_iter().map(|(key, value)| (key, slot_of(value))).collect())
@@ -118,7 +118,7 @@ impl Maps {
         Ok(all.into_iter().map(|(key, value)| (key, slot_of(value))).collect())
     }
 
-    /// Takes away all that names the slot.
+    /// Removes all entries that name the slot.
     pub(super) fn forget(&self, slot: Slot) -> io::Result<()> {
         let is_its = |value: Option<Slot>| value == Some(slot);
         for (key, _) in self.addresses()?.into_iter().filter(|(_, value)| is_its(*value)) {
@@ -140,7 +140,7 @@ fn slot_of(value: [u8; 4]) -> Option<Slot> {
     Slot::new(u32::from_ne_bytes(value))
 }
 
-/// The slot that the entry of a key names, if there is one.
+/// The slot that the key's entry names, if there is an entry.
 fn entry(map: &OwnedFd, key: &[u8]) -> io::Result<Option<Slot>> {
     match syscall::value(map, key) {
         Ok(value) => Ok(slot_of(value)),
@@ -149,7 +149,7 @@ fn entry(map: &OwnedFd, key: &[u8]) -> io::Result<Option<Slot>> {
     }
 }
 
-/// Takes the entry of a key away, if it names that slot.
+/// Removes the key's entry if it names that slot.
 fn drop_entry(map: &OwnedFd, key: &[u8], slot: Slot) -> io::Result<()> {
     if entry(map, key)? != Some(slot) {
         return Ok(());
@@ -174,7 +174,7 @@ fn peer_key(ip: IpAddr, port: u16) -> PeerKey {
     key
 }
 
-/// Nobody's address stands for the port alone: what comes there is looked at, whoever sent it.
+/// The key of a port alone, with the unspecified address: datagrams to this port are examined, whoever sent them.
 fn port_key(port: u16) -> PeerKey {
     peer_key(Ipv6Addr::UNSPECIFIED.into(), port)
 }
@@ -186,32 +186,33 @@ pub(in crate::gate) struct Judge {
     place: Place,
     maps: Maps,
     states: States,
-    /// Each twice: on one interface a program can be once, and a new link comes before the old one goes.
+    /// Each program twice: an interface takes a program only once, and a new link is made before the old one is
+    /// removed.
     judge: [OwnedFd; 2],
     ear: [OwnedFd; 2],
-    /// It stands also where no group has a gate.
+    /// It stays when no group has a gate.
     stays: bool,
-    /// Nobody ever waits for it: one thread makes and removes a cluster's gates.
+    /// Never contended: one thread makes and removes a cluster's gates.
     book: Mutex<Book>,
 }
 
-/// What stands, as far as this process knows.
+/// The state of the kernel as far as this process knows it.
 #[derive(Debug, Default)]
 struct Book {
     links: BTreeMap<Hook, OwnedFd>,
     peers: BTreeSet<PeerKey>,
-    /// The slots that are gates', and what names them.
+    /// The slots of gates, and the keys that name them.
     slots: BTreeMap<Slot, Named>,
-    /// The slot that was given last: the next one is looked for behind it. A slot that was given back rests for long, so that
-    /// a program that read its number just before writes into nobody's.
+    /// The slot assigned last; the search for a free one begins behind it. A released slot thus rests for long: a
+    /// program that read its number just before does not write into another gate's state.
     last: Option<Slot>,
-    /// Where it was looked last whether ours are in front, and whether they stand.
+    /// The hooks checked last: for foreign programs in front, and for being complete.
     front_looked: Option<Hook>,
     looked: Option<Hook>,
 }
 
 impl Book {
-    /// So many of the places where it stands, from behind that one on and around.
+    /// Up to `most` of the covered hooks, beginning behind `last` and wrapping around.
     fn places_behind(&self, last: Option<Hook>, most: usize) -> Vec<Hook> {
         let behind = last.map_or(Bound::Unbounded, Bound::Excluded);
         let up_to = last.map_or(Bound::Excluded(Hook::FIRST), Bound::Included);
@@ -253,7 +254,7 @@ impl Judge {
         Ok(opened)
     }
 
-    /// Learns what stands, and takes away what belongs to nobody.
+    /// Reads what exists in the kernel, and removes entries that belong to no gate.
     fn take_over(&self, name: &Name) -> io::Result<()> {
         let mut book = self.book();
         for gate in Place::gates(&self.bpffs, name)? {
@@ -274,7 +275,7 @@ impl Judge {
             }
         }
         for (peer, _) in syscall::entries::<PEER_BYTES, 1>(&self.maps.peers)? {
-            // Those who are still believed come with the gates.
+            // Peers that are still believed come with the gates.
             if self.stays {
                 syscall::unset(&self.maps.peers, &peer)?;
             } else {
@@ -282,7 +283,7 @@ impl Judge {
             }
         }
         for hook in self.place.hooks()? {
-            // Of a life that ended in the middle of that.
+            // Left by a daemon that ended while it replaced the link.
             self.place.unpin(&format!("{NEXT_PIN}{}", hook.name()))?;
             match self.place.get(&hook.name())?.filter(|link| stands(link, hook)) {
                 Some(link) => {
@@ -324,9 +325,9 @@ impl Judge {
         }
     }
 
-    // ---- where it stands
+    // ---- covered interfaces
 
-    /// Stands there from now on. Where it does already, that costs nothing.
+    /// Covers the hook from now on. Costs nothing if it is covered already.
     pub(in crate::gate) fn cover(&self, hook: Hook) -> io::Result<()> {
         if let Entry::Vacant(place) = self.book().links.entry(hook) {
             place.insert(self.link(hook)?);
@@ -344,7 +345,7 @@ impl Judge {
         Ok(())
     }
 
-    /// A link with our program: one that is pinned there, or a new one.
+    /// A link with our program: the pinned one, or a new one.
     fn link(&self, hook: Hook) -> io::Result<OwnedFd> {
         let programs = self.programs(hook);
         let pin = hook.name();
@@ -361,9 +362,9 @@ impl Judge {
         Ok(link)
     }
 
-    /// If a program of somebody else's is asked before one of ours, ours goes in front again: of one place, which is named, with
-    /// that program's name. The new link stands before the old one goes. Takes 10 to 20 ms then. Looks at no more places than
-    /// `most`, each time at others.
+    /// If a foreign program runs before ours, puts ours in front again on one hook. Returns the interface and the
+    /// foreign program's name. The new link is made before the old one is removed, which takes 10 to 20 ms. Checks at
+    /// most `most` hooks, each time others.
     pub(in crate::gate) fn stay_in_front(&self, most: usize) -> io::Result<Option<(u32, String)>> {
         let mut book = self.book();
         let mut found = None;
@@ -383,13 +384,13 @@ impl Judge {
             (self.place.path(&hook.name()), self.place.path(&format!("{NEXT_PIN}{}", hook.name())));
         self.place.unpin(&format!("{NEXT_PIN}{}", hook.name()))?;
         syscall::pin(&link, &next).map_err(|error| self.place.said(error))?;
-        // The old link's descriptor first: its pin is the last that holds it then, and whoever takes that away does not wait.
+        // Closes the old link's descriptor first. Its pin is then the last reference, and removing that does not block.
         book.links.insert(hook, link);
         std::fs::rename(&next, &pin).map_err(|error| self.place.said(error))?;
         Ok(Some((hook.interface(), by)))
     }
 
-    /// A link on an interface of that number in another network namespace would be no gate here.
+    /// A link on an interface with that number in another network namespace protects nothing here.
     fn check_network(&self, link: &OwnedFd, hook: Hook) -> io::Result<()> {
         let info = syscall::link_info(link)?;
         let here = syscall::attached(hook.interface(), way(hook));
@@ -404,8 +405,8 @@ impl Judge {
         Err(io::Error::new(io::ErrorKind::AddrInUse, text))
     }
 
-    /// What of it is not in the kernel any more. An interface that is gone is forgotten. Looks at no more places than `most`, each
-    /// time at others.
+    /// Describes what is missing in the kernel. An interface that is gone is forgotten. Checks at most `most` hooks,
+    /// each time others.
     pub(in crate::gate) fn missing(&self, most: usize) -> io::Result<Vec<String>> {
         let mut missing = Vec::new();
         for (pin, map) in self.maps.all() {
@@ -443,7 +444,7 @@ impl Judge {
         })
     }
 
-    /// Puts back what is missing, but on interfaces that are gone.
+    /// Puts back what is missing, except on interfaces that are gone.
     pub(in crate::gate) fn restore(&self) -> io::Result<()> {
         self.place.make()?;
         for (pin, map) in self.maps.all() {
@@ -483,21 +484,22 @@ impl Judge {
         syscall::pin(map, &place.path(pin)).map_err(|error| place.said(error))
     }
 
-    /// Leaves nothing of it, unless a group has a gate still. Returns whether there was something.
+    /// Removes it completely, unless a group still has a gate. Returns whether there was one.
     pub(in crate::gate) fn remove(&self, name: &Name) -> io::Result<bool> {
         remove(&self.bpffs, name)
     }
 
-    // ---- slots, and what names them
+    // ---- slots, and the entries that name them
 
-    /// The gate's slot: the one it has, or a free one, shut and clean before anything names it. And whether it is new.
+    /// The gate's slot: the one that it has, or a free one, shut and cleared before any entry names it. Also returns
+    /// whether it is new.
     pub(super) fn slot(&self, gate: &Place) -> io::Result<(Slot, bool)> {
         let mut book = self.book();
         if let Some(slot) = gate.slot()?.filter(|slot| book.slots.contains_key(slot)) {
             gate.keep_only(&slot.name())?;
             return Ok((slot, false));
         }
-        // What another version pinned, too: its programs would go on dropping.
+        // Also removes the pins of another version: its programs would go on dropping packets.
         gate.keep_only("")?;
         let begin = book.last.map_or(Slot::FIRST, Slot::next);
         let mut slot = begin;
@@ -518,7 +520,7 @@ impl Judge {
         Ok((slot, true))
     }
 
-    /// Announcements that come to this port are heard from now on, and nobody else gets them.
+    /// Listens to announcements to this port from now on; no socket gets them.
     pub(in crate::gate) fn hear(&self, port: u16) -> io::Result<()> {
         self.believe(&mut self.book(), port_key(port))
     }
@@ -531,7 +533,8 @@ impl Judge {
         Ok(())
     }
 
-    /// Lets the addresses and the group of `settings` name the slot, and nothing else: new ones first.
+    /// Makes exactly the addresses and the group of `settings` name the slot. New entries are added before old ones are
+    /// removed.
     pub(super) fn name(&self, slot: Slot, settings: &Settings) -> io::Result<()> {
         let mut book = self.book();
         if let Some(rivals) = &settings.rivals {
@@ -583,7 +586,7 @@ impl Judge {
         io::Error::new(io::ErrorKind::AddrInUse, text)
     }
 
-    /// Takes a gate away: what names its slot first, then the slot.
+    /// Removes a gate: first the entries that name its slot, then the slot.
     pub(super) fn forget(&self, slot: Slot, gate: &Place) -> io::Result<()> {
         let mut book = self.book();
         if let Some(named) = book.slots.get(&slot) {
@@ -600,7 +603,7 @@ impl Judge {
         Ok(())
     }
 
-    /// What of the gate in that slot is not in the kernel any more.
+    /// Describes what is missing in the kernel of the gate in that slot.
     pub(super) fn missing_of(
         &self,
         slot: Slot,
@@ -621,7 +624,7 @@ impl Judge {
         Ok(missing)
     }
 
-    /// Puts the pin of the slot back, if it is missing.
+    /// Puts the slot's pin back if it is missing.
     pub(super) fn pin_slot(&self, slot: Slot, gate: &Place) -> io::Result<()> {
         match self.missing_pin(gate, &slot.name(), &self.maps.gates)? {
             Some(_) => self.pin(gate, &slot.name(), &self.maps.gates),
@@ -630,7 +633,7 @@ impl Judge {
     }
 }
 
-/// Leaves nothing of the judge of that cluster, unless a group has a gate still. Returns whether there was something.
+/// Removes the cluster's packet filter completely, unless a group still has a gate. Returns whether there was one.
 pub(in crate::gate) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
     let place = Place::of_judge(bpffs, name);
     if !place.exists() || !Place::gates(bpffs, name)?.is_empty() {
@@ -668,7 +671,7 @@ fn other_there(place: &Place, pin: &str) -> String {
     format!("the pin {}: another is there", place.path(pin).display())
 }
 
-/// What the kernel says where a map has no room has nothing to do with that.
+/// The kernel's error for a full map says nothing of that.
 fn full(error: &io::Error, what: &str) -> io::Error {
     if error.raw_os_error() == Some(libc::E2BIG) {
         let text =

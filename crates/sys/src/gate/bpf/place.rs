@@ -1,4 +1,4 @@
-//! Where gates are pinned: `locum/CLUSTER/GROUP` below a bpf file system, and what judges for all of them in
+//! Where gates are pinned: `locum/CLUSTER/GROUP` below a bpf file system, and the packet filter of all of them in
 //! `locum/CLUSTER/_judge`.
 
 use std::{
@@ -16,7 +16,7 @@ use rustix::fs::StatVfsMountFlags;
 use super::{state::Slot, syscall};
 use crate::gate::{Name, ROOT, hook::Hook, said};
 
-/// A gate's directory.
+/// The directory with the pins of one gate or packet filter.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     bpffs: PathBuf,
@@ -28,12 +28,12 @@ impl Place {
         Self { bpffs: bpffs.into(), directory: bpffs.join(name.path()) }
     }
 
-    /// Of what judges for all groups of the same cluster.
+    /// The directory of the packet filter of the same cluster.
     pub(super) fn of_judge(bpffs: &Path, name: &Name) -> Self {
         Self::of(bpffs, &name.judges())
     }
 
-    /// All clusters of which something is pinned, each by the name of its judge.
+    /// All clusters with anything pinned, each by the name of its packet filter.
     pub(super) fn clusters(bpffs: &Path) -> io::Result<Vec<Name>> {
         let mut all: Vec<_> =
             names(&bpffs.join(ROOT))?.iter().filter_map(|cluster| Name::of_judge(cluster)).collect();
@@ -56,7 +56,8 @@ impl Place {
     }
 
     pub(super) fn make(&self) -> io::Result<()> {
-        // The daemon of another cluster may take an upper directory away, empty as it was, just before ours is in it.
+        // The daemon of another cluster may remove an upper directory while it is empty, just before ours is made in
+        // it.
         const TRIES: usize = 10;
         let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
         let mut made = make();
@@ -78,20 +79,20 @@ impl Place {
         Ok(names(&self.directory)?.iter().filter_map(|name| Hook::parse(name)).collect())
     }
 
-    /// The slot that is the gate's.
+    /// The slot of this gate, by its pin.
     pub(super) fn slot(&self) -> io::Result<Option<Slot>> {
         Ok(names(&self.directory)?.iter().find_map(|name| Slot::parse(name)))
     }
 
-    /// Takes away all pins but this one.
+    /// Removes all pins but this one.
     pub(super) fn keep_only(&self, pin: &str) -> io::Result<()> {
         names(&self.directory)?.iter().filter(|name| *name != pin).try_for_each(|name| self.unpin(name))
     }
 
-    /// Takes away one pin; one that is not there is away already. A link is off its interface when this returns.
+    /// Removes one pin, if it exists. A link is off its interface when this returns.
     pub(super) fn unpin(&self, pin: &str) -> io::Result<()> {
         if let (Some(_), Ok(Some(link))) = (Hook::parse(pin), self.get(pin)) {
-            // Refused if its interface has gone, and it was off before.
+            // Refused if its interface has gone; then the link was off already.
             let _ = syscall::detach(&link);
         }
         match fs::remove_file(self.path(pin)) {
@@ -100,7 +101,7 @@ impl Place {
         }
     }
 
-    /// Takes away all pins, the hooks last, and the directories that are empty then.
+    /// Removes all pins, the hooks last, and then the directories that are empty.
     pub(super) fn remove(&self) -> io::Result<()> {
         let mut pins = names(&self.directory)?;
         pins.sort_by_key(|pin| Hook::parse(pin).is_some());
@@ -122,7 +123,7 @@ impl Place {
         said(&error, &format!("{}", self.directory.display()))
     }
 
-    /// The object pinned there; `None` when there is none.
+    /// The object with that pin; `None` if there is none.
     pub(super) fn get(&self, pin: &str) -> io::Result<Option<OwnedFd>> {
         match syscall::get(&self.path(pin)) {
             Ok(object) => Ok(Some(object)),
@@ -132,7 +133,7 @@ impl Place {
     }
 }
 
-/// The names in a directory; none when it does not exist.
+/// The names in a directory; empty if it does not exist.
 fn names(directory: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -142,8 +143,8 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
 
-/// Where the calling thread sees a bpf file system: the customary place, else the first there is. One that another mount
-/// covers does not count.
+/// Finds the bpf file system that the calling thread sees: the one at the customary path, else the first in the mount
+/// table. A mount that another one covers does not count.
 ///
 /// # Errors
 /// The mount table cannot be read.
@@ -154,25 +155,25 @@ pub fn find_bpffs() -> io::Result<Option<PathBuf>> {
     Ok(places.into_iter().next())
 }
 
-/// Whether a look at this path ends in a bpf file system, and not in what was mounted over it (statfs(2)).
+/// Whether this path leads into a bpf file system, and not into a mount over it (statfs(2)).
 fn is_bpffs(place: &Path) -> bool {
     // `BPF_FS_MAGIC` of linux/magic.h.
     rustix::fs::statfs(place).is_ok_and(|found| found.f_type == 0xcafe_4a11)
 }
 
-/// Whether nothing can be pinned there: a sandbox, such as `ProtectKernelTunables=` of systemd, shows it read-only.
+/// Whether pinning is impossible there because the file system is read-only, as in a sandbox such as systemd's
+/// `ProtectKernelTunables=`.
 pub(in crate::gate) fn is_read_only(place: &Path) -> bool {
     rustix::fs::statvfs(place).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-/// Where systemd and others mount it.
+/// The customary mount point, used by systemd and others.
 pub const CUSTOMARY: &str = "/sys/fs/bpf";
 
-/// Where a bpf file system is mounted; if there is none, one is mounted at `directory`, which is made if it is not
-/// there.
+/// Finds a mounted bpf file system. If there is none, mounts one at `directory`, which is made if it does not exist.
 ///
 /// # Errors
-/// What the kernel says: `EPERM` without the right to mount.
+/// The kernel's error: `EPERM` without the right to mount.
 pub fn ensure_bpffs(directory: &Path) -> io::Result<PathBuf> {
     if let Some(place) = find_bpffs()? {
         return Ok(place);
@@ -183,7 +184,7 @@ pub fn ensure_bpffs(directory: &Path) -> io::Result<PathBuf> {
     Ok(directory.into())
 }
 
-/// The place of a mount of type `bpf` from a line of `mountinfo` (proc_pid_mountinfo(5)).
+/// The mount point in a line of `mountinfo` (proc_pid_mountinfo(5)), if the mount is of type `bpf`.
 fn bpf_mount(line: &str) -> Option<PathBuf> {
     let (mount, rest) = line.split_once(" - ")?;
     let kind = rest.split(' ').next()?;
@@ -191,7 +192,7 @@ fn bpf_mount(line: &str) -> Option<PathBuf> {
     (kind == "bpf").then(|| plain(place))
 }
 
-/// Blanks and the like are written as a backslash and three octal digits.
+/// Decodes the table's escapes: blanks and the like are a backslash and three octal digits.
 fn plain(text: &str) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

@@ -1,7 +1,8 @@
-//! The three programs: the judge, which drops; the ear, which hears rivals; the clock, which shows the kernel's time.
+//! The three programs: the gate program drops packets, the claim listener hears rivals, the clock reads the kernel's
+//! time.
 //!
-//! Packets are read through helpers, never directly: the same offset then serves interfaces with and without a link
-//! header, and a packet in pieces is an error that can be mended. Facts: bpf-helpers(7).
+//! Packets are read through helpers, never directly. The same offset then serves interfaces with and without a link
+//! header, and a packet in pieces is an error that can be repaired. Facts: bpf-helpers(7).
 
 use std::{mem::offset_of, os::fd::BorrowedFd};
 
@@ -31,7 +32,7 @@ const SKB_LENGTH: i16 = 0;
 pub(super) const SKB_PROTOCOL: i16 = 16;
 const SKB_HAS_TAG: i16 = 20;
 const SKB_TAG: i16 = 24;
-/// … and what a program on tcx answers: the next one decides, or nobody does.
+/// … and the results of a program on tcx: the next program decides, or the packet is dropped.
 pub(super) const NEXT: i32 = -1;
 pub(super) const DROP: i32 = 2;
 
@@ -40,10 +41,12 @@ pub(super) const IPV4: u16 = 0x0800;
 pub(super) const ARP: u16 = 0x0806;
 pub(super) const IPV6: u16 = 0x86dd;
 const TAGS: [u16; 2] = [0x8100, 0x88a8];
-/// The VLAN's number in a tag. Number 0 is none: the frame is an untagged one with a priority (IEEE 802.1Q, 9.6).
+/// The bits of a tag that are the VLAN's number. Number 0 means no VLAN: an untagged frame with a priority (IEEE
+/// 802.1Q, 9.6).
 const TAG_NUMBER: u16 = 0x0fff;
 const TAG_BYTES: i32 = 4;
-/// So many tags of VLAN 0 are looked behind; the kernel takes off any number, and nobody sends more than one.
+/// The most tags of VLAN 0 that the programs look behind. The kernel removes any number of them; in practice no sender
+/// uses more than one.
 const TAGS_MAX: i32 = 4;
 // RFC 791, RFC 8200, RFC 4861
 const UDP: i32 = 17;
@@ -56,15 +59,17 @@ const LOOKED_AT_BYTES: i32 = 14 + (1 + TAGS_MAX) * TAG_BYTES + 40 + 8 + Pattern:
 
 /// Bytes of a key of `addresses`: an IPv6 address, or an IPv4 address mapped into one.
 pub(super) const ADDRESS_BYTES: usize = 16;
-/// Bytes of a key of `peers`: an address as above, and the port that it announces to, in the network's order; two zeros.
+/// Bytes of a key of `peers`: an address as above, the port that the peer announces to, in network byte order, and two
+/// zeros.
 pub(super) const PEER_BYTES: usize = 20;
 
-/// The stack of the judge: the header of IPv6, whose two addresses are keys where they are, and a neighbour's target.
+/// The gate program's stack: the IPv6 header, whose two addresses are used as keys in place, and a neighbour message's
+/// target.
 const HEADER: i16 = -56;
 const SOURCE: i16 = HEADER + 8;
 const DESTINATION: i16 = HEADER + 24;
 const TARGET: i16 = -16;
-/// What is read of others, and the number of a slot.
+/// Bytes read from other headers, and the number of a slot.
 const SCRATCH: i16 = HEADER;
 /// The ear's stack: a peer's key, an IP header, a UDP header with an announcement, the key of a port.
 const PEER: i16 = -24;
@@ -81,25 +86,26 @@ pub(super) struct Maps<'a> {
     pub(super) gates: BorrowedFd<'a>,
     /// By service address: the slot of its gate.
     pub(super) addresses: BorrowedFd<'a>,
-    /// Who is believed, about what is announced to which port.
+    /// By peer and port: who is believed about announcements to that port.
     pub(super) peers: BorrowedFd<'a>,
     /// By group: the slot of its gate.
     pub(super) groups: BorrowedFd<'a>,
 }
 
-/// Drops what concerns a service address whose gate is shut; passes all else.
+/// Drops packets from, to or about a service address whose gate is shut; passes all others.
 ///
-/// One tag the kernel has taken off when a packet comes here. Behind one of VLAN 0 it takes off more of them, later, and then
-/// takes the packet for an untagged one: they are looked behind. More than [`TAGS_MAX`] are nobody's, and dropped. Behind the
-/// tag of another VLAN all belongs to that VLAN's own interface, or to nobody.
+/// The kernel has removed one VLAN tag before a packet arrives here. If that is of VLAN 0, the kernel later removes
+/// further tags and then treats the packet as untagged, so the program looks behind them. A packet with more than
+/// [`TAGS_MAX`] tags is dropped. A packet behind the tag of another VLAN belongs to that VLAN's own interface, and
+/// passes.
 pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
     let [look, ipv4, arp, ipv6, known, short, half, pulled, pass, drop] = std::array::from_fn(|_| a.label());
-    a.copy(R6, R1); // the packet, for ever
-    a.set(R9, 0); // not pulled together yet
+    a.copy(R6, R1); // keeps the packet
+    a.set(R9, 0); // not yet linearized
     a.here(look);
-    a.set(R8, 0); // no neighbour's target
-    a.set(R7, 0); // where the packet begins: behind the tags
+    a.set(R8, 0); // no neighbour message's target
+    a.set(R7, 0); // offset of the packet, behind the tags
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
     to_protocol(&mut a, &[(IPV4, ipv4), (IPV6, ipv6), (ARP, arp)], SCRATCH, Ways { pass, drop, short });
 
@@ -154,7 +160,7 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     a.set(R0, DROP);
     a.exit();
 
-    // A packet in pieces; or one that ends within its header, which concerns nobody; or behind it.
+    // The packet is in pieces, or ends within its header and concerns no gate, or ends behind it.
     a.here(short);
     a.jump_if(R9, If::NotEqual, 0, pass);
     a.jump(pulled);
@@ -166,7 +172,7 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     a.assemble()
 }
 
-/// Where a program goes with a packet that concerns nobody, with one that nobody may get, and with one that is in pieces.
+/// Jump targets for a packet that concerns no gate, for one that must not pass, and for one that is in pieces.
 #[derive(Clone, Copy)]
 pub(super) struct Ways {
     pub(super) pass: Label,
@@ -174,8 +180,8 @@ pub(super) struct Ways {
     pub(super) short: Label,
 }
 
-/// To the label of the packet's protocol, which `R1` has to begin with; behind tags of VLAN 0 that of what they hide. `R7`: where
-/// the packet begins then. Tags are read to `scratch` on the stack.
+/// Jumps to the label of the packet's protocol, which `R1` must hold at the beginning. Behind tags of VLAN 0 the inner
+/// protocol counts. `R7` is then the packet's offset behind the tags. Tags are read to `scratch` on the stack.
 pub(super) fn to_protocol(a: &mut Assembler, known: &[(u16, Label)], scratch: i16, ways: Ways) {
     let [protocols, tag, inside] = std::array::from_fn(|_| a.label());
     a.here(protocols);
@@ -186,7 +192,7 @@ pub(super) fn to_protocol(a: &mut Assembler, known: &[(u16, Label)], scratch: i1
         a.jump_if(R1, If::Equal, protocol(kind), tag);
     }
     a.jump(ways.pass);
-    // A tag: its VLAN at 0, what follows at 2. The one before it must be of VLAN 0, too.
+    // A tag: its VLAN at 0, the inner protocol at 2. The tag before it must be of VLAN 0, too.
     a.here(tag);
     pass_if_of_vlan(a, inside, ways.pass);
     a.here(inside);
@@ -199,7 +205,7 @@ pub(super) fn to_protocol(a: &mut Assembler, known: &[(u16, Label)], scratch: i1
     a.jump(protocols);
 }
 
-/// To `pass` if the kernel has taken off the tag of a VLAN, and to `own` if it has taken off none.
+/// Jumps to `pass` if the kernel has removed a VLAN's tag, and to `own` if it has removed none.
 pub(super) fn pass_if_of_vlan(a: &mut Assembler, own: Label, pass: Label) {
     a.load(Size::Word, R1, R6, SKB_HAS_TAG);
     a.jump_if(R1, If::Equal, 0, own);
@@ -207,8 +213,8 @@ pub(super) fn pass_if_of_vlan(a: &mut Assembler, own: Label, pass: Label) {
     a.jump_if(R1, If::AnyBitOf, TAG_NUMBER.into(), pass);
 }
 
-/// To `drop` if the address on the stack at `key` has a gate that is shut. A gate is open if its lease runs and was renewed by
-/// a beat that was sent after a rival was heard.
+/// Jumps to `drop` if the address on the stack at `key` has a shut gate. A gate is open if its lease runs and the beat
+/// behind its last renewal was sent after the last rival was heard.
 fn judge_address(a: &mut Assembler, maps: Maps<'_>, key: i16, drop: Label) {
     let other = a.label();
     look_up(a, maps.addresses, key);
@@ -223,7 +229,7 @@ fn judge_address(a: &mut Assembler, maps: Maps<'_>, key: i16, drop: Label) {
     a.here(other);
 }
 
-/// `R7 =` the state in the slot whose number `R0` points to; to `nowhere` if there is no such slot
+/// `R7 =` the state in the slot whose number `R0` points to; jumps to `nowhere` if there is no such slot
 fn find_state(a: &mut Assembler, maps: Maps<'_>, nowhere: Label) {
     a.load(Size::Word, R1, R0, 0);
     a.store(Size::Word, R10, SCRATCH, R1);
@@ -232,7 +238,7 @@ fn find_state(a: &mut Assembler, maps: Maps<'_>, nowhere: Label) {
     a.copy(R7, R0);
 }
 
-/// The key at `key` without its last four bytes, for an IPv4 address.
+/// Writes the IPv6 prefix of an IPv4 address at `key`, all but the last four bytes.
 pub(super) fn map_into_ipv6(a: &mut Assembler, key: i16) {
     a.store_value(Size::Double, R10, key, 0);
     a.store_value(Size::Word, R10, key + 8, network(0x0000_ffff)); // ::ffff:0:0/96
@@ -269,7 +275,7 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     map_into_ipv6(&mut a, PEER);
     a.load(Size::Word, R1, R10, EAR_HEADER + 12);
     a.store(Size::Word, R10, PEER + 12, R1);
-    a.set(R8, 20); // where UDP begins
+    a.set(R8, 20); // offset of UDP
     a.jump(from);
 
     // IPv6 without extensions: next header at 6, source at 8.
@@ -347,7 +353,7 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     a.set(R0, NEXT);
     a.exit();
 
-    // In pieces, or cut off.
+    // The packet is in pieces, or cut off.
     a.here(cut);
     a.jump_if(R9, If::NotEqual, 0, refused);
     a.here(short);
@@ -357,7 +363,8 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     a.assemble()
 }
 
-/// Writes the kernel's boot time over the first eight bytes of the packet: to be run by hand, on nothing real.
+/// Writes the kernel's boot time over the first eight bytes of the packet. Only run with `BPF_PROG_TEST_RUN`, never on
+/// real packets.
 pub(super) fn clock() -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
     a.copy(R6, R1);
@@ -375,7 +382,7 @@ pub(super) fn clock() -> Vec<[u8; 8]> {
     a.assemble()
 }
 
-/// Reads `bytes` from `offset` behind `R7` to the stack at `to`; to `short` if they are not there.
+/// Reads `bytes` bytes at `offset` behind `R7` to the stack at `to`; jumps to `short` if the packet is shorter.
 pub(super) fn read(a: &mut Assembler, offset: i32, bytes: i32, to: i16, short: Label) {
     a.copy(R2, R7);
     a.add(R2, offset);
@@ -392,7 +399,7 @@ fn read_at_r2(a: &mut Assembler, bytes: i32, to: i16, short: Label) {
     a.jump_if(R0, If::NotEqual, 0, short);
 }
 
-/// `R0 =` the entry of the key on the stack at `key`, or 0
+/// `R0 =` the map's entry for the key on the stack at `key`, or 0
 pub(super) fn look_up(a: &mut Assembler, map: BorrowedFd<'_>, key: i16) {
     a.map(R1, map);
     a.copy(R2, R10);
@@ -400,7 +407,7 @@ pub(super) fn look_up(a: &mut Assembler, map: BorrowedFd<'_>, key: i16) {
     a.call(MAP_LOOKUP);
 }
 
-/// Brings all that is looked at into one piece, and notes in `R9` that it was tried.
+/// Makes the part of the packet that the programs read linear, and notes in `R9` that this was tried.
 pub(super) fn pull_together(a: &mut Assembler) {
     let all = a.label();
     a.set(R9, 1);
@@ -412,12 +419,12 @@ pub(super) fn pull_together(a: &mut Assembler) {
     a.call(PULL_DATA);
 }
 
-/// A 16-bit number of the network as a load of two bytes, or `skb->protocol`, shows it.
+/// A 16-bit number in network order, as a load of two bytes or `skb->protocol` shows it.
 pub(super) fn protocol(number: u16) -> i32 {
     i32::from(number.to_be())
 }
 
-/// Four bytes of the network as a load of a word shows them.
+/// Four bytes in network order, as a load of a word shows them.
 fn network(number: u32) -> i32 {
     number.to_be().cast_signed()
 }
@@ -432,10 +439,10 @@ mod tests {
 
     use super::*;
 
-    /// `docs/gate.md` tells these numbers.
+    /// `docs/gate.md` states these numbers.
     #[test]
     fn the_programs_are_as_long_as_documented() {
-        // Programs only carry the descriptors' numbers.
+        // The programs only contain the descriptors' numbers.
         let any = std::fs::File::open("/dev/null").unwrap();
         let any = any.as_fd();
         let maps = Maps { gates: any, addresses: any, peers: any, groups: any };

@@ -1,5 +1,5 @@
-//! The states of gates: values of an array map, which the programs read and this process has in its memory. A renewal is
-//! two stores, no system call.
+//! The states of gates: values of an array map that the programs read and that is mapped into this process's memory. A
+//! renewal is two stores without a system call.
 
 use std::{
     io,
@@ -12,15 +12,15 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::gate::{PROOFS_MAX, Proof, Renewal};
 
-/// One value. Every field has one writer, so no lock is needed; whoever reads two fields while one of them changes
-/// sees the gate open only if it was open before or is open after.
+/// The state of one gate: one value of the map. Every field has one writer, so no lock is needed. A reader that reads
+/// two fields while one of them changes sees the gate open only if it was open before or is open after the change.
 ///
-/// Fields keep their places for ever and new ones come behind them: a daemon of another version feeds the same map.
+/// Fields never move and new ones are added at the end, because a daemon of another version may write the same map.
 #[repr(C)]
 pub(super) struct State {
-    /// Boot time in nanoseconds; shut from then on. Written by the daemon, like the next one.
+    /// The gate is shut from this boot time on, in nanoseconds. Written by the daemon, like `sent`.
     pub(super) deadline: AtomicU64,
-    /// When the beat was sent that the last renewal rests on.
+    /// When the beat behind the last renewal was sent.
     pub(super) sent: AtomicU64,
     /// When a rival was heard last; shut until a renewal by a beat sent later. Written by the ear, like `refused`.
     pub(super) shut_at: AtomicU64,
@@ -28,15 +28,15 @@ pub(super) struct State {
     pub(super) unused: [AtomicU64; 2],
     /// In [`Slot::JUDGE`] alone: how many announcements proved nothing.
     pub(super) refused: AtomicU64,
-    /// For what may come.
+    /// Room for fields of later versions.
     pub(super) reserved: [AtomicU64; 2],
-    /// What a rival's announcement has to carry one of; zero where there is none. Written by the daemon.
+    /// The proofs that the gate expects; unused places are zero. Written by the daemon.
     pub(super) proofs: [[AtomicU64; 2]; PROOFS_MAX],
 }
 
-/// Bytes of the map's value.
+/// Bytes of one value of the map.
 pub(super) const BYTES: usize = size_of::<State>();
-/// So many gates a cluster can have on a machine: as many as groups.
+/// The most gates that a cluster can have on one machine: as many as groups.
 pub(in crate::gate) const SLOTS: u32 = crate::gate::GATES_MAX;
 /// States in the map: those of all gates, and [`Slot::JUDGE`].
 pub(super) const STATES: u32 = SLOTS + 1;
@@ -47,14 +47,14 @@ pub(super) struct Slot(u32);
 
 impl Slot {
     pub(super) const FIRST: Self = Self(0);
-    /// No gate's: what is counted of no gate.
+    /// The slot of no gate, for counters that belong to none.
     pub(super) const JUDGE: Self = Self(SLOTS);
 
     pub(super) fn new(number: u32) -> Option<Self> {
         (number < SLOTS).then_some(Self(number))
     }
 
-    /// Behind the last one the first comes again.
+    /// The next slot; the first one follows the last.
     pub(super) fn next(self) -> Self {
         Self((self.0 + 1) % SLOTS)
     }
@@ -63,17 +63,17 @@ impl Slot {
         self.0
     }
 
-    /// As an entry of a map has it.
+    /// The slot as a map's value.
     pub(super) fn bytes(self) -> [u8; 4] {
         self.0.to_ne_bytes()
     }
 
-    /// What is pinned in its gate's directory: `slot-N`.
+    /// The name of its pin in the gate's directory: `slot-N`.
     pub(super) fn name(self) -> String {
         format!("slot-{}", self.0)
     }
 
-    /// The slot of that name.
+    /// The slot with that name; `None` for any other text.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let slot = name.strip_prefix("slot-")?.parse().ok().and_then(Self::new)?;
         (slot.name() == name).then_some(slot)
@@ -90,7 +90,7 @@ impl State {
         self.deadline.store(0, SeqCst);
     }
 
-    /// Shut, and nothing known of anybody: as a new gate has it.
+    /// Resets the state to that of a new gate: shut, no rival heard, no proofs.
     pub(super) fn clear(&self) {
         for field in [&self.deadline, &self.sent, &self.shut_at] {
             field.store(0, SeqCst);
@@ -102,7 +102,7 @@ impl State {
         self.deadline.load(SeqCst)
     }
 
-    /// Whether no rival was heard since the beat was sent that the last renewal rests on.
+    /// Whether the beat behind the last renewal was sent after the last rival was heard.
     pub(super) fn is_undisputed(&self) -> bool {
         self.sent.load(SeqCst) > self.shut_at()
     }
@@ -116,7 +116,7 @@ impl State {
         self.refused.load(SeqCst)
     }
 
-    /// Those that stay keep a place at any moment if they are in the same order: half of a proof is none.
+    /// Proofs that stay are in the map at any moment if their order does not change: half of a proof matches nothing.
     pub(super) fn set_proofs(&self, proofs: &[Proof]) {
         let all = proofs.iter().chain(std::iter::repeat(&Proof::NONE));
         for ([first, second], Proof(bytes)) in self.proofs.iter().zip(all) {
@@ -127,11 +127,11 @@ impl State {
     }
 }
 
-/// All states of a cluster's gates, in this process's memory.
+/// The states of all of a cluster's gates, mapped into this process's memory.
 #[derive(Debug)]
 pub(super) struct States(NonNull<State>);
 
-/// Bytes of all of them.
+/// Bytes of all states together.
 const ALL_BYTES: usize = BYTES * STATES as usize;
 
 // SAFETY: the memory belongs to the value alone and is unmapped when it is dropped; everything in it is atomic.
@@ -140,7 +140,7 @@ unsafe impl Send for States {}
 unsafe impl Sync for States {}
 
 impl States {
-    /// Maps the values of a map that was made to be mapped and holds [`STATES`] of [`BYTES`].
+    /// Maps the values of an array map that was made to be mapped and holds [`STATES`] values of [`BYTES`].
     pub(super) fn new(map: impl AsFd) -> io::Result<Self> {
         let both = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a fresh mapping at a place that the kernel chooses; nothing of ours is there. A map that is smaller is

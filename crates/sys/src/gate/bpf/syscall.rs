@@ -28,39 +28,39 @@ const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const LINK_DETACH: libc::c_long = 34;
 
-/// What the verifier says of a program that it refuses.
+/// The size of the buffer for the verifier's explanation of a refusal.
 const LOG_BYTES: usize = 64 * 1024;
-/// The programs call no function that the kernel keeps for GPL alone.
+/// The programs call no function that the kernel reserves for GPL programs.
 const LICENSE: &[u8] = b"Apache-2.0 OR MIT\0";
-/// `BPF_PROG_TYPE_SCHED_CLS`
 const TRAFFIC: u32 = 3;
 
-/// What a map is: `struct bpf_map_create`'s beginning, and that of `struct bpf_map_info` behind its type and number.
+/// The shape of a map. Its layout is that of the beginning of `bpf_attr` for `BPF_MAP_CREATE`, and of `struct
+/// bpf_map_info` behind its type and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub(super) struct MapShape {
-    /// `BPF_MAP_TYPE_…`
+    /// One of the kernel's `BPF_MAP_TYPE_*` numbers.
     pub(super) kind: u32,
-    /// Bytes of a key.
+    /// The number of bytes of a key.
     pub(super) key: u32,
-    /// Bytes of a value.
+    /// The number of bytes of a value.
     pub(super) value: u32,
     /// The number of entries, at most.
     pub(super) entries: u32,
-    /// `BPF_F_…`
+    /// A combination of `BPF_F_*` flags.
     pub(super) flags: u32,
 }
 
 impl MapShape {
-    /// `BPF_MAP_TYPE_HASH`
+    /// The kernel's `BPF_MAP_TYPE_HASH`.
     pub(super) const HASH: u32 = 1;
-    /// `BPF_MAP_TYPE_ARRAY`
+    /// The kernel's `BPF_MAP_TYPE_ARRAY`.
     pub(super) const ARRAY: u32 = 2;
-    /// `BPF_F_MMAPABLE`
+    /// The kernel's `BPF_F_MMAPABLE`.
     pub(super) const CAN_BE_MAPPED: u32 = 1 << 10;
 }
 
-/// `bpf_attr` for maps' entries.
+/// The part of `bpf_attr` for commands about one entry of a map.
 #[derive(IntoBytes, FromBytes)]
 #[repr(C)]
 struct Entry {
@@ -71,7 +71,7 @@ struct Entry {
     flags: u64,
 }
 
-/// `bpf_attr` for pins.
+/// The part of `bpf_attr` for commands about pins.
 #[derive(IntoBytes, FromBytes)]
 #[repr(C)]
 struct Pin {
@@ -80,7 +80,6 @@ struct Pin {
     flags: u32,
 }
 
-/// Makes a map.
 pub(super) fn create_map(shape: MapShape, name: &str) -> io::Result<OwnedFd> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
@@ -95,12 +94,12 @@ pub(super) fn create_map(shape: MapShape, name: &str) -> io::Result<OwnedFd> {
     unsafe { call(MAP_CREATE, &mut create) }.and_then(descriptor)
 }
 
-/// What the map is; as it was made.
+/// The shape that the map was made with.
 pub(super) fn map_shape(map: impl AsFd) -> io::Result<MapShape> {
     map_info(map).map(|(shape, _)| shape)
 }
 
-/// The map's number, which no other map has.
+/// The map's number, which is unique in the kernel.
 pub(super) fn map_number(map: impl AsFd) -> io::Result<u32> {
     map_info(map).map(|(_, number)| number)
 }
@@ -121,12 +120,12 @@ fn map_info(map: impl AsFd) -> io::Result<(MapShape, u32)> {
     Ok((MapShape { kind, key, value, entries, flags }, number))
 }
 
-/// Sets an entry of a map of that shape.
+/// Sets an entry. The lengths of key and value must be those of the map.
 pub(super) fn set(map: impl AsFd, key: &[u8], value: &[u8]) -> io::Result<()> {
     update(map, key, value, 0)
 }
 
-/// Adds an entry; `AlreadyExists` if the key has one.
+/// Adds an entry; `AlreadyExists` if the key has one already.
 pub(super) fn add(map: impl AsFd, key: &[u8], value: &[u8]) -> io::Result<()> {
     const NEW_ONLY: u64 = 1;
     update(map, key, value, NEW_ONLY)
@@ -142,7 +141,7 @@ fn update(map: impl AsFd, key: &[u8], value: &[u8], flags: u64) -> io::Result<()
     unsafe { call(MAP_UPDATE, &mut entry) }.map(drop)
 }
 
-/// The value of a key, of a map of that shape.
+/// The value of a key. The lengths of key and value must be those of the map.
 pub(super) fn value<const BYTES: usize>(map: impl AsFd, key: &[u8]) -> io::Result<[u8; BYTES]> {
     let shape = map_shape(&map)?;
     if (shape.key as usize, shape.value as usize) != (key.len(), BYTES) {
@@ -156,7 +155,6 @@ pub(super) fn value<const BYTES: usize>(map: impl AsFd, key: &[u8]) -> io::Resul
     Ok(value)
 }
 
-/// Removes an entry.
 pub(super) fn unset(map: impl AsFd, key: &[u8]) -> io::Result<()> {
     if map_shape(&map)?.key as usize != key.len() {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -166,7 +164,8 @@ pub(super) fn unset(map: impl AsFd, key: &[u8]) -> io::Result<()> {
     unsafe { call(MAP_DELETE, &mut entry) }.map(drop)
 }
 
-/// All entries of a hash map of that shape. One that comes or goes meanwhile may be among them or not.
+/// All entries of a hash map with keys and values of these lengths. An entry that is added or removed meanwhile may be
+/// among them or not.
 pub(super) fn entries<const KEY: usize, const VALUE: usize>(
     map: impl AsFd,
 ) -> io::Result<Vec<([u8; KEY], [u8; VALUE])>> {
@@ -188,7 +187,7 @@ pub(super) fn entries<const KEY: usize, const VALUE: usize>(
     }
     let mut keys = vec![[0; KEY]; shape.entries as usize];
     let mut values = vec![[0; VALUE]; shape.entries as usize];
-    // As much room as the map has entries: all come at once.
+    // The buffers have room for all entries, so one call returns all.
     let mut next = 0u32;
     let mut batch = Batch {
         from: 0,
@@ -203,13 +202,14 @@ pub(super) fn entries<const KEY: usize, const VALUE: usize>(
     // SAFETY: keys and values are writable for `count` of what the map says, and `to` for a hash map's four bytes.
     match unsafe { call(MAP_LOOKUP_BATCH, &mut batch) } {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // NotFound: there are no more.
+        // NotFound means that there are no more entries.
         _ => {}
     }
     Ok(keys.into_iter().zip(values).take(batch.count as usize).collect())
 }
 
-/// Loads a traffic program. One that the kernel refuses as unsafe ends in an error that has the kernel's last words.
+/// Loads a program for network traffic. If the verifier refuses it, the error contains the last lines of the verifier's
+/// log.
 pub(super) fn load(program: &[[u8; 8]], name: &str) -> io::Result<OwnedFd> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
@@ -256,7 +256,8 @@ pub(super) fn load(program: &[[u8; 8]], name: &str) -> io::Result<OwnedFd> {
     })
 }
 
-/// Runs a program once on a packet that is nowhere; its answer, and the packet as it left it.
+/// Runs a program once on a packet that exists only in memory. Returns its result; `packet` is then as the program left
+/// it.
 pub(super) fn test_run(program: impl AsFd, packet: &mut [u8]) -> io::Result<i32> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
@@ -287,7 +288,7 @@ pub(super) fn test_run(program: impl AsFd, packet: &mut [u8]) -> io::Result<i32>
     Ok(run.answer.cast_signed())
 }
 
-/// Puts an object at a place in a bpf file system, where it outlives its descriptors.
+/// Pins an object at a path in a bpf file system, where it outlives its descriptors.
 pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
     let mut pin = Pin { path: address(path.as_bytes_with_nul()), descriptor: number(&object), flags: 0 };
@@ -295,7 +296,7 @@ pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
     unsafe { call(PIN, &mut pin) }.map(drop)
 }
 
-/// The object at a place in a bpf file system.
+/// Opens the object that is pinned at a path in a bpf file system.
 pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     let mut pin = Pin { path: address(path.as_bytes_with_nul()), descriptor: 0, flags: 0 };
@@ -303,25 +304,25 @@ pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
     unsafe { call(GET, &mut pin) }.and_then(descriptor)
 }
 
-/// Which way of a packet through an interface.
+/// The direction of packets through an interface: the attach type of tcx.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Way {
-    /// `BPF_TCX_INGRESS`
+    /// The kernel's `BPF_TCX_INGRESS`: arriving packets.
     In = 46,
-    /// `BPF_TCX_EGRESS`
+    /// The kernel's `BPF_TCX_EGRESS`: departing packets.
     Out = 47,
 }
 
-/// Lets a program see what passes an interface, before those that see it already, as long as the link lives: whatever these
-/// answer, it is asked first.
+/// Attaches a program to an interface, in front of all other programs there, as long as the returned link lives. It
+/// runs first, whatever the others answer.
 pub(super) fn link(program: impl AsFd, interface: u32, way: Way) -> io::Result<OwnedFd> {
     link_at(program, interface, way, true)
 }
 
-/// The same, in front of those that see it already or behind them.
+/// As [`link`], in front of the other programs there or behind them.
 pub(super) fn link_at(program: impl AsFd, interface: u32, way: Way, in_front: bool) -> io::Result<OwnedFd> {
-    /// `BPF_F_BEFORE`, and nobody is named before whom: before all.
+    /// `BPF_F_BEFORE` without naming another program means in front of all.
     const BEFORE: u32 = 1 << 3;
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
@@ -345,7 +346,7 @@ pub(super) fn link_at(program: impl AsFd, interface: u32, way: Way, in_front: bo
     unsafe { call(LINK_CREATE, &mut create) }.and_then(descriptor)
 }
 
-/// As [`link`], with the first of the same two programs that is not there already.
+/// As [`link`], with the first of two equal programs that is not attached there already.
 pub(super) fn link_one_of(programs: &[OwnedFd; 2], interface: u32, way: Way) -> io::Result<OwnedFd> {
     match link(&programs[0], interface, way) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => link(&programs[1], interface, way),
@@ -353,32 +354,32 @@ pub(super) fn link_one_of(programs: &[OwnedFd; 2], interface: u32, way: Way) -> 
     }
 }
 
-/// Puts another program in a link's place, without a packet in between.
+/// Replaces the program of a link, without missing a packet.
 pub(super) fn replace(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
     let mut update = [number(&link), number(&program), 0, 0];
     // SAFETY: no pointers in it.
     unsafe { call(LINK_UPDATE, &mut update) }.map(drop)
 }
 
-/// Takes a link off its interface now; when its last descriptor goes that happens too, but a little later.
+/// Takes a link off its interface at once. That also happens after its last descriptor is closed, but a little later.
 pub(super) fn detach(link: impl AsFd) -> io::Result<()> {
     let mut detach = [number(&link), 0];
     // SAFETY: no pointers in it.
     unsafe { call(LINK_DETACH, &mut detach) }.map(drop)
 }
 
-/// A link as it is at this moment.
+/// The present state of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
-    /// Its number, never used twice.
+    /// The link's number, which the kernel never uses again.
     pub(super) number: u32,
-    /// The interface; 0 when the interface is gone, or somebody took the link off.
+    /// The interface; 0 if it is gone or the link was taken off.
     pub(super) interface: u32,
-    /// `BPF_TCX_…`
+    /// One of the kernel's `BPF_TCX_*` attach types.
     pub(super) way: u32,
 }
 
-/// What a link is, if it is one of tcx.
+/// The present state of a link of tcx; an error for other links.
 pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
     // struct bpf_link_info
     #[derive(FromBytes, IntoBytes)]
@@ -398,16 +399,15 @@ pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
     }
 }
 
-/// A program on an interface, in the order in which they are asked.
+/// A program on an interface; they are listed in the order in which they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attached {
-    /// The program's number.
     pub(super) program: u32,
-    /// The number of its link; 0 for one that was put there without.
+    /// The number of its link; 0 if it was attached without one.
     pub(super) link: u32,
 }
 
-/// What is on an interface of the calling thread's network namespace.
+/// The programs on an interface of the calling thread's network namespace.
 pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
@@ -423,7 +423,7 @@ pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
         link_flags: u64,
         revision: u64,
     }
-    /// No more can be on one.
+    /// The kernel's limit of programs on one interface (`BPF_MPROG_MAX`).
     const MOST: usize = 64;
     let (mut programs, mut links) = ([0u32; MOST], [0u32; MOST]);
     let mut query = Query {
@@ -440,7 +440,7 @@ pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
     };
     // SAFETY: programs and links are writable for `count` numbers of four bytes.
     match unsafe { call(QUERY, &mut query) } {
-        // Nothing was ever put there.
+        // No program was ever attached there.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
@@ -448,15 +448,15 @@ pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
     Ok(all.map(|(program, link)| Attached { program, link }).collect())
 }
 
-/// The name of a program that is not Locum's and is asked before this link's; `None` if there is none. Programs of Locum's,
-/// of this cluster or another, answer for nobody but themselves.
+/// The name of a foreign program that runs before this link's program; `None` if there is none. Programs of Locum, of
+/// this or another cluster, do not count: they decide only about their own addresses.
 pub(super) fn foreign_in_front(link: &OwnedFd, interface: u32, way: Way) -> io::Result<Option<String>> {
     let own = link_info(link)?;
     for other in attached(interface, way)? {
         if other.link == own.number {
             break;
         }
-        // One that went meanwhile has no name.
+        // A program that has gone meanwhile has no name.
         let name = program_name(other.program).unwrap_or_default();
         if !name.starts_with(OURS) {
             return Ok(Some(if name.is_empty() { format!("number {}", other.program) } else { name }));
@@ -465,7 +465,7 @@ pub(super) fn foreign_in_front(link: &OwnedFd, interface: u32, way: Way) -> io::
     Ok(None)
 }
 
-/// What the names of all programs of ours begin with.
+/// The prefix of the names of all of Locum's programs.
 const OURS: &str = "locum_";
 
 /// The name that a program was loaded with.
@@ -493,7 +493,7 @@ fn program_name(number: u32) -> io::Result<String> {
     Ok(String::from_utf8_lossy(name).into_owned())
 }
 
-/// The beginning of what the kernel says of an object.
+/// The beginning of the kernel's information about an object.
 fn info<T: FromBytes + IntoBytes>(object: impl AsFd) -> io::Result<T> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
@@ -510,13 +510,14 @@ fn info<T: FromBytes + IntoBytes>(object: impl AsFd) -> io::Result<T> {
     Ok(info)
 }
 
-/// The system call. Fields that a command does not know must be zero, and those left out are.
+/// The bpf system call. Fields that a command does not know must be zero, and so are fields that are left out.
 ///
 /// # Safety
-/// Pointers in `attributes` are as the command needs them.
+/// Pointers in `attributes` must be valid for what the command does with them.
 unsafe fn call<T: IntoBytes + FromBytes>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
     let bytes = attributes.as_mut_bytes();
-    // SAFETY: the attributes are readable and writable for the length given; what they point to is the caller's word.
+    // SAFETY: the attributes are readable and writable for the length given; the caller vouches for the pointers in
+    // them.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, bytes.as_mut_ptr(), bytes.len()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
