@@ -1,7 +1,7 @@
-//! Both engines, through the same tests: a node and a client on one cable, each in a network namespace of its own.
+//! Both backends, through the same tests: a node and a client on one cable, each in its own network namespace.
 //!
-//! The client speaks in frames written by hand, so that no neighbour cache of its own decides what is asked; and the
-//! node is silent about an address exactly if no frame that reaches the client has the address's bytes in it.
+//! The client sends hand-written frames, so that no neighbour cache of its own affects what it asks. The node counts as
+//! silent about an address only if no frame that reaches the client contains the address's bytes.
 
 use std::{
     fs,
@@ -31,17 +31,17 @@ const CLIENT4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
 const SERVICE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 0x14);
 const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2);
-/// Where the node's program listens; the checks of the other direction go to the same port of the client.
+/// The port of the node's program. The checks of the other direction send to the same port of the client.
 const PORT: u16 = 4711;
 const CLAIMS_PORT: u16 = 4712;
 const SECOND: u64 = 1_000_000_000;
 const MILLI: u64 = 1_000_000;
-/// Long enough for an answer on a cable of the same machine, busy as it may be.
+/// Long enough for an answer on a cable within this machine, even a busy one.
 const SILENCE: Duration = Duration::from_millis(60);
-/// The variable by which a test that is started as a child knows that it is the child, and with which engine.
+/// Set for a test that is started as a child process; its value is the backend.
 const CHILD: &str = "LOCUM_GATE_TEST_ENGINE";
 
-/// The variable by which a child knows that it is to probe.
+/// Set for a child process that is to probe the backends.
 const PROBE: &str = "LOCUM_GATE_TEST_PROBE";
 
 macro_rules! both {
@@ -99,7 +99,7 @@ both! {
 
 mod cohorts;
 
-/// Runs a test in namespaces of its own, where that is possible; else it says so.
+/// Runs a test in its own namespaces. If that is not possible it prints that the test is skipped.
 fn run(bpf: bool, test: fn(&Engine)) {
     let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
     aside(|| match namespace::leave(fresh).map_err(|error| error.to_string()).and_then(|()| engine(bpf)) {
@@ -123,7 +123,7 @@ fn engine(bpf: bool) -> Result<Engine, String> {
     probe.nft.map(|()| Engine::Nft)
 }
 
-/// Where nothing can be pinned, the daemon has to take the other engine before it begins, not fail at the first gate.
+/// If nothing can be pinned, the daemon has to choose the other backend before it begins, not fail at the first gate.
 #[test]
 fn a_bpf_file_system_that_cannot_be_written_is_none() {
     run(true, |engine| {
@@ -157,7 +157,7 @@ impl World {
         inside(&client, || [CLIENT4.into(), CLIENT6.into()].map(|ip| put("peer0", ip)));
         let tap = inside(&client, || Tap::open("peer0").unwrap());
         let world = Self { eth, client_mac: other.mac.unwrap(), client, tap };
-        // Nothing is shut yet: the cable works, and the node knows the client from now on.
+        // Nothing is shut yet: this shows that the cable works, and the node learns the client's address.
         let deadline = patience();
         while !(world.answers(OWN4) && world.answers(SERVICE4) && world.answers(OWN6)) {
             assert!(deadline(), "the cable does not work");
@@ -175,13 +175,13 @@ impl World {
         }
     }
 
-    /// Puts a frame to the node on the client's side of the cable.
+    /// Sends a frame to the node on the client's side of the cable.
     fn say(&self, ethertype: u16, payload: &[u8]) {
         let mac = self.eth.mac.unwrap();
         self.tap.send(&[&mac[..], &self.client_mac, &ethertype.to_be_bytes(), payload].concat()).unwrap();
     }
 
-    /// The next frame from the node that speaks of the address, within a time; with its stamp.
+    /// The next frame from the node that mentions the address, within a time; with its time stamp.
     fn hear(&self, about: IpAddr, within: Duration) -> Option<(Vec<u8>, u64)> {
         let end = clock::monotonic_nanos() + within.as_nanos() as u64;
         let mut buffer = [0; 2048];
@@ -199,12 +199,12 @@ impl World {
         }
     }
 
-    /// Forgets what has arrived.
+    /// Discards all frames that have arrived.
     fn drain(&self) {
         while self.tap.receive(&mut [0; 64]).unwrap().is_some() {}
     }
 
-    /// Whether an echo is answered; nobody is believed to be silent before the third question.
+    /// Whether an echo is answered. Silence only counts after the third question.
     fn answers(&self, ip: impl Into<IpAddr>) -> bool {
         let ip = ip.into();
         (0..3).any(|_| self.answers_once(ip))
@@ -226,7 +226,7 @@ impl World {
         false
     }
 
-    /// Asks for an echo.
+    /// Sends one echo request to the address.
     fn ask(&self, ip: IpAddr) {
         match ip {
             IpAddr::V4(to) => {
@@ -239,21 +239,21 @@ impl World {
         }
     }
 
-    /// Says by ARP: sender and target.
+    /// Sends an ARP packet with this sender and target.
     fn arp(&self, sender: Ipv4Addr, target: Ipv4Addr) {
         let head = [0, 1, 8, 0, 6, 4, 0, 1];
         let parts = [&head[..], &self.client_mac, &sender.octets(), &[0; 6], &target.octets()];
         self.say(0x0806, &parts.concat());
     }
 
-    /// Solicits the address's neighbour advertisement.
+    /// Sends a neighbour solicitation for the address.
     fn solicit(&self, target: Ipv6Addr) {
         let own = [&[1, 1][..], &self.client_mac].concat();
         let message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &own].concat();
         self.say(0x86dd, &icmpv6(CLIENT6, target, 255, &message));
     }
 
-    /// Each way of speaking with or about the service, by name, and whether it worked.
+    /// Each way to communicate with or about the service, by name, and whether it worked.
     fn ways(&self) -> Vec<(&'static str, bool)> {
         let heard = |about: IpAddr| self.hear(about, SILENCE).is_some();
         let mut ways = vec![("echo", self.answers(SERVICE4)), ("echo6", self.answers(SERVICE6))];
@@ -272,7 +272,7 @@ impl World {
         self.drain();
         announced(announcer.announce(&self.eth, SERVICE6.into(), Form::Request));
         ways.push(("advertisement", heard(SERVICE6.into())));
-        // One way only: what a program in the node gets, …
+        // One direction only: what a program in the node receives, …
         for (name, service, client) in [
             ("datagram in", IpAddr::from(SERVICE4), IpAddr::from(CLIENT4)),
             ("datagram in, 6", SERVICE6.into(), CLIENT6.into()),
@@ -282,12 +282,12 @@ impl World {
             self.datagram(client, service, PORT, b"hello");
             ways.push((name, ear.recv(&mut [0; 16]).is_ok()));
         }
-        // … what it learns, …
+        // … what it learns by ARP, …
         let stranger = Ipv4Addr::new(10, 9, 0, 77);
         self.arp(stranger, SERVICE4);
         let known = fs::read_to_string("/proc/thread-self/net/arp").unwrap();
         ways.push(("arp in", known.contains("10.9.0.77 ") && forget(stranger)));
-        // … and what it says, without being told that nobody hears it.
+        // … and what it sends, without an error although the packet is dropped.
         for (name, service, client) in [
             ("datagram out", IpAddr::from(SERVICE4), IpAddr::from(CLIENT4)),
             ("datagram out, 6", SERVICE6.into(), CLIENT6.into()),
@@ -300,7 +300,7 @@ impl World {
         ways
     }
 
-    /// Each way works at least once: who has to wait for a processor hears nothing within the time of one look.
+    /// Every way works at least once. One check alone may fail for lack of a processor.
     fn all_ways_work(&self, when: &str) {
         let deadline = patience();
         let mut waiting: Vec<&str> =
@@ -312,7 +312,7 @@ impl World {
         }
     }
 
-    /// None of them works, now that what was on its way has arrived.
+    /// No way works, after packets that were on their way have arrived.
     fn no_way_works(&self, when: &str) {
         let deadline = patience();
         let speaks = || [SERVICE4.into(), SERVICE6.into()].map(|ip| self.hear(ip, SILENCE).is_some());
@@ -324,7 +324,7 @@ impl World {
         }
     }
 
-    /// It answers, sooner or later.
+    /// Waits until the address answers.
     fn comes_to_answer(&self, ip: impl Into<IpAddr> + Copy, when: &str) {
         let deadline = patience();
         while !self.answers(ip) {
@@ -332,7 +332,7 @@ impl World {
         }
     }
 
-    /// A datagram from the client's address, or that of somebody behind it.
+    /// Sends a datagram from the client's address or from one behind the client.
     fn datagram(&self, from: IpAddr, to: IpAddr, port: u16, payload: &[u8]) {
         let length = (8 + payload.len()) as u16;
         let mut udp =
@@ -350,7 +350,7 @@ impl World {
     }
 }
 
-/// Puts an address, with a network of 24 or 64 bits, on an interface of this network namespace.
+/// Adds an address, with a network of 24 or 64 bits, to an interface of this network namespace.
 fn put(interface: &str, ip: IpAddr) {
     let mut netlink = Netlink::open().unwrap();
     let interface = netlink.interface(interface).unwrap().index;
@@ -359,7 +359,7 @@ fn put(interface: &str, ip: IpAddr) {
 }
 
 fn forget(_stranger: Ipv4Addr) -> bool {
-    // Down and up again: the interface forgets its neighbours. IPv6 addresses go with it and are put back.
+    // Down and up again, so that the interface forgets its neighbours. Its IPv6 addresses go, and are put back.
     set_up("eth0", false).unwrap();
     set_up("eth0", true).unwrap();
     for ip in [OWN6, SERVICE6] {
@@ -368,7 +368,7 @@ fn forget(_stranger: Ipv4Addr) -> bool {
     true
 }
 
-/// Whoever writes whole packets is told that one was dropped, as by a full queue.
+/// A sender of whole packets is told that one was dropped, as by a full queue.
 fn announced(result: io::Result<()>) {
     if let Err(error) = result {
         assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS), "{error}");
@@ -405,7 +405,7 @@ fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, hops: u8, message: &[u8]) -> Vec<u8> {
     ipv6(from, to, 58, hops, &message)
 }
 
-/// For so long from now, by a beat that is sent now.
+/// A renewal for this long from now, by a beat that is sent now.
 fn for_millis(millis: u64) -> Renewal {
     let sent = clock::boot_nanos();
     Renewal { deadline: sent + millis * MILLI, sent }
@@ -415,7 +415,7 @@ fn pause(millis: u64) {
     clock::sleep_until(clock::monotonic_nanos() + millis * MILLI);
 }
 
-/// The boot time of a wall-clock stamp.
+/// Converts a wall-clock stamp to boot time.
 fn boot_of(stamp: u64) -> u64 {
     clock::boot_nanos() - (clock::unix_nanos() - stamp)
 }
@@ -448,7 +448,8 @@ fn other_addresses_are_untouched(engine: &Engine) {
     world.drain();
     world.solicit(OWN6);
     assert!(world.hear(OWN6.into(), SILENCE).is_some());
-    // What is no IP, too short for what it says it is, or in pieces: no harm to the node, and no word of the service.
+    // Packets that are not IP, too short for their header, or in pieces must not harm the node, nor make it mention the
+    // service.
     for length in [0usize, 1, 4, 7, 19, 27, 39, 41, 47, 55] {
         for ethertype in [0x0800, 0x0806, 0x86dd, 0x88cc, 0x8100] {
             world.say(ethertype, &vec![0x45; length]);
@@ -471,17 +472,17 @@ fn it_ends_by_itself(engine: &Engine) {
         }
     }
     let early = renewal.deadline.saturating_sub(last) / MILLI;
-    // The answer to the last question that was let in takes its time to the client.
+    // The answer to the last question that passed needs some time to reach the client.
     assert!(last < renewal.deadline + 5 * MILLI, "answered {} ms late", (last - renewal.deadline) / MILLI);
-    // The client may get no processor for a while, but not for the whole lease.
+    // The client may wait for a processor for a while, but not for the whole lease.
     assert!(early < 250, "silent {early} ms too early");
     for (name, works) in world.ways() {
         assert!(!works, "expired: {name}");
     }
 }
 
-/// The wall clock cannot be set here, so that the lease is given as it looks after a step: its deadline lies a year from
-/// where the clock is now.
+/// The wall clock cannot be set here. Instead the lease is given as it would be after the clock was set: with a
+/// deadline one year away from the present time.
 #[test]
 fn a_wall_clock_that_steps_a_year_shuts_the_gate_of_nft_at_worst() {
     const YEAR: u64 = 365 * 24 * 3600 * SECOND;
@@ -495,12 +496,12 @@ fn a_wall_clock_that_steps_a_year_shuts_the_gate_of_nft_at_worst() {
             }
             Hold::Bpf(_) => unreachable!("it reads no wall clock"),
         };
-        // A year forwards: silent, however long the lease, until the next renewal.
+        // A year forwards: silent until the next renewal, however long the lease.
         as_if_at(&mut gate, clock::unix_nanos() - YEAR, for_millis(60_000));
         assert!(!world.answers(SERVICE4), "stepped forwards");
         gate.renew(for_millis(60_000)).unwrap();
         assert!(world.answers(SERVICE4), "renewed");
-        // A year backwards: it answers, and not beyond its lease.
+        // A year backwards: it answers, but not beyond its lease.
         let renewal = for_millis(1000);
         as_if_at(&mut gate, clock::unix_nanos() + YEAR, renewal);
         assert!(world.answers(SERVICE4) || clock::boot_nanos() > renewal.deadline, "stepped backwards");
@@ -531,7 +532,7 @@ fn a_renewal_loses_nothing(engine: &Engine) {
     };
     let begun = clock::monotonic_nanos();
     std::thread::scope(|scope| {
-        // Asks ten thousand times a second while this thread renews.
+        // Sends ten thousand questions while this thread renews.
         let asking = scope.spawn(|| {
             for question in 0..u64::from(QUESTIONS) {
                 clock::sleep_until(begun + question * SECOND / 10_000);
@@ -566,7 +567,7 @@ fn a_late_renewal_opens_nothing(engine: &Engine) {
     assert!(!world.answers(SERVICE4), "an earlier deadline counts");
 }
 
-/// Not a test of its own: what [`a_killed_process_leaves_it_shut`] starts. It renews until it is killed.
+/// Not a test by itself: started by [`a_killed_process_leaves_it_shut`]. It renews until it is killed.
 #[test]
 fn renews_until_it_is_killed() {
     let Ok(bpffs) = std::env::var(CHILD) else { return };
@@ -588,7 +589,8 @@ fn renews_until_it_is_killed() {
 
 fn child(engine: &Engine) -> Child {
     let bpffs = bpffs_of(engine).unwrap_or_default();
-    // Not by its path: the directory of temporary files has been covered, and this may have been built there.
+    // Not by its path: the directory of temporary files is covered by a mount, and this program may have been built
+    // there.
     Command::new("/proc/self/exe")
         .args(["--exact", "gate::tests::renews_until_it_is_killed", "--nocapture"])
         .env(CHILD, bpffs)
@@ -646,17 +648,17 @@ fn what_somebody_takes_away_is_missed_and_put_back(engine: &Engine) {
             fs::remove_file(pins.join("gates")).unwrap();
             let missing = gate.missing().unwrap();
             assert!(missing.len() == 1 && missing[0].contains("gates"), "{missing:?}");
-            // All of it, by a stranger.
+            // A foreign process deletes all of it.
             assert!(remove(engine, &world.settings().name).unwrap());
             assert!(gate.missing().unwrap().len() > 4);
         }
         Engine::Nft => {
-            // A socket that is not the owner's: refused, where the kernel knows owners.
+            // Another socket than the owner's: refused if the kernel knows owners.
             match remove(engine, &world.settings().name) {
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}"),
                 Ok(removed) => assert!(removed),
             }
-            // As a kernel that knows none: the table is the next one's who takes it.
+            // As on a kernel without owners: the next process to take the table gets it.
             drop(gate);
             assert!(remove(engine, &world.settings().name).unwrap() || watch.read().unwrap().is_some());
             assert_eq!(watch.read().unwrap(), Some([world.settings().name.judges()].into()));
@@ -710,7 +712,7 @@ fn every_interface_has_it(engine: &Engine) {
     let other = other_network();
     let [second, there] = veth_across("eth1", "peer1", &other).unwrap();
     let mut gate = Gate::install(engine, world.settings()).unwrap();
-    // The address answers on any interface; the gate must stand before traffic comes there.
+    // The address answers on any interface, so the gate must cover the new one before packets arrive there.
     let tap = inside(&other, || Tap::open("peer1").unwrap());
     let second_world = World { eth: second.clone(), client_mac: there.mac.unwrap(), client: other, tap };
     inside(&second_world.client, || put("peer1", Ipv4Addr::new(10, 10, 0, 2).into()));
@@ -732,7 +734,7 @@ fn every_interface_has_it(engine: &Engine) {
     gate.remove_interface(second.index).unwrap();
     assert!(arp_answered(&second_world) && !world.answers(SERVICE4));
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
-    // An interface that goes takes its part of the gate with it; that is told, and the rest stands.
+    // An interface that goes takes its part of the gate with it. That is reported, and the rest stays.
     gate.add_interface(second.index).unwrap();
     Netlink::open().unwrap().delete_interface(second.index).unwrap();
     let deadline = patience();
@@ -785,7 +787,7 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
     assert!(world.answers(SERVICE4), "nothing of that shuts it");
     assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
 
-    // One that does: no process of ours has to run for it.
+    // A valid one shuts the gate, without any process of ours running.
     let queued = for_millis(60_000);
     send(&right);
     assert!(!world.answers(SERVICE4) && !world.answers(SERVICE6));
@@ -806,13 +808,14 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
     reopen(&mut gate);
     assert!(world.answers(SERVICE4));
 
-    // In pieces: the payload lies in a page of its own, as some drivers deliver it.
+    // In pieces: the payload is in a page of its own, as some drivers deliver it.
     pieces(&world, &more);
     assert!(!world.answers(SERVICE4), "a claim in pieces");
     reopen(&mut gate);
     assert!(world.answers(SERVICE4));
 
-    // As many as there is room for, the first and the last; then none of those any more, but others.
+    // As many proofs as there is room for: the first and the last shut the gate. After they are replaced, only the new
+    // ones do.
     let all: Vec<Proof> = (1..=PROOFS_MAX as u8).map(|number| Proof([number; 16])).collect();
     gate.set_proofs(&all).unwrap();
     assert_eq!(gate.missing().unwrap(), Vec::<String>::new());
@@ -834,8 +837,8 @@ fn a_rivals_claim_shuts_it(engine: &Engine) {
     assert!(!world.answers(SERVICE4));
 }
 
-/// What has an announcement's shape is for the packets' path alone: a flood of it fills no socket. What proves nothing is
-/// counted; what is about others is not.
+/// Datagrams with the shape of an announcement are for the packet filter alone: a flood of them fills no socket. Those
+/// that prove nothing are counted; those about other nodes are not.
 fn no_socket_gets_an_announcement(engine: &Engine) {
     let world = World::new();
     let judge = Judge::open(engine, "test.cluster", PATTERN).unwrap();
@@ -850,7 +853,7 @@ fn no_socket_gets_an_announcement(engine: &Engine) {
         world.datagram(from, to, CLAIMS_PORT, payload);
     };
     let silent = || ear.recv(&mut [0; 99]).is_err() && ear6.recv(&mut [0; 99]).is_err();
-    // Where no group has a gate.
+    // For a group without a gate.
     of(CLIENT4.into(), &bytes);
     of(CLIENT6.into(), &bytes);
     assert!(silent(), "no gate stands");
@@ -876,7 +879,7 @@ fn no_socket_gets_an_announcement(engine: &Engine) {
     }
     assert!(silent());
     assert_eq!(judge.refused().unwrap() - before, 5, "about others");
-    // All else arrives, be it short; and at another port anything.
+    // All other datagrams arrive, also short ones. At another port every datagram arrives.
     for payload in [&b"LOC"[..], b"", b"###\nt=status\n", b"XLOCL"] {
         of(CLIENT4.into(), payload);
         assert_eq!(ear.recv(&mut [0; 99]).ok(), Some(payload.len()));
@@ -890,7 +893,7 @@ fn no_socket_gets_an_announcement(engine: &Engine) {
     judge.remove().unwrap();
 }
 
-/// The engine that has to be asked notices with the first renewal that a rival was heard, and opens by the second.
+/// `nft` notices with the first renewal that a rival was heard, and opens with the second.
 fn reopen(gate: &mut Gate) {
     gate.renew(for_millis(60_000)).unwrap();
     assert_eq!(gate.renew(for_millis(60_000)).unwrap(), Renewed::Open);
@@ -908,7 +911,8 @@ fn pieces(world: &World, payload: &[u8]) {
     rustix::net::send(&socket, payload, flags).unwrap();
 }
 
-/// An interface without link headers. What is written to it comes in there; what goes out can be read.
+/// Makes an interface without link headers. Packets written to the file arrive on it; packets that it sends can be
+/// read.
 fn tunnel(name: &str) -> fs::File {
     // linux/if_tun.h
     const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
@@ -973,7 +977,7 @@ fn an_earlier_life_is_taken_over_without_a_hole(engine: &Engine) {
     let mut gate = Gate::install(engine, world.settings()).unwrap();
     gate.renew(for_millis(60_000)).unwrap();
     drop(gate);
-    // With other settings: one address less, one more.
+    // With other settings: one address removed, one added.
     let new: IpAddr = Ipv4Addr::new(10, 9, 0, 15).into();
     put("eth0", new);
     let settings = Settings { addresses: vec![new, SERVICE6.into()], ..world.settings() };
@@ -1010,7 +1014,7 @@ fn two_gates_do_not_meet(engine: &Engine) {
     assert!(!world.answers(SERVICE6));
 }
 
-/// Not a test of its own: what [`a_shifted_clock_is_noticed`] starts.
+/// Not a test by itself: started by [`a_shifted_clock_is_noticed`].
 #[test]
 fn tells_why_there_is_no_bpf() {
     if std::env::var_os(PROBE).is_some() {
@@ -1024,7 +1028,7 @@ fn a_shifted_clock_is_noticed() {
         let _ = writeln!(io::stderr(), "skipped: no bpf here");
         return;
     }
-    // No clock stands before its machine's start.
+    // A clock cannot be set to before the machine's start.
     let back = (clock::boot_nanos() / SECOND / 2).min(1000);
     for offset in ["1000".to_owned(), format!("-{back}")] {
         let Ok(output) = Command::new("unshare")

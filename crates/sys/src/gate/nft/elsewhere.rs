@@ -1,13 +1,13 @@
-//! The ARP filter by rules: one table of the family `arp` and one of `ip6`, each with one chain at the hook `input`. They
-//! stand on no interface, so they hold on those that come later, and they need no renewal. A frame that a bridge forwards
-//! does not come through there, nor does one of another machine's interface.
+//! The ARP filter as rules: one table of the family `arp` and one of `ip6`, each with one chain at the hook `input`.
+//! They are not bound to interfaces, so they cover interfaces that come later, and they need no renewal. Frames that a
+//! bridge forwards do not pass that hook, nor do frames of another machine's interface.
 //!
 //! ```text
 //! set service     the service addresses
-//! set home        address and interface number: where questions about it are answered
+//! set home        address and number of its own interface, where questions about it are answered
 //! set gratuitous  (arp) each address twice: an announcement names the address as sender and as target
 //!
-//! chain input     a question about an address of `service` that comes in elsewhere than at its `home`: drop
+//! chain input     a question about an address of `service` that does not arrive on its `home`: drop
 //! ```
 
 use std::{collections::BTreeMap, io, net::IpAddr};
@@ -19,9 +19,9 @@ use super::{
 };
 use crate::gate::{elsewhere::Homes, said};
 
-/// A batch is sent when it has become so long: the kernel takes no more at once than the socket's buffer holds.
+/// A batch is sent when it has reached this length: the kernel takes at most a socket's buffer at once.
 const BATCH_BYTES: usize = 48 * 1024;
-/// Elements of one request.
+/// The most elements of one request.
 const ELEMENTS_A_REQUEST: usize = 256;
 
 const SERVICE: &str = "service";
@@ -51,22 +51,23 @@ const TRANSPORT: u32 = 2;
 const META_INTERFACE: u32 = 4;
 const META_TRANSPORT: u32 = 16;
 const EQUAL: u32 = 0;
-/// `lookup` goes on if it is no element.
+/// Makes `lookup` continue if the key is not an element.
 const INVERTED: u32 = 1;
-/// Four registers of four bytes, one behind the other; 16 bytes behind the first begins the fifth.
+/// Registers of four bytes, consecutive. The fifth follows 16 bytes behind the first.
 const FIRST: u32 = 8;
 const SECOND: u32 = 9;
 const FIFTH: u32 = 12;
-/// Before the rules of others: none of them answers, but one may count.
+/// Before the rules of others: theirs do not answer questions, but may count them.
 const PRIORITY: i32 = -450;
-// What `nft` shows of keys: ipv4_addr, ipv6_addr, iface_index; a key of two is both numbers, six bits each.
+// Types that `nft` shows for keys: ipv4_addr, ipv6_addr, iface_index. A key of two parts has both numbers, six bits
+// each.
 const SHOWN_V4: u32 = 7;
 const SHOWN_V6: u32 = 8;
 const SHOWN_INTERFACE: u32 = 20;
 const ICMPV6: u8 = 58;
 const SOLICITATION: u8 = 135;
 
-/// The two halves.
+/// The two tables of the filter, by family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Half {
     Arp,
@@ -87,7 +88,7 @@ impl Half {
         if ip.is_ipv4() { Self::Arp } else { Self::Ip6 }
     }
 
-    /// Its sets: name, what `nft` shows of keys, their bytes.
+    /// Its sets: name, the type that `nft` shows for keys, bytes of a key.
     fn sets(self) -> Vec<(&'static str, u32, u32)> {
         let both = |a: u32, b: u32| a << 6 | b;
         match self {
@@ -101,7 +102,8 @@ impl Half {
     }
 }
 
-/// The tables of one cluster. Where the kernel knows it (Linux 6.9) they belong to this connection, and survive it.
+/// The tables of one cluster. On kernels that know owners of tables (Linux 6.9) they belong to this connection, and
+/// outlive it.
 #[derive(Debug)]
 pub(in crate::gate) struct Tables {
     name: String,
@@ -114,25 +116,25 @@ impl Tables {
         Ok(Self { name, connection: Connection::open()?, batch: Batch::default() })
     }
 
-    /// Makes both stand with these addresses, and with no others. What stands already goes on without a hole.
+    /// Makes both tables contain exactly these addresses. Existing tables keep working meanwhile.
     pub(in crate::gate) fn set(&mut self, homes: &Homes) -> io::Result<()> {
         let old = self.homes()?;
         self.make()?;
         let added = homes.iter().filter(|(ip, home)| old.get(ip) != Some(home));
         self.add(added.clone().map(|(ip, home)| (*ip, *home)))?;
-        // Interfaces where it was at home before, and addresses that are none any more.
+        // Former own interfaces, and addresses that were removed.
         let moved = added.filter_map(|(ip, _)| Some((*ip, (*old.get(ip)?)?)));
         self.forget_homes(moved)?;
         self.forget(old.iter().filter(|(ip, _)| !homes.contains_key(ip)).map(|(ip, home)| (*ip, *home)))
     }
 
-    /// The address is answered for on that interface from now on, and not where it was before.
+    /// Moves the address from its old own interface, if any, to the new one.
     pub(in crate::gate) fn settle(&mut self, ip: IpAddr, old: Option<u32>, new: u32) -> io::Result<()> {
         self.add([(ip, Some(new))].into_iter())?;
         self.forget_homes(old.filter(|old| *old != new).map(|old| (ip, old)).into_iter())
     }
 
-    /// What of them is not in the kernel any more, in words.
+    /// Describes what is missing in the kernel.
     pub(in crate::gate) fn missing(&mut self, homes: Option<&Homes>) -> io::Result<Vec<String>> {
         let mut missing = Vec::new();
         for half in Half::ALL {
@@ -141,7 +143,7 @@ impl Tables {
                 missing.push(format!("the table {} of the family {}", self.name, family_name(half)));
             }
         }
-        // Elements go with their table, or by the hand of somebody who has the right to change it.
+        // Elements disappear with their table, or when a process with the right to change it deletes them.
         if let Some(homes) = homes.filter(|_| missing.is_empty())
             && self.homes()? != *homes
         {
@@ -150,7 +152,7 @@ impl Tables {
         Ok(missing)
     }
 
-    /// Leaves nothing of them. Returns whether there was something.
+    /// Removes both tables. Returns whether there was one.
     pub(in crate::gate) fn remove(&mut self) -> io::Result<bool> {
         let mut stood = false;
         for half in Half::ALL {
@@ -176,14 +178,14 @@ impl Tables {
         Ok(stood)
     }
 
-    /// Takes some addresses out. Returns whether any is left.
+    /// Removes some addresses. Returns whether any is left.
     pub(in crate::gate) fn take_out(&mut self, addresses: &[IpAddr]) -> io::Result<bool> {
         let old = self.homes()?;
         self.forget(old.iter().filter(|(ip, _)| addresses.contains(ip)).map(|(ip, home)| (*ip, *home)))?;
         Ok(old.keys().any(|ip| !addresses.contains(ip)))
     }
 
-    /// The addresses that stand in the kernel, each with its interface.
+    /// The addresses in the kernel, each with its own interface.
     pub(in crate::gate) fn homes(&mut self) -> io::Result<Homes> {
         let mut homes = BTreeMap::new();
         for half in Half::ALL {
@@ -203,7 +205,7 @@ impl Tables {
         Ok(homes)
     }
 
-    // ---- how
+    // ---- implementation
 
     fn make(&mut self) -> io::Result<()> {
         let doing = |error| said(&error, "make the tables of the ARP filter");
@@ -227,7 +229,7 @@ impl Tables {
     fn add(&mut self, homes: impl Iterator<Item = (IpAddr, Option<u32>)> + Clone) -> io::Result<()> {
         for half in Half::ALL {
             let its = homes.clone().filter(|(ip, _)| Half::of(*ip) == half);
-            // Where it is at home, before anything is shut elsewhere.
+            // Allow the own interface before the others are shut.
             self.write_elements(
                 half,
                 Kind::NewElement,
@@ -266,7 +268,7 @@ impl Tables {
         self.forget_homes(homes.filter_map(|(ip, home)| Some((ip, home?))))
     }
 
-    /// As many batches as they need; each happens as a whole or not at all.
+    /// Sends as many batches as are needed; each is performed completely or not at all.
     fn write_elements(
         &mut self,
         half: Half,
@@ -342,7 +344,7 @@ impl Tables {
     }
 }
 
-/// The names of all such tables, whoever made them.
+/// The names of all such tables, whichever process made them.
 pub(in crate::gate) fn tables() -> io::Result<Vec<String>> {
     let mut connection = Connection::open()?;
     let mut names = Vec::new();
@@ -355,7 +357,7 @@ pub(in crate::gate) fn tables() -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Why the kernel does not take them; nothing is left behind.
+/// Why the kernel does not accept the filter's rules. Leaves nothing behind.
 pub(in crate::gate) fn probe() -> Result<(), String> {
     let mut connection =
         Connection::open().map_err(|error| format!("no connection to nf_tables: {error}"))?;
@@ -384,7 +386,7 @@ fn family_name(half: Half) -> &'static str {
     }
 }
 
-/// The table, its sets and its one rule, made anew in one step; its elements stay.
+/// Makes the table, its sets and its one rule in one step; existing elements stay.
 fn write(batch: &mut Batch, half: Half, name: &str, flags: u32) {
     let family = half.family();
     batch.request_of(family, Kind::NewTable, |a| {
@@ -425,8 +427,8 @@ fn write(batch: &mut Batch, half: Half, name: &str, flags: u32) {
     });
 }
 
-/// RFC 826, over any link: protocol at 2, length of its addresses at 5, operation at 6; over six-byte addresses the sender at
-/// 14 and the target at 24.
+/// RFC 826, for any link: protocol at 2, length of its addresses at 5, operation at 6. With six-byte hardware addresses
+/// the sender is at 14 and the target at 24.
 fn arp_rule(rule: &mut Rule<'_, '_>) {
     rule.load(NETWORK, 2, 6, FIRST);
     rule.is(FIRST, &[8, 0, 6, 4, 0, 1]);
@@ -434,14 +436,14 @@ fn arp_rule(rule: &mut Rule<'_, '_>) {
     rule.lookup(SERVICE, FIRST, false);
     rule.interface(SECOND);
     rule.lookup(HOME, FIRST, true);
-    // Who announces that it has the address asks nobody, and must be heard.
+    // Gratuitous ARP asks nothing and must pass.
     rule.load(NETWORK, 14, 4, FIRST);
     rule.load(NETWORK, 24, 4, SECOND);
     rule.lookup(GRATUITOUS, FIRST, true);
     rule.drop();
 }
 
-/// RFC 4861: the solicitation's target is 8 bytes into ICMPv6, behind whatever extension headers.
+/// RFC 4861: the solicitation's target is 8 bytes into ICMPv6, whatever extension headers come before it.
 fn ip6_rule(rule: &mut Rule<'_, '_>) {
     rule.transport(FIRST);
     rule.is(FIRST, &[ICMPV6]);
@@ -454,7 +456,7 @@ fn ip6_rule(rule: &mut Rule<'_, '_>) {
     rule.drop();
 }
 
-/// The expressions of a rule: each goes on to the next, or leaves the rule.
+/// The expressions of a rule. Each continues with the next one or leaves the rule.
 struct Rule<'a, 'b>(&'a mut Attributes<'b>);
 
 impl Rule<'_, '_> {
@@ -496,7 +498,7 @@ impl Rule<'_, '_> {
         self.meta(META_TRANSPORT, register);
     }
 
-    /// Goes on if the registers are an element of the set, or, `inverted`, none.
+    /// Continues if the registers are an element of the set or, if `inverted`, if they are not.
     fn lookup(&mut self, set: &str, register: u32, inverted: bool) {
         self.expression("lookup", |a| {
             a.text(1, set);

@@ -1,5 +1,6 @@
-//! A cluster's table, and what its owner knows of it: the numbers of gates, and cohorts, the gates whose leases are one.
-//! A renewal is one batch for all gates that are renewed by the same beat, and one question: whether any rival was heard.
+//! A cluster's table, and what its owner knows of it: the numbers of gates, and the cohorts, which are gates with the
+//! same lease. A renewal is one batch for all gates that the same beat renews, and one question: whether a rival was
+//! heard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,29 +24,29 @@ use crate::{
     netlink::interface_name,
 };
 
-/// So many gates change their cohort in one batch; more of them in several, as no batch may be longer than a socket's buffer.
+/// The most gates that change their cohort in one batch: a batch must fit into a socket's buffer.
 const MOVES_MAX: usize = 1024;
-/// So many cohorts may be empty; …
+/// The most empty cohorts that are kept; …
 const IDLE_MAX: usize = 8;
-/// … of others, so many are taken away with a renewal.
+/// … of the others, this many are deleted with a renewal.
 const DROPPED_MAX: usize = 16;
-/// So many gates are put back in one batch.
+/// The most gates that are put back in one batch.
 const RESTORED_MAX: usize = 128;
 
-/// The number of a gate in its table.
+/// A gate's number in its table.
 type Number = u32;
-/// The number of a cohort.
+/// A cohort's number in its table.
 type Cohort = u32;
 
-/// A cluster's table. Nobody ever waits for it: one thread makes, renews and removes a cluster's gates.
+/// A cluster's table. Its lock is never contended: one thread makes, renews and removes a cluster's gates.
 #[derive(Debug)]
 pub(in crate::gate) struct Judge {
     book: Mutex<Book>,
-    /// It stands also where no group has a gate.
+    /// It stays when no group has a gate.
     stays: bool,
 }
 
-/// What stands, as far as this process knows.
+/// The state of the table as far as this process knows it.
 #[derive(Debug)]
 struct Book {
     name: Name,
@@ -53,7 +54,7 @@ struct Book {
     pattern: Pattern,
     connection: Connection,
     batch: Batch,
-    /// Nobody else can change the table.
+    /// No other process can change the table.
     owned: bool,
     hooks: BTreeSet<Hook>,
     ports: BTreeSet<u16>,
@@ -61,15 +62,15 @@ struct Book {
     gates: BTreeMap<Number, Entry>,
     numbers: BTreeMap<String, Number>,
     addresses: BTreeMap<IpAddr, Number>,
-    /// Some that are empty wait to be used again.
+    /// Empty ones are kept for later use.
     cohorts: BTreeMap<Cohort, Members>,
-    /// The number that was given last: the next one is looked for behind it. One that was given back rests for long, so that a
-    /// packet that read it just before does nothing to a stranger's gate.
+    /// The number assigned last; the search for a free one begins behind it. A released number thus rests for long: a
+    /// packet that read it just before does not affect another gate.
     last: Number,
-    /// Of some gate a rival may have been heard, and the kernel does not tell that any more: they are looked at with the next
-    /// renewal.
+    /// A rival may have been heard by some gate without the kernel still showing it. The next renewal examines all
+    /// gates.
     unheeded: bool,
-    /// Groups of this cluster that have a table of their own, as earlier versions made them.
+    /// Groups of this cluster with a table of their own, made by an earlier version.
     old: BTreeSet<String>,
 }
 
@@ -80,36 +81,36 @@ struct Entry {
     subject: Option<Subject>,
     proofs: BTreeSet<Proof>,
     cohort: Option<Cohort>,
-    /// Renewals by beats sent until then open nothing: a rival may have been heard.
+    /// A rival may have been heard before this boot time: beats sent until then open nothing.
     contested: u64,
 }
 
 #[derive(Debug, Default)]
 struct Members {
     count: usize,
-    /// What the kernel was told last, by this process.
+    /// The lease that this process wrote last.
     renewal: Option<Renewal>,
 }
 
-/// A renewal of some gates that is ready to be sent.
+/// A renewal of some gates, ready to be sent.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     steps: Vec<Step>,
     outcomes: Vec<Option<Renewed>>,
 }
 
-/// One batch of it, and what is so when it has happened.
+/// One batch of a renewal, and the changes to note when it has been performed.
 #[derive(Debug, Default)]
 struct Step {
     batch: Batch,
     last: u32,
     renewed: Vec<(Cohort, Renewal)>,
     moves: Vec<(Number, Option<Cohort>)>,
-    /// Cohorts that are taken away.
+    /// Cohorts that this batch deletes.
     dropped: Vec<Cohort>,
 }
 
-/// A gate of this engine: its number in its cluster's table.
+/// A gate of this backend: its number in its cluster's table.
 #[derive(Debug)]
 pub(in crate::gate) struct Gate {
     judge: std::sync::Arc<Judge>,
@@ -123,7 +124,7 @@ impl Judge {
     pub(in crate::gate) fn open(name: &Name, pattern: Pattern, stays: bool) -> io::Result<Self> {
         let mut book = Book::find(name, pattern)?;
         if stays {
-            // Those who are still believed come with the gates.
+            // Peers that are still believed come with the gates.
             (book.ports, book.peers) = Default::default();
         }
         book.furnish(true)?;
@@ -138,35 +139,35 @@ impl Judge {
         self.stays
     }
 
-    /// Whether nobody else can change what stands.
+    /// Whether no other process can change the table.
     pub(in crate::gate) fn is_owned(&self) -> bool {
         self.book().owned
     }
 
-    /// Whether the gate of that name stands, in this table or in one of its own.
+    /// Whether the gate exists, in this table or in one of its own.
     pub(in crate::gate) fn has(&self, name: &Name) -> bool {
         let (book, group) = (self.book(), name.escaped_group());
         book.numbers.contains_key(group) || book.old.contains(group)
     }
 
-    /// Stands there from now on. Where it does already, that costs nothing.
+    /// Covers the hook from now on. Costs nothing if it is covered already.
     pub(in crate::gate) fn cover(&self, hook: Hook) -> io::Result<()> {
         self.book().cover(hook)
     }
 
-    /// Announcements that come to this port are heard from now on, and nobody else gets them.
+    /// Listens to announcements to this port from now on; no socket gets them.
     pub(in crate::gate) fn hear(&self, port: u16) -> io::Result<()> {
         self.book().believe(port, &[])
     }
 
-    /// How many announcements proved nothing.
+    /// The number of announcements that proved nothing.
     pub(in crate::gate) fn refused(&self) -> io::Result<u64> {
         let mut book = self.book();
         let table = book.table.clone();
         book.connection.counted(&table, rules::REFUSED)
     }
 
-    /// Renews gates, or shuts them, all at once. What became of each that was to be renewed is told in their order.
+    /// Renews gates, or shuts them, all at once. The results of those that were to be renewed are in their order.
     pub(in crate::gate) fn renew(
         &self,
         orders: &[(Number, Option<Renewal>)],
@@ -175,28 +176,29 @@ impl Judge {
         if orders.iter().any(|(number, _)| !book.gates.contains_key(number)) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        // The wall clock first: whoever is frozen between the two gets an earlier deadline, never a later one.
+        // Read the wall clock first: if the process is frozen between the two readings, the deadline is earlier, never
+        // later.
         let plan = book.plan(clock::unix_nanos(), orders);
         book.commit(plan, orders)
     }
 
-    /// Which proofs shut each of these gates from now on.
+    /// Sets the proofs that shut each of these gates.
     pub(in crate::gate) fn set_proofs(&self, orders: &[(Number, &[Proof])]) -> io::Result<()> {
         orders.chunks(RESTORED_MAX).try_for_each(|orders| self.book().set_proofs(orders))
     }
 
-    /// What is not in the kernel any more, but for what [each gate](Gate::missing) tells. An interface that is gone is nothing
-    /// that is missing.
+    /// Describes what is missing in the kernel, except for what [each gate](Gate::missing) reports. An interface that
+    /// is gone does not count as missing.
     pub(in crate::gate) fn missing(&self) -> io::Result<Vec<String>> {
         self.book().missing(|hook| interface_name(hook.interface()).is_ok())
     }
 
-    /// Puts back what is missing, of the gates, too.
+    /// Puts back what is missing, also the gates' parts.
     pub(in crate::gate) fn restore(&self) -> io::Result<()> {
         self.book().restore()
     }
 
-    /// Leaves nothing, unless a gate stands.
+    /// Removes the table, unless it has a gate. Returns whether it was removed.
     pub(in crate::gate) fn remove(&self) -> io::Result<bool> {
         let mut book = self.book();
         if !book.gates.is_empty() {
@@ -207,8 +209,7 @@ impl Judge {
 }
 
 impl Gate {
-    /// Makes the gate stand as `settings` say, whatever of it stands already. A lease that runs goes on, unless it is
-    /// to be closed first.
+    /// Makes the gate as `settings` say, whatever parts of it exist already. A running lease goes on unless `closed`.
     pub(in crate::gate) fn install(
         judge: std::sync::Arc<Judge>,
         settings: &Settings,
@@ -233,12 +234,12 @@ impl Gate {
         self.prepare_at(clock::unix_nanos(), renewal);
     }
 
-    /// As if the wall clock stood there.
+    /// As [`prepare`](Self::prepare), with the given wall-clock time.
     pub(in crate::gate) fn prepare_at(&mut self, wall: u64, renewal: Renewal) {
         self.prepared = Some(self.judge.book().plan(wall, &[(self.number, Some(renewal))]));
     }
 
-    /// Sends what was prepared for this renewal.
+    /// Sends what [`prepare`](Self::prepare) has prepared for this renewal.
     pub(in crate::gate) fn commit(&mut self, renewal: Renewal) -> io::Result<Renewed> {
         let plan = self.prepared.take().unwrap_or_default();
         let outcomes = self.judge.book().commit(plan, &[(self.number, Some(renewal))])?;
@@ -258,7 +259,8 @@ impl Gate {
         Hook::judges(interface).into_iter().try_for_each(|hook| book.cover(hook))
     }
 
-    /// The judge goes from there, where it is for this gate alone; where it is for all gates of the cluster it stays.
+    /// Removes the chains from there if the table serves this gate alone. A table for all gates of the cluster keeps
+    /// them.
     pub(in crate::gate) fn remove_interface(&mut self, interface: u32) -> io::Result<()> {
         let mut book = self.judge.book();
         if self.judge.stays() || book.gates.len() > 1 {
@@ -267,7 +269,7 @@ impl Gate {
         book.uncover(&Hook::judges(interface))
     }
 
-    /// What of the gate is not in the kernel any more. A judge that stays is asked by itself.
+    /// Describes what is missing of the gate in the kernel. A table that stays reports its own parts.
     pub(in crate::gate) fn missing(&self, settings: &Settings) -> io::Result<Vec<String>> {
         let mut book = self.judge.book();
         let wanted = Hook::wanted(settings);
@@ -290,14 +292,14 @@ impl Gate {
         Hook::wanted(settings).into_iter().try_for_each(|hook| book.cover(hook))
     }
 
-    /// Leaves nothing of the gate; nor of its judge, if that was for this gate alone.
+    /// Removes the gate completely, and its table if that served this gate alone.
     pub(in crate::gate) fn remove(self) -> io::Result<()> {
         let mut book = self.judge.book();
         let is_last = book.gates.len() == 1 && !self.judge.stays();
         if is_last { book.delete_table() } else { book.remove(&[self.number]) }
     }
 
-    /// As a stranger deletes it where the table is nobody's: the gate from the map of those that have a lease.
+    /// Does what a foreign process can do to a table without an owner: empties the map of gates with a lease.
     #[cfg(test)]
     pub(in crate::gate) fn flush_leased(&self) {
         let mut book = self.judge.book();
@@ -308,7 +310,7 @@ impl Gate {
         .unwrap();
     }
 
-    /// The rules of all chains of cohorts.
+    /// Deletes the rules of all chains of cohorts.
     #[cfg(test)]
     pub(in crate::gate) fn flush_cohorts(&self) {
         let mut book = self.judge.book();
@@ -331,7 +333,7 @@ impl Gate {
     }
 }
 
-/// A cluster's table as kernels before Linux 6.9 have it: nobody's.
+/// Makes a cluster's table as on kernels before Linux 6.9: without an owner.
 #[cfg(test)]
 pub(in crate::gate) fn make_unowned(name: &Name) {
     let mut connection = Connection::open().unwrap();
@@ -345,7 +347,8 @@ pub(in crate::gate) fn make_unowned(name: &Name) {
     .unwrap();
 }
 
-/// Removes gates of one cluster that no daemon has. Returns what became of each; the last one takes the table along.
+/// Removes gates of one cluster whose daemon is gone. Returns the result for each. The last gate takes the table with
+/// it.
 pub(super) fn remove(groups: &[Name]) -> Vec<io::Result<bool>> {
     let Some(first) = groups.first() else { return Vec::new() };
     let mut book = match Book::find(first, Pattern::UNUSED) {
@@ -371,7 +374,7 @@ pub(super) fn remove(groups: &[Name]) -> Vec<io::Result<bool>> {
     became.collect()
 }
 
-/// Removes a table in which no gate is left. Returns whether there was one.
+/// Removes a table without gates. Returns whether there was one.
 pub(super) fn remove_idle(name: &Name) -> io::Result<bool> {
     let mut book = Book::find(name, Pattern::UNUSED)?;
     if !book.gates.is_empty() || !book.connection_has_table()? {
@@ -380,7 +383,7 @@ pub(super) fn remove_idle(name: &Name) -> io::Result<bool> {
     book.delete_table().map(|()| true).map_err(|error| busy(&error, &book.table))
 }
 
-/// What the kernel says of a table that another process has.
+/// Explains the kernel's error about a table that another process owns.
 pub(super) fn busy(error: &io::Error, table: &str) -> io::Error {
     if error.raw_os_error() == Some(libc::EPERM) {
         let text = format!("the table {table} belongs to a process that still lives: stop that first");
@@ -423,18 +426,18 @@ impl Book {
         Ok(book)
     }
 
-    /// Learns what an earlier life left.
+    /// Reads what an earlier daemon left in the table.
     fn read(&mut self) -> io::Result<()> {
         let now = clock::boot_nanos();
         let stands = self.connection.standing(&self.table)?;
         let hearing = self.connection.hearing(&self.table)?;
         self.hooks = self.connection.hooks(&self.table)?.into_keys().collect();
         let uncontested = self.connection.numbers(&self.table, rules::UNCONTESTED)?;
-        // A life that ended while it heeded them has left it so.
+        // A daemon that ended while it dealt with rivals has left such gates.
         self.unheeded = stands.gates.iter().any(|(number, _)| !uncontested.contains(number));
         for (number, group) in stands.gates {
             self.numbers.insert(group.clone(), number);
-            // Where no lease runs a rival may have been heard, and nobody knows when.
+            // Without a lease a rival may have been heard, at an unknown time.
             let is_quiet = uncontested.contains(&number) && stands.leased.contains_key(&number);
             let contested = if is_quiet { 0 } else { now };
             self.gates.insert(number, Entry { group, contested, ..Entry::default() });
@@ -476,9 +479,10 @@ impl Book {
 
     // ---- the table
 
-    /// Makes the table and all that is for all gates stand, in one step. `forget`: nobody is believed but whom the book has.
+    /// Makes the table and everything that serves all gates, in one step. `forget`: removes all believed peers that
+    /// this process has not noted.
     fn furnish(&mut self, forget: bool) -> io::Result<()> {
-        // Owned and persistent, if the kernel knows both and nobody made it otherwise.
+        // Owned and persistent, if the kernel knows both and the table was not made otherwise.
         let owned = match self.write(rules::OWNED | rules::PERSISTS, forget) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
                 self.write(0, forget).map(|()| false)
@@ -507,7 +511,7 @@ impl Book {
             }
             believe(table, ports, peers);
             for &hook in hooks.iter() {
-                // One that is gone has taken its chain along.
+                // An interface that is gone has taken its chain with it.
                 let Ok(device) = interface_name(hook.interface()) else { continue };
                 let stands = standing.get(&hook).is_some_and(|devices| devices.contains(&device));
                 table.make_hook(hook, (!stands).then_some(&device));
@@ -546,7 +550,7 @@ impl Book {
     fn uncover(&mut self, hooks: &[Hook]) -> io::Result<()> {
         let mut standing = self.connection.hooks(&self.table)?;
         standing.retain(|hook, _| hooks.contains(hook));
-        // A batch has a request at least.
+        // A batch needs at least one request.
         if !standing.is_empty() {
             self.change(|table| {
                 standing.keys().for_each(|hook| table.delete_hook(*hook));
@@ -592,13 +596,13 @@ impl Book {
         };
         let subject = settings.rivals.as_ref().map(|rivals| rivals.subject);
         let proofs: BTreeSet<Proof> = settings.proofs.iter().take(PROOFS_MAX).copied().collect();
-        // What an earlier version made for this group alone, and until when it is open.
+        // The table of an earlier version for this group alone, and the end of its lease.
         let old = self.old.contains(&group).then(|| settings.name.clone());
         let before = self.gates.remove(&number).unwrap_or_default();
         let cohort = before.cohort.filter(|_| !closed);
         let written = self.change(|table| {
             table.gate(number, &group);
-            // What was heard stays heard where a lease runs on.
+            // If a lease goes on, a rival that was heard is not forgotten.
             if closed || known.is_none() {
                 table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(number)]);
             }
@@ -642,7 +646,7 @@ impl Book {
         Ok(number)
     }
 
-    /// The lease of an earlier version's table runs on in this one: no rival had been heard there.
+    /// Continues the lease of an earlier version's table in this one. No rival had been heard there.
     fn run_on(&mut self, number: Number, deadline: u64) -> io::Result<()> {
         if let Some(entry) = self.gates.get_mut(&number) {
             entry.contested = 0;
@@ -723,7 +727,7 @@ impl Book {
 
     // ---- renewing
 
-    /// What is to be sent, so that each gate has the lease that it is given, or none. The wall clock was read before this.
+    /// Plans what to send so that each gate has the lease in `orders`, or none. The caller read the wall clock before.
     fn plan(&mut self, wall: u64, orders: &[(Number, Option<Renewal>)]) -> Plan {
         let boot = clock::boot_nanos();
         let mut plan = Plan { steps: Vec::new(), outcomes: vec![None; orders.len()] };
@@ -760,7 +764,7 @@ impl Book {
         if renewed.is_empty() && moves.is_empty() {
             return plan;
         }
-        // What a lease is comes before whom it is for.
+        // A lease is written before gates are assigned to it.
         let mut step = Step::default();
         step.batch.begin();
         let mut table = Table { name: &self.table, batch: &mut step.batch };
@@ -796,8 +800,8 @@ impl Book {
         }
     }
 
-    /// The cohort for these gates, whose lease is the same: whether it is to be made, and whether it has that lease already.
-    /// One that is renewed has no members who are not.
+    /// Chooses the cohort for these gates, which have the same lease. Also returns whether it must be made, and whether
+    /// it has that lease already. A cohort is only renewed if all its members are.
     fn choose(&self, class: &[(Renewal, Number)], taken: &BTreeSet<Cohort>) -> (Cohort, bool, bool) {
         let renewal = class[0].0;
         let all = || self.cohorts.iter().filter(|(cohort, _)| !taken.contains(cohort));
@@ -811,7 +815,7 @@ impl Book {
         }
         let renewed = |cohort| counts.get(cohort).copied().unwrap_or(0);
         let whole = all().filter(|(cohort, members)| members.count == renewed(cohort));
-        // The largest, and if none is whole, an empty one, or one that is to be made.
+        // The largest whole one, which may be an empty one; else a new one.
         match whole.max_by_key(|(_, members)| members.count) {
             Some((cohort, _)) => (*cohort, false, false),
             None => {
@@ -821,14 +825,14 @@ impl Book {
         }
     }
 
-    /// Some of the cohorts that are empty, and are not used now, if there are many: each costs the kernel a look whenever rules
+    /// Some of the empty cohorts that are not used now, if there are many: the kernel looks at each whenever rules
     /// change.
     fn superfluous(&self, taken: &BTreeSet<Cohort>) -> Vec<Cohort> {
         let idle = self.cohorts.iter().filter(|(cohort, of)| of.count == 0 && !taken.contains(cohort));
         idle.map(|(cohort, _)| *cohort).skip(IDLE_MAX).take(DROPPED_MAX).collect()
     }
 
-    /// Sends what was planned for these gates, and asks whether a rival was heard.
+    /// Sends the plan for these gates, and asks whether a rival was heard.
     fn commit(
         &mut self,
         mut plan: Plan,
@@ -849,7 +853,8 @@ impl Book {
         let is_open = |outcome: &Option<Renewed>| *outcome == Some(Renewed::Open);
         let asks = plan.outcomes.iter().zip(orders).any(|(o, (number, _))| is_open(o) && listens(number));
         if asks {
-            // The element that a rival deletes is in no batch of a renewal: what was heard before or after stays heard.
+            // No renewal's batch writes the element that a rival's announcement deletes, so whatever was heard before
+            // or after stays noted.
             if self.unheeded || !self.has(rules::UNCONTESTED, &Key::number(rules::QUIET))? {
                 let shut = self.heed_rivals()?;
                 for (outcome, (number, _)) in plan.outcomes.iter_mut().zip(orders) {
@@ -863,7 +868,7 @@ impl Book {
         Ok(plan.outcomes)
     }
 
-    /// Whether an element of a set is there.
+    /// Whether a set has this element.
     fn has(&mut self, set: &str, key: &Key) -> io::Result<bool> {
         let question = rules::ask_element(&mut self.batch, &self.table, set, key);
         self.connection.is_there(&self.batch, question)
@@ -886,10 +891,10 @@ impl Book {
         }
     }
 
-    /// A rival was heard: finds out about which gates, shuts them, and hears the next one.
+    /// Deals with a rival that was heard: finds the gates concerned, shuts them, and listens for the next rival.
     fn heed_rivals(&mut self) -> io::Result<BTreeSet<Number>> {
-        // First to be told of the next, then to look: nothing is missed in between. What fails after that is to be done again,
-        // and the kernel would not tell.
+        // First arm the sign for the next rival, then look, so that nothing is missed in between. If a step after that
+        // fails, all has to be done again, and the kernel would not show it.
         self.unheeded = true;
         self.change(|table| {
             table.elements(Kind::NewElement, rules::UNCONTESTED, [Key::number(rules::QUIET)]);
@@ -910,7 +915,7 @@ impl Book {
             Ok(())
         })?;
         self.unheeded = false;
-        // After the rival could be heard again: a beat sent from now on was sent after all that went unheard.
+        // Taken after rivals could be heard again: a beat sent from now on was sent after everything that was missed.
         let contested = clock::boot_nanos();
         for number in &shut {
             if let Some(entry) = self.gates.get_mut(number) {
@@ -922,9 +927,9 @@ impl Book {
         Ok(shut)
     }
 
-    // ---- looking after it
+    // ---- checking and repairing
 
-    /// What is missing of what is for all gates; `wanted` says of which interfaces.
+    /// Describes what is missing of the parts for all gates; `wanted` selects the hooks.
     fn missing(&mut self, wanted: impl Fn(Hook) -> bool) -> io::Result<Vec<String>> {
         if !self.connection_has_table()? {
             return Ok(vec![format!("the table {}", self.table)]);
@@ -949,7 +954,7 @@ impl Book {
         Ok(missing)
     }
 
-    /// The cohorts of gates whose chain is not as it was made. Without its rules it would let everything pass.
+    /// The cohorts with gates whose chain is not as it was made. Without its rules it would let everything pass.
     fn broken_cohorts(&mut self, rules: &BTreeMap<String, usize>) -> io::Result<Vec<Cohort>> {
         let open = self.connection.numbers(&self.table, rules::OPEN)?;
         let is_whole =
@@ -958,7 +963,7 @@ impl Book {
         Ok(used.filter(|cohort| !is_whole(*cohort)).collect())
     }
 
-    /// Makes them whole, and shut: the next renewal opens them.
+    /// Repairs them, shut: the next renewal opens them.
     fn mend_cohorts(&mut self) -> io::Result<()> {
         let rules = self.connection.rules(&self.table)?;
         let broken = self.broken_cohorts(&rules)?;
@@ -978,7 +983,7 @@ impl Book {
         Ok(())
     }
 
-    /// What is missing of one gate. In a table that is this process's alone that is nothing.
+    /// Describes what is missing of one gate. In a table that this process owns nothing can be missing.
     fn missing_of(&mut self, number: Number) -> io::Result<Option<String>> {
         let Some(entry) = self.gates.get(&number).filter(|_| !self.owned) else { return Ok(None) };
         let mut wanted: Vec<_> = entry.addresses.iter().map(|ip| rules::service(*ip)).collect();
@@ -992,12 +997,12 @@ impl Book {
                 return Ok(Some(format!("an element of {set}")));
             }
         }
-        // Who took that away may have been a rival: it is not put back, but heeded.
+        // A rival may have deleted that: it is not put back, but treated as a rival heard.
         self.unheeded |= !self.has(rules::UNCONTESTED, &Key::number(number))?;
         Ok(None)
     }
 
-    /// Puts back what is missing, of the gates, too. What has to be made anew is shut until it is renewed.
+    /// Puts back what is missing, also the gates' parts. A part that is made anew is shut until it is renewed.
     fn restore(&mut self) -> io::Result<()> {
         let fresh = !self.connection_has_table()?;
         if fresh {
@@ -1056,7 +1061,7 @@ fn put_addresses<'a>(
     }
 }
 
-/// From the numbers and proofs that a gate had to those that it has: first the new ones.
+/// Replaces a gate's numbers and proofs; new ones are added first.
 fn rewrite_proofs(
     table: &mut Table<'_>,
     number: Number,

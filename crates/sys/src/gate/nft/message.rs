@@ -1,5 +1,5 @@
-//! The bytes of nf_tables: requests are gathered into one batch that happens as a whole or not at all. Facts:
-//! linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
+//! The messages of nf_tables as bytes. Requests are gathered into one batch, which the kernel performs completely or
+//! not at all. Facts: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NlasIterator};
 
@@ -7,18 +7,15 @@ const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 /// `NFNL_SUBSYS_NFTABLES`, which also names the subsystem of a batch.
 const SUBSYSTEM: u16 = 10;
-/// `NFPROTO_NETDEV`
 const NETDEV: u8 = 5;
-/// `NFPROTO_ARP`
 pub(super) const ARP_FAMILY: u8 = 3;
-/// `NFPROTO_IPV6`
 pub(super) const IPV6_FAMILY: u8 = 10;
-/// `struct nlmsghdr` and `struct nfgenmsg`
+/// The sizes of `struct nlmsghdr` and `struct nfgenmsg`.
 const HEADER_BYTES: usize = 16;
 pub(super) const FAMILY_BYTES: usize = 4;
 const NESTED: u16 = 0x8000;
 
-/// `NFT_MSG_…`
+/// The kernel's message types, `NFT_MSG_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Kind {
@@ -41,12 +38,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The type of a message.
+    /// The message type with the subsystem, as netlink has it.
     pub(super) const fn number(self) -> u16 {
         SUBSYSTEM << 8 | self as u16
     }
 
-    /// What is new is made if it is not there; of rules the order counts.
+    /// New objects are made if they do not exist. Rules are appended, because their order matters.
     fn flags(self) -> u16 {
         NLM_F_REQUEST
             | match self {
@@ -59,38 +56,38 @@ impl Kind {
     }
 }
 
-/// Requests in the making; used again for the next.
+/// Builds requests. Its buffer is used again for the next batch.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
-    /// Where the last message begins.
+    /// The position of the last message.
     last: usize,
-    /// The number of the next message.
+    /// The sequence number of the next message.
     sequence: u32,
 }
 
 impl Batch {
-    /// Forgets what is there and begins a batch.
+    /// Discards the old content and begins a batch.
     pub(super) fn begin(&mut self) {
         self.bytes.clear();
-        // The subsystem stands where the others have a resource's number.
+        // Here the subsystem is in the field of the resource's number.
         self.message(BATCH_BEGIN, NLM_F_REQUEST, 0, SUBSYSTEM);
         self.end();
     }
 
-    /// One request; all that `body` writes is its attributes.
+    /// Adds one request, with the attributes that `body` writes.
     pub(super) fn request(&mut self, kind: Kind, body: impl FnOnce(&mut Attributes<'_>)) {
         self.request_of(NETDEV, kind, body);
     }
 
-    /// The same about a table of another family.
+    /// As [`request`](Self::request), for a table of another family.
     pub(super) fn request_of(&mut self, family: u8, kind: Kind, body: impl FnOnce(&mut Attributes<'_>)) {
         self.message(kind.number(), kind.flags(), family, 0);
         body(&mut Attributes(&mut self.bytes));
         self.end();
     }
 
-    /// Ends the batch. The last request is to be acknowledged; its number is returned.
+    /// Ends the batch. The last request is to be acknowledged; its sequence number is returned.
     pub(super) fn finish(&mut self) -> u32 {
         let flags = self.last + 6;
         let acknowledged = u16::from_ne_bytes([self.bytes[flags], self.bytes[flags + 1]]) | NLM_F_ACK;
@@ -100,12 +97,12 @@ impl Batch {
         self.sequence.wrapping_sub(2)
     }
 
-    /// A question in place of a batch; its number is returned. A dump asks for all there are.
+    /// Builds a question instead of a batch, and returns its sequence number. A dump asks for all objects.
     pub(super) fn question(&mut self, kind: Kind, dump: bool, body: impl FnOnce(&mut Attributes<'_>)) -> u32 {
         self.question_of(NETDEV, kind, dump, body)
     }
 
-    /// The same about a table of another family.
+    /// As [`question`](Self::question), for a table of another family.
     pub(super) fn question_of(
         &mut self,
         family: u8,
@@ -140,11 +137,10 @@ impl Batch {
     }
 }
 
-/// Attributes in the making.
+/// Builds the attributes of a message.
 pub(super) struct Attributes<'a>(&'a mut Vec<u8>);
 
 impl Attributes<'_> {
-    /// Plain bytes.
     pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.begin(kind);
         let begun = self.0.len() - 4;
@@ -152,7 +148,7 @@ impl Attributes<'_> {
         self.end(begun);
     }
 
-    /// A text, which ends in a zero.
+    /// A text, terminated by a zero byte.
     pub(super) fn text(&mut self, kind: u16, value: &str) {
         self.begin(kind);
         let begun = self.0.len() - 4;
@@ -171,7 +167,7 @@ impl Attributes<'_> {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    /// Attributes in an attribute.
+    /// An attribute that contains other attributes.
     pub(super) fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Attributes<'_>)) {
         self.begin(kind | NESTED);
         let begun = self.0.len() - 4;
@@ -192,12 +188,12 @@ impl Attributes<'_> {
     }
 }
 
-/// The value of an attribute among others.
+/// The value of the first attribute of that kind.
 pub(super) fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
     each(attributes).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
-/// All attributes, in order.
+/// All attributes in their order: kind and value.
 pub(super) fn each(attributes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     NlasIterator::new(attributes).map_while(Result::ok).map(|attribute| {
         let (kind, length) = (attribute.kind(), attribute.value_length());
@@ -205,7 +201,7 @@ pub(super) fn each(attributes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// A text without its zero.
+/// A text without its terminating zero byte.
 pub(super) fn text(value: &[u8]) -> Option<String> {
     let plain = value.split(|byte| *byte == 0).next()?;
     String::from_utf8(plain.to_vec()).ok()

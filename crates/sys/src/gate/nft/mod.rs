@@ -1,9 +1,10 @@
-//! The other engine: one table of nf_tables in the netdev family for all gates of a cluster, with chains at ingress and egress
-//! of each interface. It lets packets of a service address pass while a timed element stands *and* the wall clock is below a
-//! deadline: a time-out alone begins when the kernel gets it, which may be late; the wall clock alone may be set back.
+//! The `nft` backend: one table of nf_tables in the netdev family for all gates of a cluster, with chains at ingress
+//! and egress of each interface. It lets packets of a service address pass while a timed element exists *and* the wall
+//! clock is below a deadline. Each alone would not do: a time-out begins when the kernel gets it, which may be late,
+//! and the wall clock may be set back.
 //!
-//! Spoken by netlink; no program is run. A table belongs to the socket that made it, where the kernel knows that
-//! (Linux 6.9): then nobody's `flush ruleset` deletes it, and it survives its socket.
+//! Uses netlink directly and runs no program. On kernels that know owners of tables (Linux 6.9), a table belongs to the
+//! socket that made it: a foreign `flush ruleset` does not delete it, and it outlives its socket.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,19 +40,20 @@ use message::{Attributes, Batch, FAMILY_BYTES, Kind, find, text};
 pub(super) use old::tests::make as make_old;
 use rules::Table;
 
-/// The kernel's answers to a dump come in pieces of at most this size.
+/// The most bytes of one piece of the kernel's answer to a dump.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// A batch is tried again when a change by somebody else came in between; so is what is read in several pieces.
+/// The most attempts to send a batch when other processes change rules in between, and to read an answer of several
+/// pieces in one state.
 const TRIES: usize = 5;
-/// Where an answer has the last two bytes of the number of the generation of rules (`struct nfgenmsg`).
+/// The position in an answer of the last two bytes of the ruleset's generation number (`struct nfgenmsg`).
 const GENERATION_BYTES: std::ops::Range<usize> = 2..FAMILY_BYTES;
 // linux/socket.h, linux/netlink.h
 const SOL_NETLINK: i32 = 270;
 const NETLINK_CAP_ACK: i32 = 10;
-/// The longest batch is shorter: a socket that cannot have this room sends what fits.
+/// The socket's send buffer; the longest batch is shorter. A socket that cannot have this much sends what fits.
 const SEND_BYTES: usize = 1 << 20;
 
-/// One batch, again when somebody else's change came in between.
+/// Sends one batch, and sends it again if another process changed rules in between.
 fn change(
     connection: &mut Connection,
     batch: &mut Batch,
@@ -71,7 +73,7 @@ fn change(
     result
 }
 
-/// Whether the gate of that name stands, in its cluster's table or in one of its own.
+/// Whether the gate exists, in its cluster's table or in a table of its own.
 pub(super) fn stands(name: &Name) -> io::Result<bool> {
     let mut connection = Connection::open()?;
     let tables = connection.tables()?;
@@ -106,7 +108,7 @@ pub(super) fn list() -> io::Result<Vec<Listed>> {
 
 fn list_of(connection: &mut Connection, name: &Name) -> io::Result<Vec<Listed>> {
     let table = name.path();
-    // A gate that changes its cohort between two questions would seem to have another's lease.
+    // If a gate changed its cohort between two questions, it would seem to have another gate's lease.
     let mut read = (Standing::default(), BTreeMap::new(), BTreeSet::new());
     for _ in 0..TRIES {
         let before = connection.generation()?;
@@ -140,7 +142,7 @@ fn list_of(connection: &mut Connection, name: &Name) -> io::Result<Vec<Listed>> 
     Ok(listed.collect())
 }
 
-/// All tables of clusters, with gates or without.
+/// The tables of all clusters, with and without gates.
 pub(super) fn judges() -> io::Result<Vec<StandingJudge>> {
     let mut connection = Connection::open()?;
     let names = connection.tables()?;
@@ -153,35 +155,35 @@ pub(super) fn judges() -> io::Result<Vec<StandingJudge>> {
     names.map(look).collect()
 }
 
-/// Leaves nothing of a cluster's table, unless a gate stands. Returns whether there was something.
+/// Removes a cluster's table completely, unless it has a gate. Returns whether there was one.
 pub(super) fn remove_judge(name: &Name) -> io::Result<bool> {
     judge::remove_idle(name)
 }
 
-/// Leaves nothing of gates of one cluster. Returns of each whether there was something.
+/// Removes gates of one cluster completely. Returns for each whether there was one.
 pub(super) fn remove(names: &[Name]) -> Vec<io::Result<bool>> {
     judge::remove(names)
 }
 
-/// How many changes of rules there were in this network namespace.
+/// The number of changes of rules in this network namespace.
 #[cfg(test)]
 pub(super) fn generation() -> u32 {
     Connection::open().unwrap().generation().unwrap()
 }
 
-/// How many cohorts the table of a gate's cluster has.
+/// The number of cohorts in the table of a gate's cluster.
 #[cfg(test)]
 pub(super) fn cohorts(name: &Name) -> usize {
     Connection::open().unwrap().numbers(&name.judges().path(), rules::OPEN).unwrap().len()
 }
 
-/// Why this engine does not work for the calling thread.
+/// Why this backend does not work for the calling thread.
 pub(super) fn probe() -> Result<(), String> {
     let mut connection = Connection::open().map_err(|error| match error.raw_os_error() {
         Some(libc::EPROTONOSUPPORT) => "the kernel has no nf_netlink (CONFIG_NETFILTER_NETLINK)".to_owned(),
         _ => format!("no connection to nf_tables: {error}"),
     })?;
-    // No name of a gate: it does not outlive the batch.
+    // Not the name of a gate: the table is deleted in the same batch.
     let name = format!("{}-probe-{}", super::ROOT, std::process::id());
     let loopback = 1;
     let mut attempt = |hooks: &[Hook], rules: bool| {
@@ -211,7 +213,7 @@ pub(super) fn probe() -> Result<(), String> {
         .map_err(|error| format!("no netdev egress hook (Linux 5.16, CONFIG_NETFILTER_EGRESS): {error}"))
 }
 
-/// A netlink socket to nf_tables of the network namespace in which it was opened.
+/// A netlink socket to nf_tables, of the network namespace in which it was opened.
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: OwnedFd,
@@ -223,23 +225,23 @@ impl Connection {
         let socket = socket(0)?;
         let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SEND_BYTES)
             .or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES));
-        // What was refused need not be repeated: many refusals would not fit into the socket.
+        // Error messages need not repeat the request: many of them would not fit into the socket.
         let _ = crate::option::set(&socket, SOL_NETLINK, NETLINK_CAP_ACK, &1i32);
         Ok(Self { socket, answer: vec![0; ANSWER_BYTES_MAX] })
     }
 
-    /// Sends a batch, and reads what the kernel has answered when that returns.
+    /// Sends a batch, and reads the answers that are there when the send returns.
     fn perform(&mut self, batch: &Batch, last: u32) -> io::Result<()> {
         rustix::net::send(&self.socket, &batch.bytes, SendFlags::empty())?;
         let mut done = false;
         let mut result = Ok(());
-        // Each request that fails has an answer, and all are there before the call returns, or there were too many. None may be
-        // left, or it would be taken for one to the next batch.
+        // Each failed request has an answer, and all answers are there before the send returns, unless there were too
+        // many. None may be left over, or it would be taken for an answer to the next batch.
         loop {
             let length = match self.receive() {
                 Ok(Some(length)) => length,
                 Ok(None) => break,
-                // Said once; what was kept can be read.
+                // Reported once; the answers that were kept can still be read.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     result = result.and(Err(error));
                     continue;
@@ -262,7 +264,7 @@ impl Connection {
         }
     }
 
-    /// Whether what is asked for exists.
+    /// Whether the object that the question names exists.
     fn is_there(&mut self, question: &Batch, number: u32) -> io::Result<bool> {
         match self.ask(question, number, |_| ()) {
             Ok(_) => Ok(true),
@@ -271,8 +273,8 @@ impl Connection {
         }
     }
 
-    /// Asks, and shows each answer's attributes. Returns whether they are of one piece: rules that change between two pieces of
-    /// a long answer may make it name something twice, or not at all.
+    /// Asks, and calls `each` with the attributes of each answer. Returns whether the answers describe one state: if
+    /// rules change between two pieces of a long answer, an object may be in it twice or not at all.
     fn ask(&mut self, question: &Batch, number: u32, mut each: impl FnMut(&[u8])) -> io::Result<bool> {
         rustix::net::send(&self.socket, &question.bytes, SendFlags::empty())?;
         let (mut done, mut whole) = (false, true);
@@ -294,7 +296,8 @@ impl Connection {
                     }
                     _ => {
                         done |= header.flags & NLM_F_MULTIPART == 0;
-                        // Of elements the kernel does not flag it; but each piece tells of which generation of rules it is.
+                        // For elements the kernel does not set the flag. But each piece carries the generation of rules
+                        // that it describes.
                         let of = payload.get(GENERATION_BYTES);
                         whole &= generation.is_none() || generation.as_deref() == of;
                         generation = of.map(Vec::from);
@@ -307,7 +310,7 @@ impl Connection {
         Ok(whole)
     }
 
-    /// As [`ask`](Self::ask), again until the answer is of one piece; shows nothing of any other.
+    /// As [`ask`](Self::ask), repeated until the answers describe one state. Only those are passed on.
     fn ask_all(
         &mut self,
         mut question: impl FnMut(&mut Batch) -> u32,
@@ -326,7 +329,7 @@ impl Connection {
         Err(torn())
     }
 
-    /// All of a kind, that `body` narrows down.
+    /// Asks for all objects of a kind, narrowed down by `body`.
     fn dump(
         &mut self,
         kind: Kind,
@@ -348,7 +351,7 @@ impl Connection {
         Ok(tables)
     }
 
-    /// The chains of a table that stand on interfaces, with the names of these.
+    /// The chains of a table that are hooked to interfaces, with the interfaces' names.
     fn hooks(&mut self, table: &str) -> io::Result<BTreeMap<Hook, Vec<String>>> {
         let mut hooks = BTreeMap::new();
         self.dump(
@@ -365,7 +368,7 @@ impl Connection {
         Ok(hooks)
     }
 
-    /// How many rules each chain of a table has that has any.
+    /// The number of rules in each chain of a table that has any.
     fn rules(&mut self, table: &str) -> io::Result<BTreeMap<String, usize>> {
         let mut rules: BTreeMap<String, usize> = BTreeMap::new();
         self.dump(
@@ -381,14 +384,14 @@ impl Connection {
         Ok(rules)
     }
 
-    /// The interfaces on which a table judges.
+    /// The interfaces on which a table filters packets.
     fn interfaces(&mut self, table: &str) -> io::Result<Vec<u32>> {
         let hooks = self.hooks(table)?;
         let judges = hooks.keys().filter(|hook| !matches!(hook, Hook::Ear(_)));
         Ok(judges.map(|hook| hook.interface()).collect::<BTreeSet<u32>>().into_iter().collect())
     }
 
-    /// What the elements of a cluster's table say of its gates.
+    /// Reads the gates of a cluster's table from its elements.
     fn standing(&mut self, table: &str) -> io::Result<Standing> {
         let mut all = Standing::default();
         self.elements(table, rules::GATES, |element| {
@@ -407,7 +410,7 @@ impl Connection {
         Ok(all)
     }
 
-    /// What they say of cohorts and rivals.
+    /// Reads the cohorts and rivals of a cluster's table from its elements.
     fn hearing(&mut self, table: &str) -> io::Result<Hearing> {
         let mut all = Hearing { cohorts: self.numbers(table, rules::OPEN)?, ..Hearing::default() };
         self.elements(table, rules::OURS, |element| {
@@ -433,7 +436,7 @@ impl Connection {
         Ok(all)
     }
 
-    /// Until which boot time each cohort's lease runs.
+    /// The boot time at which each cohort's lease ends.
     fn leases(&mut self, table: &str) -> io::Result<BTreeMap<u32, u64>> {
         let (wall, boot) = (clock::unix_nanos(), clock::boot_nanos());
         let mut leases = BTreeMap::new();
@@ -443,14 +446,14 @@ impl Connection {
         Ok(leases)
     }
 
-    /// The numbers that are a set's elements, or a map's keys.
+    /// The elements of a set of numbers, or the keys of a map with numbers as keys.
     fn numbers(&mut self, table: &str, set: &str) -> io::Result<BTreeSet<u32>> {
         let mut numbers = BTreeSet::new();
         self.elements(table, set, |element| numbers.extend(element_key(element).and_then(number)))?;
         Ok(numbers)
     }
 
-    /// How many packets a counter has counted.
+    /// The number of packets that a counter has counted.
     fn counted(&mut self, table: &str, counter: &str) -> io::Result<u64> {
         let mut batch = Batch::default();
         let question = batch.question(Kind::GetObject, false, |a| {
@@ -467,7 +470,7 @@ impl Connection {
         Ok(count)
     }
 
-    /// Grows with each change of rules in this network namespace.
+    /// The generation of rules: it grows with each change in this network namespace.
     fn generation(&mut self) -> io::Result<u32> {
         let mut batch = Batch::default();
         let question = batch.question(Kind::GetGeneration, false, |_| ());
@@ -486,8 +489,9 @@ impl Connection {
         )
     }
 
-    /// As [`numbers`](Self::numbers), of a set from which numbers only go meanwhile: each of them that was there when this began,
-    /// and has not gone, is among what several attempts have seen together. No change by others makes that fail.
+    /// As [`numbers`](Self::numbers), for a set whose elements only disappear meanwhile. The union of several attempts
+    /// contains each element that was there at the beginning and is still there. Changes by other processes do not make
+    /// it fail.
     fn numbers_left(&mut self, table: &str, set: &str) -> io::Result<BTreeSet<u32>> {
         let (mut numbers, mut batch) = (BTreeSet::new(), Batch::default());
         for _ in 0..TRIES {
@@ -503,7 +507,7 @@ impl Connection {
         Ok(numbers)
     }
 
-    /// One datagram into `self.answer`; its length; `None` when none is waiting.
+    /// Receives one datagram into `self.answer` and returns its length; `None` if none is waiting.
     fn receive(&mut self) -> io::Result<Option<usize>> {
         loop {
             match receive_from_kernel(&self.socket, &mut self.answer) {
@@ -536,7 +540,7 @@ fn socket(groups: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The interfaces that a chain's hook names: one, or a list.
+/// The interfaces named in a chain's hook: one, or a list.
 fn devices(hook: &[u8]) -> Vec<String> {
     let one = find(hook, rules::HOOK_DEVICE);
     let list = find(hook, rules::HOOK_DEVICES).into_iter().flat_map(message::each);
@@ -544,19 +548,18 @@ fn devices(hook: &[u8]) -> Vec<String> {
     one.into_iter().chain(list).filter_map(text).collect()
 }
 
-/// The elements of a cluster's table: the number of each gate, and what has which number.
+/// The gates of a cluster's table: each gate's number, and the elements with these numbers.
 #[derive(Debug, Default)]
 struct Standing {
     gates: Vec<(u32, String)>,
     addresses: Vec<(IpAddr, u32)>,
-    /// The cohort of each number.
+    /// The cohort of each gate, by the gate's number.
     leased: BTreeMap<u32, u32>,
 }
 
-/// The rest of its elements, which only its next owner wants to know.
+/// The other elements of a cluster's table. Only a process that takes the table over reads them.
 #[derive(Debug, Default)]
 struct Hearing {
-    /// The numbers of all cohorts.
     cohorts: BTreeSet<u32>,
     subjects: Vec<(Subject, u32)>,
     proofs: Vec<(Proof, u32)>,
@@ -568,7 +571,7 @@ fn element_key(element: &[u8]) -> Option<&[u8]> {
     find(find(element, rules::ELEMENT_KEY)?, rules::DATA)
 }
 
-/// The data of an element that has a number.
+/// The data of an element whose data are a number.
 fn element_number(element: &[u8]) -> Option<u32> {
     number(find(find(element, rules::ELEMENT_DATA)?, rules::DATA)?)
 }
@@ -577,7 +580,7 @@ fn number(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_ne_bytes)
 }
 
-/// Until which boot time the lease runs that is this element, by its time-out and its comment.
+/// The boot time at which the lease ends that this element is, from its time-out and its comment.
 fn deadline(element: &[u8], wall: u64, boot: u64) -> Option<u64> {
     let millis = find(element, rules::ELEMENT_EXPIRES)?.first_chunk()?;
     let left = u64::from_be_bytes(*millis).saturating_mul(1_000_000);
@@ -591,8 +594,9 @@ fn address(key: &[u8]) -> Option<IpAddr> {
     v4.or_else(|| <[u8; 16]>::try_from(key).map(IpAddr::from).ok())
 }
 
-/// Tells when tables or chains of ours are deleted, by whomever: readable (for epoll) when there is something to read,
-/// which every renewal of this engine causes too. Where that is too often, [`super::Gate::missing`] now and then does.
+/// Reports when a process deletes tables or chains of Locum. Readable (for epoll) when there is something to read,
+/// which every renewal of this backend causes, too. If that is too often, call [`super::Gate::missing`] now and then
+/// instead.
 #[derive(Debug)]
 pub struct Watch {
     socket: OwnedFd,
@@ -610,9 +614,9 @@ impl Watch {
         Ok(Self { socket: socket(1 << (NFNLGRP_NFTABLES - 1))?, buffer: vec![0; ANSWER_BYTES_MAX] })
     }
 
-    /// Reads all that is waiting, without blocking: the tables of ours of which something was deleted; a cluster's by the name
-    /// of what judges for it. `None`: there
-    /// was more than the kernel kept; look at all of them.
+    /// Reads all messages that are waiting, without blocking. Returns the tables of Locum from which something was
+    /// deleted; a cluster's table is named by its packet filter. `None` if there was more than the kernel kept: check
+    /// all of them then.
     ///
     /// # Errors
     /// What the kernel says.
@@ -668,7 +672,7 @@ mod tests {
         .unwrap();
     }
 
-    /// In the middle of a long answer somebody changes rules.
+    /// A foreign process changes rules in the middle of a long answer.
     #[test]
     fn an_answer_that_changes_in_between_is_not_of_one_piece() {
         in_namespace(|| {

@@ -1,5 +1,5 @@
-//! What earlier versions made: a table for each group, with all its rules. It is found, listed and removed, and its lease runs
-//! on in the cluster's table; nothing makes it any more.
+//! Tables of earlier versions: one per group, with all its rules. They are found, listed and removed, and their leases
+//! go on in the cluster's table. They are no longer made.
 
 use std::{collections::BTreeSet, io};
 
@@ -14,7 +14,7 @@ use crate::{
     gate::{Engine, Listed, Name, hook::Hook},
 };
 
-/// The sets with the lease and with the sign that no rival was heard: one element or none.
+/// The sets with the lease, and with the sign that no rival was heard. Each has one element or none.
 const LEASE: &str = "lease";
 const UNCONTESTED: &str = rules::UNCONTESTED;
 const THE_KEY: u32 = 1;
@@ -40,7 +40,7 @@ pub(super) fn look(connection: &mut Connection, name: Name) -> io::Result<Listed
     })
 }
 
-/// Until which boot time the gate is open.
+/// The boot time until which the gate is open.
 pub(super) fn deadline(connection: &mut Connection, name: &Name) -> io::Result<Option<u64>> {
     let table = name.path();
     let mut batch = Batch::default();
@@ -56,7 +56,7 @@ pub(super) fn deadline(connection: &mut Connection, name: &Name) -> io::Result<O
     Ok(deadline)
 }
 
-/// Returns whether there was one.
+/// Removes the gate's table. Returns whether there was one.
 pub(super) fn remove(connection: &mut Connection, name: &Name) -> io::Result<bool> {
     let table = name.path();
     if !connection.table_exists(&table)? {
@@ -74,7 +74,8 @@ pub(super) mod tests {
     use super::*;
     use crate::gate::nft::message::Kind;
 
-    /// Makes a table as earlier versions did, as far as it is looked at: a gate that is open for a minute, and drops nothing.
+    /// Makes a table as earlier versions did, as far as this version reads it: a gate that is open for a minute,
+    /// without rules.
     pub(in crate::gate) fn make(name: &Name, address: std::net::Ipv4Addr) {
         let mut connection = Connection::open().unwrap();
         let table = name.path();

@@ -1,31 +1,31 @@
-//! What stands in a cluster's table, the one for all its gates on this machine.
+//! The content of a cluster's table, which serves all its gates on this machine.
 //!
 //! ```text
-//! set    gates         number: each gate that stands; its comment is the group
+//! set    gates         number: each gate; its comment is the group
 //! map    service4, 6   service address -> number of its gate
-//! set    uncontested   number: no rival has been heard; and one element more, that none was heard by any gate
-//! map    leased        number -> cohort: the gates whose leases are one
+//! set    uncontested   number: the gate has heard no rival; one more element: no gate has heard a rival
+//! map    leased        number -> cohort: the gates with the same lease
 //! set    leases        cohort, with a time-out
 //! map    open          cohort -> goto open-C
-//! set    ports         where claims are announced
-//! set    peers4, 6     who is believed, about what comes to which port
+//! set    ports         ports to which claims are announced
+//! set    peers4, 6     address and port: who is believed about announcements to that port
 //! map    ours          cluster, group and this node, as announced -> number
 //! map    proofs        cluster, group, this node, proof -> number
 //!
 //! chain in-N          on an interface, ingress: jump arriving
 //! chain out-N         on an interface, egress: jump gate
 //! chain arriving      two tags of VLAN 0: drop; goto gate
-//! chain gate          for each place of an address in a packet: an address of a gate: jump to the chain of that place
+//! chain gate          for each field of a packet that may hold an address of a gate: jump to that field's chain
 //! chain from4, …      its gate is uncontested and leased: goto open-C; drop
 //! chain open-C        the lease runs, and it is earlier than the deadline: return; drop
 //! chain ear-N         on an interface, ingress: jump claims
 //! chain claims        an announcement: goto heard
 //! chain heard         from a peer: goto proof; count, drop
-//! chain proof         one that is expected: delete from `uncontested`, drop; about us: count, drop; about others: drop;
-//!                     of another version, cut off: count, drop
+//! chain proof         an expected one: delete from `uncontested`, drop; about this node: count, drop; about others: drop;
+//!                     of another version or cut off: count, drop
 //! ```
 //!
-//! Every rule loads what it needs by itself: newer kernels refuse one that reads what another has loaded.
+//! Every rule loads its own values: newer kernels refuse a rule that reads what another one loaded.
 
 use std::net::IpAddr;
 
@@ -38,9 +38,9 @@ use crate::gate::{
 // linux/netfilter/nf_tables.h. Tables, chains, rules, sets, elements …
 pub(super) const TABLE_NAME: u16 = 1;
 pub(super) const TABLE_FLAGS: u16 = 2;
-/// Belongs to the socket that made it: nobody else can change or flush it (Linux 5.12) …
+/// The table belongs to the socket that made it: no other process can change or flush it (Linux 5.12) …
 pub(super) const OWNED: u32 = 2;
-/// … but it survives that socket (Linux 6.9).
+/// … and outlives that socket (Linux 6.9).
 pub(super) const PERSISTS: u32 = 4;
 pub(super) const CHAIN_TABLE: u16 = 1;
 pub(super) const CHAIN_NAME: u16 = 3;
@@ -63,13 +63,13 @@ const SET_KEY_BYTES: u16 = 5;
 const SET_DATA_TYPE: u16 = 6;
 const SET_DATA_BYTES: u16 = 7;
 const SET_NUMBER: u16 = 10;
-/// Its elements have data.
+/// The set's elements have data.
 const MAP: u32 = 0x8;
-/// Its elements may have a time-out.
+/// The set's elements may have a time-out.
 const TIMED: u32 = 0x10;
-/// Packets may change it.
+/// Packets may change the set.
 const CHANGED_BY_PACKETS: u32 = 0x20;
-/// The type of data that is a verdict.
+/// The data type of verdicts.
 const VERDICTS: u32 = 0xffff_ff00;
 pub(super) const ELEMENTS_TABLE: u16 = 1;
 pub(super) const ELEMENTS_SET: u16 = 2;
@@ -98,10 +98,10 @@ const DROP: i32 = 0;
 const JUMP: i32 = -3;
 const GOTO: i32 = -4;
 const RETURN: i32 = -5;
-/// Before the rules of others: their verdicts cannot open what is shut.
+/// Before the rules of others: their verdicts cannot let a packet pass that ours drop.
 const PRIORITY: i32 = -500;
 
-/// So many elements go into one request: its list has less than 64 KiB.
+/// The most elements of one request: its list must be below 64 KiB.
 const ELEMENTS_MAX: usize = 400;
 
 pub(super) const GATES: &str = "gates";
@@ -116,12 +116,13 @@ pub(super) const PEERS4: &str = "peers4";
 pub(super) const PEERS6: &str = "peers6";
 pub(super) const OURS: &str = "ours";
 pub(super) const PROOFS: &str = "proofs";
-/// The element of `uncontested` that is no gate's: no rival was heard by any.
+/// The element of `uncontested` that belongs to no gate: no rival was heard by any gate.
 pub(super) const QUIET: u32 = u32::MAX;
-/// The counter of announcements that prove nothing.
+/// The name of the counter of announcements that prove nothing.
 pub(super) const REFUSED: &str = "refused";
 
-/// A set: its name; the type of its keys as `nft` shows it, and their bytes; what its elements have; how it changes.
+/// A set: its name, the type that `nft` shows for its keys and their length in bytes, the data of its elements, and its
+/// flags.
 struct Set {
     name: &'static str,
     keys: (u32, u32),
@@ -135,8 +136,8 @@ enum Values {
     Verdicts,
 }
 
-// Types that `nft` knows: none, address of either family, port, mark. Those of keys with several parts are theirs behind
-// each other, six bits each.
+// Types that `nft` knows: none, address of either family, port, mark. The type of a key with several parts is made of
+// theirs, six bits each.
 const BYTES: u32 = 0;
 const V4: u32 = 7;
 const V6: u32 = 8;
@@ -162,13 +163,13 @@ const fn set(name: &'static str, keys: (u32, u32), data: Option<Values>, flags: 
     Set { name, keys, data, flags }
 }
 
-/// A place in a packet that may hold a service address.
+/// A field of a packet that may hold a service address.
 struct Field {
-    /// The chain for packets that have one there.
+    /// The chain for packets with a service address in this field.
     chain: &'static str,
     protocol: [u8; 2],
     condition: Condition,
-    /// Where, in the network header.
+    /// The field's offset in the network header.
     offset: u32,
     bytes: u32,
     set: &'static str,
@@ -177,7 +178,7 @@ struct Field {
 #[derive(Clone, Copy)]
 enum Condition {
     None,
-    /// ARP of IPv4 over 6-byte addresses.
+    /// ARP of IPv4 over 6-byte hardware addresses.
     Arp,
     /// A neighbour solicitation or advertisement.
     Neighbours,
@@ -204,23 +205,23 @@ const fn field(
     Field { chain, protocol, condition, offset, bytes, set }
 }
 
-/// The chains that stand on no interface and are for all gates.
+/// The chains that are not hooked to interfaces and serve all gates.
 const ARRIVING: &str = "arriving";
 const GATE: &str = "gate";
 const CLAIMS: &str = "claims";
 const HEARD: &str = "heard";
 const PROOF: &str = "proof";
 
-/// How many rules each chain has that stands on no interface and is for all gates.
+/// The number of rules of each chain that is not hooked to an interface and serves all gates.
 pub(super) fn expected() -> impl Iterator<Item = (&'static str, usize)> {
     let judging = FIELDS.iter().map(|field| (field.chain, 2));
     judging.chain([(ARRIVING, 3), (GATE, FIELDS.len()), (CLAIMS, 1), (HEARD, 3), (PROOF, 4)])
 }
 
-/// So many rules the chain of a cohort has that was renewed.
+/// The number of rules in the chain of a renewed cohort.
 pub(super) const OF_COHORT: usize = 2;
 
-/// The chain of a cohort.
+/// The name of a cohort's chain.
 pub(super) fn open_chain(cohort: u32) -> String {
     format!("open-{cohort}")
 }
@@ -263,7 +264,7 @@ impl Key {
     }
 }
 
-/// The map that has a service address, and its key there.
+/// The map for a service address, and its key there.
 pub(super) fn service(ip: IpAddr) -> (&'static str, Key) {
     match ip {
         IpAddr::V4(ip) => (SERVICE4, Key::of(&[&ip.octets()])),
@@ -271,7 +272,7 @@ pub(super) fn service(ip: IpAddr) -> (&'static str, Key) {
     }
 }
 
-/// The set that has a peer, and its key there. Parts of a key begin at multiples of four bytes.
+/// The set for a peer, and its key there. Parts of a key begin at multiples of four bytes.
 pub(super) fn peer(ip: IpAddr, port: u16) -> (&'static str, Key) {
     let port = port.to_be_bytes();
     match ip {
@@ -287,7 +288,7 @@ pub(super) struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// The table itself.
+    /// Makes the table, still empty.
     pub(super) fn make(&mut self, flags: u32) {
         self.batch.request(Kind::NewTable, |a| {
             a.text(TABLE_NAME, self.name);
@@ -295,7 +296,7 @@ impl Table<'_> {
         });
     }
 
-    /// The table and all in it.
+    /// Deletes the table with all its content.
     pub(super) fn delete(&mut self) {
         self.batch.request(Kind::DeleteTable, |a| a.text(TABLE_NAME, self.name));
     }
@@ -313,7 +314,7 @@ impl Table<'_> {
         self.listen(pattern);
     }
 
-    /// A table that was not there has nothing counted, and no rival was heard.
+    /// Makes the counter of a new table.
     pub(super) fn begin(&mut self) {
         self.batch.request(Kind::NewObject, |a| {
             a.text(OBJECT_TABLE, self.name);
@@ -326,7 +327,8 @@ impl Table<'_> {
         });
     }
 
-    /// What comes in or goes out there is judged, or heard. Without a device the chain stands already.
+    /// Hooks a chain to an interface, for the gates or for the claim listener. Without `device` the chain exists
+    /// already.
     pub(super) fn make_hook(&mut self, hook: Hook, device: Option<&str>) {
         let chain = hook.name();
         let (number, target) = match hook {
@@ -360,7 +362,7 @@ impl Table<'_> {
         });
     }
 
-    /// A cohort that was not there.
+    /// Makes a cohort that does not exist yet.
     pub(super) fn make_cohort(&mut self, cohort: u32) {
         let chain = open_chain(cohort);
         self.make_chain(&chain);
@@ -369,11 +371,11 @@ impl Table<'_> {
         });
     }
 
-    /// A cohort that has no gates.
+    /// Deletes a cohort that has no gates.
     pub(super) fn delete_cohort(&mut self, cohort: u32) {
         let chain = open_chain(cohort);
         self.elements(Kind::DeleteElement, OPEN, [Key::number(cohort)]);
-        // It may have ended by itself.
+        // The lease may have ended by itself.
         self.surely_delete(LEASES, [Key::number(cohort)]);
         self.clear(&chain);
         self.batch.request(Kind::DeleteChain, |a| {
@@ -382,10 +384,11 @@ impl Table<'_> {
         });
     }
 
-    /// The lease of a cohort runs for that many milliseconds, and not after that nanosecond of the wall clock.
+    /// Sets the lease of a cohort: it runs for that many milliseconds, but not beyond that nanosecond of the wall
+    /// clock.
     pub(super) fn lease(&mut self, cohort: u32, millis: u64, wall: u64) {
         let note = comment(&format!("{UNTIL}{wall}"));
-        // Adding what is there changes nothing, and deleting what is not there is an error.
+        // Adding an existing element changes nothing, and deleting a missing one is an error.
         for kind in [Kind::NewElement, Kind::DeleteElement, Kind::NewElement] {
             self.items(kind, LEASES, [Key::number(cohort)], |a, _| {
                 if kind == Kind::NewElement {
@@ -405,18 +408,18 @@ impl Table<'_> {
         self.rule(&chain, |e| e.verdict(DROP, None));
     }
 
-    /// The gate of a group, by its number.
+    /// Notes the number of a group's gate.
     pub(super) fn gate(&mut self, number: u32, group: &str) {
         let note = comment(group);
         self.items(Kind::NewElement, GATES, [Key::number(number)], |a, _| a.bytes(ELEMENT_NOTE, &note));
     }
 
-    /// Elements of a set.
+    /// Adds or deletes elements of a set.
     pub(super) fn elements(&mut self, kind: Kind, set: &str, keys: impl IntoIterator<Item = Key>) {
         self.items(kind, set, keys, |_, _| ());
     }
 
-    /// Elements of a map; where they are deleted, their data does not matter.
+    /// Adds or deletes elements of a map. For deleting, their data do not matter.
     pub(super) fn pairs(&mut self, kind: Kind, map: &str, pairs: impl IntoIterator<Item = (Key, u32)>) {
         self.items(kind, map, pairs, |a, (_, number)| {
             if kind == Kind::NewElement {
@@ -425,7 +428,7 @@ impl Table<'_> {
         });
     }
 
-    /// Takes elements away, whether they are there or not: packets, too, take some away.
+    /// Deletes elements whether they exist or not: packets also delete some.
     pub(super) fn surely_delete(&mut self, set: &str, keys: impl IntoIterator<Item = Key, IntoIter: Clone>) {
         let keys = keys.into_iter();
         self.elements(Kind::NewElement, set, keys.clone());
@@ -459,7 +462,7 @@ impl Table<'_> {
     fn judge(&mut self) {
         self.clear(ARRIVING);
         for tag in [VLAN, SERVICE_VLAN] {
-            // The kernel has taken off the first tag, and takes off each further one of VLAN 0 behind this hook.
+            // The kernel has removed the first tag, and removes further tags of VLAN 0 behind this hook.
             self.rule(ARRIVING, |e| {
                 e.meta(META_PROTOCOL);
                 e.compare(Is::Equal, &tag);
@@ -481,7 +484,7 @@ impl Table<'_> {
                 e.compare(Is::Equal, &field.protocol);
                 match field.condition {
                     Condition::None => {}
-                    // Protocol and lengths.
+                    // The protocol and the lengths of addresses.
                     Condition::Arp => {
                         e.load(NETWORK, 2, 4, REGISTER);
                         e.compare(Is::Equal, &[8, 0, 6, 4]);
@@ -504,7 +507,7 @@ impl Table<'_> {
                 e.translate(field.set, REGISTER, FOUND);
                 e.lookup(UNCONTESTED, FOUND);
                 e.translate(LEASED, FOUND, REGISTER);
-                // Back to the next place of the packet from there, or nowhere.
+                // From that chain back to the packet's next field, or to no chain.
                 e.translate(OPEN, REGISTER, VERDICT_REGISTER);
             });
             self.rule(field.chain, |e| e.verdict(DROP, None));
@@ -544,7 +547,7 @@ impl Table<'_> {
             e.load(TRANSPORT, offset(pattern.subject), Subject::BYTES as u32, PARTS);
             e.load(TRANSPORT, offset(pattern.proof), Proof::BYTES as u32, PARTS + Subject::BYTES as u32 / 4);
             e.translate(PROOFS, PARTS, BEHIND_PARTS);
-            // First what it shuts, then that something was: who finds the second finds the first.
+            // First shut the gate, then note that a rival was heard: a reader that sees the second also sees the first.
             e.delete(UNCONTESTED, BEHIND_PARTS);
             e.number(REGISTER, QUIET);
             e.delete(UNCONTESTED, REGISTER);
@@ -600,7 +603,7 @@ impl Table<'_> {
         });
     }
 
-    /// Takes all elements from a set.
+    /// Deletes all elements of a set.
     pub(super) fn empty(&mut self, set: &str) {
         self.batch.request(Kind::DeleteElement, |a| {
             a.text(ELEMENTS_TABLE, self.name);
@@ -608,7 +611,7 @@ impl Table<'_> {
         });
     }
 
-    /// Takes all rules from a chain.
+    /// Deletes all rules of a chain.
     pub(super) fn clear(&mut self, chain: &str) {
         self.batch.request(Kind::DeleteRule, |a| {
             a.text(RULE_TABLE, self.name);
@@ -627,7 +630,7 @@ impl Table<'_> {
 
 #[cfg(test)]
 impl Table<'_> {
-    /// Sets as earlier versions had them: name, bytes of a key, flags.
+    /// Makes sets as earlier versions had them: name, bytes of a key, flags.
     pub(super) fn make_old(&mut self, sets: &[(&'static str, u32, u32)]) {
         for (number, &(name, bytes, flags)) in (1..).zip(sets) {
             self.make_set(number, &set(name, (NUMBER, bytes), None, flags));
@@ -642,7 +645,7 @@ impl Table<'_> {
     }
 }
 
-/// What has a key.
+/// An element's key, with or without data.
 trait Named {
     fn key(&self) -> &Key;
 }
@@ -659,7 +662,7 @@ impl Named for (Key, u32) {
     }
 }
 
-/// Asks whether an element of a set is there.
+/// Asks for one element of a set, to see whether it exists.
 pub(super) fn ask_element(batch: &mut Batch, table: &str, set: &str, key: &Key) -> u32 {
     batch.question(Kind::GetElement, false, |a| {
         a.text(ELEMENTS_TABLE, table);
@@ -668,7 +671,7 @@ pub(super) fn ask_element(batch: &mut Batch, table: &str, set: &str, key: &Key) 
     })
 }
 
-/// A comment, as `nft` shows them: kind 0, length, text.
+/// A comment in the form that `nft` shows: kind 0, length, text.
 fn comment(text: &str) -> Vec<u8> {
     let mut note = vec![0, (text.len() + 1) as u8];
     note.extend(text.as_bytes());
@@ -676,14 +679,14 @@ fn comment(text: &str) -> Vec<u8> {
     note
 }
 
-/// The text of a comment.
+/// The text of an element's comment.
 pub(super) fn text_of(note: &[u8]) -> Option<String> {
     super::message::text(note.get(2..)?)
 }
 
 const UNTIL: &str = "until ";
 
-/// The deadline that a comment tells.
+/// The deadline in an element's comment.
 pub(super) fn deadline_of(note: &[u8]) -> Option<u64> {
     text_of(note)?.strip_prefix(UNTIL)?.parse().ok()
 }
@@ -692,11 +695,11 @@ pub(super) fn deadline_of(note: &[u8]) -> Option<u64> {
 const IPV4: [u8; 2] = [0x08, 0x00];
 const ARP: [u8; 2] = [0x08, 0x06];
 const IPV6: [u8; 2] = [0x86, 0xdd];
-// IEEE 802.1Q and 802.1ad: the kinds of tags, and what of a tag is the VLAN's number.
+// IEEE 802.1Q and 802.1ad: the kinds of tags, and the bits of a tag that are the VLAN's number.
 const VLAN: [u8; 2] = [0x81, 0x00];
 const SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
 const VLAN_NUMBER: [u8; 2] = [0x0f, 0xff];
-/// Where the first tag is, in the link's header.
+/// The position of the first tag in the link header.
 const TAG: u32 = 14;
 const UDP: u8 = 17;
 const UDP_BYTES: u32 = 8;
@@ -708,18 +711,18 @@ const META_TIME: u32 = 30;
 const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
-/// The register that is what becomes of the packet.
+/// The register of the packet's verdict.
 const VERDICT_REGISTER: u32 = 0;
 /// Registers of 16 bytes: the first, …
 const REGISTER: u32 = 1;
-/// … one for what was found by the first, …
+/// … one for the result of a lookup with the first, …
 const FOUND: u32 = 2;
-/// … and one behind all of a key that begins in the first and has several parts.
+/// … and one behind a key of several parts that begins in the first.
 const BEHIND_PARTS: u32 = 4;
-/// The first register once more, from where they are counted in steps of four bytes.
+/// The first register again, in the numbering by four bytes.
 const PARTS: u32 = 8;
 
-/// How a register compares with a value, byte by byte.
+/// How a register is compared with a value, byte by byte.
 #[derive(Clone, Copy)]
 enum Is {
     Equal = 0,
@@ -728,7 +731,7 @@ enum Is {
     NotLess = 5,
 }
 
-/// The expressions of a rule: each goes on to the next, or leaves the rule.
+/// The expressions of a rule. Each continues with the next one or leaves the rule.
 struct Expressions<'a, 'b>(&'a mut Attributes<'b>);
 
 impl Expressions<'_, '_> {
@@ -739,7 +742,7 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// `register = what the kernel knows of the packet`
+    /// `register = the kernel's information about the packet`
     fn meta(&mut self, key: u32) {
         self.expression("meta", |a| {
             a.number(1, REGISTER);
@@ -757,7 +760,7 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// Goes on if the first register compares so.
+    /// Continues if the comparison holds for the first register.
     fn compare(&mut self, is: Is, value: &[u8]) {
         self.expression("cmp", |a| {
             a.number(1, REGISTER);
@@ -777,7 +780,7 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// Goes on if the register is an element of the set.
+    /// Continues if the register is an element of the set.
     fn lookup(&mut self, set: &str, register: u32) {
         self.expression("lookup", |a| {
             a.text(1, set);
@@ -785,7 +788,7 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// `to = map[register]`; goes on if there is such an element.
+    /// `to = map[register]`; continues if there is such an element.
     fn translate(&mut self, map: &str, register: u32, to: u32) {
         self.expression("lookup", |a| {
             a.text(1, map);
@@ -794,7 +797,6 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// `register = number`
     fn number(&mut self, register: u32, number: u32) {
         self.expression("immediate", |a| {
             a.number(1, register);
@@ -802,10 +804,10 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// Goes on if the wall clock is below that nanosecond.
+    /// Continues if the wall clock is below that nanosecond.
     fn earlier_than(&mut self, wall: u64) {
         self.meta(META_TIME);
-        // To network order, in which numbers compare as bytes do.
+        // To network order, because values are compared byte by byte.
         self.expression("byteorder", |a| {
             a.number(1, REGISTER);
             a.number(2, REGISTER);
@@ -816,7 +818,7 @@ impl Expressions<'_, '_> {
         self.compare(Is::Less, &wall.to_be_bytes());
     }
 
-    /// Deletes the element that the register is from the set.
+    /// Deletes the register's value from the set.
     fn delete(&mut self, set: &str, register: u32) {
         const DELETE: u32 = 2;
         self.expression("dynset", |a| {
@@ -826,7 +828,6 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// Counts the packet.
     fn count(&mut self, counter: &str) {
         self.expression("objref", |a| {
             a.number(1, COUNTER);
@@ -834,7 +835,7 @@ impl Expressions<'_, '_> {
         });
     }
 
-    /// Ends the packet's way, or leads it to a chain.
+    /// Decides about the packet, or sends it to a chain.
     fn verdict(&mut self, code: i32, chain: Option<&str>) {
         self.expression("immediate", |a| {
             a.number(1, VERDICT_REGISTER);
@@ -843,7 +844,7 @@ impl Expressions<'_, '_> {
     }
 }
 
-/// As the data of an element, or of an expression.
+/// A verdict as the data of an element or of an expression.
 fn verdict(a: &mut Attributes<'_>, code: i32, chain: Option<&str>) {
     a.nest(VERDICT, |a| {
         a.number(1, code.cast_unsigned());

@@ -1,4 +1,4 @@
-//! Many gates of one cluster, renewed together.
+//! Tests of many gates of one cluster that are renewed together.
 
 use super::*;
 
@@ -12,7 +12,7 @@ both! {
 
 const CLUSTER: &str = "test.cluster";
 
-/// The settings of one of many groups: its address is its own, behind the same interface.
+/// The settings of one of many groups, with its own address behind the same interface.
 fn one_of(world: &World, number: u32) -> Settings {
     Settings {
         name: Name::new(CLUSTER, &format!("group {number}")),
@@ -25,12 +25,12 @@ fn many(judge: &Judge, world: &World, count: u32) -> Vec<Gate> {
     (0..count).map(|number| judge.install(one_of(world, number)).unwrap()).collect()
 }
 
-/// Renews all of them by one beat.
+/// Renews all gates by one beat.
 fn renew_all(judge: &Judge, gates: &[Gate], renewal: Renewal) -> Vec<Option<Renewed>> {
     judge.renew(gates.iter().map(|gate| (gate, Some(renewal)))).unwrap()
 }
 
-/// What the kernel has, by the groups' numbers: until when each is open.
+/// The deadlines in the kernel, by the groups' numbers.
 fn deadlines(engine: &Engine) -> Vec<Option<u64>> {
     let listed = list(bpffs_of(engine)).unwrap();
     let number =
@@ -40,7 +40,7 @@ fn deadlines(engine: &Engine) -> Vec<Option<u64>> {
     all.into_iter().map(|(_, deadline)| deadline).collect()
 }
 
-/// A number that nobody foresees, and that is the same each time.
+/// A pseudo-random number, the same in each run.
 fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -48,7 +48,7 @@ fn random(state: &mut u64) -> u64 {
     *state
 }
 
-/// Whatever is renewed together with whatever, in whatever order: each has its own deadline, and nobody another's.
+/// Whatever gates are renewed together, in whatever order: each has its own deadline and never another's.
 fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
     const COUNT: u32 = 12;
     let world = World::new();
@@ -59,14 +59,14 @@ fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
     let mut state = 0x9e37_79b9_7f4a_7c15;
     for round in 0..300 {
         let now = clock::boot_nanos();
-        // At most three beats are renewed in one call; each gate by one of them, by none, or it is shut.
+        // At most three different beats in one call. Each gate is renewed by one of them or by none, or it is shut.
         let leases: [u64; 3] = std::array::from_fn(|_| now + (2 + random(&mut state) % 600) * SECOND);
         let mut orders = Vec::new();
         for (index, wanted) in wanted.iter_mut().enumerate() {
             let lease = match random(&mut state) % 8 {
                 0 => continue,
                 1 => None,
-                // Mostly the same for all, as beats are.
+                // Mostly the same lease for all, as in practice.
                 2 => Some(leases[1]),
                 3 => Some(leases[2]),
                 _ => Some(leases[0]),
@@ -81,14 +81,14 @@ fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
             assert_eq!(outcome, lease.map(|_| Renewed::Open), "round {round}, gate {index}");
         }
         if random(&mut state).is_multiple_of(4) {
-            // By itself, and one that goes and comes.
+            // One gate renewed by itself, and one removed and made again.
             let index = random(&mut state) as usize % gates.len();
             gates[index].renew(renewal(leases[0])).unwrap();
             wanted[index] = Some(leases[0]);
             let index = random(&mut state) as usize % gates.len();
             gates.swap_remove(index).remove().unwrap();
             gates.push(judge.install(one_of(&world, index as u32)).unwrap());
-            // The last one stands in its place.
+            // The last one takes its place.
             let last = gates.len() - 1;
             gates.swap(index, last);
             wanted[index] = None;
@@ -103,7 +103,7 @@ fn each_gate_has_the_lease_that_it_was_given(engine: &Engine) {
             assert!(near, "round {round}, gate {index}: {found:?}, not {wanted:?}");
         }
     }
-    // The first of them, as a client sees it.
+    // The first gate, as a client sees it.
     gates[0].close().unwrap();
     assert!(!world.answers(SERVICE4));
     renew_all(&judge, &gates, for_millis(60_000));
@@ -133,7 +133,7 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
     assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
     assert!(world.answers(SERVICE4));
 
-    // Another's proof is none.
+    // Another gate's proof proves nothing.
     claim(0, proof(1));
     assert!(world.answers(SERVICE4));
     let queued = for_millis(60_000);
@@ -143,7 +143,7 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
         let is_shut = |outcome: &Option<Renewed>| matches!(outcome, Some(Renewed::Shut { .. }));
         (0..).zip(outcomes).filter(|(_, outcome)| is_shut(outcome)).map(|(index, _)| index).collect()
     };
-    // By the beat of before, and once more: all others go on.
+    // By the earlier beat, twice: all other gates stay open.
     for _ in 0..2 {
         let outcomes = renew_all(&judge, &gates, queued);
         assert_eq!(shut(&outcomes), [0]);
@@ -155,7 +155,7 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
     assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
     assert!(world.answers(SERVICE4), "a renewal by a beat sent later");
 
-    // Two at once, of which one is not renewed by the beat that notices.
+    // Two at once; one of them is not renewed by the beat that notices it.
     let before = for_millis(60_000);
     claim(0, proof(0));
     claim(7, proof(7));
@@ -167,7 +167,7 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
     assert_eq!(outcomes, open);
     assert!(world.answers(SERVICE4));
 
-    // One that is heard again while it is shut stays so, and others' renewals do not open it.
+    // A gate that hears a rival again while it is shut stays shut, and renewals of others do not open it.
     claim(0, proof(0));
     renew_all(&judge, &gates, for_millis(60_000));
     let queued = for_millis(60_000);
@@ -177,7 +177,7 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
     assert_eq!(renew_all(&judge, &gates, for_millis(60_000)), open);
     assert!(world.answers(SERVICE4));
 
-    // A gate that goes takes what it expects along; its heir expects its own.
+    // A removed gate takes its proofs with it; its successor expects its own.
     gates.remove(0).remove().unwrap();
     let mut heir = judge.install(Settings { proofs: Vec::new(), ..with_rivals(0) }).unwrap();
     heir.renew(for_millis(60_000)).unwrap();
@@ -192,7 +192,8 @@ fn a_rival_shuts_one_gate_of_many(engine: &Engine) {
     assert_eq!(list(bpffs_of(engine)).unwrap(), []);
 }
 
-/// Runs a test of tables that are nobody's, as before Linux 6.9: with their judge, and two gates of which the first hears rivals.
+/// Runs a test of tables without an owner, as before Linux 6.9, with their packet filter and two gates. The first gate
+/// hears rivals.
 fn run_unowned(test: fn(&World, &Judge, Vec<Gate>)) {
     let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
     aside(|| match namespace::leave(fresh).map_err(|error| error.to_string()).and_then(|()| engine(false)) {
@@ -217,7 +218,7 @@ fn run_unowned(test: fn(&World, &Judge, Vec<Gate>)) {
     });
 }
 
-/// The rival is heard, and what the node does about it fails in the middle.
+/// A rival is heard, and the node's reaction fails halfway.
 #[test]
 fn a_rival_that_could_not_be_heeded_is_heeded_by_the_next_renewal() {
     run_unowned(|world, judge, gates| {
@@ -228,7 +229,7 @@ fn a_rival_that_could_not_be_heeded_is_heeded_by_the_next_renewal() {
         let bytes = announcement(SUBJECT, Proof([1; 16]));
         world.datagram(CLIENT4.into(), OWN4.into(), CLAIMS_PORT, &bytes);
         assert!(!world.answers(SERVICE4));
-        // The batch that shuts the gate deletes an element that somebody has deleted already.
+        // The batch that shuts the gate deletes an element that a foreign process has deleted already.
         gates[0].nft().flush_leased();
         judge.renew(gates.iter().map(|gate| (gate, Some(before)))).unwrap_err();
         judge.restore().unwrap();
@@ -254,7 +255,7 @@ fn leases_that_somebody_takes_away_are_missed_and_put_back() {
         assert_eq!(gates[0].missing().unwrap(), Vec::<String>::new());
         assert!(world.answers(SERVICE4));
 
-        // Without its rules a cohort's chain is left behind by every packet, open or shut.
+        // Without its rules a cohort's chain lets every packet pass, open or shut.
         judge.renew(gates.iter().map(|gate| (gate, Some(for_millis(300))))).unwrap();
         gates[0].nft().flush_cohorts();
         pause(320);
@@ -267,7 +268,7 @@ fn leases_that_somebody_takes_away_are_missed_and_put_back() {
         let renewal = for_millis(60_000);
         renew_all(judge, &gates, renewal);
         assert!(world.answers(SERVICE4));
-        // The same lease opens what was put back meanwhile.
+        // The same lease opens the gates that were put back meanwhile.
         gates[0].nft().flush_cohorts();
         judge.restore().unwrap();
         assert!(!world.answers(SERVICE4));
@@ -276,7 +277,7 @@ fn leases_that_somebody_takes_away_are_missed_and_put_back() {
     });
 }
 
-/// One change of rules for all of them; and what each costs is said.
+/// One change of rules renews all of them. Prints what each step costs.
 fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
     const COUNT: u32 = 1000;
     let world = World::new();
@@ -303,7 +304,7 @@ fn a_thousand_gates_are_renewed_at_once(engine: &Engine) {
         assert_eq!(generation() - before, ROUNDS, "one change for all gates");
     }
     assert!(world.answers(SERVICE4));
-    // One of them apart: two changes in one, and no more.
+    // One gate with another lease: two changes in one batch, no more.
     let beat = for_millis(60_000);
     gates[0].renew(for_millis(50_000)).unwrap();
     let before = generation();
@@ -345,7 +346,7 @@ fn many_gates_go_on_where_an_earlier_life_ended(engine: &Engine) {
     judge.cover(world.eth.index).unwrap();
     let gates = many(&judge, &world, COUNT);
     renew_all(&judge, &gates, for_millis(60_000));
-    // One is apart, one is shut.
+    // One gate has another lease, one is shut.
     let apart = for_millis(30_000);
     judge.renew([(&gates[1], Some(apart)), (&gates[2], None)].into_iter()).unwrap();
     let before = deadlines(engine);
@@ -389,7 +390,7 @@ fn gates_of_a_killed_process_are_removed_together(engine: &Engine) {
     assert_eq!((standing.len(), standing[0].gates, &standing[0].engine), (1, COUNT as usize, engine));
     assert_eq!(standing[0].interfaces, [world.eth.index]);
     drop((gates, judge));
-    // All but one, one of them twice, and one that never was.
+    // All but one, one of them twice, and one that never existed.
     let mut some = names[1..].to_vec();
     some.push(Name::new(CLUSTER, "nobody"));
     let removed: Vec<bool> = remove_all(engine, &some).into_iter().map(Result::unwrap).collect();
@@ -403,7 +404,7 @@ fn gates_of_a_killed_process_are_removed_together(engine: &Engine) {
     assert!(world.answers(SERVICE4));
 }
 
-/// What a stranger's `flush ruleset` does before Linux 6.9: all of it goes, and comes back.
+/// A foreign `flush ruleset` on kernels before Linux 6.9 deletes everything, and it is put back.
 #[test]
 fn a_flushed_table_comes_back_with_all_its_gates() {
     run(false, |engine| {
@@ -433,7 +434,7 @@ fn a_flushed_table_comes_back_with_all_its_gates() {
     });
 }
 
-/// Earlier, each gate had a table of its own.
+/// In earlier versions each gate had its own table.
 #[test]
 fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
     run(false, |engine| {
@@ -448,7 +449,7 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
         assert!(remove(engine, &name).unwrap());
         assert_eq!(list(None).unwrap(), []);
 
-        // It goes on in the table of its cluster, its lease as it was …
+        // It goes on in its cluster's table, with its lease …
         nft::make_old(&name, SERVICE4);
         let judge = Judge::open(engine, CLUSTER, PATTERN).unwrap();
         judge.cover(world.eth.index).unwrap();
@@ -470,7 +471,7 @@ fn what_another_version_left_in_tables_is_listed_removed_and_taken_over() {
     });
 }
 
-/// Each of a hundred claims has a lease of its own for a moment; what stood for that goes.
+/// Each of a hundred claims has its own lease for a moment. Later the extra cohorts go.
 #[test]
 fn leases_that_were_apart_leave_little_when_they_are_one() {
     run(false, |engine| {
@@ -495,7 +496,8 @@ fn leases_that_were_apart_leave_little_when_they_are_one() {
     });
 }
 
-/// As many gates as there can be: what is refused is said, and a number is given again only after all others.
+/// As many gates as possible. The refusal of one more is explained, and a number is assigned again only after all
+/// others.
 #[test]
 fn there_is_room_for_all_groups_in_one_table() {
     run(false, |engine| {

@@ -1,4 +1,4 @@
-//! The ARP filter, by both engines: an address is answered for on its own interface alone.
+//! The ARP filter with both backends: an address is answered for on its own interface alone.
 
 use std::process::Output;
 
@@ -20,7 +20,7 @@ both! {
     four_thousand_addresses
 }
 
-/// One more cable to the client.
+/// A further cable between node and client.
 struct Second {
     eth: Interface,
     mac: [u8; 6],
@@ -39,7 +39,7 @@ impl Second {
         self.tap.send(&[&[0xff; 6][..], &self.mac, &ethertype.to_be_bytes(), payload].concat()).unwrap();
     }
 
-    /// Whether somebody answers a question by ARP; nobody is believed to be silent before the third.
+    /// Whether an ARP question is answered. Silence only counts after the third.
     fn arp_answers(&self, target: Ipv4Addr) -> bool {
         (0..3).any(|_| {
             self.drain();
@@ -52,7 +52,7 @@ impl Second {
         })
     }
 
-    /// The same of a solicitation, to the group of those whose address ends so.
+    /// The same for a neighbour solicitation, sent to the address's solicited-node group.
     fn neighbour_answers(&self, target: Ipv6Addr) -> bool {
         (0..3).any(|_| {
             self.drain();
@@ -104,7 +104,7 @@ fn an_address_is_answered_for_on_its_own_interface_alone(engine: &Engine) {
     let world = World::new();
     put("eth0", OTHER4.into());
     let second = Second::new(&world, "eth1");
-    // Without the network's address there, as with one of its own: Linux answers.
+    // Without an address of the network on the second interface Linux answers there, too.
     assert!(second.arp_answers(SERVICE4), "what the filter is against");
 
     let filter = ArpFilter::open(engine, CLUSTER, homes(&world)).unwrap();
@@ -117,7 +117,7 @@ fn an_address_is_answered_for_on_its_own_interface_alone(engine: &Engine) {
         assert!(deadline(), "the interface was down for a moment, and does not come back");
     }
 
-    // Tags of VLAN 0 are none.
+    // Tags of VLAN 0 count as no tag.
     for tags in 1..3 {
         second.drain();
         let head = [&[0x81, 0, 0, 0].repeat(tags)[..], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
@@ -126,7 +126,7 @@ fn an_address_is_answered_for_on_its_own_interface_alone(engine: &Engine) {
         assert!(!second.hears(|frame| speaks_of(frame, SERVICE4.into())), "behind {tags}");
     }
 
-    // Whoever announces that he has it now is heard, and remembered, on all of them.
+    // An announcement of the address by another machine is heard, and noted, on all interfaces.
     let _ = ip("addr del 10.9.0.14/24 dev eth0");
     let _ = ip("addr add 10.9.0.3/24 dev eth1");
     let _ = ip("neigh replace 10.9.0.14 lladdr 02:00:00:00:00:99 dev eth1 nud stale");
@@ -142,16 +142,16 @@ fn an_address_is_answered_for_on_its_own_interface_alone(engine: &Engine) {
         assert!(deadline(), "an announcement was not heard");
     }
     put("eth0", SERVICE4.into());
-    // The owner of another address, who asks by that for this one, asks.
+    // A question for this address from the owner of another one is a question.
     assert!(!second.arp_answers(SERVICE4));
 
-    // It stands when nobody renews it, and where no process lives.
+    // It stays without renewals, and without a process.
     drop(filter);
     assert!(!second.arp_answers(SERVICE4) && second.arp_answers(OTHER4));
     let listed = elsewhere::list().unwrap();
     assert_eq!((listed.len(), &listed[0].homes, &listed[0].engine), (1, &homes(&world), engine));
     assert_eq!(listed[0].name.cluster(), CLUSTER);
-    // By rules, on interfaces that come then, too.
+    // As rules it also covers interfaces that come later.
     let third = Second::new(&world, "eth2");
     assert_eq!(third.arp_answers(SERVICE4), *engine != Engine::Nft);
     let mut filter = ArpFilter::open(engine, CLUSTER, homes(&world)).unwrap();
@@ -159,7 +159,7 @@ fn an_address_is_answered_for_on_its_own_interface_alone(engine: &Engine) {
     filter.cover().unwrap();
     assert!(!third.arp_answers(SERVICE4) && !fourth.arp_answers(SERVICE4));
 
-    // It moves to another interface.
+    // The address moves to another interface.
     filter.settle(SERVICE4.into(), fourth.eth.index).unwrap();
     assert!(fourth.arp_answers(SERVICE4) && !third.arp_answers(SERVICE4));
     assert_eq!(filter.look_after().unwrap(), Vec::<String>::new());
@@ -172,7 +172,7 @@ fn an_address_is_answered_for_on_its_own_interface_alone(engine: &Engine) {
     }
 }
 
-/// Linux answers for an address of another interface by proxy alone.
+/// Linux answers for an address of another interface only by proxy.
 fn neighbour_questions_by_proxy_are_not_answered_elsewhere(engine: &Engine) {
     let world = World::new();
     let second = Second::new(&world, "eth1");
@@ -215,7 +215,7 @@ fn a_bridge_lets_questions_through_to_the_new_owner(engine: &Engine) {
     loop {
         owner.drain();
         assert!(!asker.arp_answers(SERVICE4));
-        // … and whoever lives behind the other port hears the question, and answers.
+        // … and the machine behind the other port hears the question and answers.
         if owner.hears(question) {
             break;
         }
@@ -237,7 +237,7 @@ fn what_somebody_takes_away_of_the_filter_is_put_back(engine: &Engine) {
     let second = Second::new(&world, "eth1");
     let mut filter = ArpFilter::open(engine, CLUSTER, homes(&world)).unwrap();
     match engine {
-        // Where tables have owners nobody else can.
+        // If tables have owners, no other process can.
         Engine::Nft => {
             let listed = elsewhere::list().unwrap();
             match elsewhere::remove(&listed[0]) {
@@ -259,7 +259,7 @@ fn what_somebody_takes_away_of_the_filter_is_put_back(engine: &Engine) {
     assert_eq!(elsewhere::list().unwrap(), []);
 }
 
-/// With other addresses, or by the other engine; what stands on the machine still is kept.
+/// With other addresses or by the other backend. Addresses that are still configured on the machine are kept.
 fn an_earlier_lifes_filter_is_taken_over(engine: &Engine) {
     let world = World::new();
     put("eth0", OTHER4.into());
@@ -274,13 +274,13 @@ fn an_earlier_lifes_filter_is_taken_over(engine: &Engine) {
     let listed = elsewhere::list().unwrap();
     assert_eq!(listed[0].homes.len(), 3, "but not what stands nowhere: {listed:?}");
     drop(filter);
-    // By a person: some, and the rest.
+    // By hand: first some, then the rest.
     elsewhere::take_out(&listed[0], &[OTHER4.into()]).unwrap();
     assert!(second.arp_answers(OTHER4) && !second.arp_answers(SERVICE4));
     elsewhere::take_out(&listed[0], &[SERVICE4.into(), SERVICE6.into()]).unwrap();
     assert_eq!(elsewhere::list().unwrap(), []);
 
-    // The cluster has another name now, and what it had under the old one goes, but for what it has no more.
+    // The cluster was renamed. What it had under the old name goes, except for addresses that it no longer has.
     let mut both = other.clone();
     both.insert(SERVICE4.into(), Some(world.eth.index));
     drop(ArpFilter::open(engine, "old.name", both).unwrap());
@@ -338,11 +338,11 @@ fn four_thousand_addresses(engine: &Engine) {
     );
 }
 
-/// What `docs/gate.md` tells of many interfaces.
+/// Measures the times in `docs/gate.md` for many interfaces.
 #[test]
 fn many_cables_by_programs() {
     super::run(true, |engine| {
-        /// `docs/gate.md` tells of 150.
+        /// `docs/gate.md` has the times for 150.
         const PAIRS: u8 = 10;
         let world = World::new();
         let mut netlink = Netlink::open().unwrap();

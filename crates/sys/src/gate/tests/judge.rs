@@ -1,8 +1,8 @@
-//! What only `bpf` has: one judge for all groups of a cluster.
+//! Tests of the `bpf` packet filter, which all groups of a cluster share.
 
 use super::*;
 
-/// Runs a test of what only `bpf` has, as [`run`] does.
+/// Runs a test with `bpf` alone, as [`run`] does.
 fn run_bpf(test: fn(&Path)) {
     let fresh = Fresh { network: true, mounts: true, host_name: false, processes: false, ipc: false };
     aside(|| match namespace::leave(fresh).map_err(|error| error.to_string()).and_then(|()| engine(true)) {
@@ -14,7 +14,7 @@ fn run_bpf(test: fn(&Path)) {
     });
 }
 
-/// The settings of one of many groups: its address is its own, behind the same interface.
+/// The settings of one of many groups, with its own address behind the same interface.
 fn one_of_many(world: &World, number: u32) -> Settings {
     Settings {
         name: Name::new("test.cluster", &format!("group {number}")),
@@ -23,7 +23,7 @@ fn one_of_many(world: &World, number: u32) -> Settings {
     }
 }
 
-/// More than the 64 programs that a hook takes; and what each costs is said.
+/// More gates than the 64 programs that a hook takes. Prints what each step costs.
 #[test]
 fn a_hundred_groups_have_a_gate_on_one_interface() {
     run_bpf(|bpffs| {
@@ -93,12 +93,12 @@ fn a_judge_without_gates_stops_nobody() {
         for (name, works) in world.ways() {
             assert!(works, "another's gate stands, shut: {name}");
         }
-        // Not while a gate stands.
+        // Refused while a gate exists.
         judge.remove().unwrap();
         assert_eq!(other.missing().unwrap(), Vec::<String>::new());
         assert_eq!(list(Some(bpffs.into())).unwrap().len(), 1);
         other.remove().unwrap();
-        // What a killed daemon left is found, and goes when somebody asks.
+        // Parts that a killed daemon left are found, and removed on request.
         let stands = judges(Some(bpffs.into())).unwrap();
         assert!(remove_judge(&stands[0]).unwrap());
         assert!(!bpffs.join(ROOT).exists(), "no directory is left");
@@ -196,7 +196,7 @@ fn a_judge_goes_on_where_an_earlier_life_ended() {
         gate.renew(for_millis(60_000)).unwrap();
         assert!(world.answers(SERVICE4) && world.answers(SERVICE6));
 
-        // An interface that goes is no concern of the judge's; where it is a gate's, that tells it.
+        // An interface that goes does not matter to the packet filter. If a gate covers it, the gate reports it.
         let other = other_network();
         let [second, _] = veth_across("eth1", "peer1", &other).unwrap();
         judge.cover(second.index).unwrap();
@@ -213,7 +213,7 @@ fn a_judge_goes_on_where_an_earlier_life_ended() {
     });
 }
 
-/// The numbers of interfaces are a namespace's own: what stands there would be taken for what stands here.
+/// Numbers of interfaces belong to a network namespace: programs in another one must not be taken for programs here.
 #[test]
 fn a_judge_of_another_network_namespace_is_no_judge_here() {
     run_bpf(|bpffs| {
@@ -231,7 +231,7 @@ fn a_judge_of_another_network_namespace_is_no_judge_here() {
     });
 }
 
-/// Earlier, each gate had its own programs, pinned in its own directory.
+/// In earlier versions each gate had its own programs, pinned in its own directory.
 #[test]
 fn what_another_version_pinned_is_found_and_removed() {
     run_bpf(|bpffs| {
@@ -265,13 +265,13 @@ fn what_another_version_pinned_is_found_and_removed() {
     });
 }
 
-/// As programs of container networks do: one in front that answers "pass" decides, and nobody behind it is asked.
+/// As with programs of container networks: one in front that answers "pass" decides, and those behind it do not run.
 #[test]
 fn a_foreign_program_in_front_opens_no_gate() {
     run_bpf(|bpffs| {
         let world = World::new();
         let engine = Engine::Bpf { bpffs: bpffs.into() };
-        // It was there before.
+        // A foreign program that was there before.
         let mut others = vec![bpf::pass_everything(world.eth.index, false).unwrap()];
         let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         let settings = Settings {
@@ -291,7 +291,7 @@ fn a_foreign_program_in_front_opens_no_gate() {
         gate.renew(for_millis(60_000)).unwrap();
         assert!(world.answers(SERVICE4));
 
-        // It comes later, again and again.
+        // A foreign program that comes later, repeatedly.
         for _ in 0..3 {
             others.push(bpf::pass_everything(world.eth.index, true).unwrap());
             gate.close().unwrap();
@@ -305,7 +305,7 @@ fn a_foreign_program_in_front_opens_no_gate() {
             assert!(!world.answers(SERVICE4));
             assert!(judge.missing().unwrap().is_empty() && gate.missing().unwrap().is_empty());
         }
-        // A killed daemon's next life finds its links, and nothing is left in the end.
+        // After a daemon was killed, the next one finds its links, and in the end nothing is left.
         drop((gate, judge));
         let judge = Judge::open(&engine, "test.cluster", PATTERN).unwrap();
         assert_eq!(judge.stay_in_front(usize::MAX).unwrap(), None);
@@ -316,7 +316,7 @@ fn a_foreign_program_in_front_opens_no_gate() {
     });
 }
 
-/// One place in a look: wherever somebody comes, it is found within as many looks as there are places.
+/// Each check looks at one hook: a foreign program is found within as many checks as there are hooks.
 #[test]
 fn of_many_places_each_look_sees_others() {
     run_bpf(|bpffs| {
@@ -345,7 +345,7 @@ fn of_many_places_each_look_sees_others() {
     });
 }
 
-/// Two clusters on one machine do not push each other away from the front.
+/// Two clusters on one machine do not displace each other from the front.
 #[test]
 fn two_clusters_programs_let_each_other_stand() {
     run_bpf(|bpffs| {

@@ -1,4 +1,4 @@
-//! Tags of VLAN 0: the kernel takes off any number of them, and takes what is behind for an untagged packet.
+//! Tests of tags of VLAN 0: the kernel removes any number of them, and treats the rest as an untagged packet.
 
 use super::*;
 
@@ -12,12 +12,12 @@ fn no_stack_of_tags_passes_a_shut_gate_of_nft() {
     run(false, no_stack_of_tags_passes_a_shut_gate);
 }
 
-/// Each a kind (802.1Q or 802.1ad) and the tag's two bytes: priority, number.
+/// Tags, each with its kind (802.1Q or 802.1ad) and its two bytes: priority and number.
 type Stack = Vec<(u16, u16)>;
 
 const PRIORITY: u16 = 0x6000;
 
-/// Of VLAN 0, by every kind and both in turn; and with one tag of another VLAN at each place.
+/// Stacks of VLAN 0, of each kind and of both in turn, and with one tag of another VLAN at each position.
 fn stacks() -> Vec<Stack> {
     let kinds: [fn(usize) -> u16; 3] =
         [|_| 0x8100, |_| 0x88a8, |place| if place % 2 == 0 { 0x8100 } else { 0x88a8 }];
@@ -41,7 +41,7 @@ fn of_vlan_0(stack: &Stack) -> bool {
     stack.iter().all(|(_, tag)| tag & 0xfff == 0)
 }
 
-/// Puts a packet behind tags to the node.
+/// Sends a packet behind tags to the node.
 fn say(world: &World, stack: &Stack, ethertype: u16, payload: &[u8]) {
     let mut bytes = Vec::new();
     let kinds = stack.iter().map(|(kind, _)| *kind).chain([ethertype]).collect::<Vec<_>>();
@@ -53,14 +53,14 @@ fn say(world: &World, stack: &Stack, ethertype: u16, payload: &[u8]) {
     world.say(kinds[0], &bytes);
 }
 
-/// Whether the node speaks of the address after it was asked so.
+/// Whether the node mentions the address after this question.
 fn is_answered(world: &World, stack: &Stack, ethertype: u16, payload: &[u8], about: IpAddr) -> bool {
     world.drain();
     say(world, stack, ethertype, payload);
     world.hear(about, SILENCE).is_some()
 }
 
-/// An echo, a question by ARP or a solicitation for an address.
+/// An echo, an ARP question and a solicitation for an address.
 fn questions(world: &World, v4: Ipv4Addr, v6: Ipv6Addr) -> [(u16, Vec<u8>, IpAddr); 4] {
     let mut echo = [8, 0, 0, 0, 1, 2, 3, 4];
     let sum = checksum::internet(&[&echo]);
@@ -76,7 +76,7 @@ fn questions(world: &World, v4: Ipv4Addr, v6: Ipv6Addr) -> [(u16, Vec<u8>, IpAdd
 }
 
 fn no_stack_of_tags_passes_a_shut_gate(engine: &Engine) {
-    // So many tags an open gate lets through: what nobody sends is dropped in any case.
+    // The most tags that an open gate lets through: more are dropped in any case, and no sender uses them.
     let passed = if matches!(engine, Engine::Bpf { .. }) { 5 } else { 1 };
     let world = World::new();
     let service = questions(&world, SERVICE4, SERVICE6);
@@ -88,7 +88,7 @@ fn no_stack_of_tags_passes_a_shut_gate(engine: &Engine) {
         questions.iter().map(is_answered).collect::<Vec<_>>()
     };
     let stacks = stacks();
-    // What a program gets: an answer would have to pass the gate once more.
+    // Datagrams that a program receives. An answer would have to pass the gate again.
     let ears = [IpAddr::from(SERVICE4), SERVICE6.into()].map(|ip| {
         let ear = UdpSocket::bind((ip, PORT)).unwrap();
         ear.set_read_timeout(Some(SILENCE)).unwrap();
@@ -112,7 +112,7 @@ fn no_stack_of_tags_passes_a_shut_gate(engine: &Engine) {
     let mut gate = Gate::install(engine, world.settings()).unwrap();
     stacks.iter().for_each(tell);
     assert_eq!(told(), [false; 2], "a program gets something from behind tags");
-    // All at once: one answer to any of them would be heard.
+    // All at once: a single answer to any of them would be heard.
     for about in [IpAddr::from(SERVICE4), SERVICE6.into()] {
         world.drain();
         for stack in &stacks {
