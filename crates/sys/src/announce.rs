@@ -1,6 +1,6 @@
-//! Telling a segment where an address lives now: gratuitous ARP (RFC 826, RFC 5227, RFC 5944 section 4.6) and
-//! unsolicited neighbour advertisements (RFC 4861 section 7.2.6). Neighbours that know the address correct their entry
-//! at once instead of asking an owner that is gone.
+//! Tells a segment where an address is now: gratuitous ARP (RFC 826, RFC 5227, RFC 5944 section 4.6) and unsolicited
+//! neighbour advertisements (RFC 4861 section 7.2.6). Neighbours that know the address correct their entry at once,
+//! instead of asking an owner that is gone.
 
 use std::{
     io,
@@ -22,26 +22,26 @@ const ALL: [u8; 6] = [0xff; 6];
 /// The all-nodes group's Ethernet address (RFC 2464 section 7).
 const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-/// Which form an announcement takes. Some stacks learn from the one, some from the other; sent in turn they reach all.
-/// Neighbour advertisements know only one form.
+/// The form of an announcement. Some stacks learn from one form, some from the other; sending both in turn reaches all.
+/// Neighbour advertisements have one form only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// ARP: a broadcast question for the address by its owner (what RFC 5227 calls an announcement).
+    /// ARP: a broadcast request for the address by its owner (an announcement in the words of RFC 5227).
     Request,
-    /// ARP: a broadcast answer that nobody asked for.
+    /// ARP: an unsolicited broadcast reply.
     Reply,
 }
 
-/// A packet socket that only sends. Bound to the network namespace in which it was opened, not to an interface.
+/// A packet socket that only sends. It belongs to the network namespace in which it was opened, not to an interface.
 pub struct Announcer {
     socket: OwnedFd,
 }
 
 impl Announcer {
-    /// Opens the socket.
+    /// Opens the packet socket in the calling thread's network namespace.
     ///
     /// # Errors
-    /// What the kernel says; `PermissionDenied` without CAP_NET_RAW.
+    /// The kernel's error; `PermissionDenied` without CAP_NET_RAW.
     pub fn open() -> io::Result<Self> {
         // Datagram: the kernel writes the link header. Protocol 0: nothing is received, no packet is copied for us.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -49,10 +49,10 @@ impl Announcer {
         Ok(Self { socket })
     }
 
-    /// Announces that `ip` is at `interface`'s hardware address. Sends one packet; never blocks.
+    /// Announces that `ip` is at the interface's hardware address. Sends one packet; never blocks.
     ///
     /// # Errors
-    /// `Unsupported` when neighbours are not looked up on this interface; else what the kernel says (`NetworkDown`).
+    /// `Unsupported` if the interface does not resolve neighbours; else the kernel's error (`NetworkDown`).
     pub fn announce(&self, interface: &Interface, ip: IpAddr, form: Form) -> io::Result<()> {
         let Some(mac) = interface.mac.filter(|_| interface.resolves) else {
             return Err(io::Error::new(
@@ -70,8 +70,8 @@ impl Announcer {
         }
     }
 
-    /// Asks the segment who has `ip`, in nobody's name (RFC 5227, a probe; RFC 4862, section 5.4.2): whoever has it answers,
-    /// also where this machine has it too. Sends one packet; never blocks.
+    /// Asks the segment who has `ip`, without a source address (RFC 5227, a probe; RFC 4862, section 5.4.2). Every
+    /// owner of the address answers, even if this machine has it, too. Sends one packet; never blocks.
     ///
     /// # Errors
     /// As [`announce`](Self::announce).
@@ -115,7 +115,7 @@ impl Announcer {
     }
 }
 
-/// RFC 826 for Ethernet and IPv4.
+/// An ARP packet for Ethernet and IPv4 (RFC 826).
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
 struct Arp {
@@ -171,7 +171,7 @@ struct Advertisement {
     mac: [u8; 6],
 }
 
-/// Replaces an entry that neighbours have already; not solicited, no router.
+/// The flag "override" alone: replaces existing entries; not solicited, no router.
 const OVERRIDE: u32 = 1 << 29;
 const IPV6_HEADER_BYTES: usize = 40;
 const ICMPV6: u8 = 58;
@@ -199,8 +199,8 @@ impl Advertisement {
     }
 }
 
-/// An IPv6 packet from nobody to the group of those whose addresses end like the target, with a neighbour solicitation (RFC
-/// 4861, section 4.3): a question of duplicate address detection.
+/// An IPv6 packet with a neighbour solicitation for duplicate address detection (RFC 4861, section 4.3), from the
+/// unspecified address to the target's solicited-node group.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
 struct Solicitation {

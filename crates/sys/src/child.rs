@@ -1,4 +1,4 @@
-//! What a child process must not inherit from a real-time daemon.
+//! Keeps what only a real-time daemon should have away from its child processes.
 
 use std::{
     io,
@@ -15,12 +15,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// The soft limit of open files before [`raise_file_limit`]; zero until then.
 static FILES_BEFORE: AtomicU64 = AtomicU64::new(0);
 
-/// Lets this process open as many files as its hard limit allows: many groups that move at once need many pipes. A
-/// child made with [`detach`] gets back the limit that was before, because programs that use select(2) must not meet
-/// descriptors above 1023.
+/// Raises the limit of open files to this process's hard limit: many groups that move at once need many pipes. A child
+/// made with [`detach`] gets back the old limit, because programs that use select(2) cannot handle descriptors above
+/// 1023.
 ///
 /// # Errors
-/// What the kernel says; the limit is then as it was.
+/// The kernel's error; the limit is then unchanged.
 pub fn raise_file_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -30,13 +30,13 @@ pub fn raise_file_limit() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the command's child an ordinary process of its own: a new session (and so a new process group) without a
-/// terminal, every signal at its default, the file creation mask 022, no file but the three standard ones, normal
-/// scheduling, no raised priority, no limit that only the daemon set for itself.
+/// Makes the command's child an ordinary process: a new session (and so a new process group) without a terminal, every
+/// signal at its default, file creation mask 022, no files but the three standard ones, normal scheduling, no raised
+/// priority, and none of the limits that the daemon set for itself.
 ///
-/// `cgroup_procs` is the open `cgroup.procs` file of a control group; the child moves itself there before it runs
-/// its program, so that none of its own children can be missed. If the group has gone meanwhile, the program runs
-/// without it: whoever looks for it later needs a second way to find it.
+/// `cgroup_procs` is the open `cgroup.procs` file of a control group. The child moves itself there before it runs its
+/// program, so that all its own children are in the group, too. If the group has gone meanwhile, the program runs
+/// without it. Code that looks for the child later needs a second way to find it.
 pub fn detach(command: &mut Command, cgroup_procs: Option<OwnedFd>) {
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed: it makes plain
     // system calls on integers, allocates nothing and takes no lock.
@@ -45,7 +45,7 @@ pub fn detach(command: &mut Command, cgroup_procs: Option<OwnedFd>) {
     }
 }
 
-/// Runs in the forked child. A fault here is the answer of `spawn`.
+/// Runs in the forked child. An error here becomes the result of `spawn`.
 fn become_ordinary(cgroup_procs: Option<RawFd>) -> io::Result<()> {
     const LAST_SIGNAL: libc::c_int = 64;
     let normal = libc::sched_param { sched_priority: 0 };
@@ -56,7 +56,7 @@ fn become_ordinary(cgroup_procs: Option<RawFd>) -> io::Result<()> {
             && libc::write(file, b"0".as_ptr().cast(), 1) != 1
         {
             let error = io::Error::last_os_error();
-            // Somebody may have removed the group: a start must not fail for that.
+            // The group may have been removed meanwhile; a start must not fail because of that.
             if error.raw_os_error() != Some(libc::ENODEV) {
                 return Err(error);
             }
@@ -66,10 +66,10 @@ fn become_ordinary(cgroup_procs: Option<RawFd>) -> io::Result<()> {
         }
         libc::umask(0o022);
         for signal in 1..=LAST_SIGNAL {
-            // KILL, STOP and the C library's own two refuse, which is right.
+            // KILL, STOP and the C library's own two signals refuse; that is intended.
             libc::signal(signal, libc::SIG_DFL);
         }
-        // An ordinary process may always return to ordinary scheduling; where it may not, it has it already.
+        // A process may always return to ordinary scheduling. If it is refused, it has that already.
         if libc::sched_getscheduler(0) != libc::SCHED_OTHER {
             libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const normal);
         }
@@ -78,7 +78,7 @@ fn become_ordinary(cgroup_procs: Option<RawFd>) -> io::Result<()> {
         }
         give_back_limits();
         // Marked, not closed: the parent learns of a failed exec through a descriptor that is still needed. Kernels
-        // before 5.11 do not know the call; everything of ours is marked anyway.
+        // before 5.11 do not know the call, but all our descriptors are marked anyway.
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
     Ok(())
@@ -91,7 +91,7 @@ fn give_back_limits() {
         let maximum = getrlimit(Resource::Nofile).maximum;
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum });
     }
-    // The heart's brake would end a real-time service of somebody else.
+    // The heart's runaway limit would end a foreign real-time service.
     let maximum = getrlimit(Resource::Rttime).maximum;
     let _ = setrlimit(Resource::Rttime, Rlimit { current: maximum, maximum });
 }

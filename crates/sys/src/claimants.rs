@@ -1,4 +1,4 @@
-//! Hearing who else on a segment says to have an address: the sender of any ARP packet (RFC 5227, section 2.4) and the
+//! Hears who else on a segment claims to have an address: the sender of any ARP packet (RFC 5227, section 2.4) and the
 //! target of any neighbour advertisement (RFC 4861, section 4.4).
 
 use std::{
@@ -11,32 +11,32 @@ use crate::option;
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// What the kernel keeps for a reader that is late. Beyond that it drops: the next packet tells the same.
+/// The socket's buffer for a late reader. The kernel drops packets beyond that; the next packet says the same.
 const QUEUE_BYTES: i32 = 1 << 16;
-/// A filter finds an address among so many by comparing it with each: a jump reaches 255 instructions. Among others it finds
-/// these by their highest.
+/// The filter compares an address with each of up to this many, because a jump reaches 255 instructions. It selects
+/// such a block by the block's highest address.
 const BLOCK: usize = 250;
-/// So many addresses fit into one filter, which the kernel lets have 4,096 instructions (`BPF_MAXINSNS`).
+/// The most addresses in one filter, which may have 4,096 instructions (`BPF_MAXINSNS`).
 const FILTERED_MAX: usize = 16 * BLOCK;
-/// Where in an ARP packet its sender's address is, and in an advertisement its target.
+/// The positions of the sender's address in an ARP packet and of the target in an advertisement.
 const ARP_SENDER: usize = 14;
 const ARP_BYTES: usize = 28;
 const ADVERTISEMENT_TARGET: usize = 48;
 const ADVERTISEMENT_BYTES: usize = 64;
 
-/// Somebody says to have an address.
+/// A machine's claim to have an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claimed {
-    /// The address.
+    /// The IP address that is claimed.
     pub ip: IpAddr,
-    /// At which hardware address.
+    /// The hardware address that claims it.
     pub mac: [u8; 6],
-    /// On the interface of this number it was heard.
+    /// The number of the interface on which it was heard.
     pub interface: u32,
 }
 
-/// A packet socket that hears it on all interfaces of the network namespace in which it was opened. Never blocks, and hears
-/// nothing that this machine sends.
+/// A packet socket that hears such claims on all interfaces of the network namespace in which it was opened. It never
+/// blocks, and does not hear what this machine sends.
 #[derive(Debug)]
 pub struct Claimants {
     socket: OwnedFd,
@@ -44,10 +44,10 @@ pub struct Claimants {
 }
 
 impl Claimants {
-    /// Hear of these IPv4 addresses and of no others: several of them, where the addresses are too many for one.
+    /// Hears claims to these IPv4 addresses only. Returns several sockets if the addresses are too many for one filter.
     ///
     /// # Errors
-    /// What the kernel says; `PermissionDenied` without CAP_NET_RAW.
+    /// The kernel's error; `PermissionDenied` without CAP_NET_RAW.
     pub fn of_arp(addresses: &[Ipv4Addr]) -> io::Result<Vec<Self>> {
         let mut sorted = addresses.to_vec();
         sorted.sort_unstable();
@@ -55,7 +55,7 @@ impl Claimants {
         sorted.chunks(FILTERED_MAX).map(|some| Self::open(ETHERTYPE_ARP, &arp_filter(some))).collect()
     }
 
-    /// Hears of all IPv6 addresses. The kernel's filter sees every IPv6 packet that arrives.
+    /// Hears claims to all IPv6 addresses. The kernel's filter sees every IPv6 packet that arrives.
     ///
     /// # Errors
     /// As [`of_arp`](Self::of_arp).
@@ -89,10 +89,10 @@ impl Claimants {
         if bound == 0 { Ok(Self { socket, kind }) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// What the next packet says, which may be nothing that can be read; `None` when none is waiting.
+    /// Reads the next packet: `None` if none is waiting, `Some(None)` if it contains no claim.
     ///
     /// # Errors
-    /// What the kernel says, for example that an interface went down; the socket can go on being used.
+    /// The kernel's error, for example that an interface went down; the socket can go on being used.
     pub fn receive(&self) -> io::Result<Option<Option<Claimed>>> {
         let mut packet = [0u8; 128];
         // SAFETY: all-zero bytes are a valid sockaddr_ll.
@@ -135,7 +135,7 @@ impl AsFd for Claimants {
     }
 }
 
-/// Ethernet and IPv4 alone; a question for somebody's address by nobody (RFC 5227, a probe) says nothing.
+/// Ethernet and IPv4 alone. A probe without a sender's address (RFC 5227) claims nothing.
 fn parse_arp(packet: &[u8]) -> Option<(IpAddr, [u8; 6])> {
     let packet: &[u8; ARP_BYTES] = packet.first_chunk()?;
     if packet[..6] != [0, 1, 8, 0, 6, 4] || packet[6] != 0 || !matches!(packet[7], 1 | 2) {
@@ -146,7 +146,7 @@ fn parse_arp(packet: &[u8]) -> Option<(IpAddr, [u8; 6])> {
     (!ip.is_unspecified()).then_some((ip.into(), mac))
 }
 
-/// At the address of its option, else at that of its frame.
+/// The hardware address is the option's, else the frame's.
 fn parse_advertisement(packet: &[u8], frame: Option<[u8; 6]>) -> Option<(IpAddr, [u8; 6])> {
     let fixed: &[u8; ADVERTISEMENT_BYTES] = packet.first_chunk()?;
     if fixed[6..8] != [58, 255] || fixed[40] != 136 {
@@ -169,7 +169,7 @@ const fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt, jf, k }
 }
 
-/// Passes what one of these says to have, which are sorted.
+/// Passes ARP packets whose sender is one of `addresses`, which are sorted.
 fn arp_filter(addresses: &[Ipv4Addr]) -> Vec<libc::sock_filter> {
     let mut filter = vec![step(LOAD_WORD, 0, 0, ARP_SENDER as u32)];
     for block in addresses.chunks(BLOCK) {

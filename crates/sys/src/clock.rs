@@ -1,41 +1,41 @@
-//! The clocks.
+//! The kernel's clocks, read in nanoseconds.
 
 use rustix::{
     thread::{ClockId as SleepClockId, clock_nanosleep_absolute},
     time::{ClockId, Timespec, clock_gettime},
 };
 
-/// Nanoseconds on the monotonic clock, on which all deadlines are.
+/// Nanoseconds on the monotonic clock. All deadlines but a gate's are on this clock.
 ///
-/// Not the boot-time clock, which also counts while the machine is suspended: after a resume every peer would have been
-/// silent for hours, although it was we who could not hear. The monotonic clock counts only the time in which we could
-/// have heard something.
+/// The boot-time clock would not do, because it also counts while the machine is suspended: after a resume every peer
+/// would seem to have been silent for hours, although this machine could not hear. The monotonic clock counts only the
+/// time in which it could.
 #[must_use]
 pub fn monotonic_nanos() -> u64 {
     nanos(ClockId::Monotonic)
 }
 
-/// Nanoseconds on the boot-time clock, which counts while the machine is suspended too: what a gate's deadline is on,
-/// because a lease that others granted runs on while this machine sleeps.
+/// Nanoseconds on the boot-time clock, which also counts while the machine is suspended. A gate's deadline is on this
+/// clock, because a lease that others granted runs on while this machine sleeps.
 #[must_use]
 pub fn boot_nanos() -> u64 {
     nanos(ClockId::Boottime)
 }
 
-/// Nanoseconds since 1970 by the wall clock; 0 when it stands before that. For people and for frames' time stamps,
+/// Nanoseconds since 1970 on the wall clock; 0 if it is set to before that. For people and for time stamps in frames,
 /// never for decisions.
 #[must_use]
 pub fn unix_nanos() -> u64 {
     nanos(ClockId::Realtime)
 }
 
-/// Waits until that moment of [`monotonic_nanos`], deaf to everything but signals.
+/// Sleeps until that time of [`monotonic_nanos`]. Only a signal ends the sleep earlier.
 pub fn sleep_until(nanos: u64) {
     let request = Timespec {
         tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
         tv_nsec: (nanos % 1_000_000_000) as _,
     };
-    // An interrupted or refused sleep is a shorter one.
+    // An interrupted or refused sleep only is a shorter one.
     let _ = clock_nanosleep_absolute(SleepClockId::Monotonic, &request);
 }
 

@@ -1,4 +1,4 @@
-//! Files that must not be half there, and directories that must not be used twice.
+//! Files that are replaced as a whole, and directories that only one process may use.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -7,11 +7,11 @@ use std::{
     path::Path,
 };
 
-/// Locks a directory for this process as long as the returned file lives; `None` when another process holds it.
+/// Locks a directory for this process as long as the returned file is open; `None` if another process holds the lock.
 /// The lock is the kernel's: it ends with the process, however that ends, and leaves no file behind.
 ///
 /// # Errors
-/// What the kernel says of opening or locking the directory.
+/// The kernel's error when opening or locking the directory.
 pub fn lock_directory(directory: &Path) -> io::Result<Option<File>> {
     let handle = File::open(directory)?;
     match handle.try_lock() {
@@ -21,11 +21,11 @@ pub fn lock_directory(directory: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Writes a file so that after a crash or a power cut either the old or the new content stands there, whole. `mode`
-/// are its permissions. Returns when the new content is on the disk.
+/// Writes a file so that after a crash or a power failure it has either the old or the new content, complete. `mode` is
+/// its permissions. Returns when the new content is on the disk.
 ///
 /// # Errors
-/// What the kernel says; the old file then stands as it was.
+/// The kernel's error; the old file is then unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file");
     let name = path.file_name().ok_or_else(invalid)?;
@@ -43,7 +43,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&next)?;
         file.write_all(bytes)?;
         rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(mode))?;
-        // All of it, not fdatasync: the permissions count too.
+        // fsync, not fdatasync: the permissions count, too.
         file.sync_all()?;
         std::fs::rename(&next, path)
     })();

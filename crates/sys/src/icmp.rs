@@ -1,4 +1,4 @@
-//! ICMP echo with a payload (RFC 792, RFC 4443): a question to a machine that runs nothing of ours.
+//! ICMP echo with a payload (RFC 792, RFC 4443): asks a machine that does not run Locum.
 
 use std::{
     io,
@@ -18,35 +18,35 @@ const ECHO_REQUEST_V4: u8 = 8;
 const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 
-/// A raw socket of one family that asks, and hears all answers to this machine that carry its identifier. Never
-/// blocks.
+/// A raw socket of one family that sends echo requests and receives all replies to this machine with its identifier.
+/// Never blocks.
 pub struct Pinger {
     socket: Socket,
     ipv6: bool,
     identifier: u16,
 }
 
-/// An answer.
+/// One echo reply, with its payload.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// Who says to have answered.
+    /// The sender's address in the reply.
     pub from: IpAddr,
-    /// As in the question.
+    /// The sequence number of the request.
     pub sequence: u16,
-    /// As in the question.
+    /// The payload of the request.
     pub payload: &'a [u8],
 }
 
 impl Pinger {
-    /// Opens the socket.
+    /// Opens a raw socket; `identifier` distinguishes its requests from others.
     ///
     /// # Errors
-    /// What the kernel says; `PermissionDenied` without CAP_NET_RAW.
+    /// The kernel's error; `PermissionDenied` without CAP_NET_RAW.
     pub fn open(ipv6: bool, identifier: u16) -> io::Result<Self> {
         let (domain, protocol) =
             if ipv6 { (Domain::IPV6, Protocol::ICMPV6) } else { (Domain::IPV4, Protocol::ICMPV4) };
         let socket = Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
-        // Everything but echo replies is refused in the kernel. A set bit refuses. linux/icmp.h, linux/icmpv6.h
+        // The kernel refuses everything but echo replies. A set bit refuses. linux/icmp.h, linux/icmpv6.h
         if ipv6 {
             let mut refused = [u32::MAX; 8];
             refused[usize::from(ECHO_REPLY_V6 / 32)] &= !(1 << (ECHO_REPLY_V6 % 32));
@@ -57,10 +57,10 @@ impl Pinger {
         Ok(Self { socket, ipv6, identifier })
     }
 
-    /// Asks.
+    /// Sends one echo request to `to`.
     ///
     /// # Errors
-    /// What the kernel says: no route, `WouldBlock`; `InvalidInput` for the other family.
+    /// The kernel's error: no route, `WouldBlock`; `InvalidInput` for the other family.
     pub fn ask(&self, to: IpAddr, sequence: u16, payload: &[u8]) -> io::Result<()> {
         if to.is_ipv6() != self.ipv6 {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -73,9 +73,9 @@ impl Pinger {
     /// The next answer with our identifier, read into `buffer`; `None` when nothing is waiting.
     ///
     /// # Errors
-    /// What the kernel says; the socket can go on being used.
+    /// The kernel's error; the socket can go on being used.
     pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<Option<Reply<'a>>> {
-        // Answers to other programs are skipped, but not for ever.
+        // Replies to other programs are skipped, at most this many in one call.
         for _ in 0..64 {
             let (length, from) = match rustix::net::recvfrom(&self.socket, &mut *buffer, RecvFlags::empty()) {
                 Ok((length, _, from)) => (length, from),
@@ -108,15 +108,15 @@ fn request(kind: u8, identifier: u16, sequence: u16, payload: &[u8]) -> Vec<u8> 
     packet.extend(sequence.to_be_bytes());
     packet.extend(payload);
     if kind == ECHO_REQUEST_V4 {
-        // The kernel itself sums up ICMPv6, which covers addresses that only it knows.
+        // The kernel computes the checksum of ICMPv6, because only it knows the addresses in it.
         let sum = checksum::internet(&[&packet]);
         packet[2..4].copy_from_slice(&sum);
     }
     packet
 }
 
-/// The sequence number and where the payload begins, if these are the bytes of an answer to us. An IPv4 packet comes
-/// with its IP header.
+/// The sequence number, and the position of the payload, if these bytes are a reply to us. An IPv4 packet comes with
+/// its IP header.
 fn parse(packet: &[u8], ipv6: bool, identifier: u16) -> Option<(u16, usize)> {
     let header = if ipv6 { 0 } else { usize::from(packet.first()? & 0x0f) * 4 };
     let head: &[u8; HEADER_BYTES] = packet.get(header..)?.first_chunk()?;

@@ -1,19 +1,20 @@
-//! **Locum's hands on the kernel.** The one crate with `unsafe`: small safe functions, no decisions. Whoever calls
-//! them decides when and why; the facts about the kernel that they rest on are in `docs/kernel.md`.
+//! **Locum's access to the kernel.** The only crate with `unsafe`: small safe functions that make no decisions. The
+//! callers decide when and why. The facts about the kernel behind them are in `docs/kernel.md`.
 //!
 //! * [`netlink`]: interfaces and addresses, read, changed and watched;
-//! * [`announce`], [`claimants`]: tell a segment where an address lives now; hear who else says to have it;
+//! * [`announce`], [`claimants`]: tell a segment where an address is now; hear who else claims to have it;
 //! * [`gate`]: lets a service address answer only while an unexpired lease stands in the kernel;
-//! * [`udp`], [`serial`], [`icmp`], [`checksum`]: what links and pings are made of;
-//! * [`clock`], [`poll`], [`realtime`]: time, waiting, punctuality;
-//! * [`child`], [`process`], [`user`]: what a child must not inherit; ending it with all it started; as whom it runs;
-//! * [`rights`]: what the kernel lets this process do;
-//! * [`watchdog`], [`machine`]: being reset, and resetting oneself;
-//! * [`mod@file`]: files that are never half there, directories that are used once;
-//! * [`place`]: a name that one process of a network namespace has at a time;
-//! * [`signal`]: what a broken pipe does;
-//! * [`namespace`], [`mount`]: surroundings of a thread's own;
-//! * [`tap`], [`stamp`]: frames of an interface, and when they arrived.
+//! * [`udp`], [`serial`], [`icmp`], [`checksum`]: the parts of links and pings;
+//! * [`clock`], [`poll`], [`realtime`]: time, waiting, real-time scheduling;
+//! * [`child`], [`process`], [`user`]: a clean environment for children; ending a child with all its descendants;
+//! running it as another user;
+//! * [`rights`]: the capabilities of this process;
+//! * [`watchdog`], [`machine`]: a reset by the watchdog, a reboot by this process;
+//! * [`mod@file`]: files that are replaced as a whole, directories with a lock;
+//! * [`place`]: a name that only one process of a network namespace can have at a time;
+//! * [`signal`]: how signals affect this process;
+//! * [`namespace`], [`mount`]: namespaces and mounts of one thread;
+//! * [`tap`], [`stamp`]: frames of an interface, and the time of their arrival.
 
 pub mod announce;
 pub mod checksum;

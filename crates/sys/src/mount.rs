@@ -9,37 +9,37 @@ use std::{
 
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-/// Cuts the thread's mounts off from those of its origin: what is mounted from now on is seen by nobody else.
+/// Makes the thread's mounts private: later mounts are not seen in the namespace it came from.
 ///
 /// # Errors
-/// `EPERM` outside a mount namespace of one's own.
+/// `EPERM` outside an own mount namespace.
 pub fn make_private() -> io::Result<()> {
     let flags = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", flags).map_err(Into::into)
 }
 
-/// A file system in memory at `target`, owner-writable only.
+/// Mounts a file system in memory at `target`, writable for its owner only.
 ///
 /// # Errors
-/// What the kernel says; `ENOENT` without the directory.
+/// The kernel's error; `ENOENT` without the directory.
 pub fn memory(target: &Path) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     rustix::mount::mount("locum", target, "tmpfs", flags, c"mode=755").map_err(Into::into)
 }
 
-/// Shows `source` (a file or a directory, with what is mounted below it) at `target` (of the same kind) too.
+/// Mounts `source` (a file or a directory, with the mounts below it) also at `target` (of the same kind).
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
     rustix::mount::mount_bind_recursive(source, target).map_err(Into::into)
 }
 
-/// Shows several directories at `target` as if they were one, which nobody can write to: a name that is in several of
-/// them is the first one's.
+/// Mounts several directories at `target` as if they were one read-only directory. A name that is in several of them is
+/// taken from the first.
 ///
 /// # Errors
-/// `InvalidInput` for a path with a zero byte; else what the kernel says (`ENODEV`: it has no overlay file system).
+/// `InvalidInput` for a path with a zero byte; else the kernel's error (`ENODEV`: it has no overlay file system).
 pub fn layers(directories: &[PathBuf], target: &Path) -> io::Result<()> {
     let mut options = b"lowerdir=".to_vec();
     for (place, directory) in directories.iter().enumerate() {
@@ -58,28 +58,28 @@ pub fn layers(directories: &[PathBuf], target: &Path) -> io::Result<()> {
         .map_err(Into::into)
 }
 
-/// The process table of the calling process's own pid namespace at `target`.
+/// Mounts the process table of the calling process's own pid namespace at `target`.
 ///
 /// # Errors
-/// `EPERM` where the host's own `/proc` is partly covered, as in a container.
+/// `EPERM` if the host's own `/proc` is partly covered, as in a container.
 pub fn processes(target: &Path) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("proc", target, "proc", flags, None).map_err(Into::into)
 }
 
-/// A bpf file system at `target`, for its owner alone.
+/// Mounts a bpf file system at `target`, accessible to its owner only.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn bpf(target: &Path) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("bpf", target, "bpf", flags, c"mode=700").map_err(Into::into)
 }
 
-/// A fresh set of pseudo terminals at `target`, with its own `ptmx` that everybody may open.
+/// Mounts a new set of pseudo terminals at `target`, with its own `ptmx` that everybody may open.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn terminals(target: &Path) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     rustix::mount::mount("devpts", target, "devpts", flags, c"newinstance,ptmxmode=0666,mode=0600")

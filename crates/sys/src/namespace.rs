@@ -1,6 +1,6 @@
-//! Namespaces of the calling thread: leave those of the host, enter others, and die with the parent.
+//! Namespaces of the calling thread: new ones, others, and a death with the parent.
 //!
-//! None of them gets a name, so nothing of them is left on the host when the last process or descriptor in them goes.
+//! They get no names, so nothing is left on the host when the last process or descriptor in them is gone.
 
 use std::{
     fs, io,
@@ -12,22 +12,22 @@ use rustix::{
     thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags},
 };
 
-/// Which namespaces a thread leaves for fresh ones of its own. A fresh pid namespace begins with the next child.
+/// The namespaces that a thread gets anew. A new pid namespace begins with the next child.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Fresh {
-    /// Interfaces, addresses, sockets.
+    /// A network namespace: interfaces, addresses, sockets.
     pub network: bool,
-    /// Mounts; the thread's root and working directory are then its own too.
+    /// A mount namespace; root and working directory are then the thread's own, too.
     pub mounts: bool,
-    /// The host name.
+    /// A UTS namespace: the host name.
     pub host_name: bool,
-    /// Process numbers.
+    /// A pid namespace, from the next child on.
     pub processes: bool,
-    /// System V and POSIX queues.
+    /// An IPC namespace: System V and POSIX queues.
     pub ipc: bool,
 }
 
-/// Moves the calling thread into fresh namespaces.
+/// Moves the calling thread into new namespaces.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN` in the thread's user namespace (see [`become_root_of_user_namespace`]); `ENOSPC`
@@ -43,11 +43,11 @@ pub fn leave(fresh: Fresh) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
 }
 
-/// Makes the calling process root of a fresh user namespace in which it is the one user, mapped to the user that it
-/// is outside. Only for a process with a single thread (the kernel refuses others with `EINVAL`).
+/// Makes the calling process root of a new user namespace. Its only user is mapped to the user that the process is
+/// outside. Only for a process with one thread (the kernel refuses others with `EINVAL`).
 ///
 /// # Errors
-/// `EPERM` or `ENOSPC` where the host does not allow user namespaces.
+/// `EPERM` or `ENOSPC` if the host does not allow user namespaces.
 pub fn become_root_of_user_namespace() -> io::Result<()> {
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     // SAFETY: as in `leave`: the descriptor table stays shared.
@@ -67,12 +67,12 @@ pub fn may_leave() -> bool {
 /// A descriptor of the calling thread's network namespace; it keeps the namespace alive.
 ///
 /// # Errors
-/// What the kernel says; `/proc` must be mounted for the thread's pid namespace.
+/// The kernel's error; `/proc` must be mounted for the thread's pid namespace.
 pub fn network() -> io::Result<OwnedFd> {
     fs::File::open("/proc/thread-self/ns/net").map(Into::into)
 }
 
-/// Moves the calling thread, and it alone, into a network namespace.
+/// Moves the calling thread alone into a network namespace.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN` over it.
@@ -81,7 +81,7 @@ pub fn enter_network(network: impl AsFd) -> io::Result<()> {
         .map_err(Into::into)
 }
 
-/// Names the machine, in the calling thread's UTS namespace.
+/// Sets the host name in the calling thread's UTS namespace.
 ///
 /// # Errors
 /// `EINVAL` above 64 bytes, `EPERM` without the right.
@@ -89,16 +89,16 @@ pub fn set_host_name(name: &str) -> io::Result<()> {
     rustix::system::sethostname(name.as_bytes()).map_err(Into::into)
 }
 
-/// Asks the kernel to kill the calling process the moment the *thread* that started it is gone.
+/// Asks the kernel to kill the calling process as soon as the *thread* that started it has ended.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn die_with_parent() -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into)
 }
 
-/// Lets the kernel bury the calling process's children, adopted ones included, without being asked: what the first
-/// process of a pid namespace owes its orphans.
+/// Makes the kernel reap the calling process's children, including adopted ones. The first process of a pid namespace
+/// has to do that for orphans.
 pub fn bury_children_unseen() {
     // SAFETY: SIG_IGN runs no code of ours; the call touches nothing but this process's signal table.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };

@@ -1,4 +1,4 @@
-//! Socket options that no crate knows by name.
+//! Socket options for which no crate has a function.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Reads an option whose value is plain bytes of a known size. A kernel that knows less leaves the rest zero.
+/// Reads an option whose value is plain bytes of known size. If the kernel writes fewer, the rest is zero.
 pub(crate) fn get<T: FromBytes + IntoBytes>(
     socket: &impl AsFd,
     level: libc::c_int,

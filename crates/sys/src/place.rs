@@ -1,6 +1,6 @@
-//! A name that one process of a network namespace has at a time: the abstract address of a listening socket. It lasts as
-//! long as its holder, whatever becomes of it, and needs no directory. Anybody may take any name: who holds it counts.
-//! Facts: unix(7).
+//! A name that only one process of a network namespace can have at a time: the abstract address of a listening socket.
+//! It lasts exactly as long as its holder, and needs no directory. Any user may take any name, so callers must check
+//! who holds it. Facts: unix(7).
 
 use std::{
     io,
@@ -14,35 +14,35 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::option;
 
-/// A name that this process has until the value is dropped.
+/// A name that this process holds until the value is dropped.
 #[derive(Debug)]
 pub struct Place {
     _listener: UnixListener,
 }
 
-/// Who has a name.
+/// The process that holds a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its process, where it can be seen from here.
+    /// The holder's process number, if it is visible from here.
     pub pid: Option<u32>,
-    /// Its user when it took the name; whoever it gave the socket to since then.
+    /// The user of the holder when it took the name, even if it has passed on the socket since then.
     pub uid: u32,
 }
 
 impl Place {
-    /// Takes a name.
+    /// Takes the name, if it is free.
     ///
     /// # Errors
-    /// `AddrInUse` when somebody has it, `InvalidInput` for one of more than 107 bytes, what the kernel says.
+    /// `AddrInUse` if another process holds it, `InvalidInput` for more than 107 bytes, else the kernel's error.
     pub fn take(name: &str) -> io::Result<Self> {
         Ok(Self { _listener: UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)? })
     }
 }
 
-/// Who has a name. Never waits: where the holder has let too many ask, nobody learns who it is.
+/// Finds out who holds a name. Never waits: if the holder's queue of connections is full, this is an error.
 ///
 /// # Errors
-/// When nobody has it, or it cannot be known who.
+/// If no process holds it, or its holder cannot be determined.
 pub fn holder(name: &str) -> io::Result<Holder> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -62,7 +62,7 @@ mod tests {
         let place = Place::take(&name).unwrap();
         assert_eq!(Place::take(&name).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let me = Holder { pid: Some(std::process::id()), uid: rustix::process::geteuid().as_raw() };
-        // However many ask, and are never answered.
+        // The queue may be full of askers that are never answered.
         for _ in 0..100 {
             assert_eq!(holder(&name).unwrap(), me);
         }

@@ -1,4 +1,4 @@
-//! Waiting for many things at once: epoll, one absolute timer, and a bell that other threads ring.
+//! Waits for many sources at once: epoll, one absolute timer, and a bell that other threads ring.
 
 use std::{
     io,
@@ -14,64 +14,65 @@ use rustix::{
     },
 };
 
-/// Sources reported by one wait at most; the others are reported by the next one.
+/// The most sources reported by one wait; the next wait reports the others.
 const READY_MAX: usize = 64;
 
-/// A set of sources to wait for, each under a number of the caller's choice. Level-triggered: a source is reported as
-/// long as there is something to do.
+/// A set of sources to wait for, each with a number chosen by the caller. Level-triggered: a source is reported as long
+/// as it is ready.
 pub struct Poller {
     epoll: OwnedFd,
 }
 
-/// What a source is watched for besides errors.
+/// The events that a source is watched for, besides errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Something to read.
+    /// Reports when there is something to read.
     Read,
-    /// Something to read, or room to write.
+    /// Reports when there is something to read or room to write.
     ReadWrite,
 }
 
-/// A source that has something to do.
+/// A source that is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// The source's number.
+    /// The number that the caller chose.
     pub token: u64,
-    /// There is something to read, or an error to be fetched by reading: also when the other end or the device is gone.
+    /// There is something to read, or an error to be fetched by reading. Also set if the other end or the device is
+    /// gone.
     pub read: bool,
     /// There is room to write.
     pub write: bool,
 }
 
 impl Poller {
-    /// An empty set.
+    /// Makes an empty set of sources.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn new() -> io::Result<Self> {
         Ok(Self { epoll: epoll::create(epoll::CreateFlags::CLOEXEC)? })
     }
 
-    /// Watches a source. It leaves the set when it is closed.
+    /// Adds a source. It leaves the set when it is closed.
     ///
     /// # Errors
-    /// What the kernel says; `AlreadyExists` for a source twice.
+    /// The kernel's error; `AlreadyExists` if the source is in the set already.
     pub fn add(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, source, epoll::EventData::new_u64(token), flags(interest))?)
     }
 
-    /// Changes what a source is watched for.
+    /// Changes the events that a source is watched for.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn change(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(epoll::modify(&self.epoll, source, epoll::EventData::new_u64(token), flags(interest))?)
     }
 
-    /// Waits until a source is ready and fills `ready` anew. With `block` false it only looks.
+    /// Waits until a source is ready, and replaces the content of `ready`. With `block` false it only checks.
     ///
     /// # Errors
-    /// What the kernel says; an interrupting signal is none.
+    /// The kernel's error; being interrupted by a signal is not an error.
     pub fn wait(&self, block: bool, ready: &mut Vec<Ready>) -> io::Result<()> {
         let mut events = [MaybeUninit::uninit(); READY_MAX];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -113,20 +114,20 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// A timer that is not set.
+    /// Makes a timer that is not set.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         Ok(Self { timer: timerfd_create(TimerfdClockId::Monotonic, flags)? })
     }
 
-    /// Sets the deadline, absolute, in nanoseconds; a past one passes at once. `None` unsets it. A deadline that had
-    /// passed is forgotten.
+    /// Sets an absolute deadline in nanoseconds; one in the past passes at once. `None` unsets it. An earlier deadline
+    /// that has passed is forgotten.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn set(&self, deadline: Option<u64>) -> io::Result<()> {
         // Zero would unset it.
         let nanos = deadline.map_or(0, |nanos| nanos.max(1));
@@ -147,28 +148,28 @@ impl AsFd for Timer {
     }
 }
 
-/// A bell: any thread rings it, and it stays readable until it is silenced. Never blocks either side.
+/// A bell that any thread can ring. It is readable until it is silenced. Neither side ever blocks.
 #[derive(Debug)]
 pub struct Bell {
     event: OwnedFd,
 }
 
 impl Bell {
-    /// A silent bell.
+    /// Makes a bell that is silent.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn new() -> io::Result<Self> {
         Ok(Self { event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)? })
     }
 
-    /// Makes it readable. Any number of rings is one.
+    /// Makes it readable. Several rings count as one.
     pub fn ring(&self) {
-        // The only failure is a counter at its end, and then it is readable already.
+        // The only possible error is a full counter, and then it is readable already.
         let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 
-    /// Makes it unreadable.
+    /// Silences the bell until it is rung again.
     pub fn silence(&self) {
         let _ = rustix::io::read(&self.event, &mut [0; 8]);
     }

@@ -1,8 +1,8 @@
-//! Ending a child with everything it started.
+//! Ends a child with everything that it started.
 //!
-//! A child that leads its own process group (`CommandExt::process_group(0)`) is killed with its group. What it moved
-//! out of the group (`setsid`) is found through its parents, as long as they live. What daemonised itself before is
-//! not found, and must not be: that is how a resource script leaves its service running.
+//! A child that leads its own process group (`CommandExt::process_group(0)`) is killed with its group. Descendants that
+//! left the group (`setsid`) are found through their parents, as long as those live. A process that has daemonised
+//! itself is not found, and must not be: that is how a resource script leaves its service running.
 
 use std::{
     collections::BTreeSet,
@@ -13,10 +13,10 @@ use std::{
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
-/// A family that grows this many times while it is being counted is killed as far as it is known.
+/// If descendants are still being found after this many rounds, those known by then are killed.
 const ROUNDS_MAX: usize = 20;
 
-/// A process by handle: unlike a number it never means another process later.
+/// A process by handle. Unlike a number, a handle never means another process later.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
@@ -24,41 +24,41 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes the handle of a living (or not yet waited for) process.
+    /// Opens the handle of a process that lives or has not been waited for.
     ///
     /// # Errors
-    /// `InvalidInput` for numbers that are no process number; `Uncategorized` (ESRCH) when there is no such process.
+    /// `InvalidInput` for invalid process numbers; `Uncategorized` (ESRCH) if there is no such process.
     pub fn open(pid: u32) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self { pid, handle: pidfd_open(pid, PidfdFlags::NONBLOCK)? })
     }
 
-    /// Its number.
+    /// The process number (pid).
     #[must_use]
     pub fn id(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Sends TERM to it alone. Its end is not an error.
+    /// Sends TERM to this process alone. If it has ended, that is not an error.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn terminate(&self) -> io::Result<()> {
         self.signal(Signal::TERM)
     }
 
-    /// Sends HUP to it alone. Its end is not an error.
+    /// Sends HUP to this process alone. If it has ended, that is not an error.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn hang_up(&self) -> io::Result<()> {
         self.signal(Signal::HUP)
     }
 
-    /// Waits until it has ended, whoever its parent is.
+    /// Waits until the process has ended, whichever process is its parent.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn wait(&self) -> io::Result<()> {
         loop {
             match poll(&mut [PollFd::new(&self.handle, PollFlags::IN)], None) {
@@ -68,18 +68,18 @@ impl Process {
         }
     }
 
-    /// Sends KILL to it alone. Its end is not an error.
+    /// Sends KILL to this process alone. If it has ended, that is not an error.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn kill(&self) -> io::Result<()> {
         self.signal(Signal::KILL)
     }
 
-    /// Sends STOP (`true`) or CONT to it alone.
+    /// Sends STOP (`true`) or CONT to this process alone.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn freeze(&self, frozen: bool) -> io::Result<()> {
         self.signal(if frozen { Signal::STOP } else { Signal::CONT })
     }
@@ -99,15 +99,15 @@ impl AsFd for Process {
     }
 }
 
-/// Kills `leader`, its group, and all living descendants of both, wherever they moved. To be called only while the
-/// leader has not been waited for. Blocks for as long as reading the process table takes.
+/// Kills `leader`, its group, and all living descendants of both, wherever they moved. To be called only before the
+/// leader has been waited for. Blocks while it reads the process table.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn kill_family(leader: u32) -> io::Result<()> {
     let mut known = BTreeSet::from([leader]);
     let mut handles = vec![Process::open(leader)?];
-    // Frozen processes have no more children, so the count comes to an end.
+    // Frozen processes start no further children, so the search ends.
     handles[0].freeze(true)?;
     for _ in 0..ROUNDS_MAX {
         let children: Vec<_> = process_table()?
@@ -120,8 +120,8 @@ pub fn kill_family(leader: u32) -> io::Result<()> {
         for child in children {
             known.insert(child.pid);
             let Ok(handle) = Process::open(child.pid) else { continue };
-            // The number may have changed hands between the reading and the opening; look again through the handle's
-            // eyes: while we hold it, the number is its.
+            // The number may belong to another process since the table was read. Read it again: while we hold the
+            // handle, the number is that process's.
             if status_of(child.pid).is_some_and(|now| now.parent == child.parent && now.group == child.group)
             {
                 handle.freeze(true)?;
@@ -133,7 +133,7 @@ pub fn kill_family(leader: u32) -> io::Result<()> {
     handles.iter().try_for_each(Process::kill)
 }
 
-/// A group without members is no error.
+/// A group without members is not an error.
 fn kill_group(leader: u32) -> io::Result<()> {
     let group = i32::try_from(leader).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     match kill_process_group(group, Signal::KILL) {
@@ -188,7 +188,7 @@ mod tests {
         kill_family(leader.id()).unwrap();
         leader.wait().unwrap();
         let deadline = patience();
-        // The handle answers ESRCH once a process is gone for good; a zombie waits for its new parent.
+        // The handle reports ESRCH after a process is gone for good; a zombie waits for its new parent.
         let gone = |p: &Process| {
             status_of(p.id()).is_none()
                 || fs::read_to_string(format!("/proc/{}/stat", p.id())).is_ok_and(|s| s.contains(") Z "))

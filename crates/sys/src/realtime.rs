@@ -1,4 +1,4 @@
-//! Making a thread punctual: scheduling class, locked memory, a brake.
+//! Real-time behaviour of a thread: scheduling class, locked memory, a runaway limit.
 
 use std::{hint, io};
 
@@ -7,12 +7,12 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit},
 };
 
-/// Puts the calling thread into the class SCHED_FIFO at `priority` (1 to 99; kernel threads and watchdogs should stay
-/// above). What it forks or spawns is ordinary again.
+/// Gives the calling thread the scheduling class SCHED_FIFO at `priority` (1 to 99; kernel threads and watchdogs should
+/// be above). Its children and new threads are ordinary again.
 ///
 /// # Errors
-/// `PermissionDenied` without CAP_SYS_NICE or a big enough RLIMIT_RTPRIO, and in a cpu control group without real-time
-/// budget; `InvalidInput` for another priority.
+/// `PermissionDenied` without CAP_SYS_NICE or a sufficient RLIMIT_RTPRIO, and in a cpu control group without real-time
+/// budget; `InvalidInput` for a priority out of range.
 pub fn become_fifo(priority: u8) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: i32::from(priority) };
     // SAFETY: the parameters are readable for the call and not kept; 0 is the calling thread.
@@ -22,7 +22,7 @@ pub fn become_fifo(priority: u8) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Why [`become_fifo`] was refused, and the cure, in words.
+/// Explains why [`become_fifo`] was refused, and the cure.
 #[must_use]
 pub fn fifo_refusal(priority: u8, error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {
@@ -51,20 +51,20 @@ pub fn fifo_refusal(priority: u8, error: &io::Error) -> String {
 /// # Errors
 /// `PermissionDenied` without rights.
 pub fn become_nice(value: i32) -> io::Result<()> {
-    // With Linux, "the process" is the calling thread.
+    // On Linux "the process" is the calling thread here.
     Ok(setpriority_process(None, value)?)
 }
 
-/// Locks all memory of the process, present and future, page by page as each is first touched. Without that last
-/// condition every stack of every thread would be resident as a whole.
+/// Locks all memory of the process, present and future, page by page as each is first touched. Without that condition
+/// every stack of every thread would be resident completely.
 ///
 /// # Errors
-/// `PermissionDenied` when RLIMIT_MEMLOCK limits it and there is no CAP_IPC_LOCK: a process that may lock only some
-/// memory would be refused any more, ordinary memory included, the moment it reaches the limit.
+/// `PermissionDenied` if RLIMIT_MEMLOCK is limited and there is no CAP_IPC_LOCK: at that limit the process would be
+/// refused any further memory, ordinary memory included.
 pub fn lock_memory() -> io::Result<()> {
     let limit = getrlimit(Resource::Memlock);
     if let Some(bytes) = limit.current {
-        // The hard limit may be wider, and is ours to use.
+        // The hard limit may be higher, and may be used.
         let widest = Rlimit { current: limit.maximum, maximum: limit.maximum };
         let unlimited = limit.maximum.is_none() && setrlimit(Resource::Memlock, widest).is_ok();
         if !unlimited && !locks_beyond_the_limit(limit) {
@@ -75,11 +75,11 @@ pub fn lock_memory() -> io::Result<()> {
     Ok(mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?)
 }
 
-/// Has large pieces of memory given back to the kernel as soon as they are freed. Without that the allocator keeps more
-/// the larger they were, and in a process whose memory is locked what it keeps is resident for good. What is free already,
-/// as after large files were read, is given back now. Where the C library has no such setting nothing is changed.
+/// Makes the allocator return large pieces of memory to the kernel as soon as they are freed. Otherwise it keeps more
+/// of them the larger they were, and in a process with locked memory that stays resident. Memory that is free already,
+/// as after reading large files, is returned now. Does nothing if the C library has no such setting.
 ///
-/// Takes the allocator's locks for some milliseconds: to be called before anything has to be punctual.
+/// Holds the allocator's locks for some milliseconds: call it before anything has to be punctual.
 pub fn give_back_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -95,8 +95,8 @@ pub fn give_back_memory() {
     }
 }
 
-/// Whether the process has CAP_IPC_LOCK where it counts, which is the first user namespace: tried with one page under
-/// a limit of zero, because the capability sets of another user namespace look the same.
+/// Whether the process has CAP_IPC_LOCK in the first user namespace, where it counts. Tried with one page under a limit
+/// of zero, because the capability sets of another user namespace look the same.
 fn locks_beyond_the_limit(limit: Rlimit) -> bool {
     let none = Rlimit { current: Some(0), maximum: limit.maximum };
     if setrlimit(Resource::Memlock, none).is_err() {
@@ -114,15 +114,15 @@ fn locks_beyond_the_limit(limit: Rlimit) -> bool {
     locked
 }
 
-/// Bytes of stack that [`touch_stack`] makes resident.
+/// The bytes of stack that [`touch_stack`] makes resident.
 pub const STACK_TOUCHED_BYTES: usize = 256 * 1024;
 
-/// Touches the calling thread's stack below the caller, so that no later depth costs a page fault. The thread needs a
-/// stack well above [`STACK_TOUCHED_BYTES`].
+/// Touches the calling thread's stack below the caller, so that deeper calls cause no page fault later. The thread
+/// needs a stack well above [`STACK_TOUCHED_BYTES`].
 #[inline(never)]
 pub fn touch_stack() {
     let mut depth = [0u8; STACK_TOUCHED_BYTES];
-    // A write to each page that the compiler cannot take for useless.
+    // Writes to each page in a way that the compiler cannot remove.
     for page in depth.chunks_mut(4096) {
         page[0] = 1;
         hint::black_box(&mut *page);
@@ -130,19 +130,20 @@ pub fn touch_stack() {
     hint::black_box(&mut depth);
 }
 
-/// A brake: a real-time thread that computes for `micros` without once waiting ends the process (SIGXCPU) instead of
-/// taking the machine with it. The hard limit stays, so that children may set their own.
+/// Sets the runaway limit: if a real-time thread computes for `micros` microseconds without waiting once, the kernel
+/// ends the process (SIGXCPU), and the machine stays usable. The hard limit stays unchanged, so that children may set
+/// their own.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn brake(micros: u64) -> io::Result<()> {
     let maximum = getrlimit(Resource::Rttime).maximum;
     let current = Some(maximum.map_or(micros, |maximum| micros.min(maximum)));
     Ok(setrlimit(Resource::Rttime, Rlimit { current, maximum })?)
 }
 
-/// CPU seconds that the hypervisor took from this machine since its boot, times the clock ticks a second (usually
-/// 100): the `steal` column of the kernel's statistics. `None` where there is none.
+/// The CPU time that the hypervisor has taken from this machine since its boot, in clock ticks (usually 100 a second):
+/// the `steal` column of the kernel's statistics. `None` if there is none.
 #[must_use]
 pub fn stolen_ticks() -> Option<u64> {
     let statistics = std::fs::read_to_string("/proc/stat").ok()?;

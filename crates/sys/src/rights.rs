@@ -1,34 +1,34 @@
-//! Which of the kernel's rights (capabilities(7)) this thread lacks. In a user namespace of its own a process has all of them
-//! by this count, and some of them count outside only: those are found out by trying ([`crate::realtime`], [`crate::gate`]).
+//! The capabilities (capabilities(7)) that this thread lacks. In its own user namespace a process seems to have all of
+//! them, but some count only outside. Those are found out by trying ([`crate::realtime`], [`crate::gate`]).
 
 use rustix::{
     process::{Resource, getrlimit},
     thread::{CapabilitySet, capabilities},
 };
 
-/// A right that a cluster's daemon needs.
+/// A capability that a cluster's daemon needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Right {
-    /// Addresses, rules and programs of interfaces.
+    /// Changes addresses, rules and programs of interfaces.
     NetAdmin,
-    /// Packets made by hand: announcements of addresses, pings.
+    /// Sends raw packets: announcements of addresses, pings.
     NetRaw,
-    /// Programs in the kernel.
+    /// Loads bpf programs into the kernel.
     Bpf,
-    /// Ports below 1024.
+    /// Binds to ports below 1024.
     NetBindService,
-    /// Real-time scheduling.
+    /// Uses real-time scheduling and priorities.
     SysNice,
-    /// Memory that is never paged out.
+    /// Locks memory so that it is never paged out.
     IpcLock,
 }
 
 impl Right {
-    /// All of them.
+    /// All capabilities that a daemon needs.
     pub const ALL: [Self; 6] =
         [Self::NetAdmin, Self::NetRaw, Self::Bpf, Self::NetBindService, Self::SysNice, Self::IpcLock];
 
-    /// As the kernel names it, after `CAP_`.
+    /// The kernel's name for it, without `CAP_`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -53,14 +53,14 @@ impl Right {
     }
 }
 
-/// The rights that the calling thread lacks; none where the kernel does not tell.
+/// The capabilities that the calling thread lacks; empty if the kernel does not tell.
 #[must_use]
 pub fn missing() -> Vec<Right> {
     let Ok(sets) = capabilities(None) else { return Vec::new() };
     Right::ALL.into_iter().filter(|right| !sets.effective.contains(right.set())).collect()
 }
 
-/// Whether the calling thread has any right at all: one that has none is an ordinary user's.
+/// Whether the calling thread has any capability; an ordinary user's has none.
 #[must_use]
 pub fn has_any() -> bool {
     capabilities(None).is_ok_and(|sets| !sets.effective.is_empty())
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn what_a_thread_gives_up_is_missing() {
         for right in Right::ALL {
-            // The thread's own sets: no other test notices.
+            // Only this thread's sets change, so no other test is affected.
             let thread = std::thread::spawn(move || {
                 let Ok(mut sets) = capabilities(None) else { return };
                 if !sets.effective.contains(right.set()) {

@@ -1,8 +1,8 @@
-//! Serial lines as heartbeat sets them (`docs/wire.md`, the section on media), never blocking. A pseudo terminal works as
-//! one.
+//! Serial lines, set up as heartbeat does (`docs/wire.md`, the section on media). They never block. A pseudo terminal
+//! works, too.
 //!
-//! Heartbeat also sends a break when it opens a line; we do not, because the kernel holds the caller for a quarter of a
-//! second meanwhile, and no reader needs it.
+//! Heartbeat also sends a break when it opens a line. Locum does not: the kernel would block the caller for a quarter
+//! of a second, and no reader needs it.
 
 use std::{
     io,
@@ -19,21 +19,21 @@ use rustix::{
     },
 };
 
-/// The speeds that `baud` may name, in bits a second.
+/// The speeds that `baud` accepts, in bits a second.
 pub const BAUDS: [u32; 7] = [9600, 19200, 38400, 57600, 115_200, 230_400, 460_800];
 
-/// An open line. Readable and writable for epoll; writable means that little is waiting to be sent, so whoever
-/// writes one frame each time it is writable never has more than about that frame in the kernel.
+/// An open serial line. Readable and writable for epoll. It is writable if little is waiting to be sent: a caller that
+/// writes one frame each time never has much more than that frame in the kernel.
 pub struct Line {
     tty: OwnedFd,
 }
 
 impl Line {
-    /// Opens a device and takes it for this process alone: raw, 8 data bits stripped to 7 on input, hardware flow
-    /// control, modem lines ignored. What was waiting in it is thrown away.
+    /// Opens a device exclusively: raw, 8 data bits stripped to 7 on input, hardware flow control, modem lines ignored.
+    /// Discards everything that was waiting in it.
     ///
     /// # Errors
-    /// What the kernel says: `NotFound`, not a terminal (ENOTTY), other end gone (EIO); `ResourceBusy` when another
+    /// The kernel's error: `NotFound`, not a terminal (ENOTTY), other end gone (EIO); `ResourceBusy` when another
     /// process has it; `InvalidInput` for a speed that the device does not know.
     pub fn open(device: &Path, baud: u32) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -42,8 +42,8 @@ impl Line {
         flock(&tty, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| io::Error::new(io::ErrorKind::ResourceBusy, "another process uses it"))?;
         if !is_pseudo_terminal(&tty)? {
-            // Keeps out programs that do not know the lock. A pseudo terminal would stay closed to everybody after
-            // we were killed, for as long as its other end is open.
+            // Keeps out programs that do not know the lock. A pseudo terminal would stay closed to everybody after this
+            // process was killed, as long as its other end is open.
             ioctl_tiocexcl(&tty)?;
         }
         settings.control_modes &= !(ControlModes::PARENB | ControlModes::CSTOPB | ControlModes::CSIZE);
@@ -61,10 +61,10 @@ impl Line {
         Ok(Self { tty })
     }
 
-    /// Reads what is there into `buffer`; `None` when nothing is waiting.
+    /// Reads the bytes that have arrived into `buffer`; `None` if there are none.
     ///
     /// # Errors
-    /// What the kernel says; `BrokenPipe` when the other end of a pseudo terminal, or the device, is gone.
+    /// The kernel's error; `BrokenPipe` when the other end of a pseudo terminal, or the device, is gone.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match rustix::io::read(&self.tty, buffer) {
             Ok(0) | Err(rustix::io::Errno::IO) => {
@@ -76,10 +76,10 @@ impl Line {
         }
     }
 
-    /// Writes as much as there is room for, maybe nothing, and says how much.
+    /// Writes as many bytes as there is room for, maybe none, and returns how many.
     ///
     /// # Errors
-    /// What the kernel says; `BrokenPipe` when the other end of a pseudo terminal, or the device, is gone.
+    /// The kernel's error; `BrokenPipe` when the other end of a pseudo terminal, or the device, is gone.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match rustix::io::write(&self.tty, bytes) {
             Ok(length) => Ok(length),
@@ -91,20 +91,20 @@ impl Line {
         }
     }
 
-    /// Bytes written that have not yet left the machine. Always 0 on a pseudo terminal.
+    /// The number of written bytes that have not left the machine yet. Always 0 on a pseudo terminal.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn unsent(&self) -> io::Result<usize> {
         // SAFETY: TIOCOUTQ writes one int and nothing else.
         let count = unsafe { ioctl(&self.tty, Getter::<{ libc::TIOCOUTQ as _ }, libc::c_int>::new()) }?;
         Ok(usize::try_from(count).unwrap_or(0))
     }
 
-    /// Throws away what has been written and has not left.
+    /// Discards written bytes that have not left yet.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn discard(&self) -> io::Result<()> {
         Ok(tcflush(&self.tty, QueueSelector::OFlush)?)
     }
@@ -116,7 +116,7 @@ impl AsFd for Line {
     }
 }
 
-/// Unix98 slaves have the majors 136 to 143 (the kernel's list of devices).
+/// The slave ends of Unix98 pseudo terminals have the majors 136 to 143 (the kernel's list of devices).
 fn is_pseudo_terminal(tty: &OwnedFd) -> io::Result<bool> {
     Ok((136..=143).contains(&major(fstat(tty)?.st_rdev)))
 }

@@ -1,6 +1,6 @@
-//! What a signal does to this process.
+//! How signals affect this process.
 
-/// Lets a broken pipe end the process silently, as people expect of a command in a pipeline (`locum status | head`).
+/// Lets a broken pipe end the process silently, as expected of a command in a pipeline (`locum status | head`).
 pub fn default_broken_pipe() {
     // SAFETY: SIG_DFL installs no handler of ours, so no code can run in signal context; the call has no other
     // precondition.
@@ -9,7 +9,7 @@ pub fn default_broken_pipe() {
     }
 }
 
-/// Broken pipes are errors of the write and nothing more: for the daemon.
+/// Makes a broken pipe an error of the write and nothing more. For the daemon.
 pub fn ignore_broken_pipe() {
     // SAFETY: as above, with SIG_IGN.
     unsafe {
@@ -17,8 +17,8 @@ pub fn ignore_broken_pipe() {
     }
 }
 
-/// A hangup does nothing until somebody installs a handler for it: for a daemon that is asked to reread its
-/// configuration while it still starts, and reads it then anyway.
+/// Ignores HUP until a handler is installed. For a daemon that is asked to reread its configuration while it is still
+/// starting, and will read it anyway.
 pub fn ignore_hangup() {
     // SAFETY: as above, with SIG_IGN.
     unsafe {
@@ -26,7 +26,7 @@ pub fn ignore_hangup() {
     }
 }
 
-/// Ends this process in so many seconds, whatever it is doing then: by SIGALRM, whose default action needs nobody's help.
+/// Ends this process after this many seconds, whatever it is doing then: by SIGALRM with its default action.
 pub fn end_after(seconds: u32) {
     // SAFETY: both calls take plain integers; no handler is installed, the disposition only returns to its default.
     unsafe {

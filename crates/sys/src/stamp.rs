@@ -1,4 +1,4 @@
-//! Datagrams with the moment at which the kernel took them in, so that a late reader does not falsify a measurement.
+//! Datagrams with the time at which the kernel received them, so that a late reader does not distort a measurement.
 
 use std::{
     io,
@@ -8,28 +8,28 @@ use std::{
 
 use crate::option;
 
-/// One datagram, as [`receive`] found it.
+/// One datagram read by [`receive`].
 #[derive(Clone, Copy, Debug)]
 pub struct Stamped {
     /// Bytes written to the buffer; a longer datagram is cut.
     pub length: usize,
-    /// The kernel's wall clock at arrival, since the epoch; `None` when the socket does not stamp.
+    /// The kernel's wall clock at arrival, since the epoch; `None` if the socket has no time stamps.
     pub arrived: Option<Duration>,
 }
 
-/// Lets the kernel stamp everything that arrives at `socket` from now on. The first socket of the machine that asks
+/// Makes the kernel stamp everything that arrives at `socket` from now on. The first socket of the machine that asks
 /// for it starts the kernel's stamping some milliseconds later; until then a datagram is stamped when it is read.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn enable(socket: impl AsFd) -> io::Result<()> {
     option::set(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1i32)
 }
 
-/// The next datagram into `buffer`; `None` when none is waiting. Never blocks.
+/// Reads the next datagram into `buffer`; `None` if none is waiting. Never blocks.
 ///
 /// # Errors
-/// What the kernel says, a pending error of the socket included (`ENETDOWN` when its interface goes down).
+/// The kernel's error, a pending error of the socket included (`ENETDOWN` when its interface goes down).
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<Stamped>> {
     let mut control = [0u64; 16];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };

@@ -1,4 +1,4 @@
-//! A tap on one Ethernet interface: whole frames, seen as they arrive and put on the wire as given (packet sockets).
+//! A tap on one Ethernet interface: reads whole frames as they arrive, and sends frames as given (packet sockets).
 
 use std::{
     io, mem,
@@ -10,11 +10,12 @@ use crate::{
     stamp::{self, Stamped},
 };
 
-/// Bytes before every frame of a tap opened with [`Tap::open_raw`]: the kernel's notes on an unfinished checksum or
-/// a frame yet to be cut up. Handing them on unchanged is what lets a relay pass such frames.
+/// The bytes before every frame of a tap opened with [`Tap::open_raw`]: the kernel's notes about an unfinished checksum
+/// or a frame yet to be segmented. A relay can pass such frames on if it hands these bytes on unchanged.
 pub const OFFLOAD_HEADER_BYTES: usize = 10;
 
-/// What a socket's queue may hold: at a probe a millisecond, some seconds of a reader that gets no processor.
+/// The size of a socket's queue: with one probe a millisecond, enough for a reader that gets no processor for some
+/// seconds.
 const QUEUE_BYTES: i32 = 4 << 20;
 
 /// A packet socket on one interface, non-blocking.
@@ -33,7 +34,7 @@ impl Tap {
         Ok(tap)
     }
 
-    /// As [`open`](Self::open), but each frame is led by [`OFFLOAD_HEADER_BYTES`], both ways.
+    /// As [`open`](Self::open), but each frame is preceded by [`OFFLOAD_HEADER_BYTES`] bytes, in both directions.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -53,7 +54,7 @@ impl Tap {
         stamp::receive(&self.0, buffer)
     }
 
-    /// Puts a frame on the wire.
+    /// Sends a frame out of the interface.
     ///
     /// # Errors
     /// `ENETDOWN`, `ENXIO` when the interface is down or gone; `ENOBUFS`, `EAGAIN` when its queue is full.
@@ -71,7 +72,7 @@ impl Tap {
         }
         // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
         let tap = Self(unsafe { OwnedFd::from_raw_fd(descriptor) });
-        // The forced form passes the host's limit but needs a right that root of a user namespace has not.
+        // The forced form exceeds the host's limit, but needs a right that root of a user namespace does not have.
         option::set(&tap, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &QUEUE_BYTES)
             .or_else(|_| option::set(&tap, libc::SOL_SOCKET, libc::SO_RCVBUF, &QUEUE_BYTES))?;
         Ok(tap)

@@ -1,4 +1,4 @@
-//! For this crate's tests: a network namespace of one's own. No test touches the host's network.
+//! For this crate's tests: an own network namespace for each. No test touches the host's network.
 
 use std::{
     io::{self, Write as _},
@@ -14,11 +14,11 @@ use crate::{
 
 const FRESH: Fresh = Fresh { network: true, mounts: false, host_name: false, processes: false, ipc: false };
 
-/// Runs `body` in a thread that has a new network namespace. Where that is not permitted it says so and does nothing.
+/// Runs `body` in a thread with a new network namespace. If that is not permitted it prints so and does nothing.
 pub(crate) fn in_namespace(body: impl FnOnce() + Send) {
     aside(|| match namespace::leave(FRESH) {
         Ok(()) => body(),
-        // Past the harness, which keeps what a passed test prints to itself.
+        // Bypasses the harness, which hides the output of a passed test.
         Err(error) => {
             let _ = writeln!(io::stderr(), "skipped: no network namespace of our own here: {error}");
         }
@@ -33,7 +33,7 @@ pub(crate) fn other_network() -> OwnedFd {
     })
 }
 
-/// Does something in another network namespace. Sockets that it returns stay there and keep the namespace alive.
+/// Runs `body` in another network namespace. Sockets that it returns stay there and keep the namespace alive.
 pub(crate) fn inside<T: Send>(network: &OwnedFd, body: impl FnOnce() -> T + Send) -> T {
     aside(|| {
         namespace::enter_network(network).unwrap();
@@ -41,7 +41,7 @@ pub(crate) fn inside<T: Send>(network: &OwnedFd, body: impl FnOnce() -> T + Send
     })
 }
 
-/// Does something in a thread of its own, whose surroundings may be changed.
+/// Runs `body` in its own thread, whose namespaces may be changed.
 pub(crate) fn aside<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(body).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
@@ -65,7 +65,7 @@ pub(crate) fn veth_across(a: &str, b: &str, network: &OwnedFd) -> io::Result<[In
 }
 
 fn end<'a>(name: &'a str, network: Option<BorrowedFd<'a>>) -> VethEnd<'a> {
-    // Some address of our own that differs by name.
+    // An own hardware address that differs by name.
     let last = name.bytes().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
     VethEnd { name, mac: [2, 0, 0, 0, 0, last], network }
 }
@@ -77,7 +77,7 @@ pub(crate) fn set_up(name: &str, up: bool) -> io::Result<()> {
     netlink.change_links(&[if up { LinkChange::Up(index) } else { LinkChange::Down(index) }])
 }
 
-/// Returns a function that says for a minute, waiting a little each time, that it is not too late yet.
+/// Returns a function that is true for a minute, and waits a little in each call.
 #[expect(clippy::disallowed_methods, reason = "a test that waits for the kernel reads the clock")]
 pub(crate) fn patience() -> impl Fn() -> bool {
     let end = Instant::now() + Duration::from_secs(60);

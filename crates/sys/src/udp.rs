@@ -1,8 +1,8 @@
-//! UDP sockets for links: each but a witness's belongs to one interface, and neither side ever blocks. Facts: `docs/wire.md`, the
-//! section on media.
+//! UDP sockets for links. Each belongs to one interface, except for a witness's. Neither side ever blocks. Facts:
+//! `docs/wire.md`, the section on media.
 //!
-//! A socket stays bound to the interface that had the name when it was opened; when that one is gone and another of
-//! the same name comes, it hears and says nothing more and has to be opened again.
+//! A socket stays bound to the interface that had the name when it was opened. If that one is gone and a new one of the
+//! same name comes, the socket neither receives nor sends any more and has to be opened again.
 
 use std::{
     io,
@@ -14,34 +14,35 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use crate::{netlink::Interface, option};
 
-/// Room for what arrives while the reader is busy: about half a second of 10,000 small frames a second, counted with
-/// the kernel's bookkeeping.
+/// The receive buffer: about half a second of 10,000 small frames a second, including the kernel's bookkeeping.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
-/// The sender's own queue lets beats pass bulk traffic. Higher ones need rights, and change nothing on the wire.
+/// The priority in the sender's own queue, so that beats pass bulk traffic. Higher ones need rights, and change nothing
+/// on the wire.
 const PRIORITY: u32 = 6;
 
-/// Who may listen at a receiver's port and interface beside it. Facts: socket(7), tested below.
+/// The sharing of a receiver's port and interface with other sockets. Facts: socket(7), tested below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Nobody; the port is in use, or it is ours alone.
+    /// Not shared: opening fails if the port is in use.
     Nobody,
-    /// Whoever says so, too (SO_REUSEADDR): each hears what is sent to all, and the latest what is sent to one address.
+    /// Shared with sockets that also set SO_REUSEADDR. Each receives what is sent to all; datagrams to one address
+    /// reach the socket opened last.
     Copies,
-    /// Whoever says so, too, in the manner of heartbeat's unicast links (SO_REUSEPORT): each hears what is sent to all, and
-    /// what is sent to one address reaches one of them, always the same for the same sender.
+    /// Shared with sockets that also set SO_REUSEPORT, as heartbeat's unicast links do. Each receives what is sent to
+    /// all; datagrams to one address reach one of the sockets, always the same for the same sender.
     Dealt,
 }
 
-/// Hears datagrams that arrive on one interface.
+/// Receives datagrams that arrive on one interface.
 pub struct Receiver {
     socket: UdpSocket,
 }
 
 impl Receiver {
-    /// Hears what is sent to any address of this machine (broadcasts included) at `port` and arrives on the interface.
+    /// Receives datagrams to `port` at any address of this machine (broadcasts included) that arrive on the interface.
     ///
     /// # Errors
-    /// What the kernel says: `PermissionDenied` for a port below 1024 without rights, `AddrInUse`, no such device.
+    /// The kernel's error: `PermissionDenied` for a port below 1024 without rights, `AddrInUse`, no such device.
     pub fn open(interface: &Interface, ipv6: bool, port: u16, sharing: Sharing) -> io::Result<Self> {
         let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         let socket = socket(interface, ipv6)?;
@@ -50,10 +51,10 @@ impl Receiver {
         Self::bind(socket, SocketAddr::new(any, port))
     }
 
-    /// Hears what is sent to a multicast group at `port` and arrives on the interface.
+    /// Receives datagrams to a multicast group at `port` that arrive on the interface.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn join(interface: &Interface, group: IpAddr, port: u16) -> io::Result<Self> {
         let socket = socket(interface, group.is_ipv6())?;
         socket.set_reuse_address(true)?;
@@ -69,8 +70,8 @@ impl Receiver {
         }
     }
 
-    /// Hears what is sent to this port of the machine, whatever interface it arrives on; at port 0 to one of the kernel's
-    /// choice. Also sends ([`Self::send`]), wherever the routes lead.
+    /// Receives datagrams to this port of the machine on any interface; port 0 lets the kernel choose one. Also sends
+    /// ([`Self::send`]), wherever the routes lead.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -78,19 +79,19 @@ impl Receiver {
         Self::bind(unbound_socket(local.is_ipv6())?, local)
     }
 
-    /// From which address and port [`Self::send`] sends to that destination now: the source that the routes give. It changes
-    /// with routes and addresses.
+    /// The address and port from which [`Self::send`] sends to that destination now, as the routes choose it. It
+    /// changes with routes and addresses.
     ///
     /// # Errors
-    /// What the kernel says: no route, no address.
+    /// The kernel's error: no route, no address.
     pub fn source(&self, to: SocketAddr) -> io::Result<SocketAddr> {
-        // A second socket: connecting the one that hears would deafen it for everybody else.
+        // A second socket: a connected one would not receive from others any more.
         let probe: UdpSocket = unbound_socket(to.is_ipv6())?.into();
         probe.connect(to)?;
         Ok(SocketAddr::new(probe.local_addr()?.ip(), self.socket.local_addr()?.port()))
     }
 
-    /// Sends from the port where it hears.
+    /// Sends a datagram from the port at which it receives.
     ///
     /// # Errors
     /// As [`Sender::send`].
@@ -99,7 +100,7 @@ impl Receiver {
     }
 
     fn bind(socket: Socket, address: SocketAddr) -> io::Result<Self> {
-        // Beyond the system's limit only with rights; without them a smaller one does.
+        // Exceeds the system's limit, which needs rights; without them a smaller buffer will do.
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         }
@@ -107,11 +108,11 @@ impl Receiver {
         Ok(Self { socket: socket.into() })
     }
 
-    /// One datagram into `buffer`: its length (cut to the buffer's) and who says to have sent it. `None` when nothing
-    /// is waiting.
+    /// Reads one datagram into `buffer`: its length (cut to the buffer's) and the sender's address in it. `None` if
+    /// none is waiting.
     ///
     /// # Errors
-    /// What the kernel says, for example that the interface went down; the socket can go on being used.
+    /// The kernel's error, for example if the interface went down. The socket stays usable.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
         match self.socket.recv_from(buffer) {
             Ok(datagram) => Ok(Some(datagram)),
@@ -122,11 +123,11 @@ impl Receiver {
         }
     }
 
-    /// Datagrams that the kernel dropped since the socket was opened because nobody read in time (what SO_RXQ_OVFL
-    /// would tell, but readable also when nothing arrives any more).
+    /// The number of datagrams that the kernel has dropped since the socket was opened, because they were not read in
+    /// time. SO_RXQ_OVFL would tell it, too, but only with the next datagram.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn dropped(&self) -> io::Result<u32> {
         // linux/socket.h, linux/sock_diag.h
         const SO_MEMINFO: libc::c_int = 55;
@@ -148,11 +149,11 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// For the broadcast address of the interface's network: never by way of a router. Frames leave from `source`, if
-    /// one is given, else from the address that the kernel chooses for each.
+    /// Makes a sender to the broadcast address of the interface's network, never through a router. Frames leave from
+    /// `source` if given, else from the address that the kernel chooses for each.
     ///
     /// # Errors
-    /// What the kernel says; `AddrNotAvailable` when `source` does not stand here.
+    /// The kernel's error; `AddrNotAvailable` if this machine does not have `source`.
     pub fn broadcast(interface: &Interface, source: Option<IpAddr>) -> io::Result<Self> {
         let socket = sending(interface, false, source)?;
         socket.set_broadcast(true)?;
@@ -160,7 +161,8 @@ impl Sender {
         Ok(Self { socket: socket.into() })
     }
 
-    /// For single addresses of one family, neighbours or behind routers. `source` as for [`broadcast`](Self::broadcast).
+    /// Makes a sender to single addresses of one family, neighbours or behind routers. `source` as for
+    /// [`broadcast`](Self::broadcast).
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast).
@@ -168,8 +170,8 @@ impl Sender {
         Ok(Self { socket: sending(interface, ipv6, source)?.into() })
     }
 
-    /// For multicast groups of one family, at most `hops` routers away; with `own_too` what is sent comes back to
-    /// listeners on this machine. `source` as for [`broadcast`](Self::broadcast).
+    /// Makes a sender to multicast groups of one family, at most `hops` routers away. With `own_too` listeners on this
+    /// machine receive the datagrams, too. `source` as for [`broadcast`](Self::broadcast).
     ///
     /// # Errors
     /// As [`broadcast`](Self::broadcast).
@@ -193,16 +195,16 @@ impl Sender {
         Ok(Self { socket: socket.into() })
     }
 
-    /// Sends one datagram. Full queues drop it like any network would.
+    /// Sends one datagram. A full queue drops it, as any network may.
     ///
     /// # Errors
-    /// What the kernel says: `NetworkDown`, `NetworkUnreachable`, `WouldBlock`.
+    /// The kernel's error: `NetworkDown`, `NetworkUnreachable`, `WouldBlock`.
     pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
         self.socket.send_to(bytes, to).map(|_| ())
     }
 }
 
-/// A socket that sends from that address, and from a port of the kernel's choice.
+/// A socket that sends from that address and from a port of the kernel's choice.
 fn sending(interface: &Interface, ipv6: bool, source: Option<IpAddr>) -> io::Result<Socket> {
     let socket = socket(interface, ipv6)?;
     if let Some(source) = source {

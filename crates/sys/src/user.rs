@@ -1,27 +1,27 @@
-//! Users of the system, and children that run as one of them.
+//! Users of the system, and children that run as such a user.
 
 use std::{fs, io, os::unix::process::CommandExt as _, process::Command};
 
-/// A user with all groups: what a login would give.
+/// A user with all its groups, as after a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The number.
+    /// The number of the user.
     pub uid: u32,
-    /// Of the first group.
+    /// The number of its primary group.
     pub gid: u32,
-    /// All groups, the first one among them.
+    /// The numbers of all its groups, including the primary one.
     pub groups: Vec<u32>,
 }
 
 impl User {
-    /// Looks the name up in this machine's own files. Directory services are not asked: one that does not answer would
-    /// hold up the caller, and a program without shared libraries cannot safely load what asks them.
+    /// Looks up the name in this machine's own files. Directory services are not asked: one that does not answer would
+    /// block the caller, and a program without shared libraries cannot safely load their modules.
     ///
     /// # Errors
-    /// `NotFound` when there is no such user here; what the system says when the files cannot be read.
+    /// `NotFound` if there is no such user here; the system's error if the files cannot be read.
     pub fn named(name: &str) -> io::Result<Self> {
         let users = fs::read_to_string("/etc/passwd")?;
-        // A user may have no other groups.
+        // A user may have no further groups.
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
         Self::find(name, &users, &groups)
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such user in /etc/passwd"))
@@ -45,8 +45,8 @@ impl User {
         Some(Self { uid, gid, groups: all })
     }
 
-    /// Makes the command's child run as this user, with these groups and no others. What was registered before (see
-    /// [`crate::child::detach`]) still runs with our rights. The start fails when this process may not become that user.
+    /// Makes the command's child run as this user, with exactly these groups. Functions registered before (see
+    /// [`crate::child::detach`]) still run with our rights. The start fails if this process may not become that user.
     pub fn take_over(&self, command: &mut Command) {
         let Self { uid, gid, groups } = self.clone();
         // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are allowed: it makes three
@@ -55,11 +55,11 @@ impl User {
     }
 }
 
-/// Groups first: afterwards there are no rights left to change them.
+/// Groups first: afterwards the rights to change them are gone.
 fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     let ours = rustix::process::geteuid();
     if ours.as_raw() == uid && !ours.is_root() {
-        // Who is it already, and has no rights, has the groups that he has.
+        // A process that is this user already and has no rights has the user's groups.
         return Ok(());
     }
     // SAFETY: plain system calls; the slice is alive and its length is its own. In the child of a fork there is one
@@ -106,7 +106,7 @@ mod tests {
         user.take_over(&mut command);
         match command.output() {
             Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stdout), "1234\n2345\n2345 3456\n"),
-            // Only root may.
+            // Only root may become another user.
             Err(error) => {
                 assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
                 assert!(!rustix::process::geteuid().is_root());

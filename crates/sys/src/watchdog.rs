@@ -1,5 +1,6 @@
-//! A hardware watchdog: opened, it resets the machine unless it is written to in time (the kernel's
-//! `Documentation/watchdog/watchdog-api.rst`). A pipe or file can stand in for it: it is written to alike.
+//! A hardware watchdog. Once opened, it resets the machine unless it is written to in time (the kernel's
+//! `Documentation/watchdog/watchdog-api.rst`). A pipe or file can replace it for tests: it is written to in the same
+//! way.
 
 use std::{io, os::fd::OwnedFd, path::Path};
 
@@ -8,14 +9,14 @@ use rustix::{
     ioctl::{Updater, ioctl, opcode},
 };
 
-/// `WDIOC_SETTIMEOUT`: seconds in, the seconds that the device took out.
+/// `WDIOC_SETTIMEOUT`: passes the wanted seconds, returns the device's.
 const SET_TIMEOUT: rustix::ioctl::Opcode = opcode::read_write::<libc::c_int>(b'W', 6);
-/// Any byte but the one of [`GOODBYE`].
+/// Any byte except the one of [`GOODBYE`].
 const ALIVE: &[u8] = b"\0";
-/// A close after this one leaves the machine alone, if the driver was not told never to ("magic close").
+/// After this byte, closing does not reset the machine ("magic close"), unless the driver is set to ignore it.
 const GOODBYE: &[u8] = b"V";
 
-/// An armed watchdog. Dropped without [`Watchdog::disarm`] it goes on counting, and resets the machine.
+/// An armed watchdog. If it is dropped without [`Watchdog::disarm`], it goes on counting and resets the machine.
 #[derive(Debug)]
 pub struct Watchdog {
     device: OwnedFd,
@@ -25,17 +26,18 @@ impl Watchdog {
     /// Opens the device, which arms it.
     ///
     /// # Errors
-    /// What the kernel says: `NotFound`, `ResourceBusy` when another process has it, ENXIO for a pipe nobody reads.
+    /// The kernel's error: `NotFound`, `ResourceBusy` if another process has it, ENXIO for a pipe without a reader.
     pub fn open(device: &Path) -> io::Result<Self> {
-        // Never created, and never waited for.
+        // Neither created nor waited for.
         let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         Ok(Self { device: open(device, flags, Mode::empty())? })
     }
 
-    /// Asks for a reset after so many seconds without [`Watchdog::feed`]; returns the seconds that the device took.
+    /// Sets the time without [`Watchdog::feed`] after which the device resets the machine, in seconds. Returns the
+    /// seconds that the device chose.
     ///
     /// # Errors
-    /// What the kernel says; ENOTTY for what is no watchdog. The device's own time holds then.
+    /// The kernel's error; ENOTTY if it is not a watchdog. The device's own time then holds.
     pub fn set_timeout(&self, seconds: u32) -> io::Result<u32> {
         let mut taken = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
         // SAFETY: WDIOC_SETTIMEOUT reads and writes one int and nothing else.
@@ -43,19 +45,19 @@ impl Watchdog {
         Ok(u32::try_from(taken).unwrap_or(0))
     }
 
-    /// Begins its time anew. Never waits.
+    /// Restarts the device's time. Never waits.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn feed(&self) -> io::Result<()> {
         rustix::io::write(&self.device, ALIVE)?;
         Ok(())
     }
 
-    /// Closes it so that it does not reset the machine.
+    /// Closes the device so that it does not reset the machine.
     ///
     /// # Errors
-    /// What the kernel says; the machine may then be reset.
+    /// The kernel's error; the machine may then be reset.
     pub fn disarm(self) -> io::Result<()> {
         rustix::io::write(&self.device, GOODBYE)?;
         Ok(())

@@ -87,7 +87,7 @@ impl ArpFilter {
     /// Moves the address to that interface: from now on only that one answers for it.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn settle(&mut self, ip: IpAddr, interface: u32) -> io::Result<()> {
         let old = self.homes.get(&ip).copied().flatten();
         if old == Some(interface) {
@@ -117,7 +117,7 @@ impl ArpFilter {
     /// and one each minute, also compare the addresses.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn look_after(&mut self) -> io::Result<Vec<String>> {
         let compared = self.looks.is_multiple_of(LOOKS_A_COMPARISON).then_some(&self.homes);
         self.looks = self.looks.wrapping_add(1);
@@ -137,7 +137,7 @@ impl ArpFilter {
     /// Removes the filter completely.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn remove(self, cluster: &str) -> io::Result<()> {
         match self.hold {
             Hold::Tables(mut tables) => tables.remove().map(drop),
@@ -165,7 +165,7 @@ pub struct ListedFilter {
 /// All filters of the calling thread's network namespace and of the bpf file system that is mounted, if any.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn list() -> io::Result<Vec<ListedFilter>> {
     let mut all = Vec::new();
     // If nf_tables cannot be asked, this process cannot have made a table.

@@ -45,7 +45,7 @@ pub enum Engine {
         /// Where it is mounted.
         bpffs: PathBuf,
     },
-    /// Rules of nf_tables.
+    /// Rules of nf_tables, in one table per cluster.
     Nft,
 }
 
@@ -170,7 +170,7 @@ impl Judge {
     /// Puts the packet filter on the interface with that number, until it is removed.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn cover(&self, interface: u32) -> io::Result<()> {
         exists(interface)?;
         Hook::judges(interface).into_iter().try_for_each(|hook| self.hook(hook))
@@ -180,7 +180,7 @@ impl Judge {
     /// of a claim's announcement are dropped there, whether they shut a gate or not.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn listen(&self, interface: u32, port: u16) -> io::Result<()> {
         exists(interface)?;
         match &self.hold {
@@ -290,7 +290,7 @@ impl Judge {
     /// An interface that no longer exists does not count as missing.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn missing(&self) -> io::Result<Vec<String>> {
         match &self.hold {
             Courts::Bpf(judge) => judge.missing(usize::MAX),
@@ -314,7 +314,7 @@ impl Judge {
     /// part that is made anew is shut until it is renewed.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn restore(&self) -> io::Result<()> {
         match &self.hold {
             Courts::Bpf(judge) => judge.restore(),
@@ -327,7 +327,7 @@ impl Judge {
     /// expects. Announcements about other nodes are dropped without being counted.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn refused(&self) -> io::Result<u64> {
         match &self.hold {
             Courts::Bpf(judge) => Ok(judge.refused()),
@@ -350,7 +350,7 @@ impl Judge {
     /// Removes it completely, unless a gate of the cluster still exists.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn remove(self) -> io::Result<()> {
         match self.hold {
             Courts::Bpf(judge) => judge.remove(&self.name).map(drop),
@@ -492,7 +492,7 @@ impl Gate {
     /// Puts the gate on one more interface. To be called before the address is put there.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn add_interface(&mut self, interface: u32) -> io::Result<()> {
         exists(interface)?;
         if !self.settings.interfaces.contains(&interface) {
@@ -508,7 +508,7 @@ impl Gate {
     /// all groups stays there.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn remove_interface(&mut self, interface: u32) -> io::Result<()> {
         self.settings.interfaces.retain(|other| *other != interface);
         match &mut self.hold {
@@ -521,7 +521,7 @@ impl Gate {
     /// covers only the parts that the [packet filter](Judge::missing) does not report.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn missing(&mut self) -> io::Result<Vec<String>> {
         match &mut self.hold {
             Hold::Bpf(gate) => gate.missing(&self.settings),
@@ -533,7 +533,7 @@ impl Gate {
     /// is renewed.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn restore(&mut self) -> io::Result<()> {
         let present = self.settings.present();
         match &mut self.hold {
@@ -635,7 +635,7 @@ pub struct StandingJudge {
 /// All packet filters where [`list`] looks, with and without gates.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn judges(bpffs: Option<PathBuf>) -> io::Result<Vec<StandingJudge>> {
     let mut all = match bpffs {
         Some(bpffs) => bpf::judges(&bpffs)?,

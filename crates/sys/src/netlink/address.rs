@@ -16,45 +16,45 @@ use super::{Netlink, settings::Promotion};
 // linux/rtnetlink.h
 const RTM_NEWADDR: u16 = 20;
 
-/// By this number (`IFA_PROTO`) the kernel keeps who put an address there. 0 to 3 are the kernel's own; `ip address`
-/// shows it.
+/// The number (`IFA_PROTO`) by which the kernel remembers that Locum added an address. 0 to 3 are the kernel's own; `ip
+/// address` shows it.
 pub const ADDRESS_PROTOCOL: u8 = 76;
-/// The same where the kernel cannot keep that: a metric for the address's own network (`IFA_RT_PRIORITY`, from 4.18
-/// on) that nobody else would choose.
+/// The same for kernels without `IFA_PROTO`: an unusual metric for the address's own network (`IFA_RT_PRIORITY`, from
+/// 4.18 on).
 pub const ADDRESS_METRIC: u32 = 0x4c6f_6375;
-/// The first kernel that keeps [`ADDRESS_PROTOCOL`].
+/// The first kernel version with [`ADDRESS_PROTOCOL`].
 const PROTOCOL_SINCE: (u32, u32) = (5, 18);
 
-/// An address as it stands on an interface at this moment.
+/// An address on an interface at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceAddress {
-    /// The interface's number.
+    /// The number of the interface that has it.
     pub interface: u32,
-    /// The address.
+    /// The IP address itself, without its prefix.
     pub ip: IpAddr,
-    /// Mask bits of its network.
+    /// The prefix length of its network.
     pub prefix: u8,
-    /// IPv4: its label; the interface's name unless somebody chose another.
+    /// IPv4: its label; the interface's name unless another was chosen.
     pub label: Option<String>,
-    /// IPv4: the broadcast address noted with it, if one is.
+    /// IPv4: the broadcast address that is stored with it, if any.
     pub broadcast: Option<Ipv4Addr>,
-    /// IPv4: another address of the same network stood there first. It goes when that one goes, unless the kernel is
-    /// told to promote (`promote_secondaries`).
+    /// IPv4: another address of the same network was there first. It goes when that one goes, unless the kernel is told
+    /// to promote it (`promote_secondaries`).
     pub secondary: bool,
-    /// IPv6: not yet usable, duplicate address detection is at work.
+    /// IPv6: not usable yet, because duplicate address detection is running.
     pub tentative: bool,
-    /// IPv6: somebody else on the segment has it too.
+    /// IPv6: another machine on the segment has it, too.
     pub duplicate: bool,
-    /// Makes no route to its network.
+    /// It makes no route to its network.
     pub no_prefix_route: bool,
-    /// Put there by Locum, this process or an earlier one.
+    /// Added by Locum, by this process or an earlier one.
     pub marked: bool,
-    /// What is left of its lifetime; `None`: it stands for ever.
+    /// The rest of its lifetime; `None` if it has none and stays.
     pub lifetime: Option<Lifetime>,
 }
 
 impl InterfaceAddress {
-    /// An address on an interface, first of its network, for ever, put there by somebody else.
+    /// An address without a lifetime or mark, the first of its network.
     #[must_use]
     pub const fn new(interface: u32, ip: IpAddr, prefix: u8) -> Self {
         Self {
@@ -72,13 +72,13 @@ impl InterfaceAddress {
         }
     }
 
-    /// Whether `ip` lies in this address's network.
+    /// Whether `ip` is in this address's network.
     #[must_use]
     pub fn network_contains(&self, ip: IpAddr) -> bool {
         same_network(self.ip, ip, self.prefix)
     }
 
-    /// IPv4: where a datagram for all on the segment goes: the broadcast address noted, else the network's highest.
+    /// IPv4: the address for a datagram to the whole segment: the stored broadcast address, else the network's highest.
     /// Networks of 31 and 32 bits have none.
     #[must_use]
     pub fn broadcast_address(&self) -> Option<Ipv4Addr> {
@@ -87,7 +87,7 @@ impl InterfaceAddress {
     }
 
     pub(super) fn parse(payload: &[u8]) -> Option<Self> {
-        // The crate slices behind the header without a check.
+        // The crate slices behind the header without checking.
         if payload.len() < 8 {
             return None;
         }
@@ -112,7 +112,7 @@ impl InterfaceAddress {
         }
         Some(Self {
             interface: message.header.index,
-            // On a point-to-point interface `address` is the other end.
+            // On a point-to-point interface `address` is the other end's.
             ip: local.or(address)?,
             prefix: message.header.prefix_len,
             label,
@@ -127,41 +127,41 @@ impl InterfaceAddress {
     }
 }
 
-/// An address to be put on an interface.
+/// An address to be added to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewAddress {
-    /// The interface's number.
+    /// The number of the interface that gets it.
     pub interface: u32,
-    /// The address.
+    /// The IP address itself, without its prefix.
     pub ip: IpAddr,
-    /// Mask bits of its network.
+    /// The prefix length of its network.
     pub prefix: u8,
-    /// IPv4: a label, which has to begin with the interface's name and is at most 15 bytes long.
+    /// IPv4: a label, which must begin with the interface's name and have at most 15 bytes.
     pub label: Option<String>,
-    /// IPv4: the broadcast address to note; none is noted without it.
+    /// IPv4: the broadcast address to store; none is stored without it.
     pub broadcast: Option<Ipv4Addr>,
-    /// Do not make a route to its network: the network is reached already by another address of this interface, and
-    /// the route of a narrower one would take this address as the source of what the machine itself sends.
+    /// Makes no route to its network. Needed if another address of this interface reaches the network already: the
+    /// route of a narrower one would make this address the source of the machine's own packets.
     pub no_prefix_route: bool,
-    /// Note that Locum put it there.
+    /// Marks the address as added by Locum.
     pub marked: bool,
-    /// IPv6: nothing that the machine sends of itself takes it for its source while there is another one.
+    /// IPv6: the machine's own packets do not use it as their source while there is another address.
     pub deprecated: bool,
 }
 
-/// For how long an address stands by itself, in seconds. The kernel looks now and then: it takes an address away up to
-/// a second late.
+/// The lifetime of an address, in seconds. The kernel checks now and then, so it removes an address up to a second
+/// late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
-    /// Until it goes; above zero. `u32::MAX`: for ever.
+    /// The time until the address is removed; above zero. `u32::MAX`: never.
     pub valid: u32,
-    /// Until no new connection of the machine itself takes it for its source; what is longer than `valid` counts as
-    /// `valid`.
+    /// The time until new connections of the machine itself no longer use it as their source. At most `valid`; more
+    /// counts as `valid`.
     pub preferred: u32,
 }
 
 impl NewAddress {
-    /// One without label, broadcast address and mark.
+    /// An address without label, broadcast address and mark.
     #[must_use]
     pub const fn new(interface: u32, ip: IpAddr, prefix: u8) -> Self {
         Self {
@@ -196,46 +196,46 @@ fn any_address(kind: u16, payload: &[u8]) -> Option<InterfaceAddress> {
 }
 
 impl Netlink {
-    /// All addresses of all interfaces, both families.
+    /// Reads all addresses of all interfaces, of both families.
     ///
     /// # Errors
-    /// What the kernel says; `Interrupted` where they changed each time that they were read.
+    /// The kernel's error; `Interrupted` if they changed during each attempt.
     pub fn addresses(&mut self) -> io::Result<Vec<InterfaceAddress>> {
         self.dump(&all_addresses(), any_address)
     }
 
-    /// The same for whoever looks again soon, or only wants to know the networks: where addresses change all the time, some
-    /// may be missing, and some be there twice.
+    /// As [`addresses`](Self::addresses), for callers that read again soon or only want to know the networks. If
+    /// addresses keep changing, some may be missing and some may be in it twice.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn addresses_roughly(&mut self) -> io::Result<Vec<InterfaceAddress>> {
         Ok(self.dump_roughly(&all_addresses(), any_address)?.0)
     }
 
-    /// Puts an address on an interface. IPv6 addresses are usable at once: duplicate address detection is off, because
+    /// Adds an address to an interface. IPv6 addresses are usable at once: duplicate address detection is off, because
     /// a takeover may have to take an address that its dying owner still defends.
     ///
     /// # Errors
-    /// `AlreadyExists` when it stands there with this prefix; else what the kernel says.
+    /// `AlreadyExists` if the interface has it with this prefix; else the kernel's error.
     pub fn add_address(&mut self, new: &NewAddress) -> io::Result<()> {
         self.put_address(new, None, NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// As [`add_address`](Self::add_address), but the kernel takes the address away by itself when its lifetime is
-    /// over, unless that is renewed.
+    /// As [`add_address`](Self::add_address), but the kernel removes the address by itself at the end of its lifetime,
+    /// unless that is renewed.
     ///
     /// # Errors
-    /// As [`add_address`](Self::add_address); `InvalidInput` for no time at all.
+    /// As [`add_address`](Self::add_address); `InvalidInput` for a lifetime of zero.
     pub fn add_address_for(&mut self, new: &NewAddress, lifetime: Lifetime) -> io::Result<()> {
         self.put_address(new, Some(lifetime), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Lets the lifetime of an address that stands there, as it was put, begin anew. All who listen to addresses are told.
-    /// One that has gone the kernel puts back: whoever does not want that looks first.
+    /// Restarts the lifetime of an address, which is otherwise as it was added. All processes that listen to addresses
+    /// are told. If it has gone the kernel adds it again: to avoid that, check first.
     ///
     /// # Errors
-    /// `InvalidInput` for no time at all; else what the kernel says.
+    /// `InvalidInput` for a lifetime of zero; else the kernel's error.
     pub fn renew_address(&mut self, new: &NewAddress, lifetime: Lifetime) -> io::Result<()> {
         self.put_address(new, Some(lifetime), NLM_F_REPLACE)
     }
@@ -261,7 +261,7 @@ impl Netlink {
             });
         }
         let for_ever = Lifetime { valid: u32::MAX, preferred: u32::MAX };
-        // An IPv4 address needs none of it: a secondary one is never chosen.
+        // IPv4 does not need this: a secondary address is never chosen.
         let is_deprecated = new.deprecated && new.ip.is_ipv6();
         if let Some(lifetime) = lifetime.or(is_deprecated.then_some(for_ever)) {
             if lifetime.valid == 0 {
@@ -275,8 +275,8 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewAddress(message), mode)
     }
 
-    /// Changes an address that stands there, with its network's mask: who put it, its lifetime, whether it is a source.
-    /// One that has gone is put back.
+    /// Changes an address, given with its prefix: its mark, its lifetime, whether it is used as a source. If it has
+    /// gone it is added again.
     ///
     /// # Errors
     /// As [`renew_address`](Self::renew_address).
@@ -285,18 +285,19 @@ impl Netlink {
         self.put_address(new, Some(lifetime.unwrap_or(for_ever)), NLM_F_REPLACE)
     }
 
-    /// Takes an address from an interface, and no other one.
+    /// Removes one address from an interface, and no other one.
     ///
-    /// The kernel would remove the later IPv4 addresses of a network together with its first one, and with the last
-    /// address of an interface all routes through it. So it is told for that moment to promote the next one instead
-    /// (`promote_secondaries`). Where it cannot be told, what went along is put back as it was, but without routes.
+    /// With the first IPv4 address of a network the kernel would also remove the later ones, and with the last address
+    /// of an interface all routes through it. So for that moment it is told to promote the next address instead
+    /// (`promote_secondaries`). If that fails, the addresses that were removed with it are added again as they were,
+    /// but without routes.
     ///
     /// # Errors
-    /// `AddrNotAvailable` when it does not stand there; else what the kernel says, also of another one that could not be put
-    /// back.
+    /// `AddrNotAvailable` if the interface does not have it; else the kernel's error, also about another address that
+    /// could not be added again.
     pub fn delete_address(&mut self, address: &InterfaceAddress) -> io::Result<()> {
         let message = RouteNetlinkMessage::DelAddress(delete_message(address));
-        // In a network of one address there is no later one.
+        // A network of one address has no later one.
         if address.secondary || address.ip.is_ipv6() || address.prefix == 32 {
             return self.request(message, 0);
         }
@@ -307,11 +308,11 @@ impl Netlink {
         }
         let dependents = self.dependents(address)?;
         self.request(message, 0)?;
-        // Those that did not go are there already.
+        // Addresses that were not removed still exist; that is no error.
         self.put_back(&dependents)
     }
 
-    /// The secondary addresses that the kernel removes together with `address`. A walk over all addresses there are.
+    /// The secondary addresses that the kernel removes together with `address`. Reads all addresses.
     fn dependents(&mut self, address: &InterfaceAddress) -> io::Result<Vec<InterfaceAddress>> {
         let mut all = self.addresses()?;
         all.retain(|other| {
@@ -323,7 +324,7 @@ impl Netlink {
         Ok(all)
     }
 
-    /// All that can be; then the first that cannot is told.
+    /// Adds all that can be added; then reports the first that could not.
     fn put_back(&mut self, lost: &[InterfaceAddress]) -> io::Result<()> {
         let mut result = Ok(());
         for lost in lost {
@@ -354,7 +355,7 @@ pub(super) fn kernel_keeps_protocol() -> bool {
     is_since(&name.release().to_string_lossy(), PROTOCOL_SINCE)
 }
 
-/// Whether a kernel's release (`6.1.0-13-amd64`) is not older.
+/// Whether a kernel's release (`6.1.0-13-amd64`) is at least that version.
 fn is_since(release: &str, since: (u32, u32)) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
@@ -368,7 +369,7 @@ fn delete_message(address: &InterfaceAddress) -> AddressMessage {
     message.header.family = family(address.ip);
     message.header.prefix_len = address.prefix;
     message.header.index = address.interface;
-    // Without the second one the kernel compares no mask, and takes the first of that number.
+    // Without the second attribute the kernel ignores the mask, and takes the first address with that number.
     message.attributes = vec![AddressAttribute::Local(address.ip), AddressAttribute::Address(address.ip)];
     message
 }
@@ -377,7 +378,7 @@ fn family(ip: IpAddr) -> AddressFamily {
     if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// Whether two addresses of one family lie in one network of `prefix` bits. Two families never do.
+/// Whether two addresses of one family are in the same network of `prefix` bits. Addresses of two families never are.
 #[must_use]
 pub fn same_network(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
     match (a, b) {
@@ -399,8 +400,7 @@ fn highest_address(ip: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
 }
 
 /// The address through which this machine is connected to the network of `ip`: the one with the longest prefix; of
-/// equal ones the kernel's first. `ip` itself, if it stands somewhere already, does not count: it would lead to
-/// itself. Loopback addresses lead nowhere.
+/// several the kernel's first. `ip` itself does not count if the machine has it already, nor do loopback addresses.
 #[must_use]
 pub fn choose_interface(addresses: &[InterfaceAddress], ip: IpAddr) -> Option<&InterfaceAddress> {
     let connected = addresses.iter().filter(|a| a.ip != ip && !a.ip.is_loopback() && a.network_contains(ip));
@@ -526,7 +526,7 @@ mod tests {
         });
     }
 
-    /// Where the kernel takes others along, each comes back that can, whatever becomes of those before it.
+    /// If the kernel removes others, too, each one that can be added again is, whatever happens to those before it.
     #[test]
     fn one_that_cannot_be_put_back_keeps_no_other_away() {
         in_namespace(|| {
@@ -546,7 +546,7 @@ mod tests {
         });
     }
 
-    /// Each that goes is the first of all that are left, and takes none along.
+    /// Each address that is removed is the first of those left, and takes none with it.
     #[test]
     fn many_addresses_of_one_network_go_one_by_one() {
         in_namespace(|| {
@@ -567,7 +567,7 @@ mod tests {
         });
     }
 
-    /// The default route of this namespace, by a gateway; with a source of its own if one is given.
+    /// Makes the default route of this namespace, by a gateway; with its own source if one is given.
     fn route(netlink: &mut Netlink, interface: u32, to: Ipv4Addr, source: Option<Ipv4Addr>) {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
@@ -708,7 +708,7 @@ mod tests {
                 let there = netlink.addresses().unwrap();
                 all.each_ref().map(|address| there.iter().any(|a| a.ip == address.ip))
             };
-            // Renewed for longer than it would have stood by itself.
+            // Renewed for longer than it would have lived by itself.
             for _ in 0..8 {
                 crate::clock::sleep_until(crate::clock::monotonic_nanos() + 300_000_000);
                 for address in &all {

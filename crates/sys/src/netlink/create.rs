@@ -1,4 +1,4 @@
-//! Making, joining and cutting interfaces: veth pairs and bridges, what a rack of namespaces is wired with.
+//! Makes, joins and separates interfaces: veth pairs and bridges, the wiring of a rack of namespaces.
 
 use std::{
     io,
@@ -18,29 +18,29 @@ use super::{Netlink, error_code, for_each_message};
 /// One end of a veth pair.
 #[derive(Clone, Copy, Debug)]
 pub struct VethEnd<'a> {
-    /// Its interface name, at most 15 bytes.
+    /// The interface's name, at most 15 bytes.
     pub name: &'a str,
-    /// Its Ethernet address.
+    /// The interface's Ethernet address.
     pub mac: [u8; 6],
-    /// The network namespace it is put into; the connection's own when `None`.
+    /// The network namespace for it; the connection's own if `None`.
     pub network: Option<BorrowedFd<'a>>,
 }
 
-/// One change to an interface, named by its number.
+/// One change to an interface, given by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkChange {
-    /// Set up: its veth partner gets carrier, if that one is up.
+    /// Sets it up. Its veth partner gets carrier, if that one is up.
     Up(u32),
-    /// Set down: its veth partner loses carrier.
+    /// Sets it down. Its veth partner loses carrier.
     Down(u32),
-    /// Becomes a port of a bridge.
+    /// Makes it a port of a bridge.
     Join {
-        /// The interface.
+        /// The number of the interface.
         port: u32,
-        /// The bridge.
+        /// The number of the bridge.
         bridge: u32,
     },
-    /// Is no longer a port; it stays up and keeps its carrier.
+    /// Removes it from its bridge; it stays up and keeps its carrier.
     Leave(u32),
 }
 
@@ -69,11 +69,11 @@ impl LinkChange {
 }
 
 impl Netlink {
-    /// Makes a bridge, without spanning tree and multicast snooping: a port that joins forwards at once, and forwards
-    /// everything. It is down.
+    /// Makes a bridge without spanning tree and multicast snooping: a port that joins forwards everything at once. The
+    /// bridge is down.
     ///
     /// # Errors
-    /// `AlreadyExists` when the name is taken; else what the kernel says.
+    /// `AlreadyExists` if the name is taken; else the kernel's error.
     pub fn create_bridge(&mut self, name: &str) -> io::Result<()> {
         let settings = vec![InfoBridge::ForwardDelay(0), InfoBridge::MulticastSnooping(false)];
         let kind = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(settings))];
@@ -82,10 +82,10 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Makes two interfaces that are the ends of one cable. Both are down.
+    /// Makes two interfaces that are the ends of one cable, both down.
     ///
     /// # Errors
-    /// `AlreadyExists` when a name is taken; else what the kernel says.
+    /// `AlreadyExists` if a name is taken; else the kernel's error.
     pub fn create_veth(&mut self, a: VethEnd<'_>, b: VethEnd<'_>) -> io::Result<()> {
         let mut message = a.message();
         let partner = InfoData::Veth(InfoVeth::Peer(b.message()));
@@ -95,18 +95,18 @@ impl Netlink {
         self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Makes all the changes in one system call, in order: a cut of several links is one step.
+    /// Makes all changes in one system call, in their order, so that several links are cut in one step.
     ///
     /// # Errors
-    /// The first that the kernel reports; the others are made nevertheless.
+    /// The kernel's first error; the other changes are made nevertheless.
     pub fn change_links(&mut self, changes: &[LinkChange]) -> io::Result<()> {
         self.request_all(changes.iter().map(|change| change.message()))
     }
 
-    /// Removes an interface; a veth's partner goes with it.
+    /// Removes an interface, with its partner if it is a veth.
     ///
     /// # Errors
-    /// `ENODEV` when it is gone already; else what the kernel says.
+    /// `ENODEV` if it is gone already; else the kernel's error.
     pub fn delete_interface(&mut self, index: u32) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;

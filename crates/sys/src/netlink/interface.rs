@@ -29,33 +29,33 @@ const IFF_LOOPBACK: u32 = 1 << 3;
 const IFF_NOARP: u32 = 1 << 7;
 const IFF_LOWER_UP: u32 = 1 << 16;
 
-/// A network interface as it is at this moment.
+/// The state of a network interface at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// The kernel's number for it; a new interface of the same name has a new one.
     pub index: u32,
-    /// Its name.
+    /// The name of the interface.
     pub name: String,
     /// Its Ethernet address, if it has one of six bytes.
     pub mac: Option<[u8; 6]>,
-    /// Set up by an administrator.
+    /// It was set up by an administrator.
     pub up: bool,
-    /// The layer below carries: cable plugged, the other end of a veth pair up. Means nothing while not `up`.
+    /// It has carrier: the cable is plugged in, or the other end of a veth pair is up. Meaningless unless `up`.
     pub carrier: bool,
-    /// The loopback interface.
+    /// It is the loopback interface.
     pub loopback: bool,
-    /// Addresses on it are looked up by ARP and neighbour discovery: there is somebody to tell that one has moved.
+    /// Its neighbours are resolved by ARP and neighbour discovery, so a moved address must be announced.
     pub resolves: bool,
 }
 
 impl Interface {
-    /// Up, with carrier.
+    /// Whether it is up and has carrier.
     #[must_use]
     pub fn works(&self) -> bool {
         self.trouble().is_none()
     }
 
-    /// Why it does not work, to be said behind its name.
+    /// Why it does not work, as a text to follow its name.
     #[must_use]
     pub fn trouble(&self) -> Option<&'static str> {
         match (self.up, self.carrier) {
@@ -65,11 +65,11 @@ impl Interface {
         }
     }
 
-    /// From the payload of an `RTM_NEWLINK` or `RTM_DELLINK`. Only the attributes that we use are read, so that a
-    /// newer kernel's other ones cannot make an interface invisible.
+    /// Reads the payload of an `RTM_NEWLINK` or `RTM_DELLINK`. Reads only the attributes that Locum uses, so that new
+    /// ones of a newer kernel cannot make an interface invisible.
     pub(super) fn parse(payload: &[u8]) -> Option<Self> {
-        // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change (4). Bridges tell of their ports in
-        // the same messages under a family of their own; a port that leaves its bridge is not gone.
+        // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change (4). Bridges report their ports in the
+        // same messages under another family; a port that leaves its bridge is not gone.
         if *payload.first()? != 0 {
             return None;
         }
@@ -103,14 +103,14 @@ impl Interface {
 /// The name of the interface with that number, in the calling thread's network namespace.
 ///
 /// # Errors
-/// `ENODEV` or `ENXIO` when there is none.
+/// `ENODEV` or `ENXIO` if there is none.
 pub fn interface_name(index: u32) -> io::Result<String> {
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     Ok(netdevice::index_to_name(&socket, index)?)
 }
 
-/// Whether an interface of that name takes no IPv6 address, because an administrator has switched IPv6 off on it or the kernel
-/// has none. Such an interface refuses an address with `EACCES`, as if a right were missing.
+/// Whether an interface takes no IPv6 address, because an administrator has switched IPv6 off on it or the kernel has
+/// none. It then refuses an address with `EACCES`, as if a right were missing.
 #[must_use]
 pub fn ipv6_is_off(name: &str) -> bool {
     let place = Path::new("/proc/sys/net/ipv6/conf");
@@ -121,14 +121,15 @@ pub fn ipv6_is_off(name: &str) -> bool {
     }
 }
 
-/// What decides whether an interface asks and answers for itself.
+/// Facts that decide whether an interface asks and answers for itself.
 struct Standing {
     index: u32,
     resolves: bool,
-    /// A port: what comes in is another interface's, as of a bridge or a bond. A VRF leaves it where it came in.
+    /// It is a port, whose packets belong to another interface such as a bridge or a bond. A VRF leaves them to the
+    /// interface itself.
     is_port: bool,
-    /// The interface below, which gets all that comes in for this one too, of the kinds that share one cable by their
-    /// hardware addresses.
+    /// The interface below it, if both share one cable by their hardware addresses: that one also receives this one's
+    /// packets.
     shares: Option<u32>,
 }
 
@@ -169,12 +170,12 @@ impl Standing {
 }
 
 impl Netlink {
-    /// The numbers of the interfaces on which this machine asks and answers, by ARP and neighbour discovery: not loopback, not
-    /// the ports of bridges and bonds, and not the interface below one that shares its cable (macvlan), which sees what is
-    /// meant for the other.
+    /// The numbers of the interfaces on which this machine asks and answers by ARP and neighbour discovery. These
+    /// exclude loopback, the ports of bridges and bonds, and the interface below one that shares its cable (macvlan),
+    /// because it sees the other's packets.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn answering_interfaces(&mut self) -> io::Result<Vec<u32>> {
         let mut question = LinkMessage::default();
         question.header = LinkHeader::default();
@@ -186,10 +187,10 @@ impl Netlink {
         Ok(all.iter().filter(answers).map(|interface| interface.index).collect())
     }
 
-    /// All interfaces, in the kernel's order.
+    /// Reads all interfaces, in the kernel's order.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
         let mut question = LinkMessage::default();
         question.header = LinkHeader::default();
@@ -198,10 +199,10 @@ impl Netlink {
         })
     }
 
-    /// The interface of that name.
+    /// Reads the interface with that name.
     ///
     /// # Errors
-    /// What the kernel says; `NotFound` when there is none.
+    /// The kernel's error; `NotFound` if there is none.
     pub fn interface(&mut self, name: &str) -> io::Result<Interface> {
         let found = self.interfaces()?.into_iter().find(|interface| interface.name == name);
         found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {name}")))

@@ -1,6 +1,6 @@
-//! Route netlink, synchronous: ask the kernel for its interfaces and addresses, change them, watch them change.
+//! Synchronous route netlink: reads, changes and watches the kernel's interfaces and addresses.
 //!
-//! The message crates change their interface several times a year; nothing of them is visible outside this module.
+//! The message crates change their interface several times a year, so nothing of them is visible outside this module.
 
 use std::{
     io,
@@ -31,20 +31,20 @@ pub use interface::{Interface, interface_name, ipv6_is_off};
 pub use monitor::{Change, Monitor};
 pub use route::interface_to;
 
-/// A request is answered by messages of at most this size: the kernel fills dumps up to 32 KiB.
+/// The most bytes of a message that answers a request: the kernel fills dumps up to 32 KiB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// So often a dump that the kernel marks as torn by a change in between is asked for again.
+/// The most attempts to read a dump that the kernel marks as changed while it was read.
 const DUMP_TRIES: usize = 5;
 
 /// A connection to the kernel's routing tables of the network namespace in which it was opened.
 ///
-/// Every call is one or two system calls and returns when the kernel has acted (well below a millisecond, unless
-/// another process holds the kernel's configuration lock).
+/// Every call is one or two system calls and returns when the kernel has acted. That takes well below a millisecond,
+/// unless another process holds the kernel's configuration lock.
 pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
     answer: Vec<u8>,
-    /// The kernel keeps who put an address.
+    /// Whether the kernel stores which program added an address.
     keeps_protocol: bool,
 }
 
@@ -52,7 +52,7 @@ impl Netlink {
     /// Opens a connection in the calling thread's network namespace.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn open() -> io::Result<Self> {
         Ok(Self {
             socket: route_socket(SocketFlags::CLOEXEC, 0)?,
@@ -81,7 +81,7 @@ impl Netlink {
         }
     }
 
-    /// Asks for one thing; what `read` makes of the answer's type and payload.
+    /// Asks for one object. Returns what `read` makes of the answer's type and payload.
     pub(crate) fn ask<T>(
         &mut self,
         message: RouteNetlinkMessage,
@@ -106,8 +106,8 @@ impl Netlink {
         Ok(answer)
     }
 
-    /// Asks for a whole table and collects what `entry` makes of each entry's type and payload. A table that changes during
-    /// each of several attempts is an error: an entry that is missing there may be none that is gone.
+    /// Reads a whole table: collects what `entry` makes of each entry's type and payload. It is an error if the table
+    /// changes during each of several attempts, because a missing entry may still exist then.
     pub(crate) fn dump<T>(
         &mut self,
         message: &RouteNetlinkMessage,
@@ -117,7 +117,8 @@ impl Netlink {
         if is_whole { Ok(entries) } else { Err(torn()) }
     }
 
-    /// As [`Self::dump`], but a table that changes all the time is given as it was read last; and whether it is whole.
+    /// As [`Self::dump`], but a table that keeps changing is returned as it was read last. Also returns whether it is
+    /// complete.
     pub(crate) fn dump_roughly<T>(
         &mut self,
         message: &RouteNetlinkMessage,
@@ -133,7 +134,7 @@ impl Netlink {
         Ok((entries, false))
     }
 
-    /// Returns whether the dump is of one piece.
+    /// Returns whether the table did not change while it was read.
     fn dump_once<T>(
         &mut self,
         message: RouteNetlinkMessage,
@@ -167,7 +168,7 @@ impl Netlink {
         Ok(self.sequence)
     }
 
-    /// The bytes of the next request; its number is then `self.sequence`.
+    /// The bytes of the next request; its sequence number is then `self.sequence`.
     fn encode(&mut self, message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
@@ -180,7 +181,7 @@ impl Netlink {
         bytes
     }
 
-    /// One datagram from the kernel into `self.answer`; its length.
+    /// Receives one datagram from the kernel into `self.answer` and returns its length.
     fn receive(&mut self) -> io::Result<usize> {
         loop {
             if let Some(length) = receive_from_kernel(&self.socket, &mut self.answer)? {
@@ -202,7 +203,8 @@ fn route_socket(flags: SocketFlags, groups: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// One datagram; `None` when it was not the kernel's (any process may write to a netlink socket that it can name).
+/// Receives one datagram; `None` if it is not the kernel's (any process may write to a netlink socket that it can
+/// name).
 pub(crate) fn receive_from_kernel(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     let (filled, whole, from) = loop {
         match rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::TRUNC) {
@@ -222,7 +224,7 @@ pub(crate) fn receive_from_kernel(socket: &OwnedFd, buffer: &mut [u8]) -> io::Re
     Ok(from_kernel.then_some(filled))
 }
 
-/// Cuts a datagram into messages. A message that breaks the format ends the datagram: nothing after it can be found.
+/// Splits a datagram into messages. A malformed message ends it, because the next one cannot be found.
 pub(crate) fn for_each_message(
     mut bytes: &[u8],
     mut each: impl FnMut(&Header, &[u8]) -> io::Result<()>,
@@ -240,14 +242,14 @@ pub(crate) fn for_each_message(
     Ok(())
 }
 
-/// What a message says of itself.
+/// The header of a message.
 pub(crate) struct Header {
     pub(crate) message_type: u16,
     pub(crate) flags: u16,
     pub(crate) sequence_number: u32,
 }
 
-/// What is read in pieces changed between two of them, each time it was tried: nothing is known of it.
+/// The error for an answer of several pieces that changed between them in each attempt, so that nothing is known.
 pub(crate) fn torn() -> io::Error {
     io::Error::new(io::ErrorKind::Interrupted, "what the kernel was asked for changed while it answered")
 }

@@ -1,4 +1,4 @@
-//! Watching interfaces and addresses change.
+//! Watches changes of interfaces and addresses.
 
 use std::{
     io,
@@ -19,10 +19,10 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
-/// A burst of changes (a bridge with many ports goes down) must not cost us the news of one.
+/// The receive buffer: a burst of changes (a bridge with many ports goes down) must not overflow it.
 const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
 
-/// One change that the kernel tells of.
+/// One change reported by the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// An interface is new or changed.
@@ -33,11 +33,11 @@ pub enum Change {
     Address(InterfaceAddress),
     /// An address is gone.
     AddressGone(InterfaceAddress),
-    /// There were more changes than the kernel kept for us: read everything again.
+    /// There were more changes than the kernel kept: read everything again.
     Lost,
 }
 
-/// Receives the changes of one network namespace from the moment of its opening. Readable (for epoll) when there are
+/// Receives the changes of one network namespace from the time when it was opened. Readable (for epoll) when there are
 /// some.
 pub struct Monitor {
     socket: OwnedFd,
@@ -48,19 +48,19 @@ impl Monitor {
     /// Begins to watch the calling thread's network namespace.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn open() -> io::Result<Self> {
         let groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
         let socket = route_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, groups)?;
-        // Beyond the system's limit only with rights; without them the smaller buffer and `Lost` do.
+        // Exceeds the system's limit, which needs rights; without them the smaller buffer and `Lost` will do.
         let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES);
         Ok(Self { socket, buffer: vec![0; ANSWER_BYTES_MAX] })
     }
 
-    /// Appends to `changes` what one datagram tells. Returns false when none was waiting. Never blocks.
+    /// Reads one datagram and appends its changes to `changes`. Returns false if none was waiting. Never blocks.
     ///
     /// # Errors
-    /// What the kernel says; the monitor can go on being used.
+    /// The kernel's error; the monitor stays usable.
     pub fn read(&mut self, changes: &mut Vec<Change>) -> io::Result<bool> {
         let length = match receive_from_kernel(&self.socket, &mut self.buffer) {
             Ok(Some(length)) => length,
@@ -125,7 +125,7 @@ mod tests {
             netlink.delete_address(there).unwrap();
             assert!(all(&mut monitor).iter().any(|c| matches!(c, Change::AddressGone(a) if a.ip == ip)));
             set_up("peer0", false).unwrap();
-            // Carrier changes are told by a worker of the kernel, a little later.
+            // Carrier changes are reported by a kernel worker, a little later.
             let deadline = crate::testing::patience();
             let mut seen = Vec::new();
             while !seen

@@ -1,4 +1,4 @@
-//! Where a packet would go.
+//! The interface to which routes lead.
 
 use std::{io, net::IpAddr};
 
@@ -14,11 +14,11 @@ use super::Netlink;
 const RTM_NEWROUTE: u16 = 24;
 const RTN_UNICAST: u8 = 1;
 const RTA_OIF: u16 = 4;
-/// `struct rtmsg`
+/// The size of `struct rtmsg`.
 const HEADER_BYTES: usize = 12;
 
-/// The number of the interface over which the calling thread's network namespace would reach an address that is not its own;
-/// `None` if it would not, or the kernel does not tell. One question, however many routes there are.
+/// The number of the interface over which the calling thread's network namespace would reach an address; `None` if the
+/// address is its own, is unreachable, or the kernel does not tell. One question, however many routes there are.
 #[must_use]
 pub fn interface_to(ip: IpAddr) -> Option<u32> {
     Netlink::open().and_then(|mut netlink| netlink.interface_to(ip)).ok().flatten()

@@ -1,4 +1,4 @@
-//! Settings of an interface that are asked and told in its link messages, so that no file has to be written.
+//! Settings of an interface, read and written in its link messages, so that no file has to be written.
 
 use std::io;
 
@@ -17,15 +17,15 @@ const IFLA_INET_CONF: u16 = 1;
 const AF_INET: u16 = 2;
 const IPV4_DEVCONF_PROMOTE_SECONDARIES: u16 = 20;
 
-/// While it lasts, the kernel lets the next address of a network succeed the first one, on one interface.
+/// While it lasts, the kernel promotes the next address of a network when the first one is removed, on one interface.
 pub(super) struct Promotion {
     interface: u32,
-    /// It was so before.
+    /// The kernel promoted addresses before, too.
     was: bool,
 }
 
 impl Promotion {
-    /// Begins it. [`Self::end`] puts back what was.
+    /// Begins the promotion. [`Self::end`] restores the old setting.
     pub(super) fn ask(netlink: &mut Netlink, interface: u32) -> io::Result<Self> {
         let was = netlink.promotes(interface)?;
         if !was {
@@ -63,7 +63,7 @@ impl Netlink {
     }
 }
 
-/// From the attributes of an interface. IPv4's settings are one number each, from the first on.
+/// Reads the setting from the attributes of an interface. IPv4's settings are one number each, in order from the first.
 fn promotes(attributes: &[u8]) -> Option<bool> {
     let families = value(attributes, IFLA_AF_SPEC)?;
     let settings = value(&value(&families, AF_INET)?, IFLA_INET_CONF)?;
@@ -76,7 +76,7 @@ fn value(attributes: &[u8], wanted: u16) -> Option<Vec<u8>> {
     all.find(|attribute| attribute.kind() == wanted).map(|attribute| attribute.value().to_vec())
 }
 
-/// Of four bytes, or of attributes.
+/// An attribute that contains four bytes or other attributes.
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
     [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat()

@@ -226,7 +226,7 @@ pub(super) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
 /// long as the returned descriptors live.
 ///
 /// # Errors
-/// What the kernel says.
+/// The kernel's error.
 pub fn pass_everything(interface: u32, in_front: bool) -> io::Result<Vec<OwnedFd>> {
     const PASS: i32 = 0;
     let mut a = insn::Assembler::default();

@@ -52,11 +52,8 @@ pub(super) struct MapShape {
 }
 
 impl MapShape {
-    /// The kernel's `BPF_MAP_TYPE_HASH`.
     pub(super) const HASH: u32 = 1;
-    /// The kernel's `BPF_MAP_TYPE_ARRAY`.
     pub(super) const ARRAY: u32 = 2;
-    /// The kernel's `BPF_F_MMAPABLE`.
     pub(super) const CAN_BE_MAPPED: u32 = 1 << 10;
 }
 

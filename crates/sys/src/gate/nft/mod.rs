@@ -607,7 +607,7 @@ impl Watch {
     /// Begins to watch the calling thread's network namespace.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn open() -> io::Result<Self> {
         // linux/netfilter/nfnetlink.h
         const NFNLGRP_NFTABLES: u32 = 7;
@@ -619,7 +619,7 @@ impl Watch {
     /// all of them then.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn read(&mut self) -> io::Result<Option<BTreeSet<Name>>> {
         let mut touched = BTreeSet::new();
         let mut lost = false;
