@@ -270,7 +270,7 @@ mod tests {
                 listen(&mut heard);
             }
             assert!(heard.iter().all(|said| said.ip != other && said.mac == mac), "{heard:?}");
-            // Nobody has said anything, and is asked.
+            // No machine has announced an address; a probe asks for it.
             inside(&there, || {
                 for (ip, prefix) in [(v4, 24), (v6, 64)] {
                     Netlink::open().unwrap().add_address(&NewAddress::new(peer.index, ip, prefix)).unwrap();
@@ -288,7 +288,7 @@ mod tests {
             }
         });
     }
-    /// As many as there can be groups. Each is heard of once, and nobody else wakes whoever listens.
+    /// As many addresses as there can be groups. Each is heard once, and other addresses do not wake the reader.
     #[test]
     fn of_thousands_each_is_heard_and_no_stranger() {
         in_namespace(|| {
