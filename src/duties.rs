@@ -1,5 +1,5 @@
-//! What the hands have to know of a configuration, whichever dialect it is of: who this member is, its links, what it may
-//! have to run, and its times.
+//! The host config: what the heart and the control plane have to know of a configuration of either dialect. It holds
+//! this member's name, its links, the groups that it may have to run, and its times.
 
 use std::{
     collections::BTreeSet,
@@ -20,28 +20,25 @@ use locum_core::{
     r1::plan::{self, AutoFailback, Client, Fencing, Limits, Medium, Ping},
 };
 
-/// One configuration, as the hands see it. Indices mean the same as in its plan.
+/// The host config of one configuration. Indices mean the same as in its plan.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Duties {
-    /// The cluster's name.
     pub cluster: String,
-    /// This member's name.
     pub me: String,
-    /// All members: those by whose index the core asks to remember something.
+    /// The names of all members, by the index with which the core asks to remember something.
     pub members: Vec<String>,
-    /// The links, in the order of the plan; in a native cluster the ways between nodes and witnesses follow.
+    /// The links, in the order of the plan. In a native cluster the paths between nodes and witnesses follow.
     pub links: Vec<Link>,
-    /// Ping nodes.
     pub pings: Vec<Ping>,
-    /// What this member may have to run.
+    /// The groups that this member may have to run.
     pub groups: Vec<Group>,
-    /// Between two beats.
+    /// The time between two beats.
     pub beat: Duration,
     /// After this silence a member counts as dead.
     pub deadtime: Duration,
-    /// The heart's SCHED_FIFO priority, if it is to ask for one.
+    /// The SCHED_FIFO priority that the heart asks for, if any.
     pub realtime: Option<u8>,
-    /// Where the log goes.
+    /// Where the log lines go.
     pub logging: Logging,
     /// The device that resets this machine when the heart does not beat.
     pub watchdog: Option<String>,
@@ -51,87 +48,86 @@ pub struct Duties {
     pub clients: Vec<Client>,
     /// Whether this node compares its ping nodes with the peer's.
     pub ipfail: bool,
-    /// Event scripts get `auto_failback legacy`'s variables.
+    /// Event scripts get the variables of `auto_failback legacy`.
     pub legacy: bool,
-    /// No other node could run anything of it.
+    /// No other node could run any of the groups.
     pub alone: bool,
-    /// What nobody else of this network namespace may be at the same time. A native cluster's name is its own. That of
-    /// heartbeat's files says little: there may be two clusters on the same hosts, with ports or groups of their own.
+    /// The names that no other process of this network namespace may have at the same time. A native cluster's name is
+    /// its own. heartbeat's files identify a cluster poorly: there may be two clusters on the same hosts, with ports or
+    /// groups of their own.
     pub places: Vec<Vec<String>>,
 }
 
 /// One path to other members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its name.
     pub name: String,
-    /// What carries it.
+    /// The hardware or addresses that carry the link.
     pub way: Way,
 }
 
-/// What carries a link.
+/// The hardware or addresses that carry a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// A null-modem line.
+    /// A serial null-modem line, which carries frames without UDP.
     Serial {
-        /// The device's path.
         device: String,
-        /// Bits a second.
+        /// The speed in bits a second.
         baud: u32,
     },
     /// UDP over one interface: a frame is sent over all these media, none of them serial.
     Interface(Place, Vec<Medium>, Ports),
-    /// UDP wherever the routes lead, from one socket: to this address, which answers there; or, where none is named, only
-    /// in answer, from this port.
+    /// UDP wherever the routes lead, from one socket. With `to` it sends to this address, which answers there; without
+    /// it only answers are sent, from the port of `from`.
     Routed {
-        /// The other side; none where it is known from its frames alone.
+        /// The other side; `None` if it is known from its frames alone.
         to: Option<SocketAddr>,
-        /// Our own side.
+        /// The address on this side.
         from: SocketAddr,
     },
     /// This member is not connected to the link.
     Nowhere,
 }
 
-/// Who may listen at a link's UDP ports beside this daemon. What is sent to all reaches everybody who listens.
+/// The programs that may listen at a link's UDP ports beside this daemon. A broadcast or multicast frame reaches all of
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
-    /// A heartbeat, as its own sockets have it; a frame to one address reaches one of them.
+    /// A heartbeat may, with its own socket options. A frame to one address reaches one of the two.
     Shared,
-    /// Nobody on links from address to address: two daemons would take each other's frames, unseen.
+    /// No program may, on links from address to address: two daemons would take each other's frames unseen.
     Own,
 }
 
-/// Which interface.
+/// How the interface of a link is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// That of this name.
+    /// The interface of this name.
     Named(String),
-    /// The one that has this address.
+    /// The interface that has this address.
     Carrying(IpAddr),
 }
 
 /// Resources that move together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// Its name.
     pub key: String,
-    /// In the order of their starts.
+    /// The resources in the order of their starts.
     pub resources: Vec<Resource>,
-    /// The limits of each.
+    /// The limits of each resource.
     pub limits: Vec<Limits>,
-    /// What holds its addresses silent when nobody may answer.
+    /// Whether the group's addresses stand behind a gate.
     pub gate: Gate,
-    /// For so long, in seconds, the kernel keeps its addresses where nobody renews them; `None`: for ever.
+    /// How long the kernel keeps an address that is not renewed, in seconds; `None`: for ever.
     pub lifetime: Option<u32>,
 }
 
 /// How much a group relies on its gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// It has none.
+    /// The group has no gate.
     None,
-    /// It has one where the kernel can do it.
+    /// It has one if the kernel can make it.
     WherePossible,
     /// Its addresses are not put anywhere without one.
     Required,
@@ -147,7 +143,7 @@ impl Duties {
         &self.groups[id.group.0].resources[id.member]
     }
 
-    /// How lines of the log call the resource behind an id.
+    /// The name of the resource behind an id, in log lines.
     ///
     /// # Panics
     /// When the id was not made from this configuration.
@@ -178,7 +174,7 @@ impl Duties {
 }
 
 impl Group {
-    /// Its service addresses.
+    /// The service addresses of this group.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.resources.iter().filter_map(|resource| match &resource.agent {
             Agent::Address(address) => Some(address.ip),
@@ -201,7 +197,7 @@ impl From<&plan::Plan> for Duties {
             key: group.key.clone(),
             resources: group.resources.clone(),
             limits: vec![plan.limits; group.resources.len()],
-            // Silence would be for nobody's good where nobody else can answer.
+            // A gate helps nobody where no other node can answer.
             gate: if alone { Gate::None } else { Gate::WherePossible },
             lifetime: None,
         };
@@ -258,7 +254,7 @@ impl From<&native::plan::Plan> for Duties {
     }
 }
 
-/// A group on a node of a cluster that its links tell from others.
+/// The name of a group on a node. The links tell this cluster from others.
 fn r1_place(plan: &plan::Plan, group: &plan::Group) -> Vec<String> {
     let ways = plan.links.iter().flat_map(|link| &link.media).map(|medium| match medium {
         Medium::Broadcast { port, .. } | Medium::Multicast { port, .. } | Medium::Unicast { port, .. } => {
@@ -286,7 +282,8 @@ fn native_group(group: &native::plan::Group, timing: &native::timing::Timing) ->
     }
 }
 
-/// The links of the plan, then one way for each witness: others ask it there, and it answers where it was asked from.
+/// The links of the plan, then one path for each witness. A node asks a witness by it; a witness answers where it was
+/// asked from.
 fn native_links(plan: &native::plan::Plan) -> Vec<Link> {
     let links = plan.links.iter().map(|link| Link {
         name: link.name.clone(),
@@ -339,7 +336,7 @@ fn native_way(link: &native::plan::Link, me: NodeIndex) -> Way {
             let place = interface.clone().map_or(Place::Carrying(*ip), Place::Named);
             Way::Interface(place, media.collect(), Ports::Own)
         }
-        // The check makes no such link.
+        // The check of the configuration makes no such link.
         _ => Way::Nowhere,
     }
 }

@@ -1,5 +1,5 @@
-//! The configuration directory: the three files as they lie there, and who this host is. Reading never fails; what is
-//! wrong is a diagnostic, beside those about the text.
+//! The configuration directory: the three files in it, and this host's name. Reading never fails: faults are
+//! diagnostics, beside those about the text.
 
 use std::{
     fs::{self, File},
@@ -20,22 +20,22 @@ use locum_core::{
 
 use crate::control::ports;
 
-/// Where it lies, the directory speaks the native dialect.
+/// If this file exists, the directory is of the native dialect.
 pub const NATIVE: &str = FileName::LocumToml.name();
-/// More than any of the files may have: the core says so of a file that reaches it.
+/// The limit for reading a file, above the limit of any of them: the core reports a file that reaches it.
 const BYTES_MAX: u64 = 2 << 20;
 
-/// What a configuration directory speaks.
+/// The dialect of a configuration directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Dialect {
-    /// heartbeat's: `ha.cf`, `authkeys`, `haresources`.
+    /// heartbeat's dialect: `ha.cf`, `authkeys`, `haresources`.
     R1,
-    /// The native one: `locum.toml` and its keys.
+    /// The native dialect: `locum.toml` and its keys.
     Native,
 }
 
 impl Dialect {
-    /// By the file that lies there. `None`: both do.
+    /// The dialect of the file that exists. `None` if the files of both exist.
     #[must_use]
     pub fn of(dir: &Path) -> Option<Self> {
         match (dir.join(FileName::HaCf.name()).exists(), dir.join(NATIVE).exists()) {
@@ -49,7 +49,6 @@ impl Dialect {
 /// The files of one configuration directory.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// Where they lie.
     pub dir: PathBuf,
     /// This node: the first line of `nodeinfo`, else the host's name; lower case.
     pub node: String,
@@ -57,11 +56,11 @@ pub struct Files {
     authkeys: Option<Vec<u8>>,
     haresources: Option<Vec<u8>>,
     options: Options,
-    /// What is wrong with them as files.
+    /// The faults of the files themselves.
     faults: Vec<Diag>,
 }
 
-/// By the host's own means: its file of hosts, its name servers.
+/// Resolves a name by the host's own means: its file of hosts and its name servers.
 fn resolve(name: &str, is_v6: Option<bool>) -> Option<IpAddr> {
     let mut all = (name, 0).to_socket_addrs().ok()?.map(|address| address.ip());
     all.find(|ip| is_v6.is_none_or(|is_v6| is_v6 == ip.is_ipv6()))
@@ -86,7 +85,7 @@ impl Files {
         Self { dir: dir.to_path_buf(), node, ha_cf, authkeys, haresources, options, faults }
     }
 
-    /// What the files say, and everything that is wrong with them.
+    /// Checks the files: returns the plan and everything that is wrong with them.
     #[must_use]
     pub fn check(&self) -> Checked {
         let texts = config::Files {
@@ -95,7 +94,7 @@ impl Files {
             haresources: self.text(FileName::Haresources),
         };
         let mut checked = config::check(&texts, &self.node, &self.options);
-        // Of a file that is there and cannot be read, the core can only say that it is missing.
+        // If a file exists but cannot be read, the core can only say that it is missing.
         let is_native = self.faults.contains(&native_dialect());
         let unreadable = |diag: &Diag| {
             self.text(diag.file).is_none() && (is_native || self.faults.iter().any(|f| f.file == diag.file))
@@ -106,7 +105,7 @@ impl Files {
         checked
     }
 
-    /// Puts a text in the place of `haresources`; what is wrong with the file itself is forgotten.
+    /// Puts a text in the place of `haresources`, and forgets the faults of the file itself.
     pub fn put_haresources(&mut self, text: String) {
         self.haresources = Some(text.into_bytes());
         self.faults.retain(|fault| fault.file != FileName::Haresources);
@@ -127,19 +126,18 @@ impl Files {
 /// The files of a configuration directory of the native dialect.
 #[derive(Clone, Debug)]
 pub struct NativeFiles {
-    /// Where they lie.
     pub dir: PathBuf,
     /// This member: the host's name, lower case.
     pub node: String,
     text: Option<Vec<u8>>,
-    /// What is wrong with the file as a file.
+    /// The faults of the file itself.
     faults: Vec<Diag>,
 }
 
-/// Everything that can be said about a native configuration.
+/// The result of checking a native configuration.
 #[derive(Clone, Debug)]
 pub struct NativeChecked {
-    /// About `locum.toml`, and all diagnostics.
+    /// The result of `locum.toml`, and all diagnostics.
     pub file: locum_toml::Checked,
     /// The keys, when nothing is wrong with their file.
     pub keys: Option<Keys>,
@@ -153,7 +151,7 @@ impl NativeFiles {
         (Dialect::of(dir) == Some(Dialect::Native)).then(|| Self::read_them(dir, node))
     }
 
-    /// The same, whatever else lies there.
+    /// Reads the directory as one of the native dialect, whatever other files it has.
     #[must_use]
     pub fn read_them(dir: &Path, node: Option<&str>) -> Self {
         let mut faults = Vec::new();
@@ -162,12 +160,12 @@ impl NativeFiles {
         Self { dir: dir.to_path_buf(), node, text, faults }
     }
 
-    /// What the files say, and everything that is wrong with them.
+    /// Checks the files: returns the plan, the keys and everything that is wrong with them.
     #[must_use]
     pub fn check(&self) -> NativeChecked {
         let mut file = locum_toml::check(self.text().unwrap_or_default(), &self.node);
         if self.text.is_none() {
-            file.diags.clear(); // what is wrong is that it cannot be read
+            file.diags.clear(); // the fault is that it cannot be read
         }
         file.diags.extend(self.faults.iter().cloned());
         let own = match (file.me, &file.draft) {
@@ -176,7 +174,7 @@ impl NativeFiles {
         };
         let name = file.draft.as_ref().map_or(KEY_FILE, |plan| plan.local.key_file.as_str());
         let (keys, diags) = match own {
-            // What the cluster's nodes say to each other is none of its business.
+            // A witness does not take part in what the cluster's nodes send each other.
             Some(secret) => (Some(keys_of(secret)), Vec::new()),
             None => read_native_keys(&self.dir, name),
         };
@@ -186,7 +184,7 @@ impl NativeFiles {
         NativeChecked { keys, file }
     }
 
-    /// A witness's key stands in the file itself.
+    /// Warns if others can read the file while a witness's key stands in it.
     fn check_secrecy(&self, plan: Option<&Plan>) -> Option<Diag> {
         let has_key = plan?.witnesses.iter().any(|witness| witness.key.is_some());
         let path = self.dir.join(NATIVE);
@@ -203,14 +201,14 @@ impl NativeFiles {
         })
     }
 
-    /// The text of `locum.toml`.
+    /// The text of `locum.toml`, if it could be read.
     #[must_use]
     pub fn text(&self) -> Option<&[u8]> {
         self.text.as_deref()
     }
 }
 
-/// The native cluster's keys; `name` as the configuration has it. `None` when they are not to be used.
+/// Reads the native cluster's keys; `name` is the file name in the configuration. `None` when they must not be used.
 #[must_use]
 pub fn read_native_keys(dir: &Path, name: &str) -> (Option<Keys>, Vec<Diag>) {
     let path = dir.join(name);
@@ -224,7 +222,7 @@ pub fn read_native_keys(dir: &Path, name: &str) -> (Option<Keys>, Vec<Diag>) {
                 io::ErrorKind::PermissionDenied => "run this as root".to_owned(),
                 _ => "look after it".to_owned(),
             };
-            // The keys of other hosts may well be there.
+            // Only this host may lack the keys.
             return (None, vec![diag.cure(cure).about_host()]);
         }
     };
@@ -239,7 +237,7 @@ pub fn read_native_keys(dir: &Path, name: &str) -> (Option<Keys>, Vec<Diag>) {
     (keys.filter(|_| !config::failed(&diags)), diags)
 }
 
-/// `authkeys` alone, as it is read again while the daemon runs; `None` when it is not to be used.
+/// Reads only `authkeys` again while the daemon runs; `None` when it must not be used.
 #[must_use]
 pub fn read_keys(dir: &Path) -> (Option<Keys>, Vec<Diag>) {
     let mut diags = Vec::new();
@@ -257,7 +255,7 @@ pub fn read_keys(dir: &Path) -> (Option<Keys>, Vec<Diag>) {
 /// The file that makes the heart drop frames; heartbeat's test suite writes it.
 pub const FOR_TESTING: &str = "OnlyForTesting";
 
-/// The text of [`FOR_TESTING`]; `None` when it is not there, as it should be.
+/// The text of [`FOR_TESTING`]; `None` when the file does not exist, as it should be.
 #[must_use]
 pub fn read_for_testing(dir: &Path) -> Option<io::Result<String>> {
     match read_text(&dir.join(FOR_TESTING)) {
@@ -267,13 +265,13 @@ pub fn read_for_testing(dir: &Path) -> Option<io::Result<String>> {
     }
 }
 
-/// The text of a file; `None` without a fault when it is not there.
+/// The text of a file; `None` without a fault when the file does not exist.
 fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u8>> {
     let path = dir.join(name.name());
     match read_text(&path) {
         Ok((text, Rights { mode, owner })) => {
             faults.extend(check_mode(name, &path, mode));
-            // heartbeat does not ask whose they are: a cluster that it ran goes on.
+            // heartbeat does not check the owner, so a cluster that it ran goes on with a warning.
             if name == FileName::Authkeys
                 && let Some((message, cure)) = check_owner(&path, owner)
             {
@@ -284,7 +282,7 @@ fn read_file(dir: &Path, name: FileName, faults: &mut Vec<Diag>) -> Option<Vec<u
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
             let diag = Diag::new(Severity::Error, name, format!("the file cannot be read: {error}"));
-            // Who may read is a matter of this host and person; what is no text file is wrong everywhere.
+            // Permission depends on this host and user. A file that is not a text file is wrong everywhere.
             faults.push(match error.kind() {
                 io::ErrorKind::PermissionDenied => diag.cure("run this as root").about_host(),
                 io::ErrorKind::Other => diag.cure("make it a text file"),
@@ -302,7 +300,7 @@ fn native_dialect() -> Diag {
     Diag::new(Severity::Error, FileName::HaCf, text).cure("write ha.cf, authkeys and haresources there")
 }
 
-/// The cure names the file as it was opened: it can be copied into a shell.
+/// Checks a file's mode. The cure names the file as it was opened, so that it can be copied into a shell.
 fn check_mode(name: FileName, path: &Path, mode: u32) -> Option<Diag> {
     let cure = |mode: &str| format!("chmod {mode} {}", Escaped(path.as_os_str().as_bytes()));
     if name == FileName::Authkeys
@@ -310,7 +308,7 @@ fn check_mode(name: FileName, path: &Path, mode: u32) -> Option<Diag> {
     {
         return Some(diag.cure(cure("600")));
     }
-    // heartbeat lets the group write authkeys; what others can write is another matter.
+    // heartbeat lets the group write authkeys, but nobody else.
     let writers = if name == FileName::Authkeys { 0o002 } else { 0o022 };
     (mode & writers != 0).then(|| {
         let message = format!(
@@ -322,7 +320,8 @@ fn check_mode(name: FileName, path: &Path, mode: u32) -> Option<Diag> {
     })
 }
 
-/// Keys are the secret of whoever owns their file, whatever its mode: what is wrong with the owner, and the cure.
+/// Checks the owner of a key file, who can read and change the keys whatever the mode is. Returns the fault and the
+/// cure.
 fn check_owner(path: &Path, owner: u32) -> Option<(String, String)> {
     let me = rustix::process::geteuid().as_raw();
     (owner != 0 && owner != me).then(|| {
@@ -334,14 +333,14 @@ fn check_owner(path: &Path, owner: u32) -> Option<(String, String)> {
     })
 }
 
-/// Whose a file is, and what others may do with it.
+/// The owner of a file, and what others may do with it.
 #[derive(Clone, Copy, Debug)]
 struct Rights {
     mode: u32,
     owner: u32,
 }
 
-/// The text of a regular file and its rights. Never waits, as it would for a pipe.
+/// The text of a regular file, and its mode and owner. Never waits, as reading a pipe would.
 fn read_text(path: &Path) -> io::Result<(Vec<u8>, Rights)> {
     let is_file = |metadata: &fs::Metadata| match metadata.is_file() {
         true => Ok(()),
@@ -356,16 +355,15 @@ fn read_text(path: &Path) -> io::Result<(Vec<u8>, Rights)> {
     Ok((text, Rights { mode: metadata.mode(), owner: metadata.uid() }))
 }
 
-/// This node's name.
 fn node_name(dir: &Path) -> String {
     let nodeinfo = read_text(&dir.join("nodeinfo")).ok().map(|(text, _)| text);
     config::node_name(nodeinfo.as_deref(), &host_name())
 }
 
-/// What `uname -n` prints.
+/// The host's name as `uname -n` prints it.
 #[must_use]
 pub fn host_name() -> String {
-    // Asked of the kernel: a unit with `ProcSubset=pid` does not see the file in /proc.
+    // From the kernel, because a unit with `ProcSubset=pid` does not see the file in /proc.
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
@@ -435,7 +433,7 @@ mod tests {
         assert_eq!((keys, diags[0].to_string()), (None, text));
     }
 
-    /// Who owns a file can read it and write it, whatever its mode says.
+    /// The owner of a file can read it and write it, whatever its mode says.
     #[test]
     fn keys_that_somebody_else_owns_are_said() {
         let key = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n";

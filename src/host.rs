@@ -1,6 +1,6 @@
-//! Whether a plan fits this host: its links, what serves its resources, which interface carries its addresses, and
-//! what starts at boot that must not. A link that is not there is a warning, since the daemon starts without it; a
-//! resource that cannot run here is an error.
+//! Checks whether a plan fits this host: its links, the programs of its resources, the interfaces of its addresses, and
+//! what starts at boot that must not. A missing link is a warning, since the daemon starts without it. A resource that
+//! cannot run here is an error.
 
 use std::{
     fs,
@@ -44,19 +44,19 @@ mod boot;
 
 use boot::Boot;
 
-/// What the checks look at.
+/// The parts of this host that the checks look at.
 pub(crate) struct Host {
-    /// `None` when the kernel does not tell.
+    /// `None` when the kernel does not answer.
     network: Option<Network>,
     roots: Roots,
     etc: PathBuf,
     prefer_scripts: bool,
-    /// A heartbeat runs here, and has put what it serves.
+    /// A heartbeat runs here, and has put the addresses that it serves.
     heartbeat_runs: bool,
 }
 
-/// What does not fit this host, for the log of a daemon that starts: it starts all the same, because what is missing may
-/// come.
+/// The parts of a configuration that do not fit this host, for the log of a daemon that starts. It starts all the same,
+/// because missing parts may come later.
 #[must_use]
 pub(crate) fn misfits(dir: &Path, prefer_scripts: bool, mut checked: Checked) -> Vec<Diag> {
     Host::here(dir, prefer_scripts).check(&mut checked);
@@ -64,7 +64,7 @@ pub(crate) fn misfits(dir: &Path, prefer_scripts: bool, mut checked: Checked) ->
     checked.diags
 }
 
-/// The same of a native configuration.
+/// The parts of a native configuration that do not fit this host.
 #[must_use]
 pub(crate) fn native_misfits(dir: &Path, mut checked: locum_toml::Checked) -> Vec<Diag> {
     Host::here(dir, false).check_native(&mut checked);
@@ -78,14 +78,14 @@ struct Network {
     addresses: Vec<InterfaceAddress>,
     /// The number of the interface over which this host would reach an address.
     route: fn(IpAddr) -> Option<u32>,
-    /// Whether the interface of that name takes no IPv6 address.
+    /// Whether the interface of that name refuses IPv6 addresses.
     ipv6_is_off: fn(&str) -> bool,
-    /// What this host's default routes lead to.
+    /// The gateways of this host's default routes.
     gateways: Vec<IpAddr>,
 }
 
 impl Host {
-    /// This host, with that configuration directory. `prefer_scripts` as the daemon would be told.
+    /// This host, with that configuration directory. `prefer_scripts` is as for the daemon.
     pub(crate) fn here(config: &Path, prefer_scripts: bool) -> Self {
         let network = || {
             let mut netlink = Netlink::open()?;
@@ -107,12 +107,12 @@ impl Host {
         }
     }
 
-    /// The same where a heartbeat runs, or not.
+    /// Sets whether a heartbeat runs here.
     pub(crate) fn beside_heartbeat(self, heartbeat_runs: bool) -> Self {
         Self { heartbeat_runs, ..self }
     }
 
-    /// What this process may not do, of what the daemon has to.
+    /// Reports the rights that the daemon needs and this process does not have.
     fn rights(duties: &Duties, found: &mut Findings) {
         for lack in rights::lacks_here(duties) {
             let severity = if lack.right == Right::NetAdmin { Severity::Error } else { Severity::Warning };
@@ -121,7 +121,7 @@ impl Host {
         }
     }
 
-    /// Adds to what was said of the files what there is to say of this host.
+    /// Adds the faults of this host to those of the files.
     pub(crate) fn check(&self, checked: &mut Checked) {
         let Some(plan) = checked.draft.take() else { return };
         let mut found = Findings::of(FileName::Haresources);
@@ -142,7 +142,7 @@ impl Host {
         found.go_to(&mut checked.diags, &mut checked.explained);
     }
 
-    /// The same for a native configuration.
+    /// Adds the faults of this host to those of a native configuration.
     pub(crate) fn check_native(&self, checked: &mut locum_toml::Checked) {
         let Some(plan) = &checked.draft else { return };
         let mut found = Findings::of(FileName::LocumToml);
@@ -160,7 +160,7 @@ impl Host {
                 }
             }
         }
-        // Without it the draft is of nobody, and may have no members.
+        // Without it the draft does not say which member it is of, and may have none.
         if checked.me.is_some() {
             Self::rights(&Duties::from(plan), &mut found);
         }
@@ -173,7 +173,7 @@ impl Host {
         found.go_to(&mut checked.diags, &mut checked.explained);
     }
 
-    /// This node's end of a link.
+    /// Checks this node's end of a link.
     fn end(&self, end: &End, medium: &native::plan::Medium, place: &Place, found: &mut Findings) {
         let is_v4 = !matches!(medium, native::plan::Medium::Multicast { group, .. } if group.is_ipv6());
         let (text, fault) = match end {
@@ -242,7 +242,7 @@ impl Host {
         fault.map(|fault| format!("the interface {shown} {fault}"))
     }
 
-    /// The fencing device's program, the clients, the watchdog.
+    /// Checks the fencing device's program, the clients and the watchdog.
     fn companions(&self, plan: &Plan, found: &mut Findings) {
         let mut say = |severity, message: String, cure: &str| {
             found.diags.push(Diag::new(severity, FileName::HaCf, message).cure(cure).about_host());
@@ -345,7 +345,7 @@ impl Host {
     }
 }
 
-/// Log files that cannot be written: the lines would go nowhere.
+/// Reports log files that cannot be written: the lines would be lost.
 fn log_files(file: FileName, logging: &Logging) -> Vec<Diag> {
     let files = [&logging.logfile, &logging.debugfile].into_iter().flatten();
     let fault = |path: &String| {
@@ -371,7 +371,7 @@ fn log_files(file: FileName, logging: &Logging) -> Vec<Diag> {
     files.filter_map(fault).collect()
 }
 
-/// Whether a unit is a program that runs once, and nothing stays of it.
+/// Whether a unit is a program that runs once and leaves nothing running.
 fn ends_at_once(places: &[PathBuf], name: &str, file: &Path) -> bool {
     let mut texts = vec![file.to_path_buf()];
     for place in places {
@@ -395,7 +395,7 @@ fn ends_at_once(places: &[PathBuf], name: &str, file: &Path) -> bool {
     oneshot && !remains
 }
 
-/// What the default routes of this host lead to. Facts: proc_net(5), the kernel's `ipv6_route`.
+/// The gateways of this host's default routes. Facts: proc_net(5), the kernel's `ipv6_route`.
 fn gateways() -> Vec<IpAddr> {
     let [v4, v6] = ["route", "ipv6_route"]
         .map(|table| fs::read_to_string(Path::new("/proc/self/net").join(table)).unwrap_or_default());
@@ -419,8 +419,8 @@ fn gateways_in(v4: &str, v6: &str) -> Vec<IpAddr> {
     v4.chain(v6).collect()
 }
 
-/// Heartbeat's own event scripts, for what Locum does itself: their names, and the FNV-1a digest of each as heartbeat
-/// 3.0.6 of Debian brings it.
+/// Heartbeat's own event scripts whose work Locum does itself: their names, and the FNV-1a digest of each in Debian's
+/// heartbeat 3.0.6.
 const SHIPPED: [(&str, u64); 5] = [
     ("status", 0x3cfe_bcc2_bb13_f0b6),
     ("ip-request", 0x62b3_00a0_2dc2_9a39),
@@ -429,7 +429,7 @@ const SHIPPED: [(&str, u64); 5] = [
     ("ask_resources", 0x0251_4ed8_d737_a1f8),
 ];
 
-/// Somebody may have made heartbeat's own event scripts do more; that would not happen here.
+/// Warns of changes in heartbeat's own event scripts: Locum would not run them.
 fn event_scripts(config: &Path) -> Option<Diag> {
     let changed = |(name, digest): &(&str, u64)| {
         fs::read(config.join("rc.d").join(name)).is_ok_and(|text| fnv(&text) != *digest)
@@ -462,7 +462,7 @@ impl Network {
         self.interfaces.iter().map(|interface| interface.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// An interface for the line to write: best one that could carry the address.
+    /// An interface to name in the example line: preferably one that could carry the address.
     fn example(&self, is_v4: bool) -> &str {
         let serves =
             |it: &&Interface| !it.loopback && it.works() && self.of(it).any(|a| a.ip.is_ipv4() == is_v4);
@@ -471,7 +471,7 @@ impl Network {
         found.map_or("eth0", |interface| interface.name.as_str())
     }
 
-    /// A service address that stands here without Locum. Returns whether it is the host's own.
+    /// Reports a service address that stands here without Locum. Returns whether it is the host's own.
     fn stands_already(&self, address: &Address, heartbeat_runs: bool, at: &mut Spot<'_>) -> bool {
         let carrier_of = |there: &InterfaceAddress| {
             // Real servers behind a balancer keep it on the loopback.
@@ -484,7 +484,8 @@ impl Network {
         };
         let InterfaceAddress { ip, prefix, .. } = there;
         let name = carrier.name.as_str();
-        // heartbeat, and whoever puts one by hand, puts it beside another one of its network, or gives it a label.
+        // heartbeat, and an administrator by hand, puts an address beside another one of its network, or gives it a
+        // label.
         let has_label = there.label.as_deref().is_some_and(|label| label != name);
         let is_beside = self.addresses.iter().any(|other| {
             other.interface == there.interface
@@ -530,13 +531,13 @@ impl Network {
         at.say(Severity::Warning, message, Some(format!("name it: write `{ip}/{bits}/{name}`")));
     }
 
-    /// Where an address goes that is in no network of this host.
+    /// The interface to which the route leads, for an address that is in no network of this host.
     fn by_route(&self, address: &Address) -> Option<&Interface> {
         let index = address.by_route.then(|| (self.route)(address.ip)).flatten()?;
         self.interfaces.iter().find(|interface| interface.index == index)
     }
 
-    /// Which interface carries a service address, with which mask.
+    /// Finds the interface that carries a service address, and the mask.
     fn address(&self, address: &Address, at: &mut Spot<'_>) {
         let ip = address.ip;
         let example = self.example(ip.is_ipv4());
@@ -582,7 +583,7 @@ impl Network {
     }
 }
 
-/// The parameters of an OCF agent may hold a password.
+/// Warns if others can read the parameters of an OCF agent, which may hold a password.
 fn readable_parameters(file: &Path, at: &mut Spot<'_>) {
     if fs::metadata(file).is_ok_and(|data| data.mode() & 0o004 != 0) {
         let message = format!("others can read the parameters in {}", file.display());
@@ -590,7 +591,7 @@ fn readable_parameters(file: &Path, at: &mut Spot<'_>) {
     }
 }
 
-/// The watchdog that is not there.
+/// Reports a watchdog device that does not exist.
 fn watchdog(file: FileName, device: &str) -> Option<Diag> {
     let message = || format!("the watchdog {} is not there", Escaped(device.as_bytes()));
     let cure = "the daemon starts without it; load its driver, or softdog";
@@ -607,9 +608,9 @@ fn serial_fault(device: &str) -> Option<String> {
     }
 }
 
-/// What was found about the resources and links of one file.
+/// The findings about the resources and links of one file.
 struct Findings {
-    /// Where the resources stand.
+    /// The file that holds the resources.
     file: FileName,
     diags: Vec<Diag>,
     explained: Vec<Explained>,
@@ -620,7 +621,7 @@ impl Findings {
         Self { file, diags: Vec::new(), explained: Vec::new() }
     }
 
-    /// Adds them to what was said before.
+    /// Adds the findings to earlier ones.
     fn go_to(mut self, diags: &mut Vec<Diag>, explained: &mut Vec<Explained>) {
         diags.append(&mut self.diags);
         diags.sort_by_key(|diag| (diag.file, diag.place.line, diag.place.span.start));
@@ -629,7 +630,7 @@ impl Findings {
     }
 }
 
-/// A resource, where it stands, and where to put what is found about it.
+/// A resource, its place in the file, and the list for findings about it.
 struct Spot<'a> {
     resource: &'a Resource,
     place: &'a Place,

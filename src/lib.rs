@@ -1,13 +1,14 @@
-//! **Locum's hands and voice.** The mind is [`locum_core`]; this package lets it act and lets people talk to it.
+//! **The Locum program.** The core, [`locum_core`], decides; this package carries its decisions out and lets people
+//! talk to it.
 //!
 //! * [`heart`] is the one real-time thread: it owns the director, its links and its timers;
-//! * [`control`] is everything that may block: agents, files, what an earlier life left behind;
-//! * [`voice`] is what people see of a running daemon: the log, the control socket, the service manager's lines;
-//! * [`files`] is the configuration directory, [`duties`] what it means to the hands;
-//! * [`rights`] is what the kernel does not let this process do;
+//! * [`control`] is everything that may block: agents, files, leftovers of an earlier daemon;
+//! * [`voice`] observes a running daemon: the log, the control socket, the service manager's lines;
+//! * [`files`] is the configuration directory, [`duties`] the host config that is made from it;
+//! * [`rights`] finds the rights that the kernel does not give this process;
 //! * [`cli`] is one file per command.
 
-// What panics where nobody reads any more: `print` has what does not.
+// These macros panic if nobody reads the output any more. Those of `print` do not.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]

@@ -1,7 +1,7 @@
-//! What is printed for people. Where it cannot be, nobody is there to be told: the standard macros would panic, and a
-//! daemon's exit code would be that of a fault in the program.
+//! Prints text for people, and ignores write errors. The standard macros would panic then, and the daemon would exit
+//! with the code of a program fault.
 
-/// A line on standard output, as `println!`.
+/// Prints a line on standard output, as `println!`.
 macro_rules! outln {
     ($($text:tt)*) => {{
         use ::std::io::Write as _;
@@ -9,7 +9,7 @@ macro_rules! outln {
     }};
 }
 
-/// Text on standard output, as `print!`.
+/// Prints text on standard output, as `print!`.
 macro_rules! out {
     ($($text:tt)*) => {{
         use ::std::io::Write as _;
@@ -17,7 +17,7 @@ macro_rules! out {
     }};
 }
 
-/// A line on standard error, as `eprintln!`.
+/// Prints a line on standard error, as `eprintln!`.
 macro_rules! errln {
     ($($text:tt)*) => {{
         use ::std::io::Write as _;
@@ -25,7 +25,7 @@ macro_rules! errln {
     }};
 }
 
-/// Text on standard error, as `eprint!`.
+/// Prints text on standard error, as `eprint!`.
 macro_rules! err {
     ($($text:tt)*) => {{
         use ::std::io::Write as _;

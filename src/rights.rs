@@ -1,5 +1,5 @@
-//! What the kernel does not let this daemon do that its configuration needs, with the cure: for `check`, for the status, and for
-//! the heart, which claims nothing that it cannot carry.
+//! The rights that this daemon's configuration needs and the kernel does not give it, with the cure. `check` and the
+//! status show them. The heart claims nothing that it cannot carry without them.
 
 use std::fmt;
 
@@ -11,19 +11,18 @@ use crate::duties::{Duties, Gate, Way};
 /// A right that is missing and needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lack {
-    /// Which.
     pub right: Right,
-    /// Whether something does not work at all; else it works less well, or in another way.
+    /// Whether something does not work at all without it. Otherwise it works less well, or in another way.
     pub is_trouble: bool,
 }
 
-/// What is missing of what these duties need, as far as capabilities tell.
+/// The rights that this host config needs and that are missing, as far as capabilities tell.
 #[must_use]
 pub fn lacks(duties: &Duties) -> Vec<Lack> {
     lacks_of(duties, &rights::missing(), unprivileged_ports())
 }
 
-/// The same for `check`, as long as whoever asks has the rights of a daemon: an ordinary user has none, and that says nothing.
+/// The same for `check`, if the caller has any rights of a daemon: an ordinary user has none, and that says nothing.
 #[must_use]
 pub fn lacks_here(duties: &Duties) -> Vec<Lack> {
     if rights::has_any() { lacks(duties) } else { Vec::new() }
@@ -36,8 +35,8 @@ pub fn no_addresses() -> Option<String> {
     rights::missing().contains(&Right::NetAdmin).then(|| lack.to_string())
 }
 
-/// Why a node with these duties must not take a group with a service address: it could not put it anywhere, or it would never
-/// hear that the other node has it.
+/// Why a node with this host config must not take a group with a service address: it could not put it anywhere, or it
+/// would never hear that the other node has it.
 #[must_use]
 pub fn bars(duties: &Duties) -> Option<String> {
     let lacks = lacks(duties);
@@ -91,14 +90,14 @@ fn port(medium: &Medium) -> Option<u16> {
     }
 }
 
-/// Ports from here on need no right (ip(7)); port 0 is the kernel's choice.
+/// Ports from this number on need no right (ip(7)); port 0 is the kernel's choice.
 fn unprivileged_ports() -> u16 {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 impl Lack {
-    /// What does not work without it.
+    /// Says what does not work without the right.
     #[must_use]
     pub const fn harm(&self) -> &'static str {
         match self.right {
@@ -116,7 +115,7 @@ impl Lack {
         }
     }
 
-    /// Where to give it.
+    /// Says where to give the daemon the right.
     #[must_use]
     pub fn cure(&self) -> String {
         let name = self.right.name();

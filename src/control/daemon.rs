@@ -1,5 +1,5 @@
-//! The daemon around the heart: carries its errands to the agents, its notes to the log, people's orders to it, and
-//! tells the service manager that both of them move.
+//! The daemon around the heart. It carries the heart's requests to the agents, its notes to the log and people's orders
+//! to the heart, and tells the service manager that heart and control plane both make progress.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -59,124 +59,116 @@ use crate::{
     },
 };
 
-/// How often the heart is told the machine's load; also makes it turn once, so that its counter moves.
+/// How often the heart is told the machine's load. That also makes the heart turn once, so that its counter moves.
 const LOAD_EVERY: Duration = Duration::from_secs(5);
-/// How often the counter is looked at where no service manager asks for it.
+/// How often the heart's counter is checked if no service manager asks for it.
 const WATCH_EVERY: Duration = Duration::from_secs(15);
-/// An answer of the heart may be this old when several people ask at once.
+/// If several clients ask for the status at once, an answer of the heart may be this old.
 const STATUS_AGE_MAX: Duration = Duration::from_millis(200);
-/// How often the fencing device is looked at.
+/// How often the fencing device is checked.
 const DEVICE_CHECK_EVERY: Duration = Duration::from_secs(3600);
-/// When the ring to the heart is full, it is tried again after this.
+/// If the ring to the heart is full, sending is tried again after this time.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
 
-/// The last answers are given so long to be written.
+/// How long the last answers have to be written at the end.
 const LAST_WORDS: Duration = Duration::from_millis(50);
-/// What is to be kept of others may wait for the disk in such a number.
+/// How many writes of what was heard of other members may wait for the disk.
 const REMEMBERING_MAX: usize = 64;
-/// What is to be kept of the peer is waited for so long at the end.
+/// How long the end waits until what was heard of the peer is on the disk.
 const REMEMBER_LIMIT: Duration = Duration::from_secs(2);
 
-/// What is said when this daemon ends and leaves something running.
+/// The answer to an order to leave if this daemon ends and leaves something running.
 const NOT_STOPPED: &str =
     "this node has left, but something here could not be stopped and may still run: the log names it";
 
-/// Reads the files; what was known to be wrong with them is not said again.
+/// Reads the files again. Faults that were known before are not reported again.
 pub type ReadAgain = Box<dyn Fn(&[Diag]) -> Reread>;
 
-/// What a daemon is made of.
+/// Everything that a daemon is made of.
 pub struct Parts {
-    /// The checked configuration.
     pub plan: Plan,
-    /// Where it came from, for reading it again.
+    /// The directory of the configuration, for reading it again.
     pub config_dir: PathBuf,
-    /// The log.
     pub journal: Journal,
-    /// The service manager.
+    /// Tells the service manager how the daemon is.
     pub notify: Notify,
-    /// What runs the resources.
+    /// Run the resources of the configuration.
     pub agents: Agents,
-    /// What runs the scripts of `rc.d`.
+    /// Run the scripts of `rc.d`.
     pub events: EventScripts,
-    /// What survives the daemon.
+    /// The state directory, which survives the daemon.
     pub state: Arc<State>,
-    /// What people ask.
+    /// Questions and orders of the control socket's clients.
     pub questions: mpsc::Receiver<Question>,
-    /// How the heart is set up.
     pub heart: heart::Options,
     /// The parameters of `ha.cf` as people and scripts see them.
     pub parameters: watch::Sender<BTreeMap<String, String>>,
-    /// What the files were found to be weak in.
+    /// The warnings about the files that were already reported.
     pub known: Vec<Diag>,
-    /// Reads the configuration again: the new keys and plan, each unless something is wrong with it, having said so if
-    /// that was not known.
+    /// Reads the configuration again. Each of new keys and new plan is returned unless something is wrong with it,
+    /// which is reported unless it was known.
     pub reread: ReadAgain,
-    /// Makes what a life needs.
+    /// Makes the equipment that a configuration needs.
     pub equip: Box<dyn Fn(&Config) -> Equipment>,
-    /// What is done when a client of `failfast` dies.
+    /// Called when a client of `failfast` dies.
     pub reboot: Reboot,
 }
 
-/// What came of reading the configuration again.
+/// The result of reading the configuration again.
 #[derive(Debug, Default)]
 pub struct Reread {
-    /// Good keys.
+    /// The keys, if they are valid.
     pub keys: Option<Keys>,
-    /// A good configuration.
+    /// The configuration, if it is valid.
     pub config: Option<Config>,
-    /// Frames that are to be dropped on purpose.
+    /// Frames to drop on purpose, for tests.
     pub losses: Option<heart::Losses>,
 }
 
-/// The files, checked.
+/// A checked configuration with the warnings about it.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What is to be done.
     pub plan: Plan,
-    /// The parameters of `ha.cf` as people and scripts see them.
     pub parameters: BTreeMap<String, String>,
-    /// What is weak about them.
+    /// The warnings about the files.
     pub diags: Vec<Diag>,
 }
 
-/// What belongs to a configuration, and is made anew with it.
+/// The parts that belong to one configuration and are made anew for the next one.
 pub struct Equipment {
-    /// What runs the resources.
     pub agents: Agents,
-    /// What runs the scripts of `rc.d`.
     pub events: EventScripts,
-    /// How the heart is set up.
     pub heart: heart::Options,
-    /// Where the log goes.
+    /// Where the log lines go.
     pub log: Targets,
 }
 
-/// A life that is to follow the present one without a pause, made ready so that nothing has to be waited for.
+/// The next run of the heart, prepared so that it can begin without a pause.
 struct Next {
     config: Config,
     equipment: Equipment,
     identity: Identity,
 }
 
-/// How the daemon's life ended.
+/// How the daemon's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Everything was stopped and said.
+    /// Everything was stopped, and all answers were given.
     Clean,
-    /// The cluster was left, but something here could not be stopped.
+    /// This node left the cluster, but something here could not be stopped.
     Unclean,
 }
 
-/// One life of the heart ends so.
+/// How one run of the heart ended.
 enum LifeEnd {
     Final(End),
-    /// A new life is to begin after this. What the one before it could not stop makes the end of this daemon unclean.
+    /// A new run begins after this pause. What the earlier one could not stop makes the end of this daemon unclean.
     Again(Duration, End),
-    /// A new life is to begin at once, and goes on with this.
+    /// A new run begins at once and keeps these groups.
     Renewed(Holding),
 }
 
-/// The control plane.
+/// The control plane of one daemon: drives one run of the heart after another.
 pub struct Daemon {
     parts: Parts,
     keys: Keys,
@@ -186,51 +178,52 @@ pub struct Daemon {
     done: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
     /// The programs of `respawn` and `failfast`, while this node takes part.
     clients: Option<Clients>,
-    /// Those of an earlier configuration have ended.
+    /// True when the clients of an earlier configuration have ended.
     room: watch::Receiver<bool>,
-    /// The operations under way, by ticket: whoever is told ends.
+    /// The operations under way, by ticket. Sending on the channel ends one.
     agents_at_work: BTreeMap<Ticket, oneshot::Sender<()>>,
-    /// What looks after the fencing device meanwhile.
+    /// The task that checks the fencing device meanwhile.
     device_checks: Option<JoinHandle<()>>,
     life: u64,
     next_order: u64,
-    /// A person or the service manager has ordered this daemon to leave. It holds for every life from then on.
+    /// A person or the service manager has ordered this daemon to leave. The order holds for every later run of the
+    /// heart.
     leaving: bool,
-    /// Who ordered it and waits for the end.
+    /// The clients that ordered it and wait for the end.
     leave_askers: Vec<oneshot::Sender<Answer>>,
     ready: bool,
-    /// The last message for a script found no place.
+    /// The last message for an event script was dropped because the queue was full.
     events_dropped: bool,
-    /// What was heard of others, on its way to the disk.
+    /// The writes of what was heard of others that are on their way to the disk.
     remembering: Vec<Errand<()>>,
-    /// The last of them failed, and was told.
+    /// The last of these writes failed, and that was reported.
     forgetful: Arc<AtomicBool>,
-    /// The newest of it.
+    /// The newest of what was heard.
     heard: Option<Heard>,
-    /// Where a member of a native cluster remembers what it must.
+    /// The ledger of a member of a native cluster.
     ledger: Option<Arc<Mutex<Ledger>>>,
-    /// The life that is to follow this one, and the order that ends this one for it.
+    /// The next run of the heart, and the order that ends the present one for it.
     next: Option<(OrderId, Box<Next>)>,
-    /// HUP came when no heart lived.
+    /// HUP came while no heart ran.
     reread_due: bool,
-    /// Who waits for the status of a life that has ended.
+    /// Clients that wait for the status of a run that has ended.
     askers: Vec<oneshot::Sender<Told>>,
 }
 
-/// What is done with an order to leave while no heart lives.
+/// What happens to an order to leave while no heart runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AtLeave {
-    /// What is under way stops what runs: it goes on to its end.
+    /// The work under way stops what runs, so it is finished.
     GoOn,
-    /// Nothing is under way that would have to end.
+    /// Nothing that must be finished is under way.
     Return,
 }
 
-/// The answer to an errand that ended, and in which life it was asked for: tickets begin anew with each.
+/// The answer to a finished request, with the run of the heart in which it was made: tickets begin anew with each run.
 type Done = (u64, Down);
 
 impl Daemon {
-    /// Nothing runs yet. Needs a runtime around it.
+    /// Makes the daemon; nothing runs yet. Needs a runtime around it.
     #[must_use]
     pub fn new(parts: Parts, keys: Keys, signals: Signals) -> Self {
         let watch_every = parts.notify.watchdog_interval().unwrap_or(WATCH_EVERY);
@@ -261,7 +254,7 @@ impl Daemon {
         }
     }
 
-    /// Stops what an earlier life left, then lives until a person or the service manager ends it.
+    /// Stops what an earlier daemon left, then runs until a person or the service manager ends it.
     ///
     /// # Errors
     /// When no heart can be made, or the state directory takes no new generation.
@@ -277,7 +270,7 @@ impl Daemon {
             for asker in askers {
                 let _ = asker.send(answer.clone());
             }
-            // The answers are written by other tasks of this thread, which ends with us.
+            // Other tasks of this thread write the answers, and the thread ends with us.
             sleep(LAST_WORDS).await;
         }
         end
@@ -291,7 +284,8 @@ impl Daemon {
         if self.leaving {
             return self.stop_kept(&progress, kept, left).await;
         }
-        // A later life begins after the one before has stopped everything, or has said that it cannot, or kept it.
+        // A later run of the heart begins after the earlier one has stopped everything, kept it, or said that it cannot
+        // stop it.
         let mut identity = self.begin_life()?.with_stuck(stuck);
         loop {
             match self.live(identity).await? {
@@ -309,7 +303,7 @@ impl Daemon {
         }
     }
 
-    /// Ends before the first beat: what was to go on running is stopped too.
+    /// Ends before the first beat: the resources that were to go on running are stopped too.
     async fn stop_kept(&mut self, progress: &Progress, kept: Found, left: bool) -> anyhow::Result<End> {
         let mut clean = !left;
         if !kept.is_empty() {
@@ -332,7 +326,7 @@ impl Daemon {
         Ok(identity)
     }
 
-    /// From one configuration to the next, between two lives.
+    /// Changes to the next configuration between two runs of the heart.
     fn change(&mut self, kept: Holding) -> anyhow::Result<Identity> {
         let Some((_, next)) = self.next.take() else {
             return Ok(self.begin_life()?.with_past(kept, None));
@@ -356,7 +350,7 @@ impl Daemon {
                 free.send_replace(true);
             });
         }
-        // The next life makes gates by the new name before it says that the addresses are its own.
+        // The next run makes gates by the new name before it announces the addresses.
         let (before, now) = (self.parts.agents.duties(), agents.duties());
         if before.cluster != now.cluster {
             for (level, text) in leftovers::sweep_gates(before, &[]) {
@@ -368,11 +362,11 @@ impl Daemon {
         self.parts.plan = config.plan;
         (self.parts.agents, self.parts.events, self.parts.heart) = (agents, events, heart);
         self.ready = false;
-        // What was heard since the identity was made.
+        // Includes what was heard since the identity was made.
         Ok(identity.with_past(kept, self.heard))
     }
 
-    /// One life: from the first beat to the exit.
+    /// One run of the heart: from the first beat to the exit.
     async fn live(&mut self, identity: Identity) -> io::Result<LifeEnd> {
         let mind = self.parts.plan.mind(self.keys.clone(), identity);
         let mind =
@@ -385,7 +379,7 @@ impl Daemon {
         life.askers.append(&mut self.askers);
         life.ask();
         if self.leaving {
-            // Ordered of the life before, which ended for this one.
+            // This was ordered in the earlier run, which ended for this one.
             self.reread_due = false;
             self.order_leave(&mut life, None);
         } else if mem::take(&mut self.reread_due) {
@@ -401,7 +395,7 @@ impl Daemon {
                 Some((born, answer)) = self.done.1.recv() => if born == self.life {
                     life.send(answer);
                 },
-                // Not while the heart takes nothing: what people and scripts ask for must not pile up here.
+                // Not while the heart takes nothing: requests of people and scripts must not pile up here.
                 Some(question) = self.parts.questions.recv(), if !blocked => self.question(&mut life, question),
                 signal = self.signals.next() => self.signal(&mut life, signal),
                 _ = self.load.tick() => self.tell_load(&mut life),
@@ -410,7 +404,7 @@ impl Daemon {
             }
         };
         if let LifeEnd::Renewed(_) = end {
-            // The peer hears nothing until the next life beats: nothing is waited for that can wait.
+            // The peer hears nothing until the next run beats, so nothing is waited for that can wait.
             self.askers.append(&mut life.askers);
             for (_, asker) in mem::take(&mut life.orders) {
                 let why = "this node has begun a new life with other files; ask again";
@@ -427,13 +421,13 @@ impl Daemon {
                 let _ = one.await;
             }
         };
-        // A disk that hangs does not hold up the end.
+        // A disk that hangs must not hold up the end.
         let _ = timeout(REMEMBER_LIMIT, all).await;
         Ok(end)
     }
 
-    /// Waits for `what` while no heart lives, telling everybody who asks why. An order to leave is kept; whether it ends
-    /// the wait, then with nothing, the caller says.
+    /// Waits for `what` while no heart runs, and tells every client that asks why. An order to leave is remembered. The
+    /// caller says whether it also ends the wait; the result is `None` then.
     async fn attend<T>(
         &mut self,
         what: impl Future<Output = T>,
@@ -455,7 +449,7 @@ impl Daemon {
                     }
                     Question::Order(_, answer) => drop(answer.send(Answer::Refused(why()))),
                     Question::Status(answer) => drop(answer.send(Err(why()))),
-                    // There is no heart; the status that is asked for next says so.
+                    // No heart runs. The next question for the status says so.
                     Question::Measure(_) => {}
                     Question::Say(_) => {
                         let text = format!("a message of a local script is dropped: {}", why());
@@ -467,7 +461,7 @@ impl Daemon {
                         self.say(Level::Info, format!("{name} received; {}", why()));
                         self.leave_when_done();
                     }
-                    // The life that follows hears of it.
+                    // The next run of the heart is told.
                     Sign::Reload => self.reread_due = true,
                     Sign::Debug(everything) => self.debug(everything),
                 },
@@ -486,7 +480,7 @@ impl Daemon {
 
     fn up(&mut self, life: &mut Life, up: Up) -> Option<LifeEnd> {
         if !matches!(up, Up::Status { .. }) {
-            // Something happened: what was told before is old.
+            // Something happened, so the status told before is out of date.
             life.newest = None;
         }
         match up {
@@ -533,10 +527,10 @@ impl Daemon {
         tokio::spawn(async move {
             let outcome = tokio::select! {
                 outcome = agents.run(resource, operation, limit, epoch.as_ref()) => outcome,
-                // Dropped before its end, an operation is killed.
+                // An operation that is dropped before its end is killed.
                 Ok(()) = ended => Outcome::TimedOut,
             };
-            // Nobody waits only when the daemon ends.
+            // The receiver is gone only when the daemon ends.
             let _ = done.send((born, Down::Done { ticket, outcome }));
         });
     }
@@ -558,7 +552,7 @@ impl Daemon {
         });
     }
 
-    /// Communication is up: what runs beside the cluster is started, and the fencing device looked at.
+    /// Communication is up: starts the clients that run beside the cluster, and checks the fencing device.
     fn take_part(&mut self) {
         if self.parts.agents.duties().ipfail {
             self.say(Level::Info, "ipfail is built in: the program of that name is not started".to_owned());
@@ -576,7 +570,7 @@ impl Daemon {
         }));
     }
 
-    /// The heart has said that it ends: so does what ran beside the cluster.
+    /// The heart has said that it ends: ends the clients that ran beside the cluster.
     async fn take_leave(&mut self) {
         if let Some(checks) = self.device_checks.take() {
             checks.abort();
@@ -599,7 +593,7 @@ impl Daemon {
 
     fn run_event_script(&mut self, kind: String, fields: Vec<(String, String)>, epoch: Option<Epoch>) {
         let waits = self.parts.events.offer(kind, fields, epoch);
-        // Once for a row of them: how many there are is a stranger's choice.
+        // Reported once for a row of messages, because a stranger may choose how many come.
         if !waits && !self.events_dropped {
             self.say(Level::Warning, "too many messages wait for their scripts: some are dropped".to_owned());
         }
@@ -609,7 +603,7 @@ impl Daemon {
     fn remember(&mut self, member: MemberIndex, heard: Heard) {
         let duties = self.parts.agents.duties();
         let Some(name) = duties.members.get(member.place()).cloned() else { return };
-        // Our own is a generation that was raised above what the other node has heard.
+        // Our own generation was raised above the one that the other node has heard.
         if name != duties.me {
             self.heard = Some(heard);
         }
@@ -617,11 +611,11 @@ impl Daemon {
         let forgetful = Arc::clone(&self.forgetful);
         self.remembering.retain(|one| !one.is_finished());
         if self.remembering.len() >= REMEMBERING_MAX {
-            // The disk hangs; it is tried again every minute.
+            // The disk hangs. The write is tried again every minute.
             return;
         }
         self.remembering.push(errands::on_disk(move || {
-            // Once for as long as it lasts: it is tried again every minute, for each member.
+            // Reported once while it lasts: the write is tried again every minute for each member.
             let kept = state.remember(&name, heard);
             match (&kept, forgetful.swap(kept.is_err(), Ordering::Relaxed)) {
                 (Err(error), false) => {
@@ -634,7 +628,7 @@ impl Daemon {
         }));
     }
 
-    /// The mind asks for one write at a time.
+    /// Writes to the ledger. The core asks for one write at a time.
     fn write(&self, durable: Durable) {
         let (done, born, journal) = (self.done.0.clone(), self.life, self.parts.journal.clone());
         let ledger = self.ledger.clone();
@@ -679,8 +673,8 @@ impl Daemon {
         id
     }
 
-    /// Leave the cluster. Whoever asks for it is answered when this daemon ends; so the order outlives a life that ends
-    /// for another one at this moment.
+    /// Orders the heart to leave the cluster. The asker is answered when this daemon ends, so the order survives if the
+    /// heart's run ends for another one at this moment.
     fn order_leave(&mut self, life: &mut Life, asker: Option<oneshot::Sender<Answer>>) {
         self.leave_askers.extend(asker);
         self.leave_when_done();
@@ -698,7 +692,7 @@ impl Daemon {
                 self.parts.notify.ready("the old configuration stays");
             }
         }
-        // Whoever asked may have gone meanwhile: the log has what came of it.
+        // The asker may have gone meanwhile. The log holds the result.
         life.orders.remove(&order).map(|asker| asker.send(answer));
     }
 
@@ -719,7 +713,7 @@ impl Daemon {
         }
     }
 
-    /// USR1 and USR2, as heartbeat has them.
+    /// USR1 and USR2: change how much is logged, as in heartbeat.
     fn debug(&self, everything: bool) {
         self.parts.journal.debug(everything);
         let now =
@@ -727,8 +721,8 @@ impl Daemon {
         self.say(Level::Info, format!("the log has from now on {now}"));
     }
 
-    /// HUP: new keys are used at once; for what else is new, a new life of the heart begins as soon as nothing moves, and
-    /// everything runs on meanwhile. What changes what runs where is named, and nothing is done.
+    /// HUP: uses new keys at once. For other changes a new run of the heart begins as soon as no group moves;
+    /// everything goes on running meanwhile. Changes of what runs where are named in the log, and nothing is done.
     fn hang_up(&mut self, life: &mut Life) {
         self.parts.notify.reloading();
         let Reread { keys, config, losses } = (self.parts.reread)(&self.parts.known);
@@ -758,7 +752,7 @@ impl Daemon {
         }
     }
 
-    /// Whether a new life is to begin.
+    /// Whether a new run of the heart is to begin.
     fn compare(&mut self, life: &mut Life, config: Config, same_keys: bool) -> bool {
         let mut changes = self.parts.plan.changes(&config.plan);
         if changes == Changes::default() && *self.parts.parameters.borrow() != config.parameters {
@@ -770,7 +764,7 @@ impl Daemon {
         if !changes.restart.is_empty() {
             return false;
         }
-        // A change that was taken back before it was taken over leaves nothing to do, but another order may be on its way.
+        // A change that was taken back before it was applied leaves nothing to do, but another order may be on its way.
         if changes.renewal.is_empty() && self.next.is_none() {
             let text = match same_keys {
                 true => "Configuration unchanged.",
@@ -866,7 +860,8 @@ impl Daemon {
         self.parts.notify.stopping(3 * LOAD_EVERY);
     }
 
-    /// That this runs shows that the control plane moves; the heart's counter shows the heart.
+    /// Tells the service manager's watchdog that the daemon lives. That this runs shows that the control plane makes
+    /// progress; the heart's counter shows it for the heart.
     fn watch(&mut self, life: &mut Life) {
         let progress = life.heart.progress();
         if life.watch.moved(progress) {
@@ -881,19 +876,19 @@ impl Daemon {
     }
 }
 
-/// What came of the sweep.
+/// The result of the sweep.
 #[derive(Debug, Default)]
 struct Swept {
-    /// Something may run on that nobody could stop.
+    /// Something that could not be stopped may still run.
     left: bool,
-    /// What ran and goes on running.
+    /// The resources that ran and go on running.
     kept: Found,
-    /// What surely ran and could not be stopped.
+    /// The resources that surely ran and could not be stopped.
     stuck: Vec<ResourceId>,
 }
 
-/// Stops whatever of our groups runs before this node has said its first beat, and takes away the gates that hold nothing
-/// silent any more.
+/// Stops whatever runs of our groups before this node sends its first beat, and removes the gates that are no longer
+/// needed.
 async fn sweep(agents: Agents, journal: Journal, progress: Progress) -> Swept {
     let swept = sweep_groups(&agents, &journal, &progress).await;
     let (duties, held) = (Arc::clone(agents.duties()), swept.stuck.clone());
@@ -931,7 +926,7 @@ fn say_what_is_left(agents: &Agents, journal: &Journal, left: &Found) {
     journal.say(Level::Critical, text);
 }
 
-/// Where no other node could own it, what runs may go on: the first start finds it running.
+/// If no other node can own it, a running resource may go on: the first start finds it running.
 fn adopt(agents: &Agents, found: Found) -> Swept {
     for (id, _) in found.iter().filter(|(_, status)| *status == Outcome::Running) {
         let name = agents.duties().name(*id);
@@ -944,15 +939,15 @@ fn adopt(agents: &Agents, found: Found) -> Swept {
     Swept { left: false, kept: found, stuck: Vec::new() }
 }
 
-/// What belongs to one heart.
+/// The state that belongs to one run of the heart.
 struct Life {
     heart: heart::Handle,
     /// What the ring had no room for, oldest first.
     backlog: VecDeque<Down>,
     orders: BTreeMap<OrderId, oneshot::Sender<Answer>>,
-    /// It was told to leave.
+    /// The heart was told to leave.
     leaves: bool,
-    /// Who waits for the status.
+    /// Clients that wait for the status.
     askers: Vec<oneshot::Sender<Told>>,
     asked: bool,
     newest: Option<(Instant, StateText)>,
@@ -973,7 +968,7 @@ impl Life {
         }
     }
 
-    /// Hands it to the heart, in order, now or when there is room.
+    /// Hands a message to the heart, in order: now, or when there is room.
     fn send(&mut self, down: Down) {
         self.backlog.push_back(down);
         self.send_again();
@@ -1001,7 +996,7 @@ impl Life {
         }
     }
 
-    /// One question to the heart serves all who wait.
+    /// Asks the heart for its status. One question serves all who wait.
     fn ask(&mut self) {
         if !mem::replace(&mut self.asked, true) {
             self.send(Down::Status { request: 0 });
@@ -1014,19 +1009,19 @@ impl Life {
             self.newest = Some((Instant::now(), status.clone()));
         }
         for asker in self.askers.drain(..) {
-            // Gone away meanwhile.
+            // The asker may have gone meanwhile.
             let _ = asker.send(told.clone());
         }
     }
 
     async fn end(self) {
-        // The heart has said that it ends; what is still on its way to it concerns nobody.
+        // The heart has said that it ends. Messages still on their way to it no longer matter.
         let _ = self.heart.send(Down::Stop);
         let _ = errands::spawn_blocking(move || self.heart.join()).await;
     }
 }
 
-/// Whether the heart moves: its counter, each time it was looked at.
+/// Checks whether the heart makes progress, by its counter at each check.
 #[derive(Debug, Default)]
 struct Watch {
     last: Option<u64>,
@@ -1038,11 +1033,11 @@ impl Watch {
     }
 }
 
-/// What a signal means.
+/// The meaning of a signal.
 enum Sign {
     End(&'static str),
     Reload,
-    /// The log is to have everything, or no more than was asked for at the start.
+    /// Whether everything is logged, or only as much as was asked for at the start.
     Debug(bool),
 }
 
@@ -1057,10 +1052,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// They are received from now on. Needs a runtime around it.
+    /// Receives the signals from now on. Needs a runtime around it.
     ///
     /// # Errors
-    /// What the system says.
+    /// Those of the system.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,

@@ -1,5 +1,5 @@
-//! The two dialects as the control plane tells them apart: the plan, who this member is in a life, and what a person asks
-//! for. What both have in common is [`Duties`].
+//! The differences between the two dialects in the control plane: the plan, the member's identity in a run, and
+//! people's orders. [`Duties`] holds what both have in common.
 
 use std::sync::Arc;
 
@@ -26,35 +26,31 @@ use crate::{
     voice::{journal::Journal, socket::Request},
 };
 
-/// A checked configuration.
+/// A checked configuration of either dialect.
 #[derive(Clone, Debug)]
 pub enum Plan {
-    /// Of `ha.cf` and `haresources`.
+    /// From `ha.cf` and `haresources`.
     R1(Arc<plan::Plan>),
-    /// Of `locum.toml`.
     Native(Arc<native::plan::Plan>),
 }
 
-/// Who this member is in the life that begins.
+/// This member's identity in the run that begins.
 #[derive(Clone, Debug)]
 pub enum Identity {
-    /// In heartbeat's dialect.
     R1(director::Identity),
-    /// In the native dialect.
     Native(native::director::Identity),
 }
 
-/// A life that begins: who this member is, and where it remembers what it must.
+/// A run that begins: the member's identity, and its ledger.
 #[derive(Debug)]
 pub struct Birth {
-    /// Who.
     pub identity: Identity,
-    /// Of a member of a native cluster.
+    /// Present for a member of a native cluster.
     pub ledger: Option<Ledger>,
 }
 
 impl Identity {
-    /// With what an earlier life left running and could not be stopped.
+    /// Adds the resources that an earlier daemon left running and that could not be stopped.
     #[must_use]
     pub fn with_stuck(mut self, found: Vec<ResourceId>) -> Self {
         let (Self::R1(director::Identity { stuck, .. })
@@ -63,7 +59,7 @@ impl Identity {
         self
     }
 
-    /// With what the life before this one goes on holding, and the newest that it heard of its peer.
+    /// Adds the groups that the earlier run goes on holding, and the newest that it heard of its peer.
     #[must_use]
     pub fn with_past(mut self, kept: Holding, newest: Option<Heard>) -> Self {
         if let Self::R1(identity) = &mut self {
@@ -81,7 +77,7 @@ impl Plan {
         matches!(self, Self::Native(plan) if matches!(plan.me, Member::Witness(_)))
     }
 
-    /// What the hands have to know of it.
+    /// The host config of this plan.
     #[must_use]
     pub fn duties(&self) -> Duties {
         match self {
@@ -90,7 +86,7 @@ impl Plan {
         }
     }
 
-    /// The mind of a life that begins now. `None` for an identity of the other dialect.
+    /// The director of a run that begins now. `None` for an identity of the other dialect.
     #[must_use]
     pub fn mind(&self, keys: Keys, identity: Identity) -> Option<Mind> {
         let now = heart::now();
@@ -105,7 +101,7 @@ impl Plan {
         }
     }
 
-    /// What differs in a configuration that was read again.
+    /// The differences in a configuration that was read again.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Changes {
         match (self, new) {
@@ -115,7 +111,7 @@ impl Plan {
         }
     }
 
-    /// The file with the keys, as messages call it.
+    /// The name of the key file in messages.
     #[must_use]
     pub fn key_file(&self) -> &str {
         match self {
@@ -124,7 +120,7 @@ impl Plan {
         }
     }
 
-    /// The files besides, as messages call them.
+    /// The names of the other files in messages.
     #[must_use]
     pub const fn files(&self) -> &'static str {
         match self {
@@ -133,7 +129,7 @@ impl Plan {
         }
     }
 
-    /// Who this member is in the life that begins now.
+    /// Makes this member's identity for the run that begins now.
     ///
     /// # Errors
     /// Another daemon has this member's place, or what must be remembered cannot be read or written.
@@ -153,7 +149,7 @@ impl Plan {
         }
     }
 
-    /// How the log begins: a greeting without its end, the configuration in one line, and what a person should know.
+    /// The first lines of the log: a greeting without its end, the configuration in one line, and a warning.
     pub(super) fn introduction(&self) -> (String, String, Option<&'static str>) {
         match self {
             Self::R1(plan) => (super::r1::greeting(plan), super::r1::summary(plan), None),
@@ -163,10 +159,10 @@ impl Plan {
         }
     }
 
-    /// What a person's words mean here.
+    /// Translates a person's request into an order.
     ///
     /// # Errors
-    /// Why they mean nothing, with what would.
+    /// Why it cannot be translated, with the possible values.
     pub fn order(&self, request: &Request) -> Result<Order, String> {
         match self {
             Self::R1(_) => super::r1::order(&request.wish),

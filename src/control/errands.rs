@@ -1,14 +1,15 @@
-//! Threads for calls that block. Some are made when the daemon starts and live as long as it does: what has to be done on
-//! a machine that gives no thread any more is done by them, one thing after another. More come and go as needed; one that
-//! the kernel refuses is no fault, the work waits for the next thread that is free. (A pool that gives up its last thread
-//! when it is idle, and ends the program when it gets no new one, kills the cluster manager on the day it is needed.)
+//! Threads for calls that block. Some are made when the daemon starts and live as long as it does: they do the
+//! necessary work, one thing after another, on a machine that gives no more threads. More come and go as needed. If the
+//! kernel refuses one, the work waits for the next free thread. (A pool that gives up its last idle thread, and ends
+//! the program when it gets no new one, kills the cluster manager on the day it is needed.)
 //!
-//! Three pools, so that what hangs holds up nothing else:
+//! There are three pools, so that a call that hangs holds up nothing else:
 //!
-//! * [`on_disk`] has one thread: the ledger and the state, one write after the other.
-//! * [`spawn_blocking`] is for what asks the kernel, and comes back.
-//! * [`call`] is for what reads somebody's files or starts somebody's program: on a file system that hangs it never comes
-//!   back. It has as many threads as hang; whoever has one that hangs gets no other one.
+//! * [`on_disk`] has one thread: it writes the ledger and the state, one after the other.
+//! * [`spawn_blocking`] is for questions to the kernel, which come back.
+//! * [`call`] is for reading configured files and starting configured programs: on a file system that hangs it never
+//!   comes back. It has as many threads as calls hang. While a call of one name hangs, no other one of that name is
+//!   begun.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,23 +29,23 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Threads of a pool that are always there: more than a daemon needs that has nothing but a stop or two at work.
+/// How many threads a pool always has: more than a daemon needs that runs a few stops at a time.
 const ALWAYS: usize = 8;
-/// Threads at most, for what comes back.
+/// Most threads of the pool for calls that come back.
 const MOST: usize = 64;
-/// Calls of [`call`] that may be young at a time: so many threads are made at once.
+/// How many calls of [`call`] may be young at a time: so many threads are made at once.
 const YOUNG_MAX: usize = 256;
-/// A call that has not come back after this may hang: others need not wait for it.
+/// A call that has not come back after this time may hang, and later calls need not wait for it.
 const YOUNG: Duration = Duration::from_millis(200);
-/// What was given up may take so long to end before it hangs: what is killed needs a moment.
+/// How long a call that was given up may take to end before it counts as hanging: killing needs a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// So long the next of its name waits for its end then. A machine that is too busy is no disk that hangs.
+/// How long the next call of the same name then waits for its end: a machine that is too busy is not a hanging disk.
 const WAIT: Duration = Duration::from_secs(10);
-/// And looks so often.
+/// The pause between two looks while it waits.
 const LOOK: Duration = Duration::from_millis(50);
-/// A thread beyond those that are always there ends when it has been idle for so long.
+/// An extra thread ends after it has been idle for this long.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// The stack of one.
+/// The stack of one thread.
 const STACK_BYTES: usize = 512 * 1024;
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -64,15 +65,14 @@ struct State {
 
 static DISK: Pool = Pool::new(1, 1);
 static POOL: Pool = Pool::new(ALWAYS, MOST);
-/// Bounded by [`HANGING`]: as many as there are names, twice.
+/// Bounded by [`HANGING`]: at most two threads for each name.
 static CALLS: Pool = Pool::new(ALWAYS, usize::MAX);
 static ROOM: Semaphore = Semaphore::const_new(YOUNG_MAX);
 
-/// What was given up and has not come back: how much of each name, and since when the oldest.
+/// The calls that were given up and have not come back: for each name their number, and since when the oldest hangs.
 static HANGING: Mutex<BTreeMap<String, (usize, Instant)>> = Mutex::new(BTreeMap::new());
 
-/// Makes the threads that are always there. To be called before anything else needs one; without it they are made one by
-/// one.
+/// Makes the threads that always exist. Call it before anything else needs one; without it they are made one by one.
 ///
 /// # Errors
 /// When the kernel refuses one of them.
@@ -86,21 +86,21 @@ pub fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// Does `work` elsewhere, which comes back whatever disks do. It is done even if nobody waits for it.
+/// Does `work` on another thread. The work must come back whatever disks do. It is done even if nobody waits for it.
 pub fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Errand<T> {
     POOL.send(work)
 }
 
-/// Writes to the state directory elsewhere, after all that was to be written before.
+/// Writes to the state directory on another thread, after all earlier writes.
 pub fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Errand<T> {
     DISK.send(work)
 }
 
-/// Calls what may never come back. Dropped before its end, `work` is given up; as long as it hangs, no other one is begun
-/// for `whose`: that waits a while for its end, without a thread.
+/// Makes a call that may never come back. If the future is dropped before the end, `work` is given up. While it hangs,
+/// no other call is begun for `whose`: that one waits a while for its end, without a thread.
 ///
 /// # Errors
-/// When an earlier one goes on hanging.
+/// When an earlier call goes on hanging.
 pub async fn call<T: Send + 'static>(
     whose: String,
     work: impl FnOnce() -> T + Send + 'static,
@@ -113,14 +113,14 @@ pub async fn call<T: Send + 'static>(
         sleep(LOOK).await;
         waited += LOOK;
     }
-    // Nobody closes it.
+    // The semaphore is never closed.
     let room = ROOM.acquire().await.ok();
     let mut asked = Asked { whose, begun: Instant::now(), owed: Arc::default(), is_answered: false };
     let owed = Arc::clone(&asked.owed);
     let mut outcome = CALLS.send(move || {
-        // What was given up before it began is begun no more.
+        // A call that was given up before it began is not begun.
         let is_given_up = lock(&owed).is_some();
-        // What nobody takes any more is gone before it is no longer owed.
+        // The result must be dropped before the call stops being owed.
         (!is_given_up).then(|| (work(), owed))
     });
     let young = tokio::select! {
@@ -137,16 +137,16 @@ pub async fn call<T: Send + 'static>(
     answer.ok().flatten().map(|(outcome, _)| outcome).ok_or(NoAnswer::Lost)
 }
 
-/// Whether something of this name was given up and hangs.
+/// Whether a call of this name was given up and hangs.
 fn hangs(whose: &str) -> bool {
     lock(&HANGING).get(whose).is_some_and(|(_, since)| since.elapsed() >= PATIENCE)
 }
 
-/// Something that was given up and has not ended yet: as long as this lives.
+/// A call that was given up and has not ended yet, while this value lives.
 #[derive(Debug)]
 pub struct Owed(String);
 
-/// Notes it.
+/// Notes that a call of this name has not ended.
 #[must_use]
 pub fn owe(whose: &str) -> Owed {
     Owed::since(whose, Instant::now())
@@ -171,7 +171,7 @@ impl Drop for Owed {
     }
 }
 
-/// Waits for the end of what was given up, on a thread if need be for ever.
+/// Waits for the end of a call that was given up, on a thread, if need be for ever.
 pub fn outlast(owed: Owed, work: impl FnOnce() + Send + 'static) {
     CALLS.add(Box::new(move || {
         work();
@@ -179,11 +179,11 @@ pub fn outlast(owed: Owed, work: impl FnOnce() + Send + 'static) {
     }));
 }
 
-/// Whoever waits for a call.
+/// The caller that waits for a call.
 struct Asked {
     whose: String,
     begun: Instant,
-    /// Noted here when it is given up; gone when the call has come back, too.
+    /// Set when the call is given up. Empty again when it has come back.
     owed: Arc<Mutex<Option<Owed>>>,
     is_answered: bool,
 }
@@ -200,12 +200,12 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Why there is no answer.
+/// Why a call gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// An earlier call hangs: this one was not made.
+    /// An earlier call hangs, so this one was not made.
     Hangs,
-    /// As [`Lost`].
+    /// The thread that made the call has panicked.
     Lost,
 }
 
@@ -223,7 +223,7 @@ impl fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-/// The outcome of a call, to be waited for.
+/// The outcome of a call, which can be awaited.
 #[derive(Debug)]
 pub struct Errand<T> {
     outcome: oneshot::Receiver<T>,
@@ -231,7 +231,7 @@ pub struct Errand<T> {
 }
 
 impl<T> Errand<T> {
-    /// Whether it has returned.
+    /// Whether the call has returned.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
@@ -275,7 +275,7 @@ impl Pool {
         self.add(Box::new(move || {
             let outcome = work();
             done.store(true, Ordering::Release);
-            // Nobody waits for it any more.
+            // The caller may not wait for it any more.
             let _ = answer.send(outcome);
         }));
         Errand { outcome, finished }
@@ -285,14 +285,14 @@ impl Pool {
         let mut state = self.lock();
         state.waiting.push_back(work);
         if state.waiting.len() > state.idle && state.threads < self.most {
-            // Refused, it waits for a thread that is there. Without any, it waits for the next call.
+            // If no thread can be made, the work waits for an existing one or, without any, for the next call.
             let _ = self.add_thread(&mut state);
         }
         drop(state);
         self.comes.notify_one();
     }
 
-    /// One thread: works until it has been idle for too long, or for ever.
+    /// One thread's work: takes calls until it has been idle for too long, or for ever.
     fn work(&self) {
         let mut state = self.lock();
         loop {
@@ -338,8 +338,8 @@ mod tests {
         fs::read_dir("/proc/self/task").unwrap().count()
     }
 
-    /// What lies on a file system that hangs, once for as many groups as there can be, and each of them asked again and
-    /// again: the disk of the state, the kernel and all other groups go on.
+    /// Calls to a file system that hangs, one for as many groups as there can be, and each asked again and again. The
+    /// disk of the state, the kernel and all other groups go on.
     #[test]
     fn what_never_returns_holds_up_nobody_else() {
         let directory = tempfile::tempdir().unwrap();
@@ -347,7 +347,7 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
         let open = |group: usize| {
             let fifo = fifo.clone();
-            // Nobody writes into it: this hangs.
+            // No process writes into the FIFO, so this hangs.
             call(format!("group {group}"), move || fs::read(fifo))
         };
         block_on(async {
@@ -380,7 +380,7 @@ mod tests {
             assert_eq!(call("healthy group 1".to_owned(), || 9).await, Ok(9));
             assert_eq!(on_disk(|| 7).await, Ok(7));
             assert_eq!(spawn_blocking(|| 8).await, Ok(8));
-            // It answers again: whoever writes comes and goes until nobody hangs.
+            // The file system answers again: a writer comes and goes until no call hangs.
             while hangs("group 0") || threads() > 100 {
                 let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
                 drop(fs::OpenOptions::new().write(true).custom_flags(nonblocking).open(&fifo));
@@ -399,7 +399,7 @@ mod tests {
             let (say, heard) = mpsc::channel();
             drop(spawn_blocking(move || say.send(8).unwrap()));
             assert_eq!(heard.recv().unwrap(), 8);
-            // As many as are needed at once, and more than are always there.
+            // As many as are needed at once, and more than always exist.
             let (gate, open) = mpsc::channel::<()>();
             let open = Arc::new(Mutex::new(open));
             let many: Vec<_> = (0..ALWAYS * 3)

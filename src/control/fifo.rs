@@ -1,8 +1,8 @@
-//! The FIFO in the state directory, by which local scripts say messages to the cluster (`ha_clustermsg` of heartbeat's
+//! The FIFO in the state directory, by which local scripts send messages to the cluster (`ha_clustermsg` of heartbeat's
 //! shell functions). Facts: `docs/wire.md`, sections 1.2 and 9; `docs/heartbeat.md`, section 6.
 //!
-//! Only root can write it. What is read is cut into frames without an authenticator and handed on as names and values;
-//! what they mean is the core's business. What is no frame is dropped and said in the log, once a minute at most.
+//! Only root can write it. The input is cut into frames without an authenticator and handed on as names and values; the
+//! core decides what they mean. Anything else is dropped and logged, at most once a minute.
 
 use std::{
     fs, io,
@@ -24,23 +24,23 @@ use crate::voice::{journal::Journal, socket::Question};
 
 /// The FIFO's name in the state directory.
 pub const NAME: &str = "fifo";
-/// A line is shorter than this, its end included; as in the original.
+/// A line is shorter than this, its end included, as in the original.
 const LINE_BYTES_MAX: usize = 512;
-/// Bytes of a frame that is kept while it arrives.
+/// Largest frame that is kept while it arrives, in bytes.
 const FRAME_BYTES_MAX: usize = 16 * 1024;
-/// Fields of a frame.
+/// How many fields a frame may have.
 const FIELDS_MAX: usize = 64;
-/// How often dropped input is worth a line.
+/// How often dropped input is logged at most.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Names and values, in their order.
 pub type Fields = Vec<(String, String)>;
 
-/// Makes the FIFO if it is not there, and opens it for reading. What else lies there under its name is put aside: a
-/// script that wrote before there was a FIFO made a file.
+/// Makes the FIFO if it does not exist, and opens it for reading. Another file of its name is put aside: a script that
+/// wrote before there was a FIFO made one.
 ///
 /// # Errors
-/// What the system says.
+/// Those of the system.
 pub fn open(path: &Path) -> io::Result<pipe::Receiver> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_fifo() => {}
@@ -54,7 +54,7 @@ pub fn open(path: &Path) -> io::Result<pipe::Receiver> {
         Err(error) => return Err(error),
     }
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    // Open for writing too: so it never ends, whoever comes and goes.
+    // It is open for writing, too, so it never ends, whichever writers come and go.
     pipe::OpenOptions::new().read_write(true).open_receiver(path)
 }
 
@@ -62,8 +62,8 @@ fn make(path: &Path) -> io::Result<()> {
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).map_err(Into::into)
 }
 
-/// Reads until it is dropped. Each message waits until the daemon takes it; meanwhile writers wait, when the FIFO is
-/// full.
+/// Reads until the future is dropped. Each message waits until the daemon takes it; meanwhile writers wait when the
+/// FIFO is full.
 pub async fn read(mut pipe: pipe::Receiver, questions: mpsc::Sender<Question>, journal: Journal) {
     let mut cutter = Cutter::default();
     let mut buffer = [0; 4096];
@@ -82,7 +82,7 @@ pub async fn read(mut pipe: pipe::Receiver, questions: mpsc::Sender<Question>, j
                 None => {}
                 Some(Ok(fields)) => match questions.send(Question::Say(fields)).await {
                     Ok(()) => {}
-                    // The daemon ends.
+                    // The receiver is gone: the daemon ends.
                     Err(_) => return,
                 },
                 Some(Err(why)) => (dropped, reason) = (dropped + 1, why),
@@ -101,12 +101,12 @@ pub async fn read(mut pipe: pipe::Receiver, questions: mpsc::Sender<Question>, j
     }
 }
 
-/// Cuts messages out of a stream of bytes: classic frames (`>>>`, a line a field, `<<<`) and netstring ones (`###`,
-/// fields, `%%%`), neither with an authenticator. Keeps a bounded number of bytes.
+/// Cuts messages out of a stream of bytes: classic frames (`>>>`, a line for each field, `<<<`) and netstring frames
+/// (`###`, fields, `%%%`), both without an authenticator. Keeps a bounded number of bytes.
 #[derive(Debug, Default)]
 struct Cutter {
     line: Vec<u8>,
-    /// The line is longer than it may be.
+    /// The line is longer than allowed.
     overlong: bool,
     place: Place,
 }
@@ -115,14 +115,14 @@ struct Cutter {
 enum Place {
     #[default]
     Outside,
-    /// The fields so far, or why the frame is none.
+    /// In a classic frame: the fields so far, or why the frame is invalid.
     Classic(Result<Fields, &'static str>),
-    /// The bytes so far.
+    /// In a netstring frame: the bytes so far.
     Netstring(Vec<u8>),
 }
 
 impl Cutter {
-    /// A message when this byte was its last; or what was wrong with a piece that this byte ends.
+    /// Takes one byte. Returns a message if this byte was its last, or what was wrong with the piece that it ends.
     fn take(&mut self, byte: u8) -> Option<Result<Fields, &'static str>> {
         if byte != b'\n' {
             let most =
@@ -178,7 +178,7 @@ impl Cutter {
         }
     }
 
-    /// Whether the line begins no frame, and is not empty either.
+    /// Takes a line between frames. Returns whether it is invalid: it begins no frame and is not empty.
     fn begin(&mut self, line: &[u8]) -> bool {
         match line {
             b">>>" => self.place = Place::Classic(Ok(Vec::new())),
@@ -190,7 +190,7 @@ impl Cutter {
     }
 }
 
-/// A line of a classic frame: text without a type. 19 stands for a newline.
+/// A line of a classic frame: text without a type. Byte 19 stands for a newline.
 fn field(line: &[u8]) -> Result<(String, String), &'static str> {
     let text = std::str::from_utf8(line).map_err(|_| "a field that is no text")?;
     let text = text.trim_start_matches([' ', '\t']);
@@ -204,7 +204,7 @@ fn field(line: &[u8]) -> Result<(String, String), &'static str> {
     Ok((name.to_owned(), value.replace('\u{13}', "\n")))
 }
 
-/// The fields of a netstring frame: `LENGTH:(0)NAME=VALUE,` each.
+/// The fields of a netstring frame, each `LENGTH:(0)NAME=VALUE,`.
 fn netstrings(mut rest: &[u8]) -> Result<Fields, &'static str> {
     const BAD: &str = "a netstring with a wrong length";
     let mut fields = Vec::new();
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn frames_of_both_kinds_are_cut() {
-        // As the shell writes them: with the blanks of a here-document.
+        // As the shell writes them, with the blanks of a here-document.
         let text = b">>>\nt=ask_resources\n\trsc_hold=all\ninfo=me\n<<<\n\n\0>>>\nt=a\nv=b=\x13c\n<<<\n\
                      ###\n6:(0)t=x,9:(0)v=1,2\n,%%%\n>>>\n<<<\n";
         assert_eq!(
@@ -287,7 +287,7 @@ mod tests {
             let mut cutter = Cutter::default();
             let mut take = |text: &str| text.bytes().filter_map(|byte| cutter.take(byte)).last();
             take(&pieces.concat());
-            // Whatever was begun is ended by these, and what follows is read.
+            // These end any frame that was begun, and the next one is read.
             take("\n%%%\n<<<\n");
             proptest::prop_assert_eq!(take(">>>\nt=a\n<<<\n"), Some(Ok(vec![("t".to_owned(), "a".to_owned())])));
         }

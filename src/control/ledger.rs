@@ -1,12 +1,12 @@
-//! The ledger's file, for a member of a native cluster: what it must remember over a restart
-//! ([`locum_core::native::ledger`] has its form, and judges it). Calls block.
+//! The files of the ledger: what a member of a native cluster must remember over a restart.
+//! [`locum_core::native::ledger`] defines its format, and judges it. Calls block.
 //!
 //! | file in the state directory | content |
 //! |---|---|
 //! | `ledger-CLUSTER-a`, `ledger-CLUSTER-b` | the two files, written in turn, mode 0600 |
 //!
-//! A file is written in place, so that a full disk still has its room; whatever becomes of that write, the other one
-//! stands as it was.
+//! A file is written in place, so a full disk still has room for it. If that write goes wrong, the other file is
+//! unchanged.
 
 use std::{
     fs::{File, OpenOptions},
@@ -25,10 +25,10 @@ use locum_core::{
 
 use super::state::cure;
 
-/// A list of all groups that there can be is shorter.
+/// Upper bound of a file's size: a list of as many groups as there can be is shorter.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
-/// The two files and who writes them.
+/// The two files of the ledger, and the member that writes them.
 #[derive(Debug)]
 pub struct Ledger {
     files: [PathBuf; 2],
@@ -38,23 +38,23 @@ pub struct Ledger {
     generation: u64,
     sequence: u64,
     next: usize,
-    /// A write has failed, and was told.
+    /// A write has failed, and that was reported.
     failed: bool,
 }
 
-/// What was found at the start.
+/// The content of the ledger at the start.
 #[derive(Debug)]
 pub struct Found {
-    /// What the member remembers; `None`: nothing that could be relied on.
+    /// The member's memory; `None` if nothing reliable was found.
     pub durable: Option<Durable>,
-    /// The highest generation that it is known to have lived; 0 if none.
+    /// The highest generation that the member is known to have used; 0 if none.
     pub generation: u64,
-    /// What a person should know, with the place.
+    /// A remark for the administrator, with the path.
     pub note: Option<(Level, String)>,
 }
 
 impl Ledger {
-    /// Reads what is there. `lived` is the highest generation of this member that is known from elsewhere.
+    /// Reads the two files. `lived` is the highest generation of this member that is known from elsewhere.
     #[must_use]
     pub fn open(
         directory: &Path,
@@ -66,7 +66,7 @@ impl Ledger {
         let files = ["a", "b"].map(|which| directory.join(format!("ledger-{cluster}-{which}")));
         let texts = files.each_ref().map(|path| match read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            // What cannot be read is as good as damaged.
+            // A file that cannot be read counts as damaged.
             text => Some(text.unwrap_or_default()),
         });
         let texts = texts.each_ref().map(|text| text.as_deref());
@@ -79,8 +79,8 @@ impl Ledger {
         (ledger, Found { durable, generation, note })
     }
 
-    /// A life of this generation begins: what it remembers is marked with it, so that a copy of what was there before is
-    /// known for one. A member without a memory has nothing to mark.
+    /// Begins a run with this generation. The memory is marked with it, so that a copy of an older memory is
+    /// recognized. A member without a memory has nothing to mark.
     ///
     /// # Errors
     /// As [`Self::write`].
@@ -92,7 +92,7 @@ impl Ledger {
     /// Writes this into the file whose turn it is, and returns when it is on the disk.
     ///
     /// # Errors
-    /// What the system says; what was there before is there still.
+    /// Those of the system; the earlier content is still there then.
     pub fn write(&mut self, durable: &Durable) -> io::Result<()> {
         let content = Content {
             cluster: self.cluster.clone(),
@@ -107,7 +107,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// As [`Self::write`]: whether it is on the disk, and, the first time that it is not, what to tell a person.
+    /// As [`Self::write`]. Returns whether it is on the disk and, for the first of several failures, a message for the
+    /// log.
     pub fn try_to_write(&mut self, durable: &Durable) -> (bool, Option<String>) {
         let Err(error) = self.write(durable) else { return (true, None) };
         let is_news = !std::mem::replace(&mut self.failed, true);
@@ -170,7 +171,7 @@ mod tests {
         assert_eq!((found.durable.as_ref(), found.generation), (Some(&durable(30)), 5));
         assert!(found.note.is_none());
         ledger.begin(6, found.durable.as_ref()).unwrap();
-        // Killed here: the next one knows this life though it wrote nothing else.
+        // Killed here: the next run knows of this one, though it wrote nothing else.
         let (_, found) = open(directory.path(), Some(6));
         assert_eq!((found.durable, found.generation), (Some(durable(30)), 6));
     }
@@ -215,7 +216,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (mut ledger, _) = open(directory.path(), None);
         ledger.write(&durable(10)).unwrap();
-        // No file can be opened for writing where a directory stands, not even by root.
+        // Where a directory lies, not even root can open a file for writing.
         fs::create_dir(directory.path().join("ledger-shop-b")).unwrap();
         let (ok, text) = ledger.try_to_write(&durable(20));
         assert!(!ok && text.unwrap().contains("cannot be written"));
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_nothing() {
-        // The kernel's own full disk.
+        // `/dev/full` is the kernel's own full disk.
         let directory = tempfile::tempdir().unwrap();
         let (mut ledger, _) = open(directory.path(), None);
         ledger.write(&durable(10)).unwrap();

@@ -1,8 +1,8 @@
-//! Leftovers: what an earlier life of the daemon left running. Before its first beat a daemon owns nothing, so every
-//! address and service of its groups that is found then has no owner; the other node may have taken it over long ago.
+//! Leftovers: the resources that an earlier daemon left running. Before its first beat a daemon owns nothing, so every
+//! address and service of its groups that it finds then has no owner. The other node may have taken it over long ago.
 //!
-//! [`survey`] compares the kernel and the agents' answers with the plan; [`sweep`] stops what was found. Whether to
-//! sweep is the caller's decision.
+//! [`survey`] compares the kernel and the agents' answers with the plan; [`sweep`] stops the leftovers. The caller
+//! decides whether to sweep.
 
 use std::{
     collections::BTreeMap,
@@ -38,28 +38,28 @@ use crate::{
     heart::places_of,
 };
 
-/// Agents asked at the same time.
+/// How many agents are asked at the same time.
 const ASKED_MAX: usize = 16;
-/// As often, and with the same pause, as the core tries it.
+/// The number of tries and the pause are those of the core.
 const STOP_TRIES: u32 = 10;
 const STOP_PAUSE: Duration = Duration::from_secs(1);
 
-/// The addresses of a machine. Calls block.
+/// Access to the addresses of a machine. Calls block.
 pub trait Addresses: Send + Sync {
-    /// All that stand now.
+    /// Reads all addresses of the machine.
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// When the kernel does not answer.
     fn look(&self) -> io::Result<Register>;
 
-    /// Takes these off. One that does not stand is no error.
+    /// Removes these addresses. It is not an error if one does not exist.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// Those of the kernel.
     fn remove(&self, there: &[InterfaceAddress]) -> io::Result<()>;
 }
 
-/// The addresses that stood on a machine when it was looked at.
+/// The addresses of a machine at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Register {
     interfaces: Vec<Interface>,
@@ -67,7 +67,7 @@ pub struct Register {
 }
 
 impl Register {
-    /// Of these.
+    /// Makes the register of these interfaces and addresses.
     #[must_use]
     pub fn new(interfaces: Vec<Interface>, addresses: Vec<InterfaceAddress>) -> Self {
         let mut register = Self { interfaces, ..Self::default() };
@@ -77,13 +77,13 @@ impl Register {
         register
     }
 
-    /// Whether the address stood on an interface where it would be ours, whoever put it there.
+    /// Whether the address stood on an interface where it would be ours, whether or not Locum put it there.
     #[must_use]
     pub fn stands(&self, address: &Address) -> bool {
         self.places(address).next().is_some()
     }
 
-    /// Where it stood and Locum did not put it: as a person would name the place.
+    /// Where the address stood that Locum did not put there, as the place is named to people.
     #[must_use]
     pub fn foreign(&self, address: &Address) -> Option<String> {
         let there = self.places(address).find(|there| !there.marked)?;
@@ -92,7 +92,7 @@ impl Register {
         Some(format!("{}/{} dev {name}", there.ip, there.prefix))
     }
 
-    /// Where Locum put it.
+    /// Where Locum put the address.
     #[must_use]
     pub fn ours(&self, address: &Address) -> Vec<InterfaceAddress> {
         self.places(address).filter(|there| there.marked).cloned().collect()
@@ -103,37 +103,37 @@ impl Register {
     }
 }
 
-/// What was found: a resource, and what its agent or the kernel says of it.
+/// The findings of a survey: a resource, and what its agent or the kernel says of it.
 pub type Found = Vec<(ResourceId, Outcome)>;
 
-/// The kernel's own.
+/// The addresses in the kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel;
 
-/// The same, to be shared.
+/// The addresses in the kernel, shared.
 #[must_use]
 pub fn kernel() -> Arc<dyn Addresses> {
     Arc::new(Kernel)
 }
 
-/// How far a survey or a sweep has come, for people who ask meanwhile.
+/// How far a survey or a sweep has come, for clients that ask meanwhile.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<Mutex<Stage>>);
 
 #[derive(Debug, Default)]
 struct Stage {
-    /// What was found so far is being stopped.
+    /// The leftovers found so far are being stopped.
     stops: bool,
-    /// Resources whose agents are being asked, and since when.
+    /// The resources whose agents are being asked, and since when.
     asked: BTreeMap<ResourceId, (String, Instant)>,
-    /// How many have answered, and of how many.
+    /// How many have answered.
     answered: usize,
     all: usize,
-    /// What runs, by its name.
+    /// The names of the resources that run.
     running: Vec<String>,
 }
 
-/// So many resources are named to people.
+/// How many resources are named to people.
 const NAMED_MAX: usize = 8;
 
 impl Progress {
@@ -157,12 +157,12 @@ impl Progress {
         }
     }
 
-    /// What was found is being stopped from now on.
+    /// From now on the leftovers are being stopped.
     pub fn begin_to_stop(&self) {
         self.stage().stops = true;
     }
 
-    /// In a sentence, for a person who asks why there is no status yet.
+    /// One sentence that explains why there is no status yet.
     #[must_use]
     pub fn tell(&self) -> String {
         let stage = self.stage();
@@ -211,7 +211,7 @@ impl Addresses for Kernel {
     }
 }
 
-/// One look for all groups, elsewhere: thousands of addresses take the kernel their time.
+/// Takes one look for all groups, on another thread: reading thousands of addresses takes time.
 async fn look(addresses: &Arc<dyn Addresses>) -> Result<Register, String> {
     let addresses = Arc::clone(addresses);
     let register = spawn_blocking(move || addresses.look()).await;
@@ -221,9 +221,9 @@ async fn look(addresses: &Arc<dyn Addresses>) -> Result<Register, String> {
         .map_err(|fault| format!("the kernel does not tell its addresses: {fault}"))
 }
 
-/// Asks for the status of every resource of every group, several at a time, and returns those that do not surely
-/// stand still: `Running`, or `Unknown` and `TimedOut` where nobody can tell. In the order of the plan. Operations that
-/// are still under way are ended first, so that nothing starts behind the sweep's back.
+/// Asks for the status of every resource of every group, several at a time. Returns those that may run, in the order of
+/// the plan: `Running`, or `Unknown` and `TimedOut` if it cannot be told. Operations that are still under way are ended
+/// first, so that nothing starts behind the sweep's back.
 pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &Progress) -> Found {
     progress.begin(agents.duties().resources().count());
     let interrupted = agents.end_orphans().await;
@@ -249,7 +249,7 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
     }
     let mut found = Vec::new();
     while let Some(answer) = asked.join_next().await {
-        // A task that failed asked for nothing that we could name; there is none.
+        // A task that failed asked for no resource that could be named; there is none.
         if let Ok((id, outcome)) = answer
             && !matches!(outcome, Outcome::Stopped | Outcome::Missing(_))
         {
@@ -265,7 +265,7 @@ pub async fn survey(agents: &Agents, addresses: &Arc<dyn Addresses>, progress: &
     found
 }
 
-/// `is_left`: processes of it run.
+/// `is_left`: processes of the resource run.
 async fn status(
     agents: &Agents,
     register: &Result<Register, String>,
@@ -274,8 +274,8 @@ async fn status(
 ) -> Outcome {
     if !agents.is_hearts(id) {
         let outcome = agents.run(id, Operation::Status, agents.duties().limits(id).status, None).await;
-        // What an earlier life has started by an agent that is gone, or half of which has died, is known by its processes
-        // alone, where those are kept together at all.
+        // If an earlier daemon started a resource whose agent is gone or half of which has died, only its processes
+        // show that it runs. They are known only where they are kept together.
         if is_left && matches!(outcome, Outcome::Missing(_) | Outcome::Stopped) {
             let text = format!(
                 "{} does not run, but an earlier life has left processes of it: killed",
@@ -300,8 +300,8 @@ async fn status(
     }
 }
 
-/// Stops what a survey found, each group right to left, the groups side by side, and logs it. Returns what could not
-/// be stopped, with the reason, in the order of the plan.
+/// Stops the leftovers of a survey, each group right to left, the groups side by side, and logs it. Returns those that
+/// could not be stopped, with the reason, in the order of the plan.
 pub async fn sweep(agents: &Agents, addresses: &Arc<dyn Addresses>, found: Found) -> Found {
     let mut groups = JoinSet::new();
     let mut rest = found;
@@ -328,7 +328,7 @@ pub async fn sweep(agents: &Agents, addresses: &Arc<dyn Addresses>, found: Found
     failed
 }
 
-/// The machine that is swept.
+/// The machine that is being swept.
 struct Machine {
     addresses: Arc<dyn Addresses>,
     register: Result<Register, String>,
@@ -344,7 +344,7 @@ async fn sweep_group(agents: &Agents, machine: &Machine, members: Found) -> Foun
                  is this machine's own address, choose another one for the service; else: ip address del {there}"
             );
             agents.note(id, Level::Error, text);
-            // Another one of it may be Locum's.
+            // Another address of the resource may be Locum's.
             let outcome = stop(agents, machine, id, 1).await;
             if outcome != Outcome::Ok {
                 agents.note(
@@ -418,7 +418,7 @@ async fn stop(agents: &Agents, machine: &Machine, id: ResourceId, tries: u32) ->
 }
 
 impl Machine {
-    /// Takes the address off where Locum put it.
+    /// Removes the address where Locum put it.
     async fn remove(&self, address: &Address) -> Result<(), String> {
         let there = self.register.as_ref().map_err(String::clone)?.ours(address);
         let addresses = Arc::clone(&self.addresses);
@@ -427,16 +427,16 @@ impl Machine {
     }
 }
 
-/// Takes away the gates of this cluster that an earlier life left, now that their addresses have gone. What is still there
-/// (`stuck`) stays silent; so do the addresses of a group that the configuration does not have any more, because nobody
-/// has looked where they stand. Returns what a person should know. Calls block.
+/// Removes the gates of this cluster that an earlier daemon left, now that their addresses are gone. Addresses that
+/// could not be removed (`stuck`) stay behind their gates. So do those of a group that is no longer in the
+/// configuration, because it is not known where they stand. Returns warnings for the log. Calls block.
 #[must_use]
 pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)> {
-    // A witness runs nothing, and may stand beside a node.
+    // A witness runs nothing, and may run beside a node.
     if duties.groups.is_empty() {
         return Vec::new();
     }
-    // Without the rights to ask nothing can be made either, which the heart says.
+    // Without the rights to list gates none can be made either, which the heart reports.
     let Ok(bpffs) = gate::find_bpffs() else { return Vec::new() };
     let Ok(gates) = gate::list(bpffs.clone()) else { return Vec::new() };
     let mut said = Vec::new();
@@ -444,7 +444,7 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
     for gate in gates.into_iter().filter(|gate| gate.name.is_of(&duties.cluster)) {
         let group = duties.groups.iter().position(|group| gate.name.is_group(&group.key));
         let name = gate.name.group();
-        // Whoever renews it lives: another cluster of that name on this host.
+        // A gate that is renewed belongs to another, living cluster of that name on this host.
         let is_open = gate.deadline.is_some_and(|deadline| deadline > clock::boot_nanos());
         let Some(group) = group else {
             if is_open {
@@ -478,7 +478,8 @@ pub fn sweep_gates(duties: &Duties, stuck: &[ResourceId]) -> Vec<(Level, String)
     }
     let judges = gate::judges(bpffs).unwrap_or_default();
     for judge in judges.into_iter().filter(|judge| judge.name.is_of(&duties.cluster)) {
-        // What was left without a gate stops nobody; if one is left, it goes on. The heart makes it ready again.
+        // A packet filter without a gate stops nothing, so it may stay if it cannot be removed. The heart makes it
+        // ready again.
         if let Err(error) = gate::remove_judge(&judge) {
             said.push((Level::Warning, format!("what judges for gates stays from an earlier life: {error}")));
         }

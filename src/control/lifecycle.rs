@@ -1,5 +1,5 @@
-//! The life of a daemon from its files to its end: what is read, in which order the machine's parts are taken, and what a
-//! configuration needs. What differs between the dialects is in `control::r1` and `control::native`.
+//! The run of a daemon from its files to its end: what is read, in which order the machine's parts are taken, and what
+//! a configuration needs. `control::r1` and `control::native` hold the differences between the dialects.
 
 use std::{
     fs, io,
@@ -45,47 +45,47 @@ use crate::{
     },
 };
 
-/// People's questions that may wait for the daemon.
+/// How many questions of clients may wait for the daemon.
 const QUESTIONS_MAX: usize = 64;
-/// What takes the log of a daemon without standard error if its files name nothing: heartbeat's own habit.
+/// The syslog facility of a daemon without standard error whose files name none: heartbeat's own default.
 const FACILITY: &str = "daemon";
-/// The end of what a daemon in the background says before it lets go of its standard error.
+/// The end of a background daemon's output, before it closes its standard error.
 pub const READY: &[u8] = b"\0";
 
-/// What a daemon is started with, beside its files.
+/// The settings of a daemon beside its files.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where the files lie.
+    /// The directory of the configuration files.
     pub config_dir: PathBuf,
-    /// Where its identity lies.
+    /// The directory of its identity.
     pub state_dir: PathBuf,
-    /// Where it is found.
+    /// The directory with its pid file and control socket.
     pub run_dir: PathBuf,
-    /// Where scripts of heartbeat's kind write messages for the cluster.
+    /// The FIFO by which heartbeat's scripts write messages for the cluster.
     pub fifo: PathBuf,
-    /// Where heartbeat's scripts look for the number of its process.
+    /// The pid file that heartbeat's scripts read.
     pub heartbeat_pid: PathBuf,
-    /// How much is logged, if that was said.
+    /// How much is logged, if the command line says so.
     pub log: Option<Level>,
-    /// Which files count where both dialects' lie in one directory.
+    /// The dialect to use if the directory has the files of both.
     pub dialect: Option<Dialect>,
-    /// Of a start, with `ha.cf`.
+    /// The limit of a start, with `ha.cf`.
     pub start_limit: Duration,
-    /// Of a stop, with `ha.cf`.
+    /// The limit of a stop, with `ha.cf`.
     pub stop_limit: Duration,
-    /// Of a status, with `ha.cf`.
+    /// The limit of a status, with `ha.cf`.
     pub status_limit: Duration,
-    /// Scripts take the place of the stand-ins.
+    /// Scripts take the place of the native stand-ins.
     pub prefer_scripts: bool,
-    /// What makes the gates.
+    /// How the gates are made.
     pub gates: GateChoice,
-    /// Whatever the files say.
+    /// No real-time scheduling, whatever the files say.
     pub no_realtime: bool,
-    /// Nothing is run here.
+    /// Runs only as a witness, which runs no resources.
     pub only_as_witness: bool,
-    /// [`READY`] is said on standard error, which is then let go.
+    /// [`READY`] is written to standard error, which is then closed.
     pub background: bool,
-    /// Instead of a reboot.
+    /// Called instead of a reboot.
     pub reboot_program: Option<PathBuf>,
 }
 
@@ -97,23 +97,23 @@ impl Settings {
     }
 }
 
-/// How it ended.
+/// How the daemon's run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It has left, and everything is stopped.
+    /// The node has left, and everything is stopped.
     Clean,
-    /// It has left, and something could not be stopped.
+    /// The node has left, and something could not be stopped.
     Unclean,
-    /// It was not started; what is wrong has been said on standard error.
+    /// It was not started; the reasons are on standard error.
     NotStarted(Refused),
 }
 
-/// Why it was not started.
+/// Why the daemon was not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The files are wrong: no new start finds anything else.
+    /// The files are wrong: every new start fails in the same way.
     Wrong,
-    /// What is wrong with this host alone may be well at the next try.
+    /// Only something on this host is wrong, which may be over at the next try.
     HereAlone,
 }
 
@@ -124,11 +124,11 @@ impl Refused {
     }
 }
 
-/// What a daemon starts with.
+/// The checked inputs of a daemon that starts.
 pub(super) struct Start {
     pub(super) config: Config,
     pub(super) keys: Keys,
-    /// What does not fit this host.
+    /// The parts of the configuration that do not fit this host.
     pub(super) misfits: Vec<Diag>,
 }
 
@@ -142,7 +142,7 @@ pub fn run(settings: Settings) -> anyhow::Result<Ended> {
     #[cfg(feature = "breakage")]
     plant(&settings.config_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Before the files are read: a HUP from now on is not lost, and TERM is a graceful end.
+    // Before the files are read: a HUP from now on is not lost, and TERM ends the daemon gracefully.
     let signals = {
         let _context = runtime.enter();
         Signals::new()?
@@ -171,7 +171,7 @@ pub fn run(settings: Settings) -> anyhow::Result<Ended> {
     );
     let duties = Arc::new(config.plan.duties());
 
-    // Before anything is touched: what another daemon runs would look as if an earlier life had left it.
+    // Before anything is touched: resources of another living daemon would look like leftovers.
     let place = Place::default();
     let doubts = place.take(&duties)?;
     let mut state = State::open(&settings.state_dir, &settings.run_dir)?;
@@ -190,8 +190,8 @@ pub fn run(settings: Settings) -> anyhow::Result<Ended> {
     }
     errands::prepare().context("the kernel gives this daemon no threads")?;
     let end = runtime.block_on(live(settings, start, signals, Arc::new(state), &journal));
-    // The connections of those who wait for our end close with the process and not before; and children and files that
-    // still hang must not hold it up.
+    // Connections of clients that wait for our end must close with the process, not before. Children and files that
+    // still hang must not hold the end up.
     mem::forget(runtime);
     if let Err(error) = &end {
         journal.say(Level::Critical, format!("{error:#}"));
@@ -203,7 +203,7 @@ pub fn run(settings: Settings) -> anyhow::Result<Ended> {
     })
 }
 
-/// Gives standard error back to whoever started the daemon, with the word that it answers now.
+/// Closes the standard error that the daemon was started with, after telling the starter that the daemon answers now.
 fn let_go() -> io::Result<()> {
     let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     let starter = io::stderr().as_fd().try_clone_to_owned()?;
@@ -223,7 +223,7 @@ fn log_targets(asked: Option<Level>, duties: &Duties) -> Targets {
     Targets::new(&duties.me, level, &duties.logging)
 }
 
-/// The first lines of the log: who, with what, and what is weak about it.
+/// Writes the first lines of the log: the node, its configuration, and warnings about it.
 fn introduce(journal: &Journal, dir: &Path, plan: &Plan, keys: &Keys, misfits: &[Diag]) {
     let weak = match keys.signing().method {
         Method::Crc => "; SIGNED WITH CRC ONLY: anyone who can send on a link can take the service",
@@ -254,7 +254,7 @@ async fn live(
     let listener =
         socket::open(run_dir).with_context(|| format!("no control socket in {}", run_dir.display()))?;
     let (asking, questions) = mpsc::channel(QUESTIONS_MAX);
-    // Scripts of heartbeat's kind say something to a cluster of its dialect alone.
+    // Scripts of heartbeat's kind can only speak to a cluster of its dialect.
     if matches!(config.plan, Plan::R1(_)) {
         match fifo::open(&settings.fifo) {
             Ok(pipe) => drop(tokio::spawn(fifo::read(pipe, asking.clone(), journal.clone()))),
@@ -299,12 +299,12 @@ async fn live(
         let_go().context("standard error cannot be given back")?;
     }
     let end = daemon.run().await;
-    // Who connects from now on finds nobody.
+    // Later clients find no socket.
     let _ = fs::remove_file(run_dir.join(socket::NAME));
     end
 }
 
-/// What a configuration needs. A heart that it is made for drops nothing on purpose.
+/// Makes the equipment that a configuration needs. Its heart drops no frames on purpose.
 fn equip(settings: &Settings, journal: &Journal, config: &Config) -> Equipment {
     let teller = journal.clone();
     let Settings { prefer_scripts, gates, .. } = *settings;
@@ -327,7 +327,7 @@ fn equip(settings: &Settings, journal: &Journal, config: &Config) -> Equipment {
     }
 }
 
-/// The machine's reboot, or what was asked for instead.
+/// Reboots the machine, or runs the program that was given instead.
 fn reboot(program: Option<PathBuf>, journal: Journal) -> Reboot {
     Arc::new(move |reason| {
         let _ = journal.flush(Duration::from_secs(1));
@@ -352,12 +352,13 @@ fn plant(config_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Without randomness the clock is spread enough: it only keeps members from answering in step.
+/// A seed for the random numbers. They only keep members from answering in step, so the clock is good enough without
+/// randomness.
 pub(super) fn seed() -> u64 {
     getrandom::u64().unwrap_or_else(|_| locum_sys::clock::unix_nanos())
 }
 
-/// What is wrong with files that were read again, and was not known.
+/// Reports faults in files that were read again, unless they were known.
 pub(super) fn say_news<'a>(diags: impl IntoIterator<Item = &'a Diag>, known: &[Diag], journal: &Journal) {
     let is_news = |diag: &&Diag| diag.severity != Severity::Info && !known.contains(diag);
     for diag in diags.into_iter().filter(is_news) {
@@ -366,7 +367,7 @@ pub(super) fn say_news<'a>(diags: impl IntoIterator<Item = &'a Diag>, known: &[D
     }
 }
 
-/// Frames that are to be dropped on purpose: loud, because nobody wants that on a machine that serves.
+/// Frames to drop on purpose. It is logged as a warning, because a machine that serves must not do that.
 pub(super) fn losses(config_dir: &Path, journal: &Journal) -> Option<Losses> {
     let name = files::FOR_TESTING;
     let text = files::read_for_testing(config_dir)?;

@@ -1,5 +1,5 @@
-//! The control plane: everything that may block, on one runtime at normal priority. Its answers go to the heart over
-//! a bounded ring.
+//! The control plane: everything that may block, on one runtime at normal priority. Its answers go to the heart over a
+//! bounded ring.
 
 pub mod agents;
 pub mod daemon;

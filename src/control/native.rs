@@ -1,4 +1,5 @@
-//! The native dialect as the control plane runs it: files read and read again, who this member is in a life, what people ask for.
+//! The native dialect in the control plane: reads its files and reads them again, makes the member's identity for a
+//! run, and translates people's orders.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -36,10 +37,10 @@ use crate::{
     },
 };
 
-/// The files, for a daemon that starts; else everything that is wrong with them is said.
+/// Reads the files for a daemon that starts. If they are invalid, everything that is wrong with them is reported.
 ///
 /// # Errors
-/// What was asked for that this dialect does not have.
+/// When a setting of the command line does not exist in this dialect.
 pub(super) fn load(dir: &Path, settings: &Settings) -> anyhow::Result<Result<Start, Refused>> {
     anyhow::ensure!(
         !settings.prefer_scripts,
@@ -63,7 +64,7 @@ pub(super) fn load(dir: &Path, settings: &Settings) -> anyhow::Result<Result<Sta
     Ok(Ok(Start { config, keys, misfits }))
 }
 
-/// HUP: says what is wrong and was not known at the start.
+/// HUP: reads the files again, and reports faults that were not known at the start.
 pub(super) fn reread(dir: &Path, settings: &Settings, known: &[Diag], journal: &Journal) -> Reread {
     let checked = NativeFiles::read_them(dir, None).check();
     let diags = checked.file.diags;
@@ -77,7 +78,7 @@ pub(super) fn reread(dir: &Path, settings: &Settings, known: &[Diag], journal: &
     Reread { keys: checked.keys, config, losses: None }
 }
 
-/// The plan, with what the command line says.
+/// The plan with the settings of the command line.
 fn complete(mut plan: Plan, settings: &Settings) -> super::dialect::Plan {
     if settings.no_realtime {
         plan.local.realtime = None;
@@ -86,8 +87,8 @@ fn complete(mut plan: Plan, settings: &Settings) -> super::dialect::Plan {
     super::dialect::Plan::Native(plan.into())
 }
 
-/// A generation is above every one that this member is known to have lived, by its state and by its ledger, and above
-/// the clock: whichever of the three is lost or goes back, the others carry it on.
+/// Begins a run of the member. Its generation is above every one that the member is known to have used, by its state
+/// and by its ledger, and above the clock: if one of the three is lost or goes back, the others carry it on.
 pub(super) fn begin(
     state: &State,
     plan: &Plan,
@@ -104,7 +105,7 @@ pub(super) fn begin(
     }
     let above = lived.unwrap_or(0).max(found.generation) + 1;
     let generation = above.max(now);
-    // The ledger first: it must never look older than the life that wrote it.
+    // The ledger comes first: it must never look older than the run that wrote it.
     ledger.begin(generation, found.durable.as_ref()).map_err(|error| {
         anyhow::anyhow!("the ledger in {} cannot be written: {error}{}", place.display(), cure(&error))
     })?;
@@ -131,7 +132,7 @@ pub(super) fn greeting(plan: &Plan) -> String {
     format!("starting locum {version} as {kind} {me} of cluster {cluster}")
 }
 
-/// What a person should know of this cluster, whatever happens.
+/// A permanent warning about this cluster, if there is one.
 pub(super) fn warning(plan: &Plan) -> Option<&'static str> {
     plan.may_count_alone().then_some(
         "there is no third voter: a node takes over when the other has been silent for a lease, and in a partition \
@@ -159,7 +160,7 @@ pub(super) fn summary(plan: &Plan) -> String {
     )
 }
 
-/// What differs in a file that was read again.
+/// The differences in a file that was read again.
 pub(super) fn changes(old: &Plan, new: &Plan) -> Changes {
     let says = |text: &Option<String>| text.clone().unwrap_or_else(|| "nothing".to_owned());
     let differences = settings::summary(&old.meaning(), &new.meaning());
@@ -174,10 +175,10 @@ pub(super) fn changes(old: &Plan, new: &Plan) -> Changes {
     Changes { restart, ..Changes::default() }
 }
 
-/// What a person's words mean here.
+/// Translates a person's request into an order.
 ///
 /// # Errors
-/// Why they mean nothing, with what would.
+/// Why it cannot be translated, with the possible values.
 pub(super) fn order(plan: &Plan, Request { wish, user }: &Request) -> Result<Order, String> {
     let group = |name: &str| -> Result<GroupIndex, String> {
         let names = || plan.groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>().join(" ");
@@ -220,7 +221,7 @@ mod tests {
     const YEAR: u64 = 365 * 86_400;
     const NOW: u64 = 1_795_334_146;
 
-    /// One life after another on one state directory.
+    /// Makes one run after another on one state directory.
     struct Lives {
         directory: tempfile::TempDir,
         plan: Plan,
@@ -239,7 +240,7 @@ mod tests {
             self.directory.path().join("state")
         }
 
-        /// One life, which writes this ledger, if any.
+        /// One run of the member, which writes this ledger, if any.
         fn live(&self, now: u64, ledger: Option<u64>) -> (u64, Option<Durable>) {
             let state = State::open(&self.path(), &self.directory.path().join("run")).unwrap();
             let say = |_, text| self.said.borrow_mut().push(text);

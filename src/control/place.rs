@@ -1,8 +1,8 @@
-//! Whom this process stands for: one daemon at a time in a network namespace, whatever directories it was given. Two of
-//! one node would take each other's addresses and services for something that an earlier life has left.
+//! Makes sure that only one daemon at a time stands for a node in a network namespace, whatever directories it was
+//! given. Two daemons of one node would take each other's addresses and services for leftovers.
 //!
-//! What is taken is a name that the kernel takes back from a dead process. An ordinary user can take it too, and keeps no
-//! daemon from starting: only root's processes and those of our own user count.
+//! It takes names that the kernel takes back from a dead process. An ordinary user can take such a name too, but keeps
+//! no daemon from starting: only root's processes and those of our own user count.
 
 use std::{
     collections::BTreeMap,
@@ -18,19 +18,19 @@ use thiserror::Error;
 use super::ports;
 use crate::{duties::Duties, voice::socket};
 
-/// What this process has taken. It is given back at its end.
+/// The names that this process has taken. They are given back at its end.
 #[derive(Debug, Default)]
 pub struct Place(Mutex<BTreeMap<String, place::Place>>);
 
-/// Another daemon is there. Prints the cure.
+/// Another daemon has the name. Prints the cure.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[error("{me} of this configuration runs here already, in {}: nothing is touched{}", .who, cure(.run_dir.as_deref()))]
 pub struct Taken {
-    /// The node or witness.
+    /// The node or witness for which this daemon stands.
     me: String,
     /// The other daemon, in words.
     who: String,
-    /// Its run directory, where it can be known.
+    /// The other daemon's run directory, if it is known.
     run_dir: Option<String>,
 }
 
@@ -40,10 +40,11 @@ fn cure(run_dir: Option<&str>) -> String {
 }
 
 impl Place {
-    /// Takes what nobody else of this network namespace may be. Returns what a person should know.
+    /// Takes the names that no other process of this network namespace may have. Returns warnings for the
+    /// administrator.
     ///
     /// # Errors
-    /// When another daemon has it.
+    /// When another daemon has one of them.
     pub fn take(&self, duties: &Duties) -> Result<Vec<String>, Taken> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut doubts = Vec::new();
@@ -58,7 +59,7 @@ impl Place {
                 }
                 Err(error) if error.kind() != ErrorKind::AddrInUse => error.to_string(),
                 Err(error) => match place::holder(&name) {
-                    // It may have gone just now.
+                    // The other process may have ended just now.
                     Err(_) if place::Place::take(&name).map(|place| held.insert(name, place)).is_ok() => {
                         continue;
                     }
@@ -92,7 +93,7 @@ impl Place {
     }
 }
 
-/// The name of a place, short enough for the kernel. It must stay the same from version to version.
+/// The name for these parts, short enough for the kernel. It must stay the same from version to version.
 fn name(parts: &[String]) -> String {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
     let digest = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
@@ -101,7 +102,7 @@ fn name(parts: &[String]) -> String {
     format!("locum/{digest:016x}")
 }
 
-/// Where people find this daemon: the directory that it holds, with its control socket.
+/// The directory that this daemon holds, with its control socket: there people find it.
 fn run_dir(pid: u32) -> Option<String> {
     let process = Path::new("/proc").join(pid.to_string());
     let open = fs::read_dir(process.join("fd")).ok()?.flatten();

@@ -1,4 +1,5 @@
-//! Who holds a UDP port of this machine, for people who wonder why a link does not open. Facts: proc_net(5), proc_pid_fd(5).
+//! Finds out which process holds a UDP port of this machine, to explain why a link does not open. Facts: proc_net(5),
+//! proc_pid_fd(5).
 
 use std::{fs, path::Path};
 
@@ -14,8 +15,8 @@ struct Holder {
     user: u32,
 }
 
-/// Who holds this port, in words: the process and its user, as far as they can be seen. `None` where nobody but this
-/// process does. Reads all of `/proc`: blocks.
+/// The process that holds this port and its user, in words and as far as they can be seen. `None` if only this process
+/// does. Reads all of `/proc`: blocks.
 #[must_use]
 pub fn holder(port: u16) -> Option<String> {
     let tables = TABLES.map(|table| fs::read_to_string(table).unwrap_or_default());
@@ -62,7 +63,7 @@ fn process(inode: u64) -> Option<u32> {
     })
 }
 
-/// A user by name. No name service: its libraries may block, and do not belong into a daemon like this.
+/// A user's name. It asks no name service: those libraries may block, and do not belong in a daemon like this.
 pub(crate) fn user(number: u32) -> String {
     let file = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = file.lines().find_map(|line| {

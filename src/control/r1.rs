@@ -1,4 +1,5 @@
-//! heartbeat's dialect as the control plane runs it: files read and read again, who this node is in a life, what people ask for.
+//! heartbeat's dialect in the control plane: reads its files and reads them again, makes the node's identity for a run,
+//! and translates people's orders.
 
 use std::path::Path;
 
@@ -30,10 +31,10 @@ use crate::{
     },
 };
 
-/// Above every clock of these decades, and in the columns of the file.
+/// Above every clock of these decades, and within the columns of the file.
 const GENERATION_FALLS_FROM: u64 = 4_000_000_000;
 
-/// The files, for a daemon that starts; else everything that is wrong with them is said.
+/// Reads the files for a daemon that starts. If they are invalid, everything that is wrong with them is reported.
 pub(super) fn load(dir: &Path, settings: &Settings) -> Result<Start, Refused> {
     let files = Files::read(dir, None);
     let mut checked = files.check();
@@ -45,8 +46,8 @@ pub(super) fn load(dir: &Path, settings: &Settings) -> Result<Start, Refused> {
     Ok(Start { config: Config { plan, parameters: checked.parameters, diags: checked.diags }, keys, misfits })
 }
 
-/// HUP. Says what is wrong and was not known at the start; a fault in one file does not keep the others from being
-/// used.
+/// HUP: reads the files again, and reports faults that were not known at the start. A fault in one file does not keep
+/// the others from being used.
 pub(super) fn reread(dir: &Path, settings: &Settings, known: &[Diag], journal: &Journal) -> Reread {
     let (keys, mut diags) = files::read_keys(dir);
     let checked = Files::read(dir, None).check();
@@ -61,7 +62,7 @@ pub(super) fn reread(dir: &Path, settings: &Settings, known: &[Diag], journal: &
     Reread { keys, config, losses: lifecycle::losses(dir, journal) }
 }
 
-/// The plan, with what `ha.cf` has no word for.
+/// The plan with the settings that `ha.cf` cannot express.
 fn complete(mut plan: Plan, settings: &Settings) -> super::dialect::Plan {
     let Settings { start_limit: start, stop_limit: stop, status_limit: status, .. } = *settings;
     plan.limits = Limits { start, stop, status };
@@ -72,7 +73,7 @@ fn complete(mut plan: Plan, settings: &Settings) -> super::dialect::Plan {
     super::dialect::Plan::R1(plan.into())
 }
 
-/// Who this node is in the life that begins.
+/// The identity of this node in the run that begins.
 pub(super) fn begin(state: &State, plan: &Plan) -> anyhow::Result<Identity> {
     let now = locum_sys::clock::unix_nanos() / 1_000_000_000;
     let me = &plan.nodes[plan.me.0];
@@ -117,10 +118,10 @@ pub(super) fn summary(plan: &Plan) -> String {
     )
 }
 
-/// What a person's words mean here.
+/// Translates a person's request into an order.
 ///
 /// # Errors
-/// Why they mean nothing, with what would.
+/// Why it cannot be translated, with the possible values.
 pub(super) fn order(wish: &Wish) -> Result<Order, String> {
     Ok(match wish {
         Wish::Standby(set) => Order::Standby(match set {

@@ -1,16 +1,16 @@
-//! The state and run directories: who this node is, which of its lives this is, which lives of the others were heard
-//! of. The identity's files are heartbeat's own, so that one daemon can replace the other on a node
+//! The state and run directories: this node's identity, its generation, and the generations that were heard of the
+//! other nodes. The identity's files are heartbeat's own, so that one daemon can replace the other on a node
 //! (`docs/heartbeat.md`).
 //!
 //! | file | content |
 //! |---|---|
 //! | `hb_uuid` | 16 raw bytes, made once, mode 0644 |
-//! | `hb_generation` | decimal, right-aligned in 15 columns, and a newline; one more at each start |
+//! | `hb_generation` | decimal, right-aligned in 15 columns, and a newline; one higher at each start |
 //! | `hostcache`, `delhostcache` | heartbeat's memory of names and UUIDs: neither read nor written |
 //! | `locum_generations` | a line for each node: name, the highest generation known, the highest number heard of it |
 //! | `locum.pid` in the run directory | decimal and a newline |
 //!
-//! Nodes are known by name, from `ha.cf` alone (invariant 3), so heartbeat's caches have nothing to say here; the next
+//! Nodes are known by name, from `ha.cf` alone (invariant 3), so heartbeat's caches are not needed here. The next
 //! heartbeat finds them as the last one left them.
 //!
 //! Every file is replaced as a whole and synced before it counts. Calls block.
@@ -37,9 +37,9 @@ const UUID_FILE: &str = "hb_uuid";
 const GENERATION_FILE: &str = "hb_generation";
 const KNOWN_FILE: &str = "locum_generations";
 const PID_FILE: &str = "locum.pid";
-/// The highest number that fits into the columns of the file.
+/// The highest number that fits into the columns of the generation file.
 const GENERATION_MAX: u64 = 999_999_999_999_999;
-/// No file of ours comes near it.
+/// An upper bound for the size of our files, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The two directories, held for this process.
@@ -50,9 +50,9 @@ pub struct State {
     /// The newest known of each node, ourselves included.
     known: Mutex<BTreeMap<String, Heard>>,
     warnings: Mutex<Vec<String>>,
-    /// What heartbeat's scripts read.
+    /// The pid file that heartbeat's scripts read.
     heartbeat_pid: Option<PathBuf>,
-    /// Whom this process stands for, as later lives may have to know.
+    /// The names that this process has taken in its network namespace. Later runs of the heart may have to check them.
     place: Place,
     _locks: Vec<File>,
 }
@@ -63,26 +63,23 @@ pub enum Fault {
     /// Another daemon holds the directory.
     #[error("{} is in use by {}: only one daemon can run on it", .directory.display(), process(*.pid))]
     InUse {
-        /// The directory.
         directory: PathBuf,
-        /// The other daemon, where it can be known.
+        /// The other daemon's process, if it is known.
         pid: Option<u32>,
     },
     /// The system refuses a file or directory.
     #[error("{}: {fault}{}", .path.display(), cure(.fault))]
     File {
-        /// Which.
         path: PathBuf,
-        /// What it says.
+        /// The error of the system.
         fault: io::Error,
     },
-    /// The program that this one takes the place of.
+    /// A heartbeat runs here, whose place this program takes.
     #[error(
         "heartbeat itself runs here (process {pid}), and would start the same groups: stop it first (its own \
          `heartbeat -k`, or `systemctl stop heartbeat`)"
     )]
     Heartbeat {
-        /// Its process.
         pid: u32,
     },
     /// The UUID file is damaged.
@@ -91,9 +88,8 @@ pub enum Fault {
          identity, which the other node will accept", .path.display()
     )]
     Uuid {
-        /// The file.
         path: PathBuf,
-        /// What is there instead.
+        /// A description of the content.
         found: String,
     },
     /// The generation file is damaged.
@@ -102,14 +98,13 @@ pub enum Fault {
         .path.display()
     )]
     Generation {
-        /// The file.
         path: PathBuf,
-        /// What is there instead, escaped.
+        /// The content, escaped.
         found: String,
     },
 }
 
-/// What helps against a disk that takes nothing, to be put behind what the system says.
+/// The cure for a disk that takes nothing, to be appended to the system's error.
 #[must_use]
 pub fn cure(error: &io::Error) -> &'static str {
     match error.kind() {
@@ -128,14 +123,14 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl State {
-    /// Makes the directories if they are missing, holds both for this process as long as the value lives, and writes
-    /// the pid file.
+    /// Makes the directories if they are missing, holds both for this process while the value lives, and writes the pid
+    /// file.
     ///
     /// # Errors
     /// When another daemon holds one of them, or the system refuses something.
     pub fn open(state_dir: &Path, run_dir: &Path) -> Result<Self, Fault> {
         let mut locks = Vec::new();
-        // What is there is locked before anything is made: who cannot start leaves nothing behind.
+        // Existing directories are locked before anything is made, so a daemon that cannot start leaves nothing behind.
         let (there, missing): (Vec<_>, Vec<_>) = [run_dir, state_dir].into_iter().partition(|it| it.is_dir());
         let mut held = Vec::new();
         for directory in there.into_iter().chain(missing) {
@@ -171,11 +166,11 @@ impl State {
         Ok(state)
     }
 
-    /// Writes the pid file that heartbeat's scripts read, in its form; removed at the end. That it cannot be written is
-    /// a warning.
+    /// Writes the pid file that heartbeat's scripts read, in its format. It is removed at the end. If it cannot be
+    /// written, that is a warning.
     ///
     /// # Errors
-    /// When it names a living heartbeat: our own lock shows that it is none of ours.
+    /// When it names a living heartbeat: our own lock shows that it is not one of our daemons.
     pub fn take_the_place_of_heartbeat(&mut self, path: &Path) -> Result<(), Fault> {
         if let Some(pid) = heartbeat(path) {
             return Err(Fault::Heartbeat { pid });
@@ -192,12 +187,12 @@ impl State {
         Ok(())
     }
 
-    /// Keeps what the daemon has taken for as long as the directories.
+    /// Keeps the names that the daemon has taken for as long as the directories.
     pub fn keep(&mut self, place: Place) {
         self.place = place;
     }
 
-    /// What was kept.
+    /// The names kept by [`Self::keep`].
     #[must_use]
     pub const fn place(&self) -> &Place {
         &self.place
@@ -210,7 +205,7 @@ impl State {
     pub fn uuid(&self) -> Result<Uuid, Fault> {
         let path = self.state.join(UUID_FILE);
         let bytes = match read(&path)? {
-            // Nothing is lost with an empty file: a crash at the moment of its making.
+            // An empty file comes from a crash at the moment of its making, so nothing is lost.
             None => Vec::new(),
             Some(bytes) if bytes.is_empty() => {
                 self.warn(format!("{} was empty: this node has got a new UUID", path.display()));
@@ -239,8 +234,8 @@ impl State {
         }
     }
 
-    /// The generation of the life that begins now: above every earlier one, and on the disk when this returns. To be
-    /// called once in a life. `unix_seconds` is the wall clock, `me` this node's name.
+    /// The generation of the run that begins now: above every earlier one, and on the disk when this returns. Call it
+    /// once in a run. `unix_seconds` is the wall clock, `me` this node's name.
     ///
     /// # Errors
     /// When the file is damaged, or the system refuses it.
@@ -257,7 +252,7 @@ impl State {
             GenerationSource::Time => by_clock,
             GenerationSource::File => match self.last_generation(&path)? {
                 Some(last) => match known.filter(|known| last < *known) {
-                    // A copy of an earlier day, perhaps. The other node would take that number for a replay.
+                    // The file may be a copy of an earlier day. The other node would take its number for a replay.
                     Some(known) => {
                         self.warn(format!(
                             "{} says {last}, but this node has already lived its generation {known}: going on from there",
@@ -279,7 +274,7 @@ impl State {
         Ok(next)
     }
 
-    /// Where the state lies.
+    /// The state directory's path.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.state
@@ -291,17 +286,17 @@ impl State {
         self.heard_of(node).map(|heard| heard.generation)
     }
 
-    /// The newest known of a node.
+    /// The newest generation and number known of a node.
     #[must_use]
     pub fn heard_of(&self, node: &str) -> Option<Heard> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(node).copied()
     }
 
-    /// Keeps the newest heard of a node, so that recordings replayed after our own restart cannot keep it alive.
-    /// Something older changes nothing.
+    /// Keeps the newest generation and number heard of a node, so that recordings replayed after our own restart cannot
+    /// keep it alive. Older values change nothing.
     ///
     /// # Errors
-    /// What the system says; what was kept before stands, on the disk and here, so a later call writes it again.
+    /// Those of the system. The earlier value then stands, on the disk and here, so a later call writes it again.
     pub fn remember(&self, node: &str, heard: Heard) -> io::Result<()> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.get(node).is_some_and(|&known| known >= heard) {
@@ -320,7 +315,7 @@ impl State {
         Ok(())
     }
 
-    /// What was found damaged and recovered, since the last call.
+    /// The warnings about damaged and recovered files since the last call.
     #[must_use]
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
@@ -330,7 +325,7 @@ impl State {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
-    /// The number in the generation file; none when it is missing or empty.
+    /// The number in the generation file; `None` when it is missing or empty.
     fn last_generation(&self, path: &Path) -> Result<Option<u64>, Fault> {
         let Some(bytes) = read(path)? else { return Ok(None) };
         let text = bytes.trim_ascii();
@@ -345,7 +340,7 @@ impl State {
         }
     }
 
-    /// What cannot be read of it is put aside, never thrown away.
+    /// Reads the generations known of all nodes. Unreadable parts are put aside, never thrown away.
     fn read_known(&self) -> Result<BTreeMap<String, Heard>, Fault> {
         let path = self.state.join(KNOWN_FILE);
         let Some(bytes) = read(&path)? else { return Ok(BTreeMap::new()) };
@@ -379,7 +374,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        // While the directory is still ours.
+        // It is removed while we still hold the directory.
         let _ = fs::remove_file(self.run.join(PID_FILE));
         if let Some(path) = self.heartbeat_pid.take().filter(|path| pid_in(path) == Some(std::process::id()))
         {
@@ -388,7 +383,7 @@ impl Drop for State {
     }
 }
 
-/// The process that the pid file of a run directory names. It may be long gone: the lock alone tells.
+/// The process that the pid file of a run directory names. It may be long dead: only the lock tells.
 #[must_use]
 pub fn running(run_dir: &Path) -> Option<u32> {
     pid_in(&run_dir.join(PID_FILE))
@@ -398,8 +393,8 @@ fn pid_in(path: &Path) -> Option<u32> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The daemon that lives on a run directory: it holds the lock, which a dead one cannot. Where the kernel does not show
-/// that lock (some file systems, some containers), the process of the pid file's number, if it looks like a daemon.
+/// The daemon that holds the lock of a run directory, which a dead one cannot. Where the kernel does not show that lock
+/// (some file systems, some containers), the process of the pid file's number, if it looks like a daemon.
 #[must_use]
 pub fn living(run_dir: &Path) -> Option<u32> {
     holder(run_dir).or_else(|| {
@@ -407,19 +402,19 @@ pub fn living(run_dir: &Path) -> Option<u32> {
     })
 }
 
-/// The living heartbeat that its pid file names, if it is not ourselves under that name.
+/// The living heartbeat that its pid file names, unless it is this process.
 #[must_use]
 pub fn heartbeat(path: &Path) -> Option<u32> {
     pid_in(path).filter(|pid| *pid != std::process::id() && is_called(*pid, "heartbeat"))
 }
 
-/// Whether there is such a process, of a program of this name.
+/// Whether the process exists and its program has this name.
 fn is_called(pid: u32, name: &str) -> bool {
     let program = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("comm"));
     program.is_ok_and(|program| program.trim_end() == name)
 }
 
-/// The process that holds the lock of a directory, where the kernel shows it.
+/// The process that holds the lock of a directory, if the kernel shows it.
 fn holder(directory: &Path) -> Option<u32> {
     let data = fs::metadata(directory).ok()?;
     let (major, minor) = (rustix::fs::major(data.dev()), rustix::fs::minor(data.dev()));
@@ -432,7 +427,7 @@ fn holder(directory: &Path) -> Option<u32> {
     held.find_map(|words| words.get(4)?.parse().ok().filter(|&pid| pid != 0))
 }
 
-/// A line without a number is as good: it may have been written by a person.
+/// A line of the generations file. A line without a number is valid, too: a person may have written it.
 fn node_and_heard(line: &str) -> Option<(&str, Heard)> {
     let mut words = line.split_whitespace();
     let (node, generation) = (words.next()?, words.next()?.parse().ok()?);
@@ -440,7 +435,7 @@ fn node_and_heard(line: &str) -> Option<(&str, Heard)> {
     words.next().is_none().then_some((node, Heard { generation, number }))
 }
 
-/// None when the file is missing.
+/// The content of a file; `None` when it is missing.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     let fault = |fault| Fault::File { path: path.to_path_buf(), fault };
     let file = match File::open(path) {
@@ -495,7 +490,7 @@ mod tests {
         assert_eq!(running(&dirs.0.path().join("run")), Some(std::process::id()));
         let text = dirs.open().unwrap_err().to_string();
         assert!(text.contains(&format!("process {}:", std::process::id())), "{text}");
-        // The same state with another run directory: still in use, still named.
+        // The same state directory with another run directory is still in use, and its daemon still named.
         let other = State::open(&dirs.path(""), &dirs.0.path().join("run2")).unwrap_err();
         assert!(matches!(other, Fault::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{other}");
         assert!(!dirs.0.path().join("run2").exists(), "who cannot start leaves nothing behind");
@@ -512,7 +507,7 @@ mod tests {
     fn heartbeats_pid_file_is_ours_as_long_as_we_live() {
         let dirs = Dirs::new();
         let path = dirs.0.path().join("heartbeat.pid");
-        // A dead one's.
+        // The number is that of a dead process.
         fs::write(&path, " 999999999\n").unwrap();
         let mut state = dirs.open().unwrap();
         state.take_the_place_of_heartbeat(&path).unwrap();
@@ -521,7 +516,7 @@ mod tests {
         drop(state);
         assert!(!path.exists());
         assert_eq!(living(&dirs.0.path().join("run")), None);
-        // A living heartbeat's.
+        // The number is that of a living heartbeat.
         let program = dirs.0.path().join("heartbeat");
         fs::copy("/bin/sleep", &program).unwrap();
         let mut original = std::process::Command::new(&program).arg("60").spawn().unwrap();
@@ -566,7 +561,7 @@ mod tests {
         assert_eq!(fs::read(dirs.path(GENERATION_FILE)).unwrap(), b"     1795334147\n");
         assert_eq!(dirs.mode(GENERATION_FILE), 0o600);
         assert_eq!(next(FILE, 0), NOW + 2);
-        // Lost with a wrong clock: still above all that was lived.
+        // The file was lost and the clock is wrong: the next number is still above all that were used.
         fs::remove_file(dirs.path(GENERATION_FILE)).unwrap();
         assert_eq!(next(FILE, 5), NOW + 3);
         assert_eq!(next(GenerationSource::Time, 5), NOW + 4);
@@ -587,11 +582,11 @@ mod tests {
         dirs.put("hostcache", b"a\t5a-1\t100\tdefault\n");
         let next = || dirs.open().unwrap().next_generation("a", FILE, NOW).unwrap();
         assert_eq!((next(), next()), (NOW + 1, NOW + 2));
-        // Three starts of a heartbeat.
+        // A heartbeat was started three times.
         dirs.put(GENERATION_FILE, format!("{:>15}\n", NOW + 5).as_bytes());
         assert_eq!(next(), NOW + 6);
         assert_eq!(dirs.open().unwrap().generation_of("a"), Some(NOW + 6));
-        // Its own number from the clock, after somebody lost the file.
+        // heartbeat took a number from the clock after the file was lost.
         dirs.put(GENERATION_FILE, format!("{:>15}\n", NOW + 9_000).as_bytes());
         assert_eq!(next(), NOW + 9_001);
         assert_eq!(fs::read(dirs.path("hostcache")).unwrap(), b"a\t5a-1\t100\tdefault\n");

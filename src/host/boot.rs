@@ -1,4 +1,4 @@
-//! What starts a managed service at boot, behind the cluster's back: then both nodes run it.
+//! Finds what starts a managed service at boot without the cluster: then both nodes would run it.
 
 use std::{fs, path::Path};
 
@@ -11,16 +11,16 @@ pub(super) struct Boot {
     pub(super) cure: String,
 }
 
-/// Whether a script's service starts at boot: an enabled unit of its name, or a start link of System V's kind where
-/// there is no such unit.
+/// Finds what starts a script's service at boot: an enabled unit of its name or, without such a unit, a start link of
+/// System V's kind.
 pub(super) fn of_script(roots: &Roots, etc: &Path, name: &str) -> Option<Boot> {
     let unit = if name.contains('.') { name.to_owned() } else { format!("{name}.service") };
     let file = roots.units.iter().map(|dir| dir.join(&unit)).find(|path| path.symlink_metadata().is_ok());
-    // A link to /dev/null: masked, it starts by no means.
+    // A link to /dev/null means masked: it never starts.
     if file.as_ref().is_some_and(|file| !file.is_file()) {
         return None;
     }
-    // Also without a file of that name: an instance of a template has none.
+    // An instance of a template has no file of its name.
     let by_systemd = wanted(roots, &unit);
     if by_systemd.is_none() && file.is_none() {
         return start_link(etc, name).map(|by| Boot { by, cure: format!("update-rc.d {name} disable") });
@@ -39,7 +39,7 @@ fn wanted(roots: &Roots, unit: &str) -> Option<String> {
     })
 }
 
-/// `rcN.d/SNNname`, where it lies in different systems.
+/// The start link `rcN.d/SNNname`, in the directories of different systems.
 fn start_link(etc: &Path, name: &str) -> Option<String> {
     let levels = ["rc2.d", "rc3.d", "rc4.d", "rc5.d", "rcS.d"];
     let dirs = levels.iter().flat_map(|level| [etc.join(level), etc.join("rc.d").join(level)]);
@@ -55,7 +55,7 @@ fn digit(c: char) -> bool {
     c.is_ascii_digit()
 }
 
-/// Whether a directory is mounted at boot.
+/// Finds out whether a directory is mounted at boot.
 pub(super) fn of_mount(etc: &Path, directory: &str) -> Option<Boot> {
     let fstab = fs::read(etc.join("fstab")).ok()?;
     let fstab = String::from_utf8_lossy(&fstab);
@@ -71,7 +71,7 @@ pub(super) fn of_mount(etc: &Path, directory: &str) -> Option<Boot> {
     mounts.then(|| Boot { by, cure: "write `noauto` into its options there, or remove the line".into() })
 }
 
-/// The names in a directory, in order; none if it cannot be read.
+/// The names in a directory, sorted; none if it cannot be read.
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>();

@@ -1,9 +1,9 @@
-//! A control group for each operation, where a service manager has given the daemon a part of the version 2 tree: the
-//! sure way to find every process that an operation has started, whatever it did to hide.
+//! A control group for each operation, if a service manager has delegated a part of the version 2 tree to the daemon.
+//! It is the sure way to find every process that an operation has started, whatever the process did to hide.
 //!
-//! A service that a start script leaves running stays in the group of that start, which is removed once it is empty. A
-//! native cluster's services are kept by name instead: each resource has a group of its own below that of its group, so
-//! that what cannot be stopped can be ended without touching what stands left of it.
+//! A service that a start script leaves running stays in the control group of that start, which is removed once it is
+//! empty. A native cluster's services are kept by name instead: each resource has a control group below that of its
+//! cluster group. So a resource that does not stop can be ended without touching the resources to the left of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,17 +16,17 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The groups of operations begin with this; nothing else in the daemon's own group does.
+/// The name prefix of the control groups of operations. Nothing else in the daemon's own group begins so.
 const OPERATION: &str = "operation-";
-/// The same for the groups of a cluster's groups.
+/// The name prefix of the control groups of cluster groups.
 const GROUP: &str = "group-";
-/// Empty groups are looked for at most so often: each look takes as long as there are groups.
+/// Empty control groups are looked for at most this often: each look takes longer the more there are.
 const TIDY_EVERY: Duration = Duration::from_millis(500);
-/// Longest name of a control group that is made from somebody's words, in bytes; the kernel takes 255.
+/// Longest name of a control group that is made from a configured name, in bytes; the kernel takes 255.
 const NAME_MAX: usize = 200;
 
-/// The daemon's own control group, if it may make groups in it: only under a service manager (which sets
-/// `NOTIFY_SOCKET`), because elsewhere the group belongs to somebody's login session or to the whole machine.
+/// The daemon's own control group, if the daemon may make groups in it. That holds only under a service manager, which
+/// sets `NOTIFY_SOCKET`: elsewhere the control group belongs to a login session or to the whole machine.
 ///
 /// # Errors
 /// What is missing, and the cure.
@@ -54,7 +54,7 @@ fn own_path(text: &str) -> Option<PathBuf> {
     (!path.is_empty() && !path.starts_with("..")).then(|| Path::new("/").join(path))
 }
 
-/// Where the group is in the file system.
+/// The path of the control group in the file system.
 fn mounted(mountinfo: &str, own: &Path) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
@@ -67,16 +67,17 @@ fn mounted(mountinfo: &str, own: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The groups that operations of this daemon use, and how many do. A group that was just made is empty until the
-/// operation's process has moved in, so emptiness alone does not make it anybody's to remove. Whoever makes, removes or
-/// gives up a group holds this lock.
+/// The control groups that operations of this daemon use, and the number of users of each. A new group is empty until
+/// the operation's process has moved in, so an empty group may still be in use. This lock is held while a group is
+/// made, removed or given up.
 static IN_USE: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
 
 fn in_use() -> MutexGuard<'static, BTreeMap<PathBuf, usize>> {
     IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes the groups whose services have ended since; not again within [`TIDY_EVERY`]. Blocks.
+/// Removes the control groups whose services have ended since. Does nothing within [`TIDY_EVERY`] of the last time.
+/// Blocks.
 pub(super) fn tidy(parent: &Path) {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     {
@@ -89,7 +90,7 @@ pub(super) fn tidy(parent: &Path) {
     tidy_now(parent);
 }
 
-/// The same, whenever it was done last.
+/// Removes the control groups whose services have ended, however recently that was done last. Blocks.
 pub fn tidy_now(parent: &Path) {
     let Ok(entries) = parent.read_dir() else { return };
     for entry in entries.flatten() {
@@ -105,7 +106,7 @@ pub fn tidy_now(parent: &Path) {
     }
 }
 
-/// Removes a group that no operation uses. The kernel refuses while somebody is in it or below it.
+/// Removes a control group that no operation uses. The kernel refuses while a process is in it or below it.
 fn remove_if_unused(path: &Path) {
     let used = in_use();
     if !used.contains_key(path) {
@@ -113,7 +114,7 @@ fn remove_if_unused(path: &Path) {
     }
 }
 
-/// Somebody's words as the name of a directory.
+/// A configured name as the name of a directory.
 fn plain(text: &str) -> String {
     let mut name = String::new();
     for byte in text.bytes().take(NAME_MAX / 3) {
@@ -125,23 +126,23 @@ fn plain(text: &str) -> String {
     name
 }
 
-/// The group of one operation, or of what one resource has started. While a value of it lives, nobody removes the
-/// group; the last one removes it if it is empty.
+/// The control group of one operation, or of what one resource has started. It is not removed while a value of this
+/// type exists; dropping the last one removes it if it is empty.
 #[derive(Debug)]
 pub(super) struct Scope(PathBuf);
 
 impl Scope {
-    /// Makes the group of an operation.
+    /// Makes the control group of an operation.
     pub(super) fn new(parent: &Path, mark: &str) -> io::Result<Self> {
         Self::of(parent, mark).make()
     }
 
-    /// The group that an operation of an earlier life may have.
+    /// The control group that an operation of an earlier daemon may have.
     pub(super) fn of(parent: &Path, mark: &str) -> Self {
         Self::at(parent.join(format!("{OPERATION}{mark}")))
     }
 
-    /// The group of what a resource's starts have left running.
+    /// The control group of what a resource's starts have left running.
     pub(super) fn of_resource(parent: &Path, group: &str, resource: &str) -> Self {
         Self::at(parent.join(format!("{GROUP}{}", plain(group))).join(plain(resource)))
     }
@@ -151,7 +152,7 @@ impl Scope {
         Self(path)
     }
 
-    /// Makes it, if it is not there. What lies above it cannot be taken away meanwhile.
+    /// Makes the control group if it does not exist. Its parents cannot be removed meanwhile.
     pub(super) fn make(self) -> io::Result<Self> {
         let used = in_use();
         let made = fs::create_dir_all(&self.0);
@@ -159,7 +160,7 @@ impl Scope {
         made.map(|()| self)
     }
 
-    /// Everybody in it and below it. Who is dead and not yet waited for is not there any more.
+    /// All processes in it and below it, without those that are dead and not yet waited for.
     pub(super) fn processes(&self) -> BTreeSet<u32> {
         let mut found = BTreeSet::new();
         let mut left = vec![self.0.clone()];
@@ -172,12 +173,12 @@ impl Scope {
         found
     }
 
-    /// For the child, which moves itself in.
+    /// The file by which the child moves itself into the control group.
     pub(super) fn procs(&self) -> io::Result<OwnedFd> {
         Ok(fs::OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))?.into())
     }
 
-    /// Kills everything in it. Kernels before 5.14 cannot.
+    /// Kills every process in it. Kernels before 5.14 cannot do that.
     pub(super) fn kill(&self) -> io::Result<()> {
         fs::OpenOptions::new().write(true).open(self.0.join("cgroup.kill")).and_then(|mut file| {
             use io::Write as _;

@@ -1,9 +1,9 @@
 //! Clients: the programs that `respawn` and `failfast` name. They run while this node takes part, as the user that the
-//! line names, and are started again when they end; one that asks not to be (exit code 100) is not, and one that
-//! ends again and again at once is given up. When one of `failfast` dies, the machine is rebooted.
+//! line names, and are started again when they end. A client that ends with exit code 100 is not started again. One
+//! that keeps ending soon after its start is given up. If a client of `failfast` dies, the machine is rebooted.
 //!
-//! Source: `docs/heartbeat.md`, sections 2, 9 and 10. Unlike the original there is a pause before a program that ended at
-//! once is started again.
+//! Source: `docs/heartbeat.md`, sections 2, 9 and 10. Unlike the original, Locum pauses before it starts a program
+//! again that ended at once.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -27,16 +27,16 @@ use crate::control::errands::call;
 
 /// The exit code of a client that does not want to be started again.
 const ENOUGH: i32 = 100;
-/// A life that lasts less counts as short.
+/// A run shorter than this counts as short.
 const SHORT: Duration = Duration::from_secs(30);
-/// More short lives in a row than this, and it is given up.
+/// After more short runs in a row than this the client is given up.
 const SHORT_LIVES_MAX: u32 = 10;
-/// Before it is started again after a short life.
+/// The pause before a client is started again after a short run.
 const PAUSE: Duration = Duration::from_millis(500);
-/// No limit: a century.
+/// Stands for no limit: a century.
 const EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Reboots the machine; the reason in words.
+/// Reboots the machine; takes the reason in words.
 pub type Reboot = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// All clients of a plan, running.
@@ -51,8 +51,8 @@ struct Running {
 }
 
 impl Clients {
-    /// Starts all of them, in the order of `ha.cf`, as soon as there is `room`: those before them have ended. Needs a
-    /// runtime around it.
+    /// Starts all clients in the order of `ha.cf` as soon as there is `room`, that is, when the earlier ones have
+    /// ended. Needs a runtime around it.
     #[must_use]
     pub fn start(agents: &Agents, reboot: &Reboot, room: &watch::Receiver<bool>) -> Self {
         let start = |client: &Client| {
@@ -70,7 +70,7 @@ impl Clients {
         Self(agents.duties().clients.iter().map(start).collect())
     }
 
-    /// Ends all of them, the last one first, each by TERM and after a while by force.
+    /// Ends all clients, the last one first, each by TERM and after a while by force.
     pub async fn stop(self, tell: impl Fn(Note)) {
         for Running { name, end, task } in self.0.into_iter().rev() {
             if !task.is_finished() {
@@ -82,13 +82,13 @@ impl Clients {
                 });
             }
             end.send_replace(true);
-            // Its only error is a panic, which has been told.
+            // Its only error is a panic, which has been reported.
             let _ = task.await;
         }
     }
 }
 
-/// What keeps one client running.
+/// Keeps one client running.
 struct Keeper {
     agents: Agents,
     client: Client,
@@ -98,7 +98,7 @@ struct Keeper {
     reboot: Reboot,
 }
 
-/// What is to be done after an end.
+/// What to do after a client's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Again,
@@ -111,7 +111,7 @@ impl Keeper {
         let mut ended = self.end.clone();
         tokio::select! {
             _ = ended.wait_for(|&end| end) => return,
-            // An error means that whoever made room is gone, and with it what it ended.
+            // An error means that the sender is gone, and the clients that it ended with it.
             _ = self.room.wait_for(|&free| free) => {}
         }
         let user = self.client.user.clone();
@@ -155,8 +155,8 @@ impl Keeper {
         }
     }
 
-    /// Says how it ended. A program that could not be started has not died: a machine that reboots for ever because a file
-    /// is missing would serve nobody.
+    /// Logs how the client ended. A program that could not be started has not died: rebooting again and again because a
+    /// file is missing would help nobody.
     fn judge(&self, end: &End) -> Next {
         let name = &self.name;
         let (level, text, is_death) = match end {
@@ -164,7 +164,7 @@ impl Keeper {
                 self.say(Level::Info, format!("Client {name} exited with return code {ENOUGH}."));
                 return Next::Enough;
             }
-            // The shell's words for what it cannot start.
+            // The shell ends so if it cannot start the program.
             End::Exited(code @ (126 | 127)) => {
                 (Level::Error, format!("Client {name} cannot be started: exit code {code}"), false)
             }
@@ -184,7 +184,7 @@ impl Keeper {
         if is_death && self.client.failfast { Next::Reboot } else { Next::Again }
     }
 
-    /// Through the shell, as in the original: the line may quote and redirect.
+    /// Runs the client through the shell, as in the original: the line may quote and redirect.
     fn job(&self, user: User) -> Job {
         let options = &self.agents.0.options;
         Job {

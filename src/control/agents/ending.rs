@@ -1,6 +1,6 @@
-//! The lower rungs of the ladder that stops a resource: what its starts have left running is told to terminate, or
-//! killed. It is found by its control group and by its mark, so that neither a daemon of its own session nor one that has
-//! left the group gets away.
+//! The lower rungs of the ladder that stops a resource: the processes that its starts have left running are told to
+//! terminate, or killed. They are found by their control group and by their mark, so that neither a daemon with its own
+//! session nor one that has left the control group escapes.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,22 +16,22 @@ use super::{
 };
 use crate::control::errands::call;
 
-/// Between two looks at who is left.
+/// The pause between two looks at the processes that are left.
 const PAUSE: Duration = Duration::from_millis(20);
 /// A look takes no longer, unless a process that is looked at hangs.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
-/// What ends by itself after its agent has returned has so long.
+/// How long processes have to end by themselves after their agent has returned.
 const LEAVING_MAX: Duration = Duration::from_secs(2);
-/// How many of those that are left are named.
+/// How many of the remaining processes are named.
 const NAMED_MAX: usize = 5;
 
-/// Tells them to terminate, or kills them, until none is left.
+/// Tells the processes to terminate, or kills them, until none is left.
 pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
     let Some(mut family) = Family::of(errand) else {
         return errand.bad("what its starts have left running is not known".to_owned());
     };
     loop {
-        // The last look goes on to its end, which names those that are left.
+        // The last look is finished, because it names the processes that are left.
         let round = timeout_at(errand.deadline + LOOK_LIMIT, call(errand.whose(), move || family.round()));
         let (looked, left) = match round.await {
             Ok(Ok(round)) => round,
@@ -40,7 +40,7 @@ pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
         };
         family = looked;
         if left.is_empty() {
-            // What has no processes at all has nothing else left, either.
+            // A resource without processes has nothing else left, either.
             errand.started().remove(&errand.id);
             return Outcome::Ok;
         }
@@ -52,9 +52,9 @@ pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
     }
 }
 
-/// What a stop has come to that the agent calls done, in a native cluster: where processes of the resource go on, it has
-/// failed, and the ladder goes on. Half of a service that died would else hold its port, or write to a disk that another
-/// node has mounted.
+/// Checks a stop that the agent calls done, in a native cluster. If processes of the resource go on, the stop has
+/// failed, and the ladder goes on. Otherwise half of a service that died would hold its port, or write to a disk that
+/// another node has mounted.
 pub(super) async fn after_stop(errand: &Errand<'_>) -> Outcome {
     let Some(mut family) = Family::of(errand) else { return Outcome::Ok };
     let patience = errand.deadline.min(Instant::now() + LEAVING_MAX);
@@ -64,7 +64,7 @@ pub(super) async fn after_stop(errand: &Errand<'_>) -> Outcome {
             let found = family.left();
             (family, found)
         });
-        // Nobody can tell: the agent is believed.
+        // It cannot be known, so the agent is believed.
         let Ok(Ok((looked, left))) = timeout_at(last, look).await else { return Outcome::Ok };
         family = looked;
         if left.is_empty() {
@@ -77,24 +77,23 @@ pub(super) async fn after_stop(errand: &Errand<'_>) -> Outcome {
     }
 }
 
-/// For people.
 fn names(processes: &BTreeSet<u32>) -> String {
     let names: Vec<String> = processes.iter().take(NAMED_MAX).map(|pid| describe(*pid)).collect();
     let more = if processes.len() > NAMED_MAX { " and others" } else { "" };
     format!("{}{more}", names.join(", "))
 }
 
-/// Whom a resource's starts have left.
+/// The processes that a resource's starts have left.
 struct Family {
     scope: Option<Scope>,
     kin: Kin,
     kill: bool,
-    /// Who has been told to terminate: a second word makes some daemons drop everything.
+    /// The processes that were told to terminate: a second signal makes some daemons drop everything.
     told: BTreeSet<u32>,
 }
 
 impl Family {
-    /// `None` with heartbeat's files, where that is not known.
+    /// `None` with heartbeat's files, where these processes are not known.
     fn of(errand: &Errand<'_>) -> Option<Self> {
         let kin = errand.kin()?;
         let parent = errand.shared.options.cgroup.as_deref().ok();
@@ -106,18 +105,18 @@ impl Family {
         })
     }
 
-    /// Signals everybody and says who is there.
+    /// Signals every process of the family, and returns those that are left.
     fn round(mut self) -> (Self, BTreeSet<u32>) {
         if self.kill
             && let Some(scope) = &self.scope
         {
-            // Kernels before 5.14 cannot; then one after the other, as below.
+            // Kernels before 5.14 cannot do this; then one after the other is signalled, as below.
             let _ = scope.kill();
         }
         let found = self.find();
         for pid in &found {
             if self.kill || self.told.insert(*pid) {
-                // Held, it cannot become another one; so the second look is final.
+                // While it is held its number cannot pass to another process, so the second look is final.
                 let _ = Process::open(*pid).and_then(|held| match self.is_member(*pid) {
                     true if self.kill => held.kill(),
                     true => held.terminate(),
@@ -128,8 +127,8 @@ impl Family {
         (self, found)
     }
 
-    /// As [`Self::find`], for whoever asks at every stop: in the control group alone where there is one, else by one look at all
-    /// processes for all who ask at once.
+    /// As [`Self::find`], for callers that ask at every stop. It looks in the control group alone if there is one, else
+    /// once at all processes for all who ask at the same time.
     fn left(&self) -> BTreeSet<u32> {
         match &self.scope {
             Some(scope) => scope.processes(),

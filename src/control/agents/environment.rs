@@ -1,4 +1,5 @@
-//! The environment of resource scripts, as measured on the original: nothing of the daemon's own goes along.
+//! The environment of resource scripts, as measured on the original heartbeat. Nothing of the daemon's own environment
+//! is passed on.
 
 use std::{
     collections::BTreeMap,
@@ -9,16 +10,16 @@ use std::{
 use super::Options;
 use crate::duties::Duties;
 
-/// Where heartbeat's programs lie, if they are nowhere.
+/// Where heartbeat's programs are expected if they are not found.
 const LIBEXEC: &str = "/usr/libexec/heartbeat";
 
-/// What every agent is given. `HA_` and its name for each recorded parameter of `ha.cf`, as written there; the places
-/// and names that scripts rely on; and a `PATH`.
+/// The environment that every agent gets: `HA_` and the name for each recorded parameter of `ha.cf`, as written there;
+/// the paths and names that scripts rely on; and a `PATH`.
 pub(super) fn for_scripts(duties: &Duties, options: &Options) -> BTreeMap<String, String> {
     let config = &options.roots.config;
     let mut all = BTreeMap::new();
     let mut put = |name: &str, value: String| {
-        // What no environment can carry is left out.
+        // An environment cannot carry such a parameter.
         if !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') {
             all.insert(name.to_owned(), value);
         }
@@ -41,7 +42,7 @@ pub(super) fn for_scripts(duties: &Duties, options: &Options) -> BTreeMap<String
     let programs = programs.into_iter().find(|place| Path::new(place).is_dir()).unwrap_or(LIBEXEC);
     put("HA_BIN", programs.to_owned());
     put("HA_DOCDIR", "/usr/share/doc/heartbeat".to_owned());
-    // The one parameter that the original's plug-ins read under a name of their own.
+    // This is the one parameter that the original's plug-ins read under another name.
     if let Some(method) = options.parameters.get("compression") {
         put("HA_COMPRESSION", method.clone());
     }

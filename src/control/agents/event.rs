@@ -24,14 +24,14 @@ use super::{
 };
 use crate::control::errands::call;
 
-/// Messages that wait for their script.
+/// How many messages may wait for their script.
 const WAITING_MAX: usize = 64;
-/// After this a script is killed, with everything it has started.
+/// After this time a script is killed, with everything that it has started.
 const LIMIT: Duration = Duration::from_secs(300);
 
 type Message = (String, Vec<(String, String)>, Option<Epoch>);
 
-/// Where messages for scripts go.
+/// The queue of messages for event scripts.
 #[derive(Clone, Debug)]
 pub struct EventScripts(mpsc::Sender<Message>);
 
@@ -48,7 +48,7 @@ impl EventScripts {
         Self(queue)
     }
 
-    /// Runs the script of this name for a message, if there is one, after those before it. False when too many wait.
+    /// Queues a message for the script of its name, if there is one. False when too many messages wait.
     #[must_use]
     pub fn offer(&self, kind: String, fields: Vec<(String, String)>, epoch: Option<Epoch>) -> bool {
         self.0.try_send((kind, fields, epoch)).is_ok()
@@ -79,7 +79,7 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
         kin: None,
         resource: String::new(),
         whose: format!("event script {kind}"),
-        // Nothing that a next life would have to know.
+        // A later daemon does not need to know about it.
         notes: None,
         service: None,
     };
@@ -91,8 +91,8 @@ async fn run(agents: &Agents, kind: &str, fields: Vec<(String, String)>, epoch: 
     }
 }
 
-/// What serves a message of this type: `harc` of the configuration directory, which runs the script, or where there is
-/// none the script itself.
+/// The program that serves a message of this type: `harc` of the configuration directory, which runs the script, or, if
+/// there is none, the script itself.
 fn program(config: &Path, kind: &str) -> Option<PathBuf> {
     let entries = config.join("rc.d").read_dir().ok()?;
     let script = entries.flatten().find(|entry| entry.file_name() == *kind)?.path();
@@ -102,7 +102,7 @@ fn program(config: &Path, kind: &str) -> Option<PathBuf> {
     Some(Some(config.join("harc")).filter(|harc| is_program(harc)).unwrap_or(script))
 }
 
-/// What every script is given, and the message. A field never replaces what was there.
+/// The environment of every script, and the message. A field never replaces a variable that is already set.
 fn environment(
     mut all: BTreeMap<String, String>,
     fields: Vec<(String, String)>,

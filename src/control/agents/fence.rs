@@ -1,8 +1,8 @@
-//! Fencing: the device that resets a node is driven by a program. A type that is named like a fence agent (`fence_…`) is
-//! one: it reads its options from standard input. All others are plug-ins of cluster-glue, whose `stonith` program reads
-//! their parameters from standard input or from the file that `ha.cf` names. No secret is on a command line.
+//! Fencing: a program drives the device that resets a node. A type that is named like a fence agent (`fence_…`) is one:
+//! it reads its options from standard input. All others are plug-ins of cluster-glue; its `stonith` program reads their
+//! parameters from standard input or from the file that `ha.cf` names. No secret is on a command line.
 //!
-//! Who is reset when, and what comes of it, the core decides; here a device is asked, within a limit.
+//! The core decides which node is reset when, and what follows. This module asks a device, within a limit.
 
 use std::{io, path::Path, sync::Arc, time::Duration};
 
@@ -24,26 +24,27 @@ use crate::control::errands::call;
 
 /// How the names of fence agents begin.
 pub(crate) const AGENTS: &str = "fence_";
-/// A reset may take so long: a power strip waits before it switches on again.
+/// The limit of a reset: a power strip waits before it switches on again.
 const RESET_LIMIT: Duration = Duration::from_secs(120);
-/// A question whether the device works.
+/// The limit of the question whether the device works.
 const CHECK_LIMIT: Duration = Duration::from_secs(60);
-/// The most that a file of parameters may have: it has to fit into a pipe.
+/// Largest file of parameters, in bytes: it has to fit into a pipe.
 const FILE_BYTES_MAX: u64 = 4096;
-/// cluster-glue's `stonith` ends with this when the device does not know the node [M, cluster-glue 1.0.12].
+/// The exit code of cluster-glue's `stonith` if the device does not know the node [M, cluster-glue 1.0.12].
 const BAD_HOST: i32 = 4;
 
-/// What a device is asked for.
+/// A request to a device.
 #[derive(Clone, Copy)]
 enum Request<'a> {
-    /// Reset this node.
+    /// Reset the node of this name.
     Reset(&'a str),
-    /// Does it work?
+    /// Say whether the device works.
     Check,
 }
 
 impl Agents {
-    /// Resets a node with the device of the plan. Returns within a limit; whatever is not a clear yes is none.
+    /// Resets a node with the device of the plan. Returns within a limit. Any answer but a clear yes counts as a
+    /// failure.
     pub async fn fence(&self, node: &str) -> FenceOutcome {
         let Some(fencing) = &self.duties().fencing else { return FenceOutcome::NotConfigured };
         match self.ask_device(fencing, Request::Reset(node), RESET_LIMIT).await {
@@ -58,7 +59,7 @@ impl Agents {
         }
     }
 
-    /// Asks the device of the plan, if there is one, whether it works, and tells the log.
+    /// Asks the device of the plan, if there is one, whether it works, and logs the answer.
     pub async fn check_fencing(&self) {
         let Some(fencing) = &self.duties().fencing else { return };
         let device = &fencing.device;
@@ -138,7 +139,7 @@ fn is_agent(device: &str) -> bool {
     device.starts_with(AGENTS)
 }
 
-/// For `stonith`; the parameters are in the file.
+/// The arguments of `stonith` if a file holds the parameters.
 fn arguments(device: &str, file: &str, request: Request<'_>) -> Vec<String> {
     let mut words = vec!["-t", device, "-F", file];
     match request {
@@ -148,8 +149,8 @@ fn arguments(device: &str, file: &str, request: Request<'_>) -> Vec<String> {
     words.into_iter().map(str::to_owned).collect()
 }
 
-/// What a fence agent reads: a line for each option. The node's name goes along, under the names that agents know, unless
-/// the parameters say which plug is its.
+/// The standard input of a fence agent: a line for each option. The node's name is added under the names that agents
+/// know, unless the parameters say which plug is the node's.
 fn options(words: &str, request: Request<'_>) -> String {
     let given: Vec<&str> = words.split_whitespace().filter(|word| word.contains('=')).collect();
     let has = |name: &str| given.iter().any(|word| word.split('=').next() == Some(name));
@@ -167,7 +168,7 @@ fn options(words: &str, request: Request<'_>) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The parameters that stand in a file, which may be on a disk that hangs: the caller has a limit.
+/// Reads the parameters from a file. It may lie on a disk that hangs, so the caller has a limit.
 async fn read(path: &str) -> Result<String, String> {
     let (name, whose) = (path.to_owned(), path.to_owned());
     let read = call(whose, move || {

@@ -1,6 +1,6 @@
-//! `Filesystem::DEVICE::DIRECTORY[::TYPE[::OPTIONS]]`: mounted by the system's mount program. Unmounted even when
-//! processes still use it: they are named in the log, asked to end, then killed. Never unmounted lazily, because the
-//! file system would then stay in use here while the other node mounts it.
+//! `Filesystem::DEVICE::DIRECTORY[::TYPE[::OPTIONS]]`: mounted by the system's mount program. It is unmounted even when
+//! processes still use it: they are named in the log, asked to end, then killed. It is never unmounted lazily: the file
+//! system would then stay in use here while the other node mounts it.
 
 use std::{
     fs,
@@ -48,7 +48,7 @@ pub(super) async fn run(
             };
             if !same {
                 let reason = format!("on {} lies {}, not {device}", directory.display(), mount.source);
-                // What we did not mount is not ours to unmount.
+                // A file system that we did not mount must not be unmounted by us.
                 return if operation == Operation::Start {
                     errand.bad(reason)
                 } else {
@@ -64,7 +64,7 @@ pub(super) async fn run(
     }
 }
 
-/// Ours is not mounted, but something else is.
+/// The outcome if another file system is mounted there instead of ours.
 fn not_ours(errand: &Errand<'_>, reason: String) -> Outcome {
     errand.speaker().say(Level::Warning, reason);
     if errand.operation == Operation::Status { Outcome::Stopped } else { Outcome::Ok }
@@ -87,7 +87,7 @@ async fn mount(
             args.extend([flag.to_owned(), value.to_owned()]);
         }
     }
-    // The original's -Llabel and -Uuuid are flags of mount; nothing else may begin with a dash.
+    // `-Llabel` and `-Uuuid` are flags of mount, as in the original. No other device may begin with a dash.
     if device.starts_with("-L") || device.starts_with("-U") {
         args.push(device.to_owned());
         args.extend(["--".to_owned(), directory.display().to_string()]);
@@ -107,7 +107,7 @@ async fn mount(
     outcome
 }
 
-/// Whether the machine's first process does not see what is mounted here. Where nobody can tell, it does.
+/// Whether the mount is hidden from the machine's first process. If that cannot be known, it is not.
 async fn is_hidden(directory: &Path) -> bool {
     let first = spawn_blocking(|| fs::read("/proc/1/mountinfo")).await;
     let (Ok(Ok(first)), Ok(ours)) = (first, mounts().await) else { return false };
@@ -115,7 +115,8 @@ async fn is_hidden(directory: &Path) -> bool {
     has(&ours) && !has(&parse(&first))
 }
 
-/// Everything below and on the directory, the newest first; and the ladder when it is in use.
+/// Unmounts everything on and below the directory, the newest first. Processes that use it are asked to end, then
+/// killed.
 async fn unmount(errand: &Errand<'_>, directory: &Path) -> Outcome {
     const TRIES_MAX: usize = 8;
     const PAUSE: Duration = Duration::from_secs(1);
@@ -136,7 +137,7 @@ async fn unmount(errand: &Errand<'_>, directory: &Path) -> Outcome {
         };
         if !users.is_empty() {
             last = format!("{} is used by {}", directory.display(), users.join(", "));
-            // Asked first; whoever is still there three seconds later did not want to hear.
+            // They are asked to end first. After three seconds they are killed.
             let (signal, how): (fn(&Process) -> _, _) =
                 if attempt < 3 { (Process::terminate, "asked to end") } else { (Process::kill, "killed") };
             if attempt == 0 || attempt == 3 {
@@ -174,23 +175,23 @@ async fn unmount_once(errand: &Errand<'_>, program: &Path, directory: &Path) -> 
     Ok(())
 }
 
-/// A line of `/proc/self/mountinfo`.
+/// One mount: a line of `/proc/self/mountinfo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mount {
-    /// `major:minor` of its files.
+    /// `major:minor` of the device of its files.
     numbers: String,
     directory: PathBuf,
     source: String,
 }
 
 impl Mount {
-    /// False only when it surely is another device.
+    /// Whether the mount may be of this device: false only when it surely is another one.
     fn may_be(&self, device: &str) -> bool {
         let same_file = |device: &str| match (fs::canonicalize(device), fs::canonicalize(&self.source)) {
             (Ok(one), Ok(other)) => one == other,
             _ => false,
         };
-        // A label, a UUID, a network share or a keyword: only mount knows what it becomes.
+        // Only mount knows which device a label, a UUID, a network share or a keyword stands for.
         if !device.starts_with("/dev/") || !self.source.starts_with("/dev/") {
             return true;
         }

@@ -1,7 +1,7 @@
-//! Which program serves a resource: the search for resource scripts, systemd units and OCF agents.
+//! The search for the program that serves a resource: resource scripts, systemd units and OCF agents.
 //!
-//! The order of the places is heartbeat's, then that of the article of 2002, then systemd; the first usable program
-//! wins. A name from `haresources` is only ever compared with names in these directories: it can not lead out of
+//! The order of the directories is heartbeat's, then that of the article of 2002, then systemd. The first usable
+//! program wins. A name from `haresources` is only compared with names in these directories, so it cannot lead out of
 //! them.
 
 use std::{
@@ -16,25 +16,25 @@ use std::{
 use locum_core::model::resource::{Agent, Resource};
 use thiserror::Error;
 
-/// Where programs are looked for. Tests point it into a directory of their own.
+/// The directories in which programs are looked for. Tests use directories of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
     /// The configuration directory, with `resource.d` and `conf/OCF` in it.
     pub config: PathBuf,
-    /// Where the system keeps its start scripts.
+    /// The directories of the system's start scripts.
     pub init: Vec<PathBuf>,
-    /// Where the article of 2002 keeps them, besides the configuration directory itself and its `rc.d`.
+    /// The directories of the article of 2002, besides the configuration directory itself and its `rc.d`.
     pub old: Vec<PathBuf>,
-    /// Where systemd reads its units, first wins.
+    /// The directories of systemd's units; the first one wins.
     pub units: Vec<PathBuf>,
-    /// What OCF agents know as `OCF_ROOT`.
+    /// The directory that OCF agents know as `OCF_ROOT`.
     pub ocf: PathBuf,
     /// The `PATH` that agents get, and in which `mount`, `umount`, `systemctl` and `sendmail` are found.
     pub path: Vec<PathBuf>,
 }
 
 impl Roots {
-    /// The places of an ordinary Linux system.
+    /// The directories of an ordinary Linux system.
     #[must_use]
     pub fn system(config: &Path) -> Self {
         let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect();
@@ -66,7 +66,7 @@ impl Roots {
         self.path.iter().map(|dir| dir.join(name)).find(|path| is_program(path))
     }
 
-    /// Every place of a resource script, in the order of the search.
+    /// Every directory of resource scripts, in the order of the search.
     fn script_places(&self) -> Vec<(PathBuf, Place)> {
         let mut places = vec![(self.resource_d(), Place::ResourceD)];
         places.extend(self.init.iter().map(|dir| (dir.clone(), Place::Init)));
@@ -77,43 +77,35 @@ impl Roots {
     }
 }
 
-/// What serves a resource.
+/// The program that serves a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A part of Locum, in the place of heartbeat's script of that name.
     Native {
-        /// The script's name.
         script: String,
     },
-    /// A resource script.
     Script {
-        /// The script.
         path: PathBuf,
-        /// In which kind of place it was found.
+        /// In which kind of directory it was found.
         place: Place,
     },
-    /// A systemd unit.
     Unit {
-        /// Its name with the suffix, as `systemctl` wants it.
         name: String,
-        /// Where it was found.
         file: PathBuf,
     },
-    /// An OCF agent.
     Ocf {
-        /// The agent.
         path: PathBuf,
-        /// Its type, for `OCF_RESOURCE_TYPE`.
+        /// The agent's type, for `OCF_RESOURCE_TYPE`.
         kind: String,
-        /// The directory in which it lies, for `OCF_RESOURCE_PROVIDER`.
+        /// The directory that holds the agent, for `OCF_RESOURCE_PROVIDER`.
         provider: String,
-        /// Where its parameters are.
+        /// Where its parameters come from.
         parameters: Parameters,
     },
 }
 
 impl Found {
-    /// What an administrator should change about it.
+    /// What an administrator should change about this program, if anything.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         match self {
@@ -142,23 +134,23 @@ impl fmt::Display for Found {
     }
 }
 
-/// The kinds of places of resource scripts.
+/// The kinds of directories of resource scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// `resource.d` in the configuration directory.
     ResourceD,
     /// The system's start scripts.
     Init,
-    /// The article's places: used, with a warning.
+    /// The article's directories: used, with a warning.
     Old,
 }
 
-/// The parameters of an OCF agent.
+/// Where the parameters of an OCF agent come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parameters {
-    /// From the line in `haresources`.
+    /// The line in `haresources`, as names and values.
     Line(Vec<(String, String)>),
-    /// From a file of shell assignments, as heartbeat's wrapper script reads it.
+    /// A file of shell assignments, as heartbeat's wrapper script reads it.
     File(PathBuf),
 }
 
@@ -168,60 +160,55 @@ pub enum NotFound {
     /// The name could lead out of the directories.
     #[error("`{0}` is not the name of a script: it must not be empty, nor contain `/` or `..`")]
     Name(String),
-    /// Something of that name is there, but cannot be run.
+    /// Something of that name exists, but cannot be run.
     #[error("{} is not an executable file: chmod +x it, or remove it", .0.display())]
     NotExecutable(PathBuf),
-    /// What would have to run it is not there.
+    /// The interpreter of the script does not exist.
     #[error(
         "the first line of {} names an interpreter that is not there: `{}`",
         .script.display(), .interpreter.display().to_string().escape_default()
     )]
     Interpreter {
-        /// The script.
         script: PathBuf,
-        /// What its first line names.
+        /// The interpreter that the script's first line names.
         interpreter: PathBuf,
     },
-    /// Nothing of that name.
+    /// Nothing of that name exists.
     #[error("there is no script or systemd unit `{name}`; looked in {}", list(.places))]
     Nowhere {
-        /// The name.
         name: String,
-        /// Where it was looked for.
+        /// The directories that were searched.
         places: Vec<PathBuf>,
     },
     /// The unit is masked.
     #[error("systemd unit {0} is masked: systemctl unmask {0}")]
     Masked(String),
-    /// The unit is a template, and no instance of it is named.
+    /// The unit is a template, and the resource names no instance of it.
     #[error("systemd unit {0} is a template: write the name of an instance between its `@` and its end")]
     Template(String),
-    /// A unit cannot be given arguments.
+    /// The resource has arguments, but a unit takes none.
     #[error("`{name}` is a systemd unit ({}), which takes no arguments: write `{name}` alone", .file.display())]
     UnitArguments {
-        /// The name.
         name: String,
-        /// The unit's file.
         file: PathBuf,
     },
-    /// No such OCF agent.
+    /// There is no such OCF agent.
     #[error("there is no OCF agent `{kind}`; looked in {}", list(.places))]
     OcfAgent {
-        /// Its type.
         kind: String,
-        /// Where it was looked for.
+        /// The directories that were searched.
         places: Vec<PathBuf>,
     },
     /// The file with the parameters of an OCF agent is missing.
     #[error("the OCF parameters file {} is missing; lines OCF_RESKEY_name=value", .0.display())]
     OcfFile(PathBuf),
-    /// A parameter that no environment can carry.
+    /// No environment can carry this parameter.
     #[error("`{0}` is not the name of an OCF parameter: letters, digits and `_` only")]
     OcfParameter(String),
 }
 
 impl NotFound {
-    /// The cure, where the message is none.
+    /// The cure, if the message does not contain it.
     #[must_use]
     pub fn cure(&self) -> Option<String> {
         match self {
@@ -253,9 +240,9 @@ fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Looks for what serves the resource. With `prefer_scripts`, scripts named like the native stand-ins are used where
-/// there are some; for addresses there must be one, because the heart then leaves them alone. Reads directories, so
-/// it may block.
+/// Finds the program that serves the resource. With `prefer_scripts`, scripts named like the native stand-ins are used
+/// where they exist. For addresses such a script must exist then, because the heart leaves them alone. Reads
+/// directories, so it may block.
 ///
 /// # Errors
 /// When there is nothing usable, with the cure.
@@ -289,7 +276,7 @@ fn script_or_unit(roots: &Roots, resource: &Resource) -> Result<Found, NotFound>
     let refused = match script(roots, name) {
         Ok(Some(found)) => return Ok(found),
         Ok(None) => None,
-        // Meant to run, and not to be passed over for something else of that name.
+        // It was meant to run, so nothing else of that name may take its place.
         Err(wrong @ (NotFound::Name(_) | NotFound::Interpreter { .. })) => return Err(wrong),
         Err(refused) => Some(refused),
     };
@@ -307,8 +294,8 @@ fn script_or_unit(roots: &Roots, resource: &Resource) -> Result<Found, NotFound>
     }
 }
 
-/// The first script of that name that can be run. What is in the way without being a program is only an error when
-/// no later place has one.
+/// The first script of that name that can be run. A file in the way that is not a program is only an error if no later
+/// directory has a program.
 fn script(roots: &Roots, name: &str) -> Result<Option<Found>, NotFound> {
     let name = safe(name)?;
     let mut in_the_way = None;
@@ -320,7 +307,7 @@ fn script(roots: &Roots, name: &str) -> Result<Option<Found>, NotFound> {
                 None => Ok(Some(Found::Script { path, place })),
             };
         }
-        // In the old places lie many files that nobody means to run.
+        // The old directories hold many files that are not meant to run.
         if place != Place::Old && path.symlink_metadata().is_ok() {
             in_the_way.get_or_insert(path);
         }
@@ -328,15 +315,15 @@ fn script(roots: &Roots, name: &str) -> Result<Option<Found>, NotFound> {
     in_the_way.map_or(Ok(None), |path| Err(NotFound::NotExecutable(path)))
 }
 
-/// The unit that systemd would load for this name, and its file.
-/// What ends a unit's name.
+/// The suffixes of unit names.
 const SUFFIXES: [&str; 7] = ["service", "socket", "target", "mount", "automount", "timer", "path"];
 
-/// Whether a name is meant as a unit's: nobody calls a script so.
+/// Whether the name is meant as a unit's name: scripts are not called so.
 fn is_unit(name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(stem, suffix)| !stem.is_empty() && SUFFIXES.contains(&suffix))
 }
 
+/// The unit that systemd would load for this name, and its file.
 fn unit(roots: &Roots, name: &str) -> Result<Option<(String, PathBuf)>, NotFound> {
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":_.\\-@".contains(&byte))
         || name.starts_with('-')
@@ -394,7 +381,7 @@ fn ocf_file(roots: &Roots, kind: &str, instance: &str) -> Result<Found, NotFound
     Err(NotFound::OcfAgent { kind: kind.to_owned(), places: vec![agents] })
 }
 
-/// `ocf:PROVIDER:TYPE::name=value::…`
+/// Finds the agent of a resource of the form `ocf:PROVIDER:TYPE::name=value::…`.
 fn ocf(
     roots: &Roots,
     provider: &str,
@@ -424,7 +411,7 @@ fn ocf(
     Err(NotFound::OcfAgent { kind: kind.to_owned(), places: vec![dir] })
 }
 
-/// A name that stays in its directory.
+/// Refuses a name that could lead out of its directory.
 fn safe(name: &str) -> Result<&str, NotFound> {
     if name.is_empty() || name == "." || name.contains(['/', '\0']) || name.contains("..") {
         return Err(NotFound::Name(name.to_owned()));
@@ -432,8 +419,7 @@ fn safe(name: &str) -> Result<&str, NotFound> {
     Ok(name)
 }
 
-/// Regular (through links) and executable for somebody: what the daemon, which is root, needs.
-/// What a script's first line names, read as the kernel does: blanks and tabs end it, and nothing else but the line's end.
+/// The interpreter that a script's first line names, read as the kernel does: it ends at a blank, a tab or the line's end.
 pub(super) fn interpreter(script: &Path) -> Option<PathBuf> {
     let mut start = Vec::new();
     File::open(script).ok()?.take(256).read_to_end(&mut start).ok()?;
@@ -442,6 +428,7 @@ pub(super) fn interpreter(script: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(name)))
 }
 
+/// Whether the file is regular (through links) and executable for any user, which is enough for root, the daemon's user.
 pub(crate) fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
@@ -512,7 +499,7 @@ mod tests {
         assert_eq!(house.find("httpd", &[]), Ok(Found::Script { path: alive, place: Place::Init }));
         fs::create_dir_all(house.dir.path().join("init.d/folder")).unwrap();
         assert!(matches!(house.find("folder", &[]), Err(NotFound::NotExecutable(_))));
-        // ha.cf lies in one of the old places and is no script that somebody forgot to make executable.
+        // ha.cf lies in one of the old directories. It is not a script that lacks the right to be executed.
         house.put("ha.d/ha.cf", 0o644);
         assert!(matches!(house.find("ha.cf", &[]), Err(NotFound::Nowhere { .. })));
     }
@@ -591,7 +578,7 @@ mod tests {
             assert_eq!(house.find("web", &[]), expected, "{start:?}");
         }
         fs::write(&path, "#!/bin/sh\r\n").unwrap();
-        // A unit of that name is not what the script was meant to do.
+        // A unit of that name does something else than the script was meant to do.
         house.put("lib-units/web.service", 0o644);
         let refused = house.find("web", &[]).unwrap_err();
         assert!(refused.to_string().ends_with(r"`/bin/sh\r`"), "{refused}");

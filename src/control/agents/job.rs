@@ -1,5 +1,5 @@
-//! One run of one program: with a limit, in a session of its own, its output told, and at the limit killed with
-//! everything it has started.
+//! One run of one program, with a limit and in a session of its own. Its output is logged. At the limit it is killed
+//! with everything that it has started.
 
 use std::{
     collections::BTreeMap,
@@ -34,72 +34,71 @@ use super::{
 };
 use crate::control::errands::{self, NoAnswer, call};
 
-/// What is to be run, and how.
+/// A program to run, and how to run it.
 #[derive(Clone)]
 pub(super) struct Job {
     pub(super) program: PathBuf,
     pub(super) args: Vec<String>,
     /// The whole environment but for the mark.
     pub(super) environment: BTreeMap<String, String>,
-    /// What it reads from its standard input; at most a few KiB, so that they fit into a pipe.
+    /// The text of its standard input; at most a few KiB, so that it fits into a pipe.
     pub(super) input: Option<Vec<u8>>,
     pub(super) speaker: Speaker,
-    /// How loud its output is.
+    /// The log level of its output.
     pub(super) level: Level,
     pub(super) deadline: Instant,
-    /// Where a control group for it can be made.
+    /// The control group below which one for this job can be made.
     pub(super) cgroup: Option<PathBuf>,
-    /// It starts what is kept together by this name.
+    /// Keeps together the processes that it starts, under this name.
     pub(super) kin: Option<Kin>,
-    /// For whom it works.
+    /// The resource for which it works.
     pub(super) resource: String,
-    /// Of what all runs have this name, none is begun while an earlier one hangs.
+    /// While an earlier job of this name hangs, none is begun.
     pub(super) whose: String,
-    /// Where it is noted while it lasts.
+    /// The directory in which it is noted while it lasts.
     pub(super) notes: Option<PathBuf>,
-    /// It is no operation but something that runs until it is asked to end.
+    /// Set for a program that runs until it is asked to end.
     pub(super) service: Option<Service>,
 }
 
-/// What keeps together all that a resource's starts leave running, whoever its parents are: a control group of that name,
-/// and a mark in the environment for where there is none, or somebody has left it.
+/// Keeps together all processes that a resource's starts leave running, whatever their parents are. It is a control
+/// group of that name, and a mark in the environment in case there is no control group or a process has left it.
 #[derive(Clone)]
 pub(super) struct Kin {
-    /// The cluster's group.
     pub(super) group: String,
-    /// The resource as written.
+    /// The resource as written in the configuration.
     pub(super) resource: String,
-    /// The same on every start, by any life of the daemon.
+    /// The same on every start, by any run of the daemon.
     pub(super) mark: String,
 }
 
-/// What a service has beyond an operation.
+/// What a service needs beyond an operation.
 #[derive(Clone)]
 pub(super) struct Service {
-    /// As whom it runs.
+    /// The user as whom it runs.
     pub(super) user: User,
-    /// Says `true` when it is to end.
+    /// Becomes `true` when it is to end.
     pub(super) end: watch::Receiver<bool>,
 }
 
-/// After it was asked to end, a service is killed at this.
+/// How long a service has after it was asked to end, before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How it ended.
+/// How a run of a program ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Exited(i32),
     Signalled(i32),
-    /// And was killed.
+    /// It reached the limit and was killed.
     TimedOut,
-    /// The reason in words.
+    /// It was not started, for this reason.
     NotStarted(String),
-    /// This machine cannot run that program, and will not be able to in a moment: it, or the interpreter that it names, is not
-    /// there, not executable, or of another kind of machine. The reason in words.
+    /// This machine cannot run the program, and waiting does not help: the program or its interpreter is missing, not
+    /// executable, or built for another kind of machine. Holds the reason.
     CannotRun(String),
 }
 
-/// How it ended, and what it printed.
+/// How a run ended, and what it printed.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) end: End,
@@ -112,7 +111,7 @@ impl Report {
         Self { end, out: Text::default(), err: Text::default() }
     }
 
-    /// Why it did not go well, for people, with the last thing it said.
+    /// Why it did not go well, for people, with the last line that it printed.
     pub(super) fn complaint(&self) -> String {
         let end = match &self.end {
             End::Exited(code) => format!("exit code {code}"),
@@ -128,8 +127,8 @@ impl Report {
 }
 
 impl Job {
-    /// Runs it to its end or to the deadline, whichever comes first. What it leaves in the background stays when it
-    /// ends by itself. Dropped before its end, everything is killed.
+    /// Runs it to its end or to the deadline, whichever comes first. If it ends by itself, the processes that it leaves
+    /// in the background stay. If the future is dropped before the end, everything is killed.
     pub(super) async fn run(self) -> Report {
         let mut process = match self.start().await {
             Ok(process) => process,
@@ -163,7 +162,8 @@ impl Job {
         Report { end, out: out.end(), err: err.end() }
     }
 
-    /// Starting reads the program from a disk, which may hang: it is done elsewhere, and within the limit.
+    /// Starts the program. That reads it from a disk, which may hang, so it is done on another thread and within the
+    /// limit.
     async fn start(&self) -> Result<Process, End> {
         let mut pauses = REFUSED_PAUSES.into_iter();
         loop {
@@ -178,14 +178,15 @@ impl Job {
                 Err(_) => return Err(End::TimedOut),
                 Ok(Err(fault)) => return Err(End::NotStarted(fault.to_string())),
                 Ok(Ok(Ok(process))) => return Ok(process),
-                // Somebody is writing the program just now, or a child of ours held that file for a moment.
+                // Another process is writing the program at this moment, or a child of ours held the file for a moment.
                 Ok(Ok(Err((fault, _)))) if is(&fault, Errno::TXTBSY) => {
                     if Instant::now() >= self.deadline {
                         return Err(End::NotStarted(format!("{}: {fault}", self.program.display())));
                     }
                     sleep(Duration::from_millis(20)).await;
                 }
-                // No process can be made now. That may pass, but another node may be better off: not for long.
+                // The kernel can make no process now. That may pass, but another node may be better off, so it is not
+                // tried for long.
                 Ok(Ok(Err((fault, _)))) if is_refused(&fault) => {
                     let Some(pause) = pauses.next().filter(|pause| Instant::now() + *pause < self.deadline)
                     else {
@@ -208,18 +209,18 @@ impl Job {
     }
 }
 
-/// Between tries to make a process where the kernel refuses it.
+/// The pauses between tries to make a process that the kernel refuses.
 const REFUSED_PAUSES: [Duration; 4] = [
     Duration::from_millis(50),
     Duration::from_millis(150),
     Duration::from_millis(400),
     Duration::from_millis(900),
 ];
-/// What that means for a person.
+/// The meaning of such a refusal for a person.
 const NO_PROCESS: &str = "no more processes can be made here (see pids.max and pids.current of the service's control \
                           group, `ulimit -u`, and the memory)";
 
-/// Whether the kernel gives no process, or nothing that one needs, for now (fork(2)).
+/// Whether the kernel refuses for now to make a process, or something that a process needs (fork(2)).
 fn is_refused(fault: &io::Error) -> bool {
     matches!(fault.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
 }
@@ -228,8 +229,8 @@ fn is(fault: &io::Error, errno: Errno) -> bool {
     fault.raw_os_error() == Some(errno.raw_os_error())
 }
 
-/// Whether it is the program's own fault that it was not started: that there is nothing to be executed, neither it nor the
-/// interpreter in its first line. Any other fault may be over in a moment.
+/// Whether the program itself is the reason that it was not started: it or the interpreter in its first line cannot be
+/// executed. Any other fault may be over in a moment.
 fn is_lasting(program: &Path, fault: &io::Error) -> bool {
     let is_missing =
         [Errno::NOENT, Errno::ACCESS, Errno::NOTDIR, Errno::LOOP].iter().any(|errno| is(fault, *errno));
@@ -237,10 +238,10 @@ fn is_lasting(program: &Path, fault: &io::Error) -> bool {
     is(fault, Errno::NOEXEC) || (is_missing && (!is_program(program) || no_interpreter()))
 }
 
-/// Waits until the service is to end; nobody asks twice, and nobody asks what is no service.
+/// Waits until the service is to end. Called once. If it is not a service, the wait never ends.
 async fn asked_to_end(service: &mut Option<Service>) {
     match service {
-        // When nobody is left who could ask, the daemon ends, and with it what it has started.
+        // If the sender is gone, the daemon ends, and with it everything that it has started.
         Some(asked) => drop(asked.end.wait_for(|&end| end).await),
         None => std::future::pending().await,
     }
@@ -249,15 +250,15 @@ async fn asked_to_end(service: &mut Option<Service>) {
 
 type Streams = (Stream, Stream, AsyncFd<OwnedFd>);
 
-/// A started program, not yet waited for: so its number cannot be given to another process.
+/// A started program that was not yet waited for, so its number cannot be given to another process.
 struct Process {
-    /// Nobody there once it was waited for.
+    /// `None` once it was waited for.
     child: Option<Child>,
     /// Readable once it has ended.
     held: Handle,
-    /// What the two streams are made of, until they are made.
+    /// The pipes of its two outputs, until the streams are made.
     outputs: Option<(OwnedFd, OwnedFd)>,
-    /// The child's ends of them, until it has ended.
+    /// The child's ends of the pipes, until it has ended.
     ends: Option<(File, File)>,
     mark: String,
     scope: Option<Scope>,
@@ -297,7 +298,8 @@ impl Process {
             let _ = child.kill();
             let _ = child.wait();
         })?;
-        // What cannot be noted is done all the same: that matters only if this daemon is killed just now.
+        // An operation that cannot be noted is done all the same: the note matters only if this daemon is killed
+        // meanwhile.
         let note = |notes: &PathBuf| Record::write(notes, &mark, child.id(), &job.resource).ok();
         let _record = job.notes.as_ref().and_then(note);
         let (outputs, ends) = (Some((out.read, err.read)), Some((out.write, err.write)));
@@ -321,7 +323,7 @@ impl Process {
         Ok((out, err, exit))
     }
 
-    /// Waits for the ended program. What it left in the background is none of our business from here on.
+    /// Waits for the ended program. From here on, what it left in the background is left alone.
     fn reap(&mut self) -> End {
         let Some(mut child) = self.child.take() else {
             return End::NotStarted("waited for twice".to_owned());
@@ -334,7 +336,7 @@ impl Process {
         }
     }
 
-    /// Kills everything that the operation has started, until nothing of it is found any more.
+    /// Kills everything that the operation has started, until no process of it is found any more.
     async fn kill(&mut self, exit: AsyncFd<OwnedFd>, speaker: &Speaker) -> End {
         const ROUNDS_MAX: usize = 100;
         const LOOK_LIMIT: Duration = Duration::from_secs(5);
@@ -346,7 +348,7 @@ impl Process {
             }
             let (leader, mark) = (self.held.id(), self.mark.clone());
             let look = call(format!("{} kill", self.whose), move || processes::kill_operation(leader, &mark));
-            // A process that hangs may hold up whoever looks at it: then nobody can tell that none is left.
+            // A process that hangs may hold up the look at it. Then it cannot be known that none is left.
             let count = timeout(LOOK_LIMIT, look).await.unwrap_or(Err(NoAnswer::Hangs)).unwrap_or(1);
             let ended = timeout(Duration::from_millis(50), exit.readable()).await.is_ok();
             killed += count;
@@ -355,14 +357,14 @@ impl Process {
                 self.reap();
                 return End::TimedOut;
             }
-            // The killed need a moment to be gone.
+            // Killed processes need a moment to be gone.
             sleep(Duration::from_millis(10)).await;
         }
         speaker.say(
             Level::Error,
             format!("over its limit, and process {} does not die ({killed} signals sent)", self.held.id()),
         );
-        // It hangs in the kernel; waited for whenever it comes back.
+        // It hangs in the kernel. A thread waits for it until it comes back.
         if let Some(mut child) = self.child.take() {
             let owed = errands::owe(&self.whose);
             tokio::spawn(async move {
@@ -394,7 +396,7 @@ impl Drop for Process {
     }
 }
 
-/// A pipe with the text in it and its end closed.
+/// A pipe with the text in it, whose writing end is closed.
 fn filled(text: &[u8]) -> io::Result<Stdio> {
     let (read, mut write) = io::pipe()?;
     rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::NONBLOCK)?;
@@ -402,7 +404,7 @@ fn filled(text: &[u8]) -> io::Result<Stdio> {
     Ok(read.into())
 }
 
-/// Never used twice, also not by another life of the daemon.
+/// A mark that is never used twice, not even by another run of the daemon.
 fn new_mark() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let random = getrandom::u64().unwrap_or_default();

@@ -1,11 +1,12 @@
-//! Agents: what runs a resource that is not an address of the heart. Resource scripts, OCF agents and systemd units
-//! are children of the control plane; `MailTo`, `Delay` and `Filesystem` are stand-ins for heartbeat's scripts of
-//! these names.
+//! Agents run the resources that are not an address of the heart. Resource scripts, OCF agents and systemd units are
+//! children of the control plane; `MailTo`, `Delay` and `Filesystem` are stand-ins for heartbeat's scripts of these
+//! names.
 //!
-//! The devices that reset a node and the clients that `ha.cf` starts are children, too ([`Agents::fence`], [`client`]).
+//! The programs of fencing devices and the clients that `ha.cf` starts are children, too ([`Agents::fence`],
+//! [`client`]).
 //!
-//! One call of [`Agents::run`] is one operation of one resource; different resources may run at the same time. The
-//! ladder of repeated stops and what a failure means to the group are the core's business.
+//! One call of [`Agents::run`] is one operation of one resource; different resources may run at the same time. The core
+//! decides about repeated stops and about what a failure means to the group.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,32 +58,32 @@ pub use output::Tell;
 /// The variable in which agents and event scripts find the epoch.
 const EPOCH: &str = "LOCUM_EPOCH";
 
-/// What is not in the plan.
+/// The settings of agents that are not in the plan.
 #[derive(Clone)]
 pub struct Options {
-    /// Where programs are looked for.
+    /// The directories in which programs are looked for.
     pub roots: Roots,
-    /// Use scripts named like the native stand-ins where there are some.
+    /// Use scripts named like the native stand-ins where they exist.
     pub prefer_scripts: bool,
     /// The recorded parameters of `ha.cf` as written, which scripts see as `HA_` and the name.
     pub parameters: BTreeMap<String, String>,
-    /// Where scripts write messages for the cluster.
+    /// The FIFO by which scripts write messages for the cluster.
     pub fifo: Option<PathBuf>,
-    /// Where control groups for operations can be made ([`cgroup::delegated`]), or why there is no such place. Without it,
-    /// operations are found by their session and a mark in their environment, which is nearly as sure.
+    /// Where control groups for operations can be made ([`cgroup::delegated`]), or why there is no such directory.
+    /// Without it, operations are found by their session and a mark in their environment, which is nearly as sure.
     pub cgroup: Result<PathBuf, String>,
-    /// What a start leaves running is kept together, so that it can be terminated and killed ([`Operation::Terminate`]):
-    /// in a native cluster. The name of this daemon, unlike that of any other on the machine.
+    /// In a native cluster: the processes that a start leaves running are kept together, so that they can be terminated
+    /// and killed ([`Operation::Terminate`]). Holds a name that tells this daemon from any other on the machine.
     pub keep_kin: Option<String>,
-    /// Where operations are noted while they last ([`orphans::DIRECTORY`] in the run directory), so that those that
-    /// outlive this daemon are found by its next life.
+    /// Where operations are noted while they last ([`orphans::DIRECTORY`] in the run directory), so that the next
+    /// daemon finds those that outlive this one.
     pub notes: Option<PathBuf>,
-    /// Takes what is worth a line in the log.
+    /// Takes the notes for the log.
     pub tell: Tell,
 }
 
 impl Options {
-    /// The places of an ordinary system, no parameters.
+    /// The directories of an ordinary system, no parameters.
     #[must_use]
     pub fn new(config_dir: &Path, tell: Tell) -> Self {
         Self {
@@ -110,9 +111,9 @@ struct Shared {
     duties: Arc<Duties>,
     options: Options,
     environment: BTreeMap<String, String>,
-    /// The native resources without any trace in the system that were started by us.
+    /// The native resources that were started by us and leave no trace in the system.
     started: Mutex<BTreeSet<ResourceId>>,
-    /// What was warned of already.
+    /// The warnings that were already given.
     warned: Mutex<BTreeSet<String>>,
 }
 
@@ -130,29 +131,29 @@ impl Agents {
         }))
     }
 
-    /// What they serve.
+    /// The host config of the resources that they run.
     #[must_use]
     pub fn duties(&self) -> &Arc<Duties> {
         &self.0.duties
     }
 
-    /// Why what they start is not kept together by control groups; nothing where they start nothing.
+    /// Why control groups do not keep together what the agents start; `None` if there are no groups.
     #[must_use]
     pub fn control_groups_missing(&self) -> Option<String> {
         self.0.options.cgroup.clone().err().filter(|_| !self.0.duties.groups.is_empty())
     }
 
-    /// Whether the resource is an address that the heart carries itself: [`Agents::run`] is not to be asked about it.
+    /// Whether the resource is an address that the heart carries itself. [`Agents::run`] must not be called for it.
     #[must_use]
     pub fn is_hearts(&self, id: ResourceId) -> bool {
         let agent = &self.0.duties.resource(id).agent;
         matches!(agent, Agent::Address(_) | Agent::SendArp(_)) && !self.0.options.prefer_scripts
     }
 
-    /// Runs one operation and says how it ended: [`Outcome::Ok`], `Failed` or `TimedOut` for a start or stop, `Running`,
-    /// `Stopped`, `Unknown` or `TimedOut` for a status; `Missing` for any of them where no agent can be run. The agent is told
-    /// the epoch. Returns within the limit, but for the moment that killing takes. Dropped before its end, the operation is
-    /// killed.
+    /// Runs one operation and returns how it ended. A start or stop ends with [`Outcome::Ok`], `Failed` or `TimedOut`;
+    /// a status with `Running`, `Stopped`, `Unknown` or `TimedOut`; any of them with `Missing` if no agent can be run.
+    /// The agent gets the epoch. Returns within the limit, but for the moment that killing takes. If the future is
+    /// dropped before the end, the operation is killed.
     ///
     /// # Panics
     /// When the id was not made from this configuration.
@@ -175,7 +176,7 @@ impl Agents {
         if matches!(operation, Operation::Terminate | Operation::Kill) {
             return match found {
                 Ok(Found::Unit { name, .. }) => unit::end(&errand, &name).await,
-                // Its agent may be gone: its processes are ended all the same.
+                // The agent may be missing; the processes are ended all the same.
                 _ => ending::run(&errand).await,
             };
         }
@@ -197,8 +198,9 @@ impl Agents {
         }
     }
 
-    /// The scripts and OCF agents of which processes run that an earlier life has started, in a native cluster: one look at all
-    /// processes. Their agents may say that nothing runs, where half of a service has died. Blocks.
+    /// The resources with scripts and OCF agents of which processes run that an earlier daemon has started, in a native
+    /// cluster. Takes one look at all processes. If half of a service has died, its agent may say that nothing runs.
+    /// Blocks.
     #[must_use]
     pub fn left_running(&self) -> BTreeSet<ResourceId> {
         let Some(name) = &self.0.options.keep_kin else { return BTreeSet::new() };
@@ -218,8 +220,8 @@ impl Agents {
         .collect()
     }
 
-    /// Ends the operations that an earlier life began and that are still under way. Returns whose they were: nobody can
-    /// tell in which state those resources are.
+    /// Ends the operations that an earlier daemon began and that are still under way. Returns their resources, whose
+    /// state is unknown.
     pub async fn end_orphans(&self) -> Vec<ResourceId> {
         let Some(notes) = self.0.options.notes.clone() else { return Vec::new() };
         let cgroup = self.0.options.cgroup_place();
@@ -256,7 +258,7 @@ impl Agents {
         whose
     }
 
-    /// The resource of this text, if the configuration still has it.
+    /// The resource with this text, if the configuration still has it.
     fn resource(&self, text: &str) -> Option<ResourceId> {
         self.0.duties.groups.iter().enumerate().find_map(|(group, g)| {
             let member = g.resources.iter().position(|resource| resource.text == text)?;
@@ -264,15 +266,15 @@ impl Agents {
         })
     }
 
-    /// Tells the log something about a resource's group, before it is anybody's: of what an earlier life has left no
-    /// ownership is known.
+    /// Logs something about a resource's group that does not belong to an ownership: none is known of the things that
+    /// an earlier daemon left.
     pub(super) fn note(&self, id: ResourceId, level: Level, text: String) {
         let group = Some(self.0.duties.groups[id.group.0].key.clone());
         (self.0.options.tell)(Note { level, group, epoch: None, text });
     }
 }
 
-/// `name`: of this daemon.
+/// `name` is that of this daemon.
 fn kin_of(name: &str, duties: &Duties, id: ResourceId, resource: &Resource) -> Kin {
     let group = duties.groups[id.group.0].key.clone();
     let resource = resource.text.clone();
@@ -290,7 +292,8 @@ struct Errand<'a> {
 }
 
 impl Errand<'_> {
-    /// Looks on the disk each time: what people change while the daemon runs counts from the next operation on.
+    /// Finds the program of the resource. Looks on the disk each time, so changes made while the daemon runs count from
+    /// the next operation on.
     async fn find(&self) -> Result<Found, Outcome> {
         let (roots, resource) = (self.shared.options.roots.clone(), self.resource.clone());
         let prefer_scripts = self.shared.options.prefer_scripts;
@@ -304,20 +307,21 @@ impl Errand<'_> {
         Ok(found)
     }
 
-    /// Calls what may hang, within the limit.
+    /// Makes a call that may hang, within the limit.
     async fn call<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Outcome> {
         let answer =
             timeout_at(self.deadline, call(self.whose(), work)).await.map_err(|_| Outcome::TimedOut)?;
         answer.map_err(|fault| self.bad(fault.to_string()))
     }
 
-    /// An operation of a resource that hangs is not begun again; the others of it are.
+    /// The name under which calls are counted as hanging: while an operation of a resource hangs, it is not begun
+    /// again, but the resource's other operations are.
     fn whose(&self) -> String {
         let group = &self.shared.duties.groups[self.id.group.0].key;
         format!("{group}: {} {}", self.resource.text, self.operation.verb())
     }
 
-    /// The outcome for an operation that did not go well and of which this is reported.
+    /// The outcome for an operation that did not go well and ended with this report.
     fn failed(&self, report: &Report) -> Outcome {
         match &report.end {
             End::TimedOut => Outcome::TimedOut,
@@ -351,7 +355,7 @@ impl Errand<'_> {
         }
     }
 
-    /// A program to be run for this operation, with the environment of resource scripts.
+    /// The job that runs a program for this operation, with the environment of resource scripts.
     fn job(&self, program: &Path, args: impl IntoIterator<Item = impl Into<String>>) -> Job {
         let mut environment = self.shared.environment.clone();
         environment.extend(self.epoch.map(|epoch| (EPOCH.to_owned(), epoch.as_str().to_owned())));
@@ -367,13 +371,13 @@ impl Errand<'_> {
             kin: self.kin().filter(|_| self.operation == Operation::Start),
             resource: self.resource.text.clone(),
             whose: self.whose(),
-            // A question changes nothing, whenever it ends.
+            // A status changes nothing, whenever it ends.
             notes: self.shared.options.notes.clone().filter(|_| self.operation != Operation::Status),
             service: None,
         }
     }
 
-    /// What keeps together what this resource's starts leave running, in a native cluster.
+    /// Keeps together the processes that this resource's starts leave running, in a native cluster.
     fn kin(&self) -> Option<Kin> {
         let name = self.shared.options.keep_kin.as_ref()?;
         Some(kin_of(name, &self.shared.duties, self.id, self.resource))
@@ -384,7 +388,7 @@ impl Errand<'_> {
         self.shared.options.keep_kin.is_some()
     }
 
-    /// A program of the system.
+    /// A program of the system, or the outcome if it is missing.
     fn program(&self, name: &str) -> Result<PathBuf, Outcome> {
         self.shared
             .options
@@ -393,7 +397,7 @@ impl Errand<'_> {
             .ok_or_else(|| self.bad(format!("the program {name} is not installed")))
     }
 
-    /// Whether the resource counts as started, for native agents that leave no trace in the system.
+    /// The resources that count as started, for native agents that leave no trace in the system.
     fn started(&self) -> std::sync::MutexGuard<'_, BTreeSet<ResourceId>> {
         self.shared.started.lock().unwrap_or_else(PoisonError::into_inner)
     }

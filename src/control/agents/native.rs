@@ -36,7 +36,7 @@ pub(super) async fn run(errand: &Errand<'_>) -> Outcome {
 
 async fn delay(errand: &Errand<'_>, start: Duration, stop: Duration) -> Outcome {
     let pause = if errand.operation == Operation::Start { start } else { stop };
-    // What is not started has nothing to wait for at its stop.
+    // A delay that was not started has nothing to wait for at its stop.
     if errand.operation == Operation::Stop && !errand.started().contains(&errand.id) {
         return Outcome::Ok;
     }
@@ -45,10 +45,10 @@ async fn delay(errand: &Errand<'_>, start: Duration, stop: Duration) -> Outcome 
     if end > errand.deadline { Outcome::TimedOut } else { Outcome::Ok }
 }
 
-/// A mail tells people; it never holds up a takeover and never makes one fail. So it is sent beside it.
+/// Sends the mail beside the takeover: it only informs people, so it must never hold one up or make one fail.
 fn mail(errand: &Errand<'_>, recipients: &str, subject: Option<&str>) -> Outcome {
     const LIMIT: Duration = Duration::from_secs(60);
-    // What is not started has nothing to tell at its stop.
+    // A mail that was not started has nothing to report at its stop.
     if errand.operation == Operation::Stop && !errand.started().contains(&errand.id) {
         return Outcome::Ok;
     }

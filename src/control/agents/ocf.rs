@@ -23,7 +23,7 @@ pub(super) async fn run(
     };
     let mut job = match parameters {
         Parameters::Line(_) => errand.job(agent, [verb]),
-        // The file is written for a shell, with all that a shell can do: so a shell reads it.
+        // The file is written for a shell and may use all of its syntax, so a shell reads it.
         Parameters::File(file) => {
             let script = r#"set -a; . "$1"; exec "$2" "$3""#;
             let (file, agent) = (file.display().to_string(), agent.display().to_string());
@@ -46,7 +46,7 @@ pub(super) async fn run(
     let report = job.run().await;
     match (errand.operation, &report.end) {
         (_, End::TimedOut | End::CannotRun(_)) => errand.failed(&report),
-        // What the agent serves is not there: neither can it run here, nor does it.
+        // The program that the agent serves is not installed: it cannot run here, and does not.
         (_, End::Exited(5)) => Outcome::Missing(complaint(&report)),
         (Operation::Status, End::Exited(0 | 8)) => Outcome::Running,
         (Operation::Status, End::Exited(7)) => Outcome::Stopped,
@@ -55,7 +55,8 @@ pub(super) async fn run(
     }
 }
 
-/// Agents name files after their instance, so it is made of harmless letters, and no two resources have the same one.
+/// The agent's instance name. Agents name files after it, so it is made of harmless letters, and no two resources have
+/// the same one.
 fn instance(text: &str) -> String {
     const LENGTH_MAX: usize = 100;
     const DIGEST: usize = "-0123456789abcdef".len();
@@ -64,7 +65,8 @@ fn instance(text: &str) -> String {
     if text.chars().count() <= LENGTH_MAX {
         return text.chars().map(harmless).collect();
     }
-    // What is cut off may be all that tells two resources apart. FNV-1a: the name has to outlive the daemon.
+    // The rest that is cut off may be all that tells two resources apart. FNV-1a: the name must stay the same after the
+    // daemon's end.
     let digest = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -72,7 +74,7 @@ fn instance(text: &str) -> String {
     format!("{head}-{digest:016x}")
 }
 
-/// The exit codes have fixed meanings.
+/// Says what a failed operation means: the exit codes have fixed meanings.
 fn complaint(report: &Report) -> String {
     let meaning = match report.end {
         End::Exited(1) => "failed",

@@ -1,6 +1,6 @@
-//! Operations that outlive the daemon that began them: it was killed while a script was at work. The script goes on and
-//! does, some seconds later, what nobody wants any more. So each operation is noted in a file for as long as it lasts,
-//! and the next life of the daemon ends those that it finds under way.
+//! Operations that outlive the daemon that began them, because it was killed while a script was at work. The script
+//! goes on and some seconds later does something that is wrong by then. So each operation is noted in a file while it
+//! lasts, and the next daemon ends those that it finds under way.
 
 use std::{
     fs, io,
@@ -14,13 +14,13 @@ use super::{
     processes::{has_mark, kill_marked},
 };
 
-/// Below the run directory, which does not outlive the machine's power, as operations do not.
+/// The directory below the run directory. It does not survive a power loss, and neither do operations.
 pub const DIRECTORY: &str = "operations";
-/// The killed need a moment to be gone: so often, with that pause, is looked again.
+/// Killed processes need a moment to be gone: they are looked for this often, with this pause.
 const ROUNDS_MAX: usize = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The note of an operation under way; gone when dropped.
+/// The note of an operation under way. Dropping it removes the file.
 #[derive(Debug)]
 pub(super) struct Record(PathBuf);
 
@@ -39,28 +39,28 @@ impl Drop for Record {
     }
 }
 
-/// An operation that was under way, and is no more.
+/// An operation that was under way and has been killed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Orphan {
-    /// The resource as written in the configuration of that life.
+    /// The resource as written in the configuration of the earlier daemon.
     pub(super) resource: String,
-    /// Nothing of it is left.
+    /// No process of it is left.
     pub(super) is_gone: bool,
 }
 
-/// Kills the operations of earlier lives that are still under way, with everything they have started; what ended
-/// properly meanwhile left a service, perhaps, and is left alone. Blocks for as long as that takes. Makes the directory
-/// if it is not there.
+/// Kills the operations of earlier daemons that are still under way, with all processes that they started. An operation
+/// that has ended meanwhile may have left a service, which is left alone. Blocks until this is done. Makes the
+/// directory if it does not exist.
 ///
 /// # Errors
-/// When the directory cannot be made or read: then operations of this life leave no notes either.
+/// When the directory cannot be made or read: then the operations of this daemon leave no notes either.
 pub(super) fn end(directory: &Path, cgroup: Option<&Path>) -> io::Result<Vec<Orphan>> {
     fs::create_dir_all(directory)?;
     let mut orphans = Vec::new();
     for entry in directory.read_dir()? {
         let path = entry?.path();
         let mark = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // A file that is no note of ours is none of our business.
+        // A file that is not one of our notes is left alone.
         if let Some((leader, resource)) = fs::read_to_string(&path).ok().as_deref().and_then(parse)
             && has_mark(leader, &mark)
         {
@@ -105,7 +105,7 @@ mod tests {
         command.spawn().unwrap()
     }
 
-    /// Whether it is neither dead nor a corpse.
+    /// Whether the process exists and is not a zombie.
     fn lives(pid: &str) -> bool {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
@@ -134,7 +134,7 @@ mod tests {
         let service = first_word(&mut done);
         done.wait().unwrap();
         let other = Record::write(&place, &mark(2), done.id(), "mysql").unwrap();
-        // Its number went to somebody else.
+        // Its number belongs to another process now.
         let stranger = Record::write(&place, &mark(3), std::process::id(), "ldap").unwrap();
 
         assert_eq!(end(&place, None).unwrap(), [Orphan { resource: "httpd::a".into(), is_gone: true }]);

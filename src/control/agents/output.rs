@@ -1,5 +1,5 @@
-//! What children print: read as it comes, told line by line under the group's name, never more than the limits, and
-//! never in the way of the child.
+//! The output of children: read as it comes and logged line by line under the group's name. It is limited, and never
+//! blocks the child.
 
 use std::{
     fmt::Write as _,
@@ -17,29 +17,28 @@ use locum_core::model::{
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tokio::{io::AsyncReadExt, net::unix::pipe, time::Instant};
 
-/// Takes notes from the agents; called on the control plane, must not block.
+/// Takes notes from the agents. Called on the control plane; must not block.
 pub type Tell = Arc<dyn Fn(Note) + Send + Sync>;
 
-/// Longest piece of a line that is told.
+/// Longest piece of a line that is logged, in bytes.
 const LINE_BYTES_MAX: usize = 4 * Escaped::LIMIT;
-/// Lines of one operation that are told.
+/// How many lines of one operation are logged.
 const LINES_MAX: u32 = 100;
-/// Lines a minute that are told of what a service prints after its start script has ended.
+/// How many lines a minute are logged of what a service prints after its start script has ended.
 const LATE_LINES_MAX: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
-/// The piece of the text that is kept for the decision about a status.
+/// How much of the text is kept for the decision about a status, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// What a pipe holds while nobody reads it.
+/// How much a pipe holds while nobody reads it, in bytes.
 const PIPE_BYTES: usize = 256 * 1024;
 
-/// A pipe for one of a child's outputs. A service that a start script leaves in the background keeps it as its
-/// output for years, so it is made to do no harm when the daemon is gone:
+/// A pipe for one of a child's outputs. A service that a start script leaves in the background keeps it as its output
+/// for years. So the pipe is made to do no harm when the daemon is gone:
 ///
 /// * the child's end is open for reading too, so the service never meets a broken pipe;
 /// * once the script has ended, that end does not block any more, so a full pipe never stops the service.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    /// Our end.
     pub(super) read: OwnedFd,
     /// The child's end, kept until the script has ended.
     pub(super) write: File,
@@ -48,7 +47,7 @@ pub(super) struct Pipe {
 impl Pipe {
     pub(super) fn new() -> io::Result<Self> {
         let (read, write) = io::pipe()?;
-        // A smaller pipe is as good.
+        // A smaller pipe also works.
         let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
         let both =
             OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{}", write.as_raw_fd()));
@@ -57,22 +56,21 @@ impl Pipe {
     }
 }
 
-/// Lets go of the child's end: what still holds it gets an error instead of waiting when the pipe is full.
+/// Lets go of the child's end: a process that still holds it gets an error instead of waiting when the pipe is full.
 pub(super) fn release(write: File) {
     if let Ok(flags) = fcntl_getfl(&write) {
         let _ = fcntl_setfl(&write, flags | OFlags::NONBLOCK);
     }
 }
 
-/// Who prints.
+/// Logs the lines of one child under the right name.
 #[derive(Clone)]
 pub(super) struct Speaker {
     pub(super) tell: Tell,
-    /// The group's key.
     pub(super) group: Option<String>,
-    /// Under which ownership of the group.
+    /// The ownership of the group under which the child runs.
     pub(super) epoch: Option<Epoch>,
-    /// Before every line: the resource and what it is doing.
+    /// Stands before every line: the resource and its operation.
     pub(super) label: String,
 }
 
@@ -87,18 +85,18 @@ impl Speaker {
 pub(super) struct Stream {
     pipe: pipe::Receiver,
     lines: Lines,
-    /// Of a service: when its next minute of lines begins.
+    /// For a service: when its next minute of lines begins.
     window: Option<Instant>,
 }
 
 impl Stream {
-    /// Must be called on the runtime.
+    /// Makes a stream. Must be called on the runtime.
     pub(super) fn new(read: OwnedFd, speaker: Speaker, level: Level) -> io::Result<Self> {
         let pipe = pipe::Receiver::from_owned_fd(read)?;
         Ok(Self { pipe, lines: Lines::new(speaker, level, LINES_MAX), window: None })
     }
 
-    /// For something that runs for long: a limit for each minute instead of one for all.
+    /// For something that runs long: limits the lines of each minute, not those of the whole run.
     pub(super) fn of_service(mut self) -> Self {
         self.lines.told_max = LATE_LINES_MAX;
         self.window = Some(Instant::now() + MINUTE);
@@ -120,11 +118,11 @@ impl Stream {
         }
     }
 
-    /// The script has ended: takes what it has printed, and leaves the rest, if something in the background can
-    /// still print, to a task that reads for as long as there is something to come.
+    /// Takes what the ended script has printed. If something in the background can still print, a task reads the rest
+    /// for as long as something can come.
     pub(super) fn end(mut self) -> Text {
         let mut buffer = [0; 4096];
-        // A background process that floods must not keep us here.
+        // A background process that floods the pipe must not keep us here.
         let mut rounds = PIPE_BYTES / buffer.len();
         let closed = loop {
             match self.pipe.try_read(&mut buffer) {
@@ -161,15 +159,15 @@ async fn read_on(mut pipe: pipe::Receiver, speaker: Speaker, level: Level) {
     lines.end();
 }
 
-/// What a child printed, after its end.
+/// The output of a child, after its end.
 #[derive(Debug, Default)]
 pub(super) struct Text {
-    /// The beginning, as printed.
+    /// The beginning of the output, as printed.
     pub(super) head: Vec<u8>,
     /// The first line that was not empty, escaped.
     pub(super) first: String,
-    /// The last line that was not empty, escaped. A line that begins with a blank goes on with the one before: it says
-    /// less than that, as the hint of mount(8) below its fault.
+    /// The last line that was not empty, escaped. A line that begins with a blank is passed over: it continues the one
+    /// before and says less, as the hint of mount(8) below its error does.
     pub(super) last: String,
 }
 
@@ -179,7 +177,7 @@ struct Ended {
     level: Level,
 }
 
-/// Cuts bytes into lines and tells them.
+/// Cuts bytes into lines and logs them.
 struct Lines {
     speaker: Speaker,
     level: Level,

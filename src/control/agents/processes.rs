@@ -1,5 +1,5 @@
-//! Finding processes in `/proc` and signalling them, without ever signalling a number that has been given to somebody
-//! else meanwhile: a process is held by a handle first, then looked at again, then signalled.
+//! Finds processes in `/proc` and signals them, but never a number that meanwhile belongs to another process: a process
+//! is first held by a handle, then checked again, then signalled.
 
 use std::{
     collections::BTreeSet,
@@ -17,27 +17,27 @@ use locum_sys::{
     process::{Process, kill_family},
 };
 
-/// The variable that marks every process an operation has started, however far it has gone from its parents.
+/// The variable that marks every process that an operation has started, however far it has gone from its parents.
 pub(super) const MARK: &str = "LOCUM_OPERATION";
 
-/// A look at all processes that takes longer waits for one that hangs.
+/// If a look at all processes takes longer, it waits for one that hangs.
 const LOOK_MAX_NANOS: u64 = 5_000_000_000;
 
 /// The variable that marks every process that a resource's start has left running.
 pub(super) const KIN: &str = "LOCUM_RESOURCE";
 
-/// Kills every process of an operation that can be found now: the script with its group and descendants, and what
-/// carries its mark in the environment it was started with. Returns how many of the latter there were.
+/// Kills every process of an operation that can be found now: the script with its group and descendants, and all that
+/// carry its mark in their first environment. Returns how many carried the mark.
 ///
 /// The caller has not yet waited for the script itself, so its number still belongs to it.
 pub(super) fn kill_operation(leader: u32, mark: &str) -> usize {
-    // Its error means that some are gone already; what is left is seen by the mark.
+    // An error means that some are gone already. Those that are left are found by the mark.
     let _ = kill_family(leader);
     signal_where(Process::kill, |process| carries(process, mark))
 }
 
-/// The same for a script that is not our child, so that its number may be given away while we look: its family is only
-/// touched as long as it carries the mark.
+/// The same for a script that is not our child. Its number may pass to another process meanwhile, so its descendants
+/// are only touched while it carries the mark.
 pub(super) fn kill_marked(leader: u32, mark: &str) -> usize {
     if has_mark(leader, mark) {
         return kill_operation(leader, mark);
@@ -45,7 +45,7 @@ pub(super) fn kill_marked(leader: u32, mark: &str) -> usize {
     signal_where(Process::kill, |process| carries(process, mark))
 }
 
-/// Whether a process, alive, was started by an operation.
+/// Whether a living process was started by this operation.
 pub(super) fn has_mark(pid: u32, mark: &str) -> bool {
     carries(&directory_of(pid), mark)
 }
@@ -61,14 +61,14 @@ fn is_set(process: &Path, name: &str, value: &str) -> bool {
         .is_ok_and(|text| text.split(|&byte| byte == 0).any(|word| word == entry.as_bytes()))
 }
 
-/// Signals every living process but ourselves and the first for which the test holds, given its directory in
-/// `/proc`. Returns how many there were.
+/// Signals every living process for which the test holds, given its directory in `/proc`, except ourselves and process
+/// 1. Returns how many there were.
 pub(super) fn signal_where(signal: fn(&Process) -> io::Result<()>, test: impl Fn(&Path) -> bool) -> usize {
     let mut count = 0;
     for pid in all() {
         let directory = directory_of(pid);
         if pid != std::process::id() && pid != 1 && test(&directory) {
-            // Held, it cannot become another one; so the second look is final.
+            // While it is held its number cannot pass to another process, so the second look is final.
             let signalled =
                 Process::open(pid).and_then(|held| if test(&directory) { signal(&held) } else { Ok(()) });
             count += usize::from(signalled.is_ok());
@@ -77,16 +77,17 @@ pub(super) fn signal_where(signal: fn(&Process) -> io::Result<()>, test: impl Fn
     count
 }
 
-/// Whether a process is kin of a resource's starts.
+/// Whether a start of this resource left the process running.
 pub(super) fn is_kin(pid: u32, mark: &str) -> bool {
     is_set(&directory_of(pid), KIN, mark)
 }
 
-/// The marks of all starts of which a process runs now, or `None` if nobody can tell because a process that is looked at hangs.
-/// Thousands who ask at once share a look at all processes that has begun after they asked.
+/// The marks of all starts of which a process runs now, or `None` if that cannot be known because a process that is
+/// looked at hangs. Thousands of simultaneous callers share one look at all processes, which has begun after they
+/// asked.
 pub(super) fn kin() -> Option<Arc<BTreeSet<String>>> {
     static LAST: Mutex<Option<(u64, Arc<BTreeSet<String>>)>> = Mutex::new(None);
-    /// Since when somebody looks; 0 if nobody does.
+    /// When the look under way began; 0 if none is.
     static SINCE: AtomicU64 = AtomicU64::new(0);
     let asked = monotonic_nanos();
     let since = SINCE.load(Ordering::Relaxed);
@@ -114,13 +115,13 @@ fn kin_of(pid: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&found).into_owned())
 }
 
-/// A process for people: name and number.
+/// The process's name and number, for messages.
 pub(super) fn describe(pid: u32) -> String {
     let name = fs::read(directory_of(pid).join("comm")).unwrap_or_default();
     format!("{} (process {pid})", Escaped(name.trim_ascii_end()))
 }
 
-/// All processes there are.
+/// The numbers of all processes.
 pub(super) fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
@@ -130,8 +131,8 @@ fn directory_of(pid: u32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
 }
 
-/// Whether the process, alive, uses something at or below the directory: as working or root directory, as program,
-/// as an open or mapped file.
+/// Whether the living process uses something at or below the directory: as working or root directory, as program, or as
+/// an open or mapped file.
 pub(super) fn uses(process: &Path, directory: &Path) -> bool {
     let points_in = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(directory));
     if ["cwd", "root", "exe"].iter().any(|name| points_in(process.join(name))) {
@@ -148,7 +149,7 @@ pub(super) fn uses(process: &Path, directory: &Path) -> bool {
         .any(|path| Path::new(path).starts_with(directory))
 }
 
-/// The processes for which the test holds: name and number, for people.
+/// The processes for which the test holds, each by name and number for messages.
 pub(super) fn describe_where(test: impl Fn(&Path) -> bool) -> Vec<String> {
     all().into_iter().filter(|&pid| test(&directory_of(pid))).map(describe).collect()
 }

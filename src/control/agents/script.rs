@@ -1,8 +1,8 @@
 //! Resource scripts: `SCRIPT ARGS… start|stop|status`, the calling convention of heartbeat and of the system's start
 //! scripts.
 //!
-//! With heartbeat's files the printed text of `status` decides, as in heartbeat. In a native cluster the exit code does, as the
-//! Linux Standard Base says it, unless text and code contradict each other: see [`by_both`].
+//! With heartbeat's files the printed text of `status` decides, as in heartbeat. In a native cluster the exit code
+//! decides, as the Linux Standard Base says, unless text and code contradict each other: see [`by_both`].
 
 use std::path::Path;
 
@@ -27,10 +27,10 @@ pub(super) async fn run(errand: &Errand<'_>, path: &Path) -> Outcome {
     }
 }
 
-/// What the answer to `status` means in a native cluster: `None` if nobody can tell.
+/// The meaning of an answer to `status` in a native cluster; `None` if it cannot be told.
 ///
-/// Exit codes (LSB 5.0, 22.2): 0 it runs, 1 and 2 it is dead and has left a file, 3 it does not run, else unknown. Scripts that
-/// were written for heartbeat may end with 0 whatever they say: their text is believed when it says no.
+/// Exit codes (LSB 5.0, 22.2): 0 means running, 1 and 2 dead with a file left behind, 3 not running; any other is
+/// unknown. Scripts written for heartbeat may end with 0 whatever they print: their text is believed when it says no.
 fn by_both(code: i32, text: &[u8]) -> Option<Outcome> {
     match code {
         0 if says_stopped(text) => Some(Outcome::Stopped),
@@ -40,7 +40,7 @@ fn by_both(code: i32, text: &[u8]) -> Option<Outcome> {
     }
 }
 
-/// Whether the text says that it does not run, in one of the usual words.
+/// Whether the text says in one of the usual phrases that the service does not run.
 fn says_stopped(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text).to_ascii_lowercase();
     says_not_running(&text)
@@ -53,8 +53,9 @@ fn says_not_running(lower: &str) -> bool {
     lower.find("not ").is_some_and(|at| lower[at..].contains("running"))
 }
 
-/// What the answer to `status` means with heartbeat's files. The text decides, not the exit code: "not" and later "running" means
-/// no, "running", "Running" or "OK" mean yes, everything else no (behaviour reference, section 4).
+/// The meaning of an answer to `status` with heartbeat's files. The text decides, not the exit code: "not" and later
+/// "running" means no; "running", "Running" or "OK" mean yes; everything else means no (behaviour reference, section
+/// 4).
 fn says_running(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     if says_not_running(&text.to_ascii_lowercase()) {
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn in_a_native_cluster_the_exit_code_decides_unless_the_text_says_no() {
         for (code, text, expected) in [
-            // Debian's script of postgresql says neither "running" nor "OK".
+            // Debian's script of postgresql prints neither "running" nor "OK".
             (0, "15/main (port 5432): online\n", Some(Outcome::Running)),
             (0, "", Some(Outcome::Running)),
             (0, "nginx is running.\n", Some(Outcome::Running)),

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Errand, job::End};
 
-/// Between two looks at a unit that ends.
+/// The pause between two looks at a unit that is to end.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(errand: &Errand<'_>, unit: &str) -> Outcome {
@@ -19,7 +19,7 @@ pub(super) async fn run(errand: &Errand<'_>, unit: &str) -> Outcome {
         other => other.verb(),
     };
     let mut report = errand.job(&systemctl, ["--no-ask-password", verb, "--", unit]).run().await;
-    // It says first what is the matter, and then where to read more.
+    // systemctl first says what is wrong, and then where to read more.
     report.err.last = std::mem::take(&mut report.err.first);
     errand.by_exit_code(&report)
 }
@@ -29,15 +29,15 @@ async fn ask(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outcome {
     match (&report.end, report.out.head.trim_ascii()) {
         (End::TimedOut | End::CannotRun(_), _) => errand.failed(&report),
         (_, b"activating") => ask_further(errand, systemctl, unit).await,
-        // What is on its way up or down is not yet gone.
+        // A unit that is on its way up or down has not stopped yet.
         (_, b"active" | b"reloading" | b"refreshing" | b"deactivating") => Outcome::Running,
         (_, b"inactive" | b"failed") => Outcome::Stopped,
         _ => Outcome::Unknown(report.complaint()),
     }
 }
 
-/// On its way up is also what has died and waits for its own restart (`Restart=`). Nothing of it runs then, and yet it has not
-/// stopped: a unit that dies again and again would be taken for one that runs.
+/// systemd also calls a unit activating that has died and waits for its own restart (`Restart=`). None of it runs then,
+/// but it has not stopped. Without this question a unit that dies again and again would be taken for a running one.
 async fn ask_further(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outcome {
     let words = ["--no-ask-password", "show", "--property=SubState", "--value", "--", unit];
     let report = errand.job(systemctl, words).run().await;
@@ -50,14 +50,15 @@ async fn ask_further(errand: &Errand<'_>, systemctl: &Path, unit: &str) -> Outco
     }
 }
 
-/// The service manager has the unit's processes in a control group of its own: it is told to signal them.
+/// Signals the unit's processes. The service manager keeps them in a control group of its own, so it is told to do
+/// that.
 pub(super) async fn end(errand: &Errand<'_>, unit: &str) -> Outcome {
     let systemctl = match errand.program("systemctl") {
         Ok(path) => path,
         Err(outcome) => return outcome,
     };
     let signal = if errand.operation == Operation::Kill { "--signal=KILL" } else { "--signal=TERM" };
-    // Refused when nothing of it is left, which the next question tells.
+    // systemctl refuses if nothing of the unit is left. The next question shows that.
     let _ = errand.job(&systemctl, ["--no-ask-password", "kill", signal, "--", unit]).run().await;
     loop {
         match ask(errand, &systemctl, unit).await {
