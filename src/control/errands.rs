@@ -183,7 +183,7 @@ pub fn outlast(owed: Owed, work: impl FnOnce() + Send + 'static) {
 struct Asked {
     whose: String,
     begun: Instant,
-    /// Set when the call is given up. Empty again when it has come back.
+    /// Set when the call is given up, and dropped when the call comes back.
     owed: Arc<Mutex<Option<Owed>>>,
     is_answered: bool,
 }

@@ -1,5 +1,5 @@
-//! The service addresses: put on an interface, announced, taken off, watched. All of it is a few messages to the
-//! kernel; no process is started.
+//! The service addresses: put on an interface, announced, removed, watched. All of it is a few messages to the kernel;
+//! no process is started.
 
 use std::{
     cmp::Reverse,
@@ -30,96 +30,96 @@ use super::{
 };
 use crate::{duties::Duties, rights};
 
-/// The answer to whoever wants to terminate or kill an address.
+/// The answer to a request to terminate or kill an address.
 pub(super) const NO_PROCESSES: &str = "an address has no processes";
 
 /// When an address is announced after it was taken, in milliseconds. ARP's two forms take turns, each at once and then
-/// like the original's 20 frames, one each 250 ms. The early repetitions are for a first frame that was lost.
+/// like the original's 20 frames, one each 250 ms. The early repetitions are for the case that the first frame is lost.
 const SCHEDULE_MS: [u64; 24] = [
     0, 0, 50, 100, 250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2250, 2500, 2750, 3000, 3250, 3500, 3750,
     4000, 4250, 4500, 4750, 5000,
 ];
 
-/// A lifetime that could not be renewed is tried again so soon.
+/// The pause before a lifetime that could not be renewed is tried again.
 const RENEWAL_RETRY_NANOS: u64 = 1_000_000_000;
 
-/// An address that was taken away is looked after so long later: what goes together is told one by one.
+/// How long after its removal an address is checked: addresses that go together are told one by one.
 const SETTLE_NANOS: u64 = 10_000_000;
-/// And so long it waits for the machine's own address of its network, where that went too: whoever restarts the network
-/// wants all addresses gone, and puts the machine's own one back first.
+/// How long it waits for the machine's own address of its network, if that was removed, too: a restart of the network
+/// removes all addresses, and puts the machine's own one back first.
 const OWN_WAIT_NANOS: u64 = 5_000_000_000;
-/// A moment that has passed.
+/// A moment that has passed, for what is due at once.
 const AT_ONCE: u64 = 1;
-/// One that waits is looked after so often.
+/// The pause between two checks of an address that waits.
 const LOOK_NANOS: u64 = 1_000_000_000;
-/// So many addresses are put behind the machine's own in one turn.
+/// How many addresses are put behind the machine's own in one turn.
 const ORDERED_A_TURN: usize = 64;
-/// What could not be put there is tried again so soon.
+/// The pause before a failed attempt to do that is repeated.
 const ORDER_RETRY_NANOS: u64 = 1_000_000_000;
-/// So many of those that the kernel took are put back in one turn.
+/// How many addresses that the kernel removed are put back in one turn.
 const PUT_BACK_A_TURN: usize = 64;
-/// So many frames announce addresses in one turn.
+/// How many frames announce addresses in one turn.
 const ANNOUNCED_A_TURN: usize = 256;
 
 /// The addresses of the configuration and what the heart does with them.
 pub(super) struct Addresses {
     plan: BTreeMap<ResourceId, Address>,
-    /// All of them.
+    /// The IP addresses of `plan`.
     services: BTreeSet<IpAddr>,
-    /// Those of them that something else carries (`SendArp`).
+    /// The addresses among them that something else carries (`SendArp`).
     spoken: BTreeSet<ResourceId>,
     announcer: io::Result<Announcer>,
     held: BTreeMap<ResourceId, Held>,
-    /// When those of them are announced that are being announced.
+    /// When the next announcement of each address is due, if it is being announced.
     announcements: Agenda<ResourceId, u64>,
     /// When each of them is announced again, if nothing happens.
     refreshes: Agenda<ResourceId, u64>,
-    /// When their lifetimes are to begin anew.
+    /// When their lifetimes are to be renewed.
     renewals: Agenda<ResourceId, u64>,
-    /// How those were put that were not taken off again.
+    /// How those addresses were put that were not removed again.
     put: BTreeMap<ResourceId, NewAddress>,
-    /// Those of ours that went, and have not been told of.
+    /// The addresses of ours that have gone and were not reported yet.
     missing: BTreeMap<ResourceId, Missing>,
-    /// Some may stand in front of the machine's own, and are put behind at this moment.
+    /// When to put addresses behind the machine's own: some may stand in front of them.
     order_at: Option<u64>,
-    /// What kept one from its place last time; said once.
+    /// What kept one from its place last time; reported once.
     order_fault: Option<String>,
-    /// Other machines that say to have one of them.
+    /// Other machines that announce one of them.
     rivals: Rivals,
-    /// The kernel does not keep who put an address.
+    /// The kernel does not keep the mark that tells who put an address.
     markless: bool,
-    /// By group: for how long the kernel keeps what nobody renews.
+    /// For each group: how long the kernel keeps an address that is not renewed.
     lifetimes: Vec<Option<Lifetime>>,
-    /// Who renews them; if anything is to be renewed.
+    /// The thread that renews the lifetimes, if there are any.
     renewer: Option<Lifetimes>,
-    /// Those of which it was last said that they would reach nobody, and why.
+    /// The addresses of which it was last said that clients cannot reach them here, and why.
     cut: BTreeMap<ResourceId, String>,
-    /// Why nothing can be put anywhere, whatever the interfaces are like.
+    /// Why no address can be put anywhere, whatever the interfaces are like.
     barred: Option<String>,
-    /// Announcements that the kernel refused.
+    /// How many announcements the kernel refused.
     pub(super) failures: u64,
 }
 
-/// An address that we have to do with.
+/// An address that this node carries or announces.
 struct Held {
     ip: IpAddr,
     interface: u32,
     tie: Tie,
-    /// The interface worked when we last looked.
+    /// The interface worked at the last look.
     works: bool,
     announcement: Option<Announcement>,
-    /// Its lifetime could not be renewed last time; said once.
+    /// Its lifetime could not be renewed last time; reported once.
     unrenewed: bool,
     /// The machine has an address of its own in this network.
     beside_own: bool,
-    /// And had one last at this moment.
+    /// When the machine last had one.
     own_seen: Option<u64>,
 }
 
 /// An address of ours that has gone.
 struct Missing {
     since: u64,
-    /// When it is looked after next.
+    /// When it is checked next.
     look: u64,
     /// The machine had an address of its own in that network, until then or a moment before.
     beside_own: bool,
@@ -127,42 +127,42 @@ struct Missing {
     lapsed: bool,
 }
 
-/// What has become of addresses that went.
+/// The reason why addresses have gone.
 #[derive(Debug, Default)]
 pub(super) struct Gone {
-    /// Somebody took them: they are not ours any more until they are started again.
+    /// Another process removed them: they are not ours any more until they are started again.
     pub(super) taken: Vec<ResourceId>,
-    /// Their lifetimes ended while no lease ran, and now it does: to be put back. Some at a time.
+    /// Their lifetimes ended while no lease ran, and now it does: they are to be put back. Returned some at a time.
     pub(super) expired: Vec<ResourceId>,
 }
 
-/// What we have to do with an address.
+/// The relation of this node to an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tie {
-    /// We put it there, or found it where we wanted it. If it goes, that is news.
+    /// We put it there, or found it where we wanted it. Its removal is reported.
     Ours,
-    /// A script put it there. We announce it as long as it stands.
+    /// A script put it there. We announce it while it exists.
     Scripts,
     /// `SendArp`: we announce it, whatever carries it.
     Spoken,
 }
 
-/// Where in [`SCHEDULE_MS`] an announcement is.
+/// The position of an announcement in [`SCHEDULE_MS`].
 #[derive(Clone, Copy)]
 struct Announcement {
     begun: u64,
     step: usize,
-    /// And once more at once.
+    /// Announces once more, at once.
     again: bool,
 }
 
 impl Announcement {
-    /// All of it from now on.
+    /// The whole schedule from now on.
     const fn begin(now: u64) -> Self {
         Self { begun: now, step: 0, again: false }
     }
 
-    /// In both forms, and no more.
+    /// Only one announcement in both forms.
     const fn once(now: u64) -> Self {
         let step = SCHEDULE_MS.len() - 2;
         Self { begun: now.saturating_sub(SCHEDULE_MS[step] * 1_000_000), step, again: false }
@@ -175,17 +175,17 @@ impl Announcement {
 
 /// One change that brings an address of ours to its place.
 enum Step {
-    /// It stands in front of the machine's own: with another mask for now.
+    /// It stands in front of the machine's own: give it another mask for now.
     Away(ResourceId, InterfaceAddress),
-    /// With its own mask again, which puts it behind; the other one goes.
+    /// Give it its own mask again, which puts it behind, and remove the other one.
     Behind(ResourceId, InterfaceAddress),
-    /// IPv6: it is no source any more, or one again.
+    /// IPv6: make it no source any more, or one again.
     Source(ResourceId, bool),
-    /// Somebody else put it again, as it was ours: the mark is put back.
+    /// Another process put it again as it was ours: put the mark back.
     Adopt(ResourceId, InterfaceAddress),
 }
 
-/// Where an address goes, with every question answered.
+/// The interface and settings with which an address is put; nothing is left open.
 struct Place {
     interface: Interface,
     prefix: u8,
@@ -226,10 +226,10 @@ impl Addresses {
         }
     }
 
-    /// For somebody who will renew their lifetimes.
+    /// Gives the addresses lifetimes, for a caller that will renew them.
     ///
     /// # Errors
-    /// When the kernel does not give what renews them.
+    /// When the kernel does not give the thread that renews them.
     pub(super) fn bounded(mut self, duties: &Duties) -> io::Result<Self> {
         let lifetime = |seconds| Lifetime { valid: seconds, preferred: seconds };
         self.lifetimes = duties.groups.iter().map(|group| group.lifetime.map(lifetime)).collect();
@@ -244,12 +244,12 @@ impl Addresses {
         Ok(self)
     }
 
-    /// Who else says to have an address of ours.
+    /// The other machines that announce an address of ours.
     pub(super) const fn rivals(&self) -> &Rivals {
         &self.rivals
     }
 
-    /// Reads what other machines said of addresses of ours that may answer. Returns what a person should know.
+    /// Reads what other machines said of addresses of ours that may answer. Returns lines for the log.
     pub(super) fn hear_rivals(
         &mut self,
         network: &Network,
@@ -273,7 +273,8 @@ impl Addresses {
         news.into_iter().map(line).collect()
     }
 
-    /// Answers rivals, asks who they are, and announces again what was not announced for long; of addresses that may answer.
+    /// Answers rivals, probes for them, and announces again the addresses that were not announced for long. Only for
+    /// addresses that may answer.
     pub(super) fn speak_up(&mut self, network: &Network, now: u64, may_answer: impl Fn(GroupIndex) -> bool) {
         while let Some(id) = self.refreshes.take_due(now) {
             let Some(held) = self.held.get(&id) else { continue };
@@ -301,7 +302,8 @@ impl Addresses {
         }
     }
 
-    /// In both forms, if it is held. An announcement that is under way goes on instead; `again`: and says it once more now.
+    /// Announces it in both forms, if it is held. If an announcement is under way, that one goes on instead; with
+    /// `again` it also announces once more now.
     fn announce_once(&mut self, id: ResourceId, now: u64, again: bool) {
         let Some(held) = self.held.get_mut(&id) else { return };
         let announcement = held.announcement.get_or_insert(Announcement::once(now));
@@ -321,8 +323,8 @@ impl Addresses {
         self.services.clone()
     }
 
-    /// Puts an address on its interface and announces it. One that stands there already is announced all the same.
-    /// `before` is done with the interface's number before the address is there; where it fails, nothing is put.
+    /// Puts an address on its interface and announces it. An address that exists already is announced all the same.
+    /// `before` is called with the interface's number before the address is put; if it fails, nothing is put.
     pub(super) fn start(
         &mut self,
         id: ResourceId,
@@ -364,8 +366,8 @@ impl Addresses {
         Outcome::Ok
     }
 
-    /// Where an address of ours stands: one that we put there, in this life or an earlier one. What somebody else put on
-    /// another interface is not ours.
+    /// Where an address of ours stands: one that this daemon or an earlier one put there. An address that another
+    /// program put on another interface is not ours.
     fn ours<'a>(
         &self,
         id: ResourceId,
@@ -377,7 +379,7 @@ impl Addresses {
             .find(|there| there.marked || known == Some(there.interface))
     }
 
-    /// The interface where it is ours whoever put it there the last time.
+    /// The interface where it is ours, whoever put it there the last time.
     fn known(&self, id: ResourceId) -> Option<u32> {
         let put = || self.put.get(&id).map(|put| put.interface);
         match self.held.get(&id) {
@@ -387,15 +389,14 @@ impl Addresses {
         }
     }
 
-    /// Takes an address off, wherever it may stand of those places where it would be ours. One that is not there is
-    /// off already.
+    /// Removes an address from all places where it would be ours. It is no error if it is not there.
     pub(super) fn stop(&mut self, id: ResourceId, network: &mut Network) -> Outcome {
         let Some(address) = self.plan.get(&id) else { return no_address() };
         if self.renewer.as_ref().is_some_and(|renewer| renewer.is_renewing(id)) {
-            // It is tried again. Had the kernel kept us waiting for this, no beat would have gone out meanwhile.
+            // The stop is tried again. Waiting for the kernel here would keep back the beats.
             return Outcome::Failed(format!("the lifetime of {} is being renewed", address.ip));
         }
-        // What somebody else put there is not ours to take away.
+        // An address that another program put there is not ours to remove.
         let known = self.known(id);
         let ours = |network: &Network| {
             let mut all = places_of(address, network.interfaces(), network.carrying(address.ip));
@@ -403,13 +404,13 @@ impl Addresses {
         };
         while let Some(there) = ours(network) {
             match is_gone(network.netlink.delete_address(&there)) {
-                // It has gone, even if the kernel should not tell it now.
+                // It has gone, even if the kernel does not tell it now.
                 Ok(()) => network.take_out(&there),
                 Err(error) => return Outcome::Failed(format!("cannot remove {}: {error}", address.ip)),
             }
             let _ = network.refresh();
         }
-        // From now on its going is no news, and nobody is told any more that it is here.
+        // From now on its removal is not reported, and its presence no longer announced.
         self.missing.remove(&id);
         self.rivals.forget(id);
         self.put.remove(&id);
@@ -417,7 +418,7 @@ impl Addresses {
         Outcome::Ok
     }
 
-    /// Nothing is to be done for it any more.
+    /// Ends everything that is done for an address.
     fn let_go(&mut self, id: ResourceId) -> Option<Held> {
         for agenda in [&mut self.announcements, &mut self.refreshes, &mut self.renewals] {
             agenda.set(id, None);
@@ -431,8 +432,8 @@ impl Addresses {
             || self.missing.range(all_of(group)).next().is_some()
     }
 
-    /// Announces all addresses of a group again that we hold: nobody heard them while they were silent. The first frames leave
-    /// with [`Self::send_due`].
+    /// Announces all addresses of a group again that we hold: nobody heard them while they were silent. The first
+    /// frames leave with [`Self::send_due`].
     pub(super) fn announce_group(&mut self, group: GroupIndex, now: u64) {
         for (id, held) in self.held.range_mut(all_of(group)) {
             held.announcement = Some(Announcement::begin(now));
@@ -440,9 +441,9 @@ impl Addresses {
         }
     }
 
-    /// Whether an address of ours stands where it should; one that an earlier life put there is held from now on, and
-    /// `first` is done with its interface's number. One that has just gone and waits to be put back counts as standing.
-    /// What somebody else put there does not run here: it could not be stopped.
+    /// Whether an address of ours stands where it should. One that an earlier daemon put there is held from now on, and
+    /// `first` is called with its interface's number. One that has just gone and waits to be put back counts as
+    /// running. One that another program put there does not: it could not be stopped.
     pub(super) fn status(
         &mut self,
         id: ResourceId,
@@ -466,7 +467,7 @@ impl Addresses {
         }
     }
 
-    /// Whether an address stands here, whoever put it there.
+    /// Whether the address stands here, whoever put it there.
     pub(super) fn stands(&self, id: ResourceId, network: &Network) -> Outcome {
         match self.plan.get(&id).map(|address| standing(address, network)) {
             Some(Some(_)) => Outcome::Running,
@@ -475,7 +476,7 @@ impl Addresses {
         }
     }
 
-    /// `SendArp`: speaks for an address that something else carries.
+    /// `SendArp`: announces an address that something else carries.
     pub(super) fn speak_for(&mut self, id: ResourceId, network: &Network, now: u64) -> Outcome {
         let Some(address) = self.plan.get(&id) else { return no_address() };
         let interface = match &address.interface {
@@ -491,18 +492,18 @@ impl Addresses {
         Outcome::Ok
     }
 
-    /// The end of [`Self::speak_for`].
+    /// Ends [`Self::speak_for`] for this address.
     pub(super) fn be_silent(&mut self, id: ResourceId) -> Outcome {
         self.let_go(id);
         Outcome::Ok
     }
 
-    /// Whether [`Self::speak_for`] was called last.
+    /// Whether [`Self::speak_for`] was the last call.
     pub(super) fn speaks(&self, id: ResourceId) -> Outcome {
         if self.held.contains_key(&id) { Outcome::Running } else { Outcome::Stopped }
     }
 
-    /// Announces again, if it stands somewhere here. Works for addresses that a script put there, too.
+    /// Announces the address again, if it stands on this machine. That includes addresses that a script put there.
     pub(super) fn announce(&mut self, id: ResourceId, network: &Network, now: u64) {
         if let Some(held) = self.held.get_mut(&id) {
             held.announcement = Some(Announcement::begin(now));
@@ -537,8 +538,8 @@ impl Addresses {
         self.lifetimes.get(id.group.0).copied().flatten()
     }
 
-    /// Has the lifetimes renewed that are due, of groups whose lease runs. Returns what could not be renewed, once for as long
-    /// as it lasts.
+    /// Requests the renewal of the lifetimes that are due, in groups whose lease runs. Returns failures, each once
+    /// while it lasts.
     pub(super) fn renew_lifetimes(
         &mut self,
         network: &Network,
@@ -575,7 +576,7 @@ impl Addresses {
                 (Some(lifetime), Some(new)) if can_be => {
                     let next = now + third(lifetime);
                     if !renewer.renew(id, new.clone(), lifetime, next) {
-                        // Too much is under way: it and the others stay due.
+                        // Too many renewals are under way: this and the others stay due.
                         break;
                     }
                     next
@@ -587,8 +588,8 @@ impl Addresses {
         faults
     }
 
-    /// The network has changed: addresses of ours that are there no more ([`Self::take_gone`] tells what became of them),
-    /// and interfaces that work again, whose segment has to hear from us.
+    /// Handles a change of the network: addresses of ours that have gone ([`Self::take_gone`] tells why), and
+    /// interfaces that work again, whose segment has to hear from us.
     pub(super) fn compare(&mut self, network: &Network, now: u64) {
         let own = Own::of(network.addresses(), &self.services);
         let gone = |held: &Held| held.tie != Tie::Spoken && !network.carries(held.interface, held.ip);
@@ -616,7 +617,7 @@ impl Addresses {
         self.order_at = Some(AT_ONCE);
     }
 
-    /// Of those that went: which are to be told of now.
+    /// The missing addresses that are to be reported now.
     pub(super) fn take_gone(
         &mut self,
         network: &Network,
@@ -647,7 +648,7 @@ impl Addresses {
             if now >= lost.look {
                 lost.look = now + LOOK_NANOS;
             }
-            // As long as no lease runs nobody renews it: the kernel took it, as it should.
+            // While no lease runs the lifetime is not renewed, so the kernel removed the address, as it should.
             let is_lapsed = is_bound(id.group) && !lease_runs(id.group);
             lost.lapsed |= is_lapsed && now >= until;
             let is_told = now >= until && !is_lapsed && (!lost.lapsed || room > 0);
@@ -663,8 +664,8 @@ impl Addresses {
         gone
     }
 
-    /// Puts service addresses behind the machine's own ([`super::shape`]), some at a time. Returns what could not be done,
-    /// once for as long as it lasts.
+    /// Puts service addresses behind the machine's own ([`super::shape`]), some at a time. Returns a failure, once
+    /// while it lasts.
     pub(super) fn order(&mut self, network: &mut Network, now: u64) -> Option<String> {
         if self.order_at.is_none_or(|at| at > now) {
             return None;
@@ -689,14 +690,15 @@ impl Addresses {
         }
     }
 
-    /// The first thing that went wrong, and whether there is more to do. What goes wrong keeps nothing else from its place.
+    /// Takes some of these steps. Returns the first error, and whether there is more to do. An error keeps no other
+    /// address from its place.
     fn order_some(&mut self, network: &mut Network) -> (Option<io::Error>, bool) {
         let mut steps = self.steps(network.addresses());
         let mut goes_on = steps.len() > ORDERED_A_TURN;
         steps.truncate(ORDERED_A_TURN);
         let mut fault = None;
         for step in steps {
-            // What stands with another mask now is put behind next time.
+            // An address that has another mask now is put behind next time.
             goes_on |= matches!(step, Step::Away(..));
             if let Err(error) = self.take_step(step, network) {
                 fault.get_or_insert(error);
@@ -742,7 +744,7 @@ impl Addresses {
         put_on(new, network, self.lifetime(id))
     }
 
-    /// What is to be done so that every address stands as it should; what has to be done first comes first.
+    /// The steps that bring every address to its place, in the order in which they must be taken.
     fn steps<'a>(&self, addresses: impl Iterator<Item = &'a InterfaceAddress> + Clone) -> Vec<Step> {
         let own = Own::of(addresses.clone(), &self.services);
         let order = Order::of(addresses.clone(), &own);
@@ -764,7 +766,7 @@ impl Addresses {
                 others.push(Step::Behind(*id, there.clone()));
             }
         }
-        // The first of a network last: whoever is next would be put in its place.
+        // The first of a network comes last: the next one would take its place.
         away.sort_by_key(|step| Reverse(matches!(step, Step::Away(_, there) if there.secondary)));
         if !self.markless {
             let unmarked = addresses.filter(|there| !there.marked && self.services.contains(&there.ip));
@@ -779,13 +781,14 @@ impl Addresses {
         away
     }
 
-    /// Where each address stands, or else would be put, as the interfaces are now.
+    /// The interface of each address: where it stands, or else would be put.
     pub(super) fn places(&self, network: &Network) -> Vec<(GroupIndex, u32)> {
         self.plan.iter().filter_map(|(id, address)| Some((id.group, home(address, network)?))).collect()
     }
 
-    /// For the ARP filter: where each address of those groups stands, or else would be put; `None` where that is not known. One
-    /// on an interface that nobody asks (loopback, a tunnel) is reached by others alone, and left out.
+    /// For the ARP filter: the interface where each address of these groups stands, or else would be put; `None` if it
+    /// is not known. Addresses on an interface without neighbour questions (loopback, a tunnel) are left out: they are
+    /// only reached through others.
     pub(super) fn homes(
         &self,
         network: &Network,
@@ -796,8 +799,8 @@ impl Addresses {
         homes.filter(|(_, home)| home.is_none_or(|index| resolves(network, index))).collect()
     }
 
-    /// Of which addresses it has changed whether they would reach anybody: where they stand, or else would be put. `trouble_on`:
-    /// what else is wrong with an interface, by its number.
+    /// The addresses whose reachability has changed, where they stand or else would be put. `trouble_on` returns other
+    /// problems of an interface, by its number.
     pub(super) fn reach(
         &mut self,
         network: &Network,
@@ -843,7 +846,7 @@ impl Addresses {
         others.into_iter().flatten().chain(gone).min()
     }
 
-    /// Sends announcements whose time has come, oldest first and some at a time. To be called at the end of each turn.
+    /// Sends the announcements that are due, oldest first and some at a time. Call it at the end of each turn.
     pub(super) fn send_due(&mut self, network: &Network, now: u64) {
         for _ in 0..ANNOUNCED_A_TURN {
             let Some(id) = self.announcements.take_due(now) else { return };
@@ -868,18 +871,18 @@ impl Addresses {
     }
 }
 
-/// Every resource that a group can have.
+/// The range of all resources that a group can have.
 fn all_of(group: GroupIndex) -> RangeInclusive<ResourceId> {
     ResourceId { group, member: 0 }..=ResourceId { group, member: usize::MAX }
 }
 
-/// Addresses that were put together are not all announced again together.
+/// The delay of the first refresh: addresses that were put together are not all announced again together.
 fn first_refresh(id: ResourceId) -> u64 {
     let which = (id.group.0 as u64) * 31 + id.member as u64;
     REFRESH_NANOS / 2 + which % 64 * (REFRESH_NANOS / 128)
 }
 
-/// So often within a lifetime it is renewed.
+/// A third of a lifetime, after which it is renewed.
 fn third(lifetime: Lifetime) -> u64 {
     u64::from(lifetime.valid) * 1_000_000_000 / 3
 }
@@ -888,8 +891,8 @@ fn no_address() -> Outcome {
     Outcome::Failed("the plan knows no address of that number".to_string())
 }
 
-/// Where the address stands, of the places where it would be ours: on the interface that the plan names, or without a
-/// name on any but the loopback (where real servers behind a balancer keep it).
+/// Where the address stands, of the places where it would be ours: on the interface that the plan names or, without a
+/// name, on any but the loopback (where real servers behind a balancer keep it).
 pub(crate) fn places_of<'a>(
     address: &Address,
     interfaces: &[Interface],
@@ -905,12 +908,12 @@ pub(crate) fn places_of<'a>(
     })
 }
 
-/// Whether questions about addresses come in on that interface.
+/// Whether neighbour questions about addresses come in on that interface.
 pub(super) fn resolves(network: &Network, index: u32) -> bool {
     network.interface_by_index(index).is_some_and(|interface| interface.resolves)
 }
 
-/// The interface on which it stands, or else would be put.
+/// The interface on which the address stands, or else would be put.
 fn home(address: &Address, network: &Network) -> Option<u32> {
     let there = standing(address, network).map(|there| there.interface);
     there.or_else(|| place(address, network).ok().map(|place| place.interface.index))
@@ -920,8 +923,8 @@ fn standing<'a>(address: &Address, network: &'a Network) -> Option<&'a Interface
     places_of(address, network.interfaces(), network.carrying(address.ip)).next()
 }
 
-/// How it is to be put. `last`: how it was put before somebody took it away; so it is put again where they took the
-/// addresses of this machine as well, which would show the place.
+/// The settings with which it is put. `last` is how it was put before it was removed: it is put again in the same way
+/// even if the addresses of this machine that would show the interface are gone, too.
 fn new_address(
     address: &Address,
     network: &Network,
@@ -941,7 +944,7 @@ fn new_address(
         (Err(why), _) => return Err(why),
     };
     let deprecated = new.ip.is_ipv6() && own_reaches(network.addresses(), services, new.interface, new.ip);
-    // The route to the network is the other address's; a lifetime of ours must not become that route's.
+    // The route to the network belongs to the other address; a lifetime of ours must not become that route's.
     Ok(NewAddress { deprecated, no_prefix_route: new.no_prefix_route || deprecated, ..new })
 }
 
@@ -959,7 +962,7 @@ fn add(
         let why = lack.or_else(is_off).unwrap_or_else(|| error.to_string());
         return Err(format!("cannot add {} to {interface}: {why}", new.ip));
     }
-    // It stands, even if the kernel should not tell it now.
+    // It exists, even if the kernel does not tell it now.
     network.take_in(new);
     let _ = network.refresh();
     Ok(())
@@ -972,17 +975,17 @@ fn put_on(new: &NewAddress, network: &mut Network, lifetime: Option<Lifetime>) -
     }
 }
 
-/// What is there already was put.
+/// An address that exists already counts as put.
 fn exists(added: io::Result<()>) -> io::Result<()> {
     added.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
 }
 
-/// What is not there any more was taken away.
+/// An address that does not exist any more counts as removed.
 fn is_gone(deleted: io::Result<()>) -> io::Result<()> {
     deleted.or_else(|error| if error.kind() == io::ErrorKind::AddrNotAvailable { Ok(()) } else { Err(error) })
 }
 
-/// How an address was put that stands.
+/// The settings of an existing address.
 fn as_it_stands(there: &InterfaceAddress) -> NewAddress {
     NewAddress {
         label: there.label.clone(),
@@ -1004,9 +1007,9 @@ fn foreign(there: &InterfaceAddress, network: &Network) -> String {
     )
 }
 
-/// Answers what `haresources` left open: the interface is the one whose connected network contains the address,
-/// longest prefix first, or else, for heartbeat's `IPaddr` with a mask, the one to which the route leads; the mask is that
-/// network's; the broadcast address is the network's highest.
+/// Completes what `haresources` leaves open. The interface is the one whose connected network contains the address,
+/// longest prefix first, or else, for heartbeat's `IPaddr` with a mask, the one to which the route leads. The mask is
+/// that network's. The broadcast address is the network's highest.
 fn place(address: &Address, network: &Network) -> Result<Place, String> {
     let ip = address.ip;
     let (interface, connected) = match &address.interface {
@@ -1050,9 +1053,9 @@ fn place(address: &Address, network: &Network) -> Result<Place, String> {
         }
         _ => None,
     };
-    // Within a wider network that the interface reaches anyway, a route to the narrower one would only make the
-    // service address the source of this machine's own traffic. In the same network the kernel makes none, and
-    // must be free to make it when our address outlives the first one.
+    // Within a wider network that the interface reaches anyway, a route to the narrower one would only make the service
+    // address the source of this machine's own traffic. In the same network the kernel makes none, and must be free to
+    // make it when our address outlives the first one.
     let no_prefix_route = connected.is_some_and(|connected| connected.prefix != prefix);
     Ok(Place { interface: interface.clone(), prefix, broadcast, no_prefix_route })
 }

@@ -1,4 +1,4 @@
-//! Addresses without a heart: for a person who starts and stops groups by hand where no daemon runs.
+//! Addresses without a heart: for a person who starts and stops groups by hand while no daemon runs.
 
 use std::io;
 
@@ -18,7 +18,7 @@ pub struct Alone {
 }
 
 impl Alone {
-    /// Changes nothing yet.
+    /// Reads the interfaces; changes nothing yet.
     ///
     /// # Errors
     /// When the kernel does not tell its interfaces.
@@ -26,8 +26,8 @@ impl Alone {
         Ok(Self { addresses: Addresses::new(duties), network: Network::open()? })
     }
 
-    /// Puts an address on its interface, takes it off, or looks whether it stands there. A `SendArp` only announces and
-    /// leaves nothing that could be found.
+    /// Puts an address on its interface, removes it, or looks whether it exists. A `SendArp` only announces, and leaves
+    /// nothing that could be found.
     pub fn run(&mut self, duties: &Duties, id: ResourceId, operation: Operation) -> Outcome {
         let now = clock::monotonic_nanos();
         let speaks = matches!(duties.resource(id).agent, Agent::SendArp(_));

@@ -1,5 +1,5 @@
-//! Keeps the ARP filter (`docs/gate.md`) in a thread of its own: to put a program on an interface takes 10 to 20 ms, and to look
-//! after thousands of addresses some more. No beat waits for that.
+//! Keeps the ARP filter (`docs/gate.md`) in a thread of its own. Putting a program on an interface takes 10 to 20 ms,
+//! and checking thousands of addresses takes more. No beat waits for that.
 
 use std::{
     collections::VecDeque,
@@ -25,37 +25,37 @@ use locum_sys::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What an address's home is told at once, at most; the rest follows.
+/// How many homes of addresses the thread is told at once; the rest follows.
 const ASKED_MAX: usize = 1024;
 const NOTES_MAX: usize = 32;
-/// So often it is looked after, and tried again when it failed.
+/// The pause between two checks, and before a failed attempt is repeated.
 const LOOK_NANOS: u64 = 1_000_000_000;
 
 const TIMER: u64 = 0;
 const BELL: u64 = 1;
 const INTERFACES: u64 = 2;
 
-/// What the heart tells of it.
+/// The state of the ARP filter, for the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArpFilterStats {
-    /// What makes it: `nft` or `bpf`; absent where none is wanted, or none is possible.
+    /// Its backend: `nft` or `bpf`; absent where none is wanted, or none is possible.
     pub engine: Option<String>,
-    /// Why there is none, or why it is not as it should be; absent when all is well.
+    /// Why there is no filter, or what is wrong with it; absent when all is well.
     pub fault: Option<String>,
-    /// How often it was put back after somebody took it away, or a part of it.
+    /// How often it was put back after another process removed it, or a part of it.
     pub restored: u64,
 }
 
-/// The heart's end.
+/// The heart's end of the thread.
 pub(super) struct ArpFilterThread {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     engine: Option<String>,
-    /// Why there is none, or what was wrong last.
+    /// Why there is no filter, or what was wrong last.
     fault: Option<String>,
-    /// Where each address is at home, as the thread was told.
+    /// The home of each address, as the thread was told.
     homes: Homes,
-    /// Still to be told.
+    /// The homes that the thread is still to be told.
     waiting: VecDeque<(IpAddr, u32)>,
 }
 
@@ -64,22 +64,23 @@ struct Shared {
     notes: ArrayQueue<Said>,
     bell: Bell,
     stop: AtomicBool,
-    /// Nothing is to be left of it.
+    /// The filter is to be removed at the end.
     remove: AtomicBool,
     restored: AtomicU64,
 }
 
-/// What the thread tells.
+/// A report of the thread.
 enum Said {
-    /// For the log.
+    /// A line for the log.
     Note(Level, String),
-    /// What is wrong from now on, or nothing any more.
+    /// The current fault, or `None` if it is over.
     Fault(Option<String>),
 }
 
 impl ArpFilterThread {
-    /// Makes the filter for these addresses, and looks after it from now on. By rules it stands when this returns. Calls that
-    /// block for a moment: before the heart runs. Without `has_groups` this is a witness, which may stand beside a node.
+    /// Makes the filter for these addresses, and keeps it from now on. A filter of rules exists when this returns.
+    /// Blocks for a moment: call it before the heart runs. Without `has_groups` this is a witness, which may run beside
+    /// a node.
     ///
     /// # Errors
     /// When the kernel gives no thread.
@@ -107,7 +108,7 @@ impl ArpFilterThread {
         };
         if homes.is_empty() {
             made.engine = None;
-            // What an earlier life left concerns nobody any more.
+            // Filters of an earlier daemon serve no purpose any more.
             let all = if has_groups { elsewhere::list().unwrap_or_default() } else { Vec::new() };
             for old in all.iter().filter(|old| old.name.is_of(cluster)) {
                 if let Err(error) = elsewhere::remove(old) {
@@ -138,7 +139,7 @@ impl ArpFilterThread {
         work.poller.add(&work.shared.bell, BELL, Interest::Read)?;
         if work.engine == Engine::Nft {
             work.open();
-            // It is the first thing that is said, by the verdict.
+            // The verdict reports it first.
             made.fault.clone_from(&work.fault);
             while work.shared.notes.pop().is_some() {}
         } else {
@@ -149,7 +150,7 @@ impl ArpFilterThread {
         Ok(made)
     }
 
-    /// What to say at the start.
+    /// The line about the filter for the start of the log.
     pub(super) fn verdict(&self) -> Option<(Level, String)> {
         let Some(why) = &self.fault else {
             return self.engine.as_ref().map(|engine| (Level::Info, format!("ARP filter by {engine}")));
@@ -161,7 +162,7 @@ impl ArpFilterThread {
         Some((Level::Warning, text))
     }
 
-    /// The address stands on that interface now.
+    /// Tells the filter that the address stands on that interface now.
     pub(super) fn settle(&mut self, ip: IpAddr, interface: u32) {
         if self.thread.is_none() || self.homes.get(&ip).is_none_or(|home| *home == Some(interface)) {
             return;
@@ -185,7 +186,7 @@ impl ArpFilterThread {
         }
     }
 
-    /// Once a second: tells what is left to be told, and what the thread has said meanwhile.
+    /// Once a second: tells the thread the homes that are left, and returns what it has reported meanwhile.
     pub(super) fn look(&mut self) -> Vec<(Level, String)> {
         self.tell();
         let mut notes = Vec::new();
@@ -206,13 +207,13 @@ impl ArpFilterThread {
         }
     }
 
-    /// Ends the thread, and waits for it. `remove`: nothing is left of the filter; else it stands.
+    /// Ends the thread, and waits for it. With `remove` the filter is removed; else it stays.
     pub(super) fn leave(&mut self, remove: bool) {
         self.shared.remove.store(remove, Ordering::Release);
         self.shared.stop.store(true, Ordering::Release);
         self.shared.bell.ring();
         if let Some(thread) = self.thread.take() {
-            // Only its panic could be told.
+            // Its only error is a panic.
             let _ = thread.join();
         }
     }
@@ -225,14 +226,14 @@ impl Drop for ArpFilterThread {
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Work {
     shared: Arc<Shared>,
     engine: Engine,
     cluster: String,
     homes: Homes,
     filter: Option<ArpFilter>,
-    /// As it was last said.
+    /// The last fault that was reported.
     fault: Option<String>,
     poller: Poller,
     timer: Timer,
@@ -251,7 +252,7 @@ impl Work {
             }
             self.settle();
             if self.timer.set(Some(look_at)).is_err() || self.poller.wait(true, &mut ready).is_err() {
-                // Cannot happen with descriptors of our own.
+                // This cannot happen with descriptors of our own.
                 clock::sleep_until(look_at);
             }
             self.shared.bell.silence();
@@ -262,7 +263,7 @@ impl Work {
         if self.shared.remove.load(Ordering::Acquire)
             && let Some(filter) = self.filter.take()
         {
-            // A later start finds it, and `locum gate --remove` takes it away.
+            // A later start finds it, and `locum gate --remove` removes it.
             let _ = filter.remove(&self.cluster);
         }
     }
@@ -310,7 +311,7 @@ impl Work {
             if let Some(filter) = &mut self.filter
                 && let Err(error) = filter.settle(ip, interface)
             {
-                // Made anew by the next look, with what is known now.
+                // The next look makes it anew, with what is known then.
                 self.filter = None;
                 self.say_fault(Some(error.to_string()));
             }
@@ -323,7 +324,7 @@ impl Work {
         changes.iter().any(|change| !matches!(change, Change::Address(_) | Change::AddressGone(_)))
     }
 
-    /// Once for as long as it lasts.
+    /// Reports a fault once while it lasts.
     fn say_fault(&mut self, fault: Option<String>) {
         if fault == self.fault {
             return;
@@ -338,7 +339,7 @@ impl Work {
     }
 
     fn say(&self, said: Said) {
-        // The heart takes them once a second; who floods it with faults is not worth a second line.
+        // The heart takes them once a second. A flood of faults is not worth a second line.
         let _ = self.shared.notes.push(said);
     }
 }
@@ -354,7 +355,7 @@ mod tests {
 
     use super::*;
 
-    /// Somebody else has the tables when the daemon starts, and goes.
+    /// Another process holds the tables when the daemon starts, and ends then.
     #[test]
     fn a_filter_that_does_not_stand_at_the_start_is_not_said_to() {
         let alone = || {
@@ -374,7 +375,7 @@ mod tests {
             let told = filter.verdict();
             let is_fault = matches!(&told, Some((Level::Warning, text)) if text.contains("no ARP filter"));
             if !is_fault {
-                // Before Linux 6.9 nobody's tables are anybody's.
+                // Before Linux 6.9 tables have no owner.
                 assert!(filter.stats().fault.is_none() && filter.look().is_empty(), "{told:?}");
                 return;
             }

@@ -1,23 +1,22 @@
-//! Whether the heart keeps up: how much of the time it was at work, second by second. Where that is most of it for some
-//! seconds, the pace is too short for what this machine has to do in it; a takeover, which is work for a moment, is not
-//! meant.
+//! Whether the heart keeps up: the share of each second in which it was at work. If that is high for some seconds, the
+//! pace is too short for this machine's work. A takeover, which takes a moment, does not count.
 
-/// Above this share of a second, in percent, it was too much.
+/// Above this share of a second, in percent, the heart is overloaded.
 const MUCH: u64 = 80;
-/// Below this one it is well again.
+/// Below this share, in percent, it keeps up again.
 const WELL: u64 = 50;
-/// So many seconds in a row say it.
+/// How many seconds in a row change the verdict.
 const SECONDS: u32 = 5;
-/// As long as it takes until the next look, at least: the looks are a second apart, unless the heart is late.
+/// Shortest time between two looks. They are a second apart, unless the heart is late.
 const LOOK_NANOS: u64 = 900_000_000;
 
-/// See the module's text.
+/// The share of time in which the heart is at work; see the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
-    /// Since the last look.
+    /// How long it has waited since the last look.
     waited: u64,
     looked: u64,
-    /// Seconds in a row that say other than what holds.
+    /// How many seconds in a row contradict the verdict.
     against: u32,
     overloaded: bool,
     /// The share of the last second, in percent.
@@ -25,12 +24,12 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    /// The heart has waited for so long.
+    /// Counts a time in which the heart waited.
     pub(super) const fn wait(&mut self, nanos: u64) {
         self.waited = self.waited.saturating_add(nanos);
     }
 
-    /// A second has passed. What holds from now on, if that is news.
+    /// Ends a second. Returns the new verdict if it has changed.
     pub(super) fn look(&mut self, now: u64) -> Option<bool> {
         let passed = now.saturating_sub(self.looked);
         if self.looked != 0 && passed < LOOK_NANOS {
@@ -52,12 +51,12 @@ impl Busy {
         Some(self.overloaded)
     }
 
-    /// Whether it does not keep up.
+    /// Whether the heart does not keep up.
     pub(super) const fn is_overloaded(&self) -> bool {
         self.overloaded
     }
 
-    /// How much of the last second it was at work, in percent.
+    /// The share of the last second in which it was at work, in percent.
     pub(super) const fn share(&self) -> u64 {
         self.share
     }
@@ -67,7 +66,7 @@ impl Busy {
 mod tests {
     use super::*;
 
-    /// What is news when these seconds have passed, of each the share that was work.
+    /// The verdict's changes over these seconds, each given by its share of work.
     fn news(busy: &mut Busy, from: &mut u64, shares: &[u64]) -> Vec<bool> {
         let mut news = Vec::new();
         for share in shares {

@@ -1,5 +1,5 @@
-//! The watchdog: a device that resets this machine when the heart has not beaten for the deadtime, so that a peer that
-//! takes over from a hung node is alone. Writing to such a device does not block.
+//! The watchdog: a device that resets this machine when the heart has not beaten for the deadtime. So a peer that takes
+//! over from a hung node can rely on its end. Writing to such a device does not block.
 
 use std::{
     mem,
@@ -10,21 +10,21 @@ use std::{
 use locum_core::model::{note::Level, time::Instant};
 use locum_sys::watchdog::Watchdog;
 
-/// As heartbeat: a beat that comes at the last moment still counts.
+/// As in heartbeat: a beat that comes at the last moment still counts.
 const SLACK: Duration = Duration::from_millis(10);
 
-/// An armed watchdog.
+/// An armed watchdog device, which is fed by beats.
 pub(super) struct Dog {
     device: Watchdog,
     name: PathBuf,
     /// The beat after the one for which it was fed.
     fed: Option<Instant>,
-    /// Said that it cannot be fed.
+    /// It was reported that it cannot be fed.
     complained: bool,
 }
 
 impl Dog {
-    /// Opens the device, which arms it, and says what came of it. A missing one is not looked for again.
+    /// Opens the device, which arms it, and returns the line for the log. If it is missing, it is not looked for again.
     pub(super) fn get(name: &Path, deadtime: Duration) -> (Option<Self>, Level, String) {
         let device = match Watchdog::open(name) {
             Ok(device) => device,
@@ -64,8 +64,8 @@ impl Dog {
         (Some(dog), level, text)
     }
 
-    /// Begins its time anew if there was a beat since the last call; the next one is due at `next_beat`. What goes wrong
-    /// is said once.
+    /// Resets its timer if there was a beat since the last call; the next one is due at `next_beat`. A failure is
+    /// reported once.
     pub(super) fn feed(&mut self, next_beat: Instant) -> Option<String> {
         if self.fed.replace(next_beat) == Some(next_beat) {
             return None;
@@ -76,8 +76,8 @@ impl Dog {
         (!mem::replace(&mut self.complained, true)).then_some(text)
     }
 
-    /// The end of a life of the heart. Where something could not be stopped, the reset is what makes sure that the peer,
-    /// which takes over after its deadtime, is alone.
+    /// Ends with a run of the heart. If something could not be stopped, the reset of this machine makes the takeover
+    /// safe, which the peer begins after its deadtime.
     pub(super) fn leave(self, clean: bool) -> (Level, String) {
         let name = self.name.display();
         if !clean {
@@ -95,7 +95,7 @@ impl Dog {
     }
 }
 
-/// Whole seconds, more than the deadtime.
+/// The timeout in whole seconds, above the deadtime.
 fn timeout(deadtime: Duration) -> u32 {
     let millis = (deadtime + SLACK).as_millis();
     u32::try_from(millis.div_ceil(1000)).unwrap_or(u32::MAX)

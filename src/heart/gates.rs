@@ -1,11 +1,12 @@
-//! The gates of the groups that run here (`docs/gate.md`): made shut before a group's first address comes to its interface,
-//! opened and shut as the mind says, looked after, and taken away after the last address has gone. What judges for all of
-//! them is made ready before the first beat, and goes after the last one: to put it on an interface takes long.
+//! The gates of the groups that run here (`docs/gate.md`). A gate is made shut before a group's first address comes to
+//! its interface, opened and shut as the core says, checked, and removed after the last address has gone. The packet
+//! filter that all gates share is made ready before the first beat and removed after the last one, because putting it
+//! on an interface takes long.
 //!
-//! A renewal by `bpf` is two stores for each gate. One by `nft` is a request to the kernel and its answer for all gates that the
-//! same beat renews, a fraction of a millisecond as a rule; while somebody else loads many rules in the same network namespace
-//! it waits for them, and so does the heart. That is why `bpf` is preferred, and why a pace should not be much shorter than such a
-//! wait where only `nft` works.
+//! A renewal by `bpf` is two stores for each gate. A renewal by `nft` is one request to the kernel and its answer for
+//! all gates that the same beat renews, as a rule a fraction of a millisecond. While another process loads many rules
+//! in the same network namespace it waits for them, and so does the heart. That is why `bpf` is preferred, and why a
+//! pace should not be much shorter than such a wait where only `nft` works.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -38,16 +39,16 @@ use serde::{Deserialize, Serialize};
 use super::{Options, network::Network};
 use crate::duties::{self, Duties, Place, Way};
 
-/// Until when a group's addresses may answer.
+/// The time until which a group's addresses may answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
-    /// Its end.
+    /// The end of the lease.
     pub(super) until: Instant,
-    /// When the beat was sent on which it rests.
+    /// When the beat was sent on which the lease rests.
     pub(super) sent: Instant,
 }
 
-/// What is to make gates.
+/// How gates are to be made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum GateChoice {
     /// The best engine that works here
@@ -72,7 +73,7 @@ impl GateChoice {
         }
     }
 
-    /// What makes the ARP filter: rules if they can, unless programs were asked for.
+    /// The backend of the ARP filter: rules if they work here, unless programs were asked for.
     fn filter(self, probe: &gate::Probe) -> Result<Engine, String> {
         match self {
             Self::Auto => gate::elsewhere::choose(probe.bpf.clone()),
@@ -82,10 +83,10 @@ impl GateChoice {
     }
 }
 
-/// What the heart tells of its gates.
+/// The state of the heart's gates, for the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateStats {
-    /// The engine in use: `bpf` or `nft`; absent where no gate is possible, or none is wanted.
+    /// The backend in use: `bpf` or `nft`; absent where no gate is possible, or none is wanted.
     pub engine: Option<String>,
     /// Why `bpf` is not used; absent when it is.
     pub bpf_missing: Option<String>,
@@ -93,61 +94,60 @@ pub struct GateStats {
     pub nft_missing: Option<String>,
     /// How often the kernel was told of leases: once for all groups that one beat renews.
     pub renewals: u64,
-    /// The groups that have to do without, because no engine works.
+    /// The groups that want a gate and have none, because no backend works.
     pub without: Vec<String>,
-    /// Those that stand, and those that should and cannot.
+    /// The gates that exist, and those that should and cannot.
     pub gates: Vec<GateState>,
-    /// Announcements of claims that were dropped because they prove nothing: who sends them has not the cluster's key, or
-    /// is a Locum that makes no proofs yet.
+    /// How many announcements of claims were dropped because they prove nothing: their sender has not the cluster's
+    /// key, or is a Locum that makes no proofs yet.
     #[serde(default)]
     pub refused: u64,
     /// Seconds since that number last grew; absent if it has not.
     #[serde(default)]
     pub refused_ago: Option<u64>,
-    /// Where somebody else's program came before ours.
+    /// The interfaces on which another program came before ours.
     #[serde(default)]
     pub overtaken: Vec<OvertakenState>,
 }
 
-/// An interface on which somebody else's program came before the gates' own, and would have answered in their place.
+/// An interface on which another program came before the gates' own, and would have answered in their place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OvertakenState {
-    /// The interface.
     pub interface: String,
     /// The name of the program that came last.
     pub by: String,
-    /// How often ours went in front again.
+    /// How often our program was put in front again.
     pub times: u64,
-    /// It comes again and again: groups whose addresses are there move to a node without that trouble, if there is one.
+    /// It happens again and again: groups whose addresses are there move to a node without that trouble, if there is
+    /// one.
     pub lasts: bool,
 }
 
-/// One gate.
+/// The state of one gate, for the status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateState {
-    /// Its group.
     pub group: String,
-    /// For how long it is open, in milliseconds; absent when it is shut.
+    /// How much longer it is open, in milliseconds; absent when it is shut.
     pub open_ms: Option<u64>,
-    /// How often it was put back after somebody else took it away, or a part of it.
+    /// How often it was put back after another process removed it, or a part of it.
     pub restored: u64,
-    /// Why it could not be renewed or put back last time; absent when it could.
+    /// Why the last renewal or repair failed; absent when it succeeded.
     pub fault: Option<String>,
 }
 
-/// What came of something that was done to gates.
+/// The result of something that was done to gates.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// What a person should know.
+    /// Lines for the log.
     pub(super) notes: Vec<(Level, Option<GroupIndex>, String)>,
-    /// Groups whose gate was shut and is open: their segments have to hear of them.
+    /// The groups whose gate was shut and is open: their segments have to hear of their addresses.
     pub(super) opened: Vec<GroupIndex>,
-    /// It has changed on which interfaces gates can be relied on: [`Gates::trouble`].
+    /// The interfaces on which gates can be relied on have changed: [`Gates::trouble`].
     pub(super) overtaking: bool,
 }
 
 impl Told {
-    /// And this as well.
+    /// Adds the results of another step.
     pub(super) fn add(&mut self, more: Self) {
         self.notes.extend(more.notes);
         self.opened.extend(more.opened);
@@ -155,23 +155,23 @@ impl Told {
     }
 }
 
-/// So often within [`OVERTAKEN_NANOS`], and it is taken to go on: until it has not happened for as long.
+/// If it happens this often within [`OVERTAKEN_NANOS`], it is taken to go on until it has not happened for as long.
 const OVERTAKEN_TIMES: usize = 3;
 const OVERTAKEN_NANOS: u64 = 60_000_000_000;
-/// On so many places of interfaces, of which each has two or three, all that is there is compared with what should be at once:
-/// each costs a dozen system calls. Of others it is done with the next looks, a second each.
+/// At most this many places of interfaces are compared with what should be there in one look: each costs a dozen system
+/// calls, and each interface has two or three. The others follow with the next looks, one second apart.
 const PLACES_A_LOOK: usize = 64;
-/// While it goes on ours goes in front no more often than that: each time costs the heart 10 to 20 ms.
+/// While it goes on, our program is put in front at most this often: each time costs the heart 10 to 20 ms.
 const OVERTAKEN_PAUSE_NANOS: u64 = 5_000_000_000;
 
-/// What is known of an interface on which a program of somebody else's comes before ours.
+/// The history of an interface on which another program comes before ours.
 #[derive(Debug, Default)]
 struct Overtaking {
     by: String,
     times: u64,
-    /// When it happened last, the newest last; no more than count.
+    /// The last times at which it happened, the newest last; no more than count.
     recent: VecDeque<u64>,
-    /// It was told that it goes on.
+    /// It was reported that it goes on.
     lasts: bool,
 }
 
@@ -197,17 +197,17 @@ impl Overtaking {
     }
 }
 
-/// When the number of announcements that prove nothing grew.
+/// Notes when the number of announcements that prove nothing grew.
 #[derive(Debug, Default)]
 struct Refusals {
-    /// As it was counted last; none before the first time.
+    /// The last count; `None` before the first one.
     count: Option<u64>,
     grew: Option<u64>,
 }
 
 impl Refusals {
     fn note(&mut self, now: u64, count: u64) {
-        // What an earlier life counted is no news.
+        // The counts of an earlier daemon are not reported.
         if self.count.is_some_and(|before| count > before) {
             self.grew = Some(now);
         }
@@ -222,7 +222,7 @@ impl Refusals {
 /// All gates of this heart.
 pub(super) struct Gates {
     engine: Result<Engine, String>,
-    /// What makes the ARP filter.
+    /// The backend of the ARP filter.
     filter: Result<Engine, String>,
     missing: (Option<String>, Option<String>),
     watch: Option<Watch>,
@@ -234,15 +234,15 @@ pub(super) struct Gates {
     groups: Vec<Group>,
     renewals: u64,
     refusals: Refusals,
-    /// Which is looked after next.
+    /// The gate that is checked next.
     next_look: usize,
-    /// By interface.
+    /// The interfaces on which another program comes before ours, by number.
     overtaken: BTreeMap<u32, Overtaking>,
-    /// Not before that moment is it looked for again (monotonic clock).
+    /// The earliest time of the next such check (monotonic clock).
     front_at: u64,
-    /// Why ours could not go in front last time.
+    /// Why our program could not be put in front last time.
     front_fault: Option<String>,
-    /// Why what judges could not be put back last time.
+    /// Why the packet filter could not be put back last time.
     judge_fault: Option<String>,
 }
 
@@ -259,18 +259,18 @@ struct Group {
     /// An announced claim that carries one of these shuts the gate.
     proofs: Vec<Proof>,
     gate: Option<Gate>,
-    /// As the kernel was last told.
+    /// The deadline that the kernel was last told (boot-time clock).
     deadline: u64,
-    /// A rival was heard; said once.
+    /// A rival was heard, and that was reported.
     contested: bool,
     restored: u64,
     fault: Option<String>,
 }
 
 impl Gates {
-    /// Looks what the kernel can do, if any group wants a gate. Calls that block for a moment: before the heart runs.
+    /// Finds out what the kernel can do, if any group wants a gate. Blocks for a moment: call it before the heart runs.
     pub(super) fn new(duties: &Duties, options: &Options) -> Self {
-        // What a script puts somewhere, a script would have to open.
+        // An address that a script puts would need a gate that the script opens.
         let without = options.gates == GateChoice::None || options.prefer_scripts;
         let group = |group: &duties::Group| Group {
             key: group.key.clone(),
@@ -336,7 +336,7 @@ impl Gates {
         let faults = covered.chain(heard).filter_map(Result::err);
         let faults = faults.map(|error| format!("gates are not ready: {error}")).collect();
         if is_owned {
-            // Nobody else can delete anything, and the watch would read of each of our own changes.
+            // No other process can delete anything, and the watch would read of each of our own changes.
             self.watch = None;
         }
         faults
@@ -351,27 +351,27 @@ impl Gates {
         Ok(self.judge.insert(judge))
     }
 
-    /// Nothing is left of what judges, unless a gate stands: it keeps its addresses silent for who looks after them next.
+    /// Removes the packet filter, unless a gate exists: that one keeps its addresses silent for the next daemon.
     pub(super) fn leave(&mut self) {
         if self.groups.iter().all(|group| group.gate.is_none())
             && let Some(judge) = self.judge.take()
         {
-            // It stops nobody. A later start finds it, and `locum gate --remove` takes it away.
+            // A packet filter without gates stops nothing. A later start finds it, and `locum gate --remove` removes
+            // it.
             let _ = judge.remove();
         }
     }
 
-    /// Whether a gate is left, which keeps its addresses silent for who looks after them next.
+    /// Whether a gate is left, which keeps its addresses silent for the next daemon.
     pub(super) fn are_left(&self) -> bool {
         self.groups.iter().any(|group| group.gate.is_some())
     }
 
-    /// What makes the ARP filter.
+    /// The backend of the ARP filter, or why there is none.
     pub(super) fn filter(&self) -> &Result<Engine, String> {
         &self.filter
     }
 
-    /// The cluster's name.
     pub(super) fn cluster(&self) -> &str {
         &self.cluster
     }
@@ -381,12 +381,12 @@ impl Gates {
         self.groups.get(group.0).is_some_and(Group::wants_gate)
     }
 
-    /// What becomes readable when somebody deletes rules.
+    /// Becomes readable when another process deletes rules.
     pub(super) fn source(&self) -> Option<impl AsFd + '_> {
         self.watch.as_ref()
     }
 
-    /// What to say at the start.
+    /// The line about gates for the start of the log.
     pub(super) fn verdict(&self) -> Option<(Level, String)> {
         if !self.groups.iter().any(Group::wants_gate) {
             return None;
@@ -407,7 +407,7 @@ impl Gates {
         })
     }
 
-    /// Until when the addresses of these groups may answer, or not at all: all at once, which costs little more than one.
+    /// Sets the leases of these groups; `None` shuts the gate. All at once costs little more than one.
     pub(super) fn set(&mut self, leases: &[(GroupIndex, Option<Lease>)]) -> Told {
         let mut told = Told::default();
         self.eras.look();
@@ -444,7 +444,7 @@ impl Gates {
         };
         let mut done = judge.renew(orders());
         if let Err(error) = &done {
-            // `nft`: the table is gone. Put back at once, and by the watch's word.
+            // With `nft` the table is gone. It is put back at once, or when the watch tells of it.
             let error = error.to_string();
             match judge.restore() {
                 Ok(()) => {
@@ -484,7 +484,7 @@ impl Gates {
         lease.is_some_and(|lease| lease.until.as_nanos() > now)
     }
 
-    /// The same, where a group without a gate and a lease answers always.
+    /// The same; a group without a gate and without a lease may always answer.
     pub(super) fn may_answer(&self, group: GroupIndex, now: u64) -> bool {
         let Some(entry) = self.groups.get(group.0) else { return false };
         entry.lease.map_or(!entry.wants_gate(), |lease| lease.until.as_nanos() > now)
@@ -495,10 +495,10 @@ impl Gates {
         self.groups.get(group.0).is_some_and(Group::wants_gate)
     }
 
-    /// Which announced claims shut the gates of these groups from now on.
+    /// Sets which announced claims shut the gates of these groups from now on.
     pub(super) fn expect(&mut self, proofs: Vec<(GroupIndex, Vec<Proof>)>) -> Told {
         let mut told = Told::default();
-        // What was said last counts.
+        // For each group the last entry counts.
         let mut news: BTreeMap<usize, Vec<Proof>> = BTreeMap::new();
         for (group, proofs) in proofs {
             if self.groups.get(group.0).is_some_and(Group::wants_gate) {
@@ -510,7 +510,7 @@ impl Gates {
             groups[*group].proofs.clone_from(proofs);
         }
         let Some(judge) = judge else { return told };
-        // From one to the next, without a look at those in between: a batch is often of one group.
+        // Steps from one group to the next without a look at those in between: a batch is often of one group.
         let (mut rest, mut first) = (&mut groups[..], 0);
         let gates = news.iter().filter_map(|(index, proofs)| {
             let (entry, behind) = mem::take(&mut rest).get_mut(index - first..)?.split_first_mut()?;
@@ -528,8 +528,8 @@ impl Gates {
         told
     }
 
-    /// Makes the group's gate stand on this interface, before an address of it comes there, or, where `answers`, around one
-    /// that an earlier life left there and that is ours still; open if its lease runs.
+    /// Puts the group's gate on this interface before an address of it comes there. With `answers`, an earlier daemon
+    /// left the address there and it is still ours: then the gate is put around it. The gate is open if its lease runs.
     pub(super) fn prepare(
         &mut self,
         group: GroupIndex,
@@ -573,7 +573,7 @@ impl Gates {
         self.groups.get(group.0).is_some_and(|entry| entry.wants_gate() && entry.gate.is_none())
     }
 
-    /// Takes the group's gate away: its last address has gone.
+    /// Removes the group's gate, because its last address has gone.
     pub(super) fn remove(&mut self, group: GroupIndex) -> Told {
         let mut told = Told::default();
         let Some(entry) = self.groups.get_mut(group.0) else { return told };
@@ -586,17 +586,17 @@ impl Gates {
         told
     }
 
-    /// Somebody deleted rules: looks whether the gates stand.
+    /// Another process deleted rules: checks whether the gates still exist.
     pub(super) fn heed_watch(&mut self) -> Told {
         let Some(watch) = &mut self.watch else { return Told::default() };
         match watch.read() {
             Ok(Some(names)) if names.is_empty() => Told::default(),
-            // If all are gone, all are looked after.
+            // If all are gone, all are checked.
             _ => self.look_after(1),
         }
     }
 
-    /// Compares some gates with what stands in the kernel, each time others, and puts back what somebody took away.
+    /// Compares some gates with the kernel's state, others each time, and puts back what another process removed.
     pub(super) fn look_after(&mut self, most: usize) -> Told {
         let mut told = Told::default();
         self.eras.look();
@@ -641,7 +641,8 @@ impl Gates {
         told
     }
 
-    /// Goes in front of programs of others, which would answer in the gates' place: one place in a look.
+    /// Puts our programs in front of those of others, which would answer in the gates' place. Checks one place in a
+    /// look.
     fn stay_in_front(&mut self, told: &mut Told) {
         let now = clock::monotonic_nanos();
         let Some(judge) = self.judge.as_ref().filter(|_| now >= self.front_at) else { return };
@@ -660,7 +661,7 @@ impl Gates {
                 known.note(now, by);
             }
             Err(error) => {
-                // Said by its own look, if it lasts: an interface that is going is no fault.
+                // Its own look reports it if it lasts: an interface that is going is not a fault.
                 let text = format!("a program of somebody else's stays before the gates': {error}");
                 if self.front_fault.as_ref() != Some(&text) {
                     told.notes.push((Level::Error, None, text.clone()));
@@ -695,13 +696,13 @@ impl Gates {
         }
     }
 
-    /// Why no gate on that interface can be relied on.
+    /// Why no gate on that interface can be relied on, if so.
     pub(super) fn trouble(&self, interface: u32) -> Option<String> {
         let known = self.overtaken.get(&interface).filter(|known| known.lasts)?;
         Some(format!("{} comes before the gates' programs again and again", known.by))
     }
 
-    /// Whether it was put back: then gates may have gone with it.
+    /// Checks the packet filter. Returns whether it was put back: then gates may have gone with it.
     fn look_after_judge(&mut self, told: &mut Told) -> bool {
         let Self { judge: Some(judge), judge_fault, .. } = self else { return false };
         let missing = match judge.missing_of(PLACES_A_LOOK) {
@@ -710,7 +711,7 @@ impl Gates {
                 return false;
             }
             Ok(missing) => missing.join(", "),
-            // Nothing is known of it: rules change all the time. It is looked at again.
+            // Rules change all the time, so nothing is known of it. It is checked again.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return false,
             Err(error) => error.to_string(),
         };
@@ -722,7 +723,7 @@ impl Gates {
                 true
             }
             Err(error) => {
-                // Once for as long as it lasts, whatever else is missing meanwhile.
+                // Reported once while it lasts, whatever else is missing meanwhile.
                 let text = error.to_string();
                 if judge_fault.as_ref() != Some(&text) {
                     told.notes.push((Level::Error, None, format!("no gate is whole ({missing}): {text}")));
@@ -774,7 +775,7 @@ impl Group {
         self.need != duties::Gate::None && !self.addresses.is_empty()
     }
 
-    /// Makes the gate stand on one more interface.
+    /// Puts the gate on one more interface.
     fn stand(
         &mut self,
         judge: &Judge,
@@ -795,7 +796,7 @@ impl Group {
             rivals: ears.and_then(|ears| ears.rivals(cluster, &self.key)),
             proofs: self.proofs.clone(),
         };
-        // The gate of an earlier life goes on without a packet lost.
+        // The gate of an earlier daemon goes on without a packet lost.
         let found = if answers { judge.adopt(settings.clone())? } else { None };
         let gate = found.map_or_else(|| judge.install(settings), Ok)?;
         self.gate = Some(gate);
@@ -803,7 +804,7 @@ impl Group {
         Ok(())
     }
 
-    /// What the kernel is to be told of the lease.
+    /// The renewal of the lease for the kernel.
     fn renewal(&self, eras: &Eras) -> Option<Renewal> {
         let Lease { until, sent } = self.lease?;
         let shift = eras.shift_at(sent.as_nanos());
@@ -816,7 +817,7 @@ impl Group {
         self.gate.is_some() && self.deadline > now && !self.contested
     }
 
-    /// What came of a renewal, or of its end.
+    /// Notes the result of a renewal, or of the lease's end.
     fn heed(
         &mut self,
         group: GroupIndex,
@@ -838,7 +839,7 @@ impl Group {
         }
     }
 
-    /// Said once, until it works again.
+    /// Reports a fault once, until it works again.
     fn fail(&mut self, group: GroupIndex, why: &str, told: &mut Told) {
         if self.fault.is_none() {
             told.notes.push((Level::Error, Some(group), why.to_owned()));
@@ -859,7 +860,7 @@ pub(super) struct Ears {
 }
 
 impl Ears {
-    /// As the interfaces are now. An ear hears one port: that of the first link.
+    /// The claim listeners on today's interfaces. One listener hears one port: that of the first link.
     pub(super) fn of(duties: &Duties, network: &Network) -> Self {
         let (interfaces, peers, port) = (Vec::new(), Vec::new(), 0);
         let mut ears = Self { interfaces, peers, port, member: MemberId::of(&duties.me) };
@@ -904,16 +905,16 @@ fn name_of(interface: u32) -> String {
     interface_name(interface).unwrap_or_else(|_| format!("interface {interface}"))
 }
 
-/// By how much the boot-time clock, on which gates' deadlines are, is ahead of the monotonic one, on which the core's are. It
-/// grows while the machine is suspended, and a lease that began before that has run on meanwhile.
+/// How far the boot-time clock, which holds gates' deadlines, is ahead of the monotonic clock, which the core uses. The
+/// difference grows while the machine is suspended, and a lease that began before a suspension has run on meanwhile.
 struct Eras {
-    /// From which moment of the monotonic clock on, by how much; oldest first.
+    /// The moment of the monotonic clock from which each difference holds; oldest first.
     eras: Vec<(u64, u64)>,
 }
 
-/// Two readings one after the other differ by less, unless the machine was suspended.
+/// Two readings in a row differ by less, unless the machine was suspended.
 const SUSPENDED_NANOS: u64 = 1_000_000;
-/// No lease rests on a beat of an older era than these.
+/// How many suspensions are remembered: no lease rests on an older beat.
 const ERAS_MAX: usize = 16;
 
 impl Eras {
@@ -924,7 +925,7 @@ impl Eras {
     }
 
     fn look(&mut self) {
-        // The boot time first: whoever is interrupted in between believes in an earlier deadline, never in a later one.
+        // The boot time is read first: if it is interrupted in between, the deadline is too early, never too late.
         let boot = clock::boot_nanos();
         let now = clock::monotonic_nanos();
         self.note(now, boot.saturating_sub(now));
@@ -939,7 +940,7 @@ impl Eras {
         }
     }
 
-    /// As it was at this moment of the monotonic clock.
+    /// The difference that held at this moment of the monotonic clock.
     fn shift_at(&self, moment: u64) -> u64 {
         let era = self.eras.iter().rev().find(|(from, _)| *from <= moment).or(self.eras.first());
         era.map_or(0, |(_, shift)| *shift)
@@ -963,7 +964,7 @@ mod tests {
         let mut refusals = Refusals::default();
         refusals.note(second(10), 7);
         assert_eq!(refusals.ago(second(10)), None, "an earlier life counted them");
-        // Made anew, rules count from zero.
+        // New rules count from zero.
         [(11, 0), (12, 3), (13, 3)].into_iter().for_each(|(at, count)| refusals.note(second(at), count));
         assert_eq!(refusals.ago(second(40)), Some(28));
     }
@@ -977,7 +978,7 @@ mod tests {
             known.lasts = known.goes_on(now);
             known.lasts
         };
-        // Once an hour, as when containers start, is none.
+        // Once an hour, as when containers start, does not count.
         assert!(![0, 3600, 7200, 10_800].map(|at| note(second(at))).contains(&true));
         assert_eq!([10_810, 10_820].map(|at| note(second(at))), [false, true]);
         assert!(note(second(10_875)), "less often, and not over");
@@ -992,7 +993,7 @@ mod tests {
         eras.note(2_000_000_000, 4_999_999_000);
         eras.note(3_000_000_000, 5_000_000_900);
         assert_eq!(eras.eras.len(), 1, "readings that were interrupted are no suspension");
-        // An hour's sleep.
+        // The machine slept for an hour.
         eras.note(4_000_000_000, 3_605_000_000_000);
         assert_eq!(eras.shift_at(3_999_999_999), 5_000_000_000, "what was sent before it has run on");
         assert_eq!(eras.shift_at(4_000_000_000), 3_605_000_000_000);
@@ -1003,7 +1004,7 @@ mod tests {
         assert_eq!(eras.eras.len(), ERAS_MAX);
     }
 
-    /// Somebody takes the file system away in which all is pinned, and it does not come back.
+    /// Another process removes the file system that holds all pins, and it does not come back.
     #[test]
     fn what_cannot_be_put_back_is_said_once_and_no_reason_to_look_at_all_gates() {
         let alone = || {

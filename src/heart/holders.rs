@@ -1,11 +1,12 @@
-//! Who has the ports that links want. The heart asks the control plane, which can look, and goes on trying meanwhile.
+//! The processes that hold ports which links want. The heart asks the control plane, which can find them, and goes on
+//! trying meanwhile.
 
 use std::collections::BTreeMap;
 
-/// Nobody is asked again about a port within this.
+/// The control plane is asked about a port at most this often.
 const ASK_EVERY_NANOS: u64 = 5_000_000_000;
 
-/// What is known of ports that somebody else has.
+/// What is known of ports that another process holds.
 #[derive(Debug, Default)]
 pub(super) struct Holders(BTreeMap<u16, Holder>);
 
@@ -16,7 +17,7 @@ struct Holder {
 }
 
 impl Holders {
-    /// Whether to ask now who has this port.
+    /// Whether to ask now which process holds this port.
     pub(super) fn asks(&mut self, port: u16, now: u64) -> bool {
         match self.0.get_mut(&port) {
             Some(holder) if now.saturating_sub(holder.asked) < ASK_EVERY_NANOS => false,
@@ -31,7 +32,7 @@ impl Holders {
         }
     }
 
-    /// The answer. Whether it is news.
+    /// Notes the answer. Returns whether it is new.
     pub(super) fn learn(&mut self, port: u16, name: Option<String>) -> bool {
         let Some(holder) = self.0.get_mut(&port) else { return false };
         let is_news = holder.name != name;
@@ -39,7 +40,7 @@ impl Holders {
         is_news
     }
 
-    /// Who has it, in words.
+    /// The process that holds the port, in words.
     pub(super) fn name(&self, port: u16) -> Option<&str> {
         self.0.get(&port)?.name.as_deref()
     }

@@ -1,6 +1,6 @@
-//! Lets the lifetimes of addresses begin anew, in a thread of its own. Each such request waits for the kernel's one lock of
-//! all networking (rtnl), which anybody on the machine may hold for long, as whoever makes and ends many network namespaces
-//! does: no beat may wait for that.
+//! Renews the lifetimes of addresses in a thread of its own. Each such request waits for the kernel's one lock of all
+//! networking (rtnl). Any process on the machine may hold it for long, for example one that makes and ends many network
+//! namespaces. No beat may wait for that.
 
 use std::{
     collections::BTreeMap,
@@ -20,17 +20,17 @@ use locum_sys::{
     netlink::{Lifetime, Netlink, NewAddress},
 };
 
-/// Requests on their way at most.
+/// How many requests may be on their way.
 const REQUESTS_MAX: usize = 2048;
-/// The thread looks for work at least so often.
+/// How long the thread waits at most before it looks for work.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The heart's end. Dropped, it ends the thread without waiting for it.
+/// The heart's end. Dropping it ends the thread without waiting for it.
 pub(super) struct Lifetimes {
     shared: Arc<Shared>,
     thread: Thread,
     asked: u64,
-    /// The last request of each address.
+    /// The number of each address's last request.
     last: BTreeMap<ResourceId, u64>,
 }
 
@@ -38,19 +38,21 @@ struct Request {
     id: ResourceId,
     new: NewAddress,
     lifetime: Lifetime,
-    /// Of no use after that moment of the monotonic clock.
+    /// The request is useless after this moment of the monotonic clock.
     until: u64,
 }
 
 struct Shared {
     requests: ArrayQueue<Request>,
     answers: ArrayQueue<(ResourceId, io::Result<()>)>,
-    /// So many requests have ended, in the order in which they were made.
+    /// How many requests have ended, in the order in which they were made.
     ended: AtomicU64,
     stop: AtomicBool,
 }
 
 impl Lifetimes {
+    /// Starts the thread.
+    ///
     /// # Errors
     /// When the kernel gives no thread or no netlink.
     pub(super) fn start() -> io::Result<Self> {
@@ -66,7 +68,7 @@ impl Lifetimes {
         Ok(Self { shared, thread: handle.thread().clone(), asked: 0, last: BTreeMap::new() })
     }
 
-    /// Asks for it; the answer comes by [`Self::answer`]. False if too much is under way.
+    /// Requests a renewal; the answer comes by [`Self::answer`]. False if too many are under way.
     pub(super) fn renew(&mut self, id: ResourceId, new: NewAddress, lifetime: Lifetime, until: u64) -> bool {
         if self.shared.requests.push(Request { id, new, lifetime, until }).is_err() {
             return false;
@@ -77,12 +79,12 @@ impl Lifetimes {
         true
     }
 
-    /// What has come of a request.
+    /// The next result of a request, if there is one.
     pub(super) fn answer(&mut self) -> Option<(ResourceId, io::Result<()>)> {
         self.shared.answers.pop()
     }
 
-    /// Whether a request for this address is under way. Until it has ended the address must not be taken off: the request
+    /// Whether a request for this address is under way. Until it has ended the address must not be removed: the request
     /// would put it back, without a gate.
     pub(super) fn is_renewing(&self, id: ResourceId) -> bool {
         self.last.get(&id).is_some_and(|last| *last > self.shared.ended.load(Ordering::Acquire))
@@ -105,7 +107,7 @@ impl Shared {
             };
             let is_late = clock::monotonic_nanos() >= until || self.stop.load(Ordering::Acquire);
             let came = if is_late { Ok(()) } else { netlink.renew_address(&new, lifetime) };
-            // Whoever does not hear the answer asks again in a third of the lifetime.
+            // If this answer is lost, the renewal is requested again in a third of the lifetime.
             let _ = self.answers.push((id, came));
             self.ended.fetch_add(1, Ordering::Release);
         }

@@ -6,28 +6,28 @@ use std::sync::Arc;
 
 use locum_core::model::note::Escaped;
 
-/// Whether each frame passes.
+/// Decides whether each frame passes.
 #[derive(Clone, Debug)]
 pub struct Losses {
-    /// Of a thousand million frames so many are lost on arrival.
+    /// How many of a thousand million frames are lost on arrival.
     receive: u64,
-    /// And on departure.
+    /// How many of a thousand million frames are lost on departure.
     send: u64,
-    /// Whose frames are heard; all without it.
+    /// The nodes whose frames are heard; `None`: all.
     nodes: Option<Vec<String>>,
     seed: u64,
     dice: u64,
-    /// The frame that was thrown for last, and how: it is lost on all its links or on none.
+    /// The last frame for which the dice were thrown, and whether it passes: it is lost on all its links or on none.
     thrown: Option<(Arc<[u8]>, bool)>,
 }
 
 const ALL: u64 = 1_000_000_000;
 
 impl Losses {
-    /// Reads the file's text; `chance` is the seed without a line for it.
+    /// Reads the file's text; `chance` is the seed if no line sets one.
     ///
     /// # Errors
-    /// The first line that says nothing, in words.
+    /// The first line that cannot be read, in words.
     pub fn parse(text: &str, chance: u64) -> Result<Self, String> {
         let mut losses = Self { receive: 0, send: 0, nodes: None, seed: chance, dice: 1, thrown: None };
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -48,13 +48,13 @@ impl Losses {
         Ok(losses)
     }
 
-    /// Whether a frame that came in is heard.
+    /// Whether an incoming frame is heard.
     pub(super) fn hears(&mut self, frame: &[u8]) -> bool {
         if self.throws(self.receive) {
             return false;
         }
         let Some(nodes) = &self.nodes else { return true };
-        // Looked for as text, before anybody knows whether the frame is authentic: all that can come of it is a loss.
+        // It is looked for as text, before the frame is authenticated: the worst result is a loss.
         sender(frame).is_none_or(|name| nodes.iter().any(|node| node.as_bytes().eq_ignore_ascii_case(name)))
     }
 
@@ -149,7 +149,7 @@ mod tests {
     fn only_allowed_nodes_are_heard() {
         let mut losses = Losses::parse("allownodes=ClustNode1;other;\n", 1).unwrap();
         assert!(losses.hears(UDP) && !losses.hears(SERIAL));
-        // What has no sender is no frame of another node.
+        // Bytes without a sender are not a frame of another node.
         assert!(losses.hears(b"") && losses.hears(b"noise xsrc=y,"));
         assert_eq!(losses.to_string(), "rcvloss 0, xmitloss 0, only [clustnode1 other] heard, seed 1");
     }

@@ -1,5 +1,5 @@
-//! The mind that the heart drives: the director of either dialect. Both are fed the same events and want the same actions
-//! performed, so the loop is one.
+//! The director of either dialect, as the heart drives it. Both take the same events and return the same actions, so
+//! there is one loop.
 
 use locum_core::{
     model::{
@@ -13,21 +13,17 @@ use locum_core::{
     r1::{director, status},
 };
 
-/// A director.
+/// The director of either dialect.
 #[derive(Debug)]
 pub enum Mind {
-    /// Of heartbeat's dialect.
     R1(Box<director::Director>),
-    /// Of the native dialect.
     Native(Box<native::director::Director>),
 }
 
-/// What a person may see of the cluster, in the terms of its dialect.
+/// The status of the cluster for people, in the terms of its dialect.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Status {
-    /// Of heartbeat's dialect.
     R1(Box<status::Status>),
-    /// Of the native dialect.
     Native(Box<native::status::Status>),
 }
 
@@ -67,7 +63,7 @@ impl Mind {
         }
     }
 
-    /// Under which ownership a group is here, or was last; R1 has none.
+    /// The ownership under which a group is here, or was last; R1 has none.
     pub(super) fn epoch(&self, group: GroupIndex) -> Option<Epoch> {
         match self {
             Self::R1(_) => None,

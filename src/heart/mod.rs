@@ -1,13 +1,14 @@
 //! **The heart**: the one real-time thread. It owns the director, the links, the timers and the service addresses:
-//! receive, decide, send, move addresses. It never starts a process, writes a file, resolves a name, logs or waits for a
-//! lock; everything that can block goes up to the control plane over a bounded ring, and comes back the same way.
+//! receive, decide, send, move addresses. It never starts a process, writes a file, resolves a name, logs or waits for
+//! a lock; work that can block goes up to the control plane over a bounded ring, and the result comes back the same
+//! way.
 //!
 //! * [`spawn`] starts it, [`Handle`] is the control plane's end;
-//! * `pulse` is its loop: what is due is sent before anything is read, and reading is bounded;
+//! * `pulse` is its loop: it sends what is due before it reads, and reads a bounded number of frames;
 //! * `mind` is the director of either dialect;
 //! * `udp`, `serial` and `routed` are the links, `pings` the ping nodes, `address` the service addresses, `shape` their
-//!   order beside the machine's own, `rivals` other machines that say to have them, `gates` what keeps them silent when
-//!   nobody may answer, `arp_filter` what keeps other interfaces from answering for them;
+//!   order beside the machine's own, `rivals` other machines that announce them; `gates` keeps them silent when no node
+//!   may answer, `arp_filter` keeps other interfaces from answering for them;
 //! * `network` mirrors the kernel's interfaces and addresses, `stats` counts;
 //! * `dog` feeds the watchdog, `losses` drops frames in tests.
 
@@ -68,163 +69,150 @@ pub use self::rivals::RivalState;
 pub use self::stats::{HeartStats, Lateness, LinkStats};
 use crate::duties::Duties;
 
-/// The heart's stack. Far more than it uses; only what it touches is ever resident.
+/// The size of the heart's stack, far more than it uses. Only touched pages are resident.
 const STACK_BYTES: usize = 1024 * 1024;
-/// A thread that the kernel refuses is asked for so often again, with this pause.
+/// How often a thread that the kernel refuses is asked for again, with this pause.
 const THREAD_TRIES: u32 = 50;
 const THREAD_PAUSE: Duration = Duration::from_millis(100);
 
-/// How the heart is to work, beyond its duties.
+/// The heart's settings, beyond the host config.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Leave addresses to the resource scripts: they come up as [`Up::Run`] like everything else.
+    /// Leaves addresses to the resource scripts: they come up as [`Up::Run`] like everything else.
     pub prefer_scripts: bool,
-    /// What makes gates.
+    /// How gates are to be made.
     pub gates: GateChoice,
-    /// Frames that are dropped on purpose.
+    /// Frames to drop on purpose, for tests.
     pub losses: Option<Losses>,
     /// The device that resets this machine when the heart does not beat.
     pub watchdog: Option<PathBuf>,
 }
 
-/// What comes up from the heart.
+/// A message from the heart to the control plane.
 #[derive(Debug)]
 pub enum Up {
-    /// Let an agent work; to be answered by [`Down::Done`] with the same ticket.
+    /// Run an operation of an agent. Answered by [`Down::Done`] with the same ticket.
     Run {
-        /// For the answer.
         ticket: Ticket,
-        /// What.
         resource: ResourceId,
-        /// Which way.
         operation: Operation,
-        /// After this long it is killed.
+        /// After this time the operation is killed.
         limit: Duration,
         /// The ownership under which its group runs.
         epoch: Option<Epoch>,
     },
-    /// Kill this operation, if it is still under way; it is answered as one that took too long.
+    /// Kill this operation, if it is still under way. It is answered as one that took too long.
     Abandon(Ticket),
-    /// This node takes part from now on: everybody is heard of or known dead. Once in a life.
+    /// This node takes part from now on: every other node was heard of or is known dead. Once in a run.
     Active,
-    /// Reset a node; to be answered by [`Down::Fenced`] with the same ticket.
+    /// Reset a node. Answered by [`Down::Fenced`] with the same ticket.
     Fence {
-        /// For the answer.
         ticket: Ticket,
-        /// Which.
         node: NodeIndex,
     },
-    /// Run a person's script of this name, if there is one. Dropped when the control plane does not keep up.
+    /// Run the event script of this name, if there is one. Dropped when the control plane does not keep up.
     EventScript {
-        /// The script's name.
+        /// The name of the script.
         kind: String,
         /// Its environment, without the prefix `HA_`.
         fields: Vec<(String, String)>,
-        /// The ownership of the group that it is about.
+        /// The ownership of the group that the message is about.
         epoch: Option<Epoch>,
     },
     /// The answer to an order.
     Reply {
-        /// As given with the order.
+        /// The id that came with the order.
         order: OrderId,
-        /// What came of it.
         answer: Answer,
     },
-    /// Write this to the ledger's file and sync it; to be answered by [`Down::Written`].
+    /// Write this to the ledger's file and sync it. Answered by [`Down::Written`].
     Write(Durable),
-    /// Keep on disk the newest that was heard of a member.
+    /// Keep the newest that was heard of a member on disk.
     Remember {
-        /// Of whom.
         member: MemberIndex,
-        /// What.
         heard: Heard,
     },
     /// A line for the log.
     Note {
-        /// The line.
         note: Note,
-        /// When it was taken.
+        /// When the note was made.
         unix: SystemTime,
     },
-    /// The state of everything, as asked for.
+    /// The answer to [`Down::Status`].
     Status {
-        /// As given with the question.
+        /// The number that came with the question.
         request: u64,
-        /// What the director knows.
+        /// The status in the director's terms.
         status: Status,
-        /// What the heart counted.
+        /// The heart's own counters.
         heart: Box<HeartStats>,
     },
-    /// Find out who has this UDP port, which a link wants; to be answered by [`Down::PortHolder`].
+    /// Find out which process holds this UDP port, which a link wants. Answered by [`Down::PortHolder`].
     PortTaken(u16),
     /// Everything is said: the daemon may end.
     Exit {
         /// Nothing is left running that should have been stopped.
         clean: bool,
-        /// Begin a new life after this long instead of ending.
+        /// Begin a new run after this pause instead of ending.
         restart: Option<Duration>,
-        /// What the new life goes on with. Until it begins, this one goes on beating.
+        /// The groups that the new run keeps. Until it begins, this one goes on beating.
         keeps: Option<Holding>,
     },
 }
 
-/// What goes down to the heart.
+/// A message from the control plane to the heart.
 #[derive(Debug)]
 pub enum Down {
     /// How an operation ended.
     Done {
-        /// As given with [`Up::Run`].
+        /// The ticket of [`Up::Run`].
         ticket: Ticket,
-        /// How.
         outcome: Outcome,
     },
-    /// What came of [`Up::Write`].
+    /// The result of [`Up::Write`].
     Written {
-        /// It is on the disk.
+        /// Whether it is on the disk.
         ok: bool,
     },
-    /// How fencing a node ended.
+    /// The result of fencing a node.
     Fenced {
-        /// As given with [`Up::Fence`].
+        /// The ticket of [`Up::Fence`].
         ticket: Ticket,
-        /// How.
         outcome: FenceOutcome,
     },
     /// A message that a local script wrote.
     Script(Vec<(String, String)>),
-    /// A person asks for something; answered by [`Up::Reply`].
+    /// An order of a person. Answered by [`Up::Reply`].
     Order {
         /// Returned with the answer.
         id: OrderId,
-        /// What.
         order: Order,
     },
-    /// New keys.
+    /// Use these keys from now on.
     Keys(Keys),
-    /// Other frames are dropped on purpose from now on, or none.
+    /// Frames to drop on purpose from now on; `None`: no frames.
     Losses(Option<Losses>),
-    /// The first line of the load average file.
+    /// The first line of `/proc/loadavg`, for the core.
     Load(String),
-    /// Tell the state of everything; answered by [`Up::Status`].
+    /// A question for the status. Answered by [`Up::Status`].
     Status {
         /// Returned with the answer.
         request: u64,
     },
-    /// Who has a UDP port that a link wants.
+    /// The process that holds a UDP port which a link wants.
     PortHolder {
-        /// As asked for.
         port: u16,
-        /// In words; nothing when nobody was found.
+        /// The process in words; `None` if none was found.
         name: Option<String>,
     },
-    /// For so long wake up every 10 ms as well, and count how late that is; the result stands in
+    /// For this time wake up every 10 ms as well, and count how late that is. The result is in
     /// [`HeartStats::measured`].
     Measure(Duration),
     /// End the thread at once. Addresses stay as they are.
     Stop,
 }
 
-/// The control plane's end. Dropped, it stops the heart without waiting for it.
+/// The control plane's end. Dropping it stops the heart without waiting for it.
 #[derive(Debug)]
 pub struct Handle {
     shared: Arc<Shared>,
@@ -232,20 +220,20 @@ pub struct Handle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts the heart. Links that cannot be opened are down links and are tried again; they are no error.
+/// Starts the heart. Links that cannot be opened are down and are tried again; they are not an error.
 ///
 /// # Errors
 /// When the kernel gives no thread, no netlink, no epoll.
 pub fn spawn(mind: impl Into<Mind>, duties: Arc<Duties>, options: Options) -> io::Result<Handle> {
     let (shared, ear) = ring::pair()?;
-    // Opened here, where an error can still be told; and before the thread exists nothing of it has to be timely.
+    // It is opened here, where an error can still be returned, and before the thread exists and must be on time.
     let mut pulse = pulse::Pulse::new(mind.into(), duties, options, Arc::clone(&shared))?;
     let thread = spawn_thread("heart", move || pulse.run())?;
     Ok(Handle { shared, ear, thread: Some(thread) })
 }
 
-/// A thread for the heart or beside it. Where the kernel gives none, it is tried again for a while: what runs here would be
-/// left alone without it.
+/// Makes a thread for the heart or one beside it. If the kernel refuses it, it is tried again for a while: without it,
+/// running resources would be left alone.
 fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let work = Arc::new(Mutex::new(Some(work)));
     let mut tries = THREAD_TRIES;
@@ -269,7 +257,7 @@ fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<
 }
 
 impl Handle {
-    /// Tells the heart something. Never waits.
+    /// Sends the heart a message. Never waits.
     ///
     /// # Errors
     /// Gives it back when the ring is full: the heart does not run.
@@ -277,7 +265,7 @@ impl Handle {
         self.shared.send_down(down)
     }
 
-    /// The next thing that comes up. Nothing is lost when the future is dropped. After the heart has ended and
+    /// The next message from the heart. Nothing is lost when the future is dropped. After the heart has ended and
     /// everything was taken, it waits for ever.
     ///
     /// # Panics
@@ -291,7 +279,7 @@ impl Handle {
         }
     }
 
-    /// The next thing that has already come up.
+    /// The next message that has already come up.
     pub fn try_next(&mut self) -> Option<Up> {
         self.shared.take_up()
     }
@@ -317,7 +305,7 @@ impl Drop for Handle {
     }
 }
 
-/// What the clocks say, in the director's terms.
+/// The readings of the clocks for the director.
 #[must_use]
 pub fn now() -> Now {
     Now {

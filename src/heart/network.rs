@@ -1,5 +1,5 @@
-//! The kernel's interfaces and addresses as the heart knows them: read once, then kept up to date by the kernel's own
-//! notifications, so that nothing has to be asked when every millisecond counts.
+//! The kernel's interfaces and addresses as the heart knows them. They are read once, then kept up to date by the
+//! kernel's notifications, so that nothing has to be asked when every millisecond counts.
 
 use std::{
     io, mem,
@@ -11,39 +11,40 @@ use locum_sys::netlink::{Change, Interface, InterfaceAddress, Monitor, Netlink, 
 
 use super::register::Register;
 
-/// Datagrams of the kernel taken in at a time; one tells of one change. All 4,096 groups of a file are told within it.
+/// How many datagrams of the kernel are read at a time; each tells of one change. That covers all 4,096 groups of a
+/// file.
 const READS_A_TURN: usize = 8192;
 
-/// Interfaces, addresses, and the two connections to the kernel behind them.
+/// The interfaces, the addresses, and the two connections to the kernel behind them.
 pub(super) struct Network {
-    /// For changes of our own.
+    /// The connection for changes of our own.
     pub(super) netlink: Netlink,
     monitor: Monitor,
     changes: Vec<Change>,
-    /// Since somebody last asked.
+    /// The changes since they were last taken.
     changed: Changed,
-    /// Something was missed, and could not be asked for since: what stands here is what was known before.
+    /// A notification was missed, and the state could not be read again since, so it is older.
     stale: bool,
-    /// It was told that it cannot be asked for.
+    /// It was reported that the state cannot be read.
     told: bool,
     interfaces: Vec<Interface>,
     addresses: Register,
 }
 
-/// What the kernel told of.
+/// The kinds of changes that the kernel told of.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Changed {
-    /// Anything.
+    /// Any change at all.
     pub(super) anything: bool,
-    /// Interfaces.
+    /// A change of interfaces.
     pub(super) interfaces: bool,
-    /// Interfaces, or addresses that do not bear our mark: what links depend on.
+    /// A change of interfaces, or of addresses that do not bear our mark: links depend on these.
     pub(super) others: bool,
 }
 
 impl Network {
     pub(super) fn open() -> io::Result<Self> {
-        // The monitor first: what changes between the two is told twice and not missed.
+        // The monitor is opened first: a change between the two is then told twice and not missed.
         let opened = || Ok((Monitor::open()?, Netlink::open()?));
         let (monitor, netlink) = opened().map_err(|error: io::Error| {
             io::Error::new(error.kind(), format!("the kernel gives no netlink socket: {error}"))
@@ -62,14 +63,14 @@ impl Network {
         Ok(network)
     }
 
-    /// Takes in what the kernel has told.
+    /// Applies the notifications of the kernel.
     ///
-    /// The kernel tells of our own changes before it answers their request: after one, a refresh shows it. What was missed
-    /// is asked for at once; if the kernel does not give a whole list now, [`catch_up`](Self::catch_up) does it later, and
-    /// until then stands what was known before.
+    /// The kernel tells of our own changes before it answers their request, so a refresh after a change shows it. If a
+    /// notification was missed, the state is read again at once. If the kernel does not give a whole list now,
+    /// [`catch_up`](Self::catch_up) reads it later, and the earlier state holds until then.
     ///
     /// # Errors
-    /// The kernel cannot be heard. That it does not give a list is no error here: no operation fails of it.
+    /// The kernel's notifications cannot be read. A missing list is no error here: no operation fails because of it.
     pub(super) fn refresh(&mut self) -> io::Result<()> {
         let mut changes = mem::take(&mut self.changes);
         let read = self.read_some(&mut changes);
@@ -91,7 +92,8 @@ impl Network {
         read
     }
 
-    /// A bounded number: what somebody else changes without pause must not hold up the heart. The rest is told next time.
+    /// Reads a bounded number, so that another process that makes changes without pause does not hold up the heart. The
+    /// rest is read next time.
     fn read_some(&mut self, changes: &mut Vec<Change>) -> io::Result<()> {
         for _ in 0..READS_A_TURN {
             if !self.monitor.read(changes)? {
@@ -101,8 +103,8 @@ impl Network {
         Ok(())
     }
 
-    /// Asks again for what was missed, if anything was: once a second. Returns why that cannot be known, once for as long as
-    /// it lasts; `Interrupted` where addresses change each time that they are read.
+    /// Reads the state again if a notification was missed. Call it once a second. Returns why that fails, once while it
+    /// lasts; `Interrupted` if addresses change each time that they are read.
     pub(super) fn catch_up(&mut self) -> Option<io::Error> {
         let fault = if self.stale { self.ask_again().err() } else { None };
         let was_told = mem::replace(&mut self.told, fault.is_some());
@@ -116,7 +118,7 @@ impl Network {
         Ok(())
     }
 
-    /// What the kernel told of since this was last asked.
+    /// Returns the changes since the last call.
     pub(super) fn take_changed(&mut self) -> Changed {
         mem::take(&mut self.changed)
     }
@@ -124,13 +126,13 @@ impl Network {
     fn reload(&mut self) -> io::Result<()> {
         let (interfaces, mut addresses) = (self.netlink.interfaces()?, self.netlink.addresses()?);
         self.interfaces = interfaces;
-        // What is left of a lifetime is never the same.
+        // The rest of a lifetime is never the same.
         addresses.iter_mut().for_each(|address| address.lifetime = None);
         self.addresses = Register::of(addresses);
         Ok(())
     }
 
-    /// Whether it is news: a lifetime that begins anew is told like a new address.
+    /// Applies a change. Returns whether it changes anything. A lifetime that begins anew is told like a new address.
     fn apply(&mut self, change: Change) -> bool {
         match change {
             Change::Interface(new) => match self.interfaces.iter_mut().find(|old| old.index == new.index) {
@@ -162,17 +164,17 @@ impl Network {
         self.interfaces.iter().find(|interface| interface.index == index)
     }
 
-    /// Interfaces in the kernel's order.
+    /// The interfaces in the kernel's order.
     pub(super) fn interfaces(&self) -> &[Interface] {
         &self.interfaces
     }
 
-    /// Addresses, in the kernel's order for those that stood when it was asked.
+    /// The addresses. Those that existed when they were read are in the kernel's order.
     pub(super) fn addresses(&self) -> impl Iterator<Item = &InterfaceAddress> + Clone {
         self.addresses.iter()
     }
 
-    /// An address of ours was put and stands: of an IPv6 address the kernel tells a moment after it has acknowledged it.
+    /// Adds an address of ours that was put: the kernel tells of an IPv6 address a moment after it has acknowledged it.
     pub(super) fn take_in(&mut self, new: &NewAddress) {
         let there = |old: &InterfaceAddress| {
             old.interface == new.interface && old.ip == new.ip && old.prefix == new.prefix
@@ -189,7 +191,7 @@ impl Network {
         }
     }
 
-    /// An address of ours was taken off, as the kernel has acknowledged.
+    /// Removes an address of ours, as the kernel has acknowledged.
     pub(super) fn take_out(&mut self, gone: &InterfaceAddress) {
         self.addresses.take(gone);
     }
@@ -258,7 +260,7 @@ mod tests {
     fn what_was_missed_is_asked_for_at_once_and_then_once_a_second() {
         with_loopback(|index| {
             let mut network = Network::open().unwrap();
-            // More than the socket holds, while nobody reads.
+            // This is more than the socket holds while it is not read.
             let mut other = Netlink::open().unwrap();
             for _ in 0..6 {
                 for n in 0..1000 {
@@ -274,7 +276,7 @@ mod tests {
             assert!(there(&network, number(1500)) && !there(&network, number(1)));
             assert!(!network.stale && network.take_changed().others);
 
-            // Not with every operation: where the kernel gives no whole list, each of them would ask in vain.
+            // It is not read with every operation: if the kernel gives no whole list, each of them would ask in vain.
             network.take_out(&InterfaceAddress::new(index, number(1500), 32));
             network.stale = true;
             network.refresh().unwrap();

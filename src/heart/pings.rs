@@ -5,17 +5,17 @@ use std::{collections::VecDeque, net::IpAddr, os::fd::BorrowedFd};
 use locum_core::{model::identity::PingIndex, r1::plan::Ping};
 use locum_sys::icmp::Pinger;
 
-/// Questions that may be open; an answer to an older one comes too late to be news.
+/// How many questions may be open; an answer to an older one comes too late.
 const OPEN_MAX: usize = 512;
 
-/// The sockets, and the questions that are not answered yet.
+/// The sockets, and the questions without an answer.
 pub(super) struct Pings {
     nodes: Vec<Ping>,
     ipv4: Option<Pinger>,
     ipv6: Option<Pinger>,
     sequence: u16,
     open: VecDeque<Question>,
-    /// Questions that the kernel refused.
+    /// How many questions the kernel refused.
     pub(super) failures: u64,
 }
 
@@ -25,7 +25,6 @@ struct Question {
     to: IpAddr,
 }
 
-/// A family's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     V4,
@@ -33,7 +32,7 @@ pub(super) enum Family {
 }
 
 impl Pings {
-    /// Opens the sockets that are needed. With them, in words, what could not be opened.
+    /// Opens the sockets that are needed. Also returns, in words, what could not be opened.
     pub(super) fn new(nodes: &[Ping]) -> (Self, Option<String>) {
         let identifier = (std::process::id() & 0xffff) as u16;
         let mut fault = None;
@@ -55,7 +54,7 @@ impl Pings {
         v4.chain(self.ipv6.iter().map(|pinger| (Family::V6, pinger.as_fd())))
     }
 
-    /// Asks every member.
+    /// Asks every address of a ping node.
     pub(super) fn ask(&mut self, ping: PingIndex, bytes: &[u8]) {
         let Some(node) = self.nodes.get(ping.0) else { return };
         for &to in &node.members {
@@ -72,8 +71,8 @@ impl Pings {
         }
     }
 
-    /// The next answer, read into `buffer`: its payload, and which ping node gave it, if it answers a question that was
-    /// not answered before. `None` when nothing waits.
+    /// The next answer, read into `buffer`: its payload and the ping node that gave it. Answers to questions that are
+    /// not open are skipped. `None` when nothing waits.
     pub(super) fn receive<'a>(
         &mut self,
         family: Family,

@@ -1,9 +1,10 @@
-//! The heart's loop. One turn: wait; do what is due; read a bounded number of frames from each link that has some; hear
-//! the control plane; tell it. After every single event the director's actions are performed to the last one.
+//! The heart's loop. One turn: wait; do what is due; read a bounded number of frames from each ready link; read the
+//! messages of the control plane; send it ours. After every single event the director's actions are performed to the
+//! last one.
 //!
-//! What is due comes before what was received, so that no flood delays a beat. The one exception is a turn that comes
-//! late because this machine did not let us run: then one bounded round of what waits in the sockets is read first, or
-//! our own pause would look like the peer's silence.
+//! Due work comes before received frames, so that no flood delays a beat. There is one exception: if this machine did
+//! not let us run and the turn comes late, one bounded round of waiting frames is read first. Otherwise our own pause
+//! would look like the peer's silence.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -52,38 +53,38 @@ use super::{
 };
 use crate::duties::{Duties, Way};
 
-/// Frames read from one socket in one turn, while others wait.
+/// How many frames are read from one socket in one turn, while others wait.
 const FRAMES_A_TURN: usize = 32;
-/// And after a pause of our own.
+/// How many after a pause of our own.
 const FRAMES_AFTER_PAUSE: usize = 512;
 /// Bytes read from a serial line in one turn: a third of a second of the fastest.
 const PIECE_BYTES: usize = 4096;
-/// The largest datagram there is.
+/// The size of the largest datagram.
 const BUFFER_BYTES: usize = 65_536;
-/// Links that are down for a reason that no notification tells of are tried again after this; also the longest time
+/// The pause before links are tried again that are down for a reason without a notification; also the longest time
 /// between two turns.
 const RETRY_NANOS: u64 = 1_000_000_000;
-/// Without once having to wait the heart works for so long, and then leaves the processor to others for a moment. A
-/// real-time thread that never waits would starve the machine (and meet the brake).
+/// How long the heart works without a wait before it leaves the processor to others for a yield interval. A real-time
+/// thread that never waits would starve the machine, and meet the runaway limit.
 const BREATH_AFTER_NANOS: u64 = 20_000_000;
 const BREATH_NANOS: u64 = 2_000_000;
-/// No deadline makes it shorter than this, not even one that has passed: only a real wait starts the brake's count anew.
+/// The shortest yield interval, even if a deadline has passed: only a real wait resets the count of the runaway limit.
 const BREATH_MIN_NANOS: u64 = 1_000_000;
-/// A wait that took longer than this was one.
+/// A wait that took longer than this counts as one.
 const WAITED_NANOS: u64 = 50_000;
-/// The brake: computing for so long without waiting is a fault that must end the process.
+/// The runaway limit: computing this long without a wait is a fault that must end the process.
 const BRAKE_MICROS: u64 = 2_000_000;
-/// The tick of a measurement.
+/// The interval of a measurement's ticks.
 const MEASURE_NANOS: u64 = 10_000_000;
 
-/// What can wait for a moment (addresses to put and take off, announcements of claims) is done for so long in one turn: a
-/// takeover of thousands of groups must not keep a beat waiting, nor a frame.
+/// How long one turn works on things that can wait (addresses to put and remove, announcements of claims): a takeover
+/// of thousands of groups must not keep a beat or a frame waiting.
 const WORK_A_TURN_NANOS: u64 = 3_000_000;
 
-/// So many gates are compared with the kernel at once: each costs a dozen system calls.
+/// How many gates are compared with the kernel at once: each costs a dozen system calls.
 const GATES_A_LOOK: usize = 16;
 
-/// Numbers of the poller's sources. Receivers and lines follow, [`RECEIVERS`] numbers to a link.
+/// Numbers of the poller's sources. Receivers and lines follow, [`RECEIVERS`] numbers for each link.
 const TIMER: u64 = 0;
 const BELL: u64 = 1;
 const NETWORK: u64 = 2;
@@ -95,7 +96,7 @@ const RIVALS: u64 = 6;
 const LINKS: u64 = 16;
 const RECEIVERS: u64 = 64;
 
-/// The thread's whole state.
+/// The whole state of the thread.
 pub(super) struct Pulse {
     mind: Mind,
     duties: Arc<Duties>,
@@ -103,11 +104,11 @@ pub(super) struct Pulse {
     shared: Arc<Shared>,
     poller: Poller,
     timer: Timer,
-    /// What the timer is set to.
+    /// The time to which the timer is set.
     timer_at: Option<u64>,
     network: Network,
     links: Vec<LinkEnd>,
-    /// Who has the ports that links want.
+    /// The processes that hold ports which links want.
     holders: Holders,
     pings: Pings,
     addresses: Addresses,
@@ -115,19 +116,19 @@ pub(super) struct Pulse {
     arp_filter: ArpFilterThread,
     /// All service addresses of the cluster.
     services: BTreeSet<IpAddr>,
-    /// The network has changed since it was last said which of them would reach nobody.
+    /// The network has changed since the addresses' reachability was last reported.
     services_due: bool,
-    /// What is to be done by the heart itself, a little in each turn; oldest first.
+    /// The actions that the heart does itself, a little in each turn; oldest first.
     work: VecDeque<Action>,
-    /// How many announcements of claims are among it.
+    /// How many announcements of claims are among them.
     claims_to_announce: usize,
-    /// What came of actions while they were performed: told to the director one by one afterwards.
+    /// The results of actions that came while actions were performed. The director gets them one by one afterwards.
     found: VecDeque<Found>,
-    /// What the gates are to be told next.
+    /// The leases that the gates are to be told next.
     leases: Vec<(GroupIndex, Option<Lease>)>,
-    /// For the control plane, when the ring was full.
+    /// Messages for the control plane for which the ring had no room.
     waiting: VecDeque<Up>,
-    /// Something is in the ring that the control plane has not been called for.
+    /// The ring holds a message for which the control plane was not called yet.
     called: bool,
     retry_at: u64,
     busy: Busy,
@@ -138,7 +139,7 @@ pub(super) struct Pulse {
     dog: Option<Dog>,
     /// The control plane was told that this node takes part.
     active_told: bool,
-    /// The next life goes on with what runs.
+    /// The next run of the heart keeps the resources that run.
     goes_on: bool,
     buffer: Vec<u8>,
     ready: Vec<Ready>,
@@ -161,7 +162,7 @@ enum Media {
     None,
 }
 
-/// Something that came about while an action was performed.
+/// An event that came up while an action was performed.
 enum Found {
     Done(Ticket, Outcome),
     Link(LinkIndex, Carrier),
@@ -171,11 +172,11 @@ enum Found {
     Service(ResourceId, Carrier),
 }
 
-/// How much is read from one source before others get their turn. At least one frame is.
+/// How much is read from one source before others get their turn. At least one frame is read.
 #[derive(Clone, Copy)]
 struct Bound {
     frames: usize,
-    /// Nothing more after this moment.
+    /// The moment after which no more is read.
     until: u64,
 }
 
@@ -285,7 +286,7 @@ impl Pulse {
             pulse.note(Level::Error, format!("addresses cannot be announced to the segment: {why}"));
         }
         if let Some(why) = pulse.addresses.rivals().fault().map(str::to_owned) {
-            // The sockets of both need the same right, and the one above has named it.
+            // The sockets of both need the same right, and the error above has named it.
             let why = pulse.addresses.cannot_announce().unwrap_or(why);
             let text = format!("other machines with an address of ours will not be heard of: {why}");
             pulse.note(Level::Warning, text);
@@ -312,7 +313,7 @@ impl Pulse {
             let mut ready = mem::take(&mut self.ready);
             let waits_from = clock::monotonic_nanos();
             if self.poller.wait(self.work.is_empty(), &mut ready).is_err() {
-                // Cannot happen with a descriptor of our own; if it does, the timers go on at least.
+                // This cannot happen with a descriptor of our own. If it does, the timers go on at least.
                 clock::sleep_until(self.next_deadline());
                 ready.clear();
             }
@@ -326,14 +327,15 @@ impl Pulse {
             self.stats.turns += 1;
             self.shared.note_progress();
         }
-        // Everything is said: nobody waits for what takes long now.
+        // Everything is said: nobody waits for slow work now.
         if !self.goes_on {
             self.gates.leave();
         }
         self.arp_filter.leave(!self.goes_on && !self.gates.are_left());
     }
 
-    /// What is refused stands in the stats: the control plane says it once, however many lives it has.
+    /// Asks for real-time scheduling and locked memory. Refusals are in the stats: the control plane reports them once
+    /// for all runs of the heart.
     fn become_punctual(&mut self) {
         realtime::touch_stack();
         realtime::give_back_memory();
@@ -386,7 +388,8 @@ impl Pulse {
         self.addresses.send_due(&self.network, clock::monotonic_nanos());
     }
 
-    /// Does a little of what can wait: for so long, and not beyond the next beat. At least one thing.
+    /// Does a little of the work that can wait: at least one thing, then until its time is over or the next beat is
+    /// due.
     fn work(&mut self) {
         let until = clock::monotonic_nanos().saturating_add(WORK_A_TURN_NANOS).min(self.director_deadline());
         while let Some(action) = self.work.pop_front() {
@@ -430,14 +433,14 @@ impl Pulse {
 
     fn set_timer(&mut self) {
         let deadline = self.next_deadline();
-        // A passed deadline has to be set again even if it is the same: that is what makes the timer unreadable.
+        // A passed deadline has to be set again even if it is the same: only that makes the timer unreadable.
         let passed = self.timer_at.is_none_or(|at| at <= clock::monotonic_nanos());
         if (passed || self.timer_at != Some(deadline)) && self.timer.set(Some(deadline)).is_ok() {
             self.timer_at = Some(deadline);
         }
     }
 
-    /// Everything whose time has come, but the director's.
+    /// Does everything that is due, except the director's work.
     fn do_due(&mut self, now: u64) {
         if let Some(measure) = &mut self.measure {
             while measure.next <= now && measure.next < measure.until {
@@ -484,7 +487,7 @@ impl Pulse {
         self.feed_found();
     }
 
-    /// Says when the heart does not keep up, and when it does again.
+    /// Logs when the heart does not keep up, and when it does again.
     fn look_at_load(&mut self, now: u64) {
         let Some(overloaded) = self.busy.look(now) else { return };
         let pace = self.duties.deadtime;
@@ -501,11 +504,11 @@ impl Pulse {
         self.stats.overload = overloaded.then_some(text);
     }
 
-    /// Compares links with interfaces and devices. Without `all` only those that are down.
+    /// Compares links with interfaces and devices. Without `all`, only those that are down.
     fn check_links(&mut self, all: bool) {
         let mut taken = Vec::new();
         for (index, link) in self.links.iter_mut().enumerate() {
-            // Routes change without a word of it here, and with them the address from which a witness is asked.
+            // Routes change without a notification here, and with them the address from which a witness is asked.
             if !all && link.told == Some(Carrier::Up) && !matches!(link.media, Media::Routed(_)) {
                 continue;
             }
@@ -542,7 +545,7 @@ impl Pulse {
 
     // ---- the director
 
-    /// Tells the director one thing, and performs all that it wants done for it.
+    /// Gives the director one event, and performs all its actions.
     fn feed(&mut self, event: Event<'_>) {
         let lost = match (&mut self.options.losses, &event) {
             (Some(losses), Event::Frame { bytes, .. }) => !losses.hears(bytes),
@@ -572,8 +575,8 @@ impl Pulse {
     }
 
     fn perform(&mut self) {
-        // One beat renews the leases of many groups, and one frame claims many: the gates are told of them together, and before
-        // anything else is done.
+        // One beat renews the leases of many groups, and one frame claims many. The gates are told of all of them
+        // together, before anything else is done.
         let mut leases = mem::take(&mut self.leases);
         let mut proofs = Vec::new();
         while let Some(action) = self.mind.poll() {
@@ -601,8 +604,8 @@ impl Pulse {
                 Action::Announce(resource) => {
                     self.addresses.announce(resource, &self.network, clock::monotonic_nanos());
                 }
-                // It is said again with the next beat: where all groups wait for it already, no more of it is kept, and none
-                // where the heart does not keep up.
+                // It is announced again with the next beat. So none is kept beyond one for each group, and none while
+                // the heart does not keep up.
                 Action::AnnounceClaim { .. } => {
                     let has_room = self.claims_to_announce < self.duties.groups.len();
                     if has_room && !self.busy.is_overloaded() {
@@ -630,7 +633,7 @@ impl Pulse {
         self.leases = leases;
     }
 
-    /// Once for each of our own beats, after it was sent.
+    /// Feeds the watchdog once for each of our own beats, after it was sent.
     fn feed_dog(&mut self) {
         let fault = self.dog.as_mut().and_then(|dog| dog.feed(self.mind.next_beat()));
         if let Some(text) = fault {
@@ -638,7 +641,7 @@ impl Pulse {
         }
     }
 
-    /// `to`: where to, on a link that is told so with each frame.
+    /// `to` is the destination, on a link that is told it with each frame.
     fn send(&mut self, index: LinkIndex, to: Option<SocketAddr>, bytes: &Arc<[u8]>) {
         if self.options.losses.as_mut().is_some_and(|losses| !losses.sends(bytes)) {
             return;
@@ -683,7 +686,8 @@ impl Pulse {
         }
     }
 
-    /// Only while the lease runs: this is what is left when somebody has taken the gate away.
+    /// Renews lifetimes only while the lease runs: if another process has removed the gate, the lifetime is the
+    /// protection that is left.
     fn renew_lifetimes(&mut self, now: u64) {
         let Self { addresses, network, gates, .. } = self;
         for (group, text) in addresses.renew_lifetimes(network, now, |group| gates.lease_runs(group, now)) {
@@ -715,14 +719,14 @@ impl Pulse {
         }
     }
 
-    /// Whether the heart does it itself; all else is the control plane's.
+    /// Whether the heart performs the action itself; the control plane performs all others.
     fn is_own(&self, action: &Action) -> bool {
         let Action::Run { resource, .. } = action else { return false };
         let agent = &self.duties.resource(*resource).agent;
         !self.options.prefer_scripts && matches!(agent, Agent::Address(_) | Agent::SendArp(_))
     }
 
-    /// What the heart does itself. `None` for what is the control plane's.
+    /// Performs an address operation that belongs to the heart. `None` for one of the control plane.
     fn run_address(&mut self, id: ResourceId, operation: Operation) -> Option<Outcome> {
         if self.options.prefer_scripts {
             return None;
@@ -735,7 +739,7 @@ impl Pulse {
         if let Err(error) = self.network.refresh() {
             let why = format!("the kernel does not tell its addresses: {error}");
             match operation {
-                // With what was known last: it must not answer for longer than need be.
+                // It works with the last known state: the address must not answer for longer than need be.
                 Operation::Stop => {}
                 Operation::Status => return Some(Outcome::Unknown(why)),
                 _ => return Some(Outcome::Failed(why)),
@@ -786,7 +790,7 @@ impl Pulse {
 
     // ---- what comes in
 
-    /// Reads a bounded number of frames from each source that is ready, and takes in all that the kernel tells.
+    /// Reads a bounded number of frames from each ready source, and all notifications of the kernel.
     fn read_all(&mut self, ready: &[Ready], bound: Bound) {
         for source in ready {
             match source.token {
@@ -868,7 +872,7 @@ impl Pulse {
         if source.read {
             line.read(&mut buffer[..PIECE_BYTES], &mut link.stats, |frame| frames.push(frame.to_vec()));
         }
-        // The link's state first: it may have ended with these frames.
+        // The link's state comes first: it may have ended with these frames.
         let carrier = line.carrier();
         tell(&mut self.found, index, link, carrier);
         for bytes in frames {
@@ -889,7 +893,7 @@ impl Pulse {
         self.buffer = buffer;
     }
 
-    /// Draws the conclusions from what the kernel told of interfaces and addresses in this turn.
+    /// Handles the changes of interfaces and addresses that the kernel told of in this turn.
     fn heed_network(&mut self, now: u64) {
         let changed = self.network.take_changed();
         if !changed.anything {
@@ -906,7 +910,7 @@ impl Pulse {
         }
     }
 
-    /// Takes in what other machines say of addresses that are here.
+    /// Reads what other machines say of addresses that are here.
     fn hear_rivals(&mut self) {
         let now = clock::monotonic_nanos();
         let Self { addresses, network, gates, .. } = self;
@@ -920,8 +924,8 @@ impl Pulse {
         addresses.speak_up(network, now, |group| gates.may_answer(group, now));
     }
 
-    /// Tells of addresses that somebody took, puts back those that the kernel took because nobody might answer, and puts all
-    /// behind the machine's own.
+    /// Reports addresses that another process removed, puts back those that the kernel removed because nobody might
+    /// answer, and puts all behind the machine's own.
     fn look_after_addresses(&mut self, now: u64) {
         let Self { addresses, network, gates, .. } = self;
         let gone = addresses.take_gone(network, now, |group| gates.lease_runs(group, now));
@@ -937,8 +941,8 @@ impl Pulse {
         }
     }
 
-    /// Tells of which service addresses would reach nobody from here. Other addresses that come and go make a difference, too,
-    /// but thousands of our own may do so in a moment: those are looked at once a second.
+    /// Tells the director which service addresses clients cannot reach here. Other addresses matter, too. But thousands
+    /// of our own may change in a moment, so those are checked once a second.
     fn check_services(&mut self) {
         self.services_due = false;
         let Self { addresses, network, gates, .. } = self;
@@ -1056,7 +1060,7 @@ impl Pulse {
         }
     }
 
-    /// Once a turn: what waited goes into the ring, and the control plane is called if there is something for it.
+    /// Once a turn: puts waiting messages into the ring, and calls the control plane if there is one for it.
     fn tell_control(&mut self) {
         if !self.active_told && self.mind.is_active() {
             self.active_told = true;
@@ -1082,12 +1086,12 @@ fn ears_of(mind: &Mind, duties: &Duties, network: &Network) -> Option<Ears> {
     }
 }
 
-/// When a breath ends that begins now, if something is due at `deadline`.
+/// When a yield interval ends that begins now, if something is due at `deadline`.
 fn breath_until(now: u64, deadline: u64) -> u64 {
     deadline.clamp(now.saturating_add(BREATH_MIN_NANOS), now.saturating_add(BREATH_NANOS))
 }
 
-/// Notes a link's state for the director, if it is news.
+/// Notes a link's state for the director, if it has changed.
 fn tell(found: &mut VecDeque<Found>, index: usize, link: &mut LinkEnd, carrier: Carrier) {
     if link.told.as_ref() != Some(&carrier) {
         link.told = Some(carrier.clone());
@@ -1099,7 +1103,7 @@ fn token(link: usize, receiver: usize) -> u64 {
     LINKS + link as u64 * RECEIVERS + (receiver as u64).min(RECEIVERS - 1)
 }
 
-/// The link and its receiver behind a number.
+/// The link and its receiver for a number of the poller.
 fn link_of(token: u64) -> (usize, usize) {
     let place = token.saturating_sub(LINKS);
     let as_index = |number| usize::try_from(number).unwrap_or(usize::MAX);
@@ -1110,7 +1114,7 @@ fn link_of(token: u64) -> (usize, usize) {
 mod tests {
     use super::*;
 
-    /// Else a heart with more to do than it can would meet its own brake.
+    /// Otherwise an overloaded heart would meet its own runaway limit.
     #[test]
     fn a_breath_is_a_wait_whatever_is_due() {
         let now = 7_000_000;

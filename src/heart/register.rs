@@ -1,5 +1,5 @@
 //! The addresses of all interfaces, found without a walk: by address, and by the network that another one lies in. With
-//! thousands of service addresses each of them is looked for several times in a moment.
+//! thousands of service addresses each of them is looked up several times in a moment.
 
 use std::{
     collections::BTreeMap,
@@ -8,14 +8,14 @@ use std::{
 
 use locum_sys::netlink::InterfaceAddress;
 
-/// Where an address stands in the kernel's order: those that came later have higher numbers.
+/// The position of an address in the kernel's order: later ones have higher numbers.
 type Serial = u64;
-/// Of which interface alone, or of all.
+/// One interface, or all of them.
 type Of = Option<u32>;
-/// An address family and the mask bits of a network.
+/// An address family (true: IPv6) and the mask bits of a network.
 type Width = (bool, u8);
 
-/// See the module's text.
+/// The addresses of all interfaces; see the module's text.
 #[derive(Debug, Default)]
 pub(crate) struct Register {
     last: Serial,
@@ -23,12 +23,12 @@ pub(crate) struct Register {
     by_ip: BTreeMap<IpAddr, Vec<Serial>>,
     /// How many addresses have networks of this width.
     widths: BTreeMap<(Of, Width), usize>,
-    /// By network: its addresses, in the kernel's order.
+    /// The addresses of each network, in the kernel's order.
     networks: BTreeMap<(Of, u8, IpAddr), BTreeMap<Serial, ()>>,
 }
 
 impl Register {
-    /// In the kernel's order.
+    /// Makes it from all addresses, in the kernel's order.
     pub(crate) fn of(all: Vec<InterfaceAddress>) -> Self {
         let mut register = Self::default();
         for address in all {
@@ -37,17 +37,17 @@ impl Register {
         register
     }
 
-    /// All, in the kernel's order.
+    /// All addresses, in the kernel's order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &InterfaceAddress> + Clone {
         self.all.values()
     }
 
-    /// Those with this address, in the kernel's order: it may stand on several interfaces, or with several masks.
+    /// The entries of this address, in the kernel's order: it may stand on several interfaces, or with several masks.
     pub(crate) fn at(&self, ip: IpAddr) -> impl Iterator<Item = &InterfaceAddress> {
         self.by_ip.get(&ip).into_iter().flatten().filter_map(|serial| self.all.get(serial))
     }
 
-    /// A new or changed address. Whether anything about it is other than it was.
+    /// Adds or replaces an address. Returns whether anything about it has changed.
     pub(super) fn put(&mut self, new: InterfaceAddress) -> bool {
         if let Some(serial) = self.find(&new)
             && let Some(old) = self.all.get_mut(&serial)
@@ -67,14 +67,13 @@ impl Register {
         true
     }
 
-    /// It is gone.
     pub(super) fn take(&mut self, gone: &InterfaceAddress) {
         if let Some(serial) = self.find(gone) {
             self.remove(serial);
         }
     }
 
-    /// An interface is gone, and all addresses with it.
+    /// Removes an interface with all its addresses.
     pub(super) fn take_all_of(&mut self, interface: u32) {
         let of = self.all.iter().filter(|(_, address)| address.interface == interface);
         let gone: Vec<Serial> = of.map(|(serial, _)| *serial).collect();
@@ -106,7 +105,7 @@ impl Register {
         }
     }
 
-    /// The kernel allows one address on one interface several times with different masks.
+    /// Finds the entry: the kernel allows one address on one interface several times, with different masks.
     fn find(&self, like: &InterfaceAddress) -> Option<Serial> {
         let same = self.by_ip.get(&like.ip)?.iter().copied();
         let is_same =

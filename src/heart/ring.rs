@@ -16,21 +16,20 @@ use tokio::{net::UnixStream, time::sleep};
 
 use super::{Down, Up};
 
-/// Things on their way up at most.
+/// How many messages may be on their way up.
 const UP_MAX: usize = 1024;
-/// Notes are dropped when no more than this is free: the rest is for what must not be lost.
+/// Notes are dropped when no more than this is free: the rest is for messages that must not be lost.
 const UP_RESERVE: usize = 256;
-/// Things on their way down at most.
+/// How many messages may be on their way down.
 const DOWN_MAX: usize = 256;
-/// How soon it is tried again to wait for the heart, after it could not be.
+/// The pause before waiting for the heart is tried again, after it failed.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// What both ends share.
+/// The state that both ends share.
 #[derive(Debug)]
 pub(super) struct Shared {
     up: ArrayQueue<Up>,
     down: ArrayQueue<Down>,
-    /// Wakes the heart.
     bell: Bell,
     /// Wakes the control plane: one byte in a socket pair, which its runtime can wait for without unsafe code.
     voice: StdStream,
@@ -38,10 +37,10 @@ pub(super) struct Shared {
     progress: AtomicU64,
 }
 
-/// Where the control plane waits for the heart.
+/// The control plane's end of the socket pair, by which it waits for the heart.
 #[derive(Debug)]
 pub(super) enum Ear {
-    /// As made, outside of any runtime.
+    /// As made, not registered with a runtime.
     Deaf(StdStream),
     /// Registered with the runtime.
     Open(UnixStream),
@@ -102,7 +101,7 @@ impl Shared {
         self.down.pop()
     }
 
-    /// Gives back what does not fit.
+    /// Sends a message up. Gives back one that does not fit.
     pub(super) fn send_up(&self, up: Up) -> Result<(), Up> {
         self.up.push(up)
     }
@@ -112,7 +111,7 @@ impl Shared {
     }
 
     pub(super) fn wake_control(&self) {
-        // A full pair is awake enough, and a closed one is nobody's.
+        // If the pair is full the control plane is awake, and a closed one has no reader.
         let _ = (&self.voice).write(&[0]);
     }
 
@@ -131,12 +130,12 @@ impl Ear {
         }
         match self {
             Self::Open(stream) => {
-                // No byte is ever lost to a dropped future: reading them all happens at once, after the waiting.
+                // No byte is lost if the future is dropped: all bytes are read at once, after the waiting.
                 let _ = stream.readable().await;
                 let mut calls = [0; 256];
                 while stream.try_read(&mut calls).is_ok_and(|length| length > 0) {}
             }
-            // No descriptor left at this moment: the caller looks into the ring, and it is tried again.
+            // No descriptor is left at this moment: the caller looks into the ring and tries again.
             Self::Deaf(_) => sleep(AGAIN_AFTER).await,
         }
     }

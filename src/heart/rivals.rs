@@ -1,7 +1,8 @@
-//! Other machines that say to have a service address of ours: heard of, answered, shown.
+//! Other machines that announce a service address of ours: they are heard, answered and shown.
 //!
-//! Every address is announced again once in [`REFRESH_NANOS`], and the segment asked who else has it; so also at its start,
-//! where nothing waits for the answer: an earlier owner that still answers must not keep anybody from taking over.
+//! Once in [`REFRESH_NANOS`] every address is announced again, and the segment is asked which other machine has it.
+//! That is also done at its start, without waiting for the answer: an earlier owner that still answers must not keep
+//! another node from taking over.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,57 +17,55 @@ use locum_sys::{
 };
 use serde::{Deserialize, Serialize};
 
-/// An address is announced again after so long, and the segment is asked who else has it.
+/// The interval after which an address is announced again and the segment is asked which other machine has it.
 pub(super) const REFRESH_NANOS: u64 = 60_000_000_000;
 /// A rival's announcement is answered at once, and further ones after a pause that doubles up to the longest.
 const PAUSE_NANOS: u64 = 1_000_000_000;
 const PAUSE_MAX_NANOS: u64 = 32_000_000_000;
-/// Who was not heard for so long is no rival any more: two refreshes, and an answer that was lost.
+/// A machine that was not heard for this long is not a rival any more: two refreshes, and an answer that was lost.
 const FORGET_NANOS: u64 = 150_000_000_000;
-/// The log gets so many lines of them within [`REFRESH_NANOS`], and of one address no more than one: anybody on the segment can
-/// say anything in any name. `status` shows them all.
+/// How many lines about rivals the log gets within [`REFRESH_NANOS`], at most one for each address: any machine on the
+/// segment can send anything in any name. `status` shows them all.
 const LINES_MAX: usize = 32;
-/// So many packets are read in one turn.
+/// How many packets are read in one turn.
 const PACKETS_A_TURN: usize = 32;
-/// And about so many addresses the segment is asked.
+/// About how many addresses the segment is asked in one turn.
 const PROBES_A_TURN: usize = 32;
 
-/// Another machine that says to have an address of ours, as `status` shows it.
+/// Another machine that announces an address of ours, as `status` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RivalState {
-    /// The address.
     pub address: String,
-    /// Its group.
     pub group: String,
     /// The other machine's hardware address.
     pub mac: String,
     /// The interface on which it is heard.
     pub interface: String,
-    /// How often it was heard, or another one with the same address.
+    /// How often it, or another machine with the same address, was heard.
     pub heard: u64,
     /// How often it was another hardware address than the last time. The log names one a minute.
     #[serde(default)]
     pub changed: u64,
-    /// How long ago the last time was, in milliseconds.
+    /// How long ago it was last heard, in milliseconds.
     pub ago_ms: u64,
 }
 
-/// One of them.
+/// What was heard of one rival.
 struct Rival {
     mac: [u8; 6],
     interface: u32,
     heard: u64,
     changed: u64,
     last: u64,
-    /// Which one the log names, and until when it names no other.
+    /// The hardware address that the log names, and until when it names no other.
     said: Option<([u8; 6], u64)>,
-    /// When it is answered next, and how long after that not again.
+    /// When it is answered next, and until when after that not again.
     answer: Option<u64>,
     not_before: u64,
     pause: u64,
 }
 
-/// How many lines there were lately, of all addresses.
+/// How many lines were logged lately, for all addresses.
 #[derive(Debug, Default)]
 struct Lines {
     count: usize,
@@ -74,7 +73,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// Whether there may be one more.
+    /// Takes room for one line. Returns whether there was any.
     fn take(&mut self, now: u64) -> bool {
         if now >= self.until {
             *self = Self { count: 0, until: now + REFRESH_NANOS };
@@ -84,20 +83,20 @@ impl Lines {
     }
 }
 
-/// What is known of all.
+/// The rivals of all addresses.
 pub(super) struct Rivals {
     ears: Vec<Claimants>,
-    /// Why nobody is heard, if so.
+    /// Why no rival can be heard, if so.
     fault: Option<String>,
     services: BTreeMap<IpAddr, ResourceId>,
     rivals: BTreeMap<ResourceId, Rival>,
     lines: Lines,
-    /// To be asked about.
+    /// The addresses about which the segment is to be asked.
     probes: BTreeSet<ResourceId>,
 }
 
 impl Rivals {
-    /// Hears who else has these addresses; nobody where there are none.
+    /// Listens for rivals of these addresses; without addresses for none.
     pub(super) fn of(services: BTreeMap<IpAddr, ResourceId>) -> Self {
         let v4: Vec<_> = services
             .keys()
@@ -119,12 +118,12 @@ impl Rivals {
         Self { ears, fault, services, rivals, lines, probes }
     }
 
-    /// Nobody is heard.
+    /// Hears no rivals at all.
     pub(super) fn deaf() -> Self {
         Self::of(BTreeMap::new())
     }
 
-    /// What becomes readable when somebody says something.
+    /// The sockets that become readable when a machine announces an address.
     pub(super) fn sources(&self) -> impl Iterator<Item = &Claimants> {
         self.ears.iter()
     }
@@ -133,28 +132,28 @@ impl Rivals {
         self.fault.as_deref()
     }
 
-    /// The segment is to be asked who else has it.
+    /// Has the segment asked which other machine has this address.
     pub(super) fn probe(&mut self, id: ResourceId) {
         if !self.ears.is_empty() {
             self.probes.insert(id);
         }
     }
 
-    /// Some of those to be asked about.
+    /// Some of the addresses about which the segment is to be asked.
     pub(super) fn take_probes(&mut self) -> Vec<ResourceId> {
         let some: Vec<_> = self.probes.iter().copied().take(PROBES_A_TURN).collect();
         self.probes.retain(|id| !some.contains(id));
         some
     }
 
-    /// It is not ours any more.
+    /// Forgets the rival of an address that is not ours any more.
     pub(super) fn forget(&mut self, id: ResourceId) {
         self.rivals.remove(&id);
         self.probes.remove(&id);
     }
 
-    /// Reads what was said of addresses that are ours to answer for. Returns those of which a rival was heard for the first
-    /// time, or another one, as far as the log has room for them.
+    /// Reads announcements of addresses that are ours to answer for. Returns the new or changed rivals for which the
+    /// log has room.
     pub(super) fn hear(
         &mut self,
         interfaces: &[Interface],
@@ -164,7 +163,7 @@ impl Rivals {
         let mut news = Vec::new();
         for ear in &self.ears {
             for _ in 0..PACKETS_A_TURN {
-                // An error is that of an interface that went down.
+                // The error is that of an interface that went down.
                 let Ok(Some(said)) = ear.receive() else { break };
                 let Some(said) = said else { continue };
                 let Some(id) = self.services.get(&said.ip).copied() else { continue };
@@ -173,7 +172,7 @@ impl Rivals {
                     continue;
                 }
                 if !is_ours(id) {
-                    // Who has it now is no rival.
+                    // The address is not ours to answer for, so its holder is not a rival.
                     self.rivals.remove(&id);
                     continue;
                 }
@@ -185,7 +184,7 @@ impl Rivals {
         news
     }
 
-    /// Which rivals are to be answered now.
+    /// The addresses whose rivals are to be answered now.
     pub(super) fn take_due(&mut self, now: u64) -> Vec<ResourceId> {
         self.rivals.retain(|_, rival| now < rival.last + FORGET_NANOS);
         let mut due = Vec::new();
@@ -204,7 +203,7 @@ impl Rivals {
         self.rivals.values().filter_map(|rival| rival.answer).chain(probe).min()
     }
 
-    /// For people. `group` names an address's group, `interface` an interface.
+    /// The rivals for the status. `group` names an address's group, `interface` an interface.
     pub(super) fn states(
         &self,
         now: u64,
@@ -225,7 +224,7 @@ impl Rivals {
     }
 }
 
-/// Returns whether it is worth a line.
+/// Notes an announcement of a rival. Returns whether it is worth a line.
 fn note(
     rivals: &mut BTreeMap<ResourceId, Rival>,
     lines: &mut Lines,
@@ -263,12 +262,12 @@ fn note(
     true
 }
 
-/// As people write a hardware address.
+/// A hardware address in its usual notation.
 pub(super) fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// Asks the segment who else has an address. What the kernel refuses is asked again with the next refresh.
+/// Asks the segment which other machine has an address. If the kernel refuses, it is asked again with the next refresh.
 pub(super) fn ask(announcer: &Announcer, interface: &Interface, ip: IpAddr) {
     if interface.resolves {
         let _ = announcer.probe(interface, ip);
@@ -283,7 +282,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// Announces as long as `says`, and returns when it was answered.
+    /// Announces while `says` holds, and returns when it was answered.
     fn answers(says: impl Fn(u64) -> bool, until: u64) -> Vec<u64> {
         let id = ResourceId { group: GroupIndex(0), member: 0 };
         let said = Claimed { ip: "10.0.0.1".parse().unwrap(), mac: [2; 6], interface: 2 };
@@ -304,15 +303,15 @@ mod tests {
     #[test]
     fn a_rival_is_answered_at_once_and_ever_more_rarely() {
         assert_eq!(answers(|tenth| tenth == 5, 10), [5]);
-        // What comes during the pause is answered at its end: caches have the last word that they heard.
+        // An announcement during the pause is answered at its end: caches keep the last one that they heard.
         assert_eq!(answers(|tenth| tenth == 5 || tenth == 7, 10), [5, 15]);
         let without_end = answers(|_| true, 300);
         assert_eq!(without_end[..5], [0, 10, 30, 70, 150]);
         assert!(without_end.len() < 16, "{without_end:?}");
-        // After a rest at once again.
+        // After a rest it is answered at once again.
         assert_eq!(answers(|tenth| tenth < 40 || tenth == 1200, 150), [0, 10, 30, 70, 1200]);
     }
-    /// Whoever is on the segment may send what it likes.
+    /// Any machine on the segment may send what it likes.
     #[test]
     fn no_flood_fills_the_log() {
         let id = |group| ResourceId { group: GroupIndex(group), member: 0 };
@@ -324,15 +323,15 @@ mod tests {
         let mut rivals = Rivals::deaf();
         let mut note =
             |group, mac, now| note(&mut rivals.rivals, &mut rivals.lines, id(group), said(mac), now);
-        // Two that take turns, and then one more with each packet, for ten minutes.
+        // Two take turns, and then one more comes with each packet, for ten minutes.
         let packets = (0..6000_u64).map(|tenth| (tenth, if tenth < 3000 { tenth % 2 } else { tenth }));
         let lines = packets.filter(|(tenth, mac)| note(0, *mac, SECOND + tenth * SECOND / 10)).count();
         assert_eq!(lines, 10, "one a minute");
-        // The same about every address there is.
+        // The same for as many addresses as there can be.
         let now = 1000 * SECOND;
         let lines = (1..4096).filter(|group| note(*group, 7, now)).count();
         assert_eq!(lines, LINES_MAX);
-        // One that was not said is said when there is room, and only once.
+        // One that was not logged is logged when there is room, and only once.
         let later = now + REFRESH_NANOS;
         assert!(
             note(4000, 7, later) && !note(4000, 7, later + 1) && !note(4000, 7, later + 2 * REFRESH_NANOS)

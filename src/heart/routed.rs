@@ -1,5 +1,5 @@
-//! A way to or from a witness: one UDP socket that is bound to no interface. A node asks a witness wherever the routes lead,
-//! and hears the answers there; a witness speaks only to those of whom the mind says where they were heard.
+//! The path to or from a witness: one UDP socket that is bound to no interface. A node asks a witness wherever the
+//! routes lead, and hears the answers there. A witness sends only to the addresses from which the core heard a node.
 
 use std::{io, net::SocketAddr};
 
@@ -11,13 +11,13 @@ use locum_sys::{
 
 use super::{holders::Holders, stats::LinkStats, udp::taken};
 
-/// The socket and what became of it.
+/// The socket and its state.
 pub(super) struct RoutedLink {
     to: Option<SocketAddr>,
     from: SocketAddr,
     socket: Option<Receiver>,
     trouble: Option<String>,
-    /// The port that somebody else has.
+    /// The port that another process holds.
     taken: Option<u16>,
 }
 
@@ -44,16 +44,16 @@ impl RoutedLink {
                 }
             }
         }
-        // What kept the last frame back may have gone: the next one tells.
+        // The obstacle of the last frame may have gone: the next frame shows it.
         self.trouble.clone().map_or(Carrier::Up, Carrier::Down)
     }
 
-    /// From which address frames to the witness leave now.
+    /// The address from which frames to the witness leave now.
     pub(super) fn source(&self) -> Option<SocketAddr> {
         self.socket.as_ref()?.source(self.to?).ok()
     }
 
-    /// Sends a frame to the other side, or to this address of it. Returns the link's state when that has changed it.
+    /// Sends a frame to the other side, or to this address. Returns the link's state if that has changed it.
     pub(super) fn send(
         &mut self,
         to: Option<SocketAddr>,
@@ -74,7 +74,8 @@ impl RoutedLink {
             }
             Err(error) => {
                 stats.errors_out += 1;
-                // A full queue is loss like any other; and one of many that cannot be reached is no fault of the socket.
+                // A full queue is loss like any other. If one of many destinations cannot be reached, that is not the
+                // socket's fault.
                 let is_loss = error.kind() == io::ErrorKind::WouldBlock || fixed.is_none();
                 (!is_loss).then(|| format!("cannot send to {to}: {error}"))
             }
@@ -86,7 +87,7 @@ impl RoutedLink {
         Some(self.trouble.clone().map_or(Carrier::Up, Carrier::Down))
     }
 
-    /// The port that somebody else has, because of which it could not be opened.
+    /// The port that another process holds, so that the socket could not be opened.
     pub(super) fn taken(&self) -> Option<u16> {
         self.taken
     }

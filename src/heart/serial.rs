@@ -1,5 +1,5 @@
-//! A link over a serial line. Nothing here ever blocks: frames wait in a short queue, and one that is no news any more
-//! is replaced by the newer one.
+//! A link over a serial line. Nothing here ever blocks: frames wait in a short queue, and an outdated one is replaced
+//! by the newer one.
 
 use std::{collections::VecDeque, io, path::PathBuf, sync::Arc};
 
@@ -11,13 +11,13 @@ use locum_sys::{
 
 use super::stats::LinkStats;
 
-/// Written at once (wire reference: heartbeat writes in such pieces).
+/// How much is written at once, in bytes (wire reference: heartbeat writes in such pieces).
 const CHUNK_BYTES: usize = 512;
-/// With fewer bytes waiting in the driver, the kernel calls a line writable; so do we.
+/// With fewer bytes waiting in the driver, the kernel calls a line writable, and so does Locum.
 const WRITABLE_BYTES: usize = 256;
-/// Bytes that may wait; the oldest frames are dropped for newer ones.
+/// How many bytes may wait; the oldest frames are dropped for newer ones.
 const QUEUE_BYTES_MAX: usize = 16 * 1024;
-/// No progress for longer than this, beyond the time that the line itself needs, is a broken line (wire reference,
+/// A line that makes no progress for longer than this, beyond the time that it needs itself, is broken (wire reference,
 /// section 7.4).
 const STUCK_NANOS: u64 = 500_000_000;
 /// Bits on the line for a byte: start, eight data bits, stop.
@@ -31,11 +31,11 @@ pub(super) struct SerialLink {
     line: Option<Line>,
     cutter: Cutter,
     queue: VecDeque<Arc<[u8]>>,
-    /// Bytes of the queue's first frame that are written.
+    /// How many bytes of the queue's first frame are written.
     begun: usize,
     /// When bytes were last written, or began to wait.
     moved: u64,
-    /// Bytes written then.
+    /// How many bytes were written at that moment.
     moved_bytes: usize,
     /// Whether the poller watches for room to write.
     watched: bool,
@@ -43,11 +43,11 @@ pub(super) struct SerialLink {
     trouble: String,
 }
 
-/// A line that took nothing for too long. It is open, and is tried with every new frame.
+/// A line that took nothing for too long. It stays open, and is tried with every new frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stuck {
     Silent,
-    /// Something was written since; if that leaves the machine the line works again.
+    /// Something was written since. If that leaves the machine, the line works again.
     Tried,
 }
 
@@ -129,7 +129,7 @@ impl SerialLink {
         changed
     }
 
-    /// The newest beat tells all that older ones do. What is begun has to be finished.
+    /// Drops queued beats, because the newest says all that they do. A frame that was begun must be finished.
     fn make_room(&mut self, new: &[u8], stats: &mut LinkStats) {
         let first = usize::from(self.begun > 0);
         if is_beat(new) {
@@ -150,7 +150,7 @@ impl SerialLink {
         }
     }
 
-    /// There is room to write: one chunk, so that no more than about that waits in the kernel, where nothing can be
+    /// There is room to write: writes one chunk. So no more than about a chunk waits in the kernel, where it cannot be
     /// replaced any more.
     pub(super) fn write(&mut self, now: u64, poller: &Poller, stats: &mut LinkStats) {
         let (Some(line), Some(frame)) = (&self.line, self.queue.front()) else { return self.watch(poller) };
@@ -175,7 +175,7 @@ impl SerialLink {
         self.watch(poller);
     }
 
-    /// Reads what is there, at most a buffer full, and hands whole frames to `each`.
+    /// Reads the waiting bytes, at most a buffer full, and hands whole frames to `each`.
     pub(super) fn read(&mut self, buffer: &mut [u8], stats: &mut LinkStats, mut each: impl FnMut(&[u8])) {
         let Some(line) = &self.line else { return };
         match line.read(buffer) {
@@ -195,7 +195,7 @@ impl SerialLink {
         }
     }
 
-    /// When [`Self::expire`] has something to judge.
+    /// When [`Self::expire`] must check the line.
     pub(super) fn deadline(&self) -> Option<u64> {
         if self.line.is_none() || self.queue.is_empty() {
             return None;
@@ -204,13 +204,14 @@ impl SerialLink {
         Some(self.moved.saturating_add(STUCK_NANOS).saturating_add(line_nanos))
     }
 
-    /// Time has come: a line that takes nothing is a broken one. Returns whether the link's state may have changed.
+    /// Checks at the deadline whether the line is broken, that is, takes nothing. Returns whether the link's state may
+    /// have changed.
     pub(super) fn expire(&mut self, now: u64, poller: &Poller, stats: &mut LinkStats) -> bool {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return false;
         }
         if let Some(line) = &self.line {
-            // Old beats that leave the machine later would tell the peer what is not true any more.
+            // Old beats that leave the machine later would tell the peer an outdated state.
             let _ = line.discard();
         }
         stats.errors_out += self.queue.len() as u64;
@@ -243,7 +244,7 @@ impl SerialLink {
     }
 }
 
-/// Whether a classic frame is a `status`, by its bytes: the line's queue need not understand more.
+/// Whether a classic frame is a `status`, by its bytes. The queue needs to understand no more.
 fn is_beat(frame: &[u8]) -> bool {
     const TYPE: &[u8] = b"\nt=status\n";
     frame.windows(TYPE.len()).take(64).any(|window| window == TYPE)
@@ -287,7 +288,7 @@ mod tests {
         let (master, mut link, poller) = open();
         let mut stats = LinkStats::default();
         let mut now = 1_000_000_000;
-        // Nobody reads: the kernel's buffer fills, then our queue.
+        // Nobody reads: first the kernel's buffer fills, then our queue.
         while stats.errors_out == 0 {
             link.send(&frame(&"x".repeat(1000)), now, &poller, &mut stats);
             for _ in 0..3 {

@@ -1,9 +1,9 @@
-//! How service addresses stand beside the machine's own: never in front of them.
+//! The order of service addresses and the machine's own ones: a service address never stands in front.
 //!
-//! IPv4: the first address of a network is the source of what the machine sends there, and takes the later ones with it
-//! when it goes. After the network was restarted, or where the machine's own address came late, a service address would
-//! be that first one. It is then put again, behind the machine's own; meanwhile it stands with another mask, so that
-//! it answers all the time.
+//! IPv4: the first address of a network is the source of the packets that the machine sends there. If it is removed,
+//! the later ones are removed with it. After a restart of the network, or if the machine's own address came late, a
+//! service address would be the first one. It is then put again, behind the machine's own; meanwhile it stands with
+//! another mask, so that it answers all the time.
 //!
 //! IPv6 has no such order: the service address has no preferred lifetime while its network has another address.
 
@@ -16,12 +16,12 @@ use locum_sys::netlink::InterfaceAddress;
 
 /// The machine's own addresses: those that no cluster moves.
 pub(super) struct Own<'a> {
-    /// With their places in the kernel's order.
+    /// Each with its position in the kernel's order.
     all: Vec<(usize, &'a InterfaceAddress)>,
 }
 
 impl<'a> Own<'a> {
-    /// `services`: the cluster's own, whoever put them there.
+    /// `services` are the cluster's own addresses, whoever put them there.
     pub(super) fn of(
         addresses: impl Iterator<Item = &'a InterfaceAddress>,
         services: &BTreeSet<IpAddr>,
@@ -29,13 +29,13 @@ impl<'a> Own<'a> {
         Self { all: addresses.enumerate().filter(|(_, address)| is_own(address, services)).collect() }
     }
 
-    /// Whether this interface is in the network of that address by an address of the machine's own.
+    /// Whether the machine has an address of its own on this interface whose network contains `ip`.
     pub(super) fn reaches(&self, interface: u32, ip: IpAddr) -> bool {
         self.all.iter().any(|(_, own)| own.interface == interface && own.network_contains(ip))
     }
 }
 
-/// As [`Own::reaches`], for one question: it looks no further than the first such address, which stands in front as a rule.
+/// As [`Own::reaches`], for one question: it stops at the first such address, which as a rule comes early.
 pub(super) fn own_reaches<'a>(
     mut addresses: impl Iterator<Item = &'a InterfaceAddress>,
     services: &BTreeSet<IpAddr>,
@@ -49,13 +49,13 @@ fn is_own(address: &InterfaceAddress, services: &BTreeSet<IpAddr>) -> bool {
     !address.marked && !address.duplicate && !address.ip.is_loopback() && !services.contains(&address.ip)
 }
 
-/// Which IPv4 service addresses stand in front of the machine's own ones, and where they stand double.
+/// The IPv4 service addresses that stand in front of the machine's own ones, and those that stand twice.
 pub(super) struct Order<'a> {
-    /// Those that are the first of a network in which the machine has an address of its own.
+    /// The addresses that are the first of a network in which the machine has an address of its own.
     firsts: Vec<&'a InterfaceAddress>,
-    /// By interface: the place of the last of the machine's own that is the first of its network.
+    /// By interface: the position of the last of the machine's own addresses that is the first of its network.
     last: BTreeMap<u32, usize>,
-    /// The cluster's, with their places in the kernel's order.
+    /// The cluster's addresses, each with its position in the kernel's order.
     services: Vec<(usize, &'a InterfaceAddress)>,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// All service addresses, as they stand.
+    /// All service addresses, and whether each stands in front.
     pub(super) fn services(&self) -> impl Iterator<Item = (&'a InterfaceAddress, bool)> {
         self.services.iter().map(|(at, address)| (*address, self.is_in_front(*at, address)))
     }
@@ -96,7 +96,7 @@ impl<'a> Order<'a> {
     }
 }
 
-/// The mask with which an address stands while it is put again.
+/// The mask of an address while it is put again.
 pub(super) fn other_prefix(prefix: u8) -> u8 {
     if prefix == 32 { 31 } else { 32 }
 }

@@ -1,4 +1,4 @@
-//! What the heart counts: how late it ran, and what went over each link.
+//! The heart's counters: how late it ran, and what went over each link.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,21 +13,21 @@ pub struct HeartStats {
     pub lock_refused: Option<String>,
     /// How late the heart was at its deadlines, since its start.
     pub lateness: Lateness,
-    /// How late it was at the ticks of the last measurement asked for, so far.
+    /// How late it was at the ticks of the last measurement, so far.
     pub measured: Option<Lateness>,
-    /// Times it woke up.
+    /// How often the heart woke up.
     pub turns: u64,
-    /// Times it stopped reading for a moment, so that a flood does not take a whole processor.
+    /// How often it stopped reading for a yield interval, so that a flood does not take a whole processor.
     pub breaths: u64,
     /// How much of the last second the heart was at work, in percent.
     #[serde(default)]
     pub busy: u64,
-    /// It does not keep up, and why that may be; absent as long as it does.
+    /// Why the heart may not keep up; absent while it keeps up.
     #[serde(default)]
     pub overload: Option<String>,
-    /// Notes for the log that were dropped because nobody took them in time.
+    /// Notes for the log that were dropped because they were not taken in time.
     pub notes_dropped: u64,
-    /// What waits for the control plane beyond the ring.
+    /// How many messages wait for the control plane beyond the ring.
     pub waiting: usize,
     /// Announcements of addresses that the kernel refused.
     pub announcements_failed: u64,
@@ -38,32 +38,31 @@ pub struct HeartStats {
     /// The gates, where groups have them.
     #[serde(default)]
     pub gates: GateStats,
-    /// Other machines that say to have a service address which is here.
+    /// Other machines that announce a service address which is here.
     #[serde(default)]
     pub rivals: Vec<RivalState>,
-    /// What keeps other interfaces from answering for service addresses.
+    /// The ARP filter, which keeps other interfaces from answering for service addresses.
     #[serde(default)]
     pub arp_filter: ArpFilterStats,
 }
 
-/// What went over one link.
+/// The counters of one link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkStats {
-    /// The link's name.
     pub name: String,
-    /// Frames handed to the kernel; counted once for each medium.
+    /// Frames handed to the kernel, counted once for each medium.
     pub frames_out: u64,
-    /// And their bytes.
+    /// The bytes of these frames.
     pub bytes_out: u64,
     /// Frames that were not sent: refused by the kernel, or the link was down.
     pub errors_out: u64,
-    /// Beats on a slow serial line that a newer one replaced before they were sent.
+    /// Beats on a slow serial line that were replaced by a newer one before they were sent.
     pub overtaken: u64,
     /// Frames read, of any kind.
     pub frames_in: u64,
-    /// And their bytes.
+    /// The bytes of these frames.
     pub bytes_in: u64,
-    /// Of these, announcements of claims, which are for gates alone: they were passed over.
+    /// How many of them were announcements of claims, which are only for gates and were skipped.
     #[serde(default)]
     pub claims_in: u64,
     /// Reads that the kernel answered with an error.
@@ -75,17 +74,17 @@ pub struct LinkStats {
 /// How late something was, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lateness {
-    /// How often it was measured.
+    /// How many times were measured.
     pub count: u64,
-    /// Half were not later than this (to an eighth).
+    /// Half of the times were not later than this (to an eighth).
     pub p50_us: u64,
-    /// 99 of 100 were not later than this (to an eighth).
+    /// 99 of 100 times were not later than this (to an eighth).
     pub p99_us: u64,
-    /// The latest.
+    /// The latest of all times.
     pub max_us: u64,
 }
 
-/// Steps within a power of two: what is told is at most an eighth too much.
+/// Steps within a power of two: a result is at most an eighth too high.
 const STEPS: u32 = 8;
 const STEP_BITS: u32 = STEPS.ilog2();
 const BUCKETS: usize = ((64 - STEP_BITS + 1) * STEPS) as usize;
@@ -121,7 +120,7 @@ impl Histogram {
         }
     }
 
-    /// The value that `percent` of all are not above.
+    /// The value that `percent` of all values do not exceed.
     fn quantile(&self, percent: u64) -> u64 {
         let wanted = (self.count * percent).div_ceil(100);
         let mut seen = 0;
@@ -152,7 +151,7 @@ fn highest(bucket: usize) -> u64 {
         return bucket;
     }
     let shift = bucket / steps - 1;
-    // The last bucket ends at the highest number there is.
+    // The last bucket ends at the highest possible number.
     ((u128::from(steps + bucket % steps + 1) << shift) - 1).try_into().unwrap_or(u64::MAX)
 }
 

@@ -1,5 +1,5 @@
-//! A link over UDP: all media lines of one interface, opened when the interface is fit for them and closed when it is
-//! not any more.
+//! A link over UDP: all media lines of one interface. It is opened when the interface is fit for them and closed when
+//! it no longer is.
 
 use std::{
     collections::BTreeSet,
@@ -22,15 +22,15 @@ pub(super) struct UdpLink {
     place: Place,
     media: Vec<Medium>,
     ports: Ports,
-    /// What the sockets were opened for; `None` when they are closed.
+    /// The state of the interface for which the sockets were opened; `None` when they are closed.
     fitness: Option<Fitness>,
     receivers: Vec<Receiver>,
     ways: Vec<Way>,
-    /// Why it cannot be used, when the fault is none of the interface's.
+    /// Why the link cannot be used, if the interface is not the reason.
     trouble: Option<String>,
-    /// The port that somebody else has.
+    /// The port that another process holds.
     taken: Option<u16>,
-    /// The kernel's drops on sockets closed since.
+    /// How many frames the kernel dropped on sockets that were closed since.
     dropped_before: u64,
 }
 
@@ -40,14 +40,14 @@ struct Way {
     to: SocketAddr,
 }
 
-/// What an interface allows. A change of any of it means new sockets.
+/// What an interface allows. If any of it changes, the sockets are opened anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fitness {
     interface: Interface,
     ipv4: bool,
     ipv6: bool,
     broadcast: Option<Ipv4Addr>,
-    /// For each medium, where its frames leave from: never from a service address.
+    /// The source address for each medium: never a service address.
     sources: Vec<Option<IpAddr>>,
 }
 
@@ -67,8 +67,8 @@ impl UdpLink {
     }
 
     /// Compares the sockets with what the interface allows now, and opens, reopens or closes them. `services` are the
-    /// cluster's own addresses: they come and go with their groups, so a link must not rest on them. `token` gives
-    /// each receiver its number in the poller.
+    /// cluster's own addresses: they come and go with their groups, so a link must not rest on them. `token` gives each
+    /// receiver its number in the poller.
     pub(super) fn check(
         &mut self,
         network: &Network,
@@ -167,7 +167,7 @@ impl UdpLink {
         self.ways.clear();
     }
 
-    /// Sends a frame over all media. Returns the link's state when that has changed it.
+    /// Sends a frame over all media. Returns the link's state if that has changed it.
     pub(super) fn send(&mut self, bytes: &[u8], stats: &mut LinkStats) -> Option<Carrier> {
         let mut trouble = None;
         let mut sent = false;
@@ -201,7 +201,7 @@ impl UdpLink {
         Some(self.carrier())
     }
 
-    /// The port that somebody else has, because of which it could not be opened.
+    /// The port that another process holds, so that the link could not be opened.
     pub(super) fn taken(&self) -> Option<u16> {
         self.taken
     }
@@ -210,7 +210,7 @@ impl UdpLink {
         self.receivers.get(receiver)
     }
 
-    /// Frames that the kernel dropped because nobody read them in time.
+    /// How many frames the kernel dropped because they were not read in time.
     pub(super) fn dropped(&self) -> u64 {
         let now: u64 = self.receivers.iter().map(|receiver| u64::from(receiver.dropped().unwrap_or(0))).sum();
         self.dropped_before + now
@@ -232,7 +232,7 @@ fn add_ear(ears: &mut Vec<Ear>, new: Ear) {
                 Ear::Any { ipv6, port, sharing },
                 Ear::Any { ipv6: new_ipv6, port: new_port, sharing: new_sharing },
             ) if (*ipv6, *port) == (new_ipv6, new_port) => {
-                // What a unicast line wants is stricter.
+                // The demands of a unicast line are stricter.
                 if *sharing == Sharing::Copies {
                     *sharing = new_sharing;
                 }
@@ -245,7 +245,7 @@ fn add_ear(ears: &mut Vec<Ear>, new: Ear) {
     ears.push(new);
 }
 
-/// Says who is in the way, and what helps.
+/// The error text for a port in use: which process holds it, and what helps.
 pub(super) fn taken(error: io::Error, port: u16, holders: &Holders) -> io::Error {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -272,7 +272,7 @@ pub(super) fn taken(error: io::Error, port: u16, holders: &Holders) -> io::Error
     }
 }
 
-/// Link-local IPv6 addresses and groups mean something only together with the interface.
+/// The destination with its interface: link-local IPv6 addresses and groups need one.
 fn destination(ip: IpAddr, port: u16, interface: &Interface) -> SocketAddr {
     let mut to = SocketAddr::new(ip, port);
     if let SocketAddr::V6(to) = &mut to
@@ -283,7 +283,7 @@ fn destination(ip: IpAddr, port: u16, interface: &Interface) -> SocketAddr {
     to
 }
 
-/// What the interface allows now, or in words why it allows nothing.
+/// What the interface allows now, or why it allows nothing.
 fn fitness(
     place: &Place,
     media: &[Medium],
@@ -327,9 +327,9 @@ fn fitness(
     Ok(fitness)
 }
 
-/// From which of the machine's own addresses on this interface a medium's frames leave: the one that the configuration
-/// names, else the one whose network the other side is in, else the first. Left to the kernel it might be a service
-/// address, which goes to another machine, and which packet filters do not expect.
+/// The machine's own address on this interface from which a medium's frames leave: the one in the configuration, else
+/// the one whose network holds the other side, else the first. The kernel might choose a service address, which moves
+/// to another machine and which packet filters do not expect.
 fn source(medium: &Medium, own: &[&InterfaceAddress], named: Option<IpAddr>) -> Option<IpAddr> {
     let to = match medium {
         Medium::Broadcast { .. } => IpAddr::V4(Ipv4Addr::BROADCAST),
@@ -341,7 +341,7 @@ fn source(medium: &Medium, own: &[&InterfaceAddress], named: Option<IpAddr>) -> 
     }
     let is_local = |ip: IpAddr| match ip {
         IpAddr::V4(_) => false,
-        // A group's scope is the last digit of its first part: 2 is the segment.
+        // The scope of a group is the last digit of its first part: 2 is the segment.
         IpAddr::V6(ip) => ip.is_unicast_link_local() || (ip.is_multicast() && ip.segments()[0] & 0x000f <= 2),
     };
     let usable = own.iter().filter(|a| a.ip.is_ipv4() == to.is_ipv4() && !a.tentative && !a.duplicate);
@@ -371,7 +371,7 @@ impl Fitness {
         }
     }
 
-    /// Itself if at least one medium can be used.
+    /// Returns itself if at least one medium can be used.
     fn suits(self, media: &[Medium]) -> Result<Self, String> {
         if media.iter().any(|medium| self.suits_medium(medium)) {
             return Ok(self);
