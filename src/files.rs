@@ -308,7 +308,7 @@ fn check_mode(name: FileName, path: &Path, mode: u32) -> Option<Diag> {
     {
         return Some(diag.cure(cure("600")));
     }
-    // heartbeat lets the group write authkeys, but nobody else.
+    // heartbeat lets the group write authkeys, so only write access of others counts there.
     let writers = if name == FileName::Authkeys { 0o002 } else { 0o022 };
     (mode & writers != 0).then(|| {
         let message = format!(

@@ -99,7 +99,7 @@ pub enum Fault {
     )]
     Generation {
         path: PathBuf,
-        /// The content, escaped.
+        /// The content of the file, escaped.
         found: String,
     },
 }

@@ -410,7 +410,7 @@ impl Addresses {
             }
             let _ = network.refresh();
         }
-        // From now on its removal is not reported, and its presence no longer announced.
+        // From now on its removal is not reported, and rivals are not answered.
         self.missing.remove(&id);
         self.rivals.forget(id);
         self.put.remove(&id);
@@ -498,7 +498,7 @@ impl Addresses {
         Outcome::Ok
     }
 
-    /// Whether [`Self::speak_for`] was the last call.
+    /// `Running` after [`Self::speak_for`], `Stopped` after [`Self::be_silent`].
     pub(super) fn speaks(&self, id: ResourceId) -> Outcome {
         if self.held.contains_key(&id) { Outcome::Running } else { Outcome::Stopped }
     }

@@ -860,7 +860,7 @@ pub(super) struct Ears {
 }
 
 impl Ears {
-    /// The claim listeners on today's interfaces. One listener hears one port: that of the first link.
+    /// The claim listeners on the interfaces as they are now. One listener hears one port: that of the first link.
     pub(super) fn of(duties: &Duties, network: &Network) -> Self {
         let (interfaces, peers, port) = (Vec::new(), Vec::new(), 0);
         let mut ears = Self { interfaces, peers, port, member: MemberId::of(&duties.me) };
