@@ -92,9 +92,9 @@ pub struct Parts {
     pub journal: Journal,
     /// Tells the service manager how the daemon is.
     pub notify: Notify,
-    /// Run the resources of the configuration.
+    /// The agents that run the resources.
     pub agents: Agents,
-    /// Run the scripts of `rc.d`.
+    /// The queue of the event scripts in `rc.d`.
     pub events: EventScripts,
     /// The state directory, which survives the daemon.
     pub state: Arc<State>,
