@@ -9,7 +9,11 @@ use std::{
     net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     process::{Child, Command, ExitCode, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -49,7 +53,7 @@ pub struct Options {
     /// How long each measurement takes
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub seconds: u32,
-    /// Measure a second time under load: a busy loop per core and a fork storm
+    /// Measure a second time under load: a busy loop and a thread that allocates memory per core, and a fork storm
     #[arg(long)]
     pub load: bool,
     /// Print JSON
@@ -124,8 +128,9 @@ fn examine(mut subject: Subject, options: &Options) -> Result<anyhow::Result<Fin
             Ok(load) => load,
             Err(error) => return Ok(Err(error)),
         };
+        let allocators = matches!(subject, Subject::Own(_)).then(Allocators::start);
         let run = measure(&mut subject, options.seconds)?.0;
-        drop(load);
+        drop((load, allocators));
         Some(run)
     } else {
         None
@@ -381,6 +386,47 @@ impl Drop for Load {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// Threads beside the heart, in its own process, that allocate and free memory without pause, as a control plane does at its
+/// worst: one a core. The heart allocates, too. If such a thread loses the processor while it holds a lock of the allocator
+/// that the heart needs, the heart waits until it runs again.
+struct Allocators {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Allocators {
+    fn start() -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::sync_channel(64)).unzip();
+        let to_next = senders.iter().cycle().skip(1).cloned();
+        let of_each: Vec<_> = receivers.into_iter().zip(to_next).collect();
+        let thread = |(from, to): (mpsc::Receiver<Vec<u8>>, mpsc::SyncSender<Vec<u8>>)| {
+            let is_over = Arc::clone(&is_over);
+            thread::spawn(move || {
+                // Sizes of notes, frames and reports. What another thread has allocated is freed here.
+                let mut bytes = 16;
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = to.try_send(std::hint::black_box(vec![1; bytes]));
+                    drop(from.try_recv());
+                    bytes = if bytes < 65_536 { bytes * 3 / 2 } else { 16 };
+                }
+            })
+        };
+        let threads = of_each.into_iter().map(thread).collect();
+        Self { is_over, threads }
+    }
+}
+
+impl Drop for Allocators {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
