@@ -22,6 +22,7 @@ mod native;
 mod native_cli;
 mod orders;
 mod tidy;
+mod words;
 
 /// Reports that something was not tried here, and why. Written past the harness, which hides the output of passed
 /// tests; `scripts/test` counts these lines.

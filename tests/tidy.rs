@@ -6,7 +6,7 @@ use std::{
 };
 
 /// All files of the repository, except those that were built, fetched or recorded.
-fn files() -> Vec<(PathBuf, String)> {
+pub(crate) fn files() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     let mut folders = vec![root.to_path_buf()];
@@ -37,11 +37,11 @@ fn files() -> Vec<(PathBuf, String)> {
     found
 }
 
-fn complain(faults: &[String]) {
+pub(crate) fn complain(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
-fn is(path: &Path, extension: &str) -> bool {
+pub(crate) fn is(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|e| e == extension)
 }
 

@@ -79,9 +79,7 @@ pub enum Fault {
         "heartbeat itself runs here (process {pid}), and would start the same groups: stop it first (its own \
          `heartbeat -k`, or `systemctl stop heartbeat`)"
     )]
-    Heartbeat {
-        pid: u32,
-    },
+    Heartbeat { pid: u32 },
     /// The UUID file is damaged.
     #[error(
         "{} holds {found}, not the 16 bytes of a node's UUID: restore it from a copy, or remove it to get a new \

@@ -227,7 +227,6 @@ pub(super) struct Gates {
     missing: (Option<String>, Option<String>),
     watch: Option<Watch>,
     eras: Eras,
-    /// The cluster's name.
     cluster: String,
     /// What judges for all groups, once it was made ready.
     judge: Option<Judge>,
@@ -855,7 +854,7 @@ pub(super) struct Ears {
     interfaces: Vec<u32>,
     peers: Vec<IpAddr>,
     port: u16,
-    /// This node.
+    /// The member that this node is.
     member: MemberId,
 }
 

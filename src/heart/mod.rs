@@ -106,10 +106,7 @@ pub enum Up {
     /// This node takes part from now on: every other node was heard of or is known dead. Once in a run.
     Active,
     /// Reset a node. Answered by [`Down::Fenced`] with the same ticket.
-    Fence {
-        ticket: Ticket,
-        node: NodeIndex,
-    },
+    Fence { ticket: Ticket, node: NodeIndex },
     /// Run the event script of this name, if there is one. Dropped when the control plane does not keep up.
     EventScript {
         /// The name of the script.
@@ -128,10 +125,7 @@ pub enum Up {
     /// Write this to the ledger's file and sync it. Answered by [`Down::Written`].
     Write(Durable),
     /// Keep the newest that was heard of a member on disk.
-    Remember {
-        member: MemberIndex,
-        heard: Heard,
-    },
+    Remember { member: MemberIndex, heard: Heard },
     /// A line for the log.
     Note {
         note: Note,

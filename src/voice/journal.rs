@@ -50,8 +50,8 @@ const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 const JOURNAL_SYSLOG: &str = "/run/systemd/journal/dev-log";
 const SYSLOG_SOCKET: &str = "/dev/log";
 
-/// A handle on the log: cheap to clone, usable from every thread that may allocate. (The heart may not; its notes come
-/// over the ring.)
+/// A handle on the log. Cheap to clone and usable from every thread but the heart: handing a line over takes a lock of the
+/// queue, and the heart waits for no lock. Its notes come over the ring.
 #[derive(Clone, Debug)]
 pub struct Journal {
     queue: SyncSender<Job>,

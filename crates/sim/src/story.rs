@@ -265,15 +265,9 @@ pub enum Command {
         set: Set,
     },
     /// Writes a new `authkeys`, then sends HUP.
-    Keys {
-        node: NodeRef,
-        text: String,
-    },
+    Keys { node: NodeRef, text: String },
     /// Changes directives of `ha.cf`, then sends HUP.
-    Renew {
-        node: NodeRef,
-        directives: Vec<(String, String)>,
-    },
+    Renew { node: NodeRef, directives: Vec<(String, String)> },
     /// A script behaves differently from now on.
     Script {
         /// Index of the cluster in [`Story::clusters`].
@@ -281,9 +275,7 @@ pub enum Command {
         conduct: Conduct,
     },
     /// The fencing device works from now on, or does not.
-    Device {
-        works: bool,
-    },
+    Device { works: bool },
     /// Frames that a node sent in an earlier run are heard again.
     Replay {
         /// The node whose frames are repeated.

@@ -188,10 +188,7 @@ pub enum NotFound {
     Template(String),
     /// The resource has arguments, but a unit takes none.
     #[error("`{name}` is a systemd unit ({}), which takes no arguments: write `{name}` alone", .file.display())]
-    UnitArguments {
-        name: String,
-        file: PathBuf,
-    },
+    UnitArguments { name: String, file: PathBuf },
     /// There is no such OCF agent.
     #[error("there is no OCF agent `{kind}`; looked in {}", list(.places))]
     OcfAgent {

@@ -66,7 +66,7 @@ impl SeatFacts<'_> {
 #[derive(Clone, Copy)]
 pub(super) struct RecordFacts {
     pub(super) promised: Ballot,
-    /// Ballot and version.
+    /// The ballot and the version of the claim.
     pub(super) accepted: Option<(Ballot, u32)>,
     pub(super) released: bool,
 }

@@ -58,17 +58,11 @@ pub enum Proof {
         generation: u64,
     },
     /// It answered that it runs nothing and will start nothing below this ballot, which is that of the asker.
-    Answered {
-        node: MemberIndex,
-        ballot: Ballot,
-    },
+    Answered { node: MemberIndex, ballot: Ballot },
     /// Its node's own watchdog has stopped everything that ran under a ballot up to this one.
     Waited(Ballot),
     /// Its daemon has started with this generation, and has swept what earlier ones left.
-    Swept {
-        node: MemberIndex,
-        generation: u64,
-    },
+    Swept { node: MemberIndex, generation: u64 },
 }
 
 impl Proof {

@@ -53,9 +53,7 @@ pub enum Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// A time of at least `min_ms` milliseconds.
-    Time {
-        min_ms: u64,
-    },
+    Time { min_ms: u64 },
     /// A whole number from `min` to `max`.
     Whole {
         min: u32,

@@ -191,30 +191,19 @@ pub enum StampFault {
     Form,
     /// The number is not in our `authkeys`.
     #[error("key number {} unknown: the frame is signed with {theirs}, this node signs with {ours}", theirs.number)]
-    UnknownNumber {
-        ours: Label,
-        theirs: Label,
-    },
+    UnknownNumber { ours: Label, theirs: Label },
     /// The frame names a key that we have but do not sign with, and ours of that number is another key.
     #[error("this node signs with {ours}, the frame with {theirs}, which is another key here")]
-    OtherSigning {
-        ours: Label,
-        theirs: Label,
-    },
+    OtherSigning { ours: Label, theirs: Label },
     /// The number is that of our signing key, the method is not.
     #[error("other method: this node signs with {ours}, the frame with {theirs}")]
-    OtherMethod {
-        ours: Label,
-        theirs: Label,
-    },
+    OtherMethod { ours: Label, theirs: Label },
     /// The checksum is wrong. It has no key, so another key cannot be the reason.
     #[error("the frame is damaged: its crc is wrong")]
     Damaged,
     /// Number and method are those of our signing key, but the token is not.
     #[error("same method, other key: number {theirs} is not the same on both nodes, or the frame is damaged")]
-    OtherKey {
-        theirs: Label,
-    },
+    OtherKey { theirs: Label },
 }
 
 /// A token: lower-case hex digits.

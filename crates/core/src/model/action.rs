@@ -62,16 +62,10 @@ pub enum Action {
     },
     /// Keep on disk the newest frame heard from a node, so that recordings replayed after our own restart cannot keep a
     /// dead peer alive. The director does not wait for it, but the driver should do it before the daemon ends.
-    Remember {
-        member: MemberIndex,
-        heard: Heard,
-    },
+    Remember { member: MemberIndex, heard: Heard },
     /// Open the group's gate until this lease ends; `None` shuts it at once. While the gate is shut, the group's
     /// addresses answer nobody. Not answered.
-    Gate {
-        group: GroupIndex,
-        lease: Option<GateLease>,
-    },
+    Gate { group: GroupIndex, lease: Option<GateLease> },
     /// Tell the gate the proofs that end our ownership of the group. An announced claim shuts the gate only if it carries
     /// one of them. This action comes before any message that lets a rival make a new claim. Not answered.
     Proofs {
@@ -81,21 +75,14 @@ pub enum Action {
     },
     /// Announce in one packet over every link that a majority has accepted our claim to the group. It is meant for the
     /// gate of the node whose ownership that ends (`docs/wire.md`, 12.9). Not answered.
-    AnnounceClaim {
-        group: GroupIndex,
-        /// What is announced.
-        announcement: ClaimAnnouncement,
-    },
+    AnnounceClaim { group: GroupIndex, announcement: ClaimAnnouncement },
     /// Write this to the ledger's file and sync it. Always answered, once and in order, by
     /// [`crate::model::event::Event::Written`]. Only one write is under way at a time.
     Write(Durable),
     /// Reset a node with the device of [`crate::r1::plan::Plan::fencing`], so that it surely holds nothing any more.
     /// Always answered, exactly once and in a bounded time, by [`crate::model::event::Event::Fenced`] with the same
     /// ticket.
-    Fence {
-        ticket: Ticket,
-        node: NodeIndex,
-    },
+    Fence { ticket: Ticket, node: NodeIndex },
     /// Run the event script of this name in `rc.d`, if there is one. It is for a message that this node does not handle
     /// itself, or for one of its own. Not answered.
     EventScript {
@@ -143,7 +130,7 @@ impl fmt::Debug for ClaimProof {
 pub struct ClaimAnnouncement(pub [u8; Self::BYTES]);
 
 impl ClaimAnnouncement {
-    /// Its length.
+    /// Bytes of the datagram's payload.
     pub const BYTES: usize = 56;
 }
 

@@ -112,28 +112,17 @@ impl Keys {
 pub enum KeysFault {
     /// A number above 15.
     #[error("key number {number} is too high: 0 to {max}", max = KEY_NUMBERS - 1)]
-    NumberTooHigh {
-        number: u8,
-    },
+    NumberTooHigh { number: u8 },
     /// Two keys with one number.
     #[error("key number {number} is there twice")]
-    Twice {
-        number: u8,
-    },
+    Twice { number: u8 },
     /// A method that needs a secret has none.
     #[error("key number {number}: method {method} needs a key")]
-    SecretMissing {
-        number: u8,
-        method: Method,
-    },
+    SecretMissing { number: u8, method: Method },
     /// A key of method crc has a secret, which crc does not take.
     #[error("key number {number}: method crc takes no key")]
-    SecretForbidden {
-        number: u8,
-    },
+    SecretForbidden { number: u8 },
     /// `auth N` names no key.
     #[error("auth {number}: there is no key with this number")]
-    SigningUnknown {
-        number: u8,
-    },
+    SigningUnknown { number: u8 },
 }

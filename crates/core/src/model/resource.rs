@@ -43,10 +43,7 @@ pub enum Agent {
         subject: Option<String>,
     },
     /// Waits for a while: `Delay::START[::STOP]`.
-    Delay {
-        start: Duration,
-        stop: Duration,
-    },
+    Delay { start: Duration, stop: Duration },
     /// Mounts a file system: `Filesystem::DEVICE::DIRECTORY::TYPE[::OPTIONS]`.
     Filesystem {
         device: String,

@@ -76,10 +76,7 @@ pub enum Event {
     /// Somebody else took a service address of ours from its interface.
     AddressGone(ResourceId),
     /// The state of a service address's interface, see [`crate::model::event::Event::Service`].
-    Service {
-        resource: ResourceId,
-        state: Carrier,
-    },
+    Service { resource: ResourceId, state: Carrier },
     /// A person asks for something.
     Order {
         /// Returned with the answer.
@@ -94,10 +91,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send this message over every link that leads to its receivers.
-    Send {
-        to: To,
-        word: Word,
-    },
+    Send { to: To, word: Word },
     /// The group's gate accepts proofs against these ballots of this node, the owned one first. Other members may know
     /// us as the group's owner under any of them. A proof that one of them has ended shuts the gate.
     Expect {

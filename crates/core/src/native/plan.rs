@@ -217,13 +217,9 @@ pub struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
     /// UDP to each node's address.
-    Unicast {
-        port: u16,
-    },
+    Unicast { port: u16 },
     /// UDP to the broadcast address of each node's interface.
-    Broadcast {
-        port: u16,
-    },
+    Broadcast { port: u16 },
     /// UDP to a multicast group, over each node's interface.
     Multicast {
         /// The address of the multicast group.
@@ -233,9 +229,7 @@ pub enum Medium {
         ttl: u8,
     },
     /// A null-modem line between two nodes.
-    Serial {
-        baud: u32,
-    },
+    Serial { baud: u32 },
 }
 
 /// Where a node is connected to a link.
@@ -417,10 +411,7 @@ pub enum Relation {
     /// Never on one node; the smaller index first.
     Apart(GroupIndex, GroupIndex),
     /// `group` starts only where and while `first` runs somewhere in the cluster.
-    After {
-        group: GroupIndex,
-        first: GroupIndex,
-    },
+    After { group: GroupIndex, first: GroupIndex },
     /// Spread over the nodes as evenly as possible; a wish, not a condition.
     Spread {
         /// The name that its groups share.

@@ -237,9 +237,7 @@ pub enum Unowned {
         nodes: Vec<Hindered>,
     },
     /// Another node is the best candidate and claims first.
-    Turn {
-        node: String,
-    },
+    Turn { node: String },
     /// This node is the best candidate. What still runs of the group here has to stop first.
     Stopping,
     /// This node is the best candidate, but something of the group cannot be stopped here.
@@ -337,9 +335,7 @@ pub enum Hindrance {
         group: String,
     },
     /// It has a group that must not meet this one.
-    Apart {
-        group: String,
-    },
+    Apart { group: String },
     /// The group's family is elsewhere or may not run there, or a group that must not meet it is to be there.
     Elsewhere,
 }

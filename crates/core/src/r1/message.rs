@@ -333,26 +333,15 @@ pub enum Body {
         info: String,
     },
     /// `NS_rexmit`: send these again (decimal on the wire).
-    Rexmit {
-        first: u64,
-        last: u64,
-    },
+    Rexmit { first: u64, last: u64 },
     /// `NS_nak_rexmit`: this number cannot be sent again (hexadecimal on the wire).
-    NakRexmit {
-        seq: u64,
-        reason: String,
-    },
+    NakRexmit { seq: u64, reason: String },
     /// `NS_ackmsg`: acknowledges everything up to `seq`.
-    Ack {
-        seq: u64,
-    },
+    Ack { seq: u64 },
     /// `reqnodes`: asks for the node list.
     ReqNodes,
     /// `repnodes`: the answer to `reqnodes`.
-    RepNodes {
-        nodes: Vec<String>,
-        deleted: Vec<String>,
-    },
+    RepNodes { nodes: Vec<String>, deleted: Vec<String> },
     /// `starting`: I am up; who holds what?
     Starting,
     /// `resource`: what the sender holds.
@@ -369,9 +358,7 @@ pub enum Body {
         hold: Holding,
     },
     /// `ip-request`: asks for this group, in legacy mode.
-    IpRequest {
-        key: String,
-    },
+    IpRequest { key: String },
     /// `ip-request-resp`: answers an `ip-request`.
     IpRequestResponse {
         key: String,
@@ -389,9 +376,7 @@ pub enum Body {
         result: String,
     },
     /// `num_ping_nodes`: how many ping nodes the sender's ipfail reaches.
-    PingCount {
-        count: u32,
-    },
+    PingCount { count: u32 },
     /// `you_are_dead`: the sender's ipfail reaches more ping nodes than the addressee.
     YouAreDead,
     /// `abort_giveup`: the sender's ipfail reaches as many ping nodes as the addressee.
@@ -423,9 +408,7 @@ pub enum Body {
         nodes: String,
     },
     /// `delnode`: an administrator of the sender wants to remove these nodes.
-    DelNode {
-        nodes: String,
-    },
+    DelNode { nodes: String },
     /// `setweight`: an administrator sets a node's weight.
     SetWeight {
         node: String,
@@ -439,9 +422,7 @@ pub enum Body {
         site: String,
     },
     /// Any other type, or a known one with a missing or malformed field; the fields are in the layout.
-    Other {
-        kind: String,
-    },
+    Other { kind: String },
 }
 
 /// The content of a beat: message type `status`.

@@ -116,10 +116,7 @@ impl Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Medium {
     /// `bcast IF`: UDP broadcast on an interface.
-    Broadcast {
-        interface: String,
-        port: u16,
-    },
+    Broadcast { interface: String, port: u16 },
     /// `mcast IF GROUP PORT TTL LOOP`, `mcast6` alike
     Multicast {
         interface: String,

@@ -130,9 +130,7 @@ fn spend(answers: &mut VecDeque<Instant>, most: usize, now: Instant) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// New. `lost` numbers were skipped before it and will be asked for.
-    New {
-        lost: u64,
-    },
+    New { lost: u64 },
     /// New, after a gap too large to repair.
     NewAfterFlood,
     /// New, and it fills a gap.

@@ -42,7 +42,6 @@ impl fmt::Display for Who {
 
 /// A set of groups, as the commands call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "heartbeat's words")]
 pub enum Set {
     All,
     Local,

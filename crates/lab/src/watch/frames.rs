@@ -85,7 +85,10 @@ pub(super) enum Heard {
     /// The node uses this address: an ARP reply, or a packet from it.
     As(Ipv4Addr),
     /// The node, as `node`, asks where `wanted` is.
-    Asks { node: Ipv4Addr, wanted: Ipv4Addr },
+    Asks {
+        node: Ipv4Addr,
+        wanted: Ipv4Addr,
+    },
     Other,
 }
 

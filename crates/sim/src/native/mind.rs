@@ -36,15 +36,9 @@ pub enum Mind {
 #[derive(Clone, Debug)]
 pub enum Said {
     /// A message of a member, in one run of its daemon.
-    Word {
-        generation: u64,
-        word: Word,
-    },
+    Word { generation: u64, word: Word },
     /// A frame on a link.
-    Bytes {
-        link: LinkIndex,
-        bytes: Arc<[u8]>,
-    },
+    Bytes { link: LinkIndex, bytes: Arc<[u8]> },
 }
 
 /// An action that a director asks of the simulation.

@@ -18,7 +18,8 @@ const ONCE_FAILED: [u64; 31] = [
     478,     // stays together with one that cannot be stopped elsewhere
     733,     // links that stay unruly after everything is healed
     248_643, // one version of a claim meant two things
-    82_649, 85_209, 261_221, 282_146, 284_756, // rounds that no other member had heard, and their file was lost
+    82_649, 85_209, 261_221, 282_146,
+    284_756, // rounds that no other member had heard, and their file was lost
     179_220, 193_726, 295_106, 307_237, // a failed stop was never tried again
     125_735, // a failure that maintenance held back
     82_229,  // left when it was told a second time to stop

@@ -55,7 +55,7 @@ impl Pattern {
 pub struct Subject(pub [u8; Self::BYTES]);
 
 impl Subject {
-    /// Its length.
+    /// Bytes of every subject.
     pub const BYTES: usize = 20;
 }
 
@@ -64,7 +64,7 @@ impl Subject {
 pub struct Proof(pub [u8; Self::BYTES]);
 
 impl Proof {
-    /// Its length.
+    /// Bytes of every proof.
     pub const BYTES: usize = 16;
     /// In a gate's state: no proof. A datagram that carries it is refused.
     pub(super) const NONE: Self = Self([0; Self::BYTES]);
