@@ -36,7 +36,9 @@ fn docstrings(text: &str) -> Vec<(usize, String, usize)> {
     let mut all: Vec<(usize, String, usize)> = Vec::new();
     for (line, content) in text.lines().enumerate() {
         let content = content.trim_start();
-        let Some(words) = content.strip_prefix("///").or_else(|| content.strip_prefix("//!")) else { continue };
+        let Some(words) = content.strip_prefix("///").or_else(|| content.strip_prefix("//!")) else {
+            continue;
+        };
         match all.last_mut() {
             Some((_, said, next)) if *next == line => {
                 said.push_str(words);
@@ -54,7 +56,12 @@ fn a_docstring_says_more_than_three_words() {
     for (path, text) in files().iter().filter(|(path, _)| is(path, "rs")) {
         for (line, said, _) in docstrings(text) {
             if said.split_whitespace().count() <= 3 {
-                faults.push(format!("{}:{}: `{}`: say more, or delete it", path.display(), line + 1, said.trim()));
+                faults.push(format!(
+                    "{}:{}: `{}`: say more, or delete it",
+                    path.display(),
+                    line + 1,
+                    said.trim()
+                ));
             }
         }
     }
@@ -78,9 +85,10 @@ fn public_types_and_functions_are_documented() {
                 continue;
             }
             count += 1;
-            let mut before = lines[..line].iter().rev().skip_while(|other| {
-                other.starts_with("#[") || other.ends_with(")]") || other.ends_with(',')
-            });
+            let mut before = lines[..line]
+                .iter()
+                .rev()
+                .skip_while(|other| other.starts_with("#[") || other.ends_with(")]") || other.ends_with(','));
             if !before.next().is_some_and(|doc| doc.starts_with("///")) {
                 faults.push(format!("{}:{}: `{content}`: say what it does", path.display(), line + 1));
             }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The kernel numbers a network namespace's own loopback first.
-const LOOPBACK: u32 = 1;
+const LOOPBACK_IFINDEX: u32 = 1;
 
 /// The files and programs of a node, as the rack's hub sees them.
 pub(crate) struct Place {
@@ -130,7 +130,7 @@ fn enter(place: &Place) -> Result<(), Fault> {
     furnish(place).needed("mounts for a node")?;
     plain_network();
     let mut netlink = Netlink::open().doing(|| "ask the node's kernel".into())?;
-    netlink.change_links(&[LinkChange::Up(LOOPBACK)]).doing(|| "set up the loopback".into())
+    netlink.change_links(&[LinkChange::Up(LOOPBACK_IFINDEX)]).doing(|| "set up the loopback".into())
 }
 
 /// Gives the node directories of its own in place of the host's directories that a cluster writes to.

@@ -16,8 +16,8 @@ use zerocopy::{
 
 use crate::{checksum, netlink::Interface};
 
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETH_P_ARP: u16 = 0x0806;
+const ETH_P_IPV6: u16 = 0x86dd;
 const ALL: [u8; 6] = [0xff; 6];
 /// The all-nodes group's Ethernet address (RFC 2464 section 7).
 const ALL_NODES: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
@@ -61,11 +61,9 @@ impl Announcer {
             ));
         };
         match ip {
-            IpAddr::V4(ip) => {
-                self.send(interface.index, ETHERTYPE_ARP, ALL, Arp::new(mac, ip, form).as_bytes())
-            }
+            IpAddr::V4(ip) => self.send(interface.index, ETH_P_ARP, ALL, Arp::new(mac, ip, form).as_bytes()),
             IpAddr::V6(ip) => {
-                self.send(interface.index, ETHERTYPE_IPV6, ALL_NODES, Advertisement::new(mac, ip).as_bytes())
+                self.send(interface.index, ETH_P_IPV6, ALL_NODES, Advertisement::new(mac, ip).as_bytes())
             }
         }
     }
@@ -82,12 +80,12 @@ impl Announcer {
         match ip {
             IpAddr::V4(ip) => {
                 let packet = Arp { sender_ip: [0; 4], ..Arp::new(mac, ip, Form::Request) };
-                self.send(interface.index, ETHERTYPE_ARP, ALL, packet.as_bytes())
+                self.send(interface.index, ETH_P_ARP, ALL, packet.as_bytes())
             }
             IpAddr::V6(ip) => {
                 let packet = Solicitation::new(ip);
                 let [.., a, b, c] = ip.octets();
-                self.send(interface.index, ETHERTYPE_IPV6, [0x33, 0x33, 0xff, a, b, c], packet.as_bytes())
+                self.send(interface.index, ETH_P_IPV6, [0x33, 0x33, 0xff, a, b, c], packet.as_bytes())
             }
         }
     }
@@ -172,23 +170,23 @@ struct Advertisement {
 }
 
 /// The flag "override" alone: replaces existing entries; not solicited, no router.
-const OVERRIDE: u32 = 1 << 29;
+const ND_NA_FLAG_OVERRIDE: u32 = 1 << 29;
 const IPV6_HEADER_BYTES: usize = 40;
-const ICMPV6: u8 = 58;
+const IPPROTO_ICMPV6: u8 = 58;
 
 impl Advertisement {
     fn new(mac: [u8; 6], ip: Ipv6Addr) -> Self {
         let mut packet = Self {
             version_class_flow: U32::new(6 << 28),
             payload_length: U16::new(32),
-            next_header: ICMPV6,
+            next_header: IPPROTO_ICMPV6,
             hop_limit: 255,
             source: ip.octets(),
             destination: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1).octets(),
             kind: 136,
             code: 0,
             checksum: U16::new(0),
-            flags: U32::new(OVERRIDE),
+            flags: U32::new(ND_NA_FLAG_OVERRIDE),
             target: ip.octets(),
             option: 2,
             option_length: 1,
@@ -223,7 +221,7 @@ impl Solicitation {
         let mut packet = Self {
             version_class_flow: U32::new(6 << 28),
             payload_length: U16::new(24),
-            next_header: ICMPV6,
+            next_header: IPPROTO_ICMPV6,
             hop_limit: 255,
             source: [0; 16],
             destination: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (a & 0xff), b).octets(),
@@ -242,7 +240,7 @@ impl Solicitation {
 /// addresses and the payload, the payload's length, and the protocol number.
 fn icmpv6_checksum(packet: &[u8]) -> [u8; 2] {
     let length = (packet.len() - IPV6_HEADER_BYTES) as u32;
-    checksum::internet(&[&packet[8..], &length.to_be_bytes(), &[0, ICMPV6]])
+    checksum::internet(&[&packet[8..], &length.to_be_bytes(), &[0, IPPROTO_ICMPV6]])
 }
 
 #[cfg(test)]

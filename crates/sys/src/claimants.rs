@@ -9,8 +9,8 @@ use std::{
 
 use crate::option;
 
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETH_P_ARP: u16 = 0x0806;
+const ETH_P_IPV6: u16 = 0x86dd;
 /// The socket's buffer for a late reader. The kernel drops packets beyond that; the next packet says the same.
 const QUEUE_BYTES: i32 = 1 << 16;
 /// The filter compares an address with each of up to this many, because a jump reaches 255 instructions. It selects
@@ -52,7 +52,7 @@ impl Claimants {
         let mut sorted = addresses.to_vec();
         sorted.sort_unstable();
         sorted.dedup();
-        sorted.chunks(FILTERED_MAX).map(|some| Self::open(ETHERTYPE_ARP, &arp_filter(some))).collect()
+        sorted.chunks(FILTERED_MAX).map(|some| Self::open(ETH_P_ARP, &arp_filter(some))).collect()
     }
 
     /// Hears claims to all IPv6 addresses. The kernel's filter sees every IPv6 packet that arrives.
@@ -60,7 +60,7 @@ impl Claimants {
     /// # Errors
     /// As [`of_arp`](Self::of_arp).
     pub fn of_advertisements() -> io::Result<Self> {
-        Self::open(ETHERTYPE_IPV6, &advertisement_filter())
+        Self::open(ETH_P_IPV6, &advertisement_filter())
     }
 
     fn open(kind: u16, filter: &[libc::sock_filter]) -> io::Result<Self> {
@@ -121,7 +121,7 @@ impl Claimants {
             return Ok(Some(None));
         }
         let said = match self.kind {
-            ETHERTYPE_ARP => parse_arp(packet),
+            ETH_P_ARP => parse_arp(packet),
             _ => parse_advertisement(packet, from.sll_addr.first_chunk().copied()),
         };
         let interface = u32::try_from(from.sll_ifindex).unwrap_or(0);

@@ -13,10 +13,10 @@ use crate::{checksum, option};
 
 const HEADER_BYTES: usize = 8;
 // RFC 792, RFC 4443
-const ECHO_REPLY_V4: u8 = 0;
-const ECHO_REQUEST_V4: u8 = 8;
-const ECHO_REQUEST_V6: u8 = 128;
-const ECHO_REPLY_V6: u8 = 129;
+const ICMP_ECHOREPLY: u8 = 0;
+const ICMP_ECHO: u8 = 8;
+const ICMPV6_ECHO_REQUEST: u8 = 128;
+const ICMPV6_ECHO_REPLY: u8 = 129;
 
 /// A raw socket of one family that sends echo requests and receives all replies to this machine with its identifier.
 /// Never blocks.
@@ -49,10 +49,10 @@ impl Pinger {
         // The kernel refuses everything but echo replies. A set bit refuses. linux/icmp.h, linux/icmpv6.h
         if ipv6 {
             let mut refused = [u32::MAX; 8];
-            refused[usize::from(ECHO_REPLY_V6 / 32)] &= !(1 << (ECHO_REPLY_V6 % 32));
+            refused[usize::from(ICMPV6_ECHO_REPLY / 32)] &= !(1 << (ICMPV6_ECHO_REPLY % 32));
             option::set(&socket, libc::IPPROTO_ICMPV6, 1, &refused)?;
         } else {
-            option::set(&socket, libc::SOL_RAW, 1, &!(1u32 << ECHO_REPLY_V4))?;
+            option::set(&socket, libc::SOL_RAW, 1, &!(1u32 << ICMP_ECHOREPLY))?;
         }
         Ok(Self { socket, ipv6, identifier })
     }
@@ -65,7 +65,7 @@ impl Pinger {
         if to.is_ipv6() != self.ipv6 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let kind = if self.ipv6 { ECHO_REQUEST_V6 } else { ECHO_REQUEST_V4 };
+        let kind = if self.ipv6 { ICMPV6_ECHO_REQUEST } else { ICMP_ECHO };
         let packet = request(kind, self.identifier, sequence, payload);
         self.socket.send_to(&packet, &SocketAddr::new(to, 0).into()).map(|_| ())
     }
@@ -107,7 +107,7 @@ fn request(kind: u8, identifier: u16, sequence: u16, payload: &[u8]) -> Vec<u8> 
     packet.extend(identifier.to_be_bytes());
     packet.extend(sequence.to_be_bytes());
     packet.extend(payload);
-    if kind == ECHO_REQUEST_V4 {
+    if kind == ICMP_ECHO {
         // The kernel computes the checksum of ICMPv6, because only it knows the addresses in it.
         let sum = checksum::internet(&[&packet]);
         packet[2..4].copy_from_slice(&sum);
@@ -120,7 +120,7 @@ fn request(kind: u8, identifier: u16, sequence: u16, payload: &[u8]) -> Vec<u8> 
 fn parse(packet: &[u8], ipv6: bool, identifier: u16) -> Option<(u16, usize)> {
     let header = if ipv6 { 0 } else { usize::from(packet.first()? & 0x0f) * 4 };
     let head: &[u8; HEADER_BYTES] = packet.get(header..)?.first_chunk()?;
-    let kind = if ipv6 { ECHO_REPLY_V6 } else { ECHO_REPLY_V4 };
+    let kind = if ipv6 { ICMPV6_ECHO_REPLY } else { ICMP_ECHOREPLY };
     let ours = head[0] == kind && head[1] == 0 && head[4..6] == identifier.to_be_bytes();
     ours.then(|| (u16::from_be_bytes([head[6], head[7]]), header + HEADER_BYTES))
 }

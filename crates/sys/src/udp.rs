@@ -18,7 +18,7 @@ use crate::{netlink::Interface, option};
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// The priority in the sender's own queue, so that beats pass bulk traffic. Higher ones need rights, and change nothing
 /// on the wire.
-const PRIORITY: u32 = 6;
+const TC_PRIO_INTERACTIVE: u32 = 6;
 
 /// The sharing of a receiver's port and interface with other sockets. Facts: socket(7), tested below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +231,7 @@ fn unbound_socket(ipv6: bool) -> io::Result<Socket> {
     if ipv6 {
         socket.set_only_v6(true)?;
     }
-    socket.set_priority(PRIORITY)?;
+    socket.set_priority(TC_PRIO_INTERACTIVE)?;
     Ok(socket)
 }
 

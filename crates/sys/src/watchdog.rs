@@ -10,7 +10,7 @@ use rustix::{
 };
 
 /// `WDIOC_SETTIMEOUT`: passes the wanted seconds, returns the device's.
-const SET_TIMEOUT: rustix::ioctl::Opcode = opcode::read_write::<libc::c_int>(b'W', 6);
+const WDIOC_SETTIMEOUT: rustix::ioctl::Opcode = opcode::read_write::<libc::c_int>(b'W', 6);
 /// Any byte except the one of [`GOODBYE`].
 const ALIVE: &[u8] = b"\0";
 /// After this byte, closing does not reset the machine ("magic close"), unless the driver is set to ignore it.
@@ -41,7 +41,7 @@ impl Watchdog {
     pub fn set_timeout(&self, seconds: u32) -> io::Result<u32> {
         let mut taken = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
         // SAFETY: WDIOC_SETTIMEOUT reads and writes one int and nothing else.
-        unsafe { ioctl(&self.device, Updater::<SET_TIMEOUT, libc::c_int>::new(&mut taken)) }?;
+        unsafe { ioctl(&self.device, Updater::<WDIOC_SETTIMEOUT, libc::c_int>::new(&mut taken)) }?;
         Ok(u32::try_from(taken).unwrap_or(0))
     }
 

@@ -4,14 +4,14 @@ use std::net::Ipv4Addr;
 
 use locum_sys::checksum;
 
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+const ETH_P_IP: [u8; 2] = [0x08, 0x00];
+const ETH_P_ARP: [u8; 2] = [0x08, 0x06];
 /// Hardware Ethernet, protocol IPv4, address lengths (RFC 826).
 const ARP_PREFIX: [u8; 6] = [0, 1, 0x08, 0, 6, 4];
-const ARP_REQUEST: u8 = 1;
-const ARP_REPLY: u8 = 2;
-const PROTOCOL_ICMP: u8 = 1;
-const ICMP_ECHO_REPLY: u8 = 0;
+const ARPOP_REQUEST: u8 = 1;
+const ARPOP_REPLY: u8 = 2;
+const IPPROTO_ICMP: u8 = 1;
+const ICMP_ECHOREPLY: u8 = 0;
 const ICMP_ECHO: u8 = 8;
 /// On a real wire, shorter frames are padded to this length.
 pub(super) const FRAME_BYTES_MIN: usize = 60;
@@ -26,21 +26,21 @@ pub(super) struct Pair {
 
 /// "Who has `service`?", to the node's own hardware address.
 pub(super) fn arp_request(pair: &Pair, service: Ipv4Addr) -> Vec<u8> {
-    arp(pair, ARP_REQUEST, service)
+    arp(pair, ARPOP_REQUEST, service)
 }
 
 /// "`asker` is here", for a node that asks for it.
 pub(super) fn arp_reply(pair: &Pair, node: Ipv4Addr) -> Vec<u8> {
-    arp(pair, ARP_REPLY, node)
+    arp(pair, ARPOP_REPLY, node)
 }
 
 fn arp(pair: &Pair, operation: u8, target: Ipv4Addr) -> Vec<u8> {
-    let mut frame = ethernet(pair, ETHERTYPE_ARP);
+    let mut frame = ethernet(pair, ETH_P_ARP);
     frame.extend(ARP_PREFIX);
     frame.extend([0, operation]);
     frame.extend(pair.asker_mac);
     frame.extend(pair.asker.octets());
-    frame.extend(if operation == ARP_REQUEST { [0; 6] } else { pair.node_mac });
+    frame.extend(if operation == ARPOP_REQUEST { [0; 6] } else { pair.node_mac });
     frame.extend(target.octets());
     frame.resize(FRAME_BYTES_MIN, 0);
     frame
@@ -50,12 +50,12 @@ fn arp(pair: &Pair, operation: u8, target: Ipv4Addr) -> Vec<u8> {
 pub(super) fn echo_request(pair: &Pair, service: Ipv4Addr, identifier: u16, sequence: u16) -> Vec<u8> {
     let icmp = icmp_echo(identifier, sequence);
     let length = u16::try_from(20 + icmp.len()).unwrap_or(u16::MAX).to_be_bytes();
-    let mut header = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, PROTOCOL_ICMP, 0, 0];
+    let mut header = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, IPPROTO_ICMP, 0, 0];
     header.extend(pair.asker.octets());
     header.extend(service.octets());
     let sum = checksum::internet(&[&header]);
     header[10..12].copy_from_slice(&sum);
-    let mut frame = ethernet(pair, ETHERTYPE_IPV4);
+    let mut frame = ethernet(pair, ETH_P_IP);
     frame.extend(header);
     frame.extend(icmp);
     frame.resize(FRAME_BYTES_MIN.max(frame.len()), 0);
@@ -75,7 +75,7 @@ pub(crate) fn icmp_echo(identifier: u16, sequence: u16) -> Vec<u8> {
 /// The source and identifier of an echo reply, from a whole IPv4 packet.
 pub(crate) fn echo_reply(packet: &[u8]) -> Option<(Ipv4Addr, u16)> {
     let (source, protocol, payload) = ipv4(packet)?;
-    let is_reply = protocol == PROTOCOL_ICMP && payload.first() == Some(&ICMP_ECHO_REPLY);
+    let is_reply = protocol == IPPROTO_ICMP && payload.first() == Some(&ICMP_ECHOREPLY);
     is_reply.then(|| Some((source, u16::from_be_bytes(*payload.get(4..)?.first_chunk()?))))?
 }
 
@@ -94,15 +94,15 @@ pub(super) enum Heard {
 
 pub(super) fn hear(frame: &[u8]) -> Heard {
     let (Some(kind), Some(body)) = (frame.get(12..14), frame.get(14..)) else { return Heard::Other };
-    if kind == ETHERTYPE_IPV4 {
+    if kind == ETH_P_IP {
         return ipv4(body).map_or(Heard::Other, |(source, ..)| Heard::As(source));
     }
     let address = |at: usize| body.get(at..)?.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
     let (Some(sender), Some(target)) = (address(14), address(24)) else { return Heard::Other };
-    match (kind == ETHERTYPE_ARP && body.starts_with(&ARP_PREFIX), body[7]) {
+    match (kind == ETH_P_ARP && body.starts_with(&ARP_PREFIX), body[7]) {
         // An announcement is also a reply or a request for the sender itself; it answers no question.
-        (true, ARP_REPLY) if sender != target => Heard::As(sender),
-        (true, ARP_REQUEST) if sender != target => Heard::Asks { node: sender, wanted: target },
+        (true, ARPOP_REPLY) if sender != target => Heard::As(sender),
+        (true, ARPOP_REQUEST) if sender != target => Heard::Asks { node: sender, wanted: target },
         _ => Heard::Other,
     }
 }
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(checksum::internet(&[&packet[34..42]]), [0, 0]);
         let mut reply = packet[14..].to_vec();
         assert_eq!(echo_reply(&reply), None);
-        reply[20] = ICMP_ECHO_REPLY;
+        reply[20] = ICMP_ECHOREPLY;
         assert_eq!(echo_reply(&reply), Some((PAIR.asker, 0xbeef)));
     }
 

@@ -19,8 +19,9 @@ use super::{
     judge::address_key,
     place::Place,
     program::{
-        ADDRESS_BYTES, ARP, DROP, ICMPV6, IPV4, IPV6, NEXT, SKB_PROTOCOL, SOLICITATION, Ways, look_up,
-        map_into_ipv6, pass_if_of_vlan, protocol, pull_together, read, to_protocol,
+        ADDRESS_BYTES, ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, IPPROTO_ICMPV6, ND_NEIGHBOR_SOLICIT, SKB_PROTOCOL,
+        TCX_DROP, TCX_NEXT, Ways, look_up, map_into_ipv6, pass_if_of_vlan, protocol, pull_together, read,
+        to_protocol,
     },
     syscall::{self, MapShape, Way},
 };
@@ -39,7 +40,7 @@ const SHAPE: MapShape =
 const NOWHERE: u32 = 0;
 
 // struct __sk_buff
-const SKB_INTERFACE: i16 = 40;
+const SKB_IFINDEX: i16 = 40;
 
 /// The stack: ARP's 28 bytes or an IPv6 header, and a key.
 const HEADER: i16 = -64;
@@ -284,13 +285,13 @@ fn program(map: BorrowedFd<'_>) -> Vec<[u8; 8]> {
     pass_if_of_vlan(&mut a, own, pass);
     a.here(own);
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
-    to_protocol(&mut a, &[(ARP, arp), (IPV6, ipv6)], HEADER, Ways { pass, drop, short });
+    to_protocol(&mut a, &[(ETH_P_ARP, arp), (ETH_P_IPV6, ipv6)], HEADER, Ways { pass, drop, short });
 
     // ARP of IPv4 over 6-byte addresses, a request: protocol at 2, lengths at 4, operation at 6, sender at 14, target at 24.
     a.here(arp);
     read(&mut a, 0, 28, HEADER, short);
     a.load(Size::Half, R1, R10, HEADER + 2);
-    a.jump_if(R1, If::NotEqual, protocol(IPV4), pass);
+    a.jump_if(R1, If::NotEqual, protocol(ETH_P_IP), pass);
     a.load(Size::Half, R1, R10, HEADER + 4);
     a.jump_if(R1, If::NotEqual, protocol(0x0604), pass);
     a.load(Size::Half, R1, R10, HEADER + 6);
@@ -313,23 +314,23 @@ fn program(map: BorrowedFd<'_>) -> Vec<[u8; 8]> {
     a.here(ipv6);
     read(&mut a, 0, 40, HEADER, short);
     a.load(Size::Byte, R1, R10, HEADER + 6);
-    a.jump_if(R1, If::NotEqual, ICMPV6, pass);
+    a.jump_if(R1, If::NotEqual, IPPROTO_ICMPV6, pass);
     read(&mut a, 40, 1, HEADER, short);
     a.load(Size::Byte, R1, R10, HEADER);
-    a.jump_if(R1, If::NotEqual, SOLICITATION, pass);
+    a.jump_if(R1, If::NotEqual, ND_NEIGHBOR_SOLICIT, pass);
     read(&mut a, 48, 16, KEY, short);
 
     a.here(known);
     look_up(&mut a, map, KEY);
     a.jump_if(R0, If::Equal, 0, pass);
     a.load(Size::Word, R8, R0, 0);
-    a.load(Size::Word, R1, R6, SKB_INTERFACE);
+    a.load(Size::Word, R1, R6, SKB_IFINDEX);
     a.jump_if_register(R8, If::Equal, R1, pass);
     a.here(drop);
-    a.set(R0, DROP);
+    a.set(R0, TCX_DROP);
     a.exit();
     a.here(pass);
-    a.set(R0, NEXT);
+    a.set(R0, TCX_NEXT);
     a.exit();
 
     // The packet is in pieces, or is shorter than its header says and asks nothing.

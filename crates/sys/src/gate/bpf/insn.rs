@@ -3,22 +3,22 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 // Classes, sources, sizes, modes and operations: RFC 9669, sections 3 to 5.
-const LD: u8 = 0x00;
-const LDX: u8 = 0x01;
-const ST: u8 = 0x02;
-const STX: u8 = 0x03;
-const JMP: u8 = 0x05;
-const ALU64: u8 = 0x07;
-const FROM_REGISTER: u8 = 0x08;
-const MEMORY: u8 = 0x60;
-const ATOMIC: u8 = 0xc0;
-const MOVE: u8 = 0xb0;
-const ADD: u8 = 0x00;
-const JUMP: u8 = 0x00;
-const CALL: u8 = 0x80;
-const EXIT: u8 = 0x90;
+const BPF_LD: u8 = 0x00;
+const BPF_LDX: u8 = 0x01;
+const BPF_ST: u8 = 0x02;
+const BPF_STX: u8 = 0x03;
+const BPF_JMP: u8 = 0x05;
+const BPF_ALU64: u8 = 0x07;
+const BPF_X: u8 = 0x08;
+const BPF_MEM: u8 = 0x60;
+const BPF_ATOMIC: u8 = 0xc0;
+const BPF_MOV: u8 = 0xb0;
+const BPF_ADD: u8 = 0x00;
+const BPF_JA: u8 = 0x00;
+const BPF_CALL: u8 = 0x80;
+const BPF_EXIT: u8 = 0x90;
 /// In the source register of a 64-bit constant: the constant is the descriptor of a map.
-const MAP: u8 = 1;
+const BPF_PSEUDO_MAP_FD: u8 = 1;
 
 /// A register. `R0`: results; `R1` to `R5`: arguments, lost in a call; `R6` to `R9`: preserved; `R10`: end of the
 /// stack.
@@ -41,21 +41,21 @@ pub(super) enum Reg {
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(super) enum Size {
-    Word = 0x00,
-    Half = 0x08,
-    Byte = 0x10,
-    Double = 0x18,
+    Word = 0x00,   // BPF_W
+    Half = 0x08,   // BPF_H
+    Byte = 0x10,   // BPF_B
+    Double = 0x18, // BPF_DW
 }
 
 /// The condition of a jump. All comparisons are unsigned and of 64 bits.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(super) enum If {
-    Equal = 0x10,
-    NotLess = 0x30,
-    AnyBitOf = 0x40,
-    NotEqual = 0x50,
-    NotGreater = 0xb0,
+    Equal = 0x10,      // BPF_JEQ
+    NotLess = 0x30,    // BPF_JGE
+    AnyBitOf = 0x40,   // BPF_JSET
+    NotEqual = 0x50,   // BPF_JNE
+    NotGreater = 0xb0, // BPF_JLE
 }
 
 /// A jump target in the program; see [`Assembler::label`] and [`Assembler::here`].
@@ -84,12 +84,12 @@ impl Assembler {
     }
 
     pub(super) fn copy(&mut self, to: Reg, from: Reg) {
-        self.push(ALU64 | MOVE | FROM_REGISTER, to as u8, from as u8, 0, 0);
+        self.push(BPF_ALU64 | BPF_MOV | BPF_X, to as u8, from as u8, 0, 0);
     }
 
     /// `to = value`, sign-extended
     pub(super) fn set(&mut self, to: Reg, value: i32) {
-        self.push(ALU64 | MOVE, to as u8, 0, 0, value);
+        self.push(BPF_ALU64 | BPF_MOV, to as u8, 0, 0, value);
     }
 
     /// `to = value`, of 64 bits
@@ -99,59 +99,59 @@ impl Assembler {
     }
 
     pub(super) fn add(&mut self, to: Reg, value: i32) {
-        self.push(ALU64 | ADD, to as u8, 0, 0, value);
+        self.push(BPF_ALU64 | BPF_ADD, to as u8, 0, 0, value);
     }
 
     pub(super) fn map(&mut self, to: Reg, map: BorrowedFd<'_>) {
-        self.wide(to, MAP, map.as_raw_fd(), 0);
+        self.wide(to, BPF_PSEUDO_MAP_FD, map.as_raw_fd(), 0);
     }
 
     /// `to = *(from + offset)`
     pub(super) fn load(&mut self, size: Size, to: Reg, from: Reg, offset: i16) {
-        self.push(LDX | MEMORY | size as u8, to as u8, from as u8, offset, 0);
+        self.push(BPF_LDX | BPF_MEM | size as u8, to as u8, from as u8, offset, 0);
     }
 
     /// `*(to + offset) = from`
     pub(super) fn store(&mut self, size: Size, to: Reg, offset: i16, from: Reg) {
-        self.push(STX | MEMORY | size as u8, to as u8, from as u8, offset, 0);
+        self.push(BPF_STX | BPF_MEM | size as u8, to as u8, from as u8, offset, 0);
     }
 
     /// `*(to + offset) = value`
     pub(super) fn store_value(&mut self, size: Size, to: Reg, offset: i16, value: i32) {
-        self.push(ST | MEMORY | size as u8, to as u8, 0, offset, value);
+        self.push(BPF_ST | BPF_MEM | size as u8, to as u8, 0, offset, value);
     }
 
     /// `*(to + offset) += from`, of 8 bytes, atomically
     pub(super) fn add_atomically(&mut self, to: Reg, offset: i16, from: Reg) {
-        self.push(STX | ATOMIC | Size::Double as u8, to as u8, from as u8, offset, ADD.into());
+        self.push(BPF_STX | BPF_ATOMIC | Size::Double as u8, to as u8, from as u8, offset, BPF_ADD.into());
     }
 
     /// Jumps to the label if the condition holds for register and value; the value is sign-extended.
     pub(super) fn jump_if(&mut self, left: Reg, condition: If, value: i32, label: Label) {
         self.jumps.push((self.instructions.len(), label));
-        self.push(JMP | condition as u8, left as u8, 0, 0, value);
+        self.push(BPF_JMP | condition as u8, left as u8, 0, 0, value);
     }
 
     /// Jumps to the label if the condition holds for the registers.
     pub(super) fn jump_if_register(&mut self, left: Reg, condition: If, right: Reg, label: Label) {
         self.jumps.push((self.instructions.len(), label));
-        self.push(JMP | FROM_REGISTER | condition as u8, left as u8, right as u8, 0, 0);
+        self.push(BPF_JMP | BPF_X | condition as u8, left as u8, right as u8, 0, 0);
     }
 
     /// Jumps to the label in any case.
     pub(super) fn jump(&mut self, label: Label) {
         self.jumps.push((self.instructions.len(), label));
-        self.push(JMP | JUMP, 0, 0, 0, 0);
+        self.push(BPF_JMP | BPF_JA, 0, 0, 0, 0);
     }
 
     /// `R0 = helper(R1, …)`
     pub(super) fn call(&mut self, helper: i32) {
-        self.push(JMP | CALL, 0, 0, 0, helper);
+        self.push(BPF_JMP | BPF_CALL, 0, 0, 0, helper);
     }
 
     /// Ends the program with the result in `R0`.
     pub(super) fn exit(&mut self) {
-        self.push(JMP | EXIT, 0, 0, 0, 0);
+        self.push(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
     }
 
     /// Finishes the program: eight bytes an instruction.
@@ -170,7 +170,7 @@ impl Assembler {
     }
 
     fn wide(&mut self, to: Reg, kind: u8, low: i32, high: i32) {
-        self.push(LD | Size::Double as u8, to as u8, kind, 0, low);
+        self.push(BPF_LD | Size::Double as u8, to as u8, kind, 0, low);
         self.push(0, 0, 0, 0, high);
     }
 

@@ -228,9 +228,9 @@ pub(super) fn remove(bpffs: &Path, name: &Name) -> io::Result<bool> {
 /// # Errors
 /// The kernel's error.
 pub fn pass_everything(interface: u32, in_front: bool) -> io::Result<Vec<OwnedFd>> {
-    const PASS: i32 = 0;
+    const TCX_PASS: i32 = 0;
     let mut a = insn::Assembler::default();
-    a.set(insn::Reg::R0, PASS);
+    a.set(insn::Reg::R0, TCX_PASS);
     a.exit();
     let program = syscall::load(&a.assemble(), "somebody")?;
     let link = |way| syscall::link_at(&program, interface, way, in_front);

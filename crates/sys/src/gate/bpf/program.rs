@@ -20,42 +20,42 @@ use crate::gate::{
 };
 
 // linux/bpf.h: helpers …
-const MAP_LOOKUP: i32 = 1;
-const STORE_BYTES: i32 = 9;
-const PULL_DATA: i32 = 39;
-const LOAD_BYTES_RELATIVE: i32 = 68;
-const BOOT_NANOS: i32 = 125;
+const BPF_FUNC_MAP_LOOKUP_ELEM: i32 = 1;
+const BPF_FUNC_SKB_STORE_BYTES: i32 = 9;
+const BPF_FUNC_SKB_PULL_DATA: i32 = 39;
+const BPF_FUNC_SKB_LOAD_BYTES_RELATIVE: i32 = 68;
+const BPF_FUNC_KTIME_GET_BOOT_NS: i32 = 125;
 /// … for which offset 0 is the first byte behind the link header, if there is one …
-const FROM_NETWORK_HEADER: i32 = 1;
+const BPF_HDR_START_NET: i32 = 1;
 /// … fields of `struct __sk_buff` …
-const SKB_LENGTH: i16 = 0;
+const SKB_LEN: i16 = 0;
 pub(super) const SKB_PROTOCOL: i16 = 16;
-const SKB_HAS_TAG: i16 = 20;
-const SKB_TAG: i16 = 24;
+const SKB_VLAN_PRESENT: i16 = 20;
+const SKB_VLAN_TCI: i16 = 24;
 /// … and the results of a program on tcx: the next program decides, or the packet is dropped.
-pub(super) const NEXT: i32 = -1;
-pub(super) const DROP: i32 = 2;
+pub(super) const TCX_NEXT: i32 = -1;
+pub(super) const TCX_DROP: i32 = 2;
 
 // linux/if_ether.h
-pub(super) const IPV4: u16 = 0x0800;
-pub(super) const ARP: u16 = 0x0806;
-pub(super) const IPV6: u16 = 0x86dd;
+pub(super) const ETH_P_IP: u16 = 0x0800;
+pub(super) const ETH_P_ARP: u16 = 0x0806;
+pub(super) const ETH_P_IPV6: u16 = 0x86dd;
 const TAGS: [u16; 2] = [0x8100, 0x88a8];
 /// The bits of a tag that are the VLAN's number. Number 0 means no VLAN: an untagged frame with a priority (IEEE
 /// 802.1Q, 9.6).
-const TAG_NUMBER: u16 = 0x0fff;
-const TAG_BYTES: i32 = 4;
+const VLAN_VID_MASK: u16 = 0x0fff;
+const VLAN_HLEN: i32 = 4;
 /// The most tags of VLAN 0 that the programs look behind. The kernel removes any number of them; in practice no sender
 /// uses more than one.
 const TAGS_MAX: i32 = 4;
 // RFC 791, RFC 8200, RFC 4861
-const UDP: i32 = 17;
-pub(super) const ICMPV6: i32 = 58;
-pub(super) const SOLICITATION: i32 = 135;
-const ADVERTISEMENT: i32 = 136;
+const IPPROTO_UDP: i32 = 17;
+pub(super) const IPPROTO_ICMPV6: i32 = 58;
+pub(super) const ND_NEIGHBOR_SOLICIT: i32 = 135;
+const ND_NEIGHBOR_ADVERT: i32 = 136;
 /// Further into a packet nobody looks: link header (Ethernet with its tags), IPv6, UDP and what a claim's announcement is compared with, or
 /// less.
-const LOOKED_AT_BYTES: i32 = 14 + (1 + TAGS_MAX) * TAG_BYTES + 40 + 8 + Pattern::BYTES_MAX as i32;
+const LOOKED_AT_BYTES: i32 = 14 + (1 + TAGS_MAX) * VLAN_HLEN + 40 + 8 + Pattern::BYTES_MAX as i32;
 
 /// Bytes of a key of `addresses`: an IPv6 address, or an IPv4 address mapped into one.
 pub(super) const ADDRESS_BYTES: usize = 16;
@@ -107,7 +107,12 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     a.set(R8, 0); // no neighbour message's target
     a.set(R7, 0); // offset of the packet, behind the tags
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
-    to_protocol(&mut a, &[(IPV4, ipv4), (IPV6, ipv6), (ARP, arp)], SCRATCH, Ways { pass, drop, short });
+    to_protocol(
+        &mut a,
+        &[(ETH_P_IP, ipv4), (ETH_P_IPV6, ipv6), (ETH_P_ARP, arp)],
+        SCRATCH,
+        Ways { pass, drop, short },
+    );
 
     // IPv4: source at 12, destination at 16.
     a.here(ipv4);
@@ -124,7 +129,7 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     a.here(arp);
     read(&mut a, 0, 8, SCRATCH, short);
     a.load(Size::Half, R1, R10, SCRATCH + 2);
-    a.jump_if(R1, If::NotEqual, protocol(IPV4), pass);
+    a.jump_if(R1, If::NotEqual, protocol(ETH_P_IP), pass);
     a.load(Size::Half, R1, R10, SCRATCH + 4);
     a.jump_if(R1, If::NotEqual, protocol(0x0604), pass);
     map_into_ipv6(&mut a, SOURCE);
@@ -137,12 +142,12 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     a.here(ipv6);
     read(&mut a, 0, 40, HEADER, short);
     a.load(Size::Byte, R1, R10, HEADER + 6);
-    a.jump_if(R1, If::NotEqual, ICMPV6, known);
+    a.jump_if(R1, If::NotEqual, IPPROTO_ICMPV6, known);
     read(&mut a, 40, 1, SCRATCH, half);
     a.load(Size::Byte, R1, R10, SCRATCH);
     let neighbour = a.label();
-    a.jump_if(R1, If::Equal, SOLICITATION, neighbour);
-    a.jump_if(R1, If::NotEqual, ADVERTISEMENT, known);
+    a.jump_if(R1, If::Equal, ND_NEIGHBOR_SOLICIT, neighbour);
+    a.jump_if(R1, If::NotEqual, ND_NEIGHBOR_ADVERT, known);
     a.here(neighbour);
     read(&mut a, 48, 16, TARGET, half);
     a.set(R8, 1);
@@ -154,10 +159,10 @@ pub(super) fn judge(maps: Maps<'_>) -> Vec<[u8; 8]> {
     judge_address(&mut a, maps, TARGET, drop);
 
     a.here(pass);
-    a.set(R0, NEXT);
+    a.set(R0, TCX_NEXT);
     a.exit();
     a.here(drop);
-    a.set(R0, DROP);
+    a.set(R0, TCX_DROP);
     a.exit();
 
     // The packet is in pieces, or ends within its header and concerns no gate, or ends behind it.
@@ -196,21 +201,21 @@ pub(super) fn to_protocol(a: &mut Assembler, known: &[(u16, Label)], scratch: i1
     a.here(tag);
     pass_if_of_vlan(a, inside, ways.pass);
     a.here(inside);
-    a.jump_if(R7, If::NotLess, TAGS_MAX * TAG_BYTES, ways.drop);
-    read(a, 0, TAG_BYTES, scratch, ways.short);
+    a.jump_if(R7, If::NotLess, TAGS_MAX * VLAN_HLEN, ways.drop);
+    read(a, 0, VLAN_HLEN, scratch, ways.short);
     a.load(Size::Half, R1, R10, scratch);
-    a.jump_if(R1, If::AnyBitOf, protocol(TAG_NUMBER), ways.pass);
-    a.add(R7, TAG_BYTES);
+    a.jump_if(R1, If::AnyBitOf, protocol(VLAN_VID_MASK), ways.pass);
+    a.add(R7, VLAN_HLEN);
     a.load(Size::Half, R1, R10, scratch + 2);
     a.jump(protocols);
 }
 
 /// Jumps to `pass` if the kernel has removed a VLAN's tag, and to `own` if it has removed none.
 pub(super) fn pass_if_of_vlan(a: &mut Assembler, own: Label, pass: Label) {
-    a.load(Size::Word, R1, R6, SKB_HAS_TAG);
+    a.load(Size::Word, R1, R6, SKB_VLAN_PRESENT);
     a.jump_if(R1, If::Equal, 0, own);
-    a.load(Size::Word, R1, R6, SKB_TAG);
-    a.jump_if(R1, If::AnyBitOf, TAG_NUMBER.into(), pass);
+    a.load(Size::Word, R1, R6, SKB_VLAN_TCI);
+    a.jump_if(R1, If::AnyBitOf, VLAN_VID_MASK.into(), pass);
 }
 
 /// Jumps to `drop` if the address on the stack at `key` has a shut gate. A gate is open if its lease runs and the beat
@@ -220,7 +225,7 @@ fn judge_address(a: &mut Assembler, maps: Maps<'_>, key: i16, drop: Label) {
     look_up(a, maps.addresses, key);
     a.jump_if(R0, If::Equal, 0, other);
     find_state(a, maps, drop);
-    a.call(BOOT_NANOS);
+    a.call(BPF_FUNC_KTIME_GET_BOOT_NS);
     a.load(Size::Double, R1, R7, field(offset_of!(State, deadline)));
     a.jump_if_register(R0, If::NotLess, R1, drop);
     a.load(Size::Double, R1, R7, field(offset_of!(State, sent)));
@@ -259,8 +264,8 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     a.here(look);
     a.set(R7, 0);
     a.load(Size::Word, R1, R6, SKB_PROTOCOL);
-    a.jump_if(R1, If::Equal, protocol(IPV4), ipv4);
-    a.jump_if(R1, If::Equal, protocol(IPV6), ipv6);
+    a.jump_if(R1, If::Equal, protocol(ETH_P_IP), ipv4);
+    a.jump_if(R1, If::Equal, protocol(ETH_P_IPV6), ipv6);
     a.jump(pass);
 
     // IPv4 without options and in one piece: flags and offset at 6, protocol at 9, source at 12.
@@ -269,7 +274,7 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     a.load(Size::Byte, R1, R10, EAR_HEADER);
     a.jump_if(R1, If::NotEqual, 0x45, pass);
     a.load(Size::Byte, R1, R10, EAR_HEADER + 9);
-    a.jump_if(R1, If::NotEqual, UDP, pass);
+    a.jump_if(R1, If::NotEqual, IPPROTO_UDP, pass);
     a.load(Size::Half, R1, R10, EAR_HEADER + 6);
     a.jump_if(R1, If::AnyBitOf, protocol(0x3fff), pass);
     map_into_ipv6(&mut a, PEER);
@@ -282,7 +287,7 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     a.here(ipv6);
     read(&mut a, 0, 40, EAR_HEADER, short);
     a.load(Size::Byte, R1, R10, EAR_HEADER + 6);
-    a.jump_if(R1, If::NotEqual, UDP, pass);
+    a.jump_if(R1, If::NotEqual, IPPROTO_UDP, pass);
     for half in [0, 8] {
         a.load(Size::Double, R1, R10, EAR_HEADER + 8 + half);
         a.store(Size::Double, R10, PEER + half, R1);
@@ -344,13 +349,13 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
     a.jump(drop);
 
     a.here(proved);
-    a.call(BOOT_NANOS);
+    a.call(BPF_FUNC_KTIME_GET_BOOT_NS);
     a.store(Size::Double, R7, field(offset_of!(State, shut_at)), R0);
     a.here(drop);
-    a.set(R0, DROP);
+    a.set(R0, TCX_DROP);
     a.exit();
     a.here(pass);
-    a.set(R0, NEXT);
+    a.set(R0, TCX_NEXT);
     a.exit();
 
     // The packet is in pieces, or cut off.
@@ -368,7 +373,7 @@ pub(super) fn ear(maps: Maps<'_>, pattern: Pattern) -> Vec<[u8; 8]> {
 pub(super) fn clock() -> Vec<[u8; 8]> {
     let mut a = Assembler::default();
     a.copy(R6, R1);
-    a.call(BOOT_NANOS);
+    a.call(BPF_FUNC_KTIME_GET_BOOT_NS);
     a.store(Size::Double, R10, -8, R0);
     a.copy(R1, R6);
     a.set(R2, 0); // to the beginning
@@ -376,8 +381,8 @@ pub(super) fn clock() -> Vec<[u8; 8]> {
     a.add(R3, -8); // from the stack
     a.set(R4, 8); // bytes
     a.set(R5, 0); // no flags
-    a.call(STORE_BYTES);
-    a.set(R0, NEXT);
+    a.call(BPF_FUNC_SKB_STORE_BYTES);
+    a.set(R0, TCX_NEXT);
     a.exit();
     a.assemble()
 }
@@ -394,8 +399,8 @@ fn read_at_r2(a: &mut Assembler, bytes: i32, to: i16, short: Label) {
     a.copy(R3, R10);
     a.add(R3, i32::from(to));
     a.set(R4, bytes);
-    a.set(R5, FROM_NETWORK_HEADER);
-    a.call(LOAD_BYTES_RELATIVE);
+    a.set(R5, BPF_HDR_START_NET);
+    a.call(BPF_FUNC_SKB_LOAD_BYTES_RELATIVE);
     a.jump_if(R0, If::NotEqual, 0, short);
 }
 
@@ -404,19 +409,19 @@ pub(super) fn look_up(a: &mut Assembler, map: BorrowedFd<'_>, key: i16) {
     a.map(R1, map);
     a.copy(R2, R10);
     a.add(R2, i32::from(key));
-    a.call(MAP_LOOKUP);
+    a.call(BPF_FUNC_MAP_LOOKUP_ELEM);
 }
 
 /// Makes the part of the packet that the programs read linear, and notes in `R9` that this was tried.
 pub(super) fn pull_together(a: &mut Assembler) {
     let all = a.label();
     a.set(R9, 1);
-    a.load(Size::Word, R2, R6, SKB_LENGTH);
+    a.load(Size::Word, R2, R6, SKB_LEN);
     a.jump_if(R2, If::NotGreater, LOOKED_AT_BYTES, all);
     a.set(R2, LOOKED_AT_BYTES);
     a.here(all);
     a.copy(R1, R6);
-    a.call(PULL_DATA);
+    a.call(BPF_FUNC_SKB_PULL_DATA);
 }
 
 /// A 16-bit number in network order, as a load of two bytes or `skb->protocol` shows it.

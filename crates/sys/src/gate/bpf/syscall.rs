@@ -12,27 +12,27 @@ use std::{
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-const MAP_CREATE: libc::c_long = 0;
-const MAP_LOOKUP: libc::c_long = 1;
-const MAP_UPDATE: libc::c_long = 2;
-const MAP_DELETE: libc::c_long = 3;
-const PROGRAM_LOAD: libc::c_long = 5;
-const PIN: libc::c_long = 6;
-const GET: libc::c_long = 7;
-const TEST_RUN: libc::c_long = 10;
-const PROGRAM_BY_NUMBER: libc::c_long = 13;
-const INFO: libc::c_long = 15;
-const QUERY: libc::c_long = 16;
-const MAP_LOOKUP_BATCH: libc::c_long = 24;
-const LINK_CREATE: libc::c_long = 28;
-const LINK_UPDATE: libc::c_long = 29;
-const LINK_DETACH: libc::c_long = 34;
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// The size of the buffer for the verifier's explanation of a refusal.
 const LOG_BYTES: usize = 64 * 1024;
 /// The programs call no function that the kernel reserves for GPL programs.
 const LICENSE: &[u8] = b"Apache-2.0 OR MIT\0";
-const TRAFFIC: u32 = 3;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 
 /// The shape of a map. Its layout is that of the beginning of `bpf_attr` for `BPF_MAP_CREATE`, and of `struct
 /// bpf_map_info` behind its type and number.
@@ -88,7 +88,7 @@ pub(super) fn create_map(shape: MapShape, name: &str) -> io::Result<OwnedFd> {
     }
     let mut create = Create { shape, inner: 0, numa_node: 0, name: object_name(name) };
     // SAFETY: no pointers in it.
-    unsafe { call(MAP_CREATE, &mut create) }.and_then(descriptor)
+    unsafe { call(BPF_MAP_CREATE, &mut create) }.and_then(descriptor)
 }
 
 /// The shape that the map was made with.
@@ -124,8 +124,8 @@ pub(super) fn set(map: impl AsFd, key: &[u8], value: &[u8]) -> io::Result<()> {
 
 /// Adds an entry; `AlreadyExists` if the key has one already.
 pub(super) fn add(map: impl AsFd, key: &[u8], value: &[u8]) -> io::Result<()> {
-    const NEW_ONLY: u64 = 1;
-    update(map, key, value, NEW_ONLY)
+    const BPF_NOEXIST: u64 = 1;
+    update(map, key, value, BPF_NOEXIST)
 }
 
 fn update(map: impl AsFd, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
@@ -135,7 +135,7 @@ fn update(map: impl AsFd, key: &[u8], value: &[u8], flags: u64) -> io::Result<()
     }
     let mut entry = Entry { map: number(&map), pad: 0, key: address(key), value: address(value), flags };
     // SAFETY: key and value are readable for as many bytes as the map says that it reads.
-    unsafe { call(MAP_UPDATE, &mut entry) }.map(drop)
+    unsafe { call(BPF_MAP_UPDATE_ELEM, &mut entry) }.map(drop)
 }
 
 /// The value of a key. The lengths of key and value must be those of the map.
@@ -148,7 +148,7 @@ pub(super) fn value<const BYTES: usize>(map: impl AsFd, key: &[u8]) -> io::Resul
     let mut entry =
         Entry { map: number(&map), pad: 0, key: address(key), value: address_mut(&mut value), flags: 0 };
     // SAFETY: the key is readable and the value writable for as many bytes as the map says.
-    unsafe { call(MAP_LOOKUP, &mut entry) }?;
+    unsafe { call(BPF_MAP_LOOKUP_ELEM, &mut entry) }?;
     Ok(value)
 }
 
@@ -158,7 +158,7 @@ pub(super) fn unset(map: impl AsFd, key: &[u8]) -> io::Result<()> {
     }
     let mut entry = Entry { map: number(&map), pad: 0, key: address(key), value: 0, flags: 0 };
     // SAFETY: key is readable for as many bytes as the map says that it reads.
-    unsafe { call(MAP_DELETE, &mut entry) }.map(drop)
+    unsafe { call(BPF_MAP_DELETE_ELEM, &mut entry) }.map(drop)
 }
 
 /// All entries of a hash map with keys and values of these lengths. An entry that is added or removed meanwhile may be
@@ -197,7 +197,7 @@ pub(super) fn entries<const KEY: usize, const VALUE: usize>(
         flags: 0,
     };
     // SAFETY: keys and values are writable for `count` of what the map says, and `to` for a hash map's four bytes.
-    match unsafe { call(MAP_LOOKUP_BATCH, &mut batch) } {
+    match unsafe { call(BPF_MAP_LOOKUP_BATCH, &mut batch) } {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         // NotFound means that there are no more entries.
         _ => {}
@@ -224,7 +224,7 @@ pub(super) fn load(program: &[[u8; 8]], name: &str) -> io::Result<OwnedFd> {
     }
     let load = |log_level: u32, log: &mut [u8]| {
         let mut load = Load {
-            kind: TRAFFIC,
+            kind: BPF_PROG_TYPE_SCHED_CLS,
             count: u32::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
             instructions: program.as_ptr().expose_provenance() as u64,
             license: address(LICENSE),
@@ -237,7 +237,7 @@ pub(super) fn load(program: &[[u8; 8]], name: &str) -> io::Result<OwnedFd> {
         };
         // SAFETY: the instructions are readable for eight times their count, the license ends in a zero, and the log
         // is writable for its length or not given.
-        unsafe { call(PROGRAM_LOAD, &mut load) }.and_then(descriptor)
+        unsafe { call(BPF_PROG_LOAD, &mut load) }.and_then(descriptor)
     };
     load(0, &mut []).or_else(|error| {
         if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EACCES)) {
@@ -281,7 +281,7 @@ pub(super) fn test_run(program: impl AsFd, packet: &mut [u8]) -> io::Result<i32>
         duration: 0,
     };
     // SAFETY: the packet is readable and writable for its length; the kernel copies it before it runs the program.
-    unsafe { call(TEST_RUN, &mut run) }?;
+    unsafe { call(BPF_PROG_TEST_RUN, &mut run) }?;
     Ok(run.answer.cast_signed())
 }
 
@@ -290,7 +290,7 @@ pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
     let mut pin = Pin { path: address(path.as_bytes_with_nul()), descriptor: number(&object), flags: 0 };
     // SAFETY: the path ends in a zero.
-    unsafe { call(PIN, &mut pin) }.map(drop)
+    unsafe { call(BPF_OBJ_PIN, &mut pin) }.map(drop)
 }
 
 /// Opens the object that is pinned at a path in a bpf file system.
@@ -298,7 +298,7 @@ pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     let mut pin = Pin { path: address(path.as_bytes_with_nul()), descriptor: 0, flags: 0 };
     // SAFETY: the path ends in a zero.
-    unsafe { call(GET, &mut pin) }.and_then(descriptor)
+    unsafe { call(BPF_OBJ_GET, &mut pin) }.and_then(descriptor)
 }
 
 /// The direction of packets through an interface: the attach type of tcx.
@@ -306,9 +306,9 @@ pub(super) fn get(path: &Path) -> io::Result<OwnedFd> {
 #[repr(u32)]
 pub(super) enum Way {
     /// The kernel's `BPF_TCX_INGRESS`: arriving packets.
-    In = 46,
+    In = 46, // BPF_TCX_INGRESS
     /// The kernel's `BPF_TCX_EGRESS`: departing packets.
-    Out = 47,
+    Out = 47, // BPF_TCX_EGRESS
 }
 
 /// Attaches a program to an interface, in front of all other programs there, as long as the returned link lives. It
@@ -320,7 +320,7 @@ pub(super) fn link(program: impl AsFd, interface: u32, way: Way) -> io::Result<O
 /// As [`link`], in front of the other programs there or behind them.
 pub(super) fn link_at(program: impl AsFd, interface: u32, way: Way, in_front: bool) -> io::Result<OwnedFd> {
     /// `BPF_F_BEFORE` without naming another program means in front of all.
-    const BEFORE: u32 = 1 << 3;
+    const BPF_F_BEFORE: u32 = 1 << 3;
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
     struct Create {
@@ -335,12 +335,12 @@ pub(super) fn link_at(program: impl AsFd, interface: u32, way: Way, in_front: bo
         program: number(&program),
         interface,
         way: way as u32,
-        flags: if in_front { BEFORE } else { 0 },
+        flags: if in_front { BPF_F_BEFORE } else { 0 },
         relative: [0; 2],
         revision: 0,
     };
     // SAFETY: no pointers in it.
-    unsafe { call(LINK_CREATE, &mut create) }.and_then(descriptor)
+    unsafe { call(BPF_LINK_CREATE, &mut create) }.and_then(descriptor)
 }
 
 /// As [`link`], with the first of two equal programs that is not attached there already.
@@ -355,14 +355,14 @@ pub(super) fn link_one_of(programs: &[OwnedFd; 2], interface: u32, way: Way) -> 
 pub(super) fn replace(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
     let mut update = [number(&link), number(&program), 0, 0];
     // SAFETY: no pointers in it.
-    unsafe { call(LINK_UPDATE, &mut update) }.map(drop)
+    unsafe { call(BPF_LINK_UPDATE, &mut update) }.map(drop)
 }
 
 /// Takes a link off its interface at once. That also happens after its last descriptor is closed, but a little later.
 pub(super) fn detach(link: impl AsFd) -> io::Result<()> {
     let mut detach = [number(&link), 0];
     // SAFETY: no pointers in it.
-    unsafe { call(LINK_DETACH, &mut detach) }.map(drop)
+    unsafe { call(BPF_LINK_DETACH, &mut detach) }.map(drop)
 }
 
 /// The present state of a link.
@@ -389,9 +389,11 @@ pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
         interface: u32,
         way: u32,
     }
-    const TCX: u32 = 11;
+    const BPF_LINK_TYPE_TCX: u32 = 11;
     match info(link)? {
-        Info { kind: TCX, number, interface, way, .. } => Ok(LinkInfo { number, interface, way }),
+        Info { kind: BPF_LINK_TYPE_TCX, number, interface, way, .. } => {
+            Ok(LinkInfo { number, interface, way })
+        }
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
@@ -421,14 +423,14 @@ pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
         revision: u64,
     }
     /// The kernel's limit of programs on one interface (`BPF_MPROG_MAX`).
-    const MOST: usize = 64;
-    let (mut programs, mut links) = ([0u32; MOST], [0u32; MOST]);
+    const BPF_MPROG_MAX: usize = 64;
+    let (mut programs, mut links) = ([0u32; BPF_MPROG_MAX], [0u32; BPF_MPROG_MAX]);
     let mut query = Query {
         interface,
         way: way as u32,
         flags: [0; 2],
         programs: address_mut(programs.as_mut_bytes()),
-        count: MOST as u32,
+        count: BPF_MPROG_MAX as u32,
         pad: 0,
         program_flags: 0,
         links: address_mut(links.as_mut_bytes()),
@@ -436,7 +438,7 @@ pub(super) fn attached(interface: u32, way: Way) -> io::Result<Vec<Attached>> {
         revision: 0,
     };
     // SAFETY: programs and links are writable for `count` numbers of four bytes.
-    match unsafe { call(QUERY, &mut query) } {
+    match unsafe { call(BPF_PROG_QUERY, &mut query) } {
         // No program was ever attached there.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -484,7 +486,7 @@ fn program_name(number: u32) -> io::Result<String> {
     }
     let mut open = [number, 0, 0];
     // SAFETY: no pointers in it.
-    let program = unsafe { call(PROGRAM_BY_NUMBER, &mut open) }.and_then(descriptor)?;
+    let program = unsafe { call(BPF_PROG_GET_FD_BY_ID, &mut open) }.and_then(descriptor)?;
     let Info { name, .. } = info(program)?;
     let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(name).into_owned())
@@ -503,7 +505,7 @@ fn info<T: FromBytes + IntoBytes>(object: impl AsFd) -> io::Result<T> {
     let bytes = u32::try_from(size_of::<T>()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut ask = Ask { object: number(&object), bytes, place: address_mut(info.as_mut_bytes()) };
     // SAFETY: info is writable for the bytes given, and any content of it is valid.
-    unsafe { call(INFO, &mut ask) }?;
+    unsafe { call(BPF_OBJ_GET_INFO_BY_FD, &mut ask) }?;
     Ok(info)
 }
 

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 
 use super::{
     Connection, TRIES, address,
-    message::{ARP_FAMILY, Attributes, Batch, IPV6_FAMILY, Kind, find},
+    message::{Attributes, Batch, Kind, NFPROTO_ARP, NFPROTO_IPV6, find},
     rules,
 };
 use crate::gate::{elsewhere::Homes, said};
@@ -30,33 +30,33 @@ const GRATUITOUS: &str = "gratuitous";
 const INPUT: &str = "input";
 
 // linux/netfilter/nf_tables.h, linux/netfilter_arp.h, linux/netfilter_ipv6.h
-const CHAIN_POLICY: u16 = 5;
-const CHAIN_TYPE: u16 = 7;
-const HOOK_NUMBER: u16 = 1;
-const HOOK_PRIORITY: u16 = 2;
-const RULE_EXPRESSIONS: u16 = 4;
-const SET_TABLE: u16 = 1;
-const SET_NAME: u16 = 2;
-const SET_FLAGS: u16 = 3;
-const SET_KEY_TYPE: u16 = 4;
-const SET_KEY_BYTES: u16 = 5;
-const SET_NUMBER: u16 = 10;
-const ITEM: u16 = 1;
-const ARP_INPUT: u32 = 0;
-const IPV6_INPUT: u32 = 1;
-const ACCEPT: u32 = 1;
-const DROP: u32 = 0;
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
-const META_INTERFACE: u32 = 4;
-const META_TRANSPORT: u32 = 16;
-const EQUAL: u32 = 0;
+const NFTA_CHAIN_POLICY: u16 = 5;
+const NFTA_CHAIN_TYPE: u16 = 7;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NFTA_HOOK_PRIORITY: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_SET_TABLE: u16 = 1;
+const NFTA_SET_NAME: u16 = 2;
+const NFTA_SET_FLAGS: u16 = 3;
+const NFTA_SET_KEY_TYPE: u16 = 4;
+const NFTA_SET_KEY_LEN: u16 = 5;
+const NFTA_SET_ID: u16 = 10;
+const NFTA_LIST_ELEM: u16 = 1;
+const NF_ARP_IN: u32 = 0;
+const NF_INET_LOCAL_IN: u32 = 1;
+const NF_ACCEPT: u32 = 1;
+const NF_DROP: u32 = 0;
+const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+const NFT_META_IIF: u32 = 4;
+const NFT_META_L4PROTO: u32 = 16;
+const NFT_CMP_EQ: u32 = 0;
 /// Makes `lookup` continue if the key is not an element.
-const INVERTED: u32 = 1;
+const NFT_LOOKUP_F_INV: u32 = 1;
 /// Registers of four bytes, consecutive. The fifth follows 16 bytes behind the first.
-const FIRST: u32 = 8;
-const SECOND: u32 = 9;
-const FIFTH: u32 = 12;
+const NFT_REG32_00: u32 = 8;
+const NFT_REG32_01: u32 = 9;
+const NFT_REG32_04: u32 = 12;
 /// Before the rules of others: theirs do not answer questions, but may count them.
 const PRIORITY: i32 = -450;
 // Types that `nft` shows for keys: ipv4_addr, ipv6_addr, iface_index. A key of two parts has both numbers, six bits
@@ -64,8 +64,8 @@ const PRIORITY: i32 = -450;
 const SHOWN_V4: u32 = 7;
 const SHOWN_V6: u32 = 8;
 const SHOWN_INTERFACE: u32 = 20;
-const ICMPV6: u8 = 58;
-const SOLICITATION: u8 = 135;
+const IPPROTO_ICMPV6: u8 = 58;
+const ND_NEIGHBOR_SOLICIT: u8 = 135;
 
 /// The two tables of the filter, by family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +79,8 @@ impl Half {
 
     fn family(self) -> u8 {
         match self {
-            Self::Arp => ARP_FAMILY,
-            Self::Ip6 => IPV6_FAMILY,
+            Self::Arp => NFPROTO_ARP,
+            Self::Ip6 => NFPROTO_IPV6,
         }
     }
 
@@ -162,7 +162,7 @@ impl Tables {
             stood = true;
             let name = self.name.clone();
             self.change(move |batch| {
-                batch.request_of(half.family(), Kind::DeleteTable, |a| a.text(rules::TABLE_NAME, &name));
+                batch.request_of(half.family(), Kind::DeleteTable, |a| a.text(rules::NFTA_TABLE_NAME, &name));
             })
             .map_err(|error| match error.raw_os_error() {
                 Some(libc::EPERM) => {
@@ -209,7 +209,7 @@ impl Tables {
 
     fn make(&mut self) -> io::Result<()> {
         let doing = |error| said(&error, "make the tables of the ARP filter");
-        match self.write(rules::OWNED | rules::PERSISTS) {
+        match self.write(rules::NFT_TABLE_F_OWNER | rules::NFT_TABLE_F_PERSIST) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
                 self.write(0).map_err(doing)
             }
@@ -313,19 +313,20 @@ impl Tables {
 
     fn exists(&mut self, half: Half) -> io::Result<bool> {
         let name = &self.name;
-        let number =
-            self.batch.question_of(half.family(), Kind::GetTable, false, |a| a.text(rules::TABLE_NAME, name));
+        let number = self
+            .batch
+            .question_of(half.family(), Kind::GetTable, false, |a| a.text(rules::NFTA_TABLE_NAME, name));
         self.connection.is_there(&self.batch, number)
     }
 
     fn rules(&mut self, half: Half) -> io::Result<usize> {
         let Self { name, connection, .. } = self;
         let question = |batch: &mut Batch| {
-            batch.question_of(half.family(), Kind::GetRule, true, |a| a.text(rules::RULE_TABLE, name))
+            batch.question_of(half.family(), Kind::GetRule, true, |a| a.text(rules::NFTA_RULE_TABLE, name))
         };
         let mut count = 0;
         connection.ask_all(question, |a| {
-            let table = find(a, rules::RULE_TABLE).and_then(super::text);
+            let table = find(a, rules::NFTA_RULE_TABLE).and_then(super::text);
             count += usize::from(table.as_deref() == Some(name.as_str()));
         })?;
         Ok(count)
@@ -335,8 +336,8 @@ impl Tables {
         let Self { name, connection, .. } = self;
         let question = |batch: &mut Batch| {
             batch.question_of(half.family(), Kind::GetElement, true, |a| {
-                a.text(rules::ELEMENTS_TABLE, name);
-                a.text(rules::ELEMENTS_SET, set);
+                a.text(rules::NFTA_SET_ELEM_LIST_TABLE, name);
+                a.text(rules::NFTA_SET_ELEM_LIST_SET, set);
             })
         };
         connection
@@ -350,7 +351,8 @@ pub(in crate::gate) fn tables() -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for half in Half::ALL {
         let question = |batch: &mut Batch| batch.question_of(half.family(), Kind::GetTable, true, |_| ());
-        connection.ask_all(question, |a| names.extend(find(a, rules::TABLE_NAME).and_then(super::text)))?;
+        connection
+            .ask_all(question, |a| names.extend(find(a, rules::NFTA_TABLE_NAME).and_then(super::text)))?;
     }
     names.sort();
     names.dedup();
@@ -366,7 +368,7 @@ pub(in crate::gate) fn probe() -> Result<(), String> {
         let mut batch = Batch::default();
         batch.begin();
         write(&mut batch, half, &name, 0);
-        batch.request_of(half.family(), Kind::DeleteTable, |a| a.text(rules::TABLE_NAME, &name));
+        batch.request_of(half.family(), Kind::DeleteTable, |a| a.text(rules::NFTA_TABLE_NAME, &name));
         let last = batch.finish();
         connection.perform(&batch, last).map_err(|error| match error.raw_os_error() {
             Some(libc::EPERM) => "no right to change rules (CAP_NET_ADMIN)".to_owned(),
@@ -390,37 +392,37 @@ fn family_name(half: Half) -> &'static str {
 fn write(batch: &mut Batch, half: Half, name: &str, flags: u32) {
     let family = half.family();
     batch.request_of(family, Kind::NewTable, |a| {
-        a.text(rules::TABLE_NAME, name);
-        a.number(rules::TABLE_FLAGS, flags);
+        a.text(rules::NFTA_TABLE_NAME, name);
+        a.number(rules::NFTA_TABLE_FLAGS, flags);
     });
     for (number, (set, shown, bytes)) in (1..).zip(half.sets()) {
         batch.request_of(family, Kind::NewSet, |a| {
-            a.text(SET_TABLE, name);
-            a.text(SET_NAME, set);
-            a.number(SET_FLAGS, 0);
-            a.number(SET_KEY_TYPE, shown);
-            a.number(SET_KEY_BYTES, bytes);
-            a.number(SET_NUMBER, number);
+            a.text(NFTA_SET_TABLE, name);
+            a.text(NFTA_SET_NAME, set);
+            a.number(NFTA_SET_FLAGS, 0);
+            a.number(NFTA_SET_KEY_TYPE, shown);
+            a.number(NFTA_SET_KEY_LEN, bytes);
+            a.number(NFTA_SET_ID, number);
         });
     }
     batch.request_of(family, Kind::NewChain, |a| {
-        a.text(rules::CHAIN_TABLE, name);
-        a.text(rules::CHAIN_NAME, INPUT);
-        a.nest(rules::CHAIN_HOOK, |a| {
-            a.number(HOOK_NUMBER, if half == Half::Arp { ARP_INPUT } else { IPV6_INPUT });
-            a.number(HOOK_PRIORITY, PRIORITY.cast_unsigned());
+        a.text(rules::NFTA_CHAIN_TABLE, name);
+        a.text(rules::NFTA_CHAIN_NAME, INPUT);
+        a.nest(rules::NFTA_CHAIN_HOOK, |a| {
+            a.number(NFTA_HOOK_HOOKNUM, if half == Half::Arp { NF_ARP_IN } else { NF_INET_LOCAL_IN });
+            a.number(NFTA_HOOK_PRIORITY, PRIORITY.cast_unsigned());
         });
-        a.number(CHAIN_POLICY, ACCEPT);
-        a.text(CHAIN_TYPE, "filter");
+        a.number(NFTA_CHAIN_POLICY, NF_ACCEPT);
+        a.text(NFTA_CHAIN_TYPE, "filter");
     });
     batch.request_of(family, Kind::DeleteRule, |a| {
-        a.text(rules::RULE_TABLE, name);
-        a.text(rules::RULE_CHAIN, INPUT);
+        a.text(rules::NFTA_RULE_TABLE, name);
+        a.text(rules::NFTA_RULE_CHAIN, INPUT);
     });
     batch.request_of(family, Kind::NewRule, |a| {
-        a.text(rules::RULE_TABLE, name);
-        a.text(rules::RULE_CHAIN, INPUT);
-        a.nest(RULE_EXPRESSIONS, |a| match half {
+        a.text(rules::NFTA_RULE_TABLE, name);
+        a.text(rules::NFTA_RULE_CHAIN, INPUT);
+        a.nest(NFTA_RULE_EXPRESSIONS, |a| match half {
             Half::Arp => arp_rule(&mut Rule(a)),
             Half::Ip6 => ip6_rule(&mut Rule(a)),
         });
@@ -430,29 +432,29 @@ fn write(batch: &mut Batch, half: Half, name: &str, flags: u32) {
 /// RFC 826, for any link: protocol at 2, length of its addresses at 5, operation at 6. With six-byte hardware addresses
 /// the sender is at 14 and the target at 24.
 fn arp_rule(rule: &mut Rule<'_, '_>) {
-    rule.load(NETWORK, 2, 6, FIRST);
-    rule.is(FIRST, &[8, 0, 6, 4, 0, 1]);
-    rule.load(NETWORK, 24, 4, FIRST);
-    rule.lookup(SERVICE, FIRST, false);
-    rule.interface(SECOND);
-    rule.lookup(HOME, FIRST, true);
+    rule.load(NFT_PAYLOAD_NETWORK_HEADER, 2, 6, NFT_REG32_00);
+    rule.is(NFT_REG32_00, &[8, 0, 6, 4, 0, 1]);
+    rule.load(NFT_PAYLOAD_NETWORK_HEADER, 24, 4, NFT_REG32_00);
+    rule.lookup(SERVICE, NFT_REG32_00, false);
+    rule.interface(NFT_REG32_01);
+    rule.lookup(HOME, NFT_REG32_00, true);
     // Gratuitous ARP asks nothing and must pass.
-    rule.load(NETWORK, 14, 4, FIRST);
-    rule.load(NETWORK, 24, 4, SECOND);
-    rule.lookup(GRATUITOUS, FIRST, true);
+    rule.load(NFT_PAYLOAD_NETWORK_HEADER, 14, 4, NFT_REG32_00);
+    rule.load(NFT_PAYLOAD_NETWORK_HEADER, 24, 4, NFT_REG32_01);
+    rule.lookup(GRATUITOUS, NFT_REG32_00, true);
     rule.drop();
 }
 
 /// RFC 4861: the solicitation's target is 8 bytes into ICMPv6, whatever extension headers come before it.
 fn ip6_rule(rule: &mut Rule<'_, '_>) {
-    rule.transport(FIRST);
-    rule.is(FIRST, &[ICMPV6]);
-    rule.load(TRANSPORT, 0, 1, FIRST);
-    rule.is(FIRST, &[SOLICITATION]);
-    rule.load(TRANSPORT, 8, 16, FIRST);
-    rule.lookup(SERVICE, FIRST, false);
-    rule.interface(FIFTH);
-    rule.lookup(HOME, FIRST, true);
+    rule.transport(NFT_REG32_00);
+    rule.is(NFT_REG32_00, &[IPPROTO_ICMPV6]);
+    rule.load(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, NFT_REG32_00);
+    rule.is(NFT_REG32_00, &[ND_NEIGHBOR_SOLICIT]);
+    rule.load(NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16, NFT_REG32_00);
+    rule.lookup(SERVICE, NFT_REG32_00, false);
+    rule.interface(NFT_REG32_04);
+    rule.lookup(HOME, NFT_REG32_00, true);
     rule.drop();
 }
 
@@ -461,7 +463,7 @@ struct Rule<'a, 'b>(&'a mut Attributes<'b>);
 
 impl Rule<'_, '_> {
     fn expression(&mut self, name: &str, body: impl FnOnce(&mut Attributes<'_>)) {
-        self.0.nest(ITEM, |a| {
+        self.0.nest(NFTA_LIST_ELEM, |a| {
             a.text(1, name);
             a.nest(2, body);
         });
@@ -478,8 +480,8 @@ impl Rule<'_, '_> {
     fn is(&mut self, register: u32, value: &[u8]) {
         self.expression("cmp", |a| {
             a.number(1, register);
-            a.number(2, EQUAL);
-            a.nest(3, |a| a.bytes(rules::DATA, value));
+            a.number(2, NFT_CMP_EQ);
+            a.nest(3, |a| a.bytes(rules::NFTA_DATA_VALUE, value));
         });
     }
 
@@ -491,11 +493,11 @@ impl Rule<'_, '_> {
     }
 
     fn interface(&mut self, register: u32) {
-        self.meta(META_INTERFACE, register);
+        self.meta(NFT_META_IIF, register);
     }
 
     fn transport(&mut self, register: u32) {
-        self.meta(META_TRANSPORT, register);
+        self.meta(NFT_META_L4PROTO, register);
     }
 
     /// Continues if the registers are an element of the set or, if `inverted`, if they are not.
@@ -504,7 +506,7 @@ impl Rule<'_, '_> {
             a.text(1, set);
             a.number(2, register);
             if inverted {
-                a.number(5, INVERTED);
+                a.number(5, NFT_LOOKUP_F_INV);
             }
         });
     }
@@ -512,17 +514,19 @@ impl Rule<'_, '_> {
     fn drop(&mut self) {
         self.expression("immediate", |a| {
             a.number(1, 0);
-            a.nest(2, |a| a.nest(2, |a| a.number(1, DROP)));
+            a.nest(2, |a| a.nest(2, |a| a.number(1, NF_DROP)));
         });
     }
 }
 
 fn elements(a: &mut Attributes<'_>, table: &str, set: &str, keys: &[Vec<u8>]) {
-    a.text(rules::ELEMENTS_TABLE, table);
-    a.text(rules::ELEMENTS_SET, set);
-    a.nest(rules::ELEMENTS, |a| {
+    a.text(rules::NFTA_SET_ELEM_LIST_TABLE, table);
+    a.text(rules::NFTA_SET_ELEM_LIST_SET, set);
+    a.nest(rules::NFTA_SET_ELEM_LIST_ELEMENTS, |a| {
         for key in keys {
-            a.nest(ITEM, |a| a.nest(rules::ELEMENT_KEY, |a| a.bytes(rules::DATA, key)));
+            a.nest(NFTA_LIST_ELEM, |a| {
+                a.nest(rules::NFTA_SET_ELEM_KEY, |a| a.bytes(rules::NFTA_DATA_VALUE, key))
+            });
         }
     });
 }

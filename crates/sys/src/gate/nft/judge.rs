@@ -483,7 +483,7 @@ impl Book {
     /// this process has not noted.
     fn furnish(&mut self, forget: bool) -> io::Result<()> {
         // Owned and persistent, if the kernel knows both and the table was not made otherwise.
-        let owned = match self.write(rules::OWNED | rules::PERSISTS, forget) {
+        let owned = match self.write(rules::NFT_TABLE_F_OWNER | rules::NFT_TABLE_F_PERSIST, forget) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
                 self.write(0, forget).map(|()| false)
             }

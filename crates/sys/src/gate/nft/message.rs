@@ -3,44 +3,44 @@
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NlasIterator};
 
-const BATCH_BEGIN: u16 = 16;
-const BATCH_END: u16 = 17;
+const NFNL_MSG_BATCH_BEGIN: u16 = 16;
+const NFNL_MSG_BATCH_END: u16 = 17;
 /// `NFNL_SUBSYS_NFTABLES`, which also names the subsystem of a batch.
-const SUBSYSTEM: u16 = 10;
-const NETDEV: u8 = 5;
-pub(super) const ARP_FAMILY: u8 = 3;
-pub(super) const IPV6_FAMILY: u8 = 10;
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFPROTO_NETDEV: u8 = 5;
+pub(super) const NFPROTO_ARP: u8 = 3;
+pub(super) const NFPROTO_IPV6: u8 = 10;
 /// The sizes of `struct nlmsghdr` and `struct nfgenmsg`.
-const HEADER_BYTES: usize = 16;
+const NLMSG_HDRLEN: usize = 16;
 pub(super) const FAMILY_BYTES: usize = 4;
-const NESTED: u16 = 0x8000;
+const NLA_F_NESTED: u16 = 0x8000;
 
 /// The kernel's message types, `NFT_MSG_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum Kind {
-    NewTable = 0,
-    GetTable = 1,
-    DeleteTable = 2,
-    NewChain = 3,
-    GetChain = 4,
-    DeleteChain = 5,
-    NewRule = 6,
-    GetRule = 7,
-    DeleteRule = 8,
-    NewSet = 9,
-    NewElement = 12,
-    GetElement = 13,
-    DeleteElement = 14,
-    GetGeneration = 16,
-    NewObject = 18,
-    GetObject = 19,
+    NewTable = 0,       // NFT_MSG_NEWTABLE
+    GetTable = 1,       // NFT_MSG_GETTABLE
+    DeleteTable = 2,    // NFT_MSG_DELTABLE
+    NewChain = 3,       // NFT_MSG_NEWCHAIN
+    GetChain = 4,       // NFT_MSG_GETCHAIN
+    DeleteChain = 5,    // NFT_MSG_DELCHAIN
+    NewRule = 6,        // NFT_MSG_NEWRULE
+    GetRule = 7,        // NFT_MSG_GETRULE
+    DeleteRule = 8,     // NFT_MSG_DELRULE
+    NewSet = 9,         // NFT_MSG_NEWSET
+    NewElement = 12,    // NFT_MSG_NEWSETELEM
+    GetElement = 13,    // NFT_MSG_GETSETELEM
+    DeleteElement = 14, // NFT_MSG_DELSETELEM
+    GetGeneration = 16, // NFT_MSG_GETGEN
+    NewObject = 18,     // NFT_MSG_NEWOBJ
+    GetObject = 19,     // NFT_MSG_GETOBJ
 }
 
 impl Kind {
     /// The message type with the subsystem, as netlink has it.
     pub(super) const fn number(self) -> u16 {
-        SUBSYSTEM << 8 | self as u16
+        NFNL_SUBSYS_NFTABLES << 8 | self as u16
     }
 
     /// New objects are made if they do not exist. Rules are appended, because their order matters.
@@ -71,13 +71,13 @@ impl Batch {
     pub(super) fn begin(&mut self) {
         self.bytes.clear();
         // Here the subsystem is in the field of the resource's number.
-        self.message(BATCH_BEGIN, NLM_F_REQUEST, 0, SUBSYSTEM);
+        self.message(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES);
         self.end();
     }
 
     /// Adds one request, with the attributes that `body` writes.
     pub(super) fn request(&mut self, kind: Kind, body: impl FnOnce(&mut Attributes<'_>)) {
-        self.request_of(NETDEV, kind, body);
+        self.request_of(NFPROTO_NETDEV, kind, body);
     }
 
     /// As [`request`](Self::request), for a table of another family.
@@ -92,14 +92,14 @@ impl Batch {
         let flags = self.last + 6;
         let acknowledged = u16::from_ne_bytes([self.bytes[flags], self.bytes[flags + 1]]) | NLM_F_ACK;
         self.bytes[flags..flags + 2].copy_from_slice(&acknowledged.to_ne_bytes());
-        self.message(BATCH_END, NLM_F_REQUEST, 0, SUBSYSTEM);
+        self.message(NFNL_MSG_BATCH_END, NLM_F_REQUEST, 0, NFNL_SUBSYS_NFTABLES);
         self.end();
         self.sequence.wrapping_sub(2)
     }
 
     /// Builds a question instead of a batch, and returns its sequence number. A dump asks for all objects.
     pub(super) fn question(&mut self, kind: Kind, dump: bool, body: impl FnOnce(&mut Attributes<'_>)) -> u32 {
-        self.question_of(NETDEV, kind, dump, body)
+        self.question_of(NFPROTO_NETDEV, kind, dump, body)
     }
 
     /// As [`question`](Self::question), for a table of another family.
@@ -132,7 +132,7 @@ impl Batch {
 
     fn end(&mut self) {
         let length = (self.bytes.len() - self.last) as u32;
-        debug_assert!(length as usize >= HEADER_BYTES + FAMILY_BYTES);
+        debug_assert!(length as usize >= NLMSG_HDRLEN + FAMILY_BYTES);
         self.bytes[self.last..self.last + 4].copy_from_slice(&length.to_ne_bytes());
     }
 }
@@ -169,7 +169,7 @@ impl Attributes<'_> {
 
     /// An attribute that contains other attributes.
     pub(super) fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Attributes<'_>)) {
-        self.begin(kind | NESTED);
+        self.begin(kind | NLA_F_NESTED);
         let begun = self.0.len() - 4;
         body(&mut Attributes(self.0));
         self.end(begun);

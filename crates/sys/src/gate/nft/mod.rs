@@ -87,7 +87,9 @@ pub(super) fn stands(name: &Name) -> io::Result<bool> {
     let mut stands = false;
     let group = name.escaped_group();
     connection.elements(&table, rules::GATES, |element| {
-        stands |= find(element, rules::ELEMENT_NOTE).and_then(rules::text_of).is_some_and(|of| of == group);
+        stands |= find(element, rules::NFTA_SET_ELEM_USERDATA)
+            .and_then(rules::text_of)
+            .is_some_and(|of| of == group);
     })?;
     Ok(stands)
 }
@@ -341,13 +343,13 @@ impl Connection {
 
     fn table_exists(&mut self, table: &str) -> io::Result<bool> {
         let mut batch = Batch::default();
-        let number = batch.question(Kind::GetTable, false, |a| a.text(rules::TABLE_NAME, table));
+        let number = batch.question(Kind::GetTable, false, |a| a.text(rules::NFTA_TABLE_NAME, table));
         self.is_there(&batch, number)
     }
 
     fn tables(&mut self) -> io::Result<Vec<String>> {
         let mut tables = Vec::new();
-        self.dump(Kind::GetTable, |_| (), |a| tables.extend(find(a, rules::TABLE_NAME).and_then(text)))?;
+        self.dump(Kind::GetTable, |_| (), |a| tables.extend(find(a, rules::NFTA_TABLE_NAME).and_then(text)))?;
         Ok(tables)
     }
 
@@ -358,10 +360,11 @@ impl Connection {
             Kind::GetChain,
             |_| (),
             |a| {
-                let of_table = find(a, rules::CHAIN_TABLE).and_then(text).is_some_and(|name| name == table);
-                let hook = find(a, rules::CHAIN_NAME).and_then(text).and_then(|name| Hook::parse(&name));
+                let of_table =
+                    find(a, rules::NFTA_CHAIN_TABLE).and_then(text).is_some_and(|name| name == table);
+                let hook = find(a, rules::NFTA_CHAIN_NAME).and_then(text).and_then(|name| Hook::parse(&name));
                 if let (true, Some(hook)) = (of_table, hook) {
-                    hooks.insert(hook, find(a, rules::CHAIN_HOOK).map(devices).unwrap_or_default());
+                    hooks.insert(hook, find(a, rules::NFTA_CHAIN_HOOK).map(devices).unwrap_or_default());
                 }
             },
         )?;
@@ -373,10 +376,11 @@ impl Connection {
         let mut rules: BTreeMap<String, usize> = BTreeMap::new();
         self.dump(
             Kind::GetRule,
-            |a| a.text(rules::RULE_TABLE, table),
+            |a| a.text(rules::NFTA_RULE_TABLE, table),
             |a| {
-                let of_table = find(a, rules::RULE_TABLE).and_then(text).is_some_and(|name| name == table);
-                if let (true, Some(chain)) = (of_table, find(a, rules::RULE_CHAIN).and_then(text)) {
+                let of_table =
+                    find(a, rules::NFTA_RULE_TABLE).and_then(text).is_some_and(|name| name == table);
+                if let (true, Some(chain)) = (of_table, find(a, rules::NFTA_RULE_CHAIN).and_then(text)) {
                     *rules.entry(chain).or_default() += 1;
                 }
             },
@@ -395,7 +399,7 @@ impl Connection {
     fn standing(&mut self, table: &str) -> io::Result<Standing> {
         let mut all = Standing::default();
         self.elements(table, rules::GATES, |element| {
-            let group = find(element, rules::ELEMENT_NOTE).and_then(rules::text_of);
+            let group = find(element, rules::NFTA_SET_ELEM_USERDATA).and_then(rules::text_of);
             all.gates.extend(element_key(element).and_then(number).zip(group));
         })?;
         for map in [rules::SERVICE4, rules::SERVICE6] {
@@ -457,14 +461,14 @@ impl Connection {
     fn counted(&mut self, table: &str, counter: &str) -> io::Result<u64> {
         let mut batch = Batch::default();
         let question = batch.question(Kind::GetObject, false, |a| {
-            a.text(rules::OBJECT_TABLE, table);
-            a.text(rules::OBJECT_NAME, counter);
-            a.number(rules::OBJECT_TYPE, rules::COUNTER);
+            a.text(rules::NFTA_OBJ_TABLE, table);
+            a.text(rules::NFTA_OBJ_NAME, counter);
+            a.number(rules::NFTA_OBJ_TYPE, rules::NFT_OBJECT_COUNTER);
         });
         let mut count = 0;
         self.ask(&batch, question, |a| {
-            let data = find(a, rules::OBJECT_DATA).unwrap_or_default();
-            let packets = find(data, rules::COUNTER_PACKETS).and_then(|value| value.first_chunk());
+            let data = find(a, rules::NFTA_OBJ_DATA).unwrap_or_default();
+            let packets = find(data, rules::NFTA_COUNTER_PACKETS).and_then(|value| value.first_chunk());
             count = packets.map_or(0, |bytes| u64::from_be_bytes(*bytes));
         })?;
         Ok(count)
@@ -476,7 +480,7 @@ impl Connection {
         let question = batch.question(Kind::GetGeneration, false, |_| ());
         let mut generation = 0;
         self.ask(&batch, question, |a| {
-            let value = find(a, rules::GENERATION).and_then(|value| value.first_chunk());
+            let value = find(a, rules::NFTA_GEN_ID).and_then(|value| value.first_chunk());
             generation = value.map_or(0, |bytes| u32::from_be_bytes(*bytes));
         })?;
         Ok(generation)
@@ -523,13 +527,16 @@ impl Connection {
 /// Asks for all elements of a set.
 fn all_elements(batch: &mut Batch, table: &str, set: &str) -> u32 {
     batch.question(Kind::GetElement, true, |a| {
-        a.text(rules::ELEMENTS_TABLE, table);
-        a.text(rules::ELEMENTS_SET, set);
+        a.text(rules::NFTA_SET_ELEM_LIST_TABLE, table);
+        a.text(rules::NFTA_SET_ELEM_LIST_SET, set);
     })
 }
 
 fn elements_of(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
-    find(answer, rules::ELEMENTS).into_iter().flat_map(message::each).map(|(_, element)| element)
+    find(answer, rules::NFTA_SET_ELEM_LIST_ELEMENTS)
+        .into_iter()
+        .flat_map(message::each)
+        .map(|(_, element)| element)
 }
 
 fn socket(groups: u32) -> io::Result<OwnedFd> {
@@ -542,9 +549,9 @@ fn socket(groups: u32) -> io::Result<OwnedFd> {
 
 /// The interfaces named in a chain's hook: one, or a list.
 fn devices(hook: &[u8]) -> Vec<String> {
-    let one = find(hook, rules::HOOK_DEVICE);
-    let list = find(hook, rules::HOOK_DEVICES).into_iter().flat_map(message::each);
-    let list = list.filter(|(kind, _)| *kind == rules::DEVICE_NAME).map(|(_, name)| name);
+    let one = find(hook, rules::NFTA_HOOK_DEV);
+    let list = find(hook, rules::NFTA_HOOK_DEVS).into_iter().flat_map(message::each);
+    let list = list.filter(|(kind, _)| *kind == rules::NFTA_DEVICE_NAME).map(|(_, name)| name);
     one.into_iter().chain(list).filter_map(text).collect()
 }
 
@@ -568,12 +575,12 @@ struct Hearing {
 }
 
 fn element_key(element: &[u8]) -> Option<&[u8]> {
-    find(find(element, rules::ELEMENT_KEY)?, rules::DATA)
+    find(find(element, rules::NFTA_SET_ELEM_KEY)?, rules::NFTA_DATA_VALUE)
 }
 
 /// The data of an element whose data are a number.
 fn element_number(element: &[u8]) -> Option<u32> {
-    number(find(find(element, rules::ELEMENT_DATA)?, rules::DATA)?)
+    number(find(find(element, rules::NFTA_SET_ELEM_DATA)?, rules::NFTA_DATA_VALUE)?)
 }
 
 fn number(bytes: &[u8]) -> Option<u32> {
@@ -582,9 +589,9 @@ fn number(bytes: &[u8]) -> Option<u32> {
 
 /// The boot time at which the lease ends that this element is, from its time-out and its comment.
 fn deadline(element: &[u8], wall: u64, boot: u64) -> Option<u64> {
-    let millis = find(element, rules::ELEMENT_EXPIRES)?.first_chunk()?;
+    let millis = find(element, rules::NFTA_SET_ELEM_EXPIRATION)?.first_chunk()?;
     let left = u64::from_be_bytes(*millis).saturating_mul(1_000_000);
-    let until = find(element, rules::ELEMENT_NOTE).and_then(rules::deadline_of)?;
+    let until = find(element, rules::NFTA_SET_ELEM_USERDATA).and_then(rules::deadline_of)?;
     let left = left.min(until.saturating_sub(wall));
     (left > 0).then(|| boot.saturating_add(left))
 }
@@ -638,7 +645,7 @@ impl Watch {
                 if of_interest.contains(&header.message_type) {
                     // The table's name is the first attribute of both.
                     let attributes = payload.get(FAMILY_BYTES..).unwrap_or_default();
-                    let table = find(attributes, rules::TABLE_NAME).and_then(text);
+                    let table = find(attributes, rules::NFTA_TABLE_NAME).and_then(text);
                     let name =
                         |table: String| Name::from_path(&table).or_else(|| Name::judges_from_path(&table));
                     touched.extend(table.and_then(name));

@@ -36,68 +36,68 @@ use crate::gate::{
 };
 
 // linux/netfilter/nf_tables.h. Tables, chains, rules, sets, elements …
-pub(super) const TABLE_NAME: u16 = 1;
-pub(super) const TABLE_FLAGS: u16 = 2;
+pub(super) const NFTA_TABLE_NAME: u16 = 1;
+pub(super) const NFTA_TABLE_FLAGS: u16 = 2;
 /// The table belongs to the socket that made it: no other process can change or flush it (Linux 5.12) …
-pub(super) const OWNED: u32 = 2;
+pub(super) const NFT_TABLE_F_OWNER: u32 = 2;
 /// … and outlives that socket (Linux 6.9).
-pub(super) const PERSISTS: u32 = 4;
-pub(super) const CHAIN_TABLE: u16 = 1;
-pub(super) const CHAIN_NAME: u16 = 3;
-pub(super) const CHAIN_HOOK: u16 = 4;
-const CHAIN_POLICY: u16 = 5;
-const CHAIN_TYPE: u16 = 7;
-const HOOK_NUMBER: u16 = 1;
-const HOOK_PRIORITY: u16 = 2;
-pub(super) const HOOK_DEVICE: u16 = 3;
-pub(super) const HOOK_DEVICES: u16 = 4;
-pub(super) const DEVICE_NAME: u16 = 1;
-pub(super) const RULE_TABLE: u16 = 1;
-pub(super) const RULE_CHAIN: u16 = 2;
-const RULE_EXPRESSIONS: u16 = 4;
-const SET_TABLE: u16 = 1;
-const SET_NAME: u16 = 2;
-const SET_FLAGS: u16 = 3;
-const SET_KEY_TYPE: u16 = 4;
-const SET_KEY_BYTES: u16 = 5;
-const SET_DATA_TYPE: u16 = 6;
-const SET_DATA_BYTES: u16 = 7;
-const SET_NUMBER: u16 = 10;
+pub(super) const NFT_TABLE_F_PERSIST: u32 = 4;
+pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
+pub(super) const NFTA_CHAIN_NAME: u16 = 3;
+pub(super) const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_CHAIN_POLICY: u16 = 5;
+const NFTA_CHAIN_TYPE: u16 = 7;
+const NFTA_HOOK_HOOKNUM: u16 = 1;
+const NFTA_HOOK_PRIORITY: u16 = 2;
+pub(super) const NFTA_HOOK_DEV: u16 = 3;
+pub(super) const NFTA_HOOK_DEVS: u16 = 4;
+pub(super) const NFTA_DEVICE_NAME: u16 = 1;
+pub(super) const NFTA_RULE_TABLE: u16 = 1;
+pub(super) const NFTA_RULE_CHAIN: u16 = 2;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+const NFTA_SET_TABLE: u16 = 1;
+const NFTA_SET_NAME: u16 = 2;
+const NFTA_SET_FLAGS: u16 = 3;
+const NFTA_SET_KEY_TYPE: u16 = 4;
+const NFTA_SET_KEY_LEN: u16 = 5;
+const NFTA_SET_DATA_TYPE: u16 = 6;
+const NFTA_SET_DATA_LEN: u16 = 7;
+const NFTA_SET_ID: u16 = 10;
 /// The set's elements have data.
-const MAP: u32 = 0x8;
+const NFT_SET_MAP: u32 = 0x8;
 /// The set's elements may have a time-out.
-const TIMED: u32 = 0x10;
+const NFT_SET_TIMEOUT: u32 = 0x10;
 /// Packets may change the set.
-const CHANGED_BY_PACKETS: u32 = 0x20;
+const NFT_SET_EVAL: u32 = 0x20;
 /// The data type of verdicts.
-const VERDICTS: u32 = 0xffff_ff00;
-pub(super) const ELEMENTS_TABLE: u16 = 1;
-pub(super) const ELEMENTS_SET: u16 = 2;
-pub(super) const ELEMENTS: u16 = 3;
-pub(super) const ELEMENT_KEY: u16 = 1;
-pub(super) const ELEMENT_DATA: u16 = 2;
-const ELEMENT_TIMEOUT: u16 = 4;
-pub(super) const ELEMENT_EXPIRES: u16 = 5;
-pub(super) const ELEMENT_NOTE: u16 = 6;
-pub(super) const OBJECT_TABLE: u16 = 1;
-pub(super) const OBJECT_NAME: u16 = 2;
-pub(super) const OBJECT_TYPE: u16 = 3;
-pub(super) const OBJECT_DATA: u16 = 4;
-pub(super) const COUNTER: u32 = 1;
-pub(super) const COUNTER_BYTES: u16 = 1;
-pub(super) const COUNTER_PACKETS: u16 = 2;
-pub(super) const GENERATION: u16 = 1;
-pub(super) const DATA: u16 = 1;
-const VERDICT: u16 = 2;
-const ITEM: u16 = 1;
+const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
+pub(super) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+pub(super) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+pub(super) const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+pub(super) const NFTA_SET_ELEM_KEY: u16 = 1;
+pub(super) const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+pub(super) const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+pub(super) const NFTA_SET_ELEM_USERDATA: u16 = 6;
+pub(super) const NFTA_OBJ_TABLE: u16 = 1;
+pub(super) const NFTA_OBJ_NAME: u16 = 2;
+pub(super) const NFTA_OBJ_TYPE: u16 = 3;
+pub(super) const NFTA_OBJ_DATA: u16 = 4;
+pub(super) const NFT_OBJECT_COUNTER: u32 = 1;
+pub(super) const NFTA_COUNTER_BYTES: u16 = 1;
+pub(super) const NFTA_COUNTER_PACKETS: u16 = 2;
+pub(super) const NFTA_GEN_ID: u16 = 1;
+pub(super) const NFTA_DATA_VALUE: u16 = 1;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_LIST_ELEM: u16 = 1;
 // … and the hooks and verdicts of linux/netfilter.h and linux/netfilter_netdev.h.
-const INGRESS: u32 = 0;
-const EGRESS: u32 = 1;
-const ACCEPT: i32 = 1;
-const DROP: i32 = 0;
-const JUMP: i32 = -3;
-const GOTO: i32 = -4;
-const RETURN: i32 = -5;
+const NF_NETDEV_INGRESS: u32 = 0;
+const NF_NETDEV_EGRESS: u32 = 1;
+const NF_ACCEPT: i32 = 1;
+const NF_DROP: i32 = 0;
+const NFT_JUMP: i32 = -3;
+const NFT_GOTO: i32 = -4;
+const NFT_RETURN: i32 = -5;
 /// Before the rules of others: their verdicts cannot let a packet pass that ours drop.
 const PRIORITY: i32 = -500;
 
@@ -148,9 +148,9 @@ const SETS: [Set; 12] = [
     set(GATES, (NUMBER, 4), None, 0),
     set(SERVICE4, (V4, 4), Some(Values::Numbers), 0),
     set(SERVICE6, (V6, 16), Some(Values::Numbers), 0),
-    set(UNCONTESTED, (NUMBER, 4), None, CHANGED_BY_PACKETS),
+    set(UNCONTESTED, (NUMBER, 4), None, NFT_SET_EVAL),
     set(LEASED, (NUMBER, 4), Some(Values::Numbers), 0),
-    set(LEASES, (NUMBER, 4), None, TIMED | CHANGED_BY_PACKETS),
+    set(LEASES, (NUMBER, 4), None, NFT_SET_TIMEOUT | NFT_SET_EVAL),
     set(OPEN, (NUMBER, 4), Some(Values::Verdicts), 0),
     set(PORTS, (PORT, 2), None, 0),
     set(PEERS4, (V4 << 6 | PORT, 8), None, 0),
@@ -185,13 +185,13 @@ enum Condition {
 }
 
 const FIELDS: [Field; 7] = [
-    field("from4", IPV4, Condition::None, 12, SERVICE4),
-    field("to4", IPV4, Condition::None, 16, SERVICE4),
-    field("arp-from", ARP, Condition::Arp, 14, SERVICE4),
-    field("arp-to", ARP, Condition::Arp, 24, SERVICE4),
-    field("from6", IPV6, Condition::None, 8, SERVICE6),
-    field("to6", IPV6, Condition::None, 24, SERVICE6),
-    field("about6", IPV6, Condition::Neighbours, 48, SERVICE6),
+    field("from4", ETH_P_IP, Condition::None, 12, SERVICE4),
+    field("to4", ETH_P_IP, Condition::None, 16, SERVICE4),
+    field("arp-from", ETH_P_ARP, Condition::Arp, 14, SERVICE4),
+    field("arp-to", ETH_P_ARP, Condition::Arp, 24, SERVICE4),
+    field("from6", ETH_P_IPV6, Condition::None, 8, SERVICE6),
+    field("to6", ETH_P_IPV6, Condition::None, 24, SERVICE6),
+    field("about6", ETH_P_IPV6, Condition::Neighbours, 48, SERVICE6),
 ];
 
 const fn field(
@@ -201,7 +201,7 @@ const fn field(
     offset: u32,
     set: &'static str,
 ) -> Field {
-    let bytes = if protocol[0] == IPV6[0] { 16 } else { 4 };
+    let bytes = if protocol[0] == ETH_P_IPV6[0] { 16 } else { 4 };
     Field { chain, protocol, condition, offset, bytes, set }
 }
 
@@ -291,14 +291,14 @@ impl Table<'_> {
     /// Makes the table, still empty.
     pub(super) fn make(&mut self, flags: u32) {
         self.batch.request(Kind::NewTable, |a| {
-            a.text(TABLE_NAME, self.name);
-            a.number(TABLE_FLAGS, flags);
+            a.text(NFTA_TABLE_NAME, self.name);
+            a.number(NFTA_TABLE_FLAGS, flags);
         });
     }
 
     /// Deletes the table with all its content.
     pub(super) fn delete(&mut self) {
-        self.batch.request(Kind::DeleteTable, |a| a.text(TABLE_NAME, self.name));
+        self.batch.request(Kind::DeleteTable, |a| a.text(NFTA_TABLE_NAME, self.name));
     }
 
     /// Everything but what stands on interfaces, what cohorts have, and elements. What stands already stays; its rules are made
@@ -317,12 +317,12 @@ impl Table<'_> {
     /// Makes the counter of a new table.
     pub(super) fn begin(&mut self) {
         self.batch.request(Kind::NewObject, |a| {
-            a.text(OBJECT_TABLE, self.name);
-            a.text(OBJECT_NAME, REFUSED);
-            a.number(OBJECT_TYPE, COUNTER);
-            a.nest(OBJECT_DATA, |a| {
-                a.long(COUNTER_BYTES, 0);
-                a.long(COUNTER_PACKETS, 0);
+            a.text(NFTA_OBJ_TABLE, self.name);
+            a.text(NFTA_OBJ_NAME, REFUSED);
+            a.number(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER);
+            a.nest(NFTA_OBJ_DATA, |a| {
+                a.long(NFTA_COUNTER_BYTES, 0);
+                a.long(NFTA_COUNTER_PACKETS, 0);
             });
         });
     }
@@ -332,33 +332,33 @@ impl Table<'_> {
     pub(super) fn make_hook(&mut self, hook: Hook, device: Option<&str>) {
         let chain = hook.name();
         let (number, target) = match hook {
-            Hook::In(_) => (INGRESS, ARRIVING),
-            Hook::Out(_) => (EGRESS, GATE),
-            Hook::Ear(_) => (INGRESS, CLAIMS),
+            Hook::In(_) => (NF_NETDEV_INGRESS, ARRIVING),
+            Hook::Out(_) => (NF_NETDEV_EGRESS, GATE),
+            Hook::Ear(_) => (NF_NETDEV_INGRESS, CLAIMS),
         };
         if let Some(device) = device {
             self.batch.request(Kind::NewChain, |a| {
-                a.text(CHAIN_TABLE, self.name);
-                a.text(CHAIN_NAME, &chain);
-                a.nest(CHAIN_HOOK, |a| {
-                    a.number(HOOK_NUMBER, number);
-                    a.number(HOOK_PRIORITY, PRIORITY.cast_unsigned());
-                    a.text(HOOK_DEVICE, device);
+                a.text(NFTA_CHAIN_TABLE, self.name);
+                a.text(NFTA_CHAIN_NAME, &chain);
+                a.nest(NFTA_CHAIN_HOOK, |a| {
+                    a.number(NFTA_HOOK_HOOKNUM, number);
+                    a.number(NFTA_HOOK_PRIORITY, PRIORITY.cast_unsigned());
+                    a.text(NFTA_HOOK_DEV, device);
                 });
-                a.number(CHAIN_POLICY, ACCEPT.cast_unsigned());
-                a.text(CHAIN_TYPE, "filter");
+                a.number(NFTA_CHAIN_POLICY, NF_ACCEPT.cast_unsigned());
+                a.text(NFTA_CHAIN_TYPE, "filter");
             });
         }
         self.clear(&chain);
-        self.rule(&chain, |e| e.verdict(JUMP, Some(target)));
+        self.rule(&chain, |e| e.verdict(NFT_JUMP, Some(target)));
     }
 
     pub(super) fn delete_hook(&mut self, hook: Hook) {
         let chain = hook.name();
         self.clear(&chain);
         self.batch.request(Kind::DeleteChain, |a| {
-            a.text(CHAIN_TABLE, self.name);
-            a.text(CHAIN_NAME, &chain);
+            a.text(NFTA_CHAIN_TABLE, self.name);
+            a.text(NFTA_CHAIN_NAME, &chain);
         });
     }
 
@@ -367,7 +367,7 @@ impl Table<'_> {
         let chain = open_chain(cohort);
         self.make_chain(&chain);
         self.items(Kind::NewElement, OPEN, [Key::number(cohort)], |a, _| {
-            a.nest(ELEMENT_DATA, |a| verdict(a, GOTO, Some(&chain)));
+            a.nest(NFTA_SET_ELEM_DATA, |a| verdict(a, NFT_GOTO, Some(&chain)));
         });
     }
 
@@ -379,8 +379,8 @@ impl Table<'_> {
         self.surely_delete(LEASES, [Key::number(cohort)]);
         self.clear(&chain);
         self.batch.request(Kind::DeleteChain, |a| {
-            a.text(CHAIN_TABLE, self.name);
-            a.text(CHAIN_NAME, &chain);
+            a.text(NFTA_CHAIN_TABLE, self.name);
+            a.text(NFTA_CHAIN_NAME, &chain);
         });
     }
 
@@ -392,26 +392,28 @@ impl Table<'_> {
         for kind in [Kind::NewElement, Kind::DeleteElement, Kind::NewElement] {
             self.items(kind, LEASES, [Key::number(cohort)], |a, _| {
                 if kind == Kind::NewElement {
-                    a.long(ELEMENT_TIMEOUT, millis);
-                    a.bytes(ELEMENT_NOTE, &note);
+                    a.long(NFTA_SET_ELEM_TIMEOUT, millis);
+                    a.bytes(NFTA_SET_ELEM_USERDATA, &note);
                 }
             });
         }
         let chain = open_chain(cohort);
         self.clear(&chain);
         self.rule(&chain, |e| {
-            e.number(REGISTER, cohort);
-            e.lookup(LEASES, REGISTER);
+            e.number(NFT_REG_1, cohort);
+            e.lookup(LEASES, NFT_REG_1);
             e.earlier_than(wall);
-            e.verdict(RETURN, None);
+            e.verdict(NFT_RETURN, None);
         });
-        self.rule(&chain, |e| e.verdict(DROP, None));
+        self.rule(&chain, |e| e.verdict(NF_DROP, None));
     }
 
     /// Notes the number of a group's gate.
     pub(super) fn gate(&mut self, number: u32, group: &str) {
         let note = comment(group);
-        self.items(Kind::NewElement, GATES, [Key::number(number)], |a, _| a.bytes(ELEMENT_NOTE, &note));
+        self.items(Kind::NewElement, GATES, [Key::number(number)], |a, _| {
+            a.bytes(NFTA_SET_ELEM_USERDATA, &note)
+        });
     }
 
     /// Adds or deletes elements of a set.
@@ -423,7 +425,7 @@ impl Table<'_> {
     pub(super) fn pairs(&mut self, kind: Kind, map: &str, pairs: impl IntoIterator<Item = (Key, u32)>) {
         self.items(kind, map, pairs, |a, (_, number)| {
             if kind == Kind::NewElement {
-                a.nest(ELEMENT_DATA, |a| a.bytes(DATA, &number.to_ne_bytes()));
+                a.nest(NFTA_SET_ELEM_DATA, |a| a.bytes(NFTA_DATA_VALUE, &number.to_ne_bytes()));
             }
         });
     }
@@ -445,12 +447,12 @@ impl Table<'_> {
         let mut items = items.into_iter().peekable();
         while items.peek().is_some() {
             self.batch.request(kind, |a| {
-                a.text(ELEMENTS_TABLE, self.name);
-                a.text(ELEMENTS_SET, set);
-                a.nest(ELEMENTS, |a| {
+                a.text(NFTA_SET_ELEM_LIST_TABLE, self.name);
+                a.text(NFTA_SET_ELEM_LIST_SET, set);
+                a.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |a| {
                     for item in items.by_ref().take(ELEMENTS_MAX) {
-                        a.nest(ITEM, |a| {
-                            a.nest(ELEMENT_KEY, |a| a.bytes(DATA, item.key().bytes()));
+                        a.nest(NFTA_LIST_ELEM, |a| {
+                            a.nest(NFTA_SET_ELEM_KEY, |a| a.bytes(NFTA_DATA_VALUE, item.key().bytes()));
                             more(a, &item);
                         });
                     }
@@ -461,56 +463,56 @@ impl Table<'_> {
 
     fn judge(&mut self) {
         self.clear(ARRIVING);
-        for tag in [VLAN, SERVICE_VLAN] {
+        for tag in [ETH_P_8021Q, ETH_P_8021AD] {
             // The kernel has removed the first tag, and removes further tags of VLAN 0 behind this hook.
             self.rule(ARRIVING, |e| {
-                e.meta(META_PROTOCOL);
+                e.meta(NFT_META_PROTOCOL);
                 e.compare(Is::Equal, &tag);
-                for (base, offset) in [(LINK, TAG), (NETWORK, 0)] {
-                    e.load(base, offset, 2, REGISTER);
-                    e.mask(&VLAN_NUMBER);
+                for (base, offset) in [(NFT_PAYLOAD_LL_HEADER, ETH_HLEN), (NFT_PAYLOAD_NETWORK_HEADER, 0)] {
+                    e.load(base, offset, 2, NFT_REG_1);
+                    e.mask(&VLAN_VID_MASK);
                     e.compare(Is::Equal, &[0; 2]);
                 }
-                e.verdict(DROP, None);
+                e.verdict(NF_DROP, None);
             });
         }
-        self.rule(ARRIVING, |e| e.verdict(GOTO, Some(GATE)));
+        self.rule(ARRIVING, |e| e.verdict(NFT_GOTO, Some(GATE)));
         self.clear(GATE);
         for field in &FIELDS {
             self.clear(field.chain);
             let (offset, bytes) = (field.offset, field.bytes);
             self.rule(GATE, |e| {
-                e.meta(META_PROTOCOL);
+                e.meta(NFT_META_PROTOCOL);
                 e.compare(Is::Equal, &field.protocol);
                 match field.condition {
                     Condition::None => {}
                     // The protocol and the lengths of addresses.
                     Condition::Arp => {
-                        e.load(NETWORK, 2, 4, REGISTER);
+                        e.load(NFT_PAYLOAD_NETWORK_HEADER, 2, 4, NFT_REG_1);
                         e.compare(Is::Equal, &[8, 0, 6, 4]);
                     }
                     // ICMPv6 135 and 136.
                     Condition::Neighbours => {
-                        e.load(NETWORK, 6, 1, REGISTER);
-                        e.compare(Is::Equal, &[ICMPV6]);
-                        e.load(NETWORK, 40, 1, REGISTER);
+                        e.load(NFT_PAYLOAD_NETWORK_HEADER, 6, 1, NFT_REG_1);
+                        e.compare(Is::Equal, &[IPPROTO_ICMPV6]);
+                        e.load(NFT_PAYLOAD_NETWORK_HEADER, 40, 1, NFT_REG_1);
                         e.compare(Is::NotLess, &[135]);
                         e.compare(Is::NotGreater, &[136]);
                     }
                 }
-                e.load(NETWORK, offset, bytes, REGISTER);
-                e.translate(field.set, REGISTER, FOUND);
-                e.verdict(JUMP, Some(field.chain));
+                e.load(NFT_PAYLOAD_NETWORK_HEADER, offset, bytes, NFT_REG_1);
+                e.translate(field.set, NFT_REG_1, NFT_REG_2);
+                e.verdict(NFT_JUMP, Some(field.chain));
             });
             self.rule(field.chain, |e| {
-                e.load(NETWORK, offset, bytes, REGISTER);
-                e.translate(field.set, REGISTER, FOUND);
-                e.lookup(UNCONTESTED, FOUND);
-                e.translate(LEASED, FOUND, REGISTER);
+                e.load(NFT_PAYLOAD_NETWORK_HEADER, offset, bytes, NFT_REG_1);
+                e.translate(field.set, NFT_REG_1, NFT_REG_2);
+                e.lookup(UNCONTESTED, NFT_REG_2);
+                e.translate(LEASED, NFT_REG_2, NFT_REG_1);
                 // From that chain back to the packet's next field, or to no chain.
-                e.translate(OPEN, REGISTER, VERDICT_REGISTER);
+                e.translate(OPEN, NFT_REG_1, NFT_REG_VERDICT);
             });
-            self.rule(field.chain, |e| e.verdict(DROP, None));
+            self.rule(field.chain, |e| e.verdict(NF_DROP, None));
         }
     }
 
@@ -521,50 +523,65 @@ impl Table<'_> {
             self.clear(chain);
         }
         self.rule(CLAIMS, |e| {
-            e.meta(META_TRANSPORT);
-            e.compare(Is::Equal, &[UDP]);
-            e.load(TRANSPORT, 2, 2, REGISTER);
-            e.lookup(PORTS, REGISTER);
-            e.load(TRANSPORT, UDP_BYTES, Pattern::SHAPE_BYTES as u32, REGISTER);
+            e.meta(NFT_META_L4PROTO);
+            e.compare(Is::Equal, &[IPPROTO_UDP]);
+            e.load(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, NFT_REG_1);
+            e.lookup(PORTS, NFT_REG_1);
+            e.load(NFT_PAYLOAD_TRANSPORT_HEADER, UDP_BYTES, Pattern::SHAPE_BYTES as u32, NFT_REG_1);
             e.compare(Is::Equal, &pattern.shape());
-            e.verdict(GOTO, Some(HEARD));
+            e.verdict(NFT_GOTO, Some(HEARD));
         });
         // The source of IPv4 is at 12, that of IPv6 at 8.
-        for (protocol, offset, bytes, peers) in [(IPV4, 12, 4, PEERS4), (IPV6, 8, 16, PEERS6)] {
+        for (protocol, offset, bytes, peers) in [(ETH_P_IP, 12, 4, PEERS4), (ETH_P_IPV6, 8, 16, PEERS6)] {
             self.rule(HEARD, |e| {
-                e.meta(META_PROTOCOL);
+                e.meta(NFT_META_PROTOCOL);
                 e.compare(Is::Equal, &protocol);
-                e.load(NETWORK, offset, bytes, PARTS);
-                e.load(TRANSPORT, 2, 2, PARTS + bytes / 4);
-                e.lookup(peers, PARTS);
-                e.verdict(GOTO, Some(PROOF));
+                e.load(NFT_PAYLOAD_NETWORK_HEADER, offset, bytes, NFT_REG32_00);
+                e.load(NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, NFT_REG32_00 + bytes / 4);
+                e.lookup(peers, NFT_REG32_00);
+                e.verdict(NFT_GOTO, Some(PROOF));
             });
         }
         self.refuse(HEARD);
         self.rule(PROOF, |e| {
-            e.load(TRANSPORT, UDP_BYTES, 8, REGISTER);
+            e.load(NFT_PAYLOAD_TRANSPORT_HEADER, UDP_BYTES, 8, NFT_REG_1);
             e.compare(Is::Equal, &pattern.head);
-            e.load(TRANSPORT, offset(pattern.subject), Subject::BYTES as u32, PARTS);
-            e.load(TRANSPORT, offset(pattern.proof), Proof::BYTES as u32, PARTS + Subject::BYTES as u32 / 4);
-            e.translate(PROOFS, PARTS, BEHIND_PARTS);
+            e.load(
+                NFT_PAYLOAD_TRANSPORT_HEADER,
+                offset(pattern.subject),
+                Subject::BYTES as u32,
+                NFT_REG32_00,
+            );
+            e.load(
+                NFT_PAYLOAD_TRANSPORT_HEADER,
+                offset(pattern.proof),
+                Proof::BYTES as u32,
+                NFT_REG32_00 + Subject::BYTES as u32 / 4,
+            );
+            e.translate(PROOFS, NFT_REG32_00, NFT_REG_4);
             // First shut the gate, then note that a rival was heard: a reader that sees the second also sees the first.
-            e.delete(UNCONTESTED, BEHIND_PARTS);
-            e.number(REGISTER, QUIET);
-            e.delete(UNCONTESTED, REGISTER);
-            e.verdict(DROP, None);
+            e.delete(UNCONTESTED, NFT_REG_4);
+            e.number(NFT_REG_1, QUIET);
+            e.delete(UNCONTESTED, NFT_REG_1);
+            e.verdict(NF_DROP, None);
         });
         self.rule(PROOF, |e| {
-            e.load(TRANSPORT, offset(pattern.subject), Subject::BYTES as u32, PARTS);
-            e.translate(OURS, PARTS, BEHIND_PARTS);
+            e.load(
+                NFT_PAYLOAD_TRANSPORT_HEADER,
+                offset(pattern.subject),
+                Subject::BYTES as u32,
+                NFT_REG32_00,
+            );
+            e.translate(OURS, NFT_REG32_00, NFT_REG_4);
             e.count(REFUSED);
-            e.verdict(DROP, None);
+            e.verdict(NF_DROP, None);
         });
         self.rule(PROOF, |e| {
-            e.load(TRANSPORT, UDP_BYTES, 8, REGISTER);
+            e.load(NFT_PAYLOAD_TRANSPORT_HEADER, UDP_BYTES, 8, NFT_REG_1);
             e.compare(Is::Equal, &pattern.head);
             // That no byte is missing.
-            e.load(TRANSPORT, offset(pattern.bytes() - 1), 1, REGISTER);
-            e.verdict(DROP, None);
+            e.load(NFT_PAYLOAD_TRANSPORT_HEADER, offset(pattern.bytes() - 1), 1, NFT_REG_1);
+            e.verdict(NF_DROP, None);
         });
         self.refuse(PROOF);
     }
@@ -572,58 +589,58 @@ impl Table<'_> {
     fn refuse(&mut self, chain: &str) {
         self.rule(chain, |e| {
             e.count(REFUSED);
-            e.verdict(DROP, None);
+            e.verdict(NF_DROP, None);
         });
     }
 
     fn make_chain(&mut self, chain: &str) {
         self.batch.request(Kind::NewChain, |a| {
-            a.text(CHAIN_TABLE, self.name);
-            a.text(CHAIN_NAME, chain);
+            a.text(NFTA_CHAIN_TABLE, self.name);
+            a.text(NFTA_CHAIN_NAME, chain);
         });
     }
 
     fn make_set(&mut self, number: u32, set: &Set) {
-        let is_map = if set.data.is_some() { MAP } else { 0 };
+        let is_map = if set.data.is_some() { NFT_SET_MAP } else { 0 };
         self.batch.request(Kind::NewSet, |a| {
-            a.text(SET_TABLE, self.name);
-            a.text(SET_NAME, set.name);
-            a.number(SET_FLAGS, set.flags | is_map);
-            a.number(SET_KEY_TYPE, set.keys.0);
-            a.number(SET_KEY_BYTES, set.keys.1);
+            a.text(NFTA_SET_TABLE, self.name);
+            a.text(NFTA_SET_NAME, set.name);
+            a.number(NFTA_SET_FLAGS, set.flags | is_map);
+            a.number(NFTA_SET_KEY_TYPE, set.keys.0);
+            a.number(NFTA_SET_KEY_LEN, set.keys.1);
             match set.data {
                 Some(Values::Numbers) => {
-                    a.number(SET_DATA_TYPE, NUMBER);
-                    a.number(SET_DATA_BYTES, 4);
+                    a.number(NFTA_SET_DATA_TYPE, NUMBER);
+                    a.number(NFTA_SET_DATA_LEN, 4);
                 }
-                Some(Values::Verdicts) => a.number(SET_DATA_TYPE, VERDICTS),
+                Some(Values::Verdicts) => a.number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT),
                 None => {}
             }
-            a.number(SET_NUMBER, number);
+            a.number(NFTA_SET_ID, number);
         });
     }
 
     /// Deletes all elements of a set.
     pub(super) fn empty(&mut self, set: &str) {
         self.batch.request(Kind::DeleteElement, |a| {
-            a.text(ELEMENTS_TABLE, self.name);
-            a.text(ELEMENTS_SET, set);
+            a.text(NFTA_SET_ELEM_LIST_TABLE, self.name);
+            a.text(NFTA_SET_ELEM_LIST_SET, set);
         });
     }
 
     /// Deletes all rules of a chain.
     pub(super) fn clear(&mut self, chain: &str) {
         self.batch.request(Kind::DeleteRule, |a| {
-            a.text(RULE_TABLE, self.name);
-            a.text(RULE_CHAIN, chain);
+            a.text(NFTA_RULE_TABLE, self.name);
+            a.text(NFTA_RULE_CHAIN, chain);
         });
     }
 
     fn rule(&mut self, chain: &str, body: impl FnOnce(&mut Expressions<'_, '_>)) {
         self.batch.request(Kind::NewRule, |a| {
-            a.text(RULE_TABLE, self.name);
-            a.text(RULE_CHAIN, chain);
-            a.nest(RULE_EXPRESSIONS, |a| body(&mut Expressions(a)));
+            a.text(NFTA_RULE_TABLE, self.name);
+            a.text(NFTA_RULE_CHAIN, chain);
+            a.nest(NFTA_RULE_EXPRESSIONS, |a| body(&mut Expressions(a)));
         });
     }
 }
@@ -639,8 +656,8 @@ impl Table<'_> {
 
     pub(super) fn old_lease(&mut self, set: &str, key: u32, millis: u64, wall: u64) {
         self.items(Kind::NewElement, set, [Key::number(key)], |a, _| {
-            a.long(ELEMENT_TIMEOUT, millis);
-            a.bytes(ELEMENT_NOTE, &comment(&format!("{UNTIL}{wall}")));
+            a.long(NFTA_SET_ELEM_TIMEOUT, millis);
+            a.bytes(NFTA_SET_ELEM_USERDATA, &comment(&format!("{UNTIL}{wall}")));
         });
     }
 }
@@ -665,9 +682,11 @@ impl Named for (Key, u32) {
 /// Asks for one element of a set, to see whether it exists.
 pub(super) fn ask_element(batch: &mut Batch, table: &str, set: &str, key: &Key) -> u32 {
     batch.question(Kind::GetElement, false, |a| {
-        a.text(ELEMENTS_TABLE, table);
-        a.text(ELEMENTS_SET, set);
-        a.nest(ELEMENTS, |a| a.nest(ITEM, |a| a.nest(ELEMENT_KEY, |a| a.bytes(DATA, key.bytes()))));
+        a.text(NFTA_SET_ELEM_LIST_TABLE, table);
+        a.text(NFTA_SET_ELEM_LIST_SET, set);
+        a.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |a| {
+            a.nest(NFTA_LIST_ELEM, |a| a.nest(NFTA_SET_ELEM_KEY, |a| a.bytes(NFTA_DATA_VALUE, key.bytes())))
+        });
     })
 }
 
@@ -692,43 +711,43 @@ pub(super) fn deadline_of(note: &[u8]) -> Option<u64> {
 }
 
 // linux/if_ether.h, RFC 791, RFC 8200, RFC 768
-const IPV4: [u8; 2] = [0x08, 0x00];
-const ARP: [u8; 2] = [0x08, 0x06];
-const IPV6: [u8; 2] = [0x86, 0xdd];
+const ETH_P_IP: [u8; 2] = [0x08, 0x00];
+const ETH_P_ARP: [u8; 2] = [0x08, 0x06];
+const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
 // IEEE 802.1Q and 802.1ad: the kinds of tags, and the bits of a tag that are the VLAN's number.
-const VLAN: [u8; 2] = [0x81, 0x00];
-const SERVICE_VLAN: [u8; 2] = [0x88, 0xa8];
-const VLAN_NUMBER: [u8; 2] = [0x0f, 0xff];
+const ETH_P_8021Q: [u8; 2] = [0x81, 0x00];
+const ETH_P_8021AD: [u8; 2] = [0x88, 0xa8];
+const VLAN_VID_MASK: [u8; 2] = [0x0f, 0xff];
 /// The position of the first tag in the link header.
-const TAG: u32 = 14;
-const UDP: u8 = 17;
+const ETH_HLEN: u32 = 14;
+const IPPROTO_UDP: u8 = 17;
 const UDP_BYTES: u32 = 8;
-const ICMPV6: u8 = 58;
+const IPPROTO_ICMPV6: u8 = 58;
 // linux/netfilter/nf_tables.h
-const META_PROTOCOL: u32 = 1;
-const META_TRANSPORT: u32 = 16;
-const META_TIME: u32 = 30;
-const LINK: u32 = 0;
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
+const NFT_META_PROTOCOL: u32 = 1;
+const NFT_META_L4PROTO: u32 = 16;
+const NFT_META_TIME_NS: u32 = 30;
+const NFT_PAYLOAD_LL_HEADER: u32 = 0;
+const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 /// The register of the packet's verdict.
-const VERDICT_REGISTER: u32 = 0;
+const NFT_REG_VERDICT: u32 = 0;
 /// Registers of 16 bytes: the first, …
-const REGISTER: u32 = 1;
+const NFT_REG_1: u32 = 1;
 /// … one for the result of a lookup with the first, …
-const FOUND: u32 = 2;
+const NFT_REG_2: u32 = 2;
 /// … and one behind a key of several parts that begins in the first.
-const BEHIND_PARTS: u32 = 4;
+const NFT_REG_4: u32 = 4;
 /// The first register again, in the numbering by four bytes.
-const PARTS: u32 = 8;
+const NFT_REG32_00: u32 = 8;
 
 /// How a register is compared with a value, byte by byte.
 #[derive(Clone, Copy)]
 enum Is {
-    Equal = 0,
-    Less = 2,
-    NotGreater = 3,
-    NotLess = 5,
+    Equal = 0,      // NFT_CMP_EQ
+    Less = 2,       // NFT_CMP_LT
+    NotGreater = 3, // NFT_CMP_LTE
+    NotLess = 5,    // NFT_CMP_GTE
 }
 
 /// The expressions of a rule. Each continues with the next one or leaves the rule.
@@ -736,7 +755,7 @@ struct Expressions<'a, 'b>(&'a mut Attributes<'b>);
 
 impl Expressions<'_, '_> {
     fn expression(&mut self, name: &str, body: impl FnOnce(&mut Attributes<'_>)) {
-        self.0.nest(ITEM, |a| {
+        self.0.nest(NFTA_LIST_ELEM, |a| {
             a.text(1, name);
             a.nest(2, body);
         });
@@ -745,7 +764,7 @@ impl Expressions<'_, '_> {
     /// `register = the kernel's information about the packet`
     fn meta(&mut self, key: u32) {
         self.expression("meta", |a| {
-            a.number(1, REGISTER);
+            a.number(1, NFT_REG_1);
             a.number(2, key);
         });
     }
@@ -763,20 +782,20 @@ impl Expressions<'_, '_> {
     /// Continues if the comparison holds for the first register.
     fn compare(&mut self, is: Is, value: &[u8]) {
         self.expression("cmp", |a| {
-            a.number(1, REGISTER);
+            a.number(1, NFT_REG_1);
             a.number(2, is as u32);
-            a.nest(3, |a| a.bytes(DATA, value));
+            a.nest(3, |a| a.bytes(NFTA_DATA_VALUE, value));
         });
     }
 
     /// `the first register &= mask`
     fn mask(&mut self, mask: &[u8]) {
         self.expression("bitwise", |a| {
-            a.number(1, REGISTER);
-            a.number(2, REGISTER);
+            a.number(1, NFT_REG_1);
+            a.number(2, NFT_REG_1);
             a.number(3, mask.len() as u32);
-            a.nest(4, |a| a.bytes(DATA, mask));
-            a.nest(5, |a| a.bytes(DATA, &vec![0; mask.len()]));
+            a.nest(4, |a| a.bytes(NFTA_DATA_VALUE, mask));
+            a.nest(5, |a| a.bytes(NFTA_DATA_VALUE, &vec![0; mask.len()]));
         });
     }
 
@@ -800,17 +819,17 @@ impl Expressions<'_, '_> {
     fn number(&mut self, register: u32, number: u32) {
         self.expression("immediate", |a| {
             a.number(1, register);
-            a.nest(2, |a| a.bytes(DATA, &number.to_ne_bytes()));
+            a.nest(2, |a| a.bytes(NFTA_DATA_VALUE, &number.to_ne_bytes()));
         });
     }
 
     /// Continues if the wall clock is below that nanosecond.
     fn earlier_than(&mut self, wall: u64) {
-        self.meta(META_TIME);
+        self.meta(NFT_META_TIME_NS);
         // To network order, because values are compared byte by byte.
         self.expression("byteorder", |a| {
-            a.number(1, REGISTER);
-            a.number(2, REGISTER);
+            a.number(1, NFT_REG_1);
+            a.number(2, NFT_REG_1);
             a.number(3, 1);
             a.number(4, 8);
             a.number(5, 8);
@@ -820,17 +839,17 @@ impl Expressions<'_, '_> {
 
     /// Deletes the register's value from the set.
     fn delete(&mut self, set: &str, register: u32) {
-        const DELETE: u32 = 2;
+        const NFT_DYNSET_OP_DELETE: u32 = 2;
         self.expression("dynset", |a| {
             a.text(1, set);
-            a.number(3, DELETE);
+            a.number(3, NFT_DYNSET_OP_DELETE);
             a.number(4, register);
         });
     }
 
     fn count(&mut self, counter: &str) {
         self.expression("objref", |a| {
-            a.number(1, COUNTER);
+            a.number(1, NFT_OBJECT_COUNTER);
             a.text(2, counter);
         });
     }
@@ -838,7 +857,7 @@ impl Expressions<'_, '_> {
     /// Decides about the packet, or sends it to a chain.
     fn verdict(&mut self, code: i32, chain: Option<&str>) {
         self.expression("immediate", |a| {
-            a.number(1, VERDICT_REGISTER);
+            a.number(1, NFT_REG_VERDICT);
             a.nest(2, |a| verdict(a, code, chain));
         });
     }
@@ -846,7 +865,7 @@ impl Expressions<'_, '_> {
 
 /// A verdict as the data of an element or of an expression.
 fn verdict(a: &mut Attributes<'_>, code: i32, chain: Option<&str>) {
-    a.nest(VERDICT, |a| {
+    a.nest(NFTA_DATA_VERDICT, |a| {
         a.number(1, code.cast_unsigned());
         if let Some(chain) = chain {
             a.text(2, chain);
